@@ -1,0 +1,35 @@
+"""What presets there are, with the figures that their vendors print."""
+
+from dataclasses import dataclass
+
+from hwdse.config.files import preset_names
+from hwdse.config.load import Published, load_chip_file, load_system, load_workload_file
+
+
+@dataclass(frozen=True)
+class PresetEntry:
+    """A line of `hwdse presets`."""
+
+    kind: str
+    """"chip", "system" or "workload"."""
+    name: str
+    """What to write in a file or on the command line."""
+    title: str
+    figures: Published
+    """Published figures in base units, by field name."""
+    sources: tuple[str, ...]
+
+
+def list_presets() -> tuple[PresetEntry, ...]:
+    """Every chip, system and workload that comes with the package, with its sources."""
+    entries = []
+    loaders = (
+        ("chip", "chips", load_chip_file),
+        ("system", "clusters", load_system),
+        ("workload", "workloads", load_workload_file),
+    )
+    for kind, folder, load in loaders:
+        for name in preset_names(folder):
+            preset = load(name)
+            entries.append(PresetEntry(kind, name, preset.name, preset.published, preset.sources))
+    return tuple(entries)

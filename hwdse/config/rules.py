@@ -1,0 +1,131 @@
+"""What each field may hold, deduced from its name: its unit, its range, whether it is whole."""
+
+import difflib
+import math
+from dataclasses import dataclass
+
+from hwdse.units import example, split_field, to_base
+
+WHOLE = frozenset(
+    {
+        "rows",
+        "cols",
+        "num_arrays",
+        "num_dies",
+        "num_chips",
+        "num_systems",
+        "torus_sizes",
+        "tensor",
+        "pipeline",
+        "micro_batch",
+        "num_layers",
+        "hidden",
+        "feedforward",
+        "num_heads",
+        "num_kv_heads",
+        "head_dim",
+        "vocabulary",
+        "num_positions",
+        "num_mlp_matrices",
+        "num_embeddings",
+        "num_norm_vectors",
+        "num_bias",
+        "seq_len",
+        "global_batch",
+    }
+)
+"""Counts: whole numbers."""
+
+MAY_BE_ZERO = frozenset(
+    {
+        "latency_s",
+        "launch_latency_s",
+        "energy_j_per_byte",
+        "fp64_per_fp16_ratio",
+        "fixed_area_mm2",
+        "package_cost_usd",
+        "hbm_cost_usd_per_byte",
+        "leakage_w_per_mm2",
+        "defects_per_mm2",
+        "threshold_voltage_v",
+        "wafer_cost_usd",
+        "restart_time_s",
+        "downtime_s",
+        "electricity_usd_per_j",
+        "server_cost_usd_per_chip",
+        "num_positions",
+        "num_bias",
+        "optimizer_bytes_per_parameter",
+        "fp64_flop_per_s",
+    }
+)
+"""Fields of which zero means that there is none; all others are above zero."""
+
+AT_LEAST_ONE = frozenset(("power_overhead_ratio", "fp8_speedup_ratio", "fp64_area_ratio"))
+
+LARGEST = 1e60
+"""Bound on every magnitude: products of a few fields stay finite in float64."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The numbers that a field may hold, in its base unit."""
+
+    unit: str
+    low: float
+    is_low_allowed: bool
+    high: float
+    is_whole: bool
+
+    def describe(self) -> str:
+        """What is allowed, for error messages."""
+        kind = "a whole number" if self.is_whole else "a number"
+        if self.unit != "1":
+            kind = f"a number of {self.unit} or a text such as '{example(self.unit)}',"
+        if self.high < LARGEST:
+            return f"{kind} from {self.low:g} to {self.high:g}"
+        return f"{kind} {'of at least' if self.is_low_allowed else 'above'} {self.low:g}"
+
+    def check(self, value: object) -> float:
+        """`value` in the base unit; raises `ValueError` whose text says what is allowed."""
+        try:
+            number = to_base(value, self.unit)
+        except ValueError:
+            if self.unit == "1":
+                raise ValueError(self.describe()) from None
+            raise
+        in_range = self.low <= number <= self.high and (self.is_low_allowed or number > self.low)
+        if not in_range or (self.is_whole and number != math.floor(number)):
+            raise ValueError(self.describe())
+        return number
+
+
+def rule_of(name: str) -> Rule:
+    """The rule of a field by its name, such as `clock_hz`, `tensor_overlap_fraction`, `rows`."""
+    unit = split_field(name)[1]
+    if name.endswith(("_fraction", "_fractions")):
+        return Rule("1", 0.0, True, 1.0, False)
+    low = 1.0 if name in AT_LEAST_ONE else 0.0
+    return Rule(unit, low, low > 0 or name in MAY_BE_ZERO, LARGEST, name in WHOLE)
+
+
+def field_of(key: str, fields: list[str]) -> str | None:
+    """The field that `key` names: its own name, or the name without its unit."""
+    if key in fields:
+        return key
+    for name in fields:
+        if split_field(name)[0] == key:
+            return name
+    return None
+
+
+def short_names(fields: list[str]) -> list[str]:
+    """How people write the fields: without their units."""
+    return [split_field(name)[0] for name in fields]
+
+
+def near_field(key: str, fields: list[str]) -> str:
+    """`; did you mean 'x'?` among the long and the short names, or nothing."""
+    names = short_names(fields) + fields
+    match = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.6)
+    return f"; did you mean '{match[0]}'?" if match else ""

@@ -1,0 +1,112 @@
+"""Rounding, maxima and divisions that serve the exact and the smooth reading of the model.
+
+Every formula is written once and takes a `Reading`. `EXACT` gives the true `ceil` and the true
+maximum: whatever is stored, printed or plotted comes from it. A smooth reading is for search
+only; its temperature is a traced value, so annealing it does not recompile.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hwdse.shapes import Leaf, PerOp
+
+SMALLEST = 1e-30
+"""Guard of divisions and logarithms; normal in float32, far below any physical quantity here."""
+
+
+@flax.struct.dataclass
+class Reading:
+    """How rounding and maxima are read; `temperature` in [0, 1], zero being the exact values."""
+
+    temperature: Leaf
+    is_exact: bool = flax.struct.field(pytree_node=False)
+
+
+EXACT = Reading(temperature=0.0, is_exact=True)
+
+
+def smooth(temperature: Leaf) -> Reading:
+    """Reading of a search: 1 is fully relaxed (no rounding, soft maxima), 0 is nearly exact."""
+    return Reading(temperature=temperature, is_exact=False)
+
+
+@jax.custom_jvp
+def _whole_tiles(a: PerOp, b: PerOp) -> PerOp:
+    return jnp.maximum(jnp.ceil((a - 0.5) / b), 1.0)
+
+
+@_whole_tiles.defjvp
+def _whole_tiles_jvp(primals, tangents):
+    a, b = primals
+    a_dot, b_dot = tangents
+    return _whole_tiles(a, b), a_dot / b - (a / b) * (b_dot / b)
+
+
+def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT) -> PerOp:
+    r"""Tiles of size `tile` that cover `extent`; at least one, and with a gradient.
+
+    Exact: $\lceil a / b \rceil$ computed as $\lceil (a - 1/2) / b \rceil$, which is the same for
+    integers and stays right where a compiler divides by multiplying with the reciprocal (in
+    float32 the plain form is wrong for up to 80 % of exact multiples). The gradient is that of
+    the quotient (straight-through). Smooth: temperature $\theta$ blends towards the quotient,
+    $(1 - \theta) \lceil a / b \rceil + \theta \max(a / b, 1)$.
+    Assumes whole extents below 2^22 in float32 and 2^50 in float64 where exactness matters.
+    """
+    exact = _whole_tiles(extent, tile)
+    if reading.is_exact:
+        return exact
+    relaxed = jnp.maximum(extent / tile, 1.0)
+    return exact + reading.temperature * (relaxed - exact)
+
+
+@jax.custom_jvp
+def floor_ste(x: PerOp) -> PerOp:
+    """True floor; the gradient is one (straight-through)."""
+    return jnp.floor(x)
+
+
+@floor_ste.defjvp
+def _floor_ste_jvp(primals, tangents):
+    return jnp.floor(primals[0]), tangents[0]
+
+
+def maximum(a: PerOp, b: PerOp, reading: Reading = EXACT) -> PerOp:
+    r"""Larger of two non-negative values.
+
+    Smooth: the scale-free p-norm $(a^p + b^p)^{1/p}$ with $p = 2 + 30 (1 - \theta)$, written
+    with the ratio of the smaller to the larger so that nothing overflows. It never lies below
+    the true maximum, and by at most the factor $2^{1/p}$ above it.
+    """
+    larger = jnp.maximum(a, b)
+    if reading.is_exact:
+        return larger
+    power = 2.0 + 30.0 * (1.0 - reading.temperature)
+    ratio = jnp.minimum(a, b) / jnp.maximum(larger, SMALLEST)
+    # The floor keeps the gradient of ratio ** power finite at zero.
+    return larger * jnp.exp(jnp.log1p(jnp.maximum(ratio, 1e-6) ** power) / power)
+
+
+def positive_part(x: PerOp) -> PerOp:
+    """`max(x, 0)`: what does not fit behind something else."""
+    return jnp.maximum(x, 0.0)
+
+
+def safe_log(x: PerOp) -> PerOp:
+    """Logarithm with its argument kept above `SMALLEST`, so value and gradient stay finite."""
+    return jnp.log(jnp.maximum(x, SMALLEST))
+
+
+
+
+def materialize(x: PerOp) -> PerOp:
+    """`x` itself, computed once.
+
+    XLA on CPU fuses a chain of elementwise operations into every one of its uses and computes it
+    again in each, which makes gradients of sums over rows many times as slow as they need be. A
+    product with the identity is never fused, forward or backward, and costs next to nothing for
+    some tens of rows. Exact for finite values.
+    """
+    if jnp.ndim(x) == 0:
+        return x
+    return jnp.dot(x, jnp.eye(jnp.shape(x)[-1], dtype=jnp.result_type(x)))

@@ -1,0 +1,127 @@
+"""What is minimized and what must hold: functions of an `Evaluation`, by name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.numerics import Reading, safe_log
+from hwdse.shapes import PerConstraint, Scalar
+from hwdse.specs.design import Design
+from hwdse.specs.evaluation import Evaluation
+from hwdse.system import Workload, evaluate
+
+Objective = Callable[[Evaluation], Scalar]
+Score = Callable[[Design, Reading], tuple[Scalar, PerConstraint]]
+Costs = Callable[[Design, Reading], tuple[jax.Array, PerConstraint]]
+
+
+def time_per_token(evaluation: Evaluation) -> Scalar:
+    """Wall seconds of the cluster for one useful token."""
+    return evaluation.time_per_token_s
+
+
+def energy_per_token(evaluation: Evaluation) -> Scalar:
+    """Chip joules for one useful token."""
+    return evaluation.energy_per_token_j
+
+
+def energy_delay(evaluation: Evaluation) -> Scalar:
+    """Product of time and energy for one useful token, in J s."""
+    return evaluation.time_per_token_s * evaluation.energy_per_token_j
+
+
+def cost_per_token(evaluation: Evaluation) -> Scalar:
+    """Capital and electricity for one useful token, in USD."""
+    return evaluation.cost_usd_per_token
+
+
+def step_time(evaluation: Evaluation) -> Scalar:
+    """Seconds of one step or pass without failures."""
+    return evaluation.step_time_s
+
+
+def die_area(evaluation: Evaluation) -> Scalar:
+    """Silicon of one chip, all its compute dies, in mm2."""
+    return evaluation.die_area_mm2
+
+
+def chip_power(evaluation: Evaluation) -> Scalar:
+    """Mean power of one chip during a step, in W."""
+    return evaluation.chip_power_w
+
+
+def chip_cost(evaluation: Evaluation) -> Scalar:
+    """Price of making one accelerator package with its HBM, in USD."""
+    return evaluation.chip_cost_usd
+
+
+def hbm_used_ratio(evaluation: Evaluation) -> Scalar:
+    """Bytes held over the HBM capacity of the fullest chip."""
+    return evaluation.hbm_used_ratio
+
+
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+    {
+        "time_per_token": time_per_token,
+        "energy_per_token": energy_per_token,
+        "energy_delay": energy_delay,
+        "cost_per_token": cost_per_token,
+        "step_time": step_time,
+        "die_area": die_area,
+        "chip_power": chip_power,
+        "chip_cost": chip_cost,
+    }
+)
+"""Each is positive; searches take its logarithm."""
+
+CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
+    {
+        "die_area": die_area,
+        "chip_power": chip_power,
+        "chip_cost": chip_cost,
+        "hbm_used_ratio": hbm_used_ratio,
+        "time_per_token": time_per_token,
+        "energy_per_token": energy_per_token,
+    }
+)
+"""Each is bounded from above by a limit in the same unit."""
+
+
+def violations(evaluation: Evaluation, limits: Mapping[str, float]) -> PerConstraint:
+    """ln(value / limit) of each constraint, in the order of `limits`; above zero it is broken."""
+    if not limits:
+        return jnp.zeros((0,))
+    ratios = [CONSTRAINTS[name](evaluation) / limit for name, limit in limits.items()]
+    return jnp.stack([safe_log(jnp.asarray(ratio)) for ratio in ratios])
+
+
+def make_costs(
+    objectives: tuple[str, ...],
+    limits: Mapping[str, float],
+    workload: Workload,
+) -> Costs:
+    """Function of a design that gives the log of each objective and the violations."""
+
+    def costs(design: Design, reading: Reading) -> tuple[jax.Array, PerConstraint]:
+        evaluation = evaluate(design, workload, reading)
+        values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in objectives]
+        return jnp.stack(values), violations(evaluation, limits)
+
+    return costs
+
+
+def make_score(
+    objective: str,
+    limits: Mapping[str, float],
+    workload: Workload,
+) -> Score:
+    """Function of a design that gives the log of one objective and the violations."""
+    costs = make_costs((objective,), limits, workload)
+
+    def score(design: Design, reading: Reading) -> tuple[Scalar, PerConstraint]:
+        values, broken = costs(design, reading)
+        return values[0], broken
+
+    return score

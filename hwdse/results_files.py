@@ -1,0 +1,117 @@
+"""Files that appear as a whole or not at all, and CSV that no spreadsheet takes for formulas."""
+
+import contextlib
+import csv
+import io
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+_TEMPORARY_PATTERN = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.tmp")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Temporary file beside `path` that becomes it when the block ends well, else vanishes."""
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove temporary files whose writer, on this machine, no longer lives."""
+    for path in folder.rglob(".*.tmp"):
+        match = _TEMPORARY_PATTERN.fullmatch(path.name)
+        if match and match["host"] == _host() and not _is_alive(int(match["process"])):
+            path.unlink(missing_ok=True)
+
+
+def csv_text(columns: Mapping[str, np.ndarray]) -> str:
+    """Columns as CSV text; floats with all their digits, so that reading gives them back.
+
+    A text cell that begins like a formula (= + - @) gets a leading ', which spreadsheets hide.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([_text_cell(name) for name in columns])
+    cells = [_column_cells(np.asarray(values)) for values in columns.values()]
+    writer.writerows(zip(*cells, strict=True))
+    return buffer.getvalue()
+
+
+def read_csv_columns(text: str) -> dict[str, np.ndarray]:
+    """Columns of a text that `csv_text` wrote; a column becomes float where all cells are.
+
+    Raises `ValueError` naming the line whose number of cells differs from the header's.
+    """
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows:
+        return {}
+    names = [_unquoted(name) for name in rows[0]]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(names):
+            raise ValueError(f"line {number}: expected {len(names)} cells, found {len(row)}")
+    return {
+        name: _parsed_column([row[index] for row in rows[1:]]) for index, name in enumerate(names)
+    }
+
+
+def _column_cells(values: np.ndarray) -> list[str]:
+    if values.dtype.kind == "f":
+        return [repr(float(value)) for value in values]
+    if values.dtype.kind in "iub":
+        return [str(int(value)) for value in values]
+    return [_text_cell(str(value)) for value in values]
+
+
+def _text_cell(text: str) -> str:
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA_STARTS) else text
+
+
+def _parsed_column(cells: list[str]) -> np.ndarray:
+    try:
+        return np.array([float(cell) for cell in cells])
+    except ValueError:
+        return np.array([_unquoted(cell) for cell in cells], dtype=object)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable where the system lets a folder be synced."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-")
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix" or process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

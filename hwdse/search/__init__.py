@@ -1,0 +1,1 @@
+"""Optimisers and sweeps of any loss; they know no hardware."""

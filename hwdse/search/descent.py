@@ -1,0 +1,145 @@
+"""Multi-start descent of the smooth reading with constraints: one compiled loop for all starts."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float
+
+from hwdse.numerics import smooth
+from hwdse.search.result import Score
+from hwdse.search.space import SearchSpace
+from hwdse.shapes import PerConstraint, PerDim, PerPoint, PointsByDims, Scalar
+
+PerChoice = Float[jax.Array, " choices"]
+
+ADAM_DECAYS = (0.8, 0.95)
+"""Short memories for short searches: tuned in the search study of the 8-D and 29-D toys."""
+PENALTY_CURVATURE = 5.0
+"""rho of the augmented Lagrangian: at 10 % over a limit the price is `multiplier` + 0.5."""
+FIRST_MULTIPLIER = 3.0
+"""Dearer than most limits are, so that starts settle inside them; tuned on the same toys."""
+NUM_MULTIPLIER_UPDATES = 4
+LONG_UPDATE_STEPS = 25
+"""Long descents update more often than that, so that the multipliers converge."""
+ANNEALED_FRACTION = 0.75
+"""Share of the steps in which the temperature falls from 1 to 0."""
+FINAL_RATE_FRACTION = 0.05
+LOGIT_BOUND = 7.0
+"""Starts and steps stay inside: beyond it a sigmoid has no slope to come back with."""
+START_MARGIN = 0.02
+MAX_GRADIENT_NORM = 1e3
+
+
+class Descended(NamedTuple):
+    """Where starts ended: arrays with the start as first axis."""
+
+    units: PointsByDims
+    log_objectives: PerPoint
+    """Smooth reading at temperature zero."""
+    multipliers: Any
+    """Starts by constraints."""
+
+
+def _lagrangian(
+    log_objective: Scalar, violations: PerConstraint, multipliers: PerConstraint
+) -> Scalar:
+    r"""Augmented Lagrangian of inequality constraints $g \le 0$.
+
+    $f + \sum_c [\max(0, \lambda_c + \rho g_c)^2 - \lambda_c^2] / (2 \rho)$.
+    Source: Nocedal and Wright, Numerical Optimization, 2nd ed., equation 17.64.
+    """
+    pressed = jnp.maximum(multipliers + PENALTY_CURVATURE * violations, 0.0)
+    return log_objective + jnp.sum(pressed**2 - multipliers**2) / (2.0 * PENALTY_CURVATURE)
+
+
+@dataclass(frozen=True)
+class _Relaxation:
+    """The smooth reading as a function of logits; `fixed` holds the coordinates of the choices."""
+
+    score: Score
+    space: SearchSpace
+    base: Any
+
+    def value(self, logits: PerDim, fixed: PerChoice, temperature: Scalar) -> Any:
+        """Unit cube point, log objective and violations."""
+        unit = jnp.concatenate((jax.nn.sigmoid(logits), fixed))
+        return unit, *self.score(self.space.decode(unit, self.base), smooth(temperature))
+
+    def slope(
+        self, logits: PerDim, fixed: PerChoice, multipliers: PerConstraint, temperature: Scalar
+    ) -> tuple[PerDim, PerConstraint]:
+        """Gradient of the Lagrangian, zero where it is not finite, and the violations."""
+
+        def loss(logits: PerDim):
+            _, log_objective, violations = self.value(logits, fixed, temperature)
+            return _lagrangian(log_objective, violations, multipliers), violations
+
+        gradient, violations = jax.grad(loss, has_aux=True)(logits)
+        return jnp.where(jnp.isfinite(gradient), gradient, 0.0), violations
+
+
+def _optimizer(num_steps: int) -> optax.GradientTransformation:
+    """Adam whose rate falls from one to 5 % as a cosine."""
+    return optax.chain(
+        optax.clip_by_global_norm(MAX_GRADIENT_NORM),
+        optax.scale_by_adam(*ADAM_DECAYS),
+        optax.scale_by_learning_rate(
+            optax.cosine_decay_schedule(1.0, num_steps, FINAL_RATE_FRACTION)
+        ),
+    )
+
+
+@partial(jax.jit, static_argnames=("score", "space", "num_steps"))
+def descend(
+    units: PointsByDims,
+    base: Any,
+    learning_rate: Scalar,
+    *,
+    score: Score,
+    space: SearchSpace,
+    num_steps: int,
+) -> Descended:
+    """Adam in logit space from every start at once; coordinates of choices stay where they are.
+
+    The temperature falls linearly to zero over three quarters of the steps, and the multipliers
+    are updated four times or every 25 steps. A bad start stays by itself.
+    """
+    relaxation = _Relaxation(score, space, base)
+    optimizer = _optimizer(num_steps)
+
+    def step(fixed: PerChoice, carry: Any, number: Scalar) -> tuple[Any, None]:
+        logits, state, multipliers = carry
+        temperature = jnp.maximum(1.0 - number / (ANNEALED_FRACTION * num_steps), 0.0)
+        gradient, violations = relaxation.slope(logits, fixed, multipliers, temperature)
+        updates, state = optimizer.update(gradient, state)
+        moved = logits + learning_rate * jnp.asarray(updates)
+        is_due = (number + 1.0) % _update_period(num_steps) == 0.0
+        multipliers = jnp.where(is_due, _updated(multipliers, violations), multipliers)
+        return (jnp.clip(moved, -LOGIT_BOUND, LOGIT_BOUND), state, multipliers), None
+
+    def run(unit: PerDim) -> Any:
+        inner, fixed = jnp.split(unit, [len(space.dimensions)])
+        logits = jax.scipy.special.logit(jnp.clip(inner, START_MARGIN, 1.0 - START_MARGIN))
+        constraints = jax.eval_shape(relaxation.value, logits, fixed, logits.sum())[2]
+        multipliers = jnp.full(constraints.shape, FIRST_MULTIPLIER, unit.dtype)
+        carry = (logits, optimizer.init(logits), multipliers)
+        numbers = jnp.arange(num_steps, dtype=unit.dtype)
+        (logits, _, multipliers), _ = jax.lax.scan(partial(step, fixed), carry, numbers)
+        end, log_objective, _ = relaxation.value(logits, fixed, jnp.zeros((), unit.dtype))
+        return end, log_objective, multipliers
+
+    return Descended(*jax.vmap(run)(units))
+
+
+def _update_period(num_steps: int) -> int:
+    return min(max(num_steps // NUM_MULTIPLIER_UPDATES, 1), LONG_UPDATE_STEPS)
+
+
+def _updated(multipliers: PerConstraint, violations: PerConstraint) -> PerConstraint:
+    """First-order update, Nocedal and Wright equation 17.67; not finite: as before."""
+    updated = jnp.maximum(multipliers + PENALTY_CURVATURE * violations, 0.0)
+    return jnp.where(jnp.isfinite(updated), updated, multipliers)

@@ -1,0 +1,225 @@
+"""What is searched: named ranges, choices and variants, seen as a unit cube.
+
+A search moves a point of the unit cube: one coordinate for each `Dimension`, then one for each
+`Choice`. `decode` is differentiable and takes any point. `decode_buildable` gives the nearest
+design that can be built, its stepped values being exact multiples of the step; whatever is
+stored or shown comes from it.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.search.paths import get_path, set_path
+from hwdse.shapes import Leaf, PerDim, PointsByDims
+
+__all__ = ["Choice", "Dimension", "SearchSpace", "Variant", "get_path", "set_path"]
+
+STEP_TOLERANCE = 1e-9
+"""A bound counts as a multiple of the step when it misses one by less than this share."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A float leaf of the design that is searched between `low` and `high`."""
+
+    path: str
+    low: float
+    high: float
+    scale: str
+    """"log" or "linear": how the unit interval maps to the range."""
+    step: float | None
+    """Buildable values are the multiples of `step` inside the range; None: all values."""
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("log", "linear"):
+            raise ValueError(f"{self.path}: scale must be log or linear, not {self.scale!r}")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(f"{self.path}: low {self.low:g} must not exceed high {self.high:g}")
+        if self.scale == "log" and self.low <= 0.0:
+            raise ValueError(f"{self.path}: a log range starts above 0, not at {self.low:g}")
+        if self.step is not None and not self.step > 0.0:
+            raise ValueError(f"{self.path}: step must be above 0, not {self.step:g}")
+        if self.step is not None and self.first_count > self.last_count:
+            raise ValueError(
+                f"{self.path}: {self.low:g}..{self.high:g} holds no multiple of {self.step:g}"
+            )
+
+    @property
+    def first_count(self) -> float:
+        """Smallest buildable value in steps."""
+        return float(math.ceil(self.low / self.step - STEP_TOLERANCE)) if self.step else 0.0
+
+    @property
+    def last_count(self) -> float:
+        """Largest buildable value in steps."""
+        return float(math.floor(self.high / self.step + STEP_TOLERANCE)) if self.step else 0.0
+
+    def value(self, unit: Leaf) -> Leaf:
+        r"""Value at a unit coordinate: log scale $l (h / l)^u$, linear scale $l + u (h - l)$."""
+        if self.scale == "linear":
+            return self.low + unit * (self.high - self.low)
+        return self.low * _xp(unit).exp(unit * math.log(self.high / self.low))
+
+    def unit(self, value: Leaf) -> Leaf:
+        """Unit coordinate of a value, kept inside [0, 1]; 0 where the range is one point."""
+        xp = _xp(value)
+        if self.low == self.high:
+            return 0.0 * value
+        if self.scale == "linear":
+            unit = (value - self.low) / (self.high - self.low)
+        else:
+            unit = xp.log(xp.maximum(value, self.low) / self.low) / math.log(self.high / self.low)
+        return xp.clip(unit, 0.0, 1.0)
+
+    def count(self, unit: Leaf) -> Leaf:
+        """Nearest buildable value in steps; only where there is a step."""
+        steps = _xp(unit).round(self.value(unit) / self.step)
+        return _xp(unit).clip(steps, self.first_count, self.last_count)
+
+    def buildable(self, unit: Leaf) -> Leaf:
+        """Nearest buildable value: an exact multiple of the step, or the value itself."""
+        if self.step is None:
+            return self.value(_xp(unit).clip(unit, 0.0, 1.0))
+        return self.count(unit) * self.step
+
+    def snap(self, unit: Leaf) -> Leaf:
+        """Unit coordinate of the nearest buildable value."""
+        if self.step is None:
+            return _xp(unit).clip(unit, 0.0, 1.0)
+        return self.unit(self.buildable(unit))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Alternatives that set several leaves together, for example parallel layouts."""
+
+    name: str
+    paths: tuple[str, ...]
+    table: tuple[tuple[float, ...], ...]
+    """One row for each alternative, one column for each path."""
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.table or len(self.labels) != len(self.table):
+            raise ValueError(f"{self.name}: needs alternatives, and one label for each")
+        if any(len(row) != len(self.paths) for row in self.table):
+            raise ValueError(f"{self.name}: each row needs {len(self.paths)} values")
+
+    def index(self, unit: Leaf) -> Leaf:
+        """Alternative at a unit coordinate, as a whole float; its gradient is zero."""
+        position = _xp(unit).floor(unit * len(self.table))
+        return _xp(unit).clip(position, 0.0, len(self.table) - 1.0)
+
+    def snap(self, unit: Leaf) -> Leaf:
+        """Middle of the alternative's share of the unit interval."""
+        return (self.index(unit) + 0.5) / len(self.table)
+
+    def column(self, unit: Leaf, position: int) -> Leaf:
+        """Value for the path at `position`."""
+        values = [row[position] for row in self.table]
+        index = self.index(unit)
+        if isinstance(unit, jax.Array):
+            return jnp.take(jnp.asarray(values, unit.dtype), index.astype(jnp.int32), mode="clip")
+        return values[int(index)]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A static field, for example the dataflow: each value is a program of its own."""
+
+    path: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All that a search may change; what it does not name stays as in the base design."""
+
+    dimensions: tuple[Dimension, ...]
+    choices: tuple[Choice, ...] = ()
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def num_dims(self) -> int:
+        """Coordinates of the unit cube: dimensions first, then choices."""
+        return len(self.dimensions) + len(self.choices)
+
+    def decode(self, unit: PerDim, base: Any) -> Any:
+        """Design at a point of the unit cube, continuous in the dimensions, for gradients."""
+        values = [dim.value(unit[i]) for i, dim in enumerate(self.dimensions)]
+        return self._filled(values, unit, base)
+
+    def decode_buildable(self, unit: PerDim, base: Any) -> Any:
+        """Nearest buildable design: `decode(snap(unit))` with exact multiples of the steps."""
+        values = [dim.buildable(unit[i]) for i, dim in enumerate(self.dimensions)]
+        return self._filled(values, unit, base)
+
+    def _filled(self, values: list[Any], unit: PerDim, base: Any) -> Any:
+        is_traced = isinstance(unit, jax.Array)
+        for dimension, value in zip(self.dimensions, values, strict=True):
+            base = set_path(base, dimension.path, value if is_traced else float(value))
+        for offset, choice in enumerate(self.choices, len(self.dimensions)):
+            for position, path in enumerate(choice.paths):
+                base = set_path(base, path, choice.column(unit[offset], position))
+        return base
+
+    def encode(self, design: Any) -> np.ndarray:
+        """Unit cube point of a design; outside the ranges the nearest bound, and of each choice
+        the alternative whose values are nearest (a relative distance)."""
+        units = [float(dim.unit(np.float64(get_path(design, dim.path)))) for dim in self.dimensions]
+        for choice in self.choices:
+            table = np.asarray(choice.table, np.float64)
+            values = np.asarray([get_path(design, path) for path in choice.paths], np.float64)
+            scale = np.maximum(np.abs(table), np.abs(values)) + np.finfo(np.float64).tiny
+            nearest = int(np.argmin(np.sum(np.abs(table - values) / scale, axis=1)))
+            units.append((nearest + 0.5) / len(choice.table))
+        return np.asarray(units, np.float64)
+
+    def snap(self, unit: PerDim) -> PerDim:
+        """Point of the nearest buildable design: monotone, inside the cube, idempotent."""
+        xp = _xp(unit)
+        parts = [part.snap(unit[i]) for i, part in enumerate((*self.dimensions, *self.choices))]
+        return xp.stack(parts) if parts else xp.zeros(0)
+
+    def snap_points(self, units: PointsByDims) -> np.ndarray:
+        """`snap` of each row, on the host in float64."""
+        rows = np.asarray(units, np.float64)
+        parts = (*self.dimensions, *self.choices)
+        columns = [part.snap(rows[:, i]) for i, part in enumerate(parts)]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0))
+
+    def variant_bases(self, base: Any) -> tuple[tuple[dict[str, str], Any], ...]:
+        """Every combination of the variants: its labels by path, and the base that has it."""
+        bases = []
+        for values in itertools.product(*(variant.values for variant in self.variants)):
+            labels = dict(zip((v.path for v in self.variants), values, strict=True))
+            design = base
+            for path, value in labels.items():
+                design = set_path(design, path, value)
+            bases.append((labels, design))
+        return tuple(bases)
+
+    def describe(self, unit: PerDim, base: Any) -> dict[str, float | str]:
+        """Buildable values by path, alternatives by the name of the choice, variants by path."""
+        point = np.asarray(unit, np.float64)
+        texts: dict[str, float | str] = {}
+        for i, dimension in enumerate(self.dimensions):
+            texts[dimension.path] = float(dimension.buildable(point[i]))
+        for i, choice in enumerate(self.choices, len(self.dimensions)):
+            texts[choice.name] = choice.labels[int(choice.index(point[i]))]
+            for position, path in enumerate(choice.paths):
+                texts[path] = float(choice.column(point[i], position))
+        for variant in self.variants:
+            texts[variant.path] = str(get_path(base, variant.path))
+        return texts
+
+
+def _xp(value: Any) -> Any:
+    """The array library of a value: jax for its arrays and tracers, else numpy."""
+    return jnp if isinstance(value, jax.Array) else np

@@ -1,0 +1,1 @@
+"""What is designed: frozen pytrees without formulas."""

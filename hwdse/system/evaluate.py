@@ -1,0 +1,116 @@
+"""A design and a workload go in, an `Evaluation` comes out."""
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.models import area, cost, precision, reliability
+from hwdse.numerics import EXACT, SMALLEST, Reading
+from hwdse.shapes import Leaf, Scalar
+from hwdse.specs.design import Design
+from hwdse.specs.evaluation import (
+    AreaParts,
+    EnergyParts,
+    Evaluation,
+    HbmParts,
+    TimeParts,
+)
+from hwdse.system.rows import peak_flop_per_s, row_costs, sum_rows
+from hwdse.system.step import energy_parts, per_step, step_times, time_parts
+from hwdse.workload.layers import LayerList
+from hwdse.workload.sharding import ShardedStep, shard
+from hwdse.workload.transformer import TransformerTraining
+
+Workload = TransformerTraining | LayerList
+
+
+def total(parts: TimeParts | EnergyParts | AreaParts | HbmParts) -> Leaf:
+    """Sum of a breakdown's parts."""
+    return sum(jax.tree.leaves(parts), start=0.0)
+
+
+def goodput(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar, Scalar]:
+    """Useful share of wall time, write time of a checkpoint and the interval that is best.
+
+    All chips write their share at once, until the file system is full. A workload that saves
+    nothing loses nothing.
+    """
+    cluster = design.cluster
+    rate = jnp.minimum(
+        cluster.num_chips * design.chip.checkpoint_bandwidth_bytes_per_s,
+        cluster.storage_bandwidth_bytes_per_s,
+    )
+    write_s = step.checkpoint_bytes / rate
+    mtbf_s = reliability.job_mtbf_s(cluster.chip_mtbf_s, cluster.num_chips)
+    useful = reliability.useful_time_fraction(
+        design.checkpoint_interval_s,
+        write_s,
+        cluster.restart_time_s,
+        cluster.downtime_s,
+        mtbf_s,
+    )
+    best_s = reliability.best_checkpoint_interval_s(write_s, mtbf_s)
+    return jnp.where(step.checkpoint_bytes > 0.0, useful, 1.0), write_s, best_s
+
+
+def evaluate(
+    design: Design,
+    workload: Workload,
+    reading: Reading = EXACT,
+) -> Evaluation:
+    """Times, energies, areas and money of one design running one workload.
+
+    Pure and differentiable in every leaf of `design`; batch it with `vmap`. `reading` is exact
+    or smooth (see `numerics`). Wasted work of failures costs the same power as useful work.
+    """
+    chip, cluster = design.chip, design.cluster
+    step = shard(workload, design.parallelism, cluster.num_chips)
+    rows = row_costs(step.gemms, step.runs, step.useful_runs, design, reading)
+    layer, head = sum_rows(rows, step.is_head)
+    rest = step_times(step, layer, head, design)
+    time = time_parts(step, layer, head, rest)
+    step_time_s = total(time)
+    area_parts = area.area_parts_mm2(chip)
+    die_area_mm2 = total(area_parts)
+    energy = energy_parts(step, layer, head, rest, step_time_s, die_area_mm2, design)
+    step_energy_j = total(energy)
+    goodput_fraction, write_s, best_interval_s = goodput(step, design)
+    useful_tokens = jnp.maximum(goodput_fraction, SMALLEST) * step.tokens_per_step
+    chip_usd = _chip_cost_usd(die_area_mm2, design)
+    peak = peak_flop_per_s(chip) * precision.mix_matrix_speedup_ratio(
+        design.mix, chip.fp8_speedup_ratio
+    )
+    useful_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
+    return Evaluation(
+        time=time,
+        energy=energy,
+        area=area_parts,
+        hbm=step.held,
+        step_time_s=step_time_s,
+        step_energy_j=step_energy_j,
+        tokens_per_step=step.tokens_per_step,
+        matrix_utilization_fraction=useful_flop / (step_time_s * peak),
+        goodput_fraction=goodput_fraction,
+        checkpoint_write_time_s=write_s,
+        best_checkpoint_interval_s=best_interval_s,
+        useful_tokens_per_s=useful_tokens / step_time_s,
+        time_per_token_s=step_time_s / useful_tokens,
+        energy_per_token_j=step_energy_j / useful_tokens,
+        chip_power_w=step_energy_j / (step_time_s * cluster.num_chips),
+        die_area_mm2=die_area_mm2,
+        chip_cost_usd=chip_usd,
+        cost_usd_per_token=cost.step_cost_usd(chip_usd, step_time_s, step_energy_j, cluster)
+        / useful_tokens,
+        hbm_used_ratio=total(step.held) / chip.hbm.capacity_bytes,
+        hbm_bytes_per_chip=per_step(step, layer.hbm_bytes, head.hbm_bytes),
+        flop_per_chip=2.0 * per_step(step, layer.num_macs, head.num_macs),
+        peak_flop_per_s=peak_flop_per_s(chip),
+    )
+
+
+def _chip_cost_usd(die_area_mm2: Scalar, design: Design) -> Scalar:
+    chip, process = design.chip, design.chip.process
+    one_die_mm2 = die_area_mm2 / chip.num_dies
+    good = area.die_yield_fraction(
+        one_die_mm2, process.defects_per_mm2, process.defect_clustering
+    )
+    return cost.chip_cost_usd(cost.good_die_cost_usd(one_die_mm2, good, process), chip)

@@ -1,0 +1,174 @@
+"""One step of one chip beside its rows: collectives, pipeline, optimizer; times and energies."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hwdse.models import energy, network, parallel, precision
+from hwdse.shapes import Leaf, Scalar
+from hwdse.specs.design import Design
+from hwdse.specs.evaluation import EnergyParts, TimeParts
+from hwdse.system.rows import RowCosts, peak_flop_per_s, vector_rate_flop_per_s
+from hwdse.workload.sharding import ShardedStep
+
+
+@flax.struct.dataclass
+class StepTimes:
+    """Seconds of the parts of a step that are not rows, on one chip."""
+
+    tensor_s: Leaf
+    """Exposed tensor-parallel collectives of one layer and micro-batch."""
+    pipeline_s: Leaf
+    data_s: Leaf
+    bubble_s: Leaf
+    fp64_s: Leaf
+    optimizer_s: Leaf
+    link_bytes: Leaf
+    """What one chip sends in a step over the scale-up fabric, and below over the network."""
+    network_bytes: Leaf
+
+
+def _domain_chips(design: Design) -> Scalar:
+    product = 1.0
+    for size in design.cluster.torus_sizes:
+        product = product * size
+    return product
+
+
+def _all_gather_s(
+    message_bytes: Scalar, num_chips: Scalar, inner_chips: Scalar, design: Design
+) -> Scalar:
+    cluster, chip = design.cluster, design.chip
+    return network.hierarchical_all_gather_time_s(
+        message_bytes,
+        num_chips,
+        inner_chips,
+        cluster.torus_sizes,
+        cluster.torus_bandwidth_fractions,
+        chip.link,
+        chip.network,
+        network.TOPOLOGIES[cluster.topology],
+    )
+
+
+def _pipeline_send_s(step: ShardedStep, design: Design) -> Scalar:
+    """One transfer to the next stage: inside the domain where the whole pipeline fits there."""
+    cluster, chip = design.cluster, design.chip
+    message_bytes = step.messages.pipeline_bytes
+    whole = network.place_group(
+        _domain_chips(design), 1.0, cluster.torus_sizes, cluster.torus_bandwidth_fractions
+    )
+    topology = network.TOPOLOGIES[cluster.topology]
+    inside_s = topology.point_to_point(message_bytes, whole, chip.link)
+    outside_s = network.switch_point_to_point_time_s(message_bytes, whole, chip.network)
+    fits = step.tensor * step.data * step.pipeline <= _domain_chips(design)
+    return jnp.where(fits, inside_s, outside_s)
+
+
+def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Design) -> StepTimes:
+    """Everything of a step beside its rows: what is exposed, what is sent."""
+    chip, messages = design.chip, step.messages
+    gather_s = _all_gather_s(messages.tensor_bytes, step.tensor, 1.0, design)
+    num_collectives = messages.num_tensor_gathers + messages.num_tensor_scatters
+    exposed = 1.0 - design.parallelism.tensor_overlap_fraction
+    tensor_s = exposed * num_collectives * gather_s
+    stage_s = step.layers_per_stage * (layer.time_s + tensor_s)
+    reduce_s = _all_gather_s(messages.gradient_bytes, step.data, step.tensor, design)
+    weights_s = _all_gather_s(messages.weight_bytes, step.data, step.tensor, design)
+    # Model and optimizer state are read and written; gradients and weights pass once.
+    optimizer_bytes = 2.0 * step.optimizer_bytes_per_parameter + 4.0
+    optimizer_s = step.optimizer_parameters * jnp.maximum(
+        11.0 / vector_rate_flop_per_s(chip), optimizer_bytes / chip.hbm.bandwidth_bytes_per_s
+    )
+    flop = 2.0 * per_step(step, layer.num_macs, head.num_macs)
+    fp64_rate = precision.fp64_flop_per_s(
+        peak_flop_per_s(chip),
+        chip.fp64_per_fp16_ratio,
+        vector_rate_flop_per_s(chip),
+        chip.software_fp64_flop_ratio,
+    )
+    tensor_sent = messages.tensor_bytes * (step.tensor - 1.0) / step.tensor
+    data_sent = (messages.gradient_bytes + messages.weight_bytes) * (step.data - 1.0) / step.data
+    num_passes = step.num_micro_batches * step.layers_per_stage
+    sends = jnp.where(step.pipeline > 1.0, 2.0 * step.num_micro_batches, 0.0)
+    domain = _domain_chips(design)
+    data_inside = jnp.clip(domain / step.tensor, 1.0, step.data)
+    return StepTimes(
+        tensor_s=tensor_s,
+        pipeline_s=parallel.pipeline_send_time_s(
+            _pipeline_send_s(step, design), step.num_micro_batches, step.pipeline
+        ),
+        data_s=parallel.exposed_data_parallel_time_s(reduce_s, weights_s, stage_s),
+        bubble_s=parallel.bubble_time_s(stage_s, step.pipeline),
+        fp64_s=precision.fp64_time_s(flop, design.mix, fp64_rate),
+        optimizer_s=optimizer_s,
+        link_bytes=num_passes * num_collectives * tensor_sent
+        + data_sent * jnp.where(data_inside > 1.0, 1.0, 0.0),
+        network_bytes=sends * messages.pipeline_bytes + data_sent / data_inside,
+    )
+
+
+def per_step(step: ShardedStep, layer: Leaf, head: Leaf) -> Leaf:
+    """Mean over stages of a sum over one layer and one head: for work and energy, not for time."""
+    per_pass = step.mean_layers_per_stage * layer + head / step.pipeline
+    return step.num_micro_batches * per_pass
+
+
+def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTimes) -> TimeParts:
+    """Seconds of one step of the fullest stage; the head sits on the last stage."""
+
+    def whole(name: str) -> Leaf:
+        per_pass = step.layers_per_stage * getattr(layer, name) + getattr(head, name)
+        return step.num_micro_batches * per_pass
+
+    return TimeParts(
+        matrix=whole("matrix_s"),
+        vector=whole("vector_s"),
+        sram=whole("sram_s"),
+        hbm=whole("hbm_s"),
+        launch=whole("launch_s"),
+        fp64=rest.fp64_s,
+        tensor_network=step.num_micro_batches * step.layers_per_stage * rest.tensor_s,
+        pipeline_network=rest.pipeline_s,
+        data_network=rest.data_s,
+        bubble=rest.bubble_s,
+        optimizer=rest.optimizer_s,
+    )
+
+
+def energy_parts(
+    step: ShardedStep,
+    layer: RowCosts,
+    head: RowCosts,
+    rest: StepTimes,
+    step_time_s: Scalar,
+    die_area_mm2: Scalar,
+    design: Design,
+) -> EnergyParts:
+    """Joules of one step over all chips."""
+    chip, process = design.chip, design.chip.process
+    dynamic = energy.dynamic_energy_ratio(chip.array.clock_hz / chip.nominal_clock_hz, process)
+    mac_j = dynamic * process.mac_energy_j
+
+    def work(name: str) -> Leaf:
+        return per_step(step, getattr(layer, name), getattr(head, name))
+
+    fraction = design.mix.fp64_flop_fraction
+    fp64_macs = work("num_macs") * fraction / jnp.maximum(1.0 - fraction, 1e-6)
+    macro = chip.sram.capacity_bytes / chip.array.num_arrays
+    sram_j = energy.sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
+    accumulator_j = energy.sram_energy_j_per_byte(
+        energy.ACCUMULATOR_MACRO_BYTES, chip.sram.energy_j_per_byte
+    )
+    per_chip = EnergyParts(
+        matrix=mac_j * work("num_macs"),
+        fp64=mac_j * process.fp64_energy_ratio * fp64_macs,
+        vector=mac_j * energy.VECTOR_ENERGY_RATIO * work("vector_flop"),
+        sram=dynamic
+        * (sram_j * work("sram_bytes") + accumulator_j * work("accumulator_bytes")),
+        hbm=chip.hbm.energy_j_per_byte * work("hbm_bytes"),
+        link=chip.link.energy_j_per_byte * rest.link_bytes,
+        network=chip.network.energy_j_per_byte * rest.network_bytes,
+        leakage=energy.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process) * step_time_s,
+    )
+    return jax.tree.map(lambda joules: joules * design.cluster.num_chips, per_chip)

@@ -1,0 +1,297 @@
+"""Quantities with units: a small strict parser, and numbers formatted for people.
+
+Bits (`b`, `bit`) and bytes (`B`), SI (`k`, `M`) and binary (`Ki`, `Mi`) prefixes are kept apart.
+Values are scaled as exact fractions and rounded once, so `"2.9 TB/s"` is the float 2.9e12.
+"""
+
+import difflib
+import itertools
+import math
+import re
+from fractions import Fraction
+from types import MappingProxyType
+
+Dimension = tuple[int, ...]
+"""Exponents of byte, second, joule, volt, dollar, square millimeter and flop."""
+
+_BASES = ("B", "s", "J", "V", "USD", "mm^2", "FLOP")
+_NONE: Dimension = (0,) * len(_BASES)
+
+_SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SMALL = {"m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
+_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+_SECONDS = {
+    "min": 60,
+    "h": 3600,
+    "d": 86400,
+    "day": 86400,
+    "days": 86400,
+    "year": 31557600,  # Julian year of 365.25 days
+    "years": 31557600,
+}
+
+
+def _dim(**powers: int) -> Dimension:
+    names = ("byte", "s", "joule", "volt", "usd", "mm2", "flop")
+    return tuple(powers.get(name, 0) for name in names)
+
+
+def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
+    """Every unit word with its size in base units and its dimension."""
+    atoms: dict[str, tuple[Fraction, Dimension]] = {"1": (Fraction(1), _NONE)}
+
+    def add(words: tuple[str, ...], prefixes: dict[str, int], size: Fraction, dim: Dimension):
+        for word, (prefix, power) in itertools.product(words, prefixes.items()):
+            atoms[prefix + word] = (size * Fraction(10) ** power, dim)
+
+    byte, second, joule = _dim(byte=1), _dim(s=1), _dim(joule=1)
+    data = (("B", Fraction(1)), ("b", Fraction(1, 8)), ("bit", Fraction(1, 8)))
+    for word, size in data:
+        add((word,), _SI, size, byte)
+        for prefix, power in _BINARY.items():
+            atoms[prefix + word] = (size * 2**power, byte)
+    add(("bps",), {p: _SI[p] for p in ("k", "M", "G", "T")}, Fraction(1, 8), _dim(byte=1, s=-1))
+    add(("FLOP",), _SI, Fraction(1), _dim(flop=1))
+    add(("FLOPS",), _SI, Fraction(1), _dim(flop=1, s=-1))
+    add(("Hz",), {p: _SI[p] for p in ("", "k", "M", "G")}, Fraction(1), _dim(s=-1))
+    add(("s",), {"": 0, **_SMALL}, Fraction(1), second)
+    for word, seconds in _SECONDS.items():
+        atoms[word] = (Fraction(seconds), second)
+    add(("J",), {**_SMALL, **{p: _SI[p] for p in ("", "k", "M", "G")}}, Fraction(1), joule)
+    add(("Wh",), {p: _SI[p] for p in ("", "k", "M", "G")}, Fraction(3600), joule)
+    watts = {"u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9}
+    add(("W",), watts, Fraction(1), _dim(joule=1, s=-1))
+    add(("V",), {"": 0, "m": -3}, Fraction(1), _dim(volt=1))
+    add(("USD",), {"": 0}, Fraction(1), _dim(usd=1))
+    for name, square_mm in (("mm", 1), ("cm", 100), ("um", Fraction(1, 10**6))):
+        for mark in ("^2", "2", "²"):
+            atoms[name + mark] = (Fraction(square_mm), _dim(mm2=1))
+    atoms["%"] = (Fraction(1, 100), _NONE)
+    return atoms
+
+
+ATOMS = MappingProxyType(_atoms())
+
+_FIELD_UNITS = (
+    ("_mm2_per_bytes_per_s", "mm^2/(B/s)", "0.03 mm^2/(GB/s)"),
+    ("_mm2_per_flop_per_s", "mm^2/(FLOP/s)", "6 mm^2/TFLOPS"),
+    ("_bytes_per_parameter", "B", "96 GiB"),
+    ("_mm2_per_byte", "mm^2/B", "0.9 mm^2/MiB"),
+    ("_usd_per_byte", "USD/B", "10 USD/GB"),
+    ("_usd_per_token", "USD", "430 USD"),
+    ("_usd_per_chip", "USD", "430 USD"),
+    ("_bytes_per_s", "B/s", "2.9 TB/s"),
+    ("_flop_per_s", "FLOP/s", "667 TFLOPS"),
+    ("_j_per_byte", "J/B", "3.7 pJ/bit"),
+    ("_w_per_mm2", "W/mm^2", "0.1 W/mm^2"),
+    ("_usd_per_s", "USD/s", "55 USD/h"),
+    ("_usd_per_j", "USD/J", "0.08 USD/kWh"),
+    ("_per_mm2", "1/mm^2", "0.11 1/cm^2"),
+    ("_bytes", "B", "96 GiB"),
+    ("_flop", "FLOP", "1 TFLOP"),
+    ("_mm2", "mm^2", "814 mm^2"),
+    ("_usd", "USD", "430 USD"),
+    ("_hz", "Hz", "2.4 GHz"),
+    ("_s", "s", "3 min"),
+    ("_j", "J", "0.6 pJ"),
+    ("_w", "W", "500 W"),
+    ("_v", "V", "0.75 V"),
+)
+"""Last words of a field's name, longest first, the base unit they stand for, and an example."""
+SUFFIXES = MappingProxyType({suffix: unit for suffix, unit, _ in _FIELD_UNITS})
+_EXAMPLES = MappingProxyType({unit: text for _, unit, text in _FIELD_UNITS})
+
+_NUMBER = re.compile(r"([+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)\s*(.*)", re.ASCII)
+
+
+def split_field(name: str) -> tuple[str, str]:
+    """A field's name without its unit, and the base unit: `clock_hz` gives `clock` and `Hz`.
+
+    Names without a unit (counts, fractions, ratios) come back whole, with the unit `1`.
+    """
+    for suffix, unit in SUFFIXES.items():
+        if name.endswith(suffix) and len(name) > len(suffix):
+            return name.removesuffix(suffix), unit
+    return name, "1"
+
+
+def example(unit: str) -> str:
+    """A quantity in `unit` as a person would write it."""
+    return _EXAMPLES.get(unit, f"1 {unit}")
+
+
+def _split_slashes(text: str) -> list[str]:
+    """Cut at the slashes outside of brackets."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        if char == "/" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def unit_size(text: str) -> tuple[Fraction, Dimension]:
+    """Size in base units and dimension of a unit such as `pJ/bit` or `mm^2/(GB/s)`.
+
+    Raises `KeyError` with the word that is no unit.
+    """
+    if len(text) > 40:
+        raise KeyError(text[:40])
+    size, dim = Fraction(1), _NONE
+    for index, part in enumerate(_split_slashes(text.strip())):
+        word = part.strip()
+        if word.startswith("(") and word.endswith(")"):
+            part_size, part_dim = unit_size(word[1:-1])
+        elif word in ATOMS:
+            part_size, part_dim = ATOMS[word]
+        else:
+            raise KeyError(word)
+        sign = 1 if index == 0 else -1
+        size *= part_size**sign
+        dim = tuple(a + sign * b for a, b in zip(dim, part_dim, strict=True))
+    return size, dim
+
+
+def _near_unit(text: str, unit: str) -> str:
+    """The unit of the right dimension that is spelled most like `text`, as a hint."""
+    if unit.endswith(")"):
+        names = [example(unit).split()[1]]
+    else:
+        dims = [unit_size(part)[1] for part in unit.split("/")]
+        words = [[w for w, (_, d) in ATOMS.items() if d == dim and w.isascii()] for dim in dims]
+        names = ["/".join(parts) for parts in itertools.product(*words)]
+    whole = unit_size(unit)[1]
+    names += [w for w, (_, d) in ATOMS.items() if d == whole and w.isascii() and w[-3:] != "bps"]
+    folded: dict[str, str] = {}
+    for name in (example(unit).split()[-1], *names):
+        folded.setdefault(name.lower(), name)
+    match = difflib.get_close_matches(text.lower(), folded, n=1, cutoff=0.6)
+    return f'; did you mean "{folded[match[0]]}"?' if match else ""
+
+
+def _number(text: str) -> Fraction:
+    """The exact value of a decimal numeral; `OverflowError` where no float is as large."""
+    mantissa, _, exponent = text.lower().replace("_", "").partition("e")
+    if len(mantissa) > 400 or (exponent and abs(int(exponent)) > 400):
+        raise OverflowError
+    return Fraction(mantissa.rstrip(".")) * Fraction(10) ** int(exponent or 0)
+
+
+def wanted(unit: str) -> str:
+    """What a value in `unit` may look like, for error messages."""
+    if unit == "1":
+        return "a finite number"
+    return f'a finite number of {unit} or a text such as "{example(unit)}"'
+
+
+def to_base(value: object, unit: str) -> float:
+    """`value` in the base unit `unit`: a number is taken as it stands, a text is converted.
+
+    Raises `ValueError` whose text says what is allowed and names a near miss.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(wanted(unit))
+    try:
+        result = _text_to_base(value, unit) if isinstance(value, str) else float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise ValueError(wanted(unit))
+    return result
+
+
+def _text_to_base(text: str, unit: str) -> float:
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(wanted(unit))
+    number, given = match.groups()
+    given = given.strip() or ("1" if unit == "1" else "")
+    if not given:
+        raise ValueError(f'a text with a unit, such as "{example(unit)}", or a bare number')
+    try:
+        size, dim = unit_size(given)
+    except KeyError as error:
+        hint = _near_unit(given, unit)
+        raise ValueError(f"{wanted(unit)} ({error.args[0]!r} is no unit{hint})") from None
+    if dim != unit_size(unit)[1]:
+        hint = _near_unit(given, unit)
+        raise ValueError(f'{wanted(unit)} ("{given}" is another dimension{hint})')
+    return float(_number(number) * size)
+
+
+_USUAL = MappingProxyType(
+    {
+        "USD/J": "USD/kWh",
+        "USD/B": "USD/GB",
+        "USD/s": "USD/h",
+        "1/mm^2": "1/cm^2",
+        "mm^2/B": "mm^2/MiB",
+        "mm^2/(B/s)": "mm^2/(GB/s)",
+        "mm^2/(FLOP/s)": "mm^2/TFLOPS",
+    }
+)
+"""Units that people use in place of base units without a prefix."""
+_LONG_TIMES = (("year", 2 * 31557600.0), ("d", 172800.0), ("h", 7200.0), ("min", 120.0))
+"""Units of time and the seconds from which they are used."""
+
+_PREFIXES = ("f", "p", "n", "u", "m", "", "k", "M", "G", "T", "P", "E")
+_PREFIXED = MappingProxyType(
+    {
+        "s": ("f", ""),
+        "B": ("", "E"),
+        "B/s": ("", "E"),
+        "FLOP": ("", "E"),
+        "FLOP/s": ("", "E"),
+        "Hz": ("", "G"),
+        "J": ("f", "G"),
+        "J/B": ("f", "G"),
+        "W": ("u", "G"),
+        "V": ("m", ""),
+    }
+)
+"""Smallest and largest prefix with which a unit is printed."""
+
+
+def _scaled_unit(value: float, unit: str) -> str:
+    size = abs(value)
+    if unit in _USUAL:
+        return _USUAL[unit]
+    for name, least in _LONG_TIMES if unit == "s" else ():
+        if size >= least:
+            return name
+    if unit == "B" and size >= 1024 and size % (2**20 if size >= 2**20 else 2**10) == 0:
+        power = min(int(math.log2(size)) // 10, 6)
+        return list(_BINARY)[power - 1] + "B"
+    if unit not in _PREFIXED or size == 0:
+        return unit
+    low, high = (_PREFIXES.index(prefix) for prefix in _PREFIXED[unit])
+    index = _PREFIXES.index("") + math.floor(math.log10(size) / 3 + 1e-12)
+    return _PREFIXES[min(max(index, low), high)] + unit
+
+
+def format_number(value: float, digits: int = 3) -> str:
+    """A plain number with `digits` significant digits, without trailing zeros."""
+    text = f"{value:.{digits}g}"
+    if "e" in text and 1e-4 <= abs(value) < 1e15:
+        text = f"{float(text):.0f}"
+    return text
+
+
+def format_quantity(value: float, unit: str, digits: int = 3) -> str:
+    """A value in a base unit as people write it: `(2.9e12, "B/s")` gives `2.9 TB/s`.
+
+    Capacities that are whole KiB are written with binary prefixes, all else with SI ones.
+    """
+    value = float(value)
+    if not math.isfinite(value) or unit == "1":
+        return format_number(value, digits) if unit == "1" else f"{value} {unit}"
+    name = _scaled_unit(value, unit)
+    scaled = value * float(unit_size(unit)[0] / unit_size(name)[0])
+    return f"{format_number(scaled, digits)} {name}"
+
+
+def format_field(name: str, value: float, digits: int = 3) -> str:
+    """The value of a field, in the unit that its name ends with, as people write it."""
+    return format_quantity(value, split_field(name)[1], digits)

@@ -1,0 +1,275 @@
+"""Reference CSVs in, error tables out: what every kind of `hwdse validate` shares.
+
+A reference file is a CSV that may open with `#` lines (source, licence, settings). A validation
+computes one `Comparison` a quantity and hands them to `build_report`. What the user can get wrong
+raises `ValueError` with one line that names file, line, column, value and what was expected.
+"""
+
+import csv
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+Metrics = dict[str, float | int | None]
+"""Names of `score` to their values; `None` where a metric is not defined."""
+
+
+@dataclass(frozen=True)
+class ReferenceTable:
+    """Rows of a CSV as text, with the line each came from (for messages)."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    lines: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def error(self, row: int, column: str, expected: str) -> ValueError:
+        """The one-line error of a bad cell: file, line, column, value, what was expected."""
+        value = self.rows[row][column]
+        place = f"{self.path}, line {self.lines[row]}, column '{column}'"
+        return ValueError(f"{place}: got '{value}', expected {expected}")
+
+    def text(self, column: str, allowed: Collection[str] | None = None) -> list[str]:
+        """Cells of a column; with `allowed`, any other cell is an error."""
+        self._require(column)
+        cells = [row[column] for row in self.rows]
+        if allowed is not None:
+            for index, cell in enumerate(cells):
+                if cell not in allowed:
+                    raise self.error(index, column, "one of " + ", ".join(sorted(allowed)))
+        return cells
+
+    def numbers(
+        self,
+        column: str,
+        *,
+        at_least: float = -math.inf,
+        may_be_empty: bool = False,
+        whole: bool = False,
+    ) -> np.ndarray:
+        """Finite (or `whole`) numbers of a column; NaN where empty and `may_be_empty`."""
+        bound = "" if at_least == -math.inf else f" of at least {at_least:g}"
+        expected = f"a {'whole ' if whole else ''}number{bound}"
+        values = np.empty(len(self))
+        for index, cell in enumerate(self.text(column)):
+            if may_be_empty and not cell:
+                values[index] = math.nan
+                continue
+            try:
+                values[index] = float(cell)
+            except ValueError:
+                values[index] = math.nan
+            is_allowed = math.isfinite(values[index]) and values[index] >= at_least
+            if not is_allowed or (whole and values[index] % 1.0):
+                raise self.error(index, column, expected)
+        return values
+
+    def _require(self, column: str) -> None:
+        if column not in self.columns:
+            raise ValueError(
+                f"{self.path}: no column '{column}'; the header has {', '.join(self.columns)}"
+            )
+
+
+def read_table(path: Path, required: Sequence[str] = ()) -> ReferenceTable:
+    """Read a CSV with a header row after any `#` lines; every `required` column must be there."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
+        raise ValueError(f"{path}: cannot be read ({reason}); expected a CSV file") from error
+    lines = text.splitlines()
+    num_comments = 0
+    while num_comments < len(lines) and lines[num_comments].startswith("#"):
+        num_comments += 1
+    reader = csv.reader(lines[num_comments:])
+    header = tuple(name.strip() for name in next(reader, []))
+    if not header:
+        raise ValueError(f"{path}: no header row after the '#' lines; expected column names")
+    rows, numbers = [], []
+    for cells in reader:
+        line = num_comments + reader.line_num
+        if not cells or cells[0].startswith("#"):
+            continue
+        if len(cells) != len(header):
+            raise ValueError(
+                f"{path}, line {line}: {len(cells)} cells, expected {len(header)} as in the header"
+            )
+        rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=True)})
+        numbers.append(line)
+    if not rows:
+        raise ValueError(f"{path}: no data rows; expected at least one below the header")
+    table = ReferenceTable(path, header, tuple(rows), tuple(numbers))
+    for column in required:
+        table._require(column)
+    return table
+
+
+def printed_resolution(cells: Sequence[str]) -> np.ndarray:
+    """One unit in the last printed digit of each cell, e.g. 0.01 for `3.10`; NaN if no number."""
+    units = np.full(len(cells), math.nan)
+    for index, cell in enumerate(cells):
+        try:
+            exponent = Decimal(cell).as_tuple().exponent
+        except InvalidOperation:
+            continue
+        if isinstance(exponent, int):
+            units[index] = 10.0**exponent
+    return units
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity over all rows of a file; NaN in either array where a row is not scored.
+
+    `resolution` is one unit in the last digit that the reference was printed with (see
+    `printed_resolution`), a number or one a row: values agree when they differ by at most half
+    of it. Zero asks for equal float64 values.
+    """
+
+    reference: np.ndarray
+    model: np.ndarray
+    resolution: np.ndarray | float = 0.0
+
+    @property
+    def is_scored(self) -> np.ndarray:
+        """True where both sides have a value."""
+        return ~(np.isnan(self.reference) | np.isnan(self.model))
+
+    @property
+    def differs(self) -> np.ndarray:
+        """True where a scored row disagrees in the printed digits."""
+        rounding = 1e-14 * np.abs(self.reference) * (np.asarray(self.resolution) > 0.0)
+        margin = 0.5 * np.nan_to_num(self.resolution) + rounding
+        return self.is_scored & ~(np.abs(self.model - self.reference) <= margin)
+
+
+def score(
+    reference: np.ndarray, model: np.ndarray, resolution: np.ndarray | float = 0.0
+) -> Metrics:
+    r"""Error metrics of one quantity, in fractions; rows with a NaN are left out.
+
+    With $e = \text{model} / \text{reference} - 1$: `mape` is the mean, `median_ape`, `p90_ape`
+    and `max_ape` the quantiles of $|e|$; `bias` is the mean of $e$; `spearman` the rank
+    correlation (undefined if a side is constant); `mismatches` counts the rows that differ in
+    the digits printed. A row whose reference is zero has no $e$ unless the model is zero too
+    ($e = 0$); it still counts as a mismatch.
+    """
+    comparison = Comparison(np.asarray(reference), np.asarray(model), resolution)
+    scored = comparison.is_scored
+    ref, mod = comparison.reference[scored], comparison.model[scored]
+    both_zero = (ref == 0.0) & (mod == 0.0)
+    defined = (ref != 0.0) | both_zero
+    denominator = np.where(ref == 0.0, 1.0, ref)
+    error = np.where(both_zero, 0.0, mod / denominator - 1.0)[defined]
+    ape = np.abs(error)
+    has_error = ape.size > 0
+    return {
+        "num_rows": int(scored.sum()),
+        "mape": float(ape.mean()) if has_error else None,
+        "median_ape": float(np.median(ape)) if has_error else None,
+        "p90_ape": float(np.quantile(ape, 0.9)) if has_error else None,
+        "max_ape": float(ape.max()) if has_error else None,
+        "bias": float(error.mean()) if has_error else None,
+        "spearman": _spearman(ref, mod),
+        "mismatches": int(comparison.differs.sum()),
+    }
+
+
+def _spearman(reference: np.ndarray, model: np.ndarray) -> float | None:
+    """Spearman rank correlation with ties; `None` where a side has fewer than two values."""
+    if len(np.unique(reference)) < 2 or len(np.unique(model)) < 2:
+        return None
+    return float(np.corrcoef(rankdata(reference), rankdata(model))[0, 1])
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """Error table of a model against a reference file.
+
+    `rows_skipped` counts rows that the model has no rule for, by reason; `rows_partly_scored` those
+    of the scored rows in which it has none for some quantities. `metrics` is by quantity, `groups`
+    by group label such as `dataflow=ws` and then by quantity. See `score` for the metrics.
+    """
+
+    kind: str
+    file: str
+    rows_scored: int
+    rows_skipped: dict[str, int]
+    metrics: dict[str, Metrics]
+    groups: dict[str, dict[str, Metrics]] = field(default_factory=dict)
+    rows_partly_scored: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """What `--json` prints; holds only JSON types, with `None` for undefined metrics."""
+        return {
+            "kind": self.kind,
+            "file": self.file,
+            "rows_scored": self.rows_scored,
+            "rows_skipped": dict(self.rows_skipped),
+            "rows_partly_scored": dict(self.rows_partly_scored),
+            "metrics": self.metrics,
+            "groups": self.groups,
+        }
+
+
+def build_report(
+    kind: str,
+    path: Path,
+    comparisons: Mapping[str, Comparison],
+    *,
+    rows_skipped: Mapping[str, int] | None = None,
+    rows_partly_scored: Mapping[str, int] | None = None,
+    group_by: Mapping[str, Sequence[str]] | None = None,
+) -> ValidationReport:
+    """Score every quantity over all rows and over each group of rows.
+
+    `comparisons` maps a quantity to its full-length arrays; `group_by` maps the name of a grouping
+    (`dataflow`) to one label a row. A quantity without a scored row in a group is left out of it.
+    A row counts as scored when at least one quantity of it is.
+    """
+    if not comparisons:
+        raise ValueError(f"{path}: nothing to compare; expected at least one quantity")
+    is_scored = np.any([c.is_scored for c in comparisons.values()], axis=0)
+    everything = np.ones(len(is_scored), dtype=bool)
+    groups: dict[str, dict[str, Metrics]] = {}
+    for grouping, labels in (group_by or {}).items():
+        for label in sorted(set(labels)):
+            chosen = np.asarray([other == label for other in labels])
+            table = _score_rows(comparisons, chosen)
+            if table:
+                groups[f"{grouping}={label}"] = table
+    return ValidationReport(
+        kind=kind,
+        file=str(path),
+        rows_scored=int(is_scored.sum()),
+        rows_skipped=_counted(rows_skipped),
+        metrics=_score_rows(comparisons, everything),
+        groups=groups,
+        rows_partly_scored=_counted(rows_partly_scored),
+    )
+
+
+def _counted(reasons: Mapping[str, int] | None) -> dict[str, int]:
+    return {reason: int(count) for reason, count in (reasons or {}).items() if count}
+
+
+def _score_rows(comparisons: Mapping[str, Comparison], chosen: np.ndarray) -> dict[str, Metrics]:
+    """Metrics by quantity over the chosen rows."""
+    table = {}
+    for quantity, comparison in comparisons.items():
+        if not np.any(comparison.is_scored & chosen):
+            continue
+        resolution = np.broadcast_to(comparison.resolution, comparison.reference.shape)
+        table[quantity] = score(
+            comparison.reference[chosen], comparison.model[chosen], resolution[chosen]
+        )
+    return table

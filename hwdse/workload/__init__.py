@@ -1,0 +1,1 @@
+"""What runs: operators with counts, and how a parallel layout cuts them."""
