@@ -97,8 +97,6 @@ def safe_log(x: PerOp) -> PerOp:
     return jnp.log(jnp.maximum(x, SMALLEST))
 
 
-
-
 def materialize(x: PerOp) -> PerOp:
     """`x` itself, computed once.
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ RECORD_NAME = "run.json"
 POINTS_FOLDER = "points"
 HASH_KEY = b"hwdse.config_hash"
 PART_KEY = b"hwdse.part"
+NOTES_KEY = b"hwdse.notes"
 VERSIONED_PACKAGES = ("hwdse", "jax", "numpy")
 _PART_PATTERN = re.compile(r"part-(\d{5,})\.parquet")
 
@@ -53,10 +55,16 @@ class Run:
         """File of chunk `index`."""
         return self.folder / POINTS_FOLDER / f"part-{index:05d}.parquet"
 
-    def write_part(self, index: int, columns: Mapping[str, np.ndarray]) -> Path:
+    def write_part(
+        self,
+        index: int,
+        columns: Mapping[str, np.ndarray],
+        notes: Mapping[str, int | float] = MappingProxyType({}),
+    ) -> Path:
         """Write chunk `index`, replacing what may be there; columns must be equally long.
 
-        After the call returns the part is on disk as a whole, whatever happens next.
+        `notes` are figures of the chunk as a whole. After the call returns the part is on disk
+        as a whole, whatever happens next.
         """
         import pyarrow
         import pyarrow.parquet
@@ -66,7 +74,11 @@ class Run:
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise RunError(f"{self.folder}: part {index}: columns differ in length: {lengths}")
-        metadata = {HASH_KEY: self.config_hash.encode(), PART_KEY: str(index).encode()}
+        metadata = {
+            HASH_KEY: self.config_hash.encode(),
+            PART_KEY: str(index).encode(),
+            NOTES_KEY: json.dumps(_plain(notes, self.folder)).encode(),
+        }
         table = pyarrow.table(dict(columns)).replace_schema_metadata(metadata)
         path = self.part_path(index)
         path.parent.mkdir(exist_ok=True)
@@ -87,29 +99,23 @@ class Run:
         )
         return {int(m[1]) for m in found if m is not None and self._is_whole(int(m[1]))}
 
+    def read_part(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Columns and notes of a finished chunk."""
+        table = self._read_table(index)
+        notes = json.loads((table.schema.metadata or {}).get(NOTES_KEY, b"{}"))
+        return _columns(table), notes
+
     def read_points(self) -> dict[str, np.ndarray]:
         """Every point of the finished parts, in the order of their chunks; `{}` without any."""
         import pyarrow
-        import pyarrow.parquet
 
-        tables = []
-        for index in sorted(self.finished_parts()):
-            path = self.part_path(index)
-            try:
-                tables.append(
-                    pyarrow.parquet.ParquetFile(path, page_checksum_verification=True).read()
-                )
-            except (pyarrow.ArrowException, OSError) as error:
-                raise RunError(f"{path}: damaged ({_first_line(error)}); delete it") from error
+        tables = [self._read_table(index) for index in sorted(self.finished_parts())]
         if not tables:
             return {}
         try:
-            table = pyarrow.concat_tables(tables)
+            return _columns(pyarrow.concat_tables(tables))
         except pyarrow.ArrowException as error:
             raise RunError(f"{self.folder}: parts differ in their columns") from error
-        return {
-            name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names
-        }
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file of this run as a whole or not at all; `name` stays in the folder."""
@@ -127,6 +133,16 @@ class Run:
         if summary:
             record["summary"] = _plain(summary, self.folder)
         return _write_record(self.folder, record)
+
+    def _read_table(self, index: int) -> Any:
+        import pyarrow
+        import pyarrow.parquet
+
+        path = self.part_path(index)
+        try:
+            return pyarrow.parquet.ParquetFile(path, page_checksum_verification=True).read()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise RunError(f"{path}: damaged ({_first_line(error)}); delete it") from error
 
     def _is_whole(self, index: int) -> bool:
         import pyarrow
@@ -157,8 +173,6 @@ def create_run(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: not an empty folder, and no run of hwdse is in it")
     folder.mkdir(parents=True, exist_ok=True)
-    versions = _versions()
-    plain_config = _plain(dict(config), folder)
     return _write_record(
         folder,
         {
@@ -166,9 +180,9 @@ def create_run(
             "command": command,
             "created": _now(),
             "seed": seed,
-            "versions": versions,
-            "config_hash": config_hash(plain_config, seed, versions["hwdse"]),
-            "config": plain_config,
+            "versions": _versions(),
+            "config_hash": run_hash(config, seed),
+            "config": _plain(config, folder),
         },
     )
 
@@ -192,22 +206,22 @@ def open_run(folder: Path) -> Run:
     return Run(folder, record)
 
 
-def config_hash(config: Mapping[str, Any], seed: int, version: str) -> str:
-    """SHA-256 over the canonical JSON of everything that decides what the points are."""
-    content = {"config": config, "seed": seed, "hwdse": version}
+def run_hash(config: Mapping[str, Any], seed: int) -> str:
+    """SHA-256 over the canonical JSON of all that decides what the points are."""
+    content = {"config": _plain(config, "config"), "seed": seed, "hwdse": _versions()["hwdse"]}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _matching_run(folder: Path, config: Mapping[str, Any], seed: int) -> Run:
     run = open_run(folder)
+    if run_hash(config, seed) == run.config_hash:
+        return run
     asked = {
-        "config": _plain(dict(config), folder),
+        "config": _plain(config, folder),
         "seed": seed,
         "version of hwdse": _versions()["hwdse"],
     }
-    if config_hash(asked["config"], seed, asked["version of hwdse"]) == run.config_hash:
-        return run
     held = {
         "config": run.config,
         "seed": run.record["seed"],
@@ -241,16 +255,20 @@ def _write_record(folder: Path, record: dict[str, Any]) -> Run:
     return Run(folder, record)
 
 
-def _plain(value: Any, folder: Path) -> Any:
+def _columns(table: Any) -> dict[str, np.ndarray]:
+    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def _plain(value: Any, place: Path | str) -> Any:
     """Value in the types that JSON has, so that what is read back equals what was written."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, folder) for key, item in value.items()}
+        return {str(key): _plain(item, place) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_plain(item, folder) for item in value]
+        return [_plain(item, place) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist(), folder)
+        return _plain(value.tolist(), place)
     if isinstance(value, float) and not np.isfinite(value):
-        raise RunError(f"{folder}: cannot record the value {value}: expected a finite number")
+        raise RunError(f"{place}: cannot record the value {value}: expected a finite number")
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

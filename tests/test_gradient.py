@@ -14,7 +14,7 @@ from hwdse.search.result import scored
 from hwdse.search.space import Choice, Dimension, SearchSpace, Variant
 
 BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.831113366}
-"""Log objectives of the best designs that a dozen searches of 100,000 evaluations found."""
+"""Log objectives of the best designs found by some fifty searches of up to 100,000 evaluations."""
 TOYS = {"8-D": (score_8, TOY_8), "29-D": (score_29, TOY_29)}
 
 
@@ -60,9 +60,9 @@ def test_known_constrained_optimum_and_its_multiplier():
     with jax.enable_x64(True):
         result = minimize(bowl, PLANE_SPACE, PLANE, seed=0, **PLANE_EFFORT)
     assert result.is_feasible
-    assert result.log_objective == pytest.approx(2.0, abs=0.01)
-    assert result.relaxed_log_objective == pytest.approx(2.0, abs=0.01)
-    assert result.multipliers[0] == pytest.approx(8.0, rel=0.03)
+    assert result.log_objective == pytest.approx(2.0, abs=0.001)
+    assert result.relaxed_log_objective == pytest.approx(2.0, abs=0.005)
+    assert result.multipliers[0] == pytest.approx(8.0, rel=0.005)
     assert (result.design.x, result.design.y) == pytest.approx((2.0, 2.0), abs=0.05)
 
 
@@ -155,7 +155,7 @@ def random_best(name, num_evaluations, seed):
 
 @pytest.mark.parametrize(
     ("name", "num_evaluations", "most_over_best", "least_gain"),
-    [("8-D", 500, 1.15, 1.7), ("8-D", 2000, 1.05, 1.5), ("29-D", 500, 1.45, 5.0)],
+    [("8-D", 500, 1.05, 2.0), ("29-D", 500, 1.15, 7.0)],
 )
 def test_close_to_the_best_known_and_far_ahead_of_random(
     name, num_evaluations, most_over_best, least_gain

@@ -44,6 +44,14 @@ def test_what_is_written_is_read_back_in_the_order_of_chunks(tmp_path):
     assert set(points["dataflow"]) == {"weight_stationary"}
 
 
+def test_a_part_keeps_its_notes_even_without_rows(tmp_path):
+    run = make_run(tmp_path / "run")
+    run.write_part(3, {"cost": np.zeros(0)}, {"num_points": 512, "share": 0.25})
+    columns, notes = open_run(run.folder).read_part(3)
+    assert columns["cost"].shape == (0,)
+    assert notes == {"num_points": 512, "share": 0.25}
+
+
 def test_a_run_without_parts_has_no_points(tmp_path):
     run = make_run(tmp_path / "run")
     assert run.finished_parts() == set()

@@ -110,12 +110,12 @@ def test_bits_are_eighths_of_bytes_and_prefixes_are_kept_apart():
         ("1 B B", "B", ("finite",)),
         ("1 B/", "B", ("finite",)),
         ("1 (((B", "B", ("finite",)),
-        ("１ B", "B", ("finite",)),
+        ("\uff11 B", "B", ("finite",)),
         ("1 " + "B/" * 500, "B", ("finite",)),
     ],
 )
 def test_bad_values_are_told_what_is_allowed(value, unit, words):
-    with pytest.raises(ValueError, match="number|unit") as caught:
+    with pytest.raises(ValueError, match=r"number|unit") as caught:
         to_base(value, unit)
     message = str(caught.value)
     assert "\n" not in message
@@ -176,15 +176,18 @@ def test_every_unit_scales_linearly(value, word):
     size, dim = ATOMS[word]
     for unit in BASE_UNITS:
         if unit_size(unit)[1] == dim:
-            assert to_base(f"{value!r} {word}", unit) == pytest.approx(value * float(size), rel=1e-14)
+            assert to_base(f"{value!r} {word}", unit) == pytest.approx(
+                value * float(size), rel=1e-14
+            )
 
 
 @given(st.text(max_size=30), st.sampled_from(BASE_UNITS))
-def test_any_text_is_a_finite_number_or_one_line(text, unit):
+def test_any_text_is_a_finite_number_or_refused(text, unit):
     try:
-        assert math.isfinite(to_base(text, unit))
-    except ValueError as error:
-        assert str(error)
+        value = to_base(text, unit)
+    except ValueError:
+        return
+    assert math.isfinite(value)
 
 
 @pytest.mark.parametrize(

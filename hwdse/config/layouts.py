@@ -13,6 +13,8 @@ from hwdse.units import format_field, split_field
 from hwdse.workload.layers import LayerList
 from hwdse.workload.transformer import TransformerTraining
 
+MAX_STAGES = 10_000
+"""Deepest pipeline that is enumerated; bounds the time that an absurd layer count takes."""
 _LAYOUT_FIELDS = ("tensor", "pipeline", "micro_batch", "recompute_fraction")
 
 
@@ -134,7 +136,8 @@ def valid_layouts(
     domain = math.prod(cluster.torus_sizes)
     tensors = [2.0**power for power in range(int(math.log2(domain)) + 1)]
     layers = int(training.model.num_layers)
-    pipelines = [float(p) for p in range(1, layers + 1) if layers % p == 0]
+    deepest = int(min(layers, cluster.num_chips, MAX_STAGES))
+    pipelines = [float(p) for p in range(1, deepest + 1) if layers % p == 0]
     rows = []
     for row in itertools.product(tensors, pipelines, micro_batches, recompute_fractions):
         layout = base.replace(**dict(zip(_LAYOUT_FIELDS, row, strict=True)))

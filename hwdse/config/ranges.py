@@ -40,7 +40,7 @@ def make_dimension(table: Any, roots: Roots, where: Where) -> Dimension:
     step = _step(table, rule.unit, rule.is_whole, where)
     try:
         return Dimension(path, low, high, table.scale, step)
-    except ValueError:
+    except (ValueError, OverflowError):
         expected = f"a step of which a multiple lies from {table.low} to {table.high}"
         raise where.error("step", table.step, expected) from None
 

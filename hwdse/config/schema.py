@@ -100,7 +100,7 @@ def _first_error(model: type[BaseModel], table: Any, where: Where, found: list[A
         model = _inner_model(model, str(name))
     key = str(last)
     names = list(model.model_fields)
-    written = next((k for k in table if k == key or field_of(k, names) == key), key)
+    written = key if key in table else next((k for k in table if field_of(k, names) == key), key)
     value = table[written] if is_item else first["input"]
     return _describe(model, where, str(written), value, first, is_item)
 

@@ -41,4 +41,6 @@ def step_cost_usd(
     """Capital written off over its life and electricity of the facility, for one step."""
     capital_usd = cluster.num_chips * (chip_usd + cluster.server_cost_usd_per_chip)
     facility_j = step_energy_j * cluster.power_overhead_ratio
-    return capital_usd * step_time_s / cluster.lifetime_s + facility_j * cluster.electricity_usd_per_j
+    return (
+        capital_usd * step_time_s / cluster.lifetime_s + facility_j * cluster.electricity_usd_per_j
+    )

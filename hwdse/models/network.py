@@ -82,7 +82,7 @@ def _used_fractions(group: Group) -> tuple[Scalar, ...]:
     """
     return tuple(
         jnp.where(extent > 1.0, jnp.where(extent >= size, 1.0, 0.5), 0.0) * fraction
-        for extent, size, fraction in zip(group.extents, group.sizes, group.fractions)
+        for extent, size, fraction in zip(group.extents, group.sizes, group.fractions, strict=True)
     )
 
 
@@ -108,7 +108,7 @@ def torus_all_to_all_time_s(message_bytes: Scalar, group: Group, link: Link) -> 
     $t = \alpha \sum_i g_i / 2 + \sum_i n g_i / (4 f_i \beta)$; a line is twice as slow.
     """
     time_s = 0.0 * message_bytes
-    for extent, fraction in zip(group.extents, _used_fractions(group)):
+    for extent, fraction in zip(group.extents, _used_fractions(group), strict=True):
         bandwidth = link.bandwidth_bytes_per_s * jnp.where(fraction > 0.0, fraction, 1.0)
         dimension_s = extent * (link.latency_s / 2.0 + message_bytes / (4.0 * bandwidth))
         time_s = time_s + jnp.where(extent > 1.0, dimension_s, 0.0)

@@ -27,7 +27,7 @@ class Marker:
     """A named design in a picture; `role` is "preset", "baseline" or "best"."""
 
     label: str
-    cost: tuple[float, float]
+    cost: tuple[float, ...]
     role: str
 
 

@@ -23,7 +23,7 @@ PENALTY_CURVATURE = 5.0
 FIRST_MULTIPLIER = 3.0
 """Dearer than most limits are, so that starts settle inside them; tuned on the same toys."""
 NUM_MULTIPLIER_UPDATES = 4
-LONG_UPDATE_STEPS = 25
+LONG_UPDATE_STEPS = 10
 """Long descents update more often than that, so that the multipliers converge."""
 ANNEALED_FRACTION = 0.75
 """Share of the steps in which the temperature falls from 1 to 0."""
@@ -106,7 +106,7 @@ def descend(
     """Adam in logit space from every start at once; coordinates of choices stay where they are.
 
     The temperature falls linearly to zero over three quarters of the steps, and the multipliers
-    are updated four times or every 25 steps. A bad start stays by itself.
+    are updated four times or every 10 steps. A bad start stays by itself.
     """
     relaxation = _Relaxation(score, space, base)
     optimizer = _optimizer(num_steps)

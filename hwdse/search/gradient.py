@@ -1,8 +1,8 @@
 """Gradient search: screen many designs, descend from the best at once, snap, polish.
 
-With `split_evaluations` the stages spend 10, 40 and 50 % of the evaluations. Screening chooses basins and
-alternatives, descent moves all continuous parameters together, and polishing takes back what
-rounding cost: each alone is several times worse on 29 dimensions.
+With `split_evaluations` the stages spend 10, 40 and 50 % of the evaluations. Screening chooses
+basins and alternatives, descent moves all continuous parameters together, and polishing takes
+back what rounding cost: each alone is several times worse on 29 dimensions.
 """
 
 import functools
@@ -33,7 +33,7 @@ Progress = Callable[[int, float], None]
 
 LEAST_PENALTY = 5.0
 """Merit weight of a violation where no larger multiplier is known."""
-SMALLEST_BATCH = 32
+SMALLEST_BATCH = 64
 LARGEST_BATCH = 1024
 
 

@@ -9,13 +9,15 @@ from hwdse.search.space import Dimension, SearchSpace
 
 NUM_ELITES = 12
 """Parents that are kept; the best has the largest share of the moves."""
-PATIENCE_MOVES_PER_DIM = 40
+PATIENCE_MOVES_PER_DIM = 100
 """Moves per dimension without a better design after which polishing ends."""
 WIDEST_MOVE_BITS = 2.0
 FINEST_MOVE_BITS = 9.0
 """Moves are of 2^-2 to 2^-9 of a range, log-uniformly; at least one step."""
-MOVED_COORDINATES = (0.45, 0.35, 0.2)
-"""Shares of moves that change one, two and three coordinates."""
+CONTINUOUS_BITS_RATIO = 1.6
+"""Without a step moves go down to 2^-14."""
+MOVED_COORDINATES = (0.4, 0.32, 0.18, 0.1)
+"""Shares of moves that change one, two, three and four coordinates."""
 CROSSOVER_SHARE = 0.25
 """Moves that first take about half of their coordinates from another parent."""
 ELITE_DECAY = 0.7
@@ -87,7 +89,7 @@ def _new_points(
 def _moved(
     space: SearchSpace, parents: np.ndarray, generator: np.random.Generator, num_points: int
 ) -> np.ndarray:
-    """Buildable points, each a parent (or a cross of two) with one to three coordinates moved."""
+    """Buildable points, each a parent (or a cross of two) with one to four coordinates moved."""
     shares = ELITE_DECAY ** np.arange(len(parents))
     first, second = generator.choice(len(parents), (2, num_points), p=shares / shares.sum())
     is_crossed = generator.random(num_points) < CROSSOVER_SHARE
@@ -116,8 +118,8 @@ def _shifted(
     dimension: Dimension, unit: np.ndarray, sign: np.ndarray, bits: np.ndarray
 ) -> np.ndarray:
     """Coordinates moved by 2^-bits of the range, at least one step; reflected at the bounds."""
-    target = unit + sign * 2.0**-bits
-    target = np.where((target < 0.0) | (target > 1.0), unit - sign * 2.0**-bits, target)
+    move = sign * 2.0 ** -(bits if dimension.step else CONTINUOUS_BITS_RATIO * bits)
+    target = np.where(np.abs(unit + move - 0.5) > 0.5, unit - move, unit + move)
     if dimension.step is None:
         return dimension.snap(target)
     here, there = dimension.count(unit), dimension.count(target)

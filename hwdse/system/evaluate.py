@@ -15,7 +15,7 @@ from hwdse.specs.evaluation import (
     TimeParts,
 )
 from hwdse.system.rows import peak_flop_per_s, row_costs, sum_rows
-from hwdse.system.step import energy_parts, per_step, step_times, time_parts
+from hwdse.system.step import energy_parts, per_step, step_time_s, step_times, time_parts
 from hwdse.workload.layers import LayerList
 from hwdse.workload.sharding import ShardedStep, shard
 from hwdse.workload.transformer import TransformerTraining
@@ -67,11 +67,10 @@ def evaluate(
     rows = row_costs(step.gemms, step.runs, step.useful_runs, design, reading)
     layer, head = sum_rows(rows, step.is_head)
     rest = step_times(step, layer, head, design)
-    time = time_parts(step, layer, head, rest)
-    step_time_s = total(time)
+    elapsed_s = step_time_s(step, layer, head, rest)
     area_parts = area.area_parts_mm2(chip)
     die_area_mm2 = total(area_parts)
-    energy = energy_parts(step, layer, head, rest, step_time_s, die_area_mm2, design)
+    energy = energy_parts(step, layer, head, rest, elapsed_s, die_area_mm2, design)
     step_energy_j = total(energy)
     goodput_fraction, write_s, best_interval_s = goodput(step, design)
     useful_tokens = jnp.maximum(goodput_fraction, SMALLEST) * step.tokens_per_step
@@ -81,24 +80,24 @@ def evaluate(
     )
     useful_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
     return Evaluation(
-        time=time,
+        time=time_parts(step, layer, head, rest),
         energy=energy,
         area=area_parts,
         hbm=step.held,
-        step_time_s=step_time_s,
+        step_time_s=elapsed_s,
         step_energy_j=step_energy_j,
         tokens_per_step=step.tokens_per_step,
-        matrix_utilization_fraction=useful_flop / (step_time_s * peak),
+        matrix_utilization_fraction=useful_flop / (elapsed_s * peak),
         goodput_fraction=goodput_fraction,
         checkpoint_write_time_s=write_s,
         best_checkpoint_interval_s=best_interval_s,
-        useful_tokens_per_s=useful_tokens / step_time_s,
-        time_per_token_s=step_time_s / useful_tokens,
+        useful_tokens_per_s=useful_tokens / elapsed_s,
+        time_per_token_s=elapsed_s / useful_tokens,
         energy_per_token_j=step_energy_j / useful_tokens,
-        chip_power_w=step_energy_j / (step_time_s * cluster.num_chips),
+        chip_power_w=step_energy_j / (elapsed_s * cluster.num_chips),
         die_area_mm2=die_area_mm2,
         chip_cost_usd=chip_usd,
-        cost_usd_per_token=cost.step_cost_usd(chip_usd, step_time_s, step_energy_j, cluster)
+        cost_usd_per_token=cost.step_cost_usd(chip_usd, elapsed_s, step_energy_j, cluster)
         / useful_tokens,
         hbm_used_ratio=total(step.held) / chip.hbm.capacity_bytes,
         hbm_bytes_per_chip=per_step(step, layer.hbm_bytes, head.hbm_bytes),
@@ -110,7 +109,5 @@ def evaluate(
 def _chip_cost_usd(die_area_mm2: Scalar, design: Design) -> Scalar:
     chip, process = design.chip, design.chip.process
     one_die_mm2 = die_area_mm2 / chip.num_dies
-    good = area.die_yield_fraction(
-        one_die_mm2, process.defects_per_mm2, process.defect_clustering
-    )
+    good = area.die_yield_fraction(one_die_mm2, process.defects_per_mm2, process.defect_clustering)
     return cost.chip_cost_usd(cost.good_die_cost_usd(one_die_mm2, good, process), chip)

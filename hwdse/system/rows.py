@@ -15,8 +15,9 @@ from hwdse.workload.gemms import Gemms
 
 @flax.struct.dataclass
 class RowCosts:
-    """Costs of rows, or their sums. The four times say which resource bounds each row's time."""
+    """Costs of rows, or their sums. `time_s` is also given by the resource that bounds a row."""
 
+    time_s: Leaf
     matrix_s: Leaf
     vector_s: Leaf
     sram_s: Leaf
@@ -28,11 +29,6 @@ class RowCosts:
     hbm_bytes: Leaf
     sram_bytes: Leaf
     accumulator_bytes: Leaf
-
-    @property
-    def time_s(self) -> Leaf:
-        """Time of all rows, one after the other."""
-        return self.matrix_s + self.vector_s + self.sram_s + self.hbm_s + self.launch_s
 
 
 def peak_flop_per_s(chip: Chip) -> Scalar:
@@ -71,18 +67,20 @@ def row_costs(
     vector_s = vector_flop / vector_rate_flop_per_s(chip)
     sram_s = sram_bytes / chip.sram.bandwidth_bytes_per_s
     hbm_s = hbm_bytes / chip.hbm.bandwidth_bytes_per_s
-    time_s = runs * memory.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, reading)
+    busy_s = runs * memory.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, reading)
+    launch_s = runs * chip.launch_latency_s
     slowest = jnp.maximum(jnp.maximum(matrix_s, vector_s), jnp.maximum(sram_s, hbm_s))
     is_matrix = matrix_s >= slowest
     is_vector = ~is_matrix & (vector_s >= slowest)
     is_sram = ~is_matrix & ~is_vector & (sram_s >= slowest)
     is_hbm = ~(is_matrix | is_vector | is_sram)
     return RowCosts(
-        matrix_s=jnp.where(is_matrix, time_s, 0.0),
-        vector_s=jnp.where(is_vector, time_s, 0.0),
-        sram_s=jnp.where(is_sram, time_s, 0.0),
-        hbm_s=jnp.where(is_hbm, time_s, 0.0),
-        launch_s=runs * chip.launch_latency_s,
+        time_s=busy_s + launch_s,
+        matrix_s=jnp.where(is_matrix, busy_s, 0.0),
+        vector_s=jnp.where(is_vector, busy_s, 0.0),
+        sram_s=jnp.where(is_sram, busy_s, 0.0),
+        hbm_s=jnp.where(is_hbm, busy_s, 0.0),
+        launch_s=launch_s,
         num_macs=runs * gemms.num_macs,
         useful_macs=useful_runs * gemms.num_macs,
         vector_flop=runs * vector_flop,

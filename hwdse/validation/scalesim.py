@@ -115,12 +115,12 @@ def _report_quantities(table: ReferenceTable) -> dict[str, np.ndarray]:
             m[chosen], k[chosen], n[chosen], ones, ones, ones, ones, 0.0 * ones, 0.0 * ones
         )
         array = SystolicArray(rows[chosen], cols[chosen], ones, ones, dataflow=dataflow)
-        cycles = np.asarray(scalesim.total_cycles(gemms, array))
-        words = [np.asarray(operand) for operand in scalesim.sram_words(gemms, array)]
+        cycles = np.asarray(scalesim_counts.total_cycles(gemms, array))
+        words = [np.asarray(operand) for operand in scalesim_counts.sram_words(gemms, array)]
         utilizations = (
-            scalesim.overall_utilization(gemms, array),
+            scalesim_counts.overall_utilization(gemms, array),
             mapping_efficiency(gemms, array),
-            scalesim.compute_utilization(gemms, array),
+            scalesim_counts.compute_utilization(gemms, array),
         )
         values = [cycles, *(100.0 * np.asarray(u) for u in utilizations), *words]
         values += [operand / cycles for operand in words]

@@ -105,7 +105,9 @@ def num_parameters(model: Transformer) -> Scalar:
 
 
 def _stack(columns: list[tuple[Leaf, ...]]) -> tuple[PerOp, ...]:
-    return tuple(jnp.stack([jnp.asarray(x, dtype=float) for x in col]) for col in zip(*columns))
+    return tuple(
+        jnp.stack([jnp.asarray(x, dtype=float) for x in col]) for col in zip(*columns, strict=True)
+    )
 
 
 def _weight_rows(

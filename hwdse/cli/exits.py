@@ -1,0 +1,26 @@
+"""Exit codes, and the error that carries one."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """How a command ends, for scripts."""
+
+    OK = 0
+    BUG = 1
+    MISTAKE = 2
+    """Of the user: an option, a config, a file."""
+    INFEASIBLE = 3
+    """No design meets the constraints."""
+    INTERRUPTED = 5
+    """By Ctrl-C, with everything so far on disk: `--resume` goes on."""
+    ABORTED = 130
+    """By Ctrl-C, with nothing to go on from."""
+
+
+class CommandError(Exception):
+    """Ends a command with one line on stderr and an exit code."""
+
+    def __init__(self, message: str, code: Exit = Exit.MISTAKE) -> None:
+        super().__init__(message)
+        self.code = code

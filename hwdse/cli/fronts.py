@@ -1,0 +1,137 @@
+"""Fronts as tables, CSV and pictures, with the presets beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwdse.cli.figures import METRIC_UNITS, evaluate_exact, format_metric
+from hwdse.cli.tables import print_table
+from hwdse.results_files import csv_text
+from hwdse.units import format_field
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.report.plots import Marker
+    from hwdse.results import Run
+    from hwdse.search.front import Front
+
+SHOWN_DESIGNS = 6
+
+
+def ordered(front: "Front") -> "Front":
+    """The members by their first objective."""
+    return front.take(np.lexsort(front.costs.T[::-1]))
+
+
+def front_columns(loaded: "LoadedSearch", front: "Front") -> dict[str, np.ndarray]:
+    """A front for people: objectives, use of the limits, then what each design is."""
+    front = ordered(front)
+    bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
+    columns: dict[str, Any] = {
+        name: np.exp(front.costs[:, i]) for i, name in enumerate(loaded.front_objectives)
+    }
+    for i, name in enumerate(loaded.limits):
+        columns[f"{name}_of_limit"] = np.exp(front.violations[:, i])
+    designs = [
+        loaded.space.describe(unit, bases[variant])
+        for unit, variant in zip(front.units, front.variants, strict=True)
+    ]
+    for key in designs[0] if designs else ():
+        values = [design[key] for design in designs]
+        name = key if key not in columns else f"design.{key}"
+        columns[name] = np.array(values, dtype=object if isinstance(values[0], str) else float)
+    return columns
+
+
+def print_front(loaded: "LoadedSearch", front: "Front", title: str) -> None:
+    """Table of some members, evenly spread over the front, one a column."""
+    front = ordered(front)
+    if not len(front):
+        return
+    count = min(SHOWN_DESIGNS, len(front))
+    places = np.unique(np.linspace(0, len(front) - 1, count).round().astype(int))
+    columns = front_columns(loaded, front.take(places))
+    inner = {path for choice in loaded.space.choices for path in choice.paths}
+    rows = [
+        [name, *(_cell(name, value) for value in values)]
+        for name, values in columns.items()
+        if name not in inner
+    ]
+    heads = ["", *(f"{place + 1}" for place in places)]
+    print_table(f"front: {len(front):,} {title}", heads, rows)
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if name in METRIC_UNITS:
+        return format_metric(float(value), METRIC_UNITS[name])
+    if name.endswith("_of_limit"):
+        return f"{100.0 * value:.1f} %"
+    return format_field(name.rsplit(".", maxsplit=1)[-1], float(value))
+
+
+def write_front(
+    loaded: "LoadedSearch",
+    record: "Run",
+    front: "Front",
+    cloud: np.ndarray,
+    markers: Sequence["Marker"],
+) -> list[Path]:
+    """front.csv, the best design of each objective as TOML, and the picture."""
+    from hwdse.config import to_toml
+
+    files = [record.write_text("front.csv", csv_text(front_columns(loaded, front)))]
+    if not len(front):
+        return files
+    bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
+    for i, name in enumerate(loaded.front_objectives):
+        place = int(np.argmin(front.costs[:, i]))
+        base = bases[int(front.variants[place])]
+        design = loaded.space.decode_buildable(front.units[place], base)
+        files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
+    if len(loaded.front_objectives) > 1:
+        from hwdse.cli import pictures
+
+        points = np.exp(np.concatenate((front.costs, cloud)))
+        mask = np.arange(len(points)) < len(front)
+        folder = record.folder / "plots"
+        files += pictures.save_pareto(points, mask, loaded.front_objectives, markers, folder)
+    return files
+
+
+def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> list["Marker"]:
+    """The base design and the other systems with as many chips, all with the base's layout.
+
+    Systems that cannot run the job that way are left out.
+    """
+    from hwdse.config import ConfigError, list_presets, load_search, load_system
+    from hwdse.report.plots import Marker
+
+    def marker(search: "LoadedSearch", role: str) -> "Marker":
+        evaluation = evaluate_exact(search.base, search.workload)
+        return Marker(search.labels["system"], objective_values(search, evaluation), role)
+
+    markers = [marker(loaded, "baseline")]
+    for entry in list_presets():
+        if entry.kind != "system":
+            continue
+        size = float(load_system(entry.name).cluster.num_chips)
+        count = float(loaded.base.cluster.num_chips) / size
+        changes = [f'design.system="{entry.name}"', f"design.num_systems={count:g}"]
+        try:
+            other = load_search(config, [*sets, *changes])
+        except ConfigError:
+            continue
+        if other.labels["system"] != loaded.labels["system"]:
+            markers.append(marker(other, "preset"))
+    return markers
+
+
+def objective_values(loaded: "LoadedSearch", evaluation: Any) -> tuple[float, ...]:
+    """Values of the front's objectives in base units."""
+    from hwdse.objectives import OBJECTIVES
+
+    return tuple(float(OBJECTIVES[name](evaluation)) for name in loaded.front_objectives)

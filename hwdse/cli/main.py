@@ -1,0 +1,95 @@
+"""The app, and the one place where a mistake becomes a line and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from hwdse.cli import (
+    evaluate_command,
+    optimize_command,
+    pareto_command,
+    presets_command,
+    sensitivity_command,
+    sweep_command,
+    validate_command,
+)
+from hwdse.cli.exits import CommandError, Exit
+
+app = typer.Typer(
+    name="hwdse",
+    help="Explore designs of AI accelerators and clusters, with gradients.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+for _module in (
+    presets_command,
+    evaluate_command,
+    sensitivity_command,
+    optimize_command,
+    sweep_command,
+    pareto_command,
+    validate_command,
+):
+    app.command(name=_module.NAME)(_module.run)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    """Explore designs of AI accelerators and clusters, with gradients.
+
+    Start with `hwdse presets`, then `hwdse evaluate trn2_llama3_70b`.
+    """
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"hwdse {version_of('hwdse')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: runs the command and leaves the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Exit code of a command line; a mistake of its user is one line on stderr."""
+    try:
+        code: Any = app(list(arguments), standalone_mode=False, prog_name="hwdse")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has left: nothing more to say, not even while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except typer.Abort:
+        return Exit.ABORTED
+    except Exception as error:
+        line = _line_of(error)
+        if line is None:
+            raise
+        sys.stderr.write(f"hwdse: {' '.join(line.split())}\n")
+        return error.code if isinstance(error, CommandError) else Exit.MISTAKE
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _line_of(error: Exception) -> str | None:
+    """What to tell the user; `None` for a bug of ours, which shows its traceback."""
+    if isinstance(error, CommandError):
+        return str(error)
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:  # typer's own: unknown options, missing arguments
+        return str(format_message())
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}"
+    from hwdse.config.errors import ConfigError
+    from hwdse.results import RunError
+
+    return str(error) if isinstance(error, ConfigError | RunError) else None

@@ -1,0 +1,128 @@
+"""Figures of evaluations and searches as files: picks the arrays, `report` draws them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwdse.cli.figures import format_metric, parts_of, spaced
+from hwdse.report import plots, plots_analysis
+
+if TYPE_CHECKING:
+    from hwdse.specs.design import Design
+    from hwdse.specs.evaluation import Evaluation
+
+SHARED_COLORS = ("matrix", "fp64", "vector", "sram", "hbm", "launch")
+"""Parts that the breakdowns of time and energy have in common come first in the colors."""
+LABELLED_ROWS = 8
+"""Products of a roofline that get a label: those that take longest."""
+SCALES = {
+    "time_per_token": (1e6, "Time per useful token (µs)"),
+    "energy_per_token": (1.0, "Energy per useful token (J)"),
+    "cost_per_token": (1e6, "Cost per million useful tokens (USD)"),
+    "energy_delay": (1e6, "Energy times time per useful token (J µs)"),
+    "step_time": (1.0, "Step time (s)"),
+    "die_area": (1.0, "Silicon of a chip (mm²)"),
+    "chip_power": (1.0, "Power of a chip (W)"),
+    "chip_cost": (1.0, "Cost of a chip (USD)"),
+}
+"""For each objective the factor from its base unit to that of the axis, and the axis label."""
+
+
+def save_breakdown(evaluations: Mapping[str, "Evaluation"], folder: Path) -> list[Path]:
+    """Step time and energy of designs as stacked bars."""
+    height = 2.2 + 0.55 * len(evaluations)
+    figure, axes = plots.new_figure(2, width_in=7.2, height_in=max(2.0 * height, 4.8))
+    for ax, (field, unit, scale, label) in zip(
+        axes, (("time", "s", 1.0, "Step time (s)"), ("energy", "J", 1e-6, "Step energy (MJ)")),
+        strict=True,
+    ):  # fmt: skip
+        each = [parts_of(evaluation, field) for evaluation in evaluations.values()]
+        first = getattr(next(iter(evaluations.values())), field)
+        names = list(first.__dataclass_fields__)
+        parts = {spaced(n): scale * np.array([one[n] for one in each]) for n in names}
+        totals = [format_metric(sum(one.values()), unit) for one in each]
+        plots.plot_breakdown(ax, list(evaluations), parts, label, totals, SHARED_COLORS)
+    return plots.save_figure(figure, folder, "breakdown")
+
+
+def save_roofline(
+    design: "Design", workload: Any, evaluation: "Evaluation", folder: Path
+) -> list[Path]:
+    """The distinct products of the workload under the roof of the chip."""
+    import jax
+
+    from hwdse.numerics import EXACT
+    from hwdse.system import row_costs
+    from hwdse.workload.sharding import shard
+
+    def rows_of(leaves):
+        step = shard(workload, leaves.parallelism, leaves.cluster.num_chips)
+        rows = row_costs(step.gemms, step.runs, step.useful_runs, leaves, EXACT)
+        return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s
+
+    with jax.enable_x64(True):
+        gemms, macs, hbm_bytes, time_s = jax.tree.map(np.asarray, jax.jit(rows_of)(design))
+    used = (time_s > 0.0) & (hbm_bytes > 0.0)
+    order = np.argsort(-time_s[used], kind="stable")
+    flop = 2.0 * macs[used][order]
+    sizes = [np.broadcast_to(x, time_s.shape)[used][order] for x in (gemms.m, gemms.k, gemms.n)]
+    names = [f"{m:.0f}×{k:.0f}×{n:.0f}" for m, k, n in zip(*sizes, strict=True)]  # noqa: RUF001
+    figure, (axes,) = plots.new_figure()
+    plots_analysis.plot_roofline(
+        axes,
+        flop / hbm_bytes[used][order],
+        flop / time_s[used][order],
+        evaluation.peak_flop_per_s,
+        float(design.chip.hbm.bandwidth_bytes_per_s),
+        [name if place < LABELLED_ROWS else "" for place, name in enumerate(names)],
+    )
+    return plots.save_figure(figure, folder, "roofline")
+
+
+def save_tornado(elasticities: Mapping[str, float], metric: str, folder: Path) -> list[Path]:
+    """Elasticities as bars, in the order given."""
+    height = 1.2 + 0.3 * len(elasticities)
+    figure, (axes,) = plots.new_figure(width_in=7.2, height_in=height)
+    names, values = list(elasticities), np.array(list(elasticities.values()))
+    plots_analysis.plot_tornado(axes, names, values, spaced(metric))
+    return plots.save_figure(figure, folder, f"tornado_{metric}")
+
+
+def save_convergence(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], objective: str, folder: Path
+) -> list[Path]:
+    """Best value so far, in base units, over evaluations."""
+    scale, label = SCALES[objective]
+    figure, (axes,) = plots.new_figure()
+    scaled = {name: (counts, scale * best) for name, (counts, best) in curves.items()}
+    plots_analysis.plot_convergence(axes, scaled, label)
+    return plots.save_figure(figure, folder, "convergence")
+
+
+def save_pareto(
+    costs: np.ndarray,
+    mask: np.ndarray,
+    objectives: Sequence[str],
+    markers: Sequence[plots.Marker],
+    folder: Path,
+) -> list[Path]:
+    """Front of each pair of objectives; `costs` and markers are in base units."""
+    paths = []
+    for first in range(len(objectives)):
+        for second in range(first + 1, len(objectives)):
+            pair = [first, second]
+            scales = np.array([SCALES[objectives[i]][0] for i in pair])
+            labels = (SCALES[objectives[first]][1], SCALES[objectives[second]][1])
+            scaled = [
+                plots.Marker(m.label, (m.cost[first] * scales[0], m.cost[second] * scales[1]),
+                             m.role)
+                for m in markers
+            ]  # fmt: skip
+            figure, (axes,) = plots.new_figure()
+            plots.plot_pareto(axes, costs[:, pair] * scales, mask, labels, scaled)
+            is_only = len(objectives) == 2
+            name = "pareto" if is_only else f"pareto_{objectives[first]}_{objectives[second]}"
+            paths += plots.save_figure(figure, folder, name)
+    return paths

@@ -1,0 +1,127 @@
+"""Text for people and programs: tables, JSON, progress. Data is never taken for markup."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_OF_FILES = 120
+"""Columns where the output is not a terminal."""
+
+
+def safe_text(value: object) -> str:
+    """One printable line: control characters and line ends of names come out as escapes."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1
+) -> None:
+    """Print a table on stdout; the first `left` columns are aligned left, the others right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None)
+    table.pad_edge = False
+    for index, name in enumerate(columns):
+        table.add_column(
+            Text(name), justify="left" if index < left else "right", header_style="dim",
+            no_wrap=index >= left, overflow="fold",
+        )  # fmt: skip
+    for row in rows:
+        table.add_row(*(Text(safe_text(cell)) for cell in row))
+    out = _console(sys.stdout)
+    out.print(table)
+    out.print()
+
+
+def say(text: str) -> None:
+    """Print a line on stdout."""
+    sys.stdout.write(safe_text(text) + "\n")
+
+
+def note(text: str) -> None:
+    """Print a line on stderr."""
+    sys.stderr.write(safe_text(text) + "\n")
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout; what is not finite becomes null."""
+    sys.stdout.write(json.dumps(_jsonable(value), indent=2, allow_nan=False) + "\n")
+
+
+def tell_files(paths: Sequence[Path]) -> None:
+    """Name the files that a command made."""
+    for path in paths:
+        note(f"wrote {path}")
+
+
+@contextmanager
+def progress_bar(title: str, total: float, unit: str) -> Iterator[Callable[[float, str], None]]:
+    """Bar on stderr with rate and time to go; the block gets a function (done, text beside it).
+
+    Where stderr is no terminal only the end is shown.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[extra]}"),
+    )
+    with Progress(*columns, console=_console(sys.stderr), refresh_per_second=4) as progress:
+        task = progress.add_task(title, total=total, extra="", rate="")
+
+        def update(done: float, extra: str) -> None:
+            state = progress.tasks[0]
+            rate = f"{human_count(state.speed)} {unit}/s" if state.speed else ""
+            progress.update(task, completed=done, extra=extra, rate=rate)
+
+        yield update
+
+
+def human_count(value: float) -> str:
+    """12.3M for 12 300 000; for rates and totals in passing."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """0.123 as 12.3 %."""
+    return f"{100.0 * fraction:.{digits}f} %" if math.isfinite(fraction) else "-"
+
+
+def _console(stream: Any) -> "Console":
+    from rich.console import Console
+
+    is_terminal = stream.isatty()
+    return Console(
+        file=stream, markup=False, highlight=False, emoji=False,
+        width=None if is_terminal else WIDTH_OF_FILES,
+    )  # fmt: skip
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,0 +1,77 @@
+"""`hwdse validate`: agreement of a model with numbers of others."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hwdse.cli.exits import CommandError
+from hwdse.cli.options import Json
+from hwdse.cli.tables import percent, print_json, print_table, say
+
+NAME = "validate"
+KINDS = ("checkpoint", "precision", "scalesim")
+METRICS = ("mape", "median_ape", "p90_ape", "max_ape", "bias")
+
+
+def run(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Reference numbers (CSV).")],
+    json: Json = False,
+) -> None:
+    """Score a model against a file of reference numbers and print the error table.
+
+    A row that the model has no rule for is skipped, and its reason is printed.
+
+    \b
+    Examples:
+      hwdse validate scalesim tests/data/scalesim_public.csv
+      hwdse validate checkpoint tests/data/checkpoint_mc_public.csv --json
+    """
+    if kind not in KINDS:
+        raise CommandError(f"KIND {kind}: expected one of {', '.join(KINDS)}")
+    import importlib
+
+    module = importlib.import_module(f"hwdse.validation.{kind}")
+    try:
+        report = module.validate(file).as_dict()
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    if json:
+        print_json(report)
+    else:
+        _print_report(report)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    rows = [_row(name, metrics) for name, metrics in report["metrics"].items()]
+    columns = ["quantity", "rows", "MAPE", "median", "90 %", "max", "bias", "Spearman", "unequal"]
+    print_table(f"{report['kind']}: {report['file']}", columns, rows)
+    groups = [
+        [group, *_row(name, metrics)]
+        for group, table in report["groups"].items()
+        for name, metrics in table.items()
+    ]
+    if groups:
+        print_table("by group", ["group", *columns], groups, left=2)
+    say(f"{report['rows_scored']} rows scored")
+    for what in ("rows_skipped", "rows_partly_scored"):
+        for reason, count in report.get(what, {}).items():
+            say(f"{count} {what.replace('_', ' ')}: {reason}")
+
+
+def _row(name: str, metrics: dict[str, Any]) -> list[str]:
+    spearman = metrics["spearman"]
+    return [
+        name,
+        f"{metrics['num_rows']:,}",
+        *(_share(metrics[key]) for key in METRICS),
+        "-" if spearman is None else f"{spearman:.4f}",
+        f"{metrics['mismatches']:,}",
+    ]
+
+
+def _share(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return percent(value, 0 if value == 0 else 3 if abs(value) < 1e-3 else 2)
