@@ -5,6 +5,8 @@ maximum: whatever is stored, printed or plotted comes from it. A smooth reading 
 only; its temperature is a traced value, so annealing it does not recompile.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,8 @@ from hwdse.shapes import Leaf, PerOp
 
 SMALLEST = 1e-30
 """Guard of divisions and logarithms; normal in float32, far below any physical quantity here."""
+SMALLEST_DIVISOR = 1e-18
+"""Guard of divisors whose square must be normal in float32, as in the derivative of a quotient."""
 
 
 @flax.struct.dataclass
@@ -82,7 +86,8 @@ def maximum(a: PerOp, b: PerOp, reading: Reading = EXACT) -> PerOp:
     if reading.is_exact:
         return larger
     power = 2.0 + 30.0 * (1.0 - reading.temperature)
-    ratio = jnp.minimum(a, b) / jnp.maximum(larger, SMALLEST)
+    # The derivative of a quotient squares its denominator: nothing tiny may stand there.
+    ratio = jnp.minimum(a, b) / jnp.where(larger > SMALLEST_DIVISOR, larger, 1.0)
     # The floor keeps the gradient of ratio ** power finite at zero.
     return larger * jnp.exp(jnp.log1p(jnp.maximum(ratio, 1e-6) ** power) / power)
 
@@ -97,14 +102,18 @@ def safe_log(x: PerOp) -> PerOp:
     return jnp.log(jnp.maximum(x, SMALLEST))
 
 
-def materialize(x: PerOp) -> PerOp:
-    """`x` itself, computed once.
+def materialize(rows: Any) -> Any:
+    """A pytree of arrays whose last axis are rows, itself, computed once.
 
     XLA on CPU fuses a chain of elementwise operations into every one of its uses and computes it
     again in each, which makes gradients of sums over rows many times as slow as they need be. A
     product with the identity is never fused, forward or backward, and costs next to nothing for
     some tens of rows. Exact for finite values.
     """
-    if jnp.ndim(x) == 0:
-        return x
-    return jnp.dot(x, jnp.eye(jnp.shape(x)[-1], dtype=jnp.result_type(x)))
+
+    def same(x: PerOp) -> PerOp:
+        if jnp.ndim(x) == 0:
+            return x
+        return jnp.dot(x, jnp.eye(jnp.shape(x)[-1], dtype=jnp.result_type(x)))
+
+    return jax.tree.map(same, rows)

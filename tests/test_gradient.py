@@ -13,7 +13,7 @@ from hwdse.search.gradient import minimize, split_evaluations
 from hwdse.search.result import scored
 from hwdse.search.space import Choice, Dimension, SearchSpace, Variant
 
-BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.831113366}
+BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.740679720}
 """Log objectives of the best designs found by some fifty searches of up to 100,000 evaluations."""
 TOYS = {"8-D": (score_8, TOY_8), "29-D": (score_29, TOY_29)}
 
@@ -155,7 +155,7 @@ def random_best(name, num_evaluations, seed):
 
 @pytest.mark.parametrize(
     ("name", "num_evaluations", "most_over_best", "least_gain"),
-    [("8-D", 500, 1.05, 2.0), ("29-D", 500, 1.15, 7.0)],
+    [("8-D", 500, 1.05, 2.0), ("29-D", 500, 1.25, 7.0)],
 )
 def test_close_to_the_best_known_and_far_ahead_of_random(
     name, num_evaluations, most_over_best, least_gain

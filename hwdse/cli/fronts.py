@@ -1,5 +1,6 @@
 """Fronts as tables, CSV and pictures, with the presets beside them."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,29 +106,32 @@ def write_front(
 def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> list["Marker"]:
     """The base design and the other systems with as many chips, all with the base's layout.
 
-    Systems that cannot run the job that way are left out.
+    Of a system that cannot be put together to that number, its chip takes the place of the
+    base's. What does not fit in its memory is left out.
     """
     from hwdse.config import ConfigError, list_presets, load_search, load_system
     from hwdse.report.plots import Marker
 
-    def marker(search: "LoadedSearch", role: str) -> "Marker":
-        evaluation = evaluate_exact(search.base, search.workload)
-        return Marker(search.labels["system"], objective_values(search, evaluation), role)
+    found: dict[str, Marker] = {}
 
-    markers = [marker(loaded, "baseline")]
+    def add(label: str, design: Any, role: str) -> None:
+        evaluation = evaluate_exact(design, loaded.workload)
+        if label not in found and (role == "baseline" or evaluation.hbm_used_ratio <= 1.0):
+            found[label] = Marker(label, objective_values(loaded, evaluation), role)
+
+    add(loaded.labels["system"], loaded.base, "baseline")
     for entry in list_presets():
         if entry.kind != "system":
             continue
-        size = float(load_system(entry.name).cluster.num_chips)
-        count = float(loaded.base.cluster.num_chips) / size
+        system = load_system(entry.name)
+        count = float(loaded.base.cluster.num_chips) / float(system.cluster.num_chips)
         changes = [f'design.system="{entry.name}"', f"design.num_systems={count:g}"]
         try:
-            other = load_search(config, [*sets, *changes])
+            add(system.name, load_search(config, [*sets, *changes]).base, "preset")
         except ConfigError:
-            continue
-        if other.labels["system"] != loaded.labels["system"]:
-            markers.append(marker(other, "preset"))
-    return markers
+            label = f"{system.chip_name} in {loaded.labels['system']}"
+            add(label, dataclasses.replace(loaded.base, chip=system.chip), "preset")
+    return list(found.values())
 
 
 def objective_values(loaded: "LoadedSearch", evaluation: Any) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,6 @@ from hwdse.cli.exits import CommandError, Exit
 
 app = typer.Typer(
     name="hwdse",
-    help="Explore designs of AI accelerators and clusters, with gradients.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -37,21 +36,28 @@ for _module in (
     app.command(name=_module.NAME)(_module.run)
 
 
-@app.callback(invoke_without_command=True)
+def _print_version(is_asked: bool) -> bool:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"hwdse {version('hwdse')}")
+        raise typer.Exit()
+    return is_asked
+
+
+@app.callback()
 def _options(
-    context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
 ) -> None:
     """Explore designs of AI accelerators and clusters, with gradients.
 
     Start with `hwdse presets`, then `hwdse evaluate trn2_llama3_70b`.
     """
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(f"hwdse {version_of('hwdse')}")
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Exit code of a command line; a mistake of its user is one line on stderr."""
     try:
-        code: Any = app(list(arguments), standalone_mode=False, prog_name="hwdse")
+        code: Any = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="hwdse")
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) has left: nothing more to say, not even while closing.

@@ -101,6 +101,7 @@ def _evaluate_and_draw(
 ) -> tuple["Evaluation", "Evaluation", list[Path]]:
     from hwdse.cli import pictures
     from hwdse.cli.figures import evaluate_exact
+    from hwdse.objectives import OBJECTIVES
 
     before = evaluate_exact(loaded.base, loaded.workload)
     after = evaluate_exact(result.design, loaded.workload)
@@ -110,7 +111,10 @@ def _evaluate_and_draw(
     counts, logs = result.history_evaluations, result.history_log_objective
     if np.isfinite(logs).any():
         curve = (counts, np.exp(np.where(np.isfinite(logs), logs, np.nan)))
-        files += pictures.save_convergence({"gradient": curve}, loaded.objective, folder)
+        value = float(OBJECTIVES[loaded.objective](before))
+        start = (counts[[0, -1]], np.array([value, value]))
+        curves = {"gradient search": curve, loaded.labels["system"]: start}
+        files += pictures.save_convergence(curves, loaded.objective, folder)
     return before, after, files
 
 

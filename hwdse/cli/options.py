@@ -30,7 +30,7 @@ Seed = Annotated[
 ]
 
 
-def parse_count(text: str) -> int:
+def parse_count(text: str | int) -> int:
     """A whole number above zero, also written as 1e6 or 250_000."""
     try:
         value = float(text)

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 SHARED_COLORS = ("matrix", "fp64", "vector", "sram", "hbm", "launch")
 """Parts that the breakdowns of time and energy have in common come first in the colors."""
-LABELLED_ROWS = 8
+LABELLED_ROWS = 4
 """Products of a roofline that get a label: those that take longest."""
+BOUNDS = ("matrix", "vector", "sram", "hbm")
+"""What can bound a product."""
 SCALES = {
     "time_per_token": (1e6, "Time per useful token (µs)"),
     "energy_per_token": (1.0, "Energy per useful token (J)"),
@@ -52,6 +54,7 @@ def save_roofline(
 ) -> list[Path]:
     """The distinct products of the workload under the roof of the chip."""
     import jax
+    import jax.numpy as jnp
 
     from hwdse.numerics import EXACT
     from hwdse.system import row_costs
@@ -60,10 +63,12 @@ def save_roofline(
     def rows_of(leaves):
         step = shard(workload, leaves.parallelism, leaves.cluster.num_chips)
         rows = row_costs(step.gemms, step.runs, step.useful_runs, leaves, EXACT)
-        return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s
+        parts = jnp.stack([getattr(rows, f"{kind}_s") for kind in BOUNDS])
+        return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s, jnp.argmax(parts, axis=0)
 
     with jax.enable_x64(True):
-        gemms, macs, hbm_bytes, time_s = jax.tree.map(np.asarray, jax.jit(rows_of)(design))
+        rows = jax.tree.map(np.asarray, jax.jit(rows_of)(jax.tree.map(float, design)))
+    gemms, macs, hbm_bytes, time_s, bound = rows
     used = (time_s > 0.0) & (hbm_bytes > 0.0)
     order = np.argsort(-time_s[used], kind="stable")
     flop = 2.0 * macs[used][order]
@@ -76,7 +81,8 @@ def save_roofline(
         flop / time_s[used][order],
         evaluation.peak_flop_per_s,
         float(design.chip.hbm.bandwidth_bytes_per_s),
-        [name if place < LABELLED_ROWS else "" for place, name in enumerate(names)],
+        [n if i < LABELLED_ROWS and n not in names[:i] else "" for i, n in enumerate(names)],
+        [BOUNDS[i] for i in bound[used][order]],
     )
     return plots.save_figure(figure, folder, "roofline")
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDTH_OF_FILES = 120
+WIDTH_OF_FILES = 132
 """Columns where the output is not a terminal."""
+
+NARROW_CELL = 16
+"""Characters of a cell that is never broken."""
 
 
 def safe_text(value: object) -> str:
@@ -26,16 +29,20 @@ def safe_text(value: object) -> str:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1
 ) -> None:
-    """Print a table on stdout; the first `left` columns are aligned left, the others right."""
+    """Print a table on stdout; the first `left` columns are aligned left, the others right.
+
+    Where the terminal is too narrow, long cells of the other columns go on in the next line.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=None)
     table.pad_edge = False
+    narrow = all(len(str(cell)) <= NARROW_CELL for row in rows for cell in row[left:])
     for index, name in enumerate(columns):
         table.add_column(
             Text(name), justify="left" if index < left else "right", header_style="dim",
-            no_wrap=index >= left, overflow="fold",
+            no_wrap=index < left or narrow, overflow="fold",
         )  # fmt: skip
     for row in rows:
         table.add_row(*(Text(safe_text(cell)) for cell in row))
@@ -66,7 +73,7 @@ def tell_files(paths: Sequence[Path]) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: float, unit: str) -> Iterator[Callable[[float, str], None]]:
+def progress_bar(title: str, total: int | float, unit: str) -> Iterator[Callable[[int | float, str], None]]:
     """Bar on stderr with rate and time to go; the block gets a function (done, text beside it).
 
     Where stderr is no terminal only the end is shown.
@@ -84,7 +91,7 @@ def progress_bar(title: str, total: float, unit: str) -> Iterator[Callable[[floa
     with Progress(*columns, console=_console(sys.stderr), refresh_per_second=4) as progress:
         task = progress.add_task(title, total=total, extra="", rate="")
 
-        def update(done: float, extra: str) -> None:
+        def update(done: int | float, extra: str) -> None:
             state = progress.tasks[0]
             rate = f"{human_count(state.speed)} {unit}/s" if state.speed else ""
             progress.update(task, completed=done, extra=extra, rate=rate)
@@ -92,7 +99,7 @@ def progress_bar(title: str, total: float, unit: str) -> Iterator[Callable[[floa
         yield update
 
 
-def human_count(value: float) -> str:
+def human_count(value: int | float) -> str:
     """12.3M for 12 300 000; for rates and totals in passing."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:

@@ -61,7 +61,7 @@ def dynamic_energy_ratio(clock_ratio: Scalar, process: Process) -> Scalar:
 
 
 def sram_energy_j_per_byte(macro_bytes: Scalar, reference_j_per_byte: Scalar) -> Scalar:
-    r"""Energy of a byte read from or written to a scratchpad of `macro_bytes` behind one array.
+    r"""Energy of a byte read from or written to one scratchpad of `macro_bytes`.
 
     $e = e_{64\,KiB} (S / 64\,KiB)^{0.52}$; fitted for 64 KiB to 16 MiB and used beyond.
     """

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from hwdse.report.plots_style import COLORS, STYLE, place_labels, tidy_log_axis
 
-LABELLED_SHARE = 0.05
+LABELLED_SHARE = 0.062
 """A part of a bar smaller than this has no room for its percentage."""
-SHOWN_SHARE = 0.002
+SHOWN_SHARE = 0.004
 """A part smaller than this in every bar cannot be seen, and is left out of the legend."""
 
 
@@ -96,7 +96,8 @@ def plot_pareto(
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7, zorder=0)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     colors = [str(_ROLES[marker.role]["color"]) for marker in markers]
-    points, texts = [marker.cost for marker in markers], [marker.label for marker in markers]
+    points = [(marker.cost[0], marker.cost[1]) for marker in markers]
+    texts = [marker.label for marker in markers]
     place_labels(axes, points, texts, colors, obstacles=_corners(front))
 
 

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from hwdse.report.plots_style import COLORS, place_labels, tidy_log_axis
 
 TERA = 1e12
+BOUND_COLORS = {"matrix": COLORS[0], "hbm": COLORS[1], "vector": COLORS[2], "sram": COLORS[4]}
+"""Colors of what bounds an operator."""
 
 
 def plot_roofline(
@@ -17,8 +19,13 @@ def plot_roofline(
     peak_flop_per_s: float,
     bandwidth_bytes_per_s: float,
     names: Sequence[str],
+    bounds: Sequence[str] = (),
 ) -> None:
-    """Achieved rate of operators over their FLOP per byte, under the roof of one chip."""
+    """Achieved rate of operators over their FLOP per byte, under the roof of one chip.
+
+    `bounds` tells what bounds each operator; by default the side of the roof it lies on.
+    Operators with an empty name get no label.
+    """
     intensity = np.asarray(intensity, dtype=float)
     achieved = np.asarray(achieved_flop_per_s, dtype=float) / TERA
     ridge = peak_flop_per_s / bandwidth_bytes_per_s
@@ -29,16 +36,14 @@ def plot_roofline(
     axes.fill_between(
         [left, ridge, right], [slope * left, peak, peak], color="#e4e7eb", alpha=0.45, zorder=0
     )
-    bound = intensity < ridge
-    for mask, color, label in (
-        (bound, COLORS[1], "bound by HBM"),
-        (~bound, COLORS[0], "bound by matrix engines"),
-    ):
-        if mask.any():
-            axes.scatter(
-                intensity[mask], achieved[mask], s=42, color=color, label=label, zorder=5,
-                edgecolors="white", linewidths=0.8,
-            )  # fmt: skip
+    sides = np.where(intensity < ridge, "hbm", "matrix")
+    kinds = np.array(bounds if len(bounds) else sides, dtype=str)
+    color_of = {kind: BOUND_COLORS.get(kind, COLORS[7]) for kind in sorted(set(kinds))}
+    for kind, color in color_of.items():
+        axes.scatter(
+            intensity[kinds == kind], achieved[kinds == kind], s=42, color=color, zorder=5,
+            label=f"bound by {kind}", edgecolors="white", linewidths=0.8,
+        )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(left, right)
@@ -54,8 +59,8 @@ def plot_roofline(
     middle = float(np.sqrt(left * ridge))
     _along_slope(axes, middle, slope, f"{slope:.3g} TB/s")
     axes.legend(loc="lower right", frameon=False)
-    colors = [COLORS[1] if is_bound else COLORS[0] for is_bound in bound]
     points = list(zip(intensity.tolist(), achieved.tolist(), strict=True))
+    colors = [color_of[kind] for kind in kinds]
     along = np.geomspace(left, right, 120)
     roof = np.stack([along, np.minimum(slope * along, peak)], axis=1)
     place_labels(axes, points, names, colors, obstacles=roof)
@@ -74,8 +79,9 @@ def plot_tornado(axes: Axes, names: Sequence[str], elasticities: np.ndarray, met
             text, (value, row), (4 * side, 0), textcoords="offset points",
             va="center", ha="left" if side > 0 else "right", fontsize=8,
         )  # fmt: skip
-    limit = 1.35 * float(np.abs(elasticities).max(initial=1e-3))
-    axes.set_xlim(-limit, limit)
+    low, high = float(elasticities.min(initial=0.0)), float(elasticities.max(initial=0.0))
+    margin = 0.18 * max(high - low, 1e-3)
+    axes.set_xlim(low - margin if low < 0 else low, high + margin if high > 0 else high)
     axes.set_yticks(rows, names)
     axes.tick_params(axis="y", length=0)
     axes.axvline(0.0, color="#323f4b", linewidth=0.9)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#e69f00", "#6a3d9a", "#56b4e9", "#cc79a7", "#7f7f7f",
@@ -48,7 +48,7 @@ def tidy_log_axis(axis: Axis) -> None:
     if decades < 0.15:
         steps = tuple(np.arange(1.0, 10.0, 0.1 if decades > 0.04 else 0.02))
     axis.set_major_locator(LogLocator(base=10.0, subs=steps, numticks=12))
-    powers = steps == (1.0,) and (high >= 1e5 or low < 1e-4)
+    powers = bool(steps == (1.0,) and (high >= 1e5 or low < 1e-4))
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value, powers)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -81,10 +81,10 @@ def place_labels(
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     spots = axes.transData.transform(np.array(points, dtype=float))
-    hard = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
+    hard: list[BboxBase] = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
     soft = axes.transData.transform(obstacles) if obstacles is not None and len(obstacles) else None
     for point, text, color, spot in zip(points, texts, colors, spots, strict=True):
-        if not frame.contains(*spot):
+        if not text or not frame.contains(*spot):
             continue
         box, options = _best_place(axes, point, text, lambda box: _covered(box, hard, soft, frame))
         hard.append(box)
@@ -97,8 +97,8 @@ def place_labels(
 
 
 def _best_place(
-    axes: Axes, point: tuple[float, float], text: str, penalty_of: Callable[[Bbox], float]
-) -> tuple[Bbox, dict]:
+    axes: Axes, point: tuple[float, float], text: str, penalty_of: Callable[[BboxBase], float]
+) -> tuple[BboxBase, dict]:
     """Extent and offset of the place around `point` whose penalty is least, the nearest first."""
     least, place = np.inf, (Bbox.null(), {})
     for distance, direction in itertools.product(_DISTANCES, _DIRECTIONS):
@@ -124,9 +124,11 @@ def _offset(direction: tuple[int, int], distance: float) -> dict:
     }
 
 
-def _covered(box: Bbox, hard: Sequence[Bbox], soft: np.ndarray | None, frame: Bbox) -> float:
+def _covered(
+    box: BboxBase, hard: Sequence[BboxBase], soft: np.ndarray | None, frame: BboxBase
+) -> float:
     """How much a label at `box` would hide: other labels weigh most, points of a front little."""
-    penalty = 10.0 * sum(box.overlaps(other) for other in hard)
+    penalty = 10.0 * float(sum(box.overlaps(other) for other in hard))
     if not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)):
         penalty += 20.0
     if soft is not None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
+from hwdse.compiling import quick_jit
 from hwdse.numerics import smooth
 from hwdse.search.result import Score
 from hwdse.search.space import SearchSpace
@@ -71,15 +72,15 @@ class _Relaxation:
 
     def slope(
         self, logits: PerDim, fixed: PerChoice, multipliers: PerConstraint, temperature: Scalar
-    ) -> tuple[PerDim, PerConstraint]:
-        """Gradient of the Lagrangian, zero where it is not finite, and the violations."""
+    ) -> tuple[PerDim, Scalar, PerConstraint]:
+        """Gradient of the Lagrangian, zero where it is not finite; objective and violations."""
 
         def loss(logits: PerDim):
             _, log_objective, violations = self.value(logits, fixed, temperature)
-            return _lagrangian(log_objective, violations, multipliers), violations
+            return _lagrangian(log_objective, violations, multipliers), (log_objective, violations)
 
-        gradient, violations = jax.grad(loss, has_aux=True)(logits)
-        return jnp.where(jnp.isfinite(gradient), gradient, 0.0), violations
+        gradient, outcome = jax.grad(loss, has_aux=True)(logits)
+        return jnp.where(jnp.isfinite(gradient), gradient, 0.0), *outcome
 
 
 def _optimizer(num_steps: int) -> optax.GradientTransformation:
@@ -93,7 +94,7 @@ def _optimizer(num_steps: int) -> optax.GradientTransformation:
     )
 
 
-@partial(jax.jit, static_argnames=("score", "space", "num_steps"))
+@partial(quick_jit, static_argnames=("score", "space", "num_steps"))
 def descend(
     units: PointsByDims,
     base: Any,
@@ -112,25 +113,28 @@ def descend(
     optimizer = _optimizer(num_steps)
 
     def step(fixed: PerChoice, carry: Any, number: Scalar) -> tuple[Any, None]:
-        logits, state, multipliers = carry
+        logits, state, multipliers, _ = carry
         temperature = jnp.maximum(1.0 - number / (ANNEALED_FRACTION * num_steps), 0.0)
-        gradient, violations = relaxation.slope(logits, fixed, multipliers, temperature)
+        gradient, log_objective, violations = relaxation.slope(
+            logits, fixed, multipliers, temperature
+        )
         updates, state = optimizer.update(gradient, state)
         moved = logits + learning_rate * jnp.asarray(updates)
         is_due = (number + 1.0) % _update_period(num_steps) == 0.0
         multipliers = jnp.where(is_due, _updated(multipliers, violations), multipliers)
-        return (jnp.clip(moved, -LOGIT_BOUND, LOGIT_BOUND), state, multipliers), None
+        moved = jnp.clip(moved, -LOGIT_BOUND, LOGIT_BOUND)
+        return (moved, state, multipliers, (logits, log_objective)), None
 
     def run(unit: PerDim) -> Any:
         inner, fixed = jnp.split(unit, [len(space.dimensions)])
         logits = jax.scipy.special.logit(jnp.clip(inner, START_MARGIN, 1.0 - START_MARGIN))
         constraints = jax.eval_shape(relaxation.value, logits, fixed, logits.sum())[2]
         multipliers = jnp.full(constraints.shape, FIRST_MULTIPLIER, unit.dtype)
-        carry = (logits, optimizer.init(logits), multipliers)
+        carry = (logits, optimizer.init(logits), multipliers, (logits, 0.0 * logits.sum()))
         numbers = jnp.arange(num_steps, dtype=unit.dtype)
-        (logits, _, multipliers), _ = jax.lax.scan(partial(step, fixed), carry, numbers)
-        end, log_objective, _ = relaxation.value(logits, fixed, jnp.zeros((), unit.dtype))
-        return end, log_objective, multipliers
+        _, _, multipliers, end = jax.lax.scan(partial(step, fixed), carry, numbers)[0]
+        # The last point evaluated, not the one after it, whose value would be compiled again.
+        return jnp.concatenate((jax.nn.sigmoid(end[0]), fixed)), end[1], multipliers
 
     return Descended(*jax.vmap(run)(units))
 

@@ -7,7 +7,9 @@ back what rounding cost: each alone is several times worse on 29 dimensions.
 
 import functools
 import math
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -15,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hwdse.compiling import quick_jit
 from hwdse.numerics import EXACT
 from hwdse.search.descent import Descended, descend
 from hwdse.search.points import host_points, make_sequence
@@ -33,8 +36,8 @@ Progress = Callable[[int, float], None]
 
 LEAST_PENALTY = 5.0
 """Merit weight of a violation where no larger multiplier is known."""
-SMALLEST_BATCH = 64
-LARGEST_BATCH = 1024
+BATCH = 128
+"""Points scored at once, padded: one shape, hence one program for screening and polishing."""
 
 
 class Effort(TypedDict):
@@ -65,7 +68,7 @@ def split_evaluations(num_evaluations: int, num_variants: int = 1) -> Effort:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("score", "space"))
+@functools.partial(quick_jit, static_argnames=("score", "space"))
 def _score_batch(units: Any, base: Any, *, score: Score, space: SearchSpace) -> Any:
     return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
 
@@ -130,37 +133,43 @@ def minimize(
     journal = _Journal(progress)
     variants = space.variant_bases(base)
     sizes = (max(num_screened // len(variants), 1), max(num_starts // len(variants), 1))
+    is_double = jax.config.jax_enable_x64
+
+    def explore(place: int) -> _Basin:
+        labels, variant_base = variants[place]
+        # The scope of the float type belongs to a thread.
+        with jax.enable_x64(is_double):
+            exact = _exact_scorer(score, space, variant_base)
+            screened = _screen(exact, space, variant_base, sizes[0], seed + place)
+            ends = descend(
+                jnp.asarray(_choose_starts(space, screened, sizes[1]), float),
+                variant_base,
+                learning_rate,
+                score=score,
+                space=space,
+                num_steps=num_steps,
+            )
+            return _landed(place, labels, variant_base, exact, space, screened, ends)
+
     basins = []
-    for place, (labels, variant_base) in enumerate(variants):
-        exact = _exact_scorer(score, space, variant_base)
-        screened = _screen(exact, space, variant_base, sizes[0], seed + place)
-        journal.add(screened)
-        starts = _choose_starts(space, screened, sizes[1])
-        ends = descend(
-            jnp.asarray(starts, float),
-            variant_base,
-            learning_rate,
-            score=score,
-            space=space,
-            num_steps=num_steps,
-        )
-        basin = _landed(place, labels, variant_base, exact, space, screened, ends)
-        journal.add(basin.elites, num_gradients=len(starts) * num_steps)
-        basins.append(basin)
+    # Threads, since most of the time goes to compiling each variant's program.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for basin in pool.map(explore, range(len(variants))):
+            journal.add(basin.screened)
+            journal.add(basin.elites, num_gradients=sizes[1] * num_steps)
+            basins.append(basin)
     _polish_all(basins, space, journal, seed, polish_rounds, num_moves)
     return _result(basins, space, journal)
 
 
 def _exact_scorer(score: Score, space: SearchSpace, base: Any) -> Callable[[np.ndarray], Scored]:
-    """Scores of buildable points, in padded batches so that few shapes are compiled."""
+    """Scores of buildable points, in batches padded to one shape, so that one is compiled."""
 
     def exact(units: np.ndarray) -> Scored:
-        size = 1 << (len(units) - 1).bit_length()
-        size = min(max(size, SMALLEST_BATCH), LARGEST_BATCH)
         logs, violations = [], []
-        for start in range(0, len(units), size):
-            part = units[start : start + size]
-            padded = np.concatenate((part, np.repeat(part[-1:], size - len(part), axis=0)))
+        for start in range(0, len(units), BATCH):
+            part = units[start : start + BATCH]
+            padded = np.concatenate((part, np.repeat(part[-1:], BATCH - len(part), axis=0)))
             batch = jnp.asarray(padded, float)
             outcome = _score_batch(batch, base, score=score, space=space)
             logs.append(np.asarray(outcome[0])[: len(part)])

@@ -74,7 +74,8 @@ class Evaluation:
     """One optimizer step (training) or one pass (layer list), without failures."""
     step_energy_j: Leaf
     tokens_per_step: Leaf
-    """Tokens of a step; for a layer list 1, so that per-token figures are per pass."""
+    """Tokens of a step; for a layer list the passes, one a chip, so that
+    per-token figures are per pass."""
     matrix_utilization_fraction: Leaf
     """Model FLOP (no recompute) over step time and peak of the matrix engines: MFU."""
     goodput_fraction: Leaf

@@ -1,4 +1,4 @@
-"""Chips and clusters. All numbers are float leaves in SI base units; text fields pick code paths."""
+"""Chips and clusters. Numbers are float leaves in SI base units; text fields pick code paths."""
 
 import flax.struct
 
@@ -24,7 +24,7 @@ class Memory:
     """A memory level of a whole chip.
 
     For a scratchpad `energy_j_per_byte` is that of a 64 KiB macro, and `models.energy` scales it
-    to the capacity behind one array; for DRAM it is the energy of the path as it stands.
+    to the capacity of one scratchpad; for DRAM it is the energy of the path as it stands.
     """
 
     capacity_bytes: Leaf
@@ -71,6 +71,8 @@ class Chip:
 
     array: SystolicArray
     sram: Memory
+    num_scratchpads: Leaf
+    """Equal parts of `sram`, each private to its share of the arrays; 1 where all share it."""
     hbm: Memory
     link: Link
     """Scale-up fabric: NeuronLink, NVLink, ICI."""

@@ -14,7 +14,7 @@ from hwdse.specs.evaluation import (
     HbmParts,
     TimeParts,
 )
-from hwdse.system.rows import peak_flop_per_s, row_costs, sum_rows
+from hwdse.system.rows import RowCosts, peak_flop_per_s, row_costs, sum_rows
 from hwdse.system.step import energy_parts, per_step, step_time_s, step_times, time_parts
 from hwdse.workload.layers import LayerList
 from hwdse.workload.sharding import ShardedStep, shard
@@ -75,10 +75,6 @@ def evaluate(
     goodput_fraction, write_s, best_interval_s = goodput(step, design)
     useful_tokens = jnp.maximum(goodput_fraction, SMALLEST) * step.tokens_per_step
     chip_usd = _chip_cost_usd(die_area_mm2, design)
-    peak = peak_flop_per_s(chip) * precision.mix_matrix_speedup_ratio(
-        design.mix, chip.fp8_speedup_ratio
-    )
-    useful_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
     return Evaluation(
         time=time_parts(step, layer, head, rest),
         energy=energy,
@@ -87,7 +83,7 @@ def evaluate(
         step_time_s=elapsed_s,
         step_energy_j=step_energy_j,
         tokens_per_step=step.tokens_per_step,
-        matrix_utilization_fraction=useful_flop / (elapsed_s * peak),
+        matrix_utilization_fraction=_matrix_utilization(step, layer, head, elapsed_s, design),
         goodput_fraction=goodput_fraction,
         checkpoint_write_time_s=write_s,
         best_checkpoint_interval_s=best_interval_s,
@@ -104,6 +100,16 @@ def evaluate(
         flop_per_chip=2.0 * per_step(step, layer.num_macs, head.num_macs),
         peak_flop_per_s=peak_flop_per_s(chip),
     )
+
+
+def _matrix_utilization(
+    step: ShardedStep, layer: RowCosts, head: RowCosts, elapsed_s: Scalar, design: Design
+) -> Scalar:
+    """FLOP of the batch, without recomputing and padding, over those of the peak of the mix."""
+    speedup = precision.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
+    run_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
+    useful_flop = run_flop * step.useful_micro_batches / step.num_micro_batches
+    return useful_flop / (elapsed_s * peak_flop_per_s(design.chip) * speedup)
 
 
 def _chip_cost_usd(die_area_mm2: Scalar, design: Design) -> Scalar:

@@ -9,7 +9,7 @@ from hwdse.models.systolic import DATAFLOWS, accumulator_words, scratchpad_words
 from hwdse.numerics import Reading, materialize
 from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.design import Design
-from hwdse.specs.hardware import Chip
+from hwdse.specs.hardware import Chip, Memory, SystolicArray
 from hwdse.workload.gemms import Gemms
 
 
@@ -42,54 +42,81 @@ def vector_rate_flop_per_s(chip: Chip) -> Scalar:
     return chip.vector_flop_per_s * chip.array.clock_hz / chip.nominal_clock_hz
 
 
-def _spread(leaf: Leaf, like: PerOp) -> PerOp:
-    """A number of the design once for every row, as a product whose transpose is not fused."""
-    leaf = jnp.asarray(leaf)
-    return jnp.dot(jnp.reshape(leaf, (1,)), jnp.ones((1, jnp.shape(like)[0]), leaf.dtype))
+@flax.struct.dataclass
+class Machine:
+    """What the cost of a row depends on, once for every row."""
+
+    array: SystolicArray
+    num_scratchpads: Leaf
+    sram: Memory
+    hbm: Memory
+    bytes_per_element: Leaf
+    matrix_speedup_ratio: Leaf
+    vector_flop_per_s: Leaf
+    launch_latency_s: Leaf
+
+
+def _machine(design: Design, num_rows: int) -> Machine:
+    """Numbers of the design repeated for every row, as products (see `materialize`)."""
+    chip, mix = design.chip, design.mix
+    machine = Machine(
+        array=chip.array,
+        num_scratchpads=chip.num_scratchpads,
+        sram=chip.sram,
+        hbm=chip.hbm,
+        bytes_per_element=precision.mix_bytes_per_element(mix),
+        matrix_speedup_ratio=precision.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio),
+        vector_flop_per_s=vector_rate_flop_per_s(chip),
+        launch_latency_s=chip.launch_latency_s,
+    )
+    leaves, structure = jax.tree.flatten(machine)
+    column = jnp.stack([jnp.asarray(leaf, dtype=float) for leaf in leaves])[:, None]
+    ones = jnp.ones((1, num_rows), column.dtype)
+    spread = jnp.matmul(column, ones, precision="highest")
+    return jax.tree.unflatten(structure, list(spread))
 
 
 def row_costs(
     gemms: Gemms, runs: PerOp, useful_runs: PerOp, design: Design, reading: Reading
 ) -> RowCosts:
     """Costs of each row times its runs, on one chip. Each row's time goes to what bounds it."""
-    gemms = jax.tree.map(materialize, gemms)
-    chip, mix = jax.tree.map(lambda x: _spread(x, gemms.m), (design.chip, design.mix))
-    bytes_per_element = precision.mix_bytes_per_element(mix)
-    speedup = precision.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
-    cycles = DATAFLOWS[chip.array.dataflow](gemms, chip.array, reading)
+    gemms = materialize(gemms)
+    machine = _machine(design, jnp.asarray(gemms.m).shape[0])
+    array, size = machine.array, machine.bytes_per_element
+    cycles = DATAFLOWS[array.dataflow](gemms, array, reading)
     hbm_bytes = memory.hbm_traffic_bytes(
-        gemms, chip.sram, chip.array.num_arrays, bytes_per_element, reading
+        gemms, machine.sram, machine.num_scratchpads, size, reading
     )
     # What comes from HBM is written to the scratchpad, then read into the array.
-    sram_bytes = hbm_bytes + bytes_per_element * scratchpad_words(gemms, chip.array, reading)
-    matrix_s = cycles / (chip.array.clock_hz * speedup)
+    sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, reading)
+    accumulator_bytes = memory.ACCUMULATOR_BYTES * accumulator_words(gemms, array, reading)
     vector_flop = gemms.vector_flop * gemms.count
-    vector_s = vector_flop / vector_rate_flop_per_s(chip)
-    sram_s = sram_bytes / chip.sram.bandwidth_bytes_per_s
-    hbm_s = hbm_bytes / chip.hbm.bandwidth_bytes_per_s
-    busy_s = runs * memory.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, reading)
-    launch_s = runs * chip.launch_latency_s
+    matrix_s = cycles / (array.clock_hz * machine.matrix_speedup_ratio)
+    vector_s = vector_flop / machine.vector_flop_per_s
+    sram_s = sram_bytes / machine.sram.bandwidth_bytes_per_s
+    hbm_s = hbm_bytes / machine.hbm.bandwidth_bytes_per_s
+    busy_s = memory.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, reading)
     slowest = jnp.maximum(jnp.maximum(matrix_s, vector_s), jnp.maximum(sram_s, hbm_s))
     is_matrix = matrix_s >= slowest
     is_vector = ~is_matrix & (vector_s >= slowest)
     is_sram = ~is_matrix & ~is_vector & (sram_s >= slowest)
     is_hbm = ~(is_matrix | is_vector | is_sram)
-    return RowCosts(
-        time_s=busy_s + launch_s,
+    once = RowCosts(
+        time_s=busy_s + machine.launch_latency_s,
         matrix_s=jnp.where(is_matrix, busy_s, 0.0),
         vector_s=jnp.where(is_vector, busy_s, 0.0),
         sram_s=jnp.where(is_sram, busy_s, 0.0),
         hbm_s=jnp.where(is_hbm, busy_s, 0.0),
-        launch_s=launch_s,
-        num_macs=runs * gemms.num_macs,
-        useful_macs=useful_runs * gemms.num_macs,
-        vector_flop=runs * vector_flop,
-        hbm_bytes=runs * hbm_bytes,
-        sram_bytes=runs * sram_bytes,
-        accumulator_bytes=runs
-        * memory.ACCUMULATOR_BYTES
-        * accumulator_words(gemms, chip.array, reading),
+        launch_s=machine.launch_latency_s,
+        num_macs=gemms.num_macs,
+        useful_macs=gemms.num_macs,
+        vector_flop=vector_flop,
+        hbm_bytes=hbm_bytes,
+        sram_bytes=sram_bytes,
+        accumulator_bytes=accumulator_bytes,
     )
+    costs = jax.tree.map(lambda x: runs * x, once)
+    return costs.replace(useful_macs=useful_runs * gemms.num_macs)
 
 
 def sum_rows(rows: RowCosts, is_head: PerOp) -> tuple[RowCosts, RowCosts]:

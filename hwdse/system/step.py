@@ -3,13 +3,18 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool
 
 from hwdse.models import energy, network, parallel, precision
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Design
 from hwdse.specs.evaluation import EnergyParts, TimeParts
+from hwdse.specs.hardware import Chip
 from hwdse.system.rows import RowCosts, peak_flop_per_s, vector_rate_flop_per_s
-from hwdse.workload.sharding import ShardedStep
+from hwdse.workload.sharding import OPTIMIZER_FLOP, WEIGHT_BYTES, ShardedStep
+
+SMALLEST_REST_FRACTION = 1e-6
+"""Least share of the flops that is not fp64, so that a job of fp64 alone stays finite."""
 
 
 @flax.struct.dataclass
@@ -51,6 +56,10 @@ def _all_gather_s(
     )
 
 
+def _pipeline_fits(step: ShardedStep, design: Design) -> Bool[jax.Array, ""]:
+    return jnp.asarray(step.tensor * step.data * step.pipeline <= _domain_chips(design))
+
+
 def _pipeline_send_s(step: ShardedStep, design: Design) -> Scalar:
     """One transfer to the next stage: inside the domain where the whole pipeline fits there."""
     cluster, chip = design.cluster, design.chip
@@ -61,8 +70,51 @@ def _pipeline_send_s(step: ShardedStep, design: Design) -> Scalar:
     topology = network.TOPOLOGIES[cluster.topology]
     inside_s = topology.point_to_point(message_bytes, whole, chip.link)
     outside_s = network.switch_point_to_point_time_s(message_bytes, whole, chip.network)
-    fits = step.tensor * step.data * step.pipeline <= _domain_chips(design)
-    return jnp.where(fits, inside_s, outside_s)
+    return jnp.where(_pipeline_fits(step, design), inside_s, outside_s)
+
+
+def _gathered_bytes(
+    message_bytes: Scalar, num_chips: Scalar, inner_chips: Scalar, design: Design
+) -> tuple[Scalar, Scalar]:
+    """What one chip sends in an all-gather (or reduce-scatter), inside its domain and beyond."""
+    cluster = design.cluster
+    inside = network.place_group(
+        num_chips, inner_chips, cluster.torus_sizes, cluster.torus_bandwidth_fractions
+    ).num_chips
+    outside = jnp.maximum(num_chips / inside, 1.0)
+    share_bytes = message_bytes / inside
+    return share_bytes * (inside - 1.0), share_bytes * (outside - 1.0) / outside
+
+
+def _sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
+    """Bytes that a chip sends in a step over the scale-up fabric and over the network, on average.
+
+    The last stage hands nothing on, and the first nothing back.
+    """
+    messages = step.messages
+    num_collectives = messages.num_tensor_gathers + messages.num_tensor_scatters
+    num_gathers = step.num_micro_batches * step.mean_layers_per_stage * num_collectives
+    tensor = _gathered_bytes(messages.tensor_bytes, step.tensor, 1.0, design)
+    summed_bytes = messages.gradient_bytes + messages.weight_bytes
+    data = _gathered_bytes(summed_bytes, step.data, step.tensor, design)
+    num_sends = 2.0 * step.num_micro_batches * (step.pipeline - 1.0) / step.pipeline
+    pipeline_bytes = num_sends * messages.pipeline_bytes
+    inside = jnp.where(_pipeline_fits(step, design), 1.0, 0.0)
+    return (
+        num_gathers * tensor[0] + data[0] + inside * pipeline_bytes,
+        num_gathers * tensor[1] + data[1] + (1.0 - inside) * pipeline_bytes,
+    )
+
+
+def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
+    """Time to update a chip's share of the parameters, bound by vector engines or HBM.
+
+    Model and optimizer state are read and written; gradients and weights pass once, 16-bit.
+    """
+    num_bytes = 2.0 * step.optimizer_bytes_per_parameter + 2.0 * WEIGHT_BYTES
+    return step.optimizer_parameters * jnp.maximum(
+        OPTIMIZER_FLOP / vector_rate_flop_per_s(chip), num_bytes / chip.hbm.bandwidth_bytes_per_s
+    )
 
 
 def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Design) -> StepTimes:
@@ -75,11 +127,6 @@ def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Desig
     stage_s = step.layers_per_stage * (layer.time_s + tensor_s)
     reduce_s = _all_gather_s(messages.gradient_bytes, step.data, step.tensor, design)
     weights_s = _all_gather_s(messages.weight_bytes, step.data, step.tensor, design)
-    # Model and optimizer state are read and written; gradients and weights pass once.
-    optimizer_bytes = 2.0 * step.optimizer_bytes_per_parameter + 4.0
-    optimizer_s = step.optimizer_parameters * jnp.maximum(
-        11.0 / vector_rate_flop_per_s(chip), optimizer_bytes / chip.hbm.bandwidth_bytes_per_s
-    )
     flop = 2.0 * per_step(step, layer.num_macs, head.num_macs)
     fp64_rate = precision.fp64_flop_per_s(
         peak_flop_per_s(chip),
@@ -87,12 +134,9 @@ def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Desig
         vector_rate_flop_per_s(chip),
         chip.software_fp64_flop_ratio,
     )
-    tensor_sent = messages.tensor_bytes * (step.tensor - 1.0) / step.tensor
-    data_sent = (messages.gradient_bytes + messages.weight_bytes) * (step.data - 1.0) / step.data
-    num_passes = step.num_micro_batches * step.layers_per_stage
-    sends = jnp.where(step.pipeline > 1.0, 2.0 * step.num_micro_batches, 0.0)
-    domain = _domain_chips(design)
-    data_inside = jnp.clip(domain / step.tensor, 1.0, step.data)
+    # The share of fp64 is one of all flops; the products of the rows are the rest.
+    rest_fraction = jnp.maximum(1.0 - design.mix.fp64_flop_fraction, SMALLEST_REST_FRACTION)
+    link_bytes, network_bytes = _sent_bytes(step, design)
     return StepTimes(
         tensor_s=tensor_s,
         pipeline_s=parallel.pipeline_send_time_s(
@@ -100,11 +144,10 @@ def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Desig
         ),
         data_s=parallel.exposed_data_parallel_time_s(reduce_s, weights_s, stage_s),
         bubble_s=parallel.bubble_time_s(stage_s, step.pipeline),
-        fp64_s=precision.fp64_time_s(flop, design.mix, fp64_rate),
-        optimizer_s=optimizer_s,
-        link_bytes=num_passes * num_collectives * tensor_sent
-        + data_sent * jnp.where(data_inside > 1.0, 1.0, 0.0),
-        network_bytes=sends * messages.pipeline_bytes + data_sent / data_inside,
+        fp64_s=precision.fp64_time_s(flop / rest_fraction, design.mix, fp64_rate),
+        optimizer_s=_optimizer_s(step, chip),
+        link_bytes=link_bytes,
+        network_bytes=network_bytes,
     )
 
 
@@ -164,8 +207,8 @@ def energy_parts(
         return per_step(step, getattr(layer, name), getattr(head, name))
 
     fraction = design.mix.fp64_flop_fraction
-    fp64_macs = work("num_macs") * fraction / jnp.maximum(1.0 - fraction, 1e-6)
-    macro = chip.sram.capacity_bytes / chip.array.num_arrays
+    fp64_macs = work("num_macs") * fraction / jnp.maximum(1.0 - fraction, SMALLEST_REST_FRACTION)
+    macro = chip.sram.capacity_bytes / chip.num_scratchpads
     sram_j = energy.sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
     accumulator_j = energy.sram_energy_j_per_byte(
         energy.ACCUMULATOR_MACRO_BYTES, chip.sram.energy_j_per_byte

@@ -61,6 +61,9 @@ class ShardedStep:
     tensor: Leaf
     data: Leaf
     num_micro_batches: Leaf
+    """Whole ones, the last of them perhaps not full."""
+    useful_micro_batches: Leaf
+    """As many full ones as the batch makes."""
     messages: Messages
     held: HbmParts
     optimizer_parameters: Leaf
@@ -81,8 +84,7 @@ def shard(workload: TransformerTraining, layout: Parallelism, num_chips: Scalar)
     r"""What one chip does in a training step under tensor x pipeline x data parallelism.
 
     Data parallel degree $d = N / (t p)$, micro-batches $B / (d b)$. Sequence parallelism goes
-    with tensor parallelism: 2 all-gathers and 2 reduce-scatters forward, 4 and 2 backward (the
-    inputs of the weight gradients are gathered again; Korthikanti et al., arXiv 2205.05198).
+    with tensor parallelism (Korthikanti et al., arXiv 2205.05198).
     1F1B keeps min(p, micro-batches) activations on the first stage. The optimizer state is cut
     over the replicas (ZeRO-1). Saved state: 16-bit weights and the optimizer's tensors.
     """
@@ -95,9 +97,6 @@ def shard(workload: TransformerTraining, layout: Parallelism, num_chips: Scalar)
     head = head_gemms(workload, tensor, layout.micro_batch)
     head_runs = jnp.ones_like(head.m)
     parameters = stage_parameters(model, tensor, pipeline)
-    tokens = workload.seq_len * layout.micro_batch
-    sequence_bytes = ACTIVATION_BYTES * tokens * model.hidden
-    forward = 1.0 + layout.recompute_fraction
     held_optimizer = workload.optimizer_bytes_per_parameter * parameters / data
     return ShardedStep(
         gemms=jax.tree.map(_joined, layer, head),
@@ -110,14 +109,8 @@ def shard(workload: TransformerTraining, layout: Parallelism, num_chips: Scalar)
         tensor=tensor,
         data=data,
         num_micro_batches=num_micro_batches,
-        messages=Messages(
-            tensor_bytes=sequence_bytes,
-            num_tensor_gathers=2.0 * forward + 4.0,
-            num_tensor_scatters=2.0 * forward + 2.0,
-            pipeline_bytes=sequence_bytes / tensor,
-            gradient_bytes=workload.gradient_bytes * parameters,
-            weight_bytes=WEIGHT_BYTES * parameters,
-        ),
+        useful_micro_batches=workload.global_batch / (data * layout.micro_batch),
+        messages=_training_messages(workload, layout, parameters),
         held=HbmParts(
             weights=WEIGHT_BYTES * parameters,
             gradients=workload.gradient_bytes * parameters,
@@ -132,8 +125,29 @@ def shard(workload: TransformerTraining, layout: Parallelism, num_chips: Scalar)
     )
 
 
-def _joined(first: PerOp, second: PerOp) -> PerOp:
+def _joined(first: Leaf, second: Leaf) -> jax.Array:
+    """Rows of a layer and of the head; not of one length, so not `PerOp`."""
     return jnp.concatenate([first, second], axis=-1)
+
+
+def _training_messages(
+    job: TransformerTraining, layout: Parallelism, parameters: Scalar
+) -> Messages:
+    """Messages of a chip with that many parameters, under sequence parallelism.
+
+    2 all-gathers and 2 reduce-scatters forward, 4 and 2 backward (the inputs of the weight
+    gradients are gathered again; Korthikanti et al., arXiv 2205.05198, section 4.2.2).
+    """
+    sequence_bytes = ACTIVATION_BYTES * job.seq_len * layout.micro_batch * job.model.hidden
+    forward = 1.0 + layout.recompute_fraction
+    return Messages(
+        tensor_bytes=sequence_bytes,
+        num_tensor_gathers=2.0 * forward + 4.0,
+        num_tensor_scatters=2.0 * forward + 2.0,
+        pipeline_bytes=sequence_bytes / layout.tensor,
+        gradient_bytes=job.gradient_bytes * parameters,
+        weight_bytes=WEIGHT_BYTES * parameters,
+    )
 
 
 def _held_activations(
@@ -170,6 +184,7 @@ def _shard_layers(workload: LayerList, layout: Parallelism, num_chips: Scalar) -
         tensor=one,
         data=one * num_chips,
         num_micro_batches=one,
+        useful_micro_batches=one,
         messages=Messages(zero, zero, zero, zero, zero, zero),
         held=HbmParts(weights, zero, zero, largest),
         optimizer_parameters=zero,

@@ -121,6 +121,20 @@ def _weight_rows(
     ]
 
 
+def _attention_rows(
+    job: TransformerTraining, num_products: Scalar, num_forward_runs: Scalar
+) -> list[tuple[Leaf, ...]]:
+    """Scores and values of a fused kernel; the softmax of all runs is spread over the scores'."""
+    keys, head_dim = job.seq_len * job.attention_fraction, job.model.head_dim
+    # Forward runs, one more in the backward pass, and the backward softmax itself.
+    softmax = SOFTMAX_FLOP[0] * (num_forward_runs + 1.0) + SOFTMAX_FLOP[1]
+    vector = job.seq_len * keys * softmax / (num_forward_runs + 2.0)
+    return [
+        (job.seq_len, head_dim, keys, num_products, 1.0, 1.0, 0.0, vector, 0.0),
+        (job.seq_len, keys, head_dim, num_products, 0.0, 1.0, 1.0, 0.0, 0.0),
+    ]
+
+
 def layer_gemms(
     job: TransformerTraining, tensor: Scalar, micro_batch: Scalar, recompute_fraction: Scalar
 ) -> tuple[Gemms, PerOp, PerOp]:
@@ -147,18 +161,12 @@ def layer_gemms(
     residual_bytes = 3.0 * ACTIVATION_BYTES * own_elements
     act_bytes = ACTIVATION_BYTES * ffn_elements
     up_width = (model.num_mlp_matrices - 1.0) * part.feedforward
-    keys = job.seq_len * job.attention_fraction
-    num_products = part.num_heads * micro_batch
     forward = 1.0 + recompute_fraction
-    score_elements = job.seq_len * keys
-    softmax = score_elements * (SOFTMAX_FLOP[0] * (forward + 1.0) + SOFTMAX_FLOP[1])
     rows = [
         *_weight_rows(
             tokens, hidden, part.query_width + part.kv_width, tuple(norm), (norm_bytes, norm_bytes)
         ),
-        *_weight_rows(
-            tokens, part.query_width, hidden, residual, (residual_bytes, residual_bytes)
-        ),
+        *_weight_rows(tokens, part.query_width, hidden, residual, (residual_bytes, residual_bytes)),
         *_weight_rows(
             tokens,
             hidden,
@@ -166,15 +174,11 @@ def layer_gemms(
             (norm[0] + act[0], norm[1] + act[1]),
             (norm_bytes + act_bytes, norm_bytes + 2.0 * act_bytes),
         ),
-        *_weight_rows(
-            tokens, part.feedforward, hidden, residual, (residual_bytes, residual_bytes)
-        ),
-        (job.seq_len, model.head_dim, keys, num_products, 1.0, 1.0, 0.0,
-         softmax / (forward + 2.0), 0.0),
-        (job.seq_len, keys, model.head_dim, num_products, 0.0, 1.0, 1.0, 0.0, 0.0),
-    ]  # fmt: skip
+        *_weight_rows(tokens, part.feedforward, hidden, residual, (residual_bytes, residual_bytes)),
+        *_attention_rows(job, part.num_heads * micro_batch, forward),
+    ]
     runs = [(forward,), (1.0,), (1.0,)] * 4 + [(forward + 2.0,), (forward + 3.0,)]
-    useful = [(1.0,)] * 12 + [(2.0,), (3.0,)]
+    useful = [(1.0,)] * 12 + [(2.0,), (4.0,)]
     return Gemms(*_stack(rows)), _stack(runs)[0], _stack(useful)[0]
 
 
