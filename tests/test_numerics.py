@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from hwdse.compiling import quick_jit
 from hwdse.numerics import (
     EXACT,
     SMALLEST,
@@ -30,19 +31,21 @@ def dtype(request):
         yield jnp.float64 if request.param else jnp.float32
 
 
-def test_tiles_are_exact_for_every_divisor(dtype):
+@pytest.mark.parametrize("compiled", [jax.jit, quick_jit])
+def test_tiles_are_exact_for_every_divisor(dtype, compiled):
     extents = np.concatenate([np.arange(1, 1025), 2**20 + np.arange(0, 64), 2**22 - np.arange(64)])
-    tiles = jax.jit(jax.vmap(num_tiles, (None, 0)))
+    tiles = compiled(jax.vmap(num_tiles, (None, 0)))
     divisors = np.arange(1, 513)
     found = tiles(jnp.asarray(extents, dtype), jnp.asarray(divisors, dtype))
     assert np.array_equal(found, -(-extents[None, :] // divisors[:, None]))
 
 
+@pytest.mark.parametrize("compiled", [jax.jit, quick_jit])
 @pytest.mark.parametrize("divisor", [3, 7, 32, 41, 49, 128, 511])
-def test_tiles_are_exact_for_a_constant_divisor(dtype, divisor):
+def test_tiles_are_exact_for_a_constant_divisor(dtype, compiled, divisor):
     # A compiler may turn the constant into its reciprocal, where ceil(a / b) goes wrong.
     extents = np.arange(1, 513) * divisor
-    found = jax.jit(lambda a: num_tiles(a, float(divisor)))(jnp.asarray(extents, dtype))
+    found = compiled(lambda a: num_tiles(a, float(divisor)))(jnp.asarray(extents, dtype))
     assert np.array_equal(found, np.arange(1, 513))
 
 

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwdse.models.systolic import mapping_efficiency
+from hwdse.specs.hardware import SystolicArray
 from hwdse.validation import scalesim_counts
+from hwdse.validation.scalesim import validate
 from hwdse.validation.scalesim_dram import (
     DEMAND_ORDERS,
     Layer,
@@ -24,9 +27,6 @@ from hwdse.validation.scalesim_dram import (
     striped_words,
     swept_words,
 )
-from hwdse.models.systolic import mapping_efficiency
-from hwdse.specs.hardware import SystolicArray
-from hwdse.validation.scalesim import validate
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.topology import ConvShape, gemm_as_conv
 
@@ -63,7 +63,9 @@ def emptied_when_full(addresses, buffer_words) -> int:
 def test_four_by_four_reports_nine_of_ten_cycles():
     array = SystolicArray(4.0, 4.0, 1.0, 1e9, dataflow="output_stationary")
     assert scalesim_counts.total_cycles(make_gemms(4.0, 4.0, 4.0), array) == 9.0
-    assert scalesim_counts.overall_utilization(make_gemms(4.0, 4.0, 4.0), array) == 64.0 / (16.0 * 9.0)
+    assert scalesim_counts.overall_utilization(make_gemms(4.0, 4.0, 4.0), array) == 64.0 / (
+        16.0 * 9.0
+    )
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOW_NAMES)
@@ -81,7 +83,9 @@ def test_stalls_lower_the_overall_utilization():
     gemms = make_gemms(50.0, 50.0, 50.0)
     ideal = scalesim_counts.overall_utilization(gemms, array)
     cycles = scalesim_counts.total_cycles(gemms, array)
-    assert scalesim_counts.overall_utilization(gemms, array, cycles) == pytest.approx(float(ideal) / 2.0)
+    assert scalesim_counts.overall_utilization(gemms, array, cycles) == pytest.approx(
+        float(ideal) / 2.0
+    )
 
 
 def test_half_of_one_kibibyte_is_500_words():

@@ -163,6 +163,15 @@ def test_key_value_heads_are_copied_beyond_their_number():
     assert copies == pytest.approx(3.0 * kv_weights + 31.0 * norms, rel=1e-9)
 
 
+def test_copies_of_key_value_heads_are_no_useful_work():
+    job = training(LLAMA3_70B)
+    useful = []
+    for tensor in (1.0, 8.0, 16.0, 64.0):
+        gemms, _, runs = layer_gemms(job, tensor, 1.0, 0.0)
+        useful.append(float(np.sum(runs * gemms.num_macs) * tensor))
+    assert useful == pytest.approx([useful[0]] * 4, rel=1e-12)
+
+
 def test_stages_hold_layers_and_an_embedding():
     whole = stage_parameters(LLAMA3_70B, 1.0, 1.0)
     assert whole == num_parameters(LLAMA3_70B) - LLAMA3_70B.hidden  # without the final norm

@@ -60,11 +60,10 @@ def evaluate_exact(design: "Design", workload: Any) -> "Evaluation":
 @functools.cache
 def _compiled_evaluate() -> Any:
     """One compiled program for all designs and workloads of the same structure."""
-    import jax
-
+    from hwdse.compiling import quick_jit
     from hwdse.system import evaluate
 
-    return jax.jit(lambda design, workload: evaluate(design, workload))
+    return quick_jit(lambda design, workload: evaluate(design, workload))
 
 
 def format_metric(value: float, unit: str) -> str:

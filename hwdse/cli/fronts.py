@@ -99,7 +99,8 @@ def write_front(
         points = np.exp(np.concatenate((front.costs, cloud)))
         mask = np.arange(len(points)) < len(front)
         folder = record.folder / "plots"
-        files += pictures.save_pareto(points, mask, loaded.front_objectives, markers, folder)
+        label = "sampled designs within the limits"
+        files += pictures.save_pareto(points, mask, loaded.front_objectives, markers, folder, label)
     return files
 
 

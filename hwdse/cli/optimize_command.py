@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from hwdse.cli.exits import CommandError, Exit
@@ -99,6 +98,8 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "SearchR
 def _evaluate_and_draw(
     loaded: "LoadedSearch", result: "SearchResult", record: "Run"
 ) -> tuple["Evaluation", "Evaluation", list[Path]]:
+    import numpy as np
+
     from hwdse.cli import pictures
     from hwdse.cli.figures import evaluate_exact
     from hwdse.objectives import OBJECTIVES

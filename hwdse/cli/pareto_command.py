@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from hwdse.cli.exits import CommandError, Exit
@@ -11,6 +10,8 @@ from hwdse.cli.options import Json
 from hwdse.cli.tables import percent, print_json, print_table, say, tell_files
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hwdse.report.plots import Marker
     from hwdse.results import Run
 
@@ -33,6 +34,8 @@ def run(
       hwdse pareto runs/wide
       hwdse pareto runs/wide runs/narrow --out both
     """
+    import numpy as np
+
     from hwdse.cli import pictures
     from hwdse.results import open_run
     from hwdse.results_files import csv_text, replacing
@@ -53,7 +56,9 @@ def run(
     files = [out / "front.csv"]
     if len(objectives) > 1:
         mask = np.isin(np.arange(len(everything)), places)
-        files += pictures.save_pareto(everything, mask, objectives, _markers(records), out)
+        files += pictures.save_pareto(
+            everything, mask, objectives, _markers(records), out, "other designs of the fronts"
+        )
     if json:
         print_json({"objectives": objectives, "runs": table, "front": merged, "files": files})
     else:
@@ -79,7 +84,7 @@ def _shared_objectives(records: list["Run"]) -> list[str]:
     return list(first)
 
 
-def _read_front(record: "Run", objectives: list[str]) -> dict[str, np.ndarray]:
+def _read_front(record: "Run", objectives: list[str]) -> "dict[str, np.ndarray]":
     from hwdse.results_files import read_csv_columns
 
     path = record.folder / "front.csv"
@@ -101,11 +106,13 @@ def _read_front(record: "Run", objectives: list[str]) -> dict[str, np.ndarray]:
 
 def _merged_columns(
     records: list["Run"],
-    fronts: list[dict[str, np.ndarray]],
-    places: np.ndarray,
-    owner: np.ndarray,
-) -> dict[str, np.ndarray]:
+    fronts: "list[dict[str, np.ndarray]]",
+    places: "np.ndarray",
+    owner: "np.ndarray",
+) -> "dict[str, np.ndarray]":
     """Rows of the merged front with the run they come from; columns that all runs have."""
+    import numpy as np
+
     names = [name for name in fronts[0] if all(name in front for front in fronts)]
     columns: dict[str, Any] = {
         name: np.concatenate([front[name].astype(object) for front in fronts])[places]
@@ -117,9 +124,11 @@ def _merged_columns(
 
 
 def _volumes(
-    runs: list[Path], costs: list[np.ndarray], places: np.ndarray, owner: np.ndarray
+    runs: list[Path], costs: "list[np.ndarray]", places: "np.ndarray", owner: "np.ndarray"
 ) -> list[dict[str, Any]]:
     """Hypervolume of each front in logarithms, also as a share of the merged front's."""
+    import numpy as np
+
     from hwdse.search.pareto import hypervolume
 
     everything = np.log(np.concatenate(costs))

@@ -56,6 +56,7 @@ def save_roofline(
     import jax
     import jax.numpy as jnp
 
+    from hwdse.compiling import quick_jit
     from hwdse.numerics import EXACT
     from hwdse.system import row_costs
     from hwdse.workload.sharding import shard
@@ -67,7 +68,7 @@ def save_roofline(
         return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s, jnp.argmax(parts, axis=0)
 
     with jax.enable_x64(True):
-        rows = jax.tree.map(np.asarray, jax.jit(rows_of)(jax.tree.map(float, design)))
+        rows = jax.tree.map(np.asarray, quick_jit(rows_of)(jax.tree.map(float, design)))
     gemms, macs, hbm_bytes, time_s, bound = rows
     used = (time_s > 0.0) & (hbm_bytes > 0.0)
     order = np.argsort(-time_s[used], kind="stable")
@@ -113,6 +114,7 @@ def save_pareto(
     objectives: Sequence[str],
     markers: Sequence[plots.Marker],
     folder: Path,
+    cloud_label: str,
 ) -> list[Path]:
     """Front of each pair of objectives; `costs` and markers are in base units."""
     paths = []
@@ -127,7 +129,7 @@ def save_pareto(
                 for m in markers
             ]  # fmt: skip
             figure, (axes,) = plots.new_figure()
-            plots.plot_pareto(axes, costs[:, pair] * scales, mask, labels, scaled)
+            plots.plot_pareto(axes, costs[:, pair] * scales, mask, labels, scaled, cloud_label)
             is_only = len(objectives) == 2
             name = "pareto" if is_only else f"pareto_{objectives[first]}_{objectives[second]}"
             paths += plots.save_figure(figure, folder, name)

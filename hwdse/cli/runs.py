@@ -1,4 +1,4 @@
-"""Run folders of the commands: where they lie, and what a front looks like in them."""
+"""Run folders of the commands: where they lie, and what a chunk looks like in them."""
 
 import math
 import sys

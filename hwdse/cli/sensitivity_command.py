@@ -64,6 +64,7 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
 
     import jax
 
+    from hwdse.cli.figures import evaluate_exact
     from hwdse.numerics import safe_log
     from hwdse.objectives import OBJECTIVES
     from hwdse.search.elasticity import elasticities
@@ -78,9 +79,8 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
         return safe_log(OBJECTIVES[metric](evaluate(design, loaded.workload)))
 
     with jax.enable_x64(True):
-        from math import exp
-
-        return exp(float(jax.jit(log_metric)(loaded.base))), elasticities(log_metric, loaded.base)
+        value = float(OBJECTIVES[metric](evaluate_exact(loaded.base, loaded.workload)))
+        return value, elasticities(log_metric, loaded.base)
 
 
 def _value_at(design, path: str) -> str:

@@ -3,15 +3,15 @@
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from hwdse.cli.exits import CommandError, Exit
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
-from hwdse.cli.runs import NOTES, explain_infeasible, start_run
 from hwdse.cli.tables import human_count, note, print_json, progress_bar, say, tell_files
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hwdse.config import LoadedSearch
     from hwdse.results import Run
     from hwdse.search.plan import SweepPlan, SweepResult
@@ -54,6 +54,7 @@ def run(
       hwdse sweep trn2_llama3_70b --points 2e7 --method random --out runs/wide --resume
     """
     from hwdse.cli.fronts import front_columns, preset_markers, write_front
+    from hwdse.cli.runs import NOTES, start_run
     from hwdse.config import load_search
 
     for name, value, allowed in (("method", method, METHODS), ("screen", screen, SCREENS)):
@@ -104,6 +105,8 @@ def _raise_if_incomplete(
         text = f"stopped after {result.num_points:,} of {plan.num_points:,} designs"
         raise CommandError(f"{text}; --resume goes on in {record.folder}", Exit.INTERRUPTED)
     if not len(result.front):
+        from hwdse.cli.runs import explain_infeasible
+
         nearest = result.least_violated.violations
         if not len(nearest):
             raise CommandError("no design has finite figures", Exit.INFEASIBLE)
@@ -130,17 +133,19 @@ def _costs(loaded: "LoadedSearch") -> Any:
     return lambda design: costs(design, EXACT)
 
 
-def _cloud(loaded: "LoadedSearch", plan: "SweepPlan", costs: Any) -> np.ndarray:
+def _cloud(loaded: "LoadedSearch", plan: "SweepPlan", costs: Any) -> "np.ndarray":
     """Logs of the objectives of a sample of the designs, feasible or not, of the first variant."""
     import jax
+    import numpy as np
 
+    from hwdse.compiling import quick_jit
     from hwdse.search.points import host_points
 
     count = min(CLOUD_POINTS, plan.variant_points[0])
     units = plan.space.snap_points(host_points(plan.sequence, np.arange(count)))
     base = plan.space.variant_bases(loaded.base)[0][1]
     with jax.enable_x64(True):
-        sampled = jax.jit(jax.vmap(lambda unit: costs(plan.space.decode_buildable(unit, base))))
+        sampled = quick_jit(jax.vmap(lambda unit: costs(plan.space.decode_buildable(unit, base))))
         logs, violations = jax.tree.map(np.asarray, sampled(units))
     return logs[np.all(violations <= 0.0, axis=1)]
 

@@ -73,7 +73,9 @@ def tell_files(paths: Sequence[Path]) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: int | float, unit: str) -> Iterator[Callable[[int | float, str], None]]:
+def progress_bar(
+    title: str, total: int | float, unit: str
+) -> Iterator[Callable[[int | float, str], None]]:
     """Bar on stderr with rate and time to go; the block gets a function (done, text beside it).
 
     Where stderr is no terminal only the end is shown.

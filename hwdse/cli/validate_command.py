@@ -74,4 +74,6 @@ def _row(name: str, metrics: dict[str, Any]) -> list[str]:
 def _share(value: float | None) -> str:
     if value is None:
         return "-"
+    if 0.0 < abs(value) < 1e-5:
+        return "< 0.001 %"
     return percent(value, 0 if value == 0 else 3 if abs(value) < 1e-3 else 2)

@@ -130,12 +130,12 @@ def best_tiling(
     """The pair of `SPLITS` and `RESIDENCIES` with the least traffic, for each row; no gradient."""
     arguments = jax.lax.stop_gradient((gemms, sram_bytes, num_scratchpads, bytes_per_element))
     reading = jax.lax.stop_gradient(reading)
-    best, winner = None, None
+    best, winner, index = None, None, 0.0
     for split in SPLITS.values():
         for residency in RESIDENCIES.values():
             traffic = tiling_traffic_bytes(*arguments, Tiling(*split, *residency), reading)
             if best is None or winner is None:
-                best, index, winner = traffic, 0.0, 0.0 * traffic
+                best, winner = traffic, 0.0 * traffic
                 continue
             index += 1.0
             winner = jnp.where(traffic < best, index, winner)

@@ -65,6 +65,7 @@ def plot_pareto(
     mask: np.ndarray,
     labels: tuple[str, str],
     markers: Sequence[Marker] = (),
+    cloud_label: str = "designs",
 ) -> None:
     """Points of two costs (both smaller is better), their front as a staircase, named designs.
 
@@ -77,7 +78,7 @@ def plot_pareto(
         axes.scatter(
             *rest.T, s=3, color="#9aa5b1", alpha=0.35, linewidths=0, rasterized=True, zorder=1
         )
-        _legend_dot(axes, f"designs ({len(costs):,})")
+        _legend_dot(axes, f"{cloud_label} ({len(rest):,})")
     if len(front):
         ordered = front[np.lexsort((front[:, 1], front[:, 0]))]
         axes.step(*ordered.T, where="post", color=COLORS[0], linewidth=1.6, zorder=3)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hwdse.compiling import quick_jit
 from hwdse.shapes import Scalar
 
 
@@ -17,7 +18,7 @@ def elasticities(log_value: Callable[[Any], Scalar], spec: Any) -> dict[str, flo
     continuous. Runs in the float type of the caller's scope.
     """
     leaves = jax.tree.map(jnp.asarray, jax.tree.map(float, spec))
-    slopes = jax.jit(jax.grad(log_value))(leaves)
+    slopes = quick_jit(jax.grad(log_value))(leaves)
     paths = jax.tree_util.tree_flatten_with_path(slopes)[0]
     values = jax.tree.leaves(leaves)
     return {

@@ -133,7 +133,7 @@ def minimize(
     journal = _Journal(progress)
     variants = space.variant_bases(base)
     sizes = (max(num_screened // len(variants), 1), max(num_starts // len(variants), 1))
-    is_double = jax.config.jax_enable_x64
+    is_double = jnp.result_type(float) == jnp.float64
 
     def explore(place: int) -> _Basin:
         labels, variant_base = variants[place]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hwdse.compiling import quick_jit
 from hwdse.search.front import Front, anchors, dominated_by, merge
 from hwdse.search.pareto import PerObjective
 from hwdse.search.plan import SweepChunk, SweepPlan, SweepResult, merge_chunk, plan_sweep
@@ -47,7 +48,10 @@ ScreenArrays = tuple[Any, Any, Any]
 SCREEN_MARGINS = {"float32": 1e-5, "float64": 1e-12}
 """Distance from the front or a limit within which the screen does not decide: ten times the
 rounding error of a logarithm of magnitude 10."""
-LARGEST_JUDGED_BATCH = 4096
+LARGEST_SURVIVAL = 4096
+"""Survivors of a first chunk, above which the chunk's own best points thin them out."""
+JUDGED_BATCH = 256
+"""Points judged in float64 at once, padded: one shape, hence one program a variant."""
 SAMPLE_POINTS = 4096
 """Points that stand for a chunk when there is no front yet to take anchors from."""
 
@@ -191,7 +195,7 @@ def _survivors(
     # Before there is a front everything survives: the chunk's own best points thin it out.
     for _ in range(4):
         inside = places[worst[places] <= -margin]
-        if len(places) <= LARGEST_JUDGED_BATCH or not len(inside):
+        if len(places) <= LARGEST_SURVIVAL or not len(inside):
             break
         sample = costs[:, inside[:: max(len(inside) // SAMPLE_POINTS, 1)]].T.astype(np.float64)
         known = dominated_by(costs[:, places].T, anchors(sample, 64), margin)
@@ -199,7 +203,7 @@ def _survivors(
     return np.union1d(places, edge)
 
 
-@partial(jax.jit, static_argnames=("evaluate_costs", "space"))
+@partial(quick_jit, static_argnames=("evaluate_costs", "space"))
 def _evaluate_points(
     units: Any, base: Any, *, evaluate_costs: EvaluateCosts, space: SearchSpace
 ) -> Any:
@@ -213,14 +217,13 @@ def _judge(
     variant: int,
     numbers: np.ndarray,
 ) -> Front:
-    """Points of these numbers in float64, in padded batches so that few shapes are compiled."""
+    """Points of these numbers in float64, in batches padded to one shape."""
     units = plan.space.snap_points(host_points(plan.sequence, numbers))
-    size = min(max(1 << (len(units) - 1).bit_length(), 64), LARGEST_JUDGED_BATCH)
     costs, violations = [], []
     with jax.enable_x64(True):
-        for first in range(0, len(units), size):
-            part = units[first : first + size]
-            padded = np.concatenate((part, np.repeat(part[-1:], size - len(part), axis=0)))
+        for first in range(0, len(units), JUDGED_BATCH):
+            part = units[first : first + JUDGED_BATCH]
+            padded = np.concatenate((part, np.repeat(part[-1:], JUDGED_BATCH - len(part), axis=0)))
             outcome = _evaluate_points(
                 padded, bases[variant], evaluate_costs=evaluate_costs, space=plan.space
             )

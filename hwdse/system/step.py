@@ -44,7 +44,7 @@ def _all_gather_s(
     message_bytes: Scalar, num_chips: Scalar, inner_chips: Scalar, design: Design
 ) -> Scalar:
     cluster, chip = design.cluster, design.chip
-    return network.hierarchical_all_gather_time_s(
+    time_s = network.hierarchical_all_gather_time_s(
         message_bytes,
         num_chips,
         inner_chips,
@@ -54,6 +54,8 @@ def _all_gather_s(
         chip.network,
         network.TOPOLOGIES[cluster.topology],
     )
+    # Without a message there is no collective, and nobody waits for its latency.
+    return jnp.where(message_bytes > 0.0, time_s, 0.0)
 
 
 def _pipeline_fits(step: ShardedStep, design: Design) -> Bool[jax.Array, ""]:

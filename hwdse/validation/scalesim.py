@@ -13,9 +13,9 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
-from hwdse.validation import scalesim_counts, scalesim_dram
 from hwdse.models.systolic import mapping_efficiency
 from hwdse.specs.hardware import SystolicArray
+from hwdse.validation import scalesim_counts, scalesim_dram
 from hwdse.validation.table import (
     Comparison,
     ReferenceTable,

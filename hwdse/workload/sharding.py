@@ -50,7 +50,7 @@ class ShardedStep:
     runs: PerOp
     """How often each row runs for one micro-batch (and layer), recomputing included."""
     useful_runs: PerOp
-    """The same without recomputing."""
+    """The same without recomputing and without copies of key-value heads; may be a fraction."""
     is_head: PerOp
     """1 for rows that run once on the last stage, 0 for rows of every layer."""
     layers_per_stage: Leaf

@@ -82,6 +82,13 @@ def layer_slice(model: Transformer, tensor: Scalar) -> LayerSlice:
     )
 
 
+def _distinct_qkv_fraction(model: Transformer, tensor: Scalar) -> Scalar:
+    """Share of a rank's query, key and value projections that is no copy of another rank's."""
+    part = layer_slice(model, tensor)
+    distinct_kv = 2.0 * model.num_kv_heads * model.head_dim / tensor
+    return (part.query_width + distinct_kv) / (part.query_width + part.kv_width)
+
+
 def layer_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
     """Parameters of one layer on one of `tensor` ranks (matrices, biases, norms)."""
     part = layer_slice(model, tensor)
@@ -144,7 +151,8 @@ def layer_gemms(
     ($2 m n k$ FLOP each), then scores $Q K^T$ and values $P V$ of a fused attention kernel whose
     score matrix stays on chip. Its backward pass repeats the scores and needs one more product
     of their shape and three of the values' shape. A recomputed layer runs its forward rows twice;
-    the second result counts runs with that, the third without.
+    the second result counts runs with that, the third without, and without copies of key-value
+    heads.
 
     Elementwise work follows Calculon's counts. Sequence parallelism divides norms and residuals.
     """
@@ -178,7 +186,8 @@ def layer_gemms(
         *_attention_rows(job, part.num_heads * micro_batch, forward),
     ]
     runs = [(forward,), (1.0,), (1.0,)] * 4 + [(forward + 2.0,), (forward + 3.0,)]
-    useful = [(1.0,)] * 12 + [(2.0,), (4.0,)]
+    distinct = _distinct_qkv_fraction(model, tensor)
+    useful = [(distinct,)] * 3 + [(1.0,)] * 9 + [(2.0,), (4.0,)]
     return Gemms(*_stack(rows)), _stack(runs)[0], _stack(useful)[0]
 
 

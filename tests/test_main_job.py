@@ -1,0 +1,108 @@
+"""The main job as a whole: finite gradients everywhere, and what the search must reach."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hwdse.compiling import quick_jit
+from hwdse.config import load_search
+from hwdse.numerics import EXACT, smooth
+from hwdse.objectives import make_costs, make_score, violations
+from hwdse.search.gradient import minimize, split_evaluations
+from hwdse.search.plan import plan_sweep
+from hwdse.search.sweep import sweep
+from hwdse.system import evaluate
+
+NUM_DESIGNS = 100_000
+BATCH = 2_000
+
+
+@pytest.fixture(scope="module")
+def job():
+    return load_search("trn2_llama3_70b")
+
+
+@pytest.fixture(scope="module")
+def found(job):
+    """The gradient search within a twentieth of the evaluations of the Sobol sweep below."""
+    with jax.enable_x64(True):
+        score = make_score(job.objective, job.limits, job.workload)
+        effort = split_evaluations(NUM_DESIGNS // 20, num_variants=3)
+        return minimize(score, job.space, job.base, seed=job.seed, **effort)
+
+
+@pytest.mark.slow
+def test_gradients_of_all_metrics_are_finite_in_the_whole_box(job):
+    """A gradient of the sum of all metrics is finite only if each metric's is: nothing cancels
+    an infinity or a NaN. Exact and smooth readings, every dataflow, every leaf of Design."""
+    bases = [base for _, base in job.space.variant_bases(job.base)]
+    generator = np.random.default_rng(1)
+
+    def metrics(design, reading):
+        return sum(jax.tree.leaves(evaluate(design, job.workload, reading)))
+
+    def slopes(unit, base, temperature):
+        design = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), job.space.decode(unit, base))
+        exact = jax.grad(metrics)(design, EXACT)
+        relaxed = jax.grad(metrics)(design, smooth(temperature))
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves((exact, relaxed)))
+
+    with jax.enable_x64(True):
+        for base in bases:
+            program = quick_jit(jax.vmap(slopes, in_axes=(0, None, 0)))
+            for _ in range(NUM_DESIGNS // (BATCH * len(bases)) + 1):
+                units = jnp.asarray(generator.random((BATCH, job.space.num_dims)))
+                sums = program(units, base, jnp.asarray(generator.random(BATCH)))
+                assert bool(jnp.all(jnp.isfinite(sums)))
+
+
+@pytest.mark.slow
+def test_gradient_search_beats_a_sobol_sweep_of_twenty_times_its_evaluations(job, found):
+    costs = make_costs((job.objective,), job.limits, job.workload)
+    plan = plan_sweep(job.space, num_points=NUM_DESIGNS, seed=job.seed)
+    swept = sweep(lambda design: costs(design, EXACT), plan, job.base)
+    assert swept.num_points == NUM_DESIGNS
+    assert found.num_evaluations <= NUM_DESIGNS // 20
+    assert found.is_feasible
+    assert found.log_objective <= swept.best(0).costs[0, 0]
+
+
+@pytest.mark.slow
+def test_the_optimized_design_beats_the_preset_within_its_area_and_power(job, found):
+    with jax.enable_x64(True):
+        before = evaluate(job.base, job.workload)
+        after = evaluate(found.design, job.workload)
+        broken = violations(after, job.limits)
+    gain = (before.time_per_token_s * before.energy_per_token_j) / (
+        after.time_per_token_s * after.energy_per_token_j
+    )
+    assert float(gain) > 1.0
+    assert np.all(np.asarray(broken) <= 0.0)
+    assert float(after.die_area_mm2) <= 1.001 * float(before.die_area_mm2)
+    assert float(after.chip_power_w) <= 1.001 * float(before.chip_power_w)
+
+
+@pytest.mark.slow
+def test_the_optimized_design_can_be_built(job, found):
+    array = found.design.chip.array
+    for side in (array.rows, array.cols):
+        assert float(side) % 32 == 0.0
+    for dimension in job.space.dimensions:
+        if dimension.step is not None:
+            value = float(job.space.describe(found.unit, job.base)[dimension.path])
+            assert value / dimension.step == pytest.approx(round(value / dimension.step), abs=1e-9)
+            assert dimension.low <= value <= dimension.high
+    layout = found.design.parallelism
+    data = float(job.base.cluster.num_chips) / float(layout.tensor * layout.pipeline)
+    assert data == int(data)
+
+
+@pytest.mark.slow
+def test_the_search_repeats_itself(job, found):
+    with jax.enable_x64(True):
+        score = make_score(job.objective, job.limits, job.workload)
+        effort = split_evaluations(NUM_DESIGNS // 20, num_variants=3)
+        again = minimize(score, job.space, job.base, seed=job.seed, **effort)
+    assert again.log_objective == found.log_objective
+    np.testing.assert_array_equal(again.unit, found.unit)

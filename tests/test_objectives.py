@@ -1,0 +1,110 @@
+"""Laws of objectives and constraints: positive values, logarithms, violations in order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hwdse.compiling import quick_jit
+from hwdse.config import load_search
+from hwdse.numerics import EXACT, smooth
+from hwdse.objectives import CONSTRAINTS, OBJECTIVES, make_costs, make_score, violations
+from hwdse.system import evaluate
+from hwdse.workload.gemms import Gemms
+from hwdse.workload.layers import LayerList
+
+BASE = load_search("trn2_llama3_70b").base
+COLUMNS = np.array([[4096.0, 1024.0, 4096.0, 2.0], [49.0, 512.0, 300.0, 1.0]]).T
+LAYERS = LayerList(Gemms(*COLUMNS, *np.ones((3, 2)), *np.zeros((2, 2))), ("a", "b"))
+LIMITS = {"chip_power": 300.0, "die_area": 800.0, "hbm_used_ratio": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    with jax.enable_x64(True):
+        return quick_jit(lambda design: evaluate(design, LAYERS))(BASE)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_objectives_are_positive_numbers(name, evaluation):
+    value = float(OBJECTIVES[name](evaluation))
+    assert np.isfinite(value)
+    assert value > 0.0
+
+
+def test_names_of_the_interface():
+    assert {
+        "time_per_token",
+        "energy_per_token",
+        "cost_per_token",
+        "energy_delay",
+        "die_area",
+        "chip_power",
+        "step_time",
+    } <= set(OBJECTIVES)
+    assert {"die_area", "chip_power", "hbm_used_ratio", "chip_cost", "time_per_token"} <= set(
+        CONSTRAINTS
+    )
+
+
+def test_energy_delay_is_the_product(evaluation):
+    product = float(OBJECTIVES["energy_per_token"](evaluation)) * float(
+        OBJECTIVES["time_per_token"](evaluation)
+    )
+    assert OBJECTIVES["energy_delay"](evaluation) == pytest.approx(product)
+
+
+def test_violations_are_logarithms_in_the_order_of_the_limits(evaluation):
+    found = violations(evaluation, LIMITS)
+    expected = [np.log(float(CONSTRAINTS[name](evaluation)) / LIMITS[name]) for name in LIMITS]
+    assert np.allclose(found, expected)
+    backwards = violations(evaluation, dict(reversed(LIMITS.items())))
+    assert np.array_equal(backwards, found[::-1])
+
+
+def test_a_limit_is_kept_up_to_its_value(evaluation):
+    area = float(evaluation.die_area_mm2)
+    signs = [float(violations(evaluation, {"die_area": area * x})[0]) for x in (0.9, 1.0, 1.1)]
+    assert signs[0] > 0.0
+    assert signs[1] == pytest.approx(0.0, abs=1e-12)
+    assert signs[2] < 0.0
+
+
+def test_no_limits_are_never_broken(evaluation):
+    assert violations(evaluation, {}).shape == (0,)
+
+
+def test_unknown_names_are_errors(evaluation):
+    with pytest.raises(KeyError):
+        violations(evaluation, {"beauty": 1.0})
+
+
+def test_score_and_costs_say_what_the_evaluation_says(evaluation):
+    score = quick_jit(make_score("energy_delay", LIMITS, LAYERS))
+    value, broken = score(BASE, EXACT)
+    assert value == pytest.approx(float(jnp.log(OBJECTIVES["energy_delay"](evaluation))))
+    assert np.allclose(broken, violations(evaluation, LIMITS))
+    names = ("time_per_token", "energy_per_token")
+    values, broken = quick_jit(make_costs(names, LIMITS, LAYERS))(BASE, EXACT)
+    expected = [float(jnp.log(OBJECTIVES[name](evaluation))) for name in names]
+    assert np.allclose(values, expected)
+    assert np.allclose(broken, violations(evaluation, LIMITS))
+
+
+def test_score_has_finite_gradients_in_both_readings():
+    score = make_score("energy_delay", LIMITS, LAYERS)
+    design = jax.tree.map(lambda x: jnp.asarray(x, float), BASE)
+    for reading in (EXACT, smooth(0.5)):
+
+        def merit(design, reading=reading):
+            value, broken = score(design, reading)
+            return value + broken.sum()
+
+        slopes = quick_jit(jax.grad(merit))(design)
+        assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))
