@@ -44,7 +44,9 @@ def _whole_tiles(a: PerOp, b: PerOp) -> PerOp:
 def _whole_tiles_jvp(primals, tangents):
     a, b = primals
     a_dot, b_dot = tangents
-    return _whole_tiles(a, b), a_dot / b - (a / b) * (b_dot / b)
+    # Inside one tile nothing changes; at its edge the next tile begins.
+    slope = jnp.where(a >= b, a_dot / b - (a / b) * (b_dot / b), 0.0)
+    return _whole_tiles(a, b), slope
 
 
 def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT) -> PerOp:
@@ -53,7 +55,8 @@ def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT) -> PerOp:
     Exact: $\lceil a / b \rceil$ computed as $\lceil (a - 1/2) / b \rceil$, which is the same for
     integers and stays right where a compiler divides by multiplying with the reciprocal (in
     float32 the plain form is wrong for up to 80 % of exact multiples). The gradient is that of
-    the quotient (straight-through). Smooth: temperature $\theta$ blends towards the quotient,
+    the quotient (straight-through), and zero where one tile covers more than all. Smooth:
+    temperature $\theta$ blends towards the quotient,
     $(1 - \theta) \lceil a / b \rceil + \theta \max(a / b, 1)$.
     Assumes whole extents below 2^22 in float32 and 2^50 in float64 where exactness matters.
     """

@@ -7,6 +7,7 @@ import pytest
 from designs import BASE, JOB, LAYERS, SIZES, as_arrays, random_designs, run, vector
 
 from hwdse.compiling import quick_jit
+from hwdse.models.energy import VECTOR_ENERGY_RATIO
 from hwdse.models.network import TOPOLOGIES
 from hwdse.models.systolic import DATAFLOWS
 from hwdse.numerics import EXACT, smooth
@@ -169,10 +170,16 @@ def test_fp64_time_and_energy_speak_of_the_same_work():
     result = run(design)
     native = 0.5 * float(result.peak_flop_per_s)
     vectors = BASE.chip.vector_flop_per_s / BASE.chip.software_fp64_flop_ratio
-    flop = float(result.flop_per_chip) * fraction / (1.0 - fraction)
+    useful = result.matrix_utilization_fraction * result.peak_flop_per_s * result.step_time_s
+    flop = float(useful) * fraction / (1.0 - fraction)
     assert result.time.fp64 == pytest.approx(flop / (native + vectors), rel=1e-9)
-    per_mac = BASE.chip.process.mac_energy_j * BASE.chip.process.fp64_energy_ratio
-    joules = flop / 2.0 * per_mac * BASE.cluster.num_chips
+    # Native units and vector engines share the work by their rates.
+    native_flop = flop * native / (native + vectors)
+    native_j = BASE.chip.process.mac_energy_j / 2.0 * BASE.chip.process.fp64_energy_ratio
+    vector_j = BASE.chip.process.mac_energy_j * VECTOR_ENERGY_RATIO
+    software_j = BASE.chip.software_fp64_flop_ratio * vector_j
+    per_chip_j = native_flop * native_j + (flop - native_flop) * software_j
+    joules = per_chip_j * BASE.cluster.num_chips
     assert result.energy.fp64 == pytest.approx(joules, rel=1e-9)
 
 

@@ -19,7 +19,6 @@ from hwdse.models.precision import (
     fp64_flop_per_s,
     fp64_per_fp16_ratio_of_area,
     fp64_share_for_ratio,
-    fp64_time_s,
     mix_bytes_per_element,
     mix_matrix_speedup_ratio,
     native_fp64_flop_per_s,
@@ -178,16 +177,12 @@ def test_a_chip_without_fp64_units_still_finishes():
     ratio = 0.5 * (TWO_FLOAT_ADD_FLOP + TWO_FLOAT_MULTIPLY_FLOP)
 
     def time_s(native_ratio):
-        return fp64_time_s(1e18, MIX, fp64_flop_per_s(1e15, native_ratio, 1e13, ratio))
+        return 0.002e18 / fp64_flop_per_s(1e15, native_ratio, 1e13, ratio)
 
     value, slope = jax.value_and_grad(time_s)(0.0)
     assert value == pytest.approx(0.002 * 1e18 * 14.5 / 1e13, rel=1e-5)
     assert slope < 0.0
     assert jnp.isfinite(slope)
-
-
-def test_no_fp64_work_takes_no_time():
-    assert fp64_time_s(1e18, MIX.replace(fp64_flop_fraction=0.0), 1e12) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hwdse.models.precision import (
     fp64_per_fp16_ratio_of_area,
     fp64_share_for_ratio,
 )
-from hwdse.validation.precision import search_fp64_area_fraction, validate
+from hwdse.validation.precision_split import search_fp64_area_fraction, validate
 
 FILE = Path(__file__).parent / "data" / "precision_split_worked.csv"
 QUANTITIES = ("opt_P64_over_P16", "opt_area_share_fp64", "T_min")

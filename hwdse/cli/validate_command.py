@@ -10,7 +10,8 @@ from hwdse.cli.options import Json
 from hwdse.cli.tables import percent, print_json, print_table, say
 
 NAME = "validate"
-KINDS = ("checkpoint", "precision", "scalesim")
+KINDS = {"checkpoint": "checkpoint", "precision": "precision_split", "scalesim": "scalesim"}
+"""Module of `hwdse.validation` by kind."""
 METRICS = ("mape", "median_ape", "p90_ape", "max_ape", "bias")
 
 
@@ -32,7 +33,7 @@ def run(
         raise CommandError(f"KIND {kind}: expected one of {', '.join(KINDS)}")
     import importlib
 
-    module = importlib.import_module(f"hwdse.validation.{kind}")
+    module = importlib.import_module(f"hwdse.validation.{KINDS[kind]}")
     try:
         report = module.validate(file).as_dict()
     except ValueError as error:

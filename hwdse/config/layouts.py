@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from hwdse.config.errors import Where
-from hwdse.config.paths import Roots, check_value, field_name, get_value, leaf_paths, resolve
+from hwdse.config.leaf_paths import Roots, check_value, field_name, get_value, leaf_paths, resolve
 from hwdse.config.physics import layout_problem
 from hwdse.config.rules import rule_of
 from hwdse.search.space import Choice

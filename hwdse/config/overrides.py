@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwdse.config.errors import ConfigError, Where
-from hwdse.config.paths import Roots, check_value, replace_value, resolve
+from hwdse.config.leaf_paths import Roots, check_value, replace_value, resolve
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hwdse.config.errors import Where, did_you_mean
-from hwdse.config.paths import (
+from hwdse.config.leaf_paths import (
     Roots,
     check_value,
     field_name,

@@ -13,9 +13,9 @@ from pydantic import Field, StrictStr, create_model
 from hwdse.config.errors import Where, did_you_mean, listed
 from hwdse.config.files import TomlFile, find_file, read_toml
 from hwdse.config.layouts import make_choice
+from hwdse.config.leaf_paths import Roots
 from hwdse.config.load import NamedIn, System, WorkloadFile, load_system, load_workload_file
 from hwdse.config.overrides import apply_overrides, flatten, parse_override
-from hwdse.config.paths import Roots
 from hwdse.config.physics import check_cluster, check_design
 from hwdse.config.ranges import check_distinct, make_dimension, make_variant
 from hwdse.config.resolved import resolved_tables

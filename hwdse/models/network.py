@@ -91,11 +91,15 @@ def torus_all_gather_time_s(message_bytes: Scalar, group: Group, link: Link) -> 
 
     The message is cut in one part a dimension, sized by its bandwidth, each starting in another
     dimension: $t = \alpha \sum_i g_i / 2 + n (g - 1) / (g \beta \sum_i f_i)$ over the dimensions
-    with more than one chip; both directions of a ring are used, so a chunk travels half of it.
+    with more than one chip; both directions of a ring are used, so a chunk travels half of it
+    (all of a line, $g_i - 1$).
     Source: Chan et al., Concurrency and Computation 19(13), 2007 (bucket algorithms).
     """
     g = group.num_chips
-    hops = sum(jnp.where(extent > 1.0, extent / 2.0, 0.0) for extent in group.extents)
+    hops = sum(
+        jnp.where(extent >= size, jnp.where(extent > 1.0, extent / 2.0, 0.0), extent - 1.0)
+        for extent, size in zip(group.extents, group.sizes, strict=True)
+    )
     usable = sum(_used_fractions(group))
     bandwidth = link.bandwidth_bytes_per_s * jnp.where(g > 1.0, usable, 1.0)
     return link.latency_s * hops + message_bytes * (g - 1.0) / (g * bandwidth)

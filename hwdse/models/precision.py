@@ -9,7 +9,6 @@ for t16^p + t64^p with t16 = (1 - f) / (1 - a), t64 = kappa f / a.
 import jax
 import jax.numpy as jnp
 
-from hwdse.numerics import SMALLEST
 from hwdse.shapes import Scalar
 from hwdse.specs.formats import PrecisionMix
 
@@ -131,11 +130,6 @@ def fp64_flop_per_s(
     """
     native = native_fp64_flop_per_s(peak_flop_per_s, fp64_per_fp16_ratio)
     return native + vector_flop_per_s / software_fp64_flop_ratio
-
-
-def fp64_time_s(num_flop: Scalar, mix: PrecisionMix, rate_flop_per_s: Scalar) -> Scalar:
-    r"""Time of the fp64 phase of a job of `num_flop` flops in all formats: $f F / P_{64}$."""
-    return num_flop * mix.fp64_flop_fraction / jnp.maximum(rate_flop_per_s, SMALLEST)
 
 
 def mix_bytes_per_element(mix: PrecisionMix) -> Scalar:

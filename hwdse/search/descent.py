@@ -40,7 +40,8 @@ class Descended(NamedTuple):
 
     units: PointsByDims
     log_objectives: PerPoint
-    """Smooth reading at temperature zero."""
+    """Smooth reading at temperature zero, before the last step (5 % of the first in length):
+    the value after it would double what is compiled."""
     multipliers: Any
     """Starts by constraints."""
 
@@ -123,18 +124,18 @@ def descend(
         is_due = (number + 1.0) % _update_period(num_steps) == 0.0
         multipliers = jnp.where(is_due, _updated(multipliers, violations), multipliers)
         moved = jnp.clip(moved, -LOGIT_BOUND, LOGIT_BOUND)
-        return (moved, state, multipliers, (logits, log_objective)), None
+        return (moved, state, multipliers, log_objective), None
 
     def run(unit: PerDim) -> Any:
         inner, fixed = jnp.split(unit, [len(space.dimensions)])
         logits = jax.scipy.special.logit(jnp.clip(inner, START_MARGIN, 1.0 - START_MARGIN))
         constraints = jax.eval_shape(relaxation.value, logits, fixed, logits.sum())[2]
         multipliers = jnp.full(constraints.shape, FIRST_MULTIPLIER, unit.dtype)
-        carry = (logits, optimizer.init(logits), multipliers, (logits, 0.0 * logits.sum()))
+        carry = (logits, optimizer.init(logits), multipliers, 0.0 * logits.sum())
         numbers = jnp.arange(num_steps, dtype=unit.dtype)
-        _, _, multipliers, end = jax.lax.scan(partial(step, fixed), carry, numbers)[0]
-        # The last point evaluated, not the one after it, whose value would be compiled again.
-        return jnp.concatenate((jax.nn.sigmoid(end[0]), fixed)), end[1], multipliers
+        carry = jax.lax.scan(partial(step, fixed), carry, numbers)[0]
+        logits, _, multipliers, log_objective = carry
+        return jnp.concatenate((jax.nn.sigmoid(logits), fixed)), log_objective, multipliers
 
     return Descended(*jax.vmap(run)(units))
 

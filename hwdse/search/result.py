@@ -16,6 +16,10 @@ GRADIENT_COST_EVALUATIONS = 3
 """Evaluations that one value with its gradient is charged as."""
 
 
+ROUNDING = 1e-12
+"""Distance ln(value / limit) from a limit that float64 cannot tell from zero."""
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """The best design of a search, in the exact reading, and how it was found."""
@@ -104,10 +108,18 @@ class Scored:
         return float(self.excess[place]), float(self.log_objectives[place])
 
 
+def without_rounding(violations: np.ndarray) -> np.ndarray:
+    """Violations in float64, exactly zero where a design sits on a limit but for rounding.
+
+    Designs often sit there, as sizes are whole; programs compiled differently round differently.
+    """
+    return np.where(np.abs(violations) <= ROUNDING, 0.0, violations)
+
+
 def scored(units: np.ndarray, log_objectives: Any, violations: Any) -> Scored:
     """Rows on the host; what is not a number counts as infinitely bad."""
     logs = np.asarray(log_objectives, np.float64)
-    breaks = np.asarray(violations, np.float64).reshape(len(units), -1)
+    breaks = without_rounding(np.asarray(violations, np.float64).reshape(len(units), -1))
     return Scored(
         np.asarray(units, np.float64),
         np.where(np.isnan(logs), np.inf, logs),

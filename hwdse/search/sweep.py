@@ -25,6 +25,7 @@ from hwdse.search.points import (
     shared_words,
     unit_rows,
 )
+from hwdse.search.result import without_rounding
 from hwdse.search.space import SearchSpace
 from hwdse.shapes import PerConstraint
 
@@ -232,7 +233,7 @@ def _judge(
     return Front(
         units,
         np.concatenate(costs),
-        np.concatenate(violations),
+        without_rounding(np.concatenate(violations)),
         np.full(len(units), variant),
         numbers.astype(np.int64),
     )

@@ -96,7 +96,8 @@ def evaluate(
         cost_usd_per_token=cost.step_cost_usd(chip_usd, elapsed_s, step_energy_j, cluster)
         / useful_tokens,
         hbm_used_ratio=total(step.held) / chip.hbm.capacity_bytes,
-        hbm_bytes_per_chip=per_step(step, layer.hbm_bytes, head.hbm_bytes),
+        hbm_bytes_per_chip=per_step(step, layer.hbm_bytes, head.hbm_bytes)
+        + step.optimizer_traffic_bytes,
         flop_per_chip=2.0 * per_step(step, layer.num_macs, head.num_macs),
         peak_flop_per_s=peak_flop_per_s(chip),
     )

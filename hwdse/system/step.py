@@ -11,7 +11,7 @@ from hwdse.specs.design import Design
 from hwdse.specs.evaluation import EnergyParts, TimeParts
 from hwdse.specs.hardware import Chip
 from hwdse.system.rows import RowCosts, peak_flop_per_s, vector_rate_flop_per_s
-from hwdse.workload.sharding import OPTIMIZER_FLOP, WEIGHT_BYTES, ShardedStep
+from hwdse.workload.sharding import ShardedStep
 
 SMALLEST_REST_FRACTION = 1e-6
 """Least share of the flops that is not fp64, so that a job of fp64 alone stays finite."""
@@ -109,13 +109,29 @@ def _sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
 
 
 def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
-    """Time to update a chip's share of the parameters, bound by vector engines or HBM.
+    """Time to update a chip's share of the parameters, bound by vector engines or HBM."""
+    return jnp.maximum(
+        step.optimizer_flop / vector_rate_flop_per_s(chip),
+        step.optimizer_traffic_bytes / chip.hbm.bandwidth_bytes_per_s,
+    )
 
-    Model and optimizer state are read and written; gradients and weights pass once, 16-bit.
-    """
-    num_bytes = 2.0 * step.optimizer_bytes_per_parameter + 2.0 * WEIGHT_BYTES
-    return step.optimizer_parameters * jnp.maximum(
-        OPTIMIZER_FLOP / vector_rate_flop_per_s(chip), num_bytes / chip.hbm.bandwidth_bytes_per_s
+
+def _fp64_flop(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Design) -> Scalar:
+    """fp64 work of one chip and step. Its share is one of all useful flops; rows are the rest."""
+    fraction = design.mix.fp64_flop_fraction
+    useful_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
+    return useful_flop * fraction / jnp.maximum(1.0 - fraction, SMALLEST_REST_FRACTION)
+
+
+def _fp64_rates(chip: Chip) -> tuple[Scalar, Scalar]:
+    """fp64 rate of the native units, and of those and the vector engines together."""
+    peak = peak_flop_per_s(chip)
+    native = precision.native_fp64_flop_per_s(peak, chip.fp64_per_fp16_ratio)
+    return native, precision.fp64_flop_per_s(
+        peak,
+        chip.fp64_per_fp16_ratio,
+        vector_rate_flop_per_s(chip),
+        chip.software_fp64_flop_ratio,
     )
 
 
@@ -129,15 +145,6 @@ def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Desig
     stage_s = step.layers_per_stage * (layer.time_s + tensor_s)
     reduce_s = _all_gather_s(messages.gradient_bytes, step.data, step.tensor, design)
     weights_s = _all_gather_s(messages.weight_bytes, step.data, step.tensor, design)
-    flop = 2.0 * per_step(step, layer.num_macs, head.num_macs)
-    fp64_rate = precision.fp64_flop_per_s(
-        peak_flop_per_s(chip),
-        chip.fp64_per_fp16_ratio,
-        vector_rate_flop_per_s(chip),
-        chip.software_fp64_flop_ratio,
-    )
-    # The share of fp64 is one of all flops; the products of the rows are the rest.
-    rest_fraction = jnp.maximum(1.0 - design.mix.fp64_flop_fraction, SMALLEST_REST_FRACTION)
     link_bytes, network_bytes = _sent_bytes(step, design)
     return StepTimes(
         tensor_s=tensor_s,
@@ -146,7 +153,7 @@ def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Desig
         ),
         data_s=parallel.exposed_data_parallel_time_s(reduce_s, weights_s, stage_s),
         bubble_s=parallel.bubble_time_s(stage_s, step.pipeline),
-        fp64_s=precision.fp64_time_s(flop / rest_fraction, design.mix, fp64_rate),
+        fp64_s=_fp64_flop(step, layer, head, design) / _fp64_rates(chip)[1],
         optimizer_s=_optimizer_s(step, chip),
         link_bytes=link_bytes,
         network_bytes=network_bytes,
@@ -191,6 +198,15 @@ def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTim
     )
 
 
+def _fp64_energy_j_per_flop(chip: Chip) -> Scalar:
+    """Mean over native units and vector engines, which share the work by their rates."""
+    native, both = _fp64_rates(chip)
+    native_j = chip.process.mac_energy_j / 2.0 * chip.process.fp64_energy_ratio
+    vector_j = chip.process.mac_energy_j * energy.VECTOR_ENERGY_RATIO
+    software_j = chip.software_fp64_flop_ratio * vector_j
+    return software_j + (native_j - software_j) * native / both
+
+
 def energy_parts(
     step: ShardedStep,
     layer: RowCosts,
@@ -208,8 +224,7 @@ def energy_parts(
     def work(name: str) -> Leaf:
         return per_step(step, getattr(layer, name), getattr(head, name))
 
-    fraction = design.mix.fp64_flop_fraction
-    fp64_macs = work("num_macs") * fraction / jnp.maximum(1.0 - fraction, SMALLEST_REST_FRACTION)
+    fp64_j = _fp64_energy_j_per_flop(chip) * _fp64_flop(step, layer, head, design)
     macro = chip.sram.capacity_bytes / chip.num_scratchpads
     sram_j = energy.sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
     accumulator_j = energy.sram_energy_j_per_byte(
@@ -217,10 +232,10 @@ def energy_parts(
     )
     per_chip = EnergyParts(
         matrix=mac_j * work("num_macs"),
-        fp64=mac_j * process.fp64_energy_ratio * fp64_macs,
-        vector=mac_j * energy.VECTOR_ENERGY_RATIO * work("vector_flop"),
+        fp64=dynamic * fp64_j,
+        vector=mac_j * energy.VECTOR_ENERGY_RATIO * (work("vector_flop") + step.optimizer_flop),
         sram=dynamic * (sram_j * work("sram_bytes") + accumulator_j * work("accumulator_bytes")),
-        hbm=chip.hbm.energy_j_per_byte * work("hbm_bytes"),
+        hbm=chip.hbm.energy_j_per_byte * (work("hbm_bytes") + step.optimizer_traffic_bytes),
         link=chip.link.energy_j_per_byte * rest.link_bytes,
         network=chip.network.energy_j_per_byte * rest.network_bytes,
         leakage=energy.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process) * elapsed_s,

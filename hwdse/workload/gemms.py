@@ -10,8 +10,9 @@ class Gemms:
     """Distinct products C[m, n] = A[m, k] B[k, n]; each field of shape `PerOp`.
 
     `count` products of a row are alike and independent (heads, experts, repeated layers).
-    The `*_in_hbm` flags (0 or 1) say which operands live in HBM; an operand of a fused kernel
-    that never leaves the chip has 0. Vector work is what runs beside or after the product on the
+    The `*_in_hbm` fractions say how much of an operand's traffic goes to HBM: 1 where each product
+    has its own, 0 for one of a fused kernel that never leaves the chip, between where products
+    share it. Vector work is what runs beside or after the product on the
     vector engines, and `extra_bytes` the HBM traffic of it that is no operand; both per product.
     """
 

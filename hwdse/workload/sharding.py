@@ -66,9 +66,10 @@ class ShardedStep:
     """As many full ones as the batch makes."""
     messages: Messages
     held: HbmParts
-    optimizer_parameters: Leaf
-    """Parameters that one chip updates."""
-    optimizer_bytes_per_parameter: Leaf
+    optimizer_flop: Leaf
+    """Vector work of one chip's update, once a step."""
+    optimizer_traffic_bytes: Leaf
+    """HBM traffic of it: state read and written, gradients read, weights written."""
     checkpoint_bytes: Leaf
     """Saved state of the whole job."""
     tokens_per_step: Leaf
@@ -117,8 +118,9 @@ def shard(workload: TransformerTraining, layout: Parallelism, num_chips: Scalar)
             optimizer=held_optimizer,
             activations=_held_activations(workload, layout, num_micro_batches),
         ),
-        optimizer_parameters=parameters / data,
-        optimizer_bytes_per_parameter=workload.optimizer_bytes_per_parameter,
+        optimizer_flop=OPTIMIZER_FLOP * parameters / data,
+        optimizer_traffic_bytes=2.0 * held_optimizer
+        + (workload.gradient_bytes + WEIGHT_BYTES) * parameters / data,
         checkpoint_bytes=num_parameters(model)
         * (WEIGHT_BYTES + workload.optimizer_bytes_per_parameter),
         tokens_per_step=workload.seq_len * workload.global_batch,
@@ -187,8 +189,8 @@ def _shard_layers(workload: LayerList, layout: Parallelism, num_chips: Scalar) -
         useful_micro_batches=one,
         messages=Messages(zero, zero, zero, zero, zero, zero),
         held=HbmParts(weights, zero, zero, largest),
-        optimizer_parameters=zero,
-        optimizer_bytes_per_parameter=zero,
+        optimizer_flop=zero,
+        optimizer_traffic_bytes=zero,
         checkpoint_bytes=zero,
         tokens_per_step=one * num_chips,
     )

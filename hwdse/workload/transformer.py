@@ -129,16 +129,22 @@ def _weight_rows(
 
 
 def _attention_rows(
-    job: TransformerTraining, num_products: Scalar, num_forward_runs: Scalar
+    job: TransformerTraining, tensor: Scalar, num_products: Scalar, num_forward_runs: Scalar
 ) -> list[tuple[Leaf, ...]]:
-    """Scores and values of a fused kernel; the softmax of all runs is spread over the scores'."""
+    """Scores and values of a fused kernel; the softmax of all runs is spread over the scores'.
+
+    The query heads that share a key-value head run together and read it once. Where causal blocks
+    are skipped, a block of queries reads the mean share of the keys that it attends to.
+    """
+    own_heads = jnp.maximum(job.model.num_kv_heads / tensor, 1.0)
+    shared = own_heads / (job.model.num_heads / tensor)
     keys, head_dim = job.seq_len * job.attention_fraction, job.model.head_dim
     # Forward runs, one more in the backward pass, and the backward softmax itself.
     softmax = SOFTMAX_FLOP[0] * (num_forward_runs + 1.0) + SOFTMAX_FLOP[1]
     vector = job.seq_len * keys * softmax / (num_forward_runs + 2.0)
     return [
-        (job.seq_len, head_dim, keys, num_products, 1.0, 1.0, 0.0, vector, 0.0),
-        (job.seq_len, keys, head_dim, num_products, 0.0, 1.0, 1.0, 0.0, 0.0),
+        (job.seq_len, head_dim, keys, num_products, 1.0, shared, 0.0, vector, 0.0),
+        (job.seq_len, keys, head_dim, num_products, 0.0, shared, 1.0, 0.0, 0.0),
     ]
 
 
@@ -183,7 +189,7 @@ def layer_gemms(
             (norm_bytes + act_bytes, norm_bytes + 2.0 * act_bytes),
         ),
         *_weight_rows(tokens, part.feedforward, hidden, residual, (residual_bytes, residual_bytes)),
-        *_attention_rows(job, part.num_heads * micro_batch, forward),
+        *_attention_rows(job, tensor, part.num_heads * micro_batch, forward),
     ]
     runs = [(forward,), (1.0,), (1.0,)] * 4 + [(forward + 2.0,), (forward + 3.0,)]
     distinct = _distinct_qkv_fraction(model, tensor)

@@ -1,0 +1,116 @@
+"""How much better than the Trn2 preset can a design of the same area and power be, and why?
+
+    python experiments/trn2_llama3_70b/run.py
+
+Writes results/gain.json and results/gain.md. About two minutes on two cores, most of it compiling.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from hwdse.config import LoadedSearch, load_search
+from hwdse.numerics import EXACT
+from hwdse.objectives import make_costs, make_score
+from hwdse.search.gradient import minimize, split_evaluations
+from hwdse.search.plan import plan_sweep
+from hwdse.search.space import SearchSpace
+from hwdse.search.sweep import sweep
+from hwdse.system import evaluate
+
+HERE = pathlib.Path(__file__).parent
+SEARCH = HERE.parents[1] / "configs" / "searches" / "trn2_llama3_70b.toml"
+SWEEP_POINTS = 100_000
+SEARCH_SEEDS = range(8)
+SWEEP_SEEDS = range(3)
+
+
+def spaces(loaded: LoadedSearch) -> dict[str, SearchSpace]:
+    """The whole space, and parts of it with the rest as in the preset."""
+    whole = loaded.space
+    hardware = tuple(d for d in whole.dimensions if d.path.startswith("chip."))
+    interval = tuple(d for d in whole.dimensions if d.path == "checkpoint_interval_s")
+    fp64 = tuple(d for d in whole.dimensions if d.path == "chip.fp64_per_fp16_ratio")
+    others = tuple(d for d in hardware if d not in fp64)
+
+    def part(dimensions: tuple, **rest: tuple) -> SearchSpace:
+        fields = {"choices": (), "variants": (), **rest}
+        return dataclasses.replace(whole, dimensions=dimensions, **fields)
+
+    return {
+        "checkpoint interval": part(interval),
+        "parallel layout": part((), choices=whole.choices),
+        "layout and interval": part(interval, choices=whole.choices),
+        "fp64 units": part(fp64),
+        "chip but fp64 units": part(others, variants=whole.variants),
+        "chip": part(hardware, variants=whole.variants),
+        "everything": whole,
+    }
+
+
+def search(loaded: LoadedSearch, space: SearchSpace, score, seed: int):
+    """One search with a twentieth of the sweep's evaluations."""
+    num_variants = len(space.variant_bases(loaded.base))
+    effort = split_evaluations(SWEEP_POINTS // 20, num_variants)
+    return minimize(score, space, loaded.base, seed=seed, **effort)
+
+
+def parts_of_the_gain(loaded: LoadedSearch, score, before: float) -> dict[str, float]:
+    """Best factor in time x energy that each part of the space reaches over seeds."""
+    gains = {}
+    for name, space in spaces(loaded).items():
+        found = [search(loaded, space, score, seed) for seed in SEARCH_SEEDS]
+        gains[name] = float(np.exp(before - min(result.log_objective for result in found)))
+    return gains
+
+
+def beside_sobol(loaded: LoadedSearch, score, before: float) -> dict[str, list[float]]:
+    """Factors of single searches, and of Sobol sweeps of twenty times their evaluations."""
+    found = [search(loaded, loaded.space, score, seed) for seed in SEARCH_SEEDS]
+    costs = make_costs((loaded.objective,), loaded.limits, loaded.workload)
+
+    def only_exact(design):
+        return costs(design, EXACT)
+
+    swept = [
+        sweep(only_exact, plan_sweep(loaded.space, num_points=SWEEP_POINTS, seed=seed), loaded.base)
+        for seed in SWEEP_SEEDS
+    ]
+    return {
+        "evaluations": [result.num_evaluations for result in found],
+        "gradient": [float(np.exp(before - result.log_objective)) for result in found],
+        "sobol": [float(np.exp(before - result.best(0).costs[0, 0])) for result in swept],
+    }
+
+
+def as_markdown(parts: dict[str, float], compared: dict[str, list[float]]) -> str:
+    """Both tables of results/gain.md."""
+    lines = ["| searched, the rest as in the preset | time x energy better by |", "| --- | --- |"]
+    lines += [f"| {name} | {gain:.2f} x |" for name, gain in parts.items()]
+    lines += ["", "| method | evaluations | worst | median | best seed |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for name, evaluations in (("gradient", max(compared["evaluations"])), ("sobol", SWEEP_POINTS)):
+        low, mid, high = np.percentile(compared[name], [0, 50, 100])
+        lines += [f"| {name} | {evaluations:,} | {low:.2f} x | {mid:.2f} x | {high:.2f} x |"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    loaded = load_search(SEARCH)
+    with jax.enable_x64(True):
+        base = evaluate(loaded.base, loaded.workload)
+        before = float(np.log(base.time_per_token_s * base.energy_per_token_j))
+        score = make_score(loaded.objective, loaded.limits, loaded.workload)
+        parts = parts_of_the_gain(loaded, score, before)
+        compared = beside_sobol(loaded, score, before)
+    results = {"gain_by_part": parts, "beside_sobol": compared}
+    (HERE / "results" / "gain.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "results" / "gain.md").write_text(as_markdown(parts, compared))
+    print(as_markdown(parts, compared))
+
+
+if __name__ == "__main__":
+    main()
