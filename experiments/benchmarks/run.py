@@ -27,13 +27,14 @@ from hwdse.config import load_search
 from hwdse.models.systolic import DATAFLOWS
 from hwdse.numerics import EXACT, Reading, smooth
 from hwdse.objectives import make_costs, make_score
+from hwdse.search.sweep import BLOCK
 from hwdse.specs.hardware import SystolicArray
 from hwdse.workload.gemms import Gemms
 
 HERE = pathlib.Path(__file__).parent
 SEARCH = HERE.parents[1] / "configs" / "searches" / "trn2_llama3_70b.toml"
 NAMES = {"ws": "weight_stationary", "os": "output_stationary", "is": "input_stationary"}
-REPEATS = 15
+REPEATS = 25
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -62,8 +63,8 @@ def cold_start() -> dict[str, float]:
     return seconds
 
 
-def sweep_rate(num_designs: int = 1 << 17) -> dict[str, float]:
-    """Full evaluations a second of one compiled batch in float32, each with its own layout."""
+def sweep_rate(num_designs: int = BLOCK) -> dict[str, float]:
+    """Full evaluations a second of a sweep's block in float32, each with its own layout."""
     loaded = load_search(SEARCH)
     costs = make_costs(("time_per_token", "energy_per_token"), loaded.limits, loaded.workload)
     base = jax.tree.map(float, loaded.base)
