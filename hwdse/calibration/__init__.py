@@ -1,0 +1,1 @@
+"""Fits of model constants to measurements: reproducible, from files that anyone can read."""
