@@ -10,14 +10,29 @@ from hwdse.cli.options import Json
 from hwdse.cli.tables import percent, print_json, print_table, say
 
 NAME = "validate"
-KINDS = {"checkpoint": "checkpoint", "precision": "precision_split", "scalesim": "scalesim"}
+KINDS = {
+    "accelforge": "accelforge",
+    "aws": "aws_kernels",
+    "checkpoint": "checkpoint",
+    "gemmini": "gemmini",
+    "precision": "precision_split",
+    "scalesim": "scalesim",
+    "timeloop": "timeloop",
+    "zigzag": "zigzag",
+}
 """Module of `hwdse.validation` by kind."""
+ROW_KINDS = {"aws": ("kernel",)}
+"""What `--kind` may pick from files that hold several kinds of rows."""
 METRICS = ("mape", "median_ape", "p90_ape", "max_ape", "bias")
 
 
 def run(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Reference numbers (CSV).")],
+    row_kind: Annotated[
+        str | None,
+        typer.Option("--kind", metavar="NAME", help="Of an aws file: the rows to score (kernel)."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a model against a file of reference numbers and print the error table.
@@ -27,10 +42,14 @@ def run(
     \b
     Examples:
       hwdse validate scalesim tests/data/scalesim_public.csv
-      hwdse validate checkpoint tests/data/checkpoint_mc_public.csv --json
+      hwdse validate timeloop tests/data/timeloop_gemmini_public.csv --json
     """
     if kind not in KINDS:
         raise CommandError(f"KIND {kind}: expected one of {', '.join(KINDS)}")
+    allowed = ROW_KINDS.get(kind, ())
+    if row_kind is not None and row_kind not in allowed:
+        expected = f"one of {', '.join(allowed)}" if allowed else f"no --kind for {kind} files"
+        raise CommandError(f"--kind {row_kind}: expected {expected}")
     import importlib
 
     module = importlib.import_module(f"hwdse.validation.{KINDS[kind]}")
