@@ -96,7 +96,7 @@ def changed(text: str, old: str, new: str) -> str:
             'preset = "n5"',
             'preset = "n6"',
             'x.toml [process] preset = "n6": expected a path ending in .toml or a preset of '
-            "processes: n3, n5, n7",
+            "processes: n3, n40, n5, n7",
         ),
         (
             'preset = "n5"',

@@ -23,7 +23,8 @@ from hwdse.specs.hardware import SystolicArray
 from hwdse.workload.gemms import Gemms
 
 NAMES = sorted(DATAFLOWS)
-PLAIN_NAMES = [name for name in NAMES if not name.endswith("_overlapped")]
+OVERLAPPED_NAMES = [name for name in NAMES if name.endswith("_overlapped")]
+PLAIN_NAMES = [name for name in NAMES if f"{name}_overlapped" in NAMES]
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +46,14 @@ def make_array(name, rows=16.0, cols=8.0, num_arrays=1.0) -> SystolicArray:
 RAGGED = make_gemms([1.0, 5.0, 100.0, 4096.0], [1.0, 7.0, 33.0, 500.0], [1.0, 3.0, 65.0, 1000.0])
 
 
+def base_of(name) -> str:
+    """The stationary operand alone."""
+    return name.removesuffix("_overlapped").removesuffix("_drained")
+
+
 def whole_number_cycles(name, m, k, n, count, rows, cols, num_arrays) -> float:
     """The same counts in whole numbers, written from the table of the module alone."""
-    base = name.removesuffix("_overlapped")
+    base = base_of(name)
     spatial_rows, spatial_cols, stream = {
         "output_stationary": (m, n, k),
         "weight_stationary": (k, n, m),
@@ -55,9 +61,9 @@ def whole_number_cycles(name, m, k, n, count, rows, cols, num_arrays) -> float:
     }[base]
     folds = -(-spatial_rows // rows) * -(-spatial_cols // cols)
     rounds = -(-folds * count // num_arrays)
-    loads = base != "output_stationary"
+    loads = name != "output_stationary" and name != "output_stationary_overlapped"
     skew = rows + cols - 2
-    if name == base:
+    if name not in OVERLAPPED_NAMES:
         return rounds * (rows * loads + stream + skew)
     swap = rows / 2 if loads else rows
     return (rounds - 1) * max(stream, swap) + (swap if loads else 0) + stream + skew
@@ -157,7 +163,17 @@ def test_more_arrays_never_take_more_cycles(name):
     assert np.all(np.diff(cycles) <= 0.0)
 
 
-@pytest.mark.parametrize("name", PLAIN_NAMES)
+def test_drained_outputs_cost_the_rows_of_the_array_once_a_fold():
+    """Three by two folds of 16 x 8 on one array."""
+    gemms = make_gemms(33.0, 40.0, 9.0)
+    plain, drained = (
+        DATAFLOWS[name](gemms, make_array(name), EXACT)
+        for name in ("output_stationary", "output_stationary_drained")
+    )
+    assert drained - plain == 3 * 2 * 16
+
+
+@pytest.mark.parametrize("name", [*PLAIN_NAMES, "output_stationary_drained"])
 def test_paper_adds_a_drain_to_output_stationary_only(name):
     array = make_array(name)
     folds = FOLDS[name](RAGGED, array, EXACT)
@@ -222,15 +238,15 @@ def cycles_of_leaves(name, leaves, reading=EXACT):
 def relaxed_cycles(name, leaves):
     """The formula with quotients for tile counts, above one tile everywhere."""
     m, k, n, count, rows, cols, num_arrays = leaves
-    base = name.removesuffix("_overlapped")
+    base = base_of(name)
     spatial_rows, spatial_cols, stream = {
         "output_stationary": (m, n, k),
         "weight_stationary": (k, n, m),
         "input_stationary": (k, m, n),
     }[base]
     rounds = spatial_rows / rows * spatial_cols / cols * count / num_arrays
-    load = 0.0 if base == "output_stationary" else rows
-    if name == base:
+    load = 0.0 if name in ("output_stationary", "output_stationary_overlapped") else rows
+    if name not in OVERLAPPED_NAMES:
         return rounds * (load + stream + rows + cols - 2.0)
     swap = load / 2.0 or rows
     return (rounds - 1.0) * jnp.maximum(stream, swap) + load / 2.0 + stream + rows + cols - 2.0
@@ -260,7 +276,7 @@ def test_smooth_reading_ends_at_the_exact_one(name):
     leaves = [jnp.float64(x) for x in (50.0, 77.0, 90.0, 3.0, 16.0, 8.0, 2.0)]
     exact = float(cycles_of_leaves(name, leaves))
     assert cycles_of_leaves(name, leaves, smooth(0.0)) == pytest.approx(exact, rel=0.03)
-    if name in PLAIN_NAMES:
+    if name not in OVERLAPPED_NAMES:
         assert cycles_of_leaves(name, leaves, smooth(0.0)) == exact
 
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from hwdse.config.accelerators import load_accelerator_file
 from hwdse.config.files import preset_names
 from hwdse.config.load import Published, load_chip_file, load_system, load_workload_file
+from hwdse.config.operators_file import load_operators_file
 
 
 @dataclass(frozen=True)
@@ -11,22 +13,24 @@ class PresetEntry:
     """A line of `hwdse presets`."""
 
     kind: str
-    """"chip", "system" or "workload"."""
+    """"chip", "system", "workload", "accelerator" or "layers"."""
     name: str
     """What to write in a file or on the command line."""
     title: str
     figures: Published
-    """Published figures in base units, by field name."""
+    """Published figures in base units, by field name; of cores and layers their own sizes."""
     sources: tuple[str, ...]
 
 
 def list_presets() -> tuple[PresetEntry, ...]:
-    """Every chip, system and workload that comes with the package, with its sources."""
+    """Every preset that comes with the package, with its sources; searches are no presets."""
     entries = []
     loaders = (
         ("chip", "chips", load_chip_file),
         ("system", "clusters", load_system),
         ("workload", "workloads", load_workload_file),
+        ("accelerator", "accelerators", load_accelerator_file),
+        ("layers", "layers", load_operators_file),
     )
     for kind, folder, load in loaders:
         for name in preset_names(folder):

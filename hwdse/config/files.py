@@ -9,13 +9,23 @@ from typing import Any
 import hwdse.units
 from hwdse.config.errors import ConfigError, MissingFileError, did_you_mean, listed, one_line
 
-FOLDERS = ("chips", "clusters", "processes", "workloads", "searches")
+FOLDERS = (
+    "chips",
+    "clusters",
+    "processes",
+    "workloads",
+    "accelerators",
+    "layers",
+    "searches",
+)
+CSV_FOLDERS = ("layers",)
+"""Those whose files are CSV; the others hold TOML."""
 _MAX_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A file that was read: its path, how messages name it, and its tables."""
+    """A file that was read: its path, how messages name it, and its tables (none of a CSV)."""
 
     path: Path
     label: str
@@ -32,7 +42,12 @@ def preset_root() -> Path:
 
 def preset_names(folder: str) -> tuple[str, ...]:
     """Names of all presets of one kind, sorted."""
-    return tuple(sorted(path.stem for path in (preset_root() / folder).glob("*.toml")))
+    pattern = f"*{_suffix(folder)}"
+    return tuple(sorted(path.stem for path in (preset_root() / folder).glob(pattern)))
+
+
+def _suffix(folder: str) -> str:
+    return ".csv" if folder in CSV_FOLDERS else ".toml"
 
 
 def _is_name(text: str) -> bool:
@@ -68,8 +83,8 @@ def _find_preset(folder: str, text: str) -> Path:
     names = preset_names(folder)
     key = text.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
     if key in names:
-        return preset_root() / folder / f"{key}.toml"
-    allowed = f"a path ending in .toml or a preset of {folder}: {listed(names)}"
+        return preset_root() / folder / f"{key}{_suffix(folder)}"
+    allowed = f"a path ending in {_suffix(folder)} or a preset of {folder}: {listed(names)}"
     raise MissingFileError(text, f"{allowed}{did_you_mean(key, names)}")
 
 
@@ -87,9 +102,8 @@ def _neighbors(folder: Path) -> list[str]:
         return []
 
 
-def read_toml(path: Path, label: str | None = None) -> TomlFile:
-    """Read and parse a TOML file. Raises `ConfigError` of one line for whatever is wrong."""
-    name = label or str(path)
+def read_bytes(path: Path, name: str) -> bytes:
+    """What a file holds. Raises `ConfigError` of one line that calls it `name`."""
     if path.is_dir():
         raise ConfigError(f"{name}: expected a file, this is a folder")
     if not path.is_file():
@@ -100,6 +114,13 @@ def read_toml(path: Path, label: str | None = None) -> TomlFile:
         raise ConfigError(f"{name}: expected a readable file ({error.strerror})") from None
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{name}: expected a file below {_MAX_BYTES // 10**6} MB")
+    return data
+
+
+def read_toml(path: Path, label: str | None = None) -> TomlFile:
+    """Read and parse a TOML file. Raises `ConfigError` of one line for whatever is wrong."""
+    name = label or str(path)
+    data = read_bytes(path, name)
     return TomlFile(path, name, parse_toml(data, name), hashlib.sha256(data).hexdigest())
 
 

@@ -6,15 +6,12 @@ from typing import Any
 from hwdse.config.errors import did_you_mean, listed
 from hwdse.config.rules import field_of, rule_of
 from hwdse.config.variants import allowed_names
-from hwdse.search.paths import get_path, set_path
-from hwdse.units import split_field
+from hwdse.search.paths import children, get_path, set_path
+from hwdse.specs.accelerator import OPERANDS
+from hwdse.units import format_field, split_field
 
 Roots = dict[str, Any]
 """Specs by the first word of a path: `chip`, `cluster`, ... of a design, and `workload`."""
-
-
-def _field_names(spec: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(spec)]
 
 
 def _is_static(spec: Any, name: str) -> bool:
@@ -23,14 +20,22 @@ def _is_static(spec: Any, name: str) -> bool:
 
 
 def _children(node: Any) -> dict[str, Any]:
-    """What is below a node, by its Python name; nothing below a leaf."""
+    """What is below a node, by its Python name; nothing below a leaf or a tuple of texts."""
     if isinstance(node, dict):
         return node
-    if isinstance(node, tuple):
-        return {str(index): item for index, item in enumerate(node)}
-    if dataclasses.is_dataclass(node):
-        return {name: getattr(node, name) for name in _field_names(node)}
-    return {}
+    if isinstance(node, tuple) and any(isinstance(item, str) for item in node):
+        return {}
+    return children(node)
+
+
+def _named_child(node: Any, word: str) -> str | None:
+    """The child that a word of a path stands for."""
+    below = list(_children(node))
+    if isinstance(node, tuple) and word.isdecimal() and int(word) < len(below):
+        return below[int(word)]  # items with names also go by their places
+    if getattr(node, "shares_port", False) and word in ("bandwidth", "bandwidth_bytes_per_s"):
+        return "read_bandwidth_bytes_per_s"  # of reads and writes together
+    return field_of(word, below)
 
 
 def leaf_paths(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -57,13 +62,36 @@ def resolve(roots: Roots, text: str) -> str:
     node: Any = roots
     names: list[str] = []
     for word in text.split("."):
-        children = _children(node)
-        name = field_of(word, list(children))
+        name = _named_child(node, word)
         if name is None:
-            raise ValueError(_unknown(roots, text, children))
+            raise ValueError(_unknown(roots, text, _children(node)))
         names.append(name)
-        node = children[name]
+        node = _children(node)[name]
     return ".".join(names)
+
+
+def resolve_all(roots: Roots, text: str) -> list[str]:
+    """Every path that `text` stands for, where a word `*` is any child; in their order.
+
+    Raises `ValueError` where it stands for none.
+    """
+    words = text.split(".")
+    if "*" not in words:
+        return [resolve(roots, text)]
+    place = words.index("*")
+    head, tail = ".".join(words[:place]), words[place + 1 :]
+    if not head:
+        raise ValueError("a path whose first word is not *")
+    below = _children(get_value(roots, resolve(roots, head)))
+    found: list[str] = []
+    for child in below:
+        try:
+            found += resolve_all(roots, ".".join([head, child, *tail]))
+        except ValueError:
+            continue
+    if not found:
+        raise ValueError(_unknown(roots, text.replace("*", next(iter(below), "*")), below))
+    return found
 
 
 def _unknown(roots: Roots, text: str, children: dict[str, Any]) -> str:
@@ -93,13 +121,23 @@ def is_static(roots: Roots, path: str) -> bool:
     """Whether a path names a choice of code (a dataflow, a topology) and not a number."""
     head, _, last = path.rpartition(".")
     node = get_value(roots, head) if head else roots
-    return dataclasses.is_dataclass(node) and _is_static(node, last)
+    if not dataclasses.is_dataclass(node):
+        return isinstance(get_value(roots, path), str)
+    names = [field.name for field in dataclasses.fields(node)]
+    return last in names and _is_static(node, last)
 
 
 def field_name(path: str) -> str:
-    """The field that a path ends in; that of the whole tuple for one of its items."""
-    words = path.split(".")
-    return words[-2] if words[-1].isdigit() and len(words) > 1 else words[-1]
+    """The field that a path ends in; that of the whole for one item of a tuple, and for one
+    operand of a table with a unit (`word_bytes.weights`)."""
+    *above, last = path.split(".")
+    is_part = last.isdigit() or (last in OPERANDS and above and split_field(above[-1])[1] != "1")
+    return above[-1] if above and is_part else last
+
+
+def format_value(path: str, value: float, digits: int = 3) -> str:
+    """The leaf at a path as people write it, with its unit."""
+    return format_field(field_name(path), value, digits)
 
 
 def check_value(roots: Roots, path: str, value: object) -> float | str:

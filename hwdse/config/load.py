@@ -1,12 +1,12 @@
 """Chips, systems and workloads from TOML files and presets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import Field, StrictStr, create_model
+from pydantic import BaseModel, Field, StrictStr, create_model
 
 from hwdse.config.errors import ConfigError, MissingFileError, Where, one_line
 from hwdse.config.files import TomlFile, find_file, read_toml
@@ -81,29 +81,60 @@ class WorkloadFile(Preset):
     workload: TransformerTraining | LayerList
 
 
+@dataclass(frozen=True)
+class BaseParts:
+    """What a `[design]` table stands for."""
+
+    roots: dict[str, Any]
+    """Specs by the first word of a path, the workload among them."""
+    mapping: str
+    """Where mappings come from."""
+    labels: dict[str, str]
+    """Names for people: `system`, `chip`, `workload`."""
+    files: tuple[tuple[str, TomlFile], ...]
+    """Every file that was read, by its kind."""
+    published: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class DesignKind:
+    """What a search file may be about: how its `[design]` table becomes a design."""
+
+    table: type[BaseModel]
+    load: Callable[[Any, Path, Where], BaseParts]
+    """From the checked table, the folder of its file, and where it stands."""
+    design_of: Callable[[dict[str, Any], str], Any]
+    """A design from its specs by name, and from where its mappings come."""
+    check: Callable[[Any, Any, Where], None]
+    """Raises `ConfigError` for a design that cannot be, with its workload."""
+    check_variant: Callable[[Any, Where], None]
+    file_keys: Mapping[str, str]
+    """Keys that name other files, and the folder of their presets."""
+    no_objectives: tuple[str, ...]
+    """Objectives that this kind has no figures for."""
+
+
 def _figures(names: str) -> Any:
     fields = {name: number_field(name, is_optional=True) for name in names.split()}
     return (create_model("PublishedTable", __config__=STRICT, **fields) | None, Field(None))
 
 
-_COMMON: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "name": (StrictStr, Field()),
     "sources": (Annotated[list[StrictStr], Field(max_length=40)], Field([])),
 }
 _CHIP_TABLES = create_model(
     "ChipTables",
     __config__=STRICT,
-    **_COMMON,
+    **COMMON,
     **spec_fields(Chip),
     published=_figures(_CHIP_FIGURES),
 )
-_PROCESS_TABLES = create_model(
-    "ProcessTables", __config__=STRICT, **_COMMON, **spec_fields(Process)
-)
+_PROCESS_TABLES = create_model("ProcessTables", __config__=STRICT, **COMMON, **spec_fields(Process))
 _SYSTEM_TABLES = create_model(
     "SystemTables",
     __config__=STRICT,
-    **_COMMON,
+    **COMMON,
     chip=(StrictStr, Field()),
     cluster=(spec_model(Cluster), Field()),
     overrides=(dict[str, Any] | None, Field(None)),
@@ -112,7 +143,7 @@ _SYSTEM_TABLES = create_model(
 _WORKLOAD_TABLES = create_model(
     "WorkloadTables",
     __config__=STRICT,
-    **_COMMON,
+    **COMMON,
     **spec_fields(TransformerTraining),
     published=_figures("num_parameters num_training_tokens year"),
 )
@@ -139,7 +170,7 @@ def locate(folder: str, name_or_path: str | Path, named_in: NamedIn | None) -> P
         raise named_in.where.error(named_in.key, name_or_path, error.expected) from None
 
 
-def _with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[TomlFile, ...]]:
+def with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[TomlFile, ...]]:
     """The tables with the process preset spread out below the user's own process values."""
     own = tables.get("process")
     if not isinstance(own, dict) or "preset" not in own:
@@ -150,7 +181,7 @@ def _with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[T
     where = Where(file.label, "process")
     base = open_file("processes", name, NamedIn(file.path.parent, where, "preset"))
     check(_PROCESS_TABLES, base.tables, Where(base.label))
-    values = {k: v for k, v in base.tables.items() if k not in _COMMON}
+    values = {k: v for k, v in base.tables.items() if k not in COMMON}
     own = {key: value for key, value in own.items() if key != "preset"}
     return {**tables, "process": overlay(values, own, Process)}, (base,)
 
@@ -158,7 +189,7 @@ def _with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[T
 def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> ChipFile:
     """A chip from a preset's name or a TOML file, with its published figures and sources."""
     file = open_file("chips", name_or_path, named_in)
-    tables, files = _with_process(file.tables, file)
+    tables, files = with_process(file.tables, file)
     checked = check(_CHIP_TABLES, tables, Where(file.label))
     chip = to_spec(Chip, checked)
     check_chip(chip, Where(file.label))

@@ -2,22 +2,48 @@
 
 import math
 
-from hwdse.config.errors import Where
+from hwdse.config.errors import Where, listed
+from hwdse.specs.accelerator import OPERANDS, Accelerator
 from hwdse.specs.design import Design, Parallelism
-from hwdse.specs.hardware import Chip, Cluster
+from hwdse.specs.hardware import Chip, Cluster, Process
 from hwdse.workload.layers import LayerList
 from hwdse.workload.transformer import TransformerTraining
 
 
-def check_chip(chip: Chip, where: Where) -> None:
-    """A threshold voltage below the nominal one, arrays that dies can share."""
-    process, array = chip.process, chip.array
+def check_process(process: Process, where: Where) -> None:
+    """A threshold voltage below the nominal one."""
     if process.threshold_voltage_v >= process.nominal_voltage_v:
-        raise where.inside("process").error(
+        raise where.error(
             "threshold_voltage",
             process.threshold_voltage_v,
             f"a voltage below the nominal one, {process.nominal_voltage_v:g} V",
         )
+
+
+def check_accelerator(accelerator: Accelerator, where: Where) -> None:
+    """Levels with names of their own below a memory of everything; no dimension unrolled twice."""
+    check_process(accelerator.process, where.inside("process"))
+    names = [level.name for level in accelerator.levels]
+    for number, level in enumerate(accelerator.levels, 1):
+        place = where.inside(f"levels {number}")
+        if names.index(level.name) < number - 1:
+            raise place.error("name", level.name, "a name that no other level has")
+        if len(set(level.keeps)) != len(level.keeps):
+            raise place.error("keeps", list(level.keeps), "each operand once")
+    if set(accelerator.levels[0].keeps) != set(OPERANDS):
+        kept = list(accelerator.levels[0].keeps)
+        expected = f"{listed(OPERANDS)}: the outermost level keeps all"
+        raise where.inside("levels 1").error("keeps", kept, expected)
+    twice = set(accelerator.rows_dims) & set(accelerator.cols_dims)
+    if twice:
+        expected = f"other dimensions than rows_dims = {accelerator.rows_dims}"
+        raise where.error("cols_dims", accelerator.cols_dims, expected)
+
+
+def check_chip(chip: Chip, where: Where) -> None:
+    """A threshold voltage below the nominal one, arrays that dies can share."""
+    check_process(chip.process, where.inside("process"))
+    array = chip.array
     if array.num_arrays % chip.num_dies != 0:
         raise where.error(
             "num_dies",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from hwdse.config.files import TomlFile
 
 if TYPE_CHECKING:
-    from hwdse.config.load import System, WorkloadFile
     from hwdse.config.search_file import LoadedSearch
 
 
@@ -36,8 +35,7 @@ def plain(value: Any) -> Any:
 def resolved_tables(
     loaded: "LoadedSearch",
     files: Iterable[tuple[str, TomlFile]],
-    system: "System",
-    job: "WorkloadFile",
+    published: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Everything that a run depends on, JSON-able: values in SI base units, hashes of files."""
     return {
@@ -52,11 +50,7 @@ def resolved_tables(
         "variables": plain(loaded.space.dimensions),
         "choices": plain(loaded.space.choices),
         "variants": plain(loaded.space.variants),
-        "published": {
-            "system": dict(system.published),
-            "chip": dict(system.chip_published),
-            "workload": dict(job.published),
-        },
+        "published": plain(dict(published)),
         "sources": [
             {"kind": kind, "file": file.label, "sha256": file.sha256} for kind, file in files
         ],

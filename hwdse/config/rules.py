@@ -32,9 +32,15 @@ WHOLE = frozenset(
         "num_bias",
         "seq_len",
         "global_batch",
+        "p",
+        "q",
+        "n",
+        "k",
+        "block_p",
+        "block_k",
     }
 )
-"""Counts: whole numbers."""
+"""Counts: whole numbers; the last six are extents of a tile."""
 
 MAY_BE_ZERO = frozenset(
     {
@@ -45,6 +51,12 @@ MAY_BE_ZERO = frozenset(
         "fixed_area_mm2",
         "package_cost_usd",
         "hbm_cost_usd_per_byte",
+        "dram_cost_usd_per_byte",
+        "hbm_phy_area_mm2_per_bytes_per_s",
+        "read_energy_j_per_byte",
+        "write_energy_j_per_byte",
+        "energy_slope",
+        "energy_exponent",
         "leakage_w_per_mm2",
         "defects_per_mm2",
         "threshold_voltage_v",

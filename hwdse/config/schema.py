@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import (
@@ -34,11 +35,23 @@ def number_field(name: str, *, is_optional: bool = False) -> Any:
     return (kind, Field(validation_alias=alias))
 
 
-def _check_name(field: str, value: str) -> str:
-    names = allowed_names(field)
+def _check_among(names: tuple[str, ...], value: str) -> str:
     if value not in names:
         raise ValueError(f"one of {listed(names)}{did_you_mean(value, names)}")
     return value
+
+
+def _check_name(field: str, value: str) -> str:
+    return _check_among(allowed_names(field), value)
+
+
+def name_field(names: Callable[[], tuple[str, ...]], default: str) -> Any:
+    """Field definition of a name out of a few, which are looked up when they are needed."""
+
+    def check(value: str) -> str:
+        return _check_among(names(), value)
+
+    return (Annotated[StrictStr, AfterValidator(check)], Field(default))
 
 
 def _field_definition(field: dataclasses.Field, hint: Any) -> Any:
@@ -134,10 +147,15 @@ def _wanted(model: Any, key: str) -> str:
         return f"a table [{key}]"
     if annotation is float:
         return rule_of(name).describe()
-    return "a list of numbers" if "list" in str(annotation) else "a text"
+    if annotation is bool:
+        return _KINDS["bool_type"]
+    if "list" not in str(annotation):
+        return "a text"
+    return "a list of numbers" if "float" in str(annotation) else "a list"
 
 
 _KINDS = {
+    "bool_type": "true or false",
     "model_type": "a table",
     "dict_type": "a table",
     "string_type": "a text",

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,22 +11,23 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
+from hwdse.config.cluster_design import CLUSTER
+from hwdse.config.core_design import CORE
 from hwdse.config.errors import Where, did_you_mean, listed
-from hwdse.config.files import TomlFile, find_file, read_toml
+from hwdse.config.files import find_file, read_toml
 from hwdse.config.layouts import make_choice
 from hwdse.config.leaf_paths import Roots
-from hwdse.config.load import NamedIn, System, WorkloadFile, load_system, load_workload_file
+from hwdse.config.load import DesignKind
 from hwdse.config.overrides import apply_overrides, flatten, parse_override
-from hwdse.config.physics import check_cluster, check_design
-from hwdse.config.ranges import check_distinct, make_dimension, make_variant
+from hwdse.config.ranges import check_distinct, make_dimensions, make_variant
 from hwdse.config.resolved import resolved_tables
-from hwdse.config.schema import STRICT, check, number_field, spec_model, to_spec
+from hwdse.config.schema import STRICT, check, number_field
 from hwdse.config.variants import limit_names, objective_names
 from hwdse.search.space import SearchSpace
-from hwdse.specs.design import Design, Parallelism
-from hwdse.specs.formats import PrecisionMix
+from hwdse.specs.design import CoreDesign, Design
 from hwdse.units import split_field
 from hwdse.workload.layers import LayerList
+from hwdse.workload.operators import Operators
 from hwdse.workload.transformer import TransformerTraining
 
 
@@ -35,8 +37,8 @@ class LoadedSearch:
 
     title: str
     seed: int
-    base: Design
-    workload: TransformerTraining | LayerList
+    base: Design | CoreDesign
+    workload: TransformerTraining | LayerList | Operators
     labels: Mapping[str, str]
     """Names for people: `system`, `chip`, `workload`."""
     space: SearchSpace
@@ -56,6 +58,7 @@ LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
         "die_area": "die_area_mm2",
         "chip_power": "chip_power_w",
         "hbm_used_ratio": "hbm_used_ratio",
+        "memory_used_ratio": "memory_used_ratio",
         "chip_cost": "chip_cost_usd",
         "time_per_token": "time_per_token_s",
         "energy_per_token": "energy_per_token_j",
@@ -63,16 +66,6 @@ LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
 )
 """Constraints by the name of a field whose last words give their unit."""
 
-_DESIGN = create_model(
-    "DesignTable",
-    __config__=STRICT,
-    system=(StrictStr, Field()),
-    num_systems=number_field("num_systems"),
-    workload=(StrictStr, Field()),
-    checkpoint_interval_s=number_field("checkpoint_interval_s"),
-    mix=(spec_model(PrecisionMix), Field()),
-    parallelism=(spec_model(Parallelism), Field()),
-)
 _OBJECTIVE = create_model(
     "ObjectiveTable",
     __config__=STRICT,
@@ -80,18 +73,23 @@ _OBJECTIVE = create_model(
     front=(list[StrictStr], Field([])),
 )
 _Tables = list[dict[str, Any]]
-_SEARCH = create_model(
-    "SearchTables",
-    __config__=STRICT,
-    title=(StrictStr, Field()),
-    seed=(int, Field(0, ge=0, lt=2**32)),
-    design=(_DESIGN, Field()),
-    objective=(_OBJECTIVE, Field()),
-    limits=(dict[str, Any], Field({})),
-    variables=(_Tables, Field([])),
-    choices=(_Tables, Field([])),
-    variants=(_Tables, Field([])),
-    overrides=(dict[str, Any], Field({})),
+_SEARCH: Mapping[DesignKind, Any] = MappingProxyType(
+    {
+        kind: create_model(
+            "SearchTables",
+            __config__=STRICT,
+            title=(StrictStr, Field()),
+            seed=(int, Field(0, ge=0, lt=2**32)),
+            design=(kind.table, Field()),
+            objective=(_OBJECTIVE, Field()),
+            limits=(dict[str, Any], Field({})),
+            variables=(_Tables, Field([])),
+            choices=(_Tables, Field([])),
+            variants=(_Tables, Field([])),
+            overrides=(dict[str, Any], Field({})),
+        )
+        for kind in (CLUSTER, CORE)
+    }
 )
 _VARIABLE = create_model(
     "VariableTable",
@@ -123,64 +121,39 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
     """A search from a TOML file (or a preset's name) and `--set` texts such as
     `chip.hbm.bandwidth="4 TB/s"`, `design.num_systems=4`, `workload.seq_len=4096`.
 
-    Raises `ConfigError`, one line, for every mistake.
+    `[design]` names a system, or an accelerator for a search inside the chip. Raises
+    `ConfigError`, one line, for every mistake.
     """
     found = find_file("searches", path)
     file = read_toml(found, str(path) if Path(path).suffix else None)
     tables, changes = _merge_sets(file.tables, overrides)
     where = Where(f"{file.label} with --set" if overrides else file.label)
-    checked = check(_SEARCH, tables, where)
-    in_design = where.inside("design")
-    system = load_system(checked.design.system, NamedIn(found.parent, in_design, "system"))
-    job = load_workload_file(checked.design.workload, NamedIn(found.parent, in_design, "workload"))
-    plain = _roots(checked.design, system, job)
-    roots = apply_overrides(plain, flatten(checked.overrides), where.inside("overrides"))
+    design = tables.get("design")
+    kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
+    checked = check(_SEARCH[kind], tables, where)
+    parts = kind.load(checked.design, found.parent, where.inside("design"))
+    roots = apply_overrides(parts.roots, flatten(checked.overrides), where.inside("overrides"))
     roots = apply_overrides(roots, changes, Where("--set"))
-    base = design_of(roots)
-    check_design(base, roots["workload"], where)
-    space = _space(checked, roots, where)
-    objective, front = _objectives(checked.objective, where.inside("objective"))
-    limits = _limits(checked.limits, where.inside("limits"))
-    labels = {"system": system.name, "chip": system.chip_name, "workload": job.name}
+    base = kind.design_of(roots, parts.mapping)
+    kind.check(base, roots["workload"], where)
+    space = _space(checked, roots, base, kind, where)
+    objective, front = _objectives(checked.objective, kind, where.inside("objective"))
     loaded = LoadedSearch(
         title=checked.title,
         seed=checked.seed,
         base=base,
         workload=roots["workload"],
-        labels=MappingProxyType(labels),
+        labels=MappingProxyType(parts.labels),
         space=space,
         objective=objective,
         front_objectives=front,
-        limits=MappingProxyType(limits),
+        limits=MappingProxyType(_limits(checked.limits, where.inside("limits"))),
         resolved={},
-        tables=_absolute(tables, found.parent),
-        plain=plain,
+        tables=_absolute(tables, kind, found.parent),
+        plain=parts.roots,
     )
-    presets = (("search", file), *_all_files(system, job))
-    return dataclasses.replace(loaded, resolved=resolved_tables(loaded, presets, system, job))
-
-
-def design_of(roots: Roots) -> Design:
-    """A design from its specs by name."""
-    return Design(**{name: value for name, value in roots.items() if name != "workload"})
-
-
-def _roots(table: Any, system: System, job: WorkloadFile) -> Roots:
-    cluster: Any = system.cluster
-    return {
-        "chip": system.chip,
-        "cluster": cluster.replace(num_chips=cluster.num_chips * table.num_systems),
-        "mix": to_spec(PrecisionMix, table.mix),
-        "parallelism": to_spec(Parallelism, table.parallelism),
-        "checkpoint_interval_s": table.checkpoint_interval_s,
-        "workload": job.workload,
-    }
-
-
-def _all_files(system: System, job: WorkloadFile) -> tuple[tuple[str, TomlFile], ...]:
-    kinds = ("system", "chip", "process")
-    files = tuple(zip(kinds, system.files, strict=False))
-    return (*files, *(("workload", file) for file in job.files))
+    files = (("search", file), *parts.files)
+    return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
 
 
 def _merge_sets(
@@ -207,8 +180,8 @@ def _merge_sets(
     return merged, changes
 
 
-def _objectives(table: Any, where: Where) -> tuple[str, tuple[str, ...]]:
-    names = objective_names()
+def _objectives(table: Any, kind: DesignKind, where: Where) -> tuple[str, tuple[str, ...]]:
+    names = tuple(name for name in objective_names() if name not in kind.no_objectives)
     for key, values in (("minimize", [table.minimize]), ("front", table.front)):
         for value in values:
             if value not in names:
@@ -227,7 +200,7 @@ def _limits(table: Mapping[str, Any], where: Where) -> dict[str, float]:
     return {fields[name]: value for name, value in values.items() if value is not None}
 
 
-def _space(checked: Any, roots: Roots, where: Where) -> SearchSpace:
+def _space(checked: Any, roots: Roots, base: Any, kind: DesignKind, where: Where) -> SearchSpace:
     def made(name: str, model: Any, make: Callable) -> tuple:
         parts = []
         for number, table in enumerate(getattr(checked, name), 1):
@@ -235,22 +208,21 @@ def _space(checked: Any, roots: Roots, where: Where) -> SearchSpace:
             parts.append(make(check(model, table, place), roots, place))
         return tuple(parts)
 
-    dimensions = made("variables", _VARIABLE, make_dimension)
+    dimensions = made("variables", _VARIABLE, make_dimensions)
     choices = made("choices", _CHOICE, make_choice)
     variants = made("variants", _VARIANT, make_variant)
     check_distinct(dimensions, choices, variants, where)
-    space = SearchSpace(dimensions, choices, variants)
-    for labels, design in space.variant_bases(design_of(roots)):
-        place = where.inside("variants " + ", ".join(labels.values()))
-        check_cluster(design.cluster, place)
+    space = SearchSpace(tuple(itertools.chain(*dimensions)), choices, variants)
+    for labels, design in space.variant_bases(base):
+        kind.check_variant(design, where.inside("variants " + ", ".join(labels.values())))
     return space
 
 
-def _absolute(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _absolute(tables: dict[str, Any], kind: DesignKind, folder: Path) -> dict[str, Any]:
     """The tables with paths of other files made absolute, and without [overrides]."""
     design = dict(tables["design"])
-    for key, kind in (("system", "clusters"), ("workload", "workloads")):
+    for key, presets in kind.file_keys.items():
         if design[key].lower().endswith((".toml", ".csv")):
-            design[key] = str(find_file(kind, design[key], folder).resolve())
+            design[key] = str(find_file(presets, design[key], folder).resolve())
     rest = {key: value for key, value in tables.items() if key != "overrides"}
     return {**rest, "design": design}

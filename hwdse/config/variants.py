@@ -16,13 +16,24 @@ def _topologies() -> tuple[str, ...]:
     return tuple(TOPOLOGIES)
 
 
+def _counts() -> tuple[str, ...]:
+    return ("one", "rows", "cols", "elements")  # those of specs.accelerator.count_of
+
+
 VARIANTS: Mapping[str, Callable[[], tuple[str, ...]]] = MappingProxyType(
-    {"dataflow": _dataflows, "topology": _topologies}
+    {
+        "dataflow": _dataflows,
+        "topology": _topologies,
+        "ports": _counts,
+        "banks": _counts,
+    }
 )
 
 
 def allowed_names(field: str) -> tuple[str, ...]:
-    """Names that the text field `field` may hold."""
+    """Names that the text field `field` may hold; a `ValueError` where it is set in a file only."""
+    if field not in VARIANTS:
+        raise ValueError(f"a number or a name such as dataflow; {field} is set where it is defined")
     return VARIANTS[field]()
 
 
@@ -38,3 +49,17 @@ def limit_names() -> tuple[str, ...]:
     from hwdse.objectives import CONSTRAINTS
 
     return tuple(CONSTRAINTS)
+
+
+def cluster_mappings() -> tuple[str, ...]:
+    """Where the HBM traffic of chips in a cluster may come from."""
+    from hwdse.system.rows import MAPPINGS
+
+    return tuple(MAPPINGS)
+
+
+def core_mappings() -> tuple[str, ...]:
+    """Where the mappings of a core's operators may come from."""
+    from hwdse.system.core_mapping import MAPPINGS
+
+    return tuple(MAPPINGS)

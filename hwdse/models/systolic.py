@@ -1,4 +1,4 @@
-"""Cycles and scratchpad words of matrix products on systolic arrays, for six dataflows.
+"""Cycles and scratchpad words of matrix products on systolic arrays, for seven dataflows.
 
 A product C[m, n] = A[m, k] B[k, n] is laid on an array of R rows and C columns: two of its extents
 are cut into tiles of the array's sides (folds), the third streams past in time.
@@ -8,6 +8,10 @@ are cut into tiles of the array's sides (folds), the third streams past in time.
 | output stationary | m | n | k |
 | weight stationary | k | n | m |
 | input stationary | k | m | n |
+
+Names alone mean folds one after another; `_overlapped` hides the load of the next stationary tile
+(or the drain of the last outputs) behind the running fold; `_drained` is output stationary as the
+papers of SCALE-Sim count it, with a drain after each fold that its code leaves out.
 
 In the terms of SCALE-Sim, A is the ifmap, B the filter, C the ofmap. Source: Samajdar et al.,
 ISPASS 2020 (SCALE-Sim v2), and the code of SCALE-Sim 3.0.0, whose counts these equal.
@@ -75,6 +79,7 @@ FOLDS: Mapping[str, FoldsFn] = MappingProxyType(
         "output_stationary": output_stationary_folds,
         "weight_stationary": weight_stationary_folds,
         "input_stationary": input_stationary_folds,
+        "output_stationary_drained": output_stationary_folds,
         "output_stationary_overlapped": output_stationary_folds,
         "weight_stationary_overlapped": weight_stationary_folds,
         "input_stationary_overlapped": input_stationary_folds,
@@ -111,9 +116,21 @@ def output_stationary_cycles(gemms: Gemms, array: SystolicArray, reading: Readin
 def _loaded_folds_cycles(
     folds: Folds, gemms: Gemms, array: SystolicArray, reading: Reading
 ) -> PerOp:
-    """Cycles of folds one after another, each loading the array row by row before its stream."""
+    """Cycles of folds one after another, each loading (or draining) the array row by row."""
     fold_cycles = array.rows + folds.stream_cycles + _skew_cycles(array)
     return _num_rounds(folds, gemms, array, reading) * fold_cycles
+
+
+def output_stationary_drained_cycles(
+    gemms: Gemms, array: SystolicArray, reading: Reading = EXACT
+) -> PerOp:
+    r"""Cycles with the outputs held in the array and shifted out before the next fold, all counts.
+
+    $\lceil F_r F_c \cdot count / P \rceil (k + 2 R + C - 2)$: $R$ cycles a fold more than
+    `output_stationary_cycles`. Source: Samajdar et al., ISPASS 2020, analytical runtime.
+    """
+    folds = output_stationary_folds(gemms, array, reading)
+    return _loaded_folds_cycles(folds, gemms, array, reading)
 
 
 def weight_stationary_cycles(gemms: Gemms, array: SystolicArray, reading: Reading = EXACT) -> PerOp:
@@ -213,6 +230,7 @@ DATAFLOWS: Mapping[str, DataflowFn] = MappingProxyType(
         "output_stationary": output_stationary_cycles,
         "weight_stationary": weight_stationary_cycles,
         "input_stationary": input_stationary_cycles,
+        "output_stationary_drained": output_stationary_drained_cycles,
         "output_stationary_overlapped": output_stationary_overlapped_cycles,
         "weight_stationary_overlapped": weight_stationary_overlapped_cycles,
         "input_stationary_overlapped": input_stationary_overlapped_cycles,
@@ -224,9 +242,9 @@ DATAFLOWS: Mapping[str, DataflowFn] = MappingProxyType(
 def paper_cycles(gemms: Gemms, array: SystolicArray, reading: Reading = EXACT) -> PerOp:
     r"""Cycles by the formula of the SCALE-Sim papers, $(2 R + C + T - 2) F$ for every dataflow.
 
-    Equal to `DATAFLOWS` for weight and input stationary; output stationary is $R$ cycles a fold
-    slower, because the paper lets the outputs shift out before the next fold. Not used by
-    `system`; for comparison with figures that follow the papers.
+    Equal to `DATAFLOWS` for weight and input stationary and for "output_stationary_drained"; plain
+    output stationary is $R$ cycles a fold faster. For comparison with figures that follow the
+    papers.
     Source: Samajdar et al., arXiv 1811.02883 and ISPASS 2020, analytical runtime.
     """
     folds = FOLDS[array.dataflow](gemms, array, reading)

@@ -93,7 +93,8 @@ class Evaluation:
     chip_cost_usd: Leaf
     cost_usd_per_token: Leaf
     hbm_used_ratio: Leaf
-    """Over 1 the design does not fit, by that factor."""
+    """Over 1 the design does not fit, by that factor. Of a core the largest share that any
+    operator needs of any of its memories."""
     hbm_bytes_per_chip: Leaf
     """HBM traffic of one step and chip."""
     flop_per_chip: Leaf

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from hwdse.models import area, cost, precision, reliability
 from hwdse.numerics import EXACT, SMALLEST, Reading
 from hwdse.shapes import Leaf, Scalar
-from hwdse.specs.design import Design
+from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.evaluation import (
     AreaParts,
     EnergyParts,
@@ -14,13 +14,15 @@ from hwdse.specs.evaluation import (
     HbmParts,
     TimeParts,
 )
+from hwdse.system.core import evaluate_core
 from hwdse.system.rows import RowCosts, peak_flop_per_s, row_costs, sum_rows
 from hwdse.system.step import energy_parts, per_step, step_time_s, step_times, time_parts
 from hwdse.workload.layers import LayerList
+from hwdse.workload.operators import Operators
 from hwdse.workload.sharding import ShardedStep, shard
 from hwdse.workload.transformer import TransformerTraining
 
-Workload = TransformerTraining | LayerList
+Workload = TransformerTraining | LayerList | Operators
 
 
 def total(parts: TimeParts | EnergyParts | AreaParts | HbmParts) -> Leaf:
@@ -53,15 +55,30 @@ def goodput(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar, Scalar]:
 
 
 def evaluate(
-    design: Design,
+    design: Design | CoreDesign,
     workload: Workload,
     reading: Reading = EXACT,
 ) -> Evaluation:
     """Times, energies, areas and money of one design running one workload.
 
-    Pure and differentiable in every leaf of `design`; batch it with `vmap`. `reading` is exact
-    or smooth (see `numerics`). Wasted work of failures costs the same power as useful work.
+    A cluster runs a training or a layer list, a core the operators of a network
+    (`evaluate_core`). Pure and differentiable in every leaf of `design`; batch it with `vmap`.
+    `reading` is exact or smooth (see `numerics`).
     """
+    if isinstance(design, CoreDesign) and isinstance(workload, Operators):
+        return evaluate_core(design, workload, reading)
+    if isinstance(design, CoreDesign) or isinstance(workload, Operators):
+        raise ValueError(
+            f"a {type(design).__name__} cannot run a {type(workload).__name__}: a CoreDesign runs "
+            "Operators, a Design a TransformerTraining or a LayerList"
+        )
+    return _evaluate_cluster(design, workload, reading)
+
+
+def _evaluate_cluster(
+    design: Design, workload: TransformerTraining | LayerList, reading: Reading
+) -> Evaluation:
+    """Wasted work of failures costs the same power as useful work."""
     chip, cluster = design.chip, design.cluster
     step = shard(workload, design.parallelism, cluster.num_chips)
     rows = row_costs(step.gemms, step.runs, step.useful_runs, design, reading)

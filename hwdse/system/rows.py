@@ -1,5 +1,8 @@
 """Rows of matrix products on one chip: time, traffic and work, summed over rows."""
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ from hwdse.numerics import Reading, materialize
 from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.design import Design
 from hwdse.specs.hardware import Chip, Memory, SystolicArray
+from hwdse.system.chip_core import mapped_traffic_bytes
 from hwdse.workload.gemms import Gemms
 
 
@@ -76,6 +80,25 @@ def _machine(design: Design, num_rows: int) -> Machine:
     return jax.tree.unflatten(structure, list(spread))
 
 
+def _closed_form_bytes(gemms: Gemms, machine: Machine, design: Design, reading: Reading) -> PerOp:
+    """The least of the nine tilings of `models.memory`, with the derivative of the winner."""
+    size = machine.bytes_per_element
+    return memory.hbm_traffic_bytes(gemms, machine.sram, machine.num_scratchpads, size, reading)
+
+
+def _mapped_bytes(gemms: Gemms, machine: Machine, design: Design, reading: Reading) -> PerOp:
+    """That of the best mapping on one of the chip's cores."""
+    speedup = precision.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
+    size = precision.mix_bytes_per_element(design.mix)
+    return mapped_traffic_bytes(gemms, design.chip, speedup, size, reading)
+
+
+MAPPINGS: Mapping[str, Callable[[Gemms, Machine, Design, Reading], PerOp]] = MappingProxyType(
+    {"closed_form": _closed_form_bytes, "optimise": _mapped_bytes}
+)
+"""Where the HBM bytes of rows, all counts, come from, by `Design.mapping`."""
+
+
 def row_costs(
     gemms: Gemms, runs: PerOp, useful_runs: PerOp, design: Design, reading: Reading
 ) -> RowCosts:
@@ -84,9 +107,7 @@ def row_costs(
     machine = _machine(design, jnp.asarray(gemms.m).shape[0])
     array, size = machine.array, machine.bytes_per_element
     cycles = DATAFLOWS[array.dataflow](gemms, array, reading)
-    hbm_bytes = memory.hbm_traffic_bytes(
-        gemms, machine.sram, machine.num_scratchpads, size, reading
-    )
+    hbm_bytes = MAPPINGS[design.mapping](gemms, machine, design, reading)
     # What comes from HBM is written to the scratchpad, then read into the array.
     sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, reading)
     accumulator_bytes = memory.ACCUMULATOR_BYTES * accumulator_words(gemms, array, reading)

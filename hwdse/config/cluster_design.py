@@ -1,0 +1,71 @@
+"""The `[design]` table of a search for chips in a cluster: system, workload, layout."""
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field, StrictStr, create_model
+
+from hwdse.config.errors import Where
+from hwdse.config.leaf_paths import Roots
+from hwdse.config.load import BaseParts, DesignKind, NamedIn, load_system, load_workload_file
+from hwdse.config.physics import check_cluster, check_design
+from hwdse.config.schema import STRICT, name_field, number_field, spec_model, to_spec
+from hwdse.config.variants import cluster_mappings
+from hwdse.specs.design import Design, Parallelism
+from hwdse.specs.formats import PrecisionMix
+
+_TABLE = create_model(
+    "DesignTable",
+    __config__=STRICT,
+    system=(StrictStr, Field()),
+    num_systems=number_field("num_systems"),
+    workload=(StrictStr, Field()),
+    mapping=name_field(cluster_mappings, "closed_form"),
+    checkpoint_interval_s=number_field("checkpoint_interval_s"),
+    mix=(spec_model(PrecisionMix), Field()),
+    parallelism=(spec_model(Parallelism), Field()),
+)
+
+
+def _load(table: Any, folder: Path, where: Where) -> BaseParts:
+    system = load_system(table.system, NamedIn(folder, where, "system"))
+    job = load_workload_file(table.workload, NamedIn(folder, where, "workload"))
+    cluster: Any = system.cluster
+    roots: Roots = {
+        "chip": system.chip,
+        "cluster": cluster.replace(num_chips=cluster.num_chips * table.num_systems),
+        "mix": to_spec(PrecisionMix, table.mix),
+        "parallelism": to_spec(Parallelism, table.parallelism),
+        "checkpoint_interval_s": table.checkpoint_interval_s,
+        "workload": job.workload,
+    }
+    files = zip(("system", "chip", "process"), system.files, strict=False)
+    return BaseParts(
+        roots=roots,
+        mapping=table.mapping,
+        labels={"system": system.name, "chip": system.chip_name, "workload": job.name},
+        files=(*files, *(("workload", file) for file in job.files)),
+        published={
+            "system": dict(system.published),
+            "chip": dict(system.chip_published),
+            "workload": dict(job.published),
+        },
+    )
+
+
+def _design_of(roots: Roots, mapping: str) -> Design:
+    specs = {name: value for name, value in roots.items() if name != "workload"}
+    return Design(**specs, mapping=mapping)
+
+
+CLUSTER = DesignKind(
+    table=_TABLE,
+    load=_load,
+    design_of=_design_of,
+    check=check_design,
+    check_variant=lambda design, where: check_cluster(design.cluster, where),
+    file_keys=MappingProxyType({"system": "clusters", "workload": "workloads"}),
+    no_objectives=(),
+)
+"""Chips of one kind in a cluster that run one job."""

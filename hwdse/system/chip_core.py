@@ -1,0 +1,153 @@
+"""Matrix products of a chip under the best mapping of one of its cores, in place of fixed tilings.
+
+A core is what belongs to one scratchpad: its arrays, its part of the scratchpads and of the HBM.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.models import energy, memory
+from hwdse.numerics import Reading, materialize, num_tiles
+from hwdse.shapes import Leaf, PerOp
+from hwdse.specs.accelerator import Accelerator, Level, Operands
+from hwdse.specs.hardware import Chip
+from hwdse.system.mapping import best_mapping
+from hwdse.workload.gemms import Gemms
+from hwdse.workload.operators import products
+
+ENDLESS_BYTES_PER_S = 1e18
+"""Bandwidth of memories that the chip model gives no time of their own."""
+STARVED_PENALTY = 1e3
+"""Factor on the traffic of a split with fewer products than scratchpads, as in models.memory."""
+
+
+def chip_core(
+    chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf, in_hbm: Operands
+) -> Accelerator:
+    """One core of a chip: DRAM, scratchpad, accumulators of 2 MiB an array, registers.
+
+    All its arrays are one whose clock is higher as many times as there are, since mappings are
+    the same for each. `in_hbm` is the share of each operand's traffic that goes to HBM.
+    """
+    array = chip.array
+    clock_hz = array.clock_hz * matrix_speedup_ratio * array.num_arrays / chip.num_scratchpads
+    return Accelerator(
+        rows=array.rows,
+        cols=array.cols,
+        clock_hz=clock_hz,
+        nominal_clock_hz=clock_hz,
+        mac_energy_j=chip.process.mac_energy_j,
+        levels=_levels(chip, bytes_per_element, in_hbm),
+        process=chip.process,
+        fixed_area_mm2=0.0,
+        package_cost_usd=0.0,
+        dram_cost_usd_per_byte=0.0,
+        rows_dims="C",
+        cols_dims="K",
+    )
+
+
+def _levels(chip: Chip, size: Leaf, in_hbm: Operands) -> tuple[Level, ...]:
+    """Memories of a core. The scratchpad is used up to `RESIDENT_FRACTION`, the rest
+    double-buffers; registers are part of the energy of a MAC."""
+    share, num_arrays = 1.0 / chip.num_scratchpads, chip.array.num_arrays / chip.num_scratchpads
+    slope = chip.sram.energy_j_per_byte / energy.SRAM_REFERENCE_BYTES**energy.SRAM_EXPONENT
+    words = Operands(size, size, memory.ACCUMULATOR_BYTES)
+    dram = _level(
+        "hbm",
+        ("weights", "inputs", "outputs"),
+        share * chip.hbm.capacity_bytes,
+        share * chip.hbm.bandwidth_bytes_per_s,
+        jax.tree.map(lambda fraction: size * fraction, in_hbm),
+        energy_j_per_byte=chip.hbm.energy_j_per_byte,
+    )
+    scratchpad = _level(
+        "scratchpad",
+        ("weights", "inputs"),
+        memory.RESIDENT_FRACTION * share * chip.sram.capacity_bytes,
+        share * chip.sram.bandwidth_bytes_per_s,
+        words,
+        energy_slope=slope,
+    )
+    sums_bytes = num_arrays * energy.ACCUMULATOR_MACRO_BYTES
+    sums = _level(
+        "accumulator", ("outputs",), sums_bytes, ENDLESS_BYTES_PER_S, words, energy_slope=slope
+    )
+    held = chip.array.rows * chip.array.cols * size
+    return (
+        dram,
+        scratchpad,
+        sums,
+        _level("registers", ("weights",), held, ENDLESS_BYTES_PER_S, words),
+    )
+
+
+def _level(
+    name: str,
+    keeps: tuple[str, ...],
+    capacity_bytes: Leaf,
+    bandwidth_bytes_per_s: Leaf,
+    word_bytes: Operands,
+    *,
+    energy_j_per_byte: Leaf = 0.0,
+    energy_slope: Leaf = 0.0,
+) -> Level:
+    return Level(
+        capacity_bytes=capacity_bytes,
+        read_bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        write_bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        read_energy_j_per_byte=energy_j_per_byte,
+        write_energy_j_per_byte=energy_j_per_byte,
+        energy_slope=energy_slope,
+        energy_exponent=energy.SRAM_EXPONENT,
+        word_bytes=word_bytes,
+        name=name,
+        keeps=keeps,
+        ports="one",
+        banks="one",
+        shares_port=True,
+        follows_clock=False,
+    )
+
+
+def mapped_traffic_bytes(
+    gemms: Gemms,
+    chip: Chip,
+    matrix_speedup_ratio: Leaf,
+    bytes_per_element: Leaf,
+    reading: Reading,
+) -> PerOp:
+    """HBM bytes of each row, all counts, under the best mapping of its parts on the cores.
+
+    Products are cut over the scratchpads by rows, by columns, or dealt out whole
+    (`models.memory.SPLITS`), and each part gets the mapping with the least time x energy on a
+    core; the split with the least traffic counts. Unlike the tilings of `models.memory` this
+    knows accumulators, on-chip energy and time, so it need not move the fewest bytes.
+    """
+    parts = [_part_traffic(gemms, chip, split) for split in memory.SPLITS.values()]
+    m, n, copies, penalty = (jnp.concatenate(column) for column in zip(*parts, strict=True))
+    many = len(parts)
+
+    def spread(x: PerOp) -> PerOp:
+        return jnp.tile(jnp.broadcast_to(x, jnp.shape(gemms.m)), many)
+
+    in_hbm = Operands(spread(gemms.b_in_hbm), spread(gemms.a_in_hbm), spread(gemms.c_in_hbm))
+    core = chip_core(chip, matrix_speedup_ratio, bytes_per_element, in_hbm)
+    operators = products(m, spread(gemms.k), n, spread(gemms.count))
+    dram = best_mapping(operators, core, reading).costs.traffic.levels[0]
+    moved = sum(jax.tree.leaves((dram.reads, dram.writes)), start=0.0)
+    each = (copies * penalty * moved).reshape(many, -1)
+    return materialize(gemms.count * (jnp.min(each, axis=0) + gemms.extra_bytes))
+
+
+def _part_traffic(
+    gemms: Gemms, chip: Chip, split: tuple[float, float]
+) -> tuple[PerOp, PerOp, PerOp, PerOp]:
+    """Extents m and n of a part, parts of a product, and the penalty of idle scratchpads."""
+    shape, scratchpads = jnp.shape(gemms.m), chip.num_scratchpads
+    parts_m = scratchpads if split[0] else 1.0
+    parts_n = scratchpads if split[1] else 1.0
+    idle = jnp.maximum(scratchpads / gemms.count, 1.0)
+    penalty = 1.0 if sum(split) else jnp.where(idle > 1.0, STARVED_PENALTY * idle, 1.0)
+    columns = (num_tiles(gemms.m, parts_m), num_tiles(gemms.n, parts_n), parts_m * parts_n, penalty)
+    return tuple(jnp.broadcast_to(column, shape) for column in columns)

@@ -1,0 +1,149 @@
+"""Which mapping each operator of a network gets: the best one, or one with explicit tiles."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.models.levels import mapping_costs
+from hwdse.models.tiling import even_width, tile_traffic
+from hwdse.numerics import Reading, num_tiles
+from hwdse.shapes import PerOp, Scalar
+from hwdse.specs.accelerator import Accelerator
+from hwdse.specs.design import CoreDesign, TileExtents
+from hwdse.specs.mapping import MappingCosts
+from hwdse.specs.tiles import RESIDENCIES, Residency, Tile, roles
+from hwdse.system.mapping import (
+    HARDWARE,
+    OVERFLOW_PENALTY,
+    OVERFLOW_TOLERANCE,
+    best_mapping,
+)
+from hwdse.workload.operators import Operators
+
+CoreMapping = Callable[[CoreDesign, Operators, Scalar, Reading], MappingCosts]
+"""Costs of one run of each operator; takes the leakage in W, and a core at its voltage."""
+
+
+def sum_runs(per_op: PerOp, operators: Operators) -> Scalar:
+    """Sum over operators, each as often as it runs."""
+    return jnp.dot(jnp.broadcast_to(per_op, jnp.shape(operators.count)), operators.count)
+
+
+def best_costs(
+    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading
+) -> MappingCosts:
+    r"""Every operator under the mapping that is best for the energy-delay product of the network.
+
+    The product $T (E + P T)$ of sums over operators (P: leakage) does not fall apart into
+    operators, but its first-order change does: $dE + \lambda dT$ with $\lambda = E/T + 2P$. So a
+    first choice by each operator's own product gives $\lambda$, and the second choice minimizes
+    $E + \lambda T$. That is never worse: the second point lies on or below the tangent at the
+    first one of the curve of equal product, which is convex. For other objectives it is one
+    sensible mapping among many: the price of time is the network's own mean power.
+
+    A smooth reading only steers a search, and takes the first choice: on random cores the second
+    changes the product by less than 1 % in nine of ten cases.
+    """
+    if not reading.is_exact:
+        return best_mapping(operators, design.accelerator, reading).costs
+    first = best_mapping(operators, jax.lax.stop_gradient(design.accelerator)).costs
+    price = time_price_w(first, operators, static_w)
+    return best_mapping(operators, design.accelerator, reading, time_price_w=price).costs
+
+
+def time_price_w(costs: MappingCosts, operators: Operators, static_w: Scalar) -> Scalar:
+    r"""Joules that a second is worth at the margin of a network's energy-delay product, in W.
+
+    $\lambda = E/T + 2P$ for dynamic energy E, time T, leakage P; without a gradient.
+    """
+    spent_j = sum_runs(costs.energy_j, operators)
+    price = spent_j / sum_runs(costs.time_s, operators) + 2.0 * static_w
+    return jax.lax.stop_gradient(price)
+
+
+def tile_of(
+    extents: TileExtents,
+    operators: Operators,
+    accelerator: Accelerator,
+    residency: Residency,
+    reading: Reading,
+) -> Tile:
+    """The tile that `extents` ask for: within the operator, blocks of whole tiles.
+
+    What passes in slices comes again for each tile of outputs, so blocks are larger than tiles
+    only where inputs and weights are both held whole. The array takes as many channels a pass as
+    it may, in even passes.
+    """
+    p, q = jnp.minimum(extents.p, operators.p), jnp.minimum(extents.q, operators.q)
+    n, k = jnp.minimum(extents.n, operators.n), jnp.minimum(extents.k, operators.k)
+
+    def block(asked: PerOp, part: PerOp, extent: PerOp) -> PerOp:
+        if not (residency.whole_inputs and residency.whole_weights):
+            return part
+        return jnp.minimum(num_tiles(asked, part, reading) * part, extent)
+
+    return Tile(
+        p=p,
+        q=q,
+        n=n,
+        k=k,
+        block_p=block(extents.block_p, p, operators.p),
+        block_k=block(extents.block_k, k, operators.k),
+        rows=even_width(operators.c, jnp.minimum(extents.rows, accelerator.rows), reading),
+        cols=even_width(k, jnp.minimum(extents.cols, accelerator.cols), reading),
+        residency=residency,
+    )
+
+
+def _stacked(tiles: tuple[TileExtents, ...]) -> TileExtents:
+    """The tiles of all operators as one, its leaves of shape `PerOp`."""
+
+    bare = [tile.replace(name="") for tile in tiles]
+    return jax.tree.map(lambda *sizes: jnp.stack([jnp.asarray(x, float) for x in sizes]), *bare)
+
+
+def explicit_costs(
+    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading
+) -> MappingCosts:
+    r"""Every operator under its own tile, with the residency that is best for the network.
+
+    The residency is chosen as in `system.core.best_costs`, in two passes. Where none fits, the
+    one that overflows least is taken, and `used_ratio` says by how much.
+    """
+    extents = _stacked(design.tiles)
+    each = []
+    for residency in RESIDENCIES.values():
+        tile = tile_of(extents, operators, design.accelerator, residency, reading)
+        moved = tile_traffic(operators, tile, design.accelerator, HARDWARE, reading)
+        each.append(mapping_costs(moved, design.accelerator, reading))
+    shape = jnp.shape(operators.count)
+    costs = jax.tree.map(lambda *x: jnp.stack([jnp.broadcast_to(y, shape) for y in x]), *each)
+    frozen = jax.lax.stop_gradient(costs)
+    over = _overflow(frozen, design.accelerator)
+    first = _taken(frozen, jnp.argmin(over * frozen.time_s * frozen.energy_j, axis=0))
+    price = time_price_w(first, operators, static_w)
+    best = jnp.argmin(over * (frozen.energy_j + price * frozen.time_s), axis=0)
+    return _taken(costs, best)
+
+
+def _overflow(costs: MappingCosts, accelerator: Accelerator) -> PerOp:
+    """One where a mapping fits, else a factor that puts it behind all that do."""
+    part = roles(accelerator)
+    ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
+    fits = ratio <= 1.0 + OVERFLOW_TOLERANCE
+    return jnp.where(fits, 1.0, OVERFLOW_PENALTY * ratio)
+
+
+def _taken(costs: Any, choice: PerOp) -> Any:
+    """The chosen row of each operator: arrays of choices by operators become `PerOp`."""
+    is_chosen = jnp.arange(len(RESIDENCIES))[:, None] == choice
+    return jax.tree.map(lambda x: jnp.sum(jnp.where(is_chosen, x, 0.0), axis=0), costs)
+
+
+MAPPINGS: Mapping[str, CoreMapping] = MappingProxyType(
+    {"optimise": best_costs, "explicit": explicit_costs}
+)
+"""Where the mapping of each operator comes from, by `CoreDesign.mapping`."""

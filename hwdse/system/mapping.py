@@ -1,0 +1,252 @@
+"""The best mapping of each operator on a core: a minimum over tiles and residencies.
+
+A loop over numbered tiles keeps the best so far, without a gradient. The tile found is then
+evaluated again with one: by the envelope theorem, the derivative of the minimum is that of the
+winner's costs.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.models.levels import access_energy_j_per_byte, mapping_costs
+from hwdse.models.tile_fit import Grain
+from hwdse.models.tiling import tile_traffic
+from hwdse.numerics import EXACT, Reading, materialize, safe_log
+from hwdse.shapes import Leaf, PerOp, Scalar
+from hwdse.specs.accelerator import Accelerator, count_of
+from hwdse.specs.mapping import Accounting, LoopNest, MappingCosts
+from hwdse.specs.tiles import RESIDENCIES, Divisors, Tile, roles
+from hwdse.system.tile_choices import (
+    NUM_COUNTS,
+    Method,
+    even_rows,
+    methods,
+    num_choices,
+    numbered_tile,
+)
+from hwdse.system.tile_nest import tile_nest
+from hwdse.workload.operators import Operators
+
+HARDWARE = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
+"""Ragged passes of the array take as long as full ones; sums begin without a read, and are read
+once more where they leave."""
+OVERFLOW_PENALTY = 1e30
+"""Score of a tile that does not fit, times what it uses over what there is: chosen only where
+none fits, and then the one that overflows least."""
+OVERFLOW_TOLERANCE = 1e-5
+"""Share by which rounding may take a tile over a capacity that it just fills."""
+SOFTNESS = 0.05
+"""Relative difference of scores that is a factor e in a smooth minimum at temperature one."""
+
+MOST_MATERIALIZED = 256
+"""Length of the last axis up to which computing tiles once is worth a product of matrices."""
+
+
+@flax.struct.dataclass
+class BestMapping:
+    """The mapping found for each operator, and what one run of it costs.
+
+    In a smooth reading the costs are blends of the best of each residency; residency and tile are
+    those of the best.
+    """
+
+    costs: MappingCosts
+    residency: Leaf
+    """Number of the residency, in the order of `RESIDENCIES`."""
+    tile: Tile
+
+
+@flax.struct.dataclass
+class _Problem:
+    """What a score depends on besides the tile."""
+
+    operators: Operators
+    accelerator: Accelerator
+    time_price_w: Leaf | None
+    divisors: Divisors | None
+    accounting: Accounting = flax.struct.field(pytree_node=False)
+
+
+def best_mapping(
+    operators: Operators,
+    accelerator: Accelerator,
+    reading: Reading = EXACT,
+    *,
+    time_price_w: Scalar | None = None,
+    accounting: Accounting = HARDWARE,
+    divisors: Divisors | None = None,
+) -> BestMapping:
+    """The best tile and residency of each operator on a weight-stationary core.
+
+    Minimizes the energy-delay product of one run of each operator or, with `time_price_w`, its
+    energy plus that power times its time. Where nothing fits, the mapping that overflows least is
+    taken, and `used_ratio` tells by how much. With `divisors` of the operators (see
+    `models.tile_fit.divisors_of`) all tiles divide what they are cut from, for comparison with
+    tools that know no others. The tiles tried are those of `system.tile_choices`. Leaves may have
+    several axes, that broadcast.
+    """
+    operators = jax.tree.map(lambda x: 1.0 * jnp.asarray(x), operators)
+    problem = _Problem(operators, accelerator, time_price_w, divisors, accounting)
+    found = _search(jax.lax.stop_gradient(problem))
+    best = _best_of(found)
+    tile = jax.tree.map(lambda x: x[0], _tile(problem, best, EXACT))
+    if reading.is_exact:
+        costs = _costs(problem, tile, EXACT)
+    else:
+        costs = _blend(problem, found, reading)
+    costs = jax.tree.map(lambda x: jnp.broadcast_to(x, jnp.shape(best.score)[1:]), costs)
+    residency = jnp.asarray([number for number, _ in _methods(problem)])[best.method[0]]
+    return BestMapping(costs=costs, residency=residency, tile=tile)
+
+
+def nest_of(
+    best: BestMapping, operators: Operators, accelerator: Accelerator, index: int
+) -> LoopNest:
+    """The mapping of operator number `index` as a loop nest; concrete values, on one axis."""
+
+    def pick(x: Leaf) -> float:
+        values = np.asarray(x, dtype=float)
+        return float(values if values.ndim == 0 else values[index])
+
+    tile = jax.tree.map(pick, best.tile.replace(residency=None))
+    operator = jax.tree.map(pick, operators.replace(names=()))
+    residency = tuple(RESIDENCIES)[int(pick(best.residency))]
+    return tile_nest(tile, residency, operator, accelerator)
+
+
+@flax.struct.dataclass
+class _Found:
+    """The best tiles of some methods, on a first axis."""
+
+    method: Leaf
+    number: Leaf
+    score: Leaf
+
+
+def _methods(problem: _Problem) -> tuple[tuple[int, Method], ...]:
+    return methods(problem.accounting, problem.divisors is not None)
+
+
+def _search(problem: _Problem) -> _Found:
+    """Lowest score of each method and the number of its tile."""
+    problem = problem.replace(accelerator=_with_flat_ports(problem.accelerator))
+    each = [method for _, method in _methods(problem)]
+    table = jax.tree.map(lambda *flags: jnp.array(flags), *each)
+    scores, numbers = jax.lax.map(lambda method: _best_of_method(problem, method), table)
+    order = jnp.arange(len(each)).reshape(-1, *(1,) * (scores.ndim - 1))
+    return _Found(method=order + 0 * numbers, number=numbers, score=scores)
+
+
+def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, PerOp]:
+    """Lowest score over the tiles of a method, and the first number that has it."""
+    num_counts, num_strips = num_choices(problem.operators, method)
+
+    def score(step: Leaf) -> tuple[PerOp, Leaf]:
+        strip, count = jax.lax.div(step, num_counts), jax.lax.rem(step, num_counts)
+        number = count + NUM_COUNTS * strip
+        tile = numbered_tile(
+            problem.operators,
+            problem.accelerator,
+            method,
+            number,
+            problem.accounting,
+            Grain(EXACT, problem.divisors),
+        )
+        return _score(problem, _costs(problem, tile, EXACT)), number
+
+    def keep_lower(step: Leaf, state: tuple[PerOp, ...]) -> tuple[PerOp, ...]:
+        # The score is compared one step late: with the comparison in the same step, XLA on CPU
+        # computes it once for each of the two results.
+        lowest, first, last, number = state
+        is_lower = last < lowest
+        lowest, first = jnp.where(is_lower, last, lowest), jnp.where(is_lower, number, first)
+        return lowest, first, *score(step)
+
+    shape = jax.eval_shape(score, jnp.int32(0))[0]
+    high = jnp.full(shape.shape, jnp.inf, shape.dtype)
+    state = (high, jnp.zeros(shape.shape, jnp.int32), high, jnp.int32(0))
+    lowest, first, last, number = jax.lax.fori_loop(
+        jnp.int32(0), num_counts * num_strips, keep_lower, state
+    )
+    return jnp.minimum(lowest, last), jnp.where(last < lowest, number, first)
+
+
+def _tile(problem: _Problem, found: _Found, reading: Reading) -> Tile:
+    """Tiles of some methods, on the same axes."""
+    each = [method for _, method in _methods(problem)]
+    table = jax.tree.map(lambda *flags: jnp.array(flags), *each)
+    grain = Grain(reading, problem.divisors)
+    method = jax.tree.map(lambda flags: flags[found.method], table)
+    tile = numbered_tile(
+        problem.operators, problem.accelerator, method, found.number, problem.accounting, grain
+    )
+    tile = even_rows(problem.operators, tile, grain)
+    extents = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, found.score.shape), tile.replace(residency=None)
+    )
+    if found.score.shape[-1] <= MOST_MATERIALIZED:
+        extents = materialize(extents)
+    return extents.replace(residency=tile.residency)
+
+
+def _costs(problem: _Problem, tile: Tile, reading: Reading) -> MappingCosts:
+    traffic = tile_traffic(
+        problem.operators, tile, problem.accelerator, problem.accounting, reading
+    )
+    return mapping_costs(traffic, problem.accelerator, reading)
+
+
+def _score(problem: _Problem, costs: MappingCosts) -> PerOp:
+    """What is minimized, or a far higher number where memories overflow."""
+    if problem.time_price_w is None:
+        score = costs.energy_j * costs.time_s
+    else:
+        score = costs.energy_j + problem.time_price_w * costs.time_s
+    part = roles(problem.accelerator)
+    ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
+    overflows = ratio > 1.0 + OVERFLOW_TOLERANCE
+    return jnp.where(overflows, OVERFLOW_PENALTY * ratio, score)
+
+
+def _best_of(found: _Found) -> _Found:
+    """The best method, on a first axis of one."""
+    best = jnp.argmin(found.score, axis=0, keepdims=True)
+    return jax.tree.map(lambda x: jnp.take_along_axis(x, best, axis=0), found)
+
+
+def _blend(problem: _Problem, found: _Found, reading: Reading) -> MappingCosts:
+    r"""Soft minimum over the best of each residency, with weights $\propto score^{-1/\tau}$."""
+    numbers = np.array([number for number, _ in _methods(problem)])
+    rows = [np.flatnonzero(numbers == number) for number in range(len(RESIDENCIES))]
+    parts = [_best_of(jax.tree.map(lambda x, row=row: x[row], found)) for row in rows]
+    finalists = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    costs = _costs(problem, _tile(problem, finalists, reading), reading)
+    softness = SOFTNESS * reading.temperature + jnp.finfo(finalists.score.dtype).eps
+    weights = jax.nn.softmax(-safe_log(_score(problem, costs)) / softness, axis=0)
+    return jax.tree.map(lambda x: jnp.sum(weights * x, axis=0), costs)
+
+
+def _with_flat_ports(accelerator: Accelerator) -> Accelerator:
+    """The same core with the energies and bandwidths of its levels worked out once."""
+    levels = []
+    for level in accelerator.levels:
+        read_j, write_j = access_energy_j_per_byte(level, accelerator)
+        ports = count_of(level.ports, accelerator)
+        if level.follows_clock:
+            ports = ports * accelerator.clock_hz / accelerator.nominal_clock_hz
+        levels.append(
+            level.replace(
+                read_bandwidth_bytes_per_s=ports * level.read_bandwidth_bytes_per_s,
+                write_bandwidth_bytes_per_s=ports * level.write_bandwidth_bytes_per_s,
+                read_energy_j_per_byte=read_j,
+                write_energy_j_per_byte=write_j,
+                energy_slope=0.0,
+                energy_exponent=0.0,
+                ports="one",
+                banks="one",
+                follows_clock=False,
+            )
+        )
+    return accelerator.replace(levels=tuple(levels))

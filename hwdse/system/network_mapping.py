@@ -1,0 +1,164 @@
+"""Which mapping every operator of a design gets, with all that its nest is made from."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, singledispatch
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.compiling import quick_jit
+from hwdse.models import memory, precision
+from hwdse.models.levels import mapping_costs
+from hwdse.models.tiling import tile_traffic
+from hwdse.numerics import EXACT, num_tiles
+from hwdse.shapes import PerOp, Scalar
+from hwdse.specs.accelerator import Accelerator, Operands
+from hwdse.specs.design import CoreDesign, Design
+from hwdse.specs.tiles import RESIDENCIES
+from hwdse.system.chip_core import chip_core
+from hwdse.system.core import at_its_voltage, leakage_w
+from hwdse.system.core_mapping import _stacked as stacked
+from hwdse.system.core_mapping import explicit_costs, tile_of, time_price_w
+from hwdse.system.core_nests import MappedNetwork
+from hwdse.system.mapping import HARDWARE, BestMapping, best_mapping
+from hwdse.workload.layers import LayerList
+from hwdse.workload.operators import Operators, products
+from hwdse.workload.sharding import ShardedStep, shard
+from hwdse.workload.transformer import TransformerTraining
+
+WEIGHT_ROWS = ("qkv", "out", "up", "down")
+ROW_NAMES = (
+    *(f"{name}{ending}" for name in WEIGHT_ROWS for ending in ("", "_dx", "_dw")),
+    "scores",
+    "values",
+    *(f"head{ending}" for ending in ("", "_dx", "_dw")),
+)
+"""Rows of `workload.sharding.shard` of a transformer: forward, gradient of the inputs (dx) and
+of the weights (dw) of each matrix of a layer, attention, then the vocabulary projection."""
+
+
+@singledispatch
+def map_network(design: Any, workload: Any) -> MappedNetwork:
+    """The workload of a search file on its core: the mapping of each operator, in float64.
+
+    Of a chip it is one core (the arrays of one scratchpad) with its part of each product.
+    """
+    raise TypeError(f"no operators in a {type(design).__name__}")
+
+
+@map_network.register
+def _map_core(design: CoreDesign, workload: Operators) -> MappedNetwork:
+    with jax.enable_x64(True):
+        numbers = jax.tree.map(lambda x: np.asarray(x, float), (design, workload))
+        core = _numpy(at_its_voltage(numbers[0].accelerator))
+        static_w = float(leakage_w(numbers[0].accelerator))
+
+    def find() -> BestMapping:
+        with jax.enable_x64(True):
+            return _numpy(
+                _mapped_core()(numbers[0].replace(accelerator=core), numbers[1], static_w)
+            )
+
+    return MappedNetwork(numbers[1], core, find, static_w)
+
+
+@cache
+def _mapped_core() -> Callable[..., BestMapping]:
+    def mapped(design: CoreDesign, operators: Operators, static_w: Scalar) -> BestMapping:
+        return FINDERS[design.mapping](design, operators, static_w)
+
+    return quick_jit(mapped)
+
+
+def _best(design: CoreDesign, operators: Operators, static_w: Scalar) -> BestMapping:
+    """As `system.core_mapping.best_costs` finds them."""
+    first = best_mapping(operators, design.accelerator).costs
+    price = time_price_w(first, operators, static_w)
+    return best_mapping(operators, design.accelerator, time_price_w=price)
+
+
+def _explicit(design: CoreDesign, operators: Operators, static_w: Scalar) -> BestMapping:
+    """Tiles of the design, with the residency of each whose costs `explicit_costs` has taken."""
+    costs = explicit_costs(design, operators, static_w, EXACT)
+    extents, differences, tiles = stacked(design.tiles), [], []
+    for residency in RESIDENCIES.values():
+        tile = tile_of(extents, operators, design.accelerator, residency, EXACT)
+        moved = tile_traffic(operators, tile, design.accelerator, HARDWARE)
+        own = mapping_costs(moved, design.accelerator)
+        differences.append(
+            abs(own.time_s / costs.time_s - 1.0)
+            + abs(own.energy_j / costs.energy_j - 1.0)
+            + sum(abs(a - b) for a, b in zip(own.used_ratio, costs.used_ratio, strict=True))
+        )
+        tiles.append(tile)
+    return BestMapping(costs, jnp.argmin(jnp.stack(differences), axis=0), tiles[0])
+
+
+FINDERS: Mapping[str, Callable[[CoreDesign, Operators, Scalar], BestMapping]] = MappingProxyType(
+    {"optimise": _best, "explicit": _explicit}
+)
+"""Tiles and costs of each operator, by `CoreDesign.mapping`."""
+
+
+@map_network.register
+def _map_chip(design: Design, workload: TransformerTraining | LayerList) -> MappedNetwork:
+    with jax.enable_x64(True):
+        numbers = jax.tree.map(lambda x: np.asarray(x, float), (design, workload))
+        operators, core, best = _numpy(_mapped_chip()(*numbers))
+    names = workload.names if isinstance(workload, LayerList) else ROW_NAMES
+    num_cores = float(design.chip.num_scratchpads)
+    return MappedNetwork(operators.replace(names=names), core, lambda: best, 0.0, num_cores)
+
+
+@cache
+def _mapped_chip() -> Callable[..., tuple[Operators, Accelerator, BestMapping]]:
+    def mapped(design: Design, workload: Any) -> tuple[Operators, Accelerator, BestMapping]:
+        step = shard(workload, design.parallelism, design.cluster.num_chips)
+        parts, copies, core = all_parts(step, design)
+        best = best_mapping(parts, core)
+        # Time of a product on the busiest core, and its energy on all of them.
+        score = parts.count * best.costs.time_s * copies * best.costs.energy_j
+        split = jnp.argmin(score.reshape(len(memory.SPLITS), -1), axis=0)
+        rows = split * split.shape[0] + jnp.arange(split.shape[0])
+        return jax.tree.map(lambda x: x[rows] if jnp.ndim(x) else x, (parts, core, best))
+
+    return quick_jit(mapped)
+
+
+def all_parts(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Accelerator]:
+    r"""Every product cut over the cores in every way of `models.memory.SPLITS`, one after another.
+
+    With S cores, a product cut by rows or columns is a part on each; dealt out whole, the busiest
+    core has $\max(1 / S, 1 / c)$ of c products. Counts are runs on it in a step. Then the parts
+    of a product, and the core that runs them.
+    """
+    gemms, chip, mix = step.gemms, design.chip, design.mix
+    shape, cores = jnp.shape(gemms.m), chip.num_scratchpads
+    layers = jnp.where(step.is_head > 0.5, 1.0, step.layers_per_stage)
+    runs = gemms.count * step.runs * layers * step.num_micro_batches
+    each = []
+    for by_rows, by_cols in memory.SPLITS.values():
+        share = 1.0 if by_rows + by_cols else jnp.maximum(1.0 / cores, 1.0 / gemms.count)
+        columns = (
+            num_tiles(gemms.m, cores if by_rows else 1.0),
+            gemms.k,
+            num_tiles(gemms.n, cores if by_cols else 1.0),
+            share * runs,
+            cores if by_rows + by_cols else 1.0,
+        )
+        each.append([jnp.broadcast_to(column, shape) for column in columns])
+    m, k, n, count, copies = (jnp.concatenate(column) for column in zip(*each, strict=True))
+    a, b, c = (
+        jnp.tile(jnp.broadcast_to(x, shape), len(memory.SPLITS))
+        for x in (gemms.a_in_hbm, gemms.b_in_hbm, gemms.c_in_hbm)
+    )
+    speedup = precision.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
+    size = precision.mix_bytes_per_element(mix)
+    return products(m, k, n, count), copies, chip_core(chip, speedup, size, Operands(b, a, c))
+
+
+def _numpy(tree: Any) -> Any:
+    return jax.tree.map(np.asarray, tree)
