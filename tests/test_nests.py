@@ -12,7 +12,7 @@ from hwdse.cli import mapping_pictures, mapping_tables, nests
 from hwdse.cli.exits import CommandError
 from hwdse.cli.tables import print_json
 from hwdse.models.levels import mapping_costs
-from hwdse.specs.mapping import LevelTraffic
+from hwdse.specs.nest import LevelTraffic
 from hwdse.specs.tiles import RESIDENCIES, Tile
 from hwdse.system.core_nests import MappedNetwork, MappedOperator, check_cover, costs_of_nest
 from hwdse.system.explain import shortages, unrolled

@@ -25,7 +25,16 @@ def test_snippets_run(snippet):
 def test_there_is_a_snippet_and_every_command():
     assert SNIPPETS
     verbs = {command.split()[0] for command in COMMANDS}
-    shown = {"presets", "evaluate", "sensitivity", "optimize", "sweep", "pareto", "validate"}
+    shown = {
+        "presets",
+        "evaluate",
+        "sensitivity",
+        "optimize",
+        "sweep",
+        "pareto",
+        "validate",
+        "mapping",
+    }
     assert verbs == shown
 
 

@@ -21,7 +21,7 @@ from hwdse.models.startup import (
     tiled_cycles,
 )
 from hwdse.numerics import EXACT, smooth
-from hwdse.specs.mapping import LoopNest, Tier
+from hwdse.specs.nest import LoopNest, Tier
 from hwdse.specs.nest_text import parse_nest
 from hwdse.workload.operators import DIMS, Operators, products
 

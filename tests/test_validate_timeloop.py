@@ -113,8 +113,8 @@ def test_a_wrong_row_is_found(tmp_path):
 
 
 def test_a_part_of_the_file_scores_as_in_the_whole(tmp_path, report):
-    part = validate(_file(tmp_path, _rows(lambda row: {}, slice(100, 140))))
-    assert part.rows_scored == 40
+    part = validate(_file(tmp_path, _rows(lambda row: {}, slice(100, 103))))
+    assert part.rows_scored == 3
     assert part.metrics["energy_uj"]["max_ape"] <= report.metrics["energy_uj"]["max_ape"]
 
 

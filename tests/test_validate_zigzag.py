@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwdse.specs.mapping import Tier
+from hwdse.specs.nest import Tier
 from hwdse.validation.zigzag import validate
 from hwdse.validation.zigzag_loops import loop_nest, parse_loops
 from hwdse.workload.operators import DIMS

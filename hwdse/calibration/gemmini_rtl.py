@@ -20,7 +20,7 @@ from hwdse.compiling import quick_jit
 from hwdse.models.startup import GEMMINI_COSTS, TileCosts, TiledCycles, tiled_cycles
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import Accelerator
-from hwdse.specs.mapping import LoopNest
+from hwdse.specs.nest import LoopNest
 from hwdse.workload.operators import Operators
 
 FITTED = (

@@ -23,7 +23,7 @@ import numpy as np
 
 from hwdse.config.accelerators import load_accelerator
 from hwdse.specs.accelerator import Accelerator
-from hwdse.specs.mapping import LoopNest
+from hwdse.specs.nest import LoopNest
 from hwdse.specs.nest_text import parse_nest
 from hwdse.validation.table import ReferenceTable, read_table
 from hwdse.workload.operators import DIMS, Operators

@@ -1,5 +1,7 @@
 """`hwdse evaluate`: one design, one workload, every figure."""
 
+from typing import Any
+
 from hwdse.cli.options import Config, Json, Plots, Sets
 from hwdse.cli.tables import print_json, say, tell_files
 
@@ -26,7 +28,10 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
 
         name = loaded.labels["chip"]
         files += pictures.save_breakdown({name: evaluation}, plots)
-        files += pictures.save_roofline(loaded.base, loaded.workload, evaluation, plots)
+        draw: Any = pictures.save_roofline
+        if figures.is_core(loaded):
+            draw = pictures.save_core_roofline
+        files += draw(loaded.base, loaded.workload, evaluation, plots)
     if json:
         print_json(
             {
@@ -38,9 +43,8 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
             }
         )
     else:
-        figures.print_headline({loaded.labels["system"]: evaluation}, loaded.title)
-        for label, field, unit in figures.BREAKDOWNS:
-            figures.print_breakdown(evaluation, label, field, unit)
+        figures.print_headline({loaded.labels["system"]: evaluation}, loaded)
+        figures.print_breakdowns(evaluation, loaded)
         figures.print_limits(limits)
-        say(figures.what_limits(evaluation))
+        say(figures.what_limits(evaluation, loaded))
     tell_files(files)

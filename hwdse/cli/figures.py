@@ -10,7 +10,7 @@ from hwdse.units import format_number, format_quantity
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.specs.design import Design
+    from hwdse.specs.design import CoreDesign, Design
     from hwdse.specs.evaluation import Evaluation
 
 HEADLINE = (
@@ -34,6 +34,27 @@ BREAKDOWNS = (
     ("HBM of the fullest chip", "hbm", "B"),
 )
 """Label, field of `Evaluation` that holds the parts, unit of each part."""
+CORE_HEADLINE = (
+    ("time of a pass", "step_time_s", "s", 1.0),
+    ("passes per second", "useful_tokens_per_s", "1/s", 1.0),
+    ("use of the multipliers", "matrix_utilization_fraction", "%", 1.0),
+    ("energy of a pass", "step_energy_j", "J", 1.0),
+    ("power", "chip_power_w", "W", 1.0),
+    ("DRAM traffic", "hbm_bytes_per_chip", "B", 1.0),
+    ("silicon", "die_area_mm2", "mm^2", 1.0),
+    ("cost", "chip_cost_usd", "USD", 1.0),
+    ("fullest memory", "hbm_used_ratio", "%", 1.0),
+)
+"""The same for a core: a pass of its network takes the place of the step and the token."""
+CORE_BREAKDOWNS = (
+    ("time of a pass", "time", "s"),
+    ("energy of a pass", "energy", "J"),
+    ("silicon", "area", "mm^2"),
+    ("DRAM in use", "hbm", "B"),
+)
+CORE_PARTS = {"matrix": "multipliers", "sram": "memory on chip", "hbm": "DRAM",
+              "hbm_phy": "DRAM interface"}  # fmt: skip
+"""Parts that have other names inside a core."""
 METRIC_UNITS = {
     "time_per_token": "s",
     "energy_per_token": "J",
@@ -44,11 +65,17 @@ METRIC_UNITS = {
     "chip_power": "W",
     "chip_cost": "USD",
     "hbm_used_ratio": "1",
+    "memory_used_ratio": "1",
 }
 """Base units of the objectives and constraints."""
 
 
-def evaluate_exact(design: "Design", workload: Any) -> "Evaluation":
+def is_core(loaded: "LoadedSearch") -> bool:
+    """Whether a search is about the inside of a core, and not about chips in a cluster."""
+    return hasattr(loaded.base, "accelerator")
+
+
+def evaluate_exact(design: "Design | CoreDesign", workload: Any) -> "Evaluation":
     """Evaluation in the exact reading and float64, with Python floats as leaves."""
     import jax
 
@@ -91,25 +118,36 @@ def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def print_headline(evaluations: Mapping[str, "Evaluation"], title: str) -> None:
+def print_headline(evaluations: Mapping[str, "Evaluation"], loaded: "LoadedSearch") -> None:
     """Table of the headline figures, one column a design, with the change for two of them."""
     pair = list(evaluations.values()) if len(evaluations) == 2 else []
     rows = []
-    for label, field, unit, factor in HEADLINE:
+    for label, field, unit, factor in CORE_HEADLINE if is_core(loaded) else HEADLINE:
         values = [factor * getattr(evaluation, field) for evaluation in evaluations.values()]
         cells = [format_metric(value, unit) for value in values]
         if pair:
             cells.append(f"{100.0 * (values[1] / values[0] - 1.0):+.1f} %" if values[0] else "-")
         rows.append([label, *cells])
-    print_table(title, ["", *evaluations, *(["change"] if pair else [])], rows)
+    print_table(loaded.title, ["", *evaluations, *(["change"] if pair else [])], rows)
 
 
-def print_breakdown(evaluation: "Evaluation", label: str, field: str, unit: str) -> None:
+def print_breakdowns(evaluation: "Evaluation", loaded: "LoadedSearch") -> None:
+    """Tables of the parts of time, energy, silicon and memory."""
+    for label, field, unit in CORE_BREAKDOWNS if is_core(loaded) else BREAKDOWNS:
+        print_breakdown(parts_of(evaluation, field), label, unit, _part_names(loaded))
+
+
+def _part_names(loaded: "LoadedSearch") -> Mapping[str, str]:
+    return CORE_PARTS if is_core(loaded) else {}
+
+
+def print_breakdown(
+    parts: Mapping[str, float], label: str, unit: str, names: Mapping[str, str]
+) -> None:
     """Table of the parts of one quantity with their shares; parts of zero are left out."""
-    parts = parts_of(evaluation, field)
     whole = sum(parts.values())
     rows = [
-        [spaced(name), format_metric(value, unit), percent(value / whole)]
+        [names.get(name, spaced(name)), format_metric(value, unit), percent(value / whole)]
         for name, value in parts.items()
         if value > 0.0
     ]
@@ -145,12 +183,13 @@ def print_limits(rows: list[dict[str, Any]]) -> None:
     print_table("limits", ["", "value", "limit", "used", ""], cells)
 
 
-def what_limits(evaluation: "Evaluation") -> str:
+def what_limits(evaluation: "Evaluation", loaded: "LoadedSearch") -> str:
     """One line: the largest parts of the step time."""
-    parts = parts_of(evaluation, "time")
-    shares = [f"{spaced(name)} {percent(value / sum(parts.values()), 0)}" for name, value in
-              list(parts.items())[:3] if value > 0.0]  # fmt: skip
-    return "limited by: " + ", ".join(shares) + " of the step time"
+    parts, names = parts_of(evaluation, "time"), _part_names(loaded)
+    largest = [(names.get(name, spaced(name)), value) for name, value in list(parts.items())[:3]]
+    whole = sum(parts.values())
+    shares = [f"{name} {percent(value / whole, 0)}" for name, value in largest if value > 0.0]
+    return f"limited by: {', '.join(shares)} of the {'pass' if is_core(loaded) else 'step time'}"
 
 
 def as_json(evaluation: "Evaluation") -> dict[str, Any]:

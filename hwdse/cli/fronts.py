@@ -1,16 +1,15 @@
 """Fronts as tables, CSV and pictures, with the presets beside them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.figures import METRIC_UNITS, evaluate_exact, format_metric
+from hwdse.cli.figures import METRIC_UNITS, evaluate_exact, format_metric, is_core
 from hwdse.cli.tables import print_table
 from hwdse.results_files import csv_text
-from hwdse.units import format_field
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -71,7 +70,9 @@ def _cell(name: str, value: Any) -> str:
         return format_metric(float(value), METRIC_UNITS[name])
     if name.endswith("_of_limit"):
         return f"{100.0 * value:.1f} %"
-    return format_field(name.rsplit(".", maxsplit=1)[-1], float(value))
+    from hwdse.config import format_value
+
+    return format_value(name, float(value))
 
 
 def write_front(
@@ -100,17 +101,20 @@ def write_front(
         mask = np.arange(len(points)) < len(front)
         folder = record.folder / "plots"
         label = "sampled designs within the limits"
-        files += pictures.save_pareto(points, mask, loaded.front_objectives, markers, folder, label)
+        files += pictures.save_pareto(
+            points, mask, loaded.front_objectives, markers, folder, label, of_core=is_core(loaded)
+        )
     return files
 
 
 def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> list["Marker"]:
-    """The base design and the other systems with as many chips, all with the base's layout.
+    """The base design and the presets beside it that can do its job.
 
-    Of a system that cannot be put together to that number, its chip takes the place of the
-    base's. What does not fit in its memory is left out.
+    For chips in a cluster these are the other systems with as many chips, all with the base's
+    layout; of a system that cannot be put together to that number, its chip takes the place of
+    the base's. For a core they are the other accelerators, with the best mappings. What does not
+    fit in its memory is left out.
     """
-    from hwdse.config import ConfigError, list_presets, load_search, load_system
     from hwdse.report.plots import Marker
 
     found: dict[str, Marker] = {}
@@ -121,18 +125,44 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
             found[label] = Marker(label, objective_values(loaded, evaluation), role)
 
     add(loaded.labels["system"], loaded.base, "baseline")
+    designs = _other_cores if is_core(loaded) else _other_systems
+    for label, design in designs(loaded, config, sets):
+        add(label, design, "preset")
+    return list(found.values())
+
+
+def _other_cores(
+    loaded: "LoadedSearch", config: str, sets: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    """The accelerators of the presets; one that the file's paths do not suit is left out."""
+    from hwdse.config import ConfigError, list_presets, load_search
+
+    for entry in list_presets():
+        if entry.kind == "accelerator" and loaded.base.mapping == "optimise":
+            try:
+                change = f'design.accelerator="{entry.name}"'
+                yield entry.title, load_search(config, [*sets, change]).base
+            except ConfigError:
+                continue
+
+
+def _other_systems(
+    loaded: "LoadedSearch", config: str, sets: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    from hwdse.config import ConfigError, list_presets, load_search, load_system
+
+    base: Any = loaded.base
     for entry in list_presets():
         if entry.kind != "system":
             continue
         system = load_system(entry.name)
-        count = float(loaded.base.cluster.num_chips) / float(system.cluster.num_chips)
+        count = float(base.cluster.num_chips) / float(system.cluster.num_chips)
         changes = [f'design.system="{entry.name}"', f"design.num_systems={count:g}"]
         try:
-            add(system.name, load_search(config, [*sets, *changes]).base, "preset")
+            yield system.name, load_search(config, [*sets, *changes]).base
         except ConfigError:
             label = f"{system.chip_name} in {loaded.labels['system']}"
-            add(label, dataclasses.replace(loaded.base, chip=system.chip), "preset")
-    return list(found.values())
+            yield label, dataclasses.replace(base, chip=system.chip)
 
 
 def objective_values(loaded: "LoadedSearch", evaluation: Any) -> tuple[float, ...]:

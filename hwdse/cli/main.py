@@ -9,6 +9,7 @@ import typer
 
 from hwdse.cli import (
     evaluate_command,
+    mapping_command,
     optimize_command,
     pareto_command,
     presets_command,
@@ -28,6 +29,7 @@ for _module in (
     presets_command,
     evaluate_command,
     sensitivity_command,
+    mapping_command,
     optimize_command,
     sweep_command,
     pareto_command,

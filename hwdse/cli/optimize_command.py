@@ -100,12 +100,11 @@ def _evaluate_and_draw(
 ) -> tuple["Evaluation", "Evaluation", list[Path]]:
     import numpy as np
 
-    from hwdse.cli import pictures
-    from hwdse.cli.figures import evaluate_exact
+    from hwdse.cli import figures, pictures
     from hwdse.objectives import OBJECTIVES
 
-    before = evaluate_exact(loaded.base, loaded.workload)
-    after = evaluate_exact(result.design, loaded.workload)
+    before = figures.evaluate_exact(loaded.base, loaded.workload)
+    after = figures.evaluate_exact(result.design, loaded.workload)
     folder = record.folder / "plots"
     pair = {loaded.labels["system"]: before, "optimized": after}
     files = pictures.save_breakdown(pair, folder)
@@ -115,7 +114,9 @@ def _evaluate_and_draw(
         value = float(OBJECTIVES[loaded.objective](before))
         start = (counts[[0, -1]], np.array([value, value]))
         curves = {"gradient search": curve, loaded.labels["system"]: start}
-        files += pictures.save_convergence(curves, loaded.objective, folder)
+        files += pictures.save_convergence(
+            curves, loaded.objective, folder, of_core=figures.is_core(loaded)
+        )
     return before, after, files
 
 
@@ -125,7 +126,7 @@ def _print(
     from hwdse.cli import figures
 
     pair = {loaded.labels["system"]: before, "optimized": after}
-    figures.print_headline(pair, loaded.title)
+    figures.print_headline(pair, loaded)
     print_table("what changed", ["parameter", "before", "after"], _changes(loaded, result.design))
     figures.print_limits(figures.limit_rows(loaded, after))
     prices = [
@@ -135,7 +136,7 @@ def _print(
     ]
     if prices:
         say(f"1 % more of a limit would move the objective by: {', '.join(prices)}")
-    say(figures.what_limits(after))
+    say(figures.what_limits(after, loaded))
     say(
         f"{human_count(result.num_evaluations)} evaluations; rounding to what can be built moved "
         f"the objective by {100.0 * math.expm1(result.reading_gap):+.2f} % before polishing"
@@ -145,15 +146,14 @@ def _print(
 def _changes(loaded: "LoadedSearch", design: Any) -> list[list[str]]:
     """Every searched parameter whose value differs, as path, before, after."""
     from hwdse.cli.runs import searched_paths
+    from hwdse.config import format_value
     from hwdse.search.paths import get_path
-    from hwdse.units import format_field
 
     rows = []
     for path in searched_paths(loaded.space):
         old, new = get_path(loaded.base, path), get_path(design, path)
         if old != new:
-            name = path.rsplit(".", maxsplit=1)[-1]
-            texts = [x if isinstance(x, str) else format_field(name, float(x)) for x in (old, new)]
+            texts = [x if isinstance(x, str) else format_value(path, float(x)) for x in (old, new)]
             rows.append([path, *texts])
     return rows
 

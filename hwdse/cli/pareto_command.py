@@ -57,7 +57,13 @@ def run(
     if len(objectives) > 1:
         mask = np.isin(np.arange(len(everything)), places)
         files += pictures.save_pareto(
-            everything, mask, objectives, _markers(records), out, "other designs of the fronts"
+            everything,
+            mask,
+            objectives,
+            _markers(records),
+            out,
+            "other designs of the fronts",
+            of_core="accelerator" in (records[0].config.get("design") or {}),
         )
     if json:
         print_json({"objectives": objectives, "runs": table, "front": merged, "files": files})

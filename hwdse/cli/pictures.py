@@ -10,8 +10,9 @@ from hwdse.cli.figures import format_metric, parts_of, spaced
 from hwdse.report import plots, plots_analysis
 
 if TYPE_CHECKING:
-    from hwdse.specs.design import Design
+    from hwdse.specs.design import CoreDesign, Design
     from hwdse.specs.evaluation import Evaluation
+    from hwdse.workload.operators import Operators
 
 SHARED_COLORS = ("matrix", "fp64", "vector", "sram", "hbm", "launch")
 """Parts that the breakdowns of time and energy have in common come first in the colors."""
@@ -30,20 +31,33 @@ SCALES = {
     "chip_cost": (1.0, "Cost of a chip (USD)"),
 }
 """For each objective the factor from its base unit to that of the axis, and the axis label."""
+CORE_SCALES = {
+    "time_per_token": (1e3, "Time of a pass (ms)"),
+    "energy_per_token": (1e3, "Energy of a pass (mJ)"),
+    "energy_delay": (1e6, "Energy times time of a pass (mJ ms)"),
+    "step_time": (1e3, "Time of a pass (ms)"),
+    "die_area": (1.0, "Silicon (mm²)"),
+    "chip_power": (1.0, "Power (W)"),
+    "chip_cost": (1.0, "Cost (USD)"),
+}
+"""The same for the network of a core."""
+PREFIXES = {1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "µ", 1e-9: "n"}
+"""Of the units of breakdowns, by their size."""
 
 
 def save_breakdown(evaluations: Mapping[str, "Evaluation"], folder: Path) -> list[Path]:
-    """Step time and energy of designs as stacked bars."""
+    """Time and energy of designs as stacked bars."""
     height = 2.2 + 0.55 * len(evaluations)
     figure, axes = plots.new_figure(2, width_in=7.2, height_in=max(2.0 * height, 4.8))
-    for ax, (field, unit, scale, label) in zip(
-        axes, (("time", "s", 1.0, "Step time (s)"), ("energy", "J", 1e-6, "Step energy (MJ)")),
-        strict=True,
-    ):  # fmt: skip
+    quantities = (("time", "s", "Step time"), ("energy", "J", "Step energy"))
+    for ax, (field, unit, title) in zip(axes, quantities, strict=True):
         each = [parts_of(evaluation, field) for evaluation in evaluations.values()]
         first = getattr(next(iter(evaluations.values())), field)
         names = list(first.__dataclass_fields__)
-        parts = {spaced(n): scale * np.array([one[n] for one in each]) for n in names}
+        largest = max(sum(one.values()) for one in each)
+        size = next((size for size in PREFIXES if largest >= size), min(PREFIXES))
+        label = f"{title} ({PREFIXES[size]}{unit})"
+        parts = {spaced(n): np.array([one[n] for one in each]) / size for n in names}
         totals = [format_metric(sum(one.values()), unit) for one in each]
         plots.plot_breakdown(ax, list(evaluations), parts, label, totals, SHARED_COLORS)
     return plots.save_figure(figure, folder, "breakdown")
@@ -70,20 +84,63 @@ def save_roofline(
     with jax.enable_x64(True):
         rows = jax.tree.map(np.asarray, quick_jit(rows_of)(jax.tree.map(float, design)))
     gemms, macs, hbm_bytes, time_s, bound = rows
-    used = (time_s > 0.0) & (hbm_bytes > 0.0)
-    order = np.argsort(-time_s[used], kind="stable")
-    flop = 2.0 * macs[used][order]
-    sizes = [np.broadcast_to(x, time_s.shape)[used][order] for x in (gemms.m, gemms.k, gemms.n)]
+    sizes = np.broadcast_arrays(gemms.m, gemms.k, gemms.n)
     names = [f"{m:.0f}×{k:.0f}×{n:.0f}" for m, k, n in zip(*sizes, strict=True)]  # noqa: RUF001
+    bandwidth = float(design.chip.hbm.bandwidth_bytes_per_s)
+    bounds = [BOUNDS[i] for i in bound]
+    return _draw_roofline(macs, hbm_bytes, time_s, names, bounds, evaluation, bandwidth, folder)
+
+
+def save_core_roofline(
+    design: "CoreDesign", operators: "Operators", evaluation: "Evaluation", folder: Path
+) -> list[Path]:
+    """The operators of a network under the roof of a core and its DRAM."""
+    import jax
+
+    from hwdse.compiling import quick_jit
+    from hwdse.models.levels import total
+    from hwdse.system.core import bounds_of, core_mappings
+
+    def rows_of(leaves):
+        costs = core_mappings(leaves, operators).costs
+        dram = costs.traffic.levels[0]
+        matrix, sram, hbm = bounds_of(costs)
+        moved = total(dram.reads) + total(dram.writes)
+        return costs.traffic.num_macs, moved, costs.time_s, sram + 2.0 * hbm + 0.0 * matrix
+
+    with jax.enable_x64(True):
+        rows = quick_jit(rows_of)(jax.tree.map(float, design))
+    macs, moved, time_s, place = (np.asarray(row) for row in rows)
+    bounds = [("matrix", "sram", "hbm")[round(float(i))] for i in place]
+    bandwidth = float(design.accelerator.levels[0].read_bandwidth_bytes_per_s)
+    names = operators.names
+    return _draw_roofline(macs, moved, time_s, names, bounds, evaluation, bandwidth, folder)
+
+
+def _draw_roofline(
+    macs: np.ndarray,
+    moved_bytes: np.ndarray,
+    time_s: np.ndarray,
+    names: Sequence[str],
+    bounds: Sequence[str],
+    evaluation: "Evaluation",
+    bandwidth_bytes_per_s: float,
+    folder: Path,
+) -> list[Path]:
+    """Rows as points; those that take longest get their name, each name once."""
+    used = np.flatnonzero((time_s > 0.0) & (moved_bytes > 0.0))
+    order = used[np.argsort(-time_s[used], kind="stable")]
+    labels = [str(names[i]) for i in order]
+    flop = 2.0 * macs[order]
     figure, (axes,) = plots.new_figure()
     plots_analysis.plot_roofline(
         axes,
-        flop / hbm_bytes[used][order],
-        flop / time_s[used][order],
+        flop / moved_bytes[order],
+        flop / time_s[order],
         evaluation.peak_flop_per_s,
-        float(design.chip.hbm.bandwidth_bytes_per_s),
-        [n if i < LABELLED_ROWS and n not in names[:i] else "" for i, n in enumerate(names)],
-        [BOUNDS[i] for i in bound[used][order]],
+        bandwidth_bytes_per_s,
+        [n if i < LABELLED_ROWS and n not in labels[:i] else "" for i, n in enumerate(labels)],
+        [str(bounds[i]) for i in order],
     )
     return plots.save_figure(figure, folder, "roofline")
 
@@ -98,10 +155,14 @@ def save_tornado(elasticities: Mapping[str, float], metric: str, folder: Path) -
 
 
 def save_convergence(
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], objective: str, folder: Path
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    objective: str,
+    folder: Path,
+    *,
+    of_core: bool = False,
 ) -> list[Path]:
     """Best value so far, in base units, over evaluations."""
-    scale, label = SCALES[objective]
+    scale, label = (CORE_SCALES if of_core else SCALES)[objective]
     figure, (axes,) = plots.new_figure()
     scaled = {name: (counts, scale * best) for name, (counts, best) in curves.items()}
     plots_analysis.plot_convergence(axes, scaled, label)
@@ -115,14 +176,16 @@ def save_pareto(
     markers: Sequence[plots.Marker],
     folder: Path,
     cloud_label: str,
+    *,
+    of_core: bool = False,
 ) -> list[Path]:
     """Front of each pair of objectives; `costs` and markers are in base units."""
-    paths = []
+    paths, units = [], CORE_SCALES if of_core else SCALES
     for first in range(len(objectives)):
         for second in range(first + 1, len(objectives)):
             pair = [first, second]
-            scales = np.array([SCALES[objectives[i]][0] for i in pair])
-            labels = (SCALES[objectives[first]][1], SCALES[objectives[second]][1])
+            scales = np.array([units[objectives[i]][0] for i in pair])
+            labels = (units[objectives[first]][1], units[objectives[second]][1])
             scaled = [
                 plots.Marker(m.label, (m.cost[first] * scales[0], m.cost[second] * scales[1]),
                              m.role)

@@ -8,27 +8,32 @@ from hwdse.cli.options import Json
 from hwdse.cli.tables import print_json, print_table
 
 NAME = "presets"
-KINDS = ("chip", "system", "workload")
+KINDS = ("chip", "system", "workload", "accelerator", "layers")
 SHOWN = {
     "chip": ("bf16_flop_per_s", "hbm_capacity_bytes", "hbm_bandwidth_bytes_per_s",
              "link_bandwidth_bytes_per_s", "tdp_w"),
     "system": ("bf16_flop_per_s", "fp8_flop_per_s", "hbm_capacity_bytes",
                "hbm_bandwidth_bytes_per_s", "network_bandwidth_bytes_per_s"),
     "workload": ("num_parameters", "num_training_tokens"),
+    "accelerator": ("rows", "cols", "clock_hz", "sram_bytes", "dram_bandwidth_bytes_per_s"),
+    "layers": ("num_operators", "num_macs"),
 }  # fmt: skip
 """Published figures of each kind that fit a line; --json has all."""
+PLURALS = {"layers": "layers of networks"}
+WIDEST_TITLE = 60
 
 
 def run(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[chip|system|workload]", help="Only this kind.")
+        str | None, typer.Argument(metavar=f"[{'|'.join(KINDS)}]", help="Only this kind.")
     ] = None,
     sources: Annotated[
         bool, typer.Option("--sources", help="Print the sources of each preset as well.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """List the chips, systems and workloads that come with hwdse, as their vendors print them.
+    """List what comes with hwdse: chips, systems and workloads as their vendors print them, cores
+    (accelerators) and the layers of networks that they run.
 
     \b
     Examples:
@@ -75,8 +80,9 @@ def _print_group(kind: str, entries: list) -> None:
              format_field(name, entry.figures[name])) if name in entry.figures else "-"
             for name in fields
         ]  # fmt: skip
-        rows.append([entry.name, entry.title, *cells])
-    print_table(f"{kind}s", ["name", "", *heads], rows, left=2)
+        title = entry.title if len(entry.title) <= WIDEST_TITLE else f"{entry.title[:57]}..."
+        rows.append([entry.name, title, *cells])
+    print_table(PLURALS.get(kind, f"{kind}s"), ["name", "", *heads], rows, left=2)
 
 
 def _count(value: float) -> str:

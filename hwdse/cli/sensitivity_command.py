@@ -84,7 +84,7 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
 
 
 def _value_at(design, path: str) -> str:
+    from hwdse.config import format_value
     from hwdse.search.paths import get_path
-    from hwdse.units import format_field
 
-    return format_field(path.rsplit(".", maxsplit=1)[-1], float(get_path(design, path)), digits=4)
+    return format_value(path, float(get_path(design, path)), digits=4)

@@ -5,7 +5,7 @@ import jax
 from hwdse.numerics import EXACT, Reading, maximum
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import Accelerator, Level, Operands, count_of
-from hwdse.specs.mapping import LevelTraffic, MappingCosts, NestTraffic
+from hwdse.specs.nest import LevelTraffic, MappingCosts, NestTraffic
 
 
 def total(operands: Operands) -> Leaf:

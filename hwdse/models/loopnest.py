@@ -19,7 +19,7 @@ import numpy as np
 
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Operands
-from hwdse.specs.mapping import Accounting, LevelTraffic, LoopNest, NestTraffic
+from hwdse.specs.nest import Accounting, LevelTraffic, LoopNest, NestTraffic
 from hwdse.workload.input_windows import (
     HALO_RESETS,
     new_words,
@@ -171,14 +171,11 @@ def _sent(
     if edge.operand != "inputs":
         words = product(jnp.where(indexes, loops.sizes, 1.0), -1)
         return words * at_parent, words * at_child
-    slide = None
-    if edge.child is None:
-        num_parts[1] = loops.sizes
-    else:
+    slide, parts = None, loops.sizes
+    if edge.child is not None:
         slide = sliding(loops, operators, child, num_loads, rules.halo, rules.fractional_edges)
-    read, written = (
-        new_words(loops.sizes, operators, parts, slide) for parts in (num_parts, num_parts[1:])
-    )
+        parts = num_parts[1]
+    read, written = new_words(loops, operators, range(edge.parent, child), parts, slide)
     return read * at_parent, written * at_child
 
 

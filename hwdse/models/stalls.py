@@ -13,10 +13,11 @@ Accelerators with Diverse Architectures and Dataflows, DATE 2022 (the model of Z
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from hwdse.numerics import EXACT, Reading, floor_ste, positive_part
 from hwdse.shapes import Leaf
-from hwdse.specs.mapping import LoopNest
+from hwdse.specs.nest import LoopNest
 from hwdse.specs.ports import LoopOrder, Stream, Turns
 from hwdse.workload.operators import DIMS, RELEVANT
 
@@ -48,36 +49,35 @@ def turns(loops: LoopOrder, operand: str, place: int, next_place: int | None = N
     operand's next smaller tile: what it does not index is used up when that tile is loaded. With
     `place` the number of tiers, the tile is what the array itself takes.
     """
-    tier_of_loop = jnp.arange(loops.num_tiers * len(DIMS)) // len(DIMS)
-    indexes_operand = jnp.array([letter in RELEVANT[operand] for letter in DIMS])[loops.dims]
+    number = np.arange(loops.num_tiers * len(DIMS))
+    is_index = jnp.array([letter in RELEVANT[operand] for letter in DIMS])[loops.dims]
     is_loop = loops.bounds > NO_LOOP
-    is_index, is_reuse = is_loop & indexes_operand, is_loop & ~indexes_operand
-    changes = _any_from(is_index & (tier_of_loop < place))
-    within, end = ~changes, loops.num_tiers
+
+    def changes_tile(tier: int) -> Leaf:
+        outside = is_loop & is_index & (number < tier * len(DIMS))
+        return number <= jnp.max(jnp.where(outside, number, -1), axis=-1, keepdims=True)
+
+    def leading(within: Leaf, stops: Leaf) -> Leaf:
+        """Product of bounds of loops within, as far as the first one that stops."""
+        first = jnp.min(jnp.where(stops, number, number.size), axis=-1, keepdims=True)
+        return _product(loops.bounds, within & (number < first))
+
+    changes = changes_tile(place)
+    within, end = ~changes, number.size
     if next_place is not None:
-        within, end = within & _any_from(is_index & (tier_of_loop < next_place)), next_place
-    reuses = within & is_reuse
-    indexes = within & is_index & (tier_of_loop < end)
+        within, end = within & changes_tile(next_place), next_place * len(DIMS)
+    reuses = within & is_loop & ~is_index
+    indexes = within & is_loop & is_index & (number < end)
     return Turns(
         num=_product(loops.bounds, changes),
-        sweeps=_product(loops.bounds, reuses & ~_any_before(indexes)),
-        slices=_product(loops.bounds, indexes & ~_any_before(reuses)),
+        sweeps=leading(reuses, indexes),
+        slices=leading(indexes, reuses),
     )
 
 
 def _rounded_up(x: Leaf) -> Leaf:
     """Smallest whole number not below `x`, but for rounding errors; the gradient is one."""
     return jnp.asarray(-floor_ste(-x * (1.0 - 4.0 * jnp.finfo(jnp.result_type(x)).eps)))
-
-
-def _any_from(flags: Leaf) -> Leaf:
-    """Whether any flag is set at a loop or at one inside it."""
-    return jnp.flip(jnp.cumsum(jnp.flip(flags, -1), axis=-1), -1) > 0
-
-
-def _any_before(flags: Leaf) -> Leaf:
-    """Whether any flag is set at a loop or at one around it."""
-    return jnp.cumsum(flags, axis=-1) > 0
 
 
 def _product(bounds: Leaf, flags: Leaf) -> Leaf:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from hwdse.numerics import EXACT, Reading, maximum, num_tiles, positive_part
 from hwdse.shapes import Leaf, PerOp
 from hwdse.specs.accelerator import Accelerator
-from hwdse.specs.mapping import LoopNest
+from hwdse.specs.nest import LoopNest
 from hwdse.workload.operators import DIMS, Operators, extents
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from hwdse.numerics import EXACT, Reading, num_tiles
 from hwdse.shapes import Leaf, PerOp
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, Operands
-from hwdse.specs.mapping import Accounting, LevelTraffic, NestTraffic
+from hwdse.specs.nest import Accounting, LevelTraffic, NestTraffic
 from hwdse.specs.tiles import Roles, Tile, roles
 from hwdse.workload.operators import Operators
 from hwdse.workload.tile_words import (

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from hwdse.compiling import quick_jit
+from hwdse.compiling import search_jit
 from hwdse.numerics import smooth
 from hwdse.search.result import Score
 from hwdse.search.space import SearchSpace
@@ -95,7 +95,7 @@ def _optimizer(num_steps: int) -> optax.GradientTransformation:
     )
 
 
-@partial(quick_jit, static_argnames=("score", "space", "num_steps"))
+@partial(search_jit, static_argnames=("score", "space", "num_steps"))
 def descend(
     units: PointsByDims,
     base: Any,

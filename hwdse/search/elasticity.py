@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.compiling import quick_jit
+from hwdse.search.paths import readable
 from hwdse.shapes import Scalar
 
 
@@ -22,11 +23,6 @@ def elasticities(log_value: Callable[[Any], Scalar], spec: Any) -> dict[str, flo
     paths = jax.tree_util.tree_flatten_with_path(slopes)[0]
     values = jax.tree.leaves(leaves)
     return {
-        _dotted(path): float(value) * float(slope)
+        readable(spec, path): float(value) * float(slope)
         for (path, slope), value in zip(paths, values, strict=True)
     }
-
-
-def _dotted(path: tuple[Any, ...]) -> str:
-    """`chip.array.rows`, `cluster.torus_sizes.0`: the paths that a search file uses."""
-    return ".".join(str(getattr(key, "name", getattr(key, "idx", key))) for key in path)

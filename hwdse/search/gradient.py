@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.compiling import quick_jit
+from hwdse.compiling import search_jit
 from hwdse.numerics import EXACT
 from hwdse.search.descent import Descended, descend
 from hwdse.search.points import host_points, make_sequence
@@ -68,7 +68,7 @@ def split_evaluations(num_evaluations: int, num_variants: int = 1) -> Effort:
     )
 
 
-@functools.partial(quick_jit, static_argnames=("score", "space"))
+@functools.partial(search_jit, static_argnames=("score", "space"))
 def _score_batch(units: Any, base: Any, *, score: Score, space: SearchSpace) -> Any:
     return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
 

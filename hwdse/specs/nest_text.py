@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from hwdse.specs.accelerator import OPERANDS
-from hwdse.specs.mapping import LoopNest, Tier
+from hwdse.specs.nest import LoopNest, Tier
 
 LETTERS = {"W": "weights", "I": "inputs", "O": "outputs"}
 _DIMS = "RSPQCKN"  # as in workload.operators, which specs may not import

@@ -99,7 +99,7 @@ class Tile:
     block_k: Leaf
     rows: Leaf
     cols: Leaf
-    residency: Residency
+    residency: Leaf
 
 
 @flax.struct.dataclass

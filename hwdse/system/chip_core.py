@@ -149,5 +149,9 @@ def _part_traffic(
     parts_n = scratchpads if split[1] else 1.0
     idle = jnp.maximum(scratchpads / gemms.count, 1.0)
     penalty = 1.0 if sum(split) else jnp.where(idle > 1.0, STARVED_PENALTY * idle, 1.0)
-    columns = (num_tiles(gemms.m, parts_m), num_tiles(gemms.n, parts_n), parts_m * parts_n, penalty)
-    return tuple(jnp.broadcast_to(column, shape) for column in columns)
+    return (
+        jnp.broadcast_to(num_tiles(gemms.m, parts_m), shape),
+        jnp.broadcast_to(num_tiles(gemms.n, parts_n), shape),
+        jnp.broadcast_to(parts_m * parts_n, shape),
+        jnp.broadcast_to(penalty, shape),
+    )

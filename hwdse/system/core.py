@@ -1,5 +1,7 @@
 """A core that runs a network: its operators one after the other, each under its own mapping."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -10,8 +12,9 @@ from hwdse.shapes import PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator, Level
 from hwdse.specs.design import CoreDesign
 from hwdse.specs.evaluation import AreaParts, EnergyParts, Evaluation, HbmParts, TimeParts
-from hwdse.specs.mapping import MappingCosts
+from hwdse.specs.nest import MappingCosts
 from hwdse.system.core_mapping import MAPPINGS, sum_runs
+from hwdse.system.mapping import BestMapping
 from hwdse.workload.operators import Operators
 
 
@@ -48,13 +51,15 @@ def at_its_voltage(accelerator: Accelerator) -> Accelerator:
     def scaled(level: Level) -> Level:
         if not level.follows_clock:
             return level
-        return level.replace(
+        return dataclasses.replace(
+            level,
             read_energy_j_per_byte=ratio * level.read_energy_j_per_byte,
             write_energy_j_per_byte=ratio * level.write_energy_j_per_byte,
             energy_slope=ratio * level.energy_slope,
         )
 
-    return accelerator.replace(
+    return dataclasses.replace(
+        accelerator,
         mac_energy_j=ratio * accelerator.mac_energy_j,
         levels=tuple(scaled(level) for level in accelerator.levels),
     )
@@ -68,10 +73,14 @@ def leakage_w(accelerator: Accelerator) -> Scalar:
     return energy.leakage_power_w(silicon_mm2, voltage_ratio, process)
 
 
-def core_costs(design: CoreDesign, operators: Operators, reading: Reading = EXACT) -> MappingCosts:
-    """Costs of ONE run of each operator on a core, without leakage, at its voltage."""
-    operators = jax.tree.map(lambda x: jnp.asarray(x, float), operators)
-    hot = design.replace(accelerator=at_its_voltage(design.accelerator))
+def core_mappings(
+    design: CoreDesign, operators: Operators, reading: Reading = EXACT
+) -> BestMapping:
+    """The mapping of each operator of a network, and what ONE run of it costs without leakage.
+
+    Energies are those of the voltage that the core's clock needs.
+    """
+    hot = dataclasses.replace(design, accelerator=at_its_voltage(design.accelerator))
     return MAPPINGS[design.mapping](hot, operators, leakage_w(design.accelerator), reading)
 
 
@@ -146,7 +155,7 @@ def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = E
     goodput one, and its price of a token zero, since no lifetime is given.
     """
     accelerator = design.accelerator
-    costs = core_costs(design, operators, reading)
+    costs = core_mappings(design, operators, reading).costs
     time_s = sum_runs(costs.time_s, operators)
     silicon = core_area_mm2(accelerator)
     die_area_mm2 = sum(jax.tree.leaves(silicon), start=0.0)

@@ -1,5 +1,6 @@
 """Which mapping each operator of a network gets: the best one, or one with explicit tiles."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -9,22 +10,23 @@ import jax.numpy as jnp
 
 from hwdse.models.levels import mapping_costs
 from hwdse.models.tiling import even_width, tile_traffic
-from hwdse.numerics import Reading, num_tiles
-from hwdse.shapes import PerOp, Scalar
+from hwdse.numerics import EXACT, Reading, num_tiles
+from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.design import CoreDesign, TileExtents
-from hwdse.specs.mapping import MappingCosts
+from hwdse.specs.nest import MappingCosts
 from hwdse.specs.tiles import RESIDENCIES, Residency, Tile, roles
 from hwdse.system.mapping import (
     HARDWARE,
     OVERFLOW_PENALTY,
     OVERFLOW_TOLERANCE,
+    BestMapping,
     best_mapping,
 )
 from hwdse.workload.operators import Operators
 
-CoreMapping = Callable[[CoreDesign, Operators, Scalar, Reading], MappingCosts]
-"""Costs of one run of each operator; takes the leakage in W, and a core at its voltage."""
+CoreMapping = Callable[[CoreDesign, Operators, Scalar, Reading], BestMapping]
+"""A mapping for each operator; takes a core at its voltage, and the leakage in W."""
 
 
 def sum_runs(per_op: PerOp, operators: Operators) -> Scalar:
@@ -32,9 +34,9 @@ def sum_runs(per_op: PerOp, operators: Operators) -> Scalar:
     return jnp.dot(jnp.broadcast_to(per_op, jnp.shape(operators.count)), operators.count)
 
 
-def best_costs(
-    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading
-) -> MappingCosts:
+def best_mappings(
+    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading = EXACT
+) -> BestMapping:
     r"""Every operator under the mapping that is best for the energy-delay product of the network.
 
     The product $T (E + P T)$ of sums over operators (P: leakage) does not fall apart into
@@ -48,10 +50,10 @@ def best_costs(
     changes the product by less than 1 % in nine of ten cases.
     """
     if not reading.is_exact:
-        return best_mapping(operators, design.accelerator, reading).costs
+        return best_mapping(operators, design.accelerator, reading)
     first = best_mapping(operators, jax.lax.stop_gradient(design.accelerator)).costs
     price = time_price_w(first, operators, static_w)
-    return best_mapping(operators, design.accelerator, reading, time_price_w=price).costs
+    return best_mapping(operators, design.accelerator, reading, time_price_w=price)
 
 
 def time_price_w(costs: MappingCosts, operators: Operators, static_w: Scalar) -> Scalar:
@@ -101,49 +103,55 @@ def tile_of(
 def _stacked(tiles: tuple[TileExtents, ...]) -> TileExtents:
     """The tiles of all operators as one, its leaves of shape `PerOp`."""
 
-    bare = [tile.replace(name="") for tile in tiles]
+    bare = [dataclasses.replace(tile, name="") for tile in tiles]
     return jax.tree.map(lambda *sizes: jnp.stack([jnp.asarray(x, float) for x in sizes]), *bare)
 
 
-def explicit_costs(
-    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading
-) -> MappingCosts:
-    r"""Every operator under its own tile, with the residency that is best for the network.
+def explicit_mappings(
+    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading = EXACT
+) -> BestMapping:
+    """Every operator under its own tile, with the residency that is best for the network.
 
-    The residency is chosen as in `system.core.best_costs`, in two passes. Where none fits, the
-    one that overflows least is taken, and `used_ratio` says by how much.
+    The residency is chosen in two passes, as in `best_mappings`. Where none fits, the one that
+    overflows least is taken, and `used_ratio` says by how much.
     """
-    extents = _stacked(design.tiles)
+    extents, core = _stacked(design.tiles), design.accelerator
     each = []
     for residency in RESIDENCIES.values():
-        tile = tile_of(extents, operators, design.accelerator, residency, reading)
-        moved = tile_traffic(operators, tile, design.accelerator, HARDWARE, reading)
-        each.append(mapping_costs(moved, design.accelerator, reading))
+        tile = tile_of(extents, operators, core, residency, reading)
+        moved = tile_traffic(operators, tile, core, HARDWARE, reading)
+        each.append((mapping_costs(moved, core, reading), tile))
     shape = jnp.shape(operators.count)
-    costs = jax.tree.map(lambda *x: jnp.stack([jnp.broadcast_to(y, shape) for y in x]), *each)
+    costs, tiles = jax.tree.map(
+        lambda *x: jnp.stack([jnp.broadcast_to(y, shape) for y in x]), *each
+    )
     frozen = jax.lax.stop_gradient(costs)
-    over = _overflow(frozen, design.accelerator)
-    first = _taken(frozen, jnp.argmin(over * frozen.time_s * frozen.energy_j, axis=0))
+    first = _taken(frozen, _least(frozen, frozen.time_s * frozen.energy_j, core))
     price = time_price_w(first, operators, static_w)
-    best = jnp.argmin(over * (frozen.energy_j + price * frozen.time_s), axis=0)
-    return _taken(costs, best)
+    choice = _least(frozen, frozen.energy_j + price * frozen.time_s, core)
+    return BestMapping(_taken(costs, choice), choice, _taken(tiles, choice))
 
 
-def _overflow(costs: MappingCosts, accelerator: Accelerator) -> PerOp:
-    """One where a mapping fits, else a factor that puts it behind all that do."""
+def _least(costs: MappingCosts, score: Leaf, accelerator: Accelerator) -> Leaf:
+    """Row with the lowest score of those that fit, else the one that overflows least."""
     part = roles(accelerator)
     ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
-    fits = ratio <= 1.0 + OVERFLOW_TOLERANCE
-    return jnp.where(fits, 1.0, OVERFLOW_PENALTY * ratio)
+    overflows = ratio > 1.0 + OVERFLOW_TOLERANCE
+    return jnp.argmin(jnp.where(overflows, OVERFLOW_PENALTY * ratio, score), axis=0)
 
 
-def _taken(costs: Any, choice: PerOp) -> Any:
+def _taken(rows: Any, choice: Leaf) -> Any:
     """The chosen row of each operator: arrays of choices by operators become `PerOp`."""
     is_chosen = jnp.arange(len(RESIDENCIES))[:, None] == choice
-    return jax.tree.map(lambda x: jnp.sum(jnp.where(is_chosen, x, 0.0), axis=0), costs)
+
+    def take(x: Leaf) -> Leaf:
+        chosen = jnp.where(is_chosen, x, jnp.zeros_like(x))
+        return jnp.any(chosen, axis=0) if x.dtype == bool else jnp.sum(chosen, axis=0)
+
+    return jax.tree.map(take, rows)
 
 
 MAPPINGS: Mapping[str, CoreMapping] = MappingProxyType(
-    {"optimise": best_costs, "explicit": explicit_costs}
+    {"optimise": best_mappings, "explicit": explicit_mappings}
 )
 """Where the mapping of each operator comes from, by `CoreDesign.mapping`."""

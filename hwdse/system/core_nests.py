@@ -12,7 +12,7 @@ from hwdse.compiling import quick_jit
 from hwdse.models.levels import mapping_costs
 from hwdse.models.loopnest import nest_traffic
 from hwdse.specs.accelerator import Accelerator
-from hwdse.specs.mapping import LoopNest, MappingCosts
+from hwdse.specs.nest import LoopNest, MappingCosts
 from hwdse.specs.nest_text import format_nest, parse_nest
 from hwdse.system.explain import MappingFigures, Shortage, explain, ranked_resources, shortages
 from hwdse.system.mapping import HARDWARE, BestMapping, nest_of

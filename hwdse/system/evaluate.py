@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hwdse.models import area, cost, precision, reliability
 from hwdse.numerics import EXACT, SMALLEST, Reading
@@ -65,6 +66,7 @@ def evaluate(
     (`evaluate_core`). Pure and differentiable in every leaf of `design`; batch it with `vmap`.
     `reading` is exact or smooth (see `numerics`).
     """
+    workload = jax.tree.map(_own_copy, workload)
     if isinstance(design, CoreDesign) and isinstance(workload, Operators):
         return evaluate_core(design, workload, reading)
     if isinstance(design, CoreDesign) or isinstance(workload, Operators):
@@ -73,6 +75,15 @@ def evaluate(
             "Operators, a Design a TransformerTraining or a LayerList"
         )
     return _evaluate_cluster(design, workload, reading)
+
+
+def _own_copy(leaf: Leaf) -> Leaf:
+    """A NumPy array as a new one of the float type in scope, all else as it is.
+
+    JAX keeps what it made of an array that a program closed over, for other programs as well,
+    and a sweep runs in both float types.
+    """
+    return leaf.astype(jnp.result_type(float)) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _evaluate_cluster(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from hwdse.models.levels import total
 from hwdse.shapes import Leaf, PerOp
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, Operands
-from hwdse.specs.mapping import Accounting, MappingCosts
+from hwdse.specs.nest import Accounting, MappingCosts
 from hwdse.system.chip_core import ENDLESS_BYTES_PER_S
 from hwdse.system.nest_tree import EDGE, TierLoops
 from hwdse.workload.operators import Operators

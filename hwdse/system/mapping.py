@@ -16,7 +16,7 @@ from hwdse.models.tiling import tile_traffic
 from hwdse.numerics import EXACT, Reading, materialize, safe_log
 from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator, count_of
-from hwdse.specs.mapping import Accounting, LoopNest, MappingCosts
+from hwdse.specs.nest import Accounting, LoopNest, MappingCosts
 from hwdse.specs.tiles import RESIDENCIES, Divisors, Tile, roles
 from hwdse.system.tile_choices import (
     NUM_COUNTS,
@@ -139,7 +139,7 @@ def _search(problem: _Problem) -> _Found:
     return _Found(method=order + 0 * numbers, number=numbers, score=scores)
 
 
-def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, PerOp]:
+def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, Leaf]:
     """Lowest score over the tiles of a method, and the first number that has it."""
     num_counts, num_strips = num_choices(problem.operators, method)
 
@@ -156,7 +156,7 @@ def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, PerOp]:
         )
         return _score(problem, _costs(problem, tile, EXACT)), number
 
-    def keep_lower(step: Leaf, state: tuple[PerOp, ...]) -> tuple[PerOp, ...]:
+    def keep_lower(step: Leaf, state: tuple[Leaf, ...]) -> tuple[Leaf, ...]:
         # The score is compared one step late: with the comparison in the same step, XLA on CPU
         # computes it once for each of the two results.
         lowest, first, last, number = state

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from hwdse.specs.accelerator import Accelerator
-from hwdse.specs.mapping import LoopNest
+from hwdse.specs.nest import LoopNest
 from hwdse.workload.operators import DIMS, Operators
 
 EDGE = 1e-6

@@ -1,8 +1,7 @@
 """Which mapping every operator of a design gets, with all that its nest is made from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, singledispatch
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -11,19 +10,15 @@ import numpy as np
 
 from hwdse.compiling import quick_jit
 from hwdse.models import memory, precision
-from hwdse.models.levels import mapping_costs
-from hwdse.models.tiling import tile_traffic
 from hwdse.numerics import EXACT, num_tiles
 from hwdse.shapes import PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator, Operands
 from hwdse.specs.design import CoreDesign, Design
-from hwdse.specs.tiles import RESIDENCIES
 from hwdse.system.chip_core import chip_core
 from hwdse.system.core import at_its_voltage, leakage_w
-from hwdse.system.core_mapping import _stacked as stacked
-from hwdse.system.core_mapping import explicit_costs, tile_of, time_price_w
+from hwdse.system.core_mapping import MAPPINGS
 from hwdse.system.core_nests import MappedNetwork
-from hwdse.system.mapping import HARDWARE, BestMapping, best_mapping
+from hwdse.system.mapping import BestMapping, best_mapping
 from hwdse.workload.layers import LayerList
 from hwdse.workload.operators import Operators, products
 from hwdse.workload.sharding import ShardedStep, shard
@@ -68,39 +63,9 @@ def _map_core(design: CoreDesign, workload: Operators) -> MappedNetwork:
 @cache
 def _mapped_core() -> Callable[..., BestMapping]:
     def mapped(design: CoreDesign, operators: Operators, static_w: Scalar) -> BestMapping:
-        return FINDERS[design.mapping](design, operators, static_w)
+        return MAPPINGS[design.mapping](design, operators, static_w, EXACT)
 
     return quick_jit(mapped)
-
-
-def _best(design: CoreDesign, operators: Operators, static_w: Scalar) -> BestMapping:
-    """As `system.core_mapping.best_costs` finds them."""
-    first = best_mapping(operators, design.accelerator).costs
-    price = time_price_w(first, operators, static_w)
-    return best_mapping(operators, design.accelerator, time_price_w=price)
-
-
-def _explicit(design: CoreDesign, operators: Operators, static_w: Scalar) -> BestMapping:
-    """Tiles of the design, with the residency of each whose costs `explicit_costs` has taken."""
-    costs = explicit_costs(design, operators, static_w, EXACT)
-    extents, differences, tiles = stacked(design.tiles), [], []
-    for residency in RESIDENCIES.values():
-        tile = tile_of(extents, operators, design.accelerator, residency, EXACT)
-        moved = tile_traffic(operators, tile, design.accelerator, HARDWARE)
-        own = mapping_costs(moved, design.accelerator)
-        differences.append(
-            abs(own.time_s / costs.time_s - 1.0)
-            + abs(own.energy_j / costs.energy_j - 1.0)
-            + sum(abs(a - b) for a, b in zip(own.used_ratio, costs.used_ratio, strict=True))
-        )
-        tiles.append(tile)
-    return BestMapping(costs, jnp.argmin(jnp.stack(differences), axis=0), tiles[0])
-
-
-FINDERS: Mapping[str, Callable[[CoreDesign, Operators, Scalar], BestMapping]] = MappingProxyType(
-    {"optimise": _best, "explicit": _explicit}
-)
-"""Tiles and costs of each operator, by `CoreDesign.mapping`."""
 
 
 @map_network.register

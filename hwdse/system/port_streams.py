@@ -9,7 +9,7 @@ from hwdse.models import stalls
 from hwdse.numerics import EXACT, Reading, positive_part
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, count_of
-from hwdse.specs.mapping import Accounting, LoopNest, NestTraffic
+from hwdse.specs.nest import Accounting, LoopNest, NestTraffic
 from hwdse.specs.ports import Stream, Turns
 from hwdse.workload.operators import DIMS
 

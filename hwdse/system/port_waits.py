@@ -6,7 +6,7 @@ from hwdse.models import stalls
 from hwdse.numerics import EXACT, Reading, maximum
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import Accelerator, count_of
-from hwdse.specs.mapping import Accounting, LoopNest, MappingCosts, NestTraffic
+from hwdse.specs.nest import Accounting, LoopNest, MappingCosts, NestTraffic
 from hwdse.specs.ports import PortWaits
 from hwdse.system.port_streams import (
     LOADED,

@@ -16,7 +16,7 @@ import numpy as np
 from hwdse.compiling import quick_jit
 from hwdse.shapes import PerOp
 from hwdse.specs.accelerator import Accelerator
-from hwdse.specs.mapping import Accounting, MappingCosts
+from hwdse.specs.nest import Accounting, MappingCosts
 from hwdse.specs.row_sets import RowSets
 from hwdse.system.row_stationary import ACCOUNTING, row_memories, row_stationary_costs
 from hwdse.workload.operators import Operators

@@ -17,7 +17,7 @@ from hwdse.models.loopnest import nest_traffic
 from hwdse.numerics import num_tiles
 from hwdse.shapes import Leaf, PerOp
 from hwdse.specs.accelerator import OPERANDS, Accelerator
-from hwdse.specs.mapping import Accounting, LoopNest, MappingCosts, Tier
+from hwdse.specs.nest import Accounting, LoopNest, MappingCosts, Tier
 from hwdse.specs.row_sets import RowSets
 from hwdse.workload.operators import DIMS, Operators
 

@@ -9,7 +9,7 @@ from hwdse.models.tile_fit import Grain, channels_that_fit, rows_beside_block, r
 from hwdse.numerics import num_tiles
 from hwdse.shapes import Leaf, PerOp
 from hwdse.specs.accelerator import Accelerator
-from hwdse.specs.mapping import Accounting
+from hwdse.specs.nest import Accounting
 from hwdse.specs.tiles import RESIDENCIES, Residency, Tile
 from hwdse.workload.operators import Operators
 from hwdse.workload.tile_words import either
@@ -128,13 +128,15 @@ def numbered_tile(
     tiles = either(method.has_row_tiles, grain.largest(count, operators.p, "p"), 1.0)
     fits = _rows(operators, accelerator, wide, tiles, grain)
     p = either(method.counts_rows, tile.p, fits)
-    return wide.replace(p=p, block_p=jnp.minimum(tiles * p, operators.p))
+    found = wide.replace(p=p, block_p=jnp.minimum(tiles * p, operators.p))
+    # Evenness costs nothing here, but it does where whole tiles are charged.
+    return even_rows(operators, found, grain) if accounting.fractional_edges else found
 
 
 def _rows(
     operators: Operators, accelerator: Accelerator, tile: Tile, tiles: PerOp, grain: Grain
 ) -> PerOp:
-    """Rows of outputs in a tile, if a block is `tiles` of them, or all rows where these cover it."""
+    """Rows of outputs in a tile; `tiles` of them are a block, or all rows where they cover it."""
     everything = tile.replace(block_p=operators.p)
     beside = rows_beside_block(operators, everything, accelerator)
     covers = grain.largest(beside, operators.p, "p") * tiles >= operators.p
@@ -143,10 +145,15 @@ def _rows(
 
 
 def even_rows(operators: Operators, tile: Tile, grain: Grain) -> Tile:
-    """The tile with its rows of outputs even: as many tiles, that need less room."""
-    is_block = tile.block_p <= tile.p
-    p = jnp.where(is_block, grain.even(operators.p, tile.p, "p"), tile.p)
-    return tile.replace(p=p, block_p=jnp.where(is_block, p, tile.block_p))
+    """The tile with its rows of outputs even: as many tiles and blocks, that need less room."""
+    if grain.divisors is not None:
+        return tile
+    is_cut = tile.block_p < operators.p
+    tiles = jnp.where(is_cut, num_tiles(tile.block_p, tile.p, grain.reading), 1.0)
+    blocks = num_tiles(operators.p, tiles * tile.p, grain.reading)
+    p = num_tiles(operators.p, tiles * blocks, grain.reading)
+    block_p = jnp.where(is_cut, jnp.minimum(tiles * p, operators.p), tile.block_p)
+    return tile.replace(p=p, block_p=block_p)
 
 
 def _first_tile(

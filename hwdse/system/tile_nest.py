@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hwdse.specs.accelerator import OPERANDS, Accelerator
-from hwdse.specs.mapping import LoopNest, Tier
+from hwdse.specs.nest import LoopNest, Tier
 from hwdse.specs.tiles import Tile, roles
 from hwdse.workload.operators import DIMS, Operators
 
@@ -64,7 +64,7 @@ def tile_nest(
     spatial = [{}] * (len(tiers) - 2) + [{"C": tile.rows, "K": tile.cols}, {}]
     return LoopNest(
         temporal=_table(temporal, 1.0),
-        position=_table(position, len(DIMS)),
+        position=_table(position, float(len(DIMS))),
         spatial=_table(spatial, 1.0),
         tiers=tuple(tiers),
     )

@@ -21,7 +21,7 @@ from hwdse.models.loopnest import nest_traffic
 from hwdse.models.tile_fit import divisors_of
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, Operands
-from hwdse.specs.mapping import Accounting, LoopNest, MappingCosts
+from hwdse.specs.nest import Accounting, LoopNest, MappingCosts
 from hwdse.specs.tiles import RESIDENCIES, Divisors
 from hwdse.system.mapping import BestMapping, best_mapping
 from hwdse.system.tile_nest import tile_nest

@@ -19,7 +19,7 @@ from hwdse.compiling import quick_jit
 from hwdse.config.accelerators import load_accelerator
 from hwdse.models.levels import mapping_costs
 from hwdse.models.loopnest import TIMELOOP, nest_traffic
-from hwdse.specs.mapping import LoopNest, MappingCosts
+from hwdse.specs.nest import LoopNest, MappingCosts
 from hwdse.validation.table import Comparison, ValidationReport, build_report
 from hwdse.workload.operators import Operators
 

@@ -15,7 +15,7 @@ from hwdse.models.stalls import loop_order, turns
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.specs.hardware import Process
-from hwdse.specs.mapping import Accounting, LevelTraffic, LoopNest, NestTraffic
+from hwdse.specs.nest import Accounting, LevelTraffic, LoopNest, NestTraffic
 from hwdse.system.port_waits import latency_s, port_waits
 from hwdse.validation.table import ReferenceTable
 from hwdse.validation.zigzag_loops import COLS_DIM, ROWS_DIM
@@ -55,58 +55,64 @@ def cores(table: ReferenceTable) -> Accelerator:
     column = {name: table.numbers(name, at_least=0.0) for name in CORE_COLUMNS}
     for name in CORE_COLUMNS:
         for row in np.flatnonzero(column[name] == 0.0)[:1]:
-            if not name.endswith(("_pj", "_per_word", "_pj_per_byte")):
+            if "_pj" not in name:
                 raise table.error(int(row), name, "a number above 0")
-    clock, rows, cols = column["clock_hz"], column["rows"], column["cols"]
-    data, sums, results = (column[name] / 8.0 for name in ("in_bits", "acc_bits", "out_bits"))
-    words = (Operands(data, data, results), Operands(data, data, sums))
+    zero = 0.0 * column["clock_hz"]
+    return Accelerator(
+        rows=column["rows"],
+        cols=column["cols"],
+        clock_hz=column["clock_hz"],
+        nominal_clock_hz=column["clock_hz"],
+        mac_energy_j=column["mac_pj"] * 1e-12,
+        levels=_levels(column),
+        process=jax.tree.map(lambda number: number + zero, NO_SILICON),
+        fixed_area_mm2=zero,
+        package_cost_usd=zero,
+        dram_cost_usd_per_byte=zero,
+        rows_dims=ROWS_DIM,
+        cols_dims=COLS_DIM,
+    )
 
-    def level(name, keeps, size, rates, energy, word, count, **options):
-        read, write = (rate * clock for rate in rates)
+
+def _levels(column: dict[str, np.ndarray]) -> tuple[Level, ...]:
+    """DRAM and scratchpad with one port each, accumulators and registers with a pair of ports."""
+    clock, dram = column["clock_hz"], column["dram_bw_bytes_per_cycle"]
+    data, sums, results = (column[name] / 8.0 for name in ("in_bits", "acc_bits", "out_bits"))
+    sram = column["sram_bw_bytes_per_cycle"]
+    read, write = (column[f"acc_{way}_bits_per_cycle_per_col"] / 8.0 for way in ("read", "write"))
+    inner = Operands(data, data, sums)
+
+    def level(
+        size: Leaf, rates: tuple[Leaf, Leaf], energy_pj: Leaf, name: str, keeps: tuple[str, ...]
+    ) -> Level:
+        count = {"accumulator": "cols", "registers": "elements"}.get(name, "one")
         return Level(
             capacity_bytes=size,
-            read_bandwidth_bytes_per_s=read,
-            write_bandwidth_bytes_per_s=write,
-            read_energy_j_per_byte=energy * 1e-12,
-            write_energy_j_per_byte=energy * 1e-12,
-            energy_slope=0.0 * energy,
-            energy_exponent=0.0 * energy,
-            word_bytes=word,
+            read_bandwidth_bytes_per_s=rates[0] * clock,
+            write_bandwidth_bytes_per_s=rates[1] * clock,
+            read_energy_j_per_byte=energy_pj * 1e-12,
+            write_energy_j_per_byte=energy_pj * 1e-12,
+            energy_slope=0.0 * clock,
+            energy_exponent=0.0 * clock,
+            word_bytes=Operands(data, data, results) if name == "DRAM" else inner,
             name=name,
             keeps=keeps,
             ports=count,
             banks=count,
-            **options,
+            shares_port=count == "one",
+            follows_clock=name != "DRAM",
         )
 
-    dram, sram = (column[f"{name}_bw_bytes_per_cycle"] for name in ("dram", "sram"))
-    one, many = {"shares_port": True}, {"shares_port": False, "follows_clock": True}
-    column_rates = [column[f"acc_{way}_bits_per_cycle_per_col"] / 8.0 for way in ("read", "write")]
-    sum_j, weight_j = column["acc_pj_per_word"] / sums, column["reg_pj_per_word"] / data
-    streams, array = ("weights", "inputs"), rows * cols * data
-    levels = (
-        level("DRAM", OPERANDS, DRAM_BYTES + 0.0 * dram, (dram, dram), column["dram_pj_per_byte"],
-              words[0], "one", follows_clock=False, **one),
-        level("scratchpad", streams, column["sram_bytes"], (sram, sram),
-              column["sram_pj_per_byte"], words[1], "one", follows_clock=True, **one),
-        level("accumulator", ("outputs",), column["acc_bytes"], column_rates, sum_j, words[1],
-              "cols", **many),
-        level("registers", ("weights",), array, (data, data), weight_j, words[1], "elements",
-              **many),
-    )  # fmt: skip
-    return Accelerator(
-        rows=rows,
-        cols=cols,
-        clock_hz=clock,
-        nominal_clock_hz=clock,
-        mac_energy_j=column["mac_pj"] * 1e-12,
-        levels=levels,
-        process=jax.tree.map(lambda zero: zero + 0.0 * clock, NO_SILICON),
-        fixed_area_mm2=0.0 * clock,
-        package_cost_usd=0.0 * clock,
-        dram_cost_usd_per_byte=0.0 * clock,
-        rows_dims=ROWS_DIM,
-        cols_dims=COLS_DIM,
+    sizes = DRAM_BYTES + 0.0 * clock, column["rows"] * column["cols"] * data
+    weight_pj, sum_pj = column["reg_pj_per_word"] / data, column["acc_pj_per_word"] / sums
+    streams = ("weights", "inputs")
+    return (
+        level(sizes[0], (dram, dram), column["dram_pj_per_byte"], "DRAM", OPERANDS),
+        level(
+            column["sram_bytes"], (sram, sram), column["sram_pj_per_byte"], "scratchpad", streams
+        ),
+        level(column["acc_bytes"], (read, write), sum_pj, "accumulator", ("outputs",)),
+        level(sizes[1], (data, data), weight_pj, "registers", ("weights",)),
     )
 
 
@@ -178,7 +184,10 @@ def energies_pj(traffic: NestTraffic, core: Accelerator) -> dict[str, Leaf]:
 
 
 def nest_costs(nest: LoopNest, operators: Operators, core: Accelerator) -> dict[str, Leaf]:
-    """Energies and cycles of nests of equal tiers, in the names of the file's columns."""
+    """Energies and cycles of nests of equal tiers, in the names of the file's columns.
+
+    `used_ratio` is that of the fuller one of scratchpad and accumulator.
+    """
     counted, core = as_zigzag_counts(
         nest_traffic(nest, operators, core, ACCOUNTING), nest, core, operators.p * operators.k
     )
@@ -191,7 +200,8 @@ def nest_costs(nest: LoopNest, operators: Operators, core: Accelerator) -> dict[
         "latency_total_cycles": latency_s(costs, waits) * core.clock_hz,
         "latency_roofline_cycles": costs.time_s * core.clock_hz,
     }
-    return {**energies_pj(counted, core), **cycles}
+    used_ratio = jnp.maximum(costs.used_ratio[SCRATCHPAD], costs.used_ratio[ACCUMULATOR])
+    return {**energies_pj(counted, core), **cycles, "used_ratio": used_ratio}
 
 
 _quick_costs = quick_jit(nest_costs)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwdse.specs.accelerator import OPERANDS
-from hwdse.specs.mapping import LoopNest, Tier
+from hwdse.specs.nest import LoopNest, Tier
 from hwdse.workload.operators import DIMS
 
 MEMORIES = {"O": ("accumulator",), "I": ("scratchpad",), "W": ("registers", "scratchpad")}

@@ -7,8 +7,7 @@ one step for each. Source: Parashar et al., Timeloop, ISPASS 2019, and its code,
 timeloop, src/loop-analysis/nest-analysis.cpp (BSD-3-Clause).
 """
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -36,7 +35,10 @@ SAME_MOVE = 1e-5
 """Moves that differ by less than this share of the greater one are equal."""
 DIRECTIONS = ("PR", "QS", "C", "N")
 """Dimensions that index the rows, columns, channels and images of the inputs."""
-_ALONG = np.array([[letter in pair for pair in DIRECTIONS] for letter in DIMS], float)
+_ALONG = np.array([[letter in dims for dims in DIRECTIONS] for letter in DIMS], float)
+"""One where a dimension lies along a direction, by `DIMS` and `DIRECTIONS`."""
+_OUTPUTS = _ALONG * np.array([[letter in "PQ"] for letter in DIMS])
+"""The same for the dimensions of outputs only."""
 
 
 class Slide(NamedTuple):
@@ -46,8 +48,6 @@ class Slide(NamedTuple):
     """Loads that find the tile one move further, of all loads."""
     move: Leaf
     """Rows, columns, channels and images of such a move, on the last axis."""
-    heights: Leaf
-    """Rows, columns, channels and images of a tile."""
 
 
 def _steps(operators: Operators) -> Leaf:
@@ -68,29 +68,72 @@ def window_words(tile: Leaf, operators: Operators) -> Leaf:
 
 
 def new_words(
-    sizes: Leaf, operators: Operators, num_parts: Sequence[Leaf], slide: Slide | None
-) -> Leaf:
-    r"""Inputs of all the tiles that sizes are cut into, less what a tile before left there.
+    loops: Loops, operators: Operators, places: range, num_parts: Leaf, slide: Slide | None
+) -> tuple[Leaf, Leaf]:
+    r"""Inputs of all tiles less what the one before left there, with shared reads and without.
 
-    In each direction $n \bar h$, with n parts of the mean height $\bar h$, ragged or not; for a
-    load that slides $n (\bar h - (h - v)^+)$ along the move v, with the height h of a tile.
-    Tiles that are loaded at the same time make one of the first `num_parts` and read what they
-    share once, unless there are gaps between them; each is one of the last.
+    In each direction $n \bar h$, with n tiles (`num_parts`, by dimension) of the mean height
+    $\bar h$, ragged or not; a load that slides takes $n (\bar h - (h - v)^+)$ along its move v,
+    with the height h of a whole tile. `places` are the tiers from the one that is read to the
+    last one outside the tiles; elements unrolled there share their reads (`_shared`).
     """
-    whole, strips = [], []
-    for parts in num_parts:
-        means = _heights(sizes / parts, operators)
-        number = product(jnp.where(_ALONG > 0.0, parts[..., None], 1.0), -2)
-        whole.append(number * means)
-        if slide is not None:
-            left = jnp.clip(slide.heights - slide.move, 0.0, means)
-            strips.append(number * (means - jnp.where(slide.move > 0.0, left, 0.0)))
-    words = product(functools.reduce(jnp.minimum, whole), -1)
+    means = _heights(loops.sizes / num_parts, operators)
+    number = product(jnp.where(_ALONG > 0.0, num_parts[..., None], 1.0), -2)
+    is_array = places.stop == loops.tile.shape[-2]
+    tile = jnp.ones_like(loops.sizes) if is_array else loops.tile[..., places.stop, :]
+    heights = _heights(tile, operators)
+    neighbors = _neighbors(loops, operators, places)
+
+    def words(left: Leaf) -> tuple[Leaf, Leaf]:
+        loaded = number * (means - jnp.minimum(left, means))
+        shared = _shared(neighbors, number, heights - left)
+        return product(loaded - shared, -1), product(loaded, -1)
+
+    whole = words(0.0 * heights)
     if slide is None:
-        return words
-    new = product(functools.reduce(jnp.minimum, strips), -1)
-    moves = jnp.any(slide.move > 0.0, axis=-1)
-    return words - slide.share * (words - jnp.where(moves, new, 0.0))
+        return whole
+    is_moved = slide.move > 0.0
+    strips = words(jnp.where(is_moved, jnp.maximum(heights - slide.move, 0.0), 0.0))
+    moves = jnp.any(is_moved, axis=-1)
+    read, written = (
+        all_new - slide.share * (all_new - jnp.where(moves, strip, 0.0))
+        for all_new, strip in zip(whole, strips, strict=True)
+    )
+    return read, written
+
+
+def _neighbors(loops: Loops, operators: Operators, places: range) -> list[tuple[Leaf, Leaf]]:
+    """How many elements stand side by side, and how far apart their inputs are, inner ones first.
+
+    In one tier those come first that are closer, be it by filter taps or by outputs.
+    """
+    steps = loops.below * _steps(operators)[..., None, :]
+    taps, outputs = (
+        (1.0 + (loops.spatial - 1.0) @ pick, steps @ pick) for pick in (_ALONG - _OUTPUTS, _OUTPUTS)
+    )
+    is_first = taps[1] <= outputs[1]
+    inner = [jnp.where(is_first, a, b) for a, b in zip(taps, outputs, strict=True)]
+    outer = [jnp.where(is_first, b, a) for a, b in zip(taps, outputs, strict=True)]
+    return [
+        (count[..., tier, :], apart[..., tier, :])
+        for tier in reversed(places)
+        for count, apart in (inner, outer)
+    ]
+
+
+def _shared(neighbors: list[tuple[Leaf, Leaf]], number: Leaf, heights: Leaf) -> Leaf:
+    """Rows and columns that neighbors take at the same time, counted for all but one of them.
+
+    Of n neighbors of height h that are d apart, all but one have h - d in common with the one
+    before, if that is above zero; they then stand for one of height n h - (n - 1)(h - d).
+    """
+    shared = jnp.zeros_like(number)
+    for count, apart in neighbors:
+        overlap = (count - 1.0) * jnp.maximum(heights - apart, 0.0)
+        number = number / count
+        shared = shared + number * overlap
+        heights = count * heights - overlap
+    return shared
 
 
 def sliding(
@@ -120,8 +163,4 @@ def sliding(
     goes_on = is_loop & jnp.all(difference <= SAME_MOVE * scale[..., None], axis=-1)
     goes_on = goes_on & (key <= innermost(loops, "inputs", child)[..., None])
     loads = jnp.sum(jnp.where(goes_on, loads_in_steps(loops, key, fractional), 0.0), axis=-1)
-    return Slide(
-        share=loads / product(num_loads, -1),
-        move=move,
-        heights=_heights(loops.tile[..., child, :], operators),
-    )
+    return Slide(share=loads / product(num_loads, -1), move=move)

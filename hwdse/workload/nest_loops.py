@@ -9,7 +9,7 @@ import numpy as np
 
 from hwdse.numerics import num_tiles
 from hwdse.shapes import Leaf
-from hwdse.specs.mapping import LoopNest
+from hwdse.specs.nest import LoopNest
 from hwdse.workload.operators import DIMS, RELEVANT
 
 NO_LOOP = 1.0 + 1e-6
@@ -39,6 +39,8 @@ class Loops(NamedTuple):
     """Whether there is a loop in time."""
     tile: Leaf
     """Extents from a tier on inwards, its own loops included."""
+    below: Leaf
+    """Extents inside the loops in space of a tier."""
     inner: Leaf
     """Extents inside a temporal loop along its own dimension."""
     sizes: Leaf
@@ -60,6 +62,7 @@ def loops_of(nest: LoopNest) -> Loops:
     for tier in reversed(range(num_tiers)):
         inner.append(tile[-1] * spatial[..., tier, :])
         tile.append(inner[-1] * temporal[..., tier, :])
+    extents = jnp.stack(tile[::-1], axis=-2)
     # The dimension breaks ties, which only loops with a bound of one should have.
     first = np.arange(num_tiers)[:, None] * 4096.0 + np.arange(num_dims)
     return Loops(
@@ -67,7 +70,8 @@ def loops_of(nest: LoopNest) -> Loops:
         spatial=spatial,
         key=first + position * num_dims,
         is_loop=temporal > NO_LOOP,
-        tile=jnp.stack(tile[:0:-1], axis=-2),
+        tile=extents[..., :-1, :],
+        below=extents[..., 1:, :],
         inner=jnp.stack(inner[::-1], axis=-2),
         sizes=tile[-1],
     )

@@ -1,0 +1,114 @@
+"""Evaluations a second of the search for the best mapping, in float32 on a batch of cores.
+
+    python experiments/benchmarks/mapping_rate.py [--designs 512] [--threads 2]
+
+One evaluation is one tile (its count and strip) under one residency, for one operator on one core:
+the other extents of the tile in closed form, bytes of all levels, time, energy, and the comparison
+with the best so far. Run it on an idle machine. The batch is a plain array axis, split evenly over
+threads, as a batch below some ten thousand numbers is not split by XLA itself.
+"""
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.config.accelerators import load_accelerator
+from hwdse.specs.accelerator import Accelerator
+from hwdse.system.mapping import HARDWARE, best_mapping
+from hwdse.system.tile_choices import methods, num_choices
+from hwdse.workload.operators import Operators, products
+
+PRODUCTS = (
+    (512, 768, 768),
+    (512, 768, 3072),
+    (512, 3072, 768),
+    (512, 64, 512),
+    (12544, 147, 64),
+    (784, 1152, 128),
+    (8, 4096, 4096),
+    (2048, 4096, 4096),
+)
+"""m, k, n of layers of BERT, ResNet-50 and a language model."""
+KIB = 1024.0
+REPEATS = 15
+
+
+def operators() -> Operators:
+    """The products on the first axis; cores go on the second."""
+    m, k, n = (jnp.asarray(column, jnp.float32)[:, None] for column in zip(*PRODUCTS, strict=True))
+    return products(m, k, n, jnp.ones_like(m))
+
+
+def cores(num_designs: int, seed: int = 0) -> Accelerator:
+    """Arrays like Gemmini's with rows, columns and both memories drawn from powers of two."""
+    rng, base = np.random.default_rng(seed), load_accelerator("gemmini")
+    rows, cols = (jnp.asarray(2.0 ** rng.integers(3, 9, num_designs), jnp.float32) for _ in "rc")
+    scratchpad, accumulator = (
+        jnp.asarray(KIB * 2.0 ** rng.integers(4, 12, num_designs), jnp.float32) for _ in "sa"
+    )
+    dram, inputs, sums, registers = base.levels
+    levels = (
+        dram,
+        inputs.replace(capacity_bytes=scratchpad),
+        sums.replace(capacity_bytes=accumulator),
+        registers.replace(capacity_bytes=rows * cols),
+    )
+    return base.replace(rows=rows, cols=cols, levels=levels)
+
+
+def evaluations(work: Operators) -> int:
+    """Tiles that the search evaluates for one core."""
+    tried = [num_choices(work, method) for _, method in methods(HARDWARE, is_perfect=False)]
+    return work.p.size * sum(int(counts) * int(strips) for counts, strips in tried)
+
+
+@jax.jit
+def best(work: Operators, core: Accelerator) -> tuple[jax.Array, ...]:
+    """Energy-delay product, residency and main extents of the best mappings."""
+    found = best_mapping(work, core)
+    return found.costs.energy_j * found.costs.time_s, found.residency, found.tile.p, found.tile.k
+
+
+def rate(num_designs: int = 512, num_threads: int = 2) -> dict[str, float]:
+    """Wall and CPU seconds of a batch (medians), and evaluations in each."""
+    work, each = operators(), num_designs // num_threads
+    parts = [cores(each, seed) for seed in range(num_threads)]
+    start = time.perf_counter()
+    jax.block_until_ready(best(work, parts[0]))
+    compile_s = time.perf_counter() - start
+    walls, cpus = [], []
+    with ThreadPoolExecutor(num_threads) as pool:
+        for _ in range(REPEATS):
+            wall, cpu = time.perf_counter(), time.process_time()
+            list(pool.map(lambda core: jax.block_until_ready(best(work, core)), parts))
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+    count = evaluations(work) * each * num_threads
+    wall_s, cpu_s = float(np.median(walls)), float(np.median(cpus))
+    return {
+        "evaluations": count,
+        "compile_s": compile_s,
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "evaluations_per_s": count / wall_s,
+        "evaluations_per_cpu_s": count / cpu_s,
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--designs", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    print(json.dumps(rate(options.designs, options.threads), indent=2))
+
+
+if __name__ == "__main__":
+    main()
