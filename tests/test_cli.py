@@ -17,7 +17,16 @@ from hwdse.cli.tables import human_count, print_json, print_table, safe_text
 from hwdse.results import open_run
 from hwdse.results_files import read_csv_columns
 
-COMMANDS = ("presets", "evaluate", "sensitivity", "optimize", "sweep", "pareto", "validate")
+COMMANDS = (
+    "presets",
+    "evaluate",
+    "sensitivity",
+    "mapping",
+    "optimize",
+    "sweep",
+    "pareto",
+    "validate",
+)
 HEAVY = ("jax", "matplotlib", "pydantic", "pyarrow", "numpy", "optax", "flax", "scipy")
 SEARCH = """
 title = "small"

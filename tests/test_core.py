@@ -16,7 +16,6 @@ from hwdse.numerics import smooth
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES
 from hwdse.search.paths import get_path, set_path
 from hwdse.specs.design import CoreDesign, TileExtents
-from hwdse.specs.nest import MappingCosts
 from hwdse.system import evaluate
 from hwdse.system.core import at_its_voltage, core_area_mm2, leakage_w
 from hwdse.system.core_mapping import sum_runs, time_price_w
@@ -170,7 +169,7 @@ def test_the_price_of_time_is_the_slope_of_the_product():
     by_time, by_energy = jax.grad(product, argnums=(0, 1))(
         jnp.asarray(time_s), jnp.asarray(spent_j)
     )
-    costs = MappingCosts(None, 0.0, (), time_s, 0.0, (), spent_j, ())
+    costs = choices()[0].replace(time_s=time_s, energy_j=spent_j)
     price = float(time_price_w(costs, NETWORK, power_w))
     np.testing.assert_allclose(by_time / by_energy, price, rtol=1e-12)
 

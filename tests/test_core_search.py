@@ -222,7 +222,7 @@ def test_evaluate_and_sensitivity(search, capsys, tmp_path):
 
 
 def test_optimize_and_sweep_beat_the_base_within_the_limits(search, capsys):
-    arguments = ["optimize", "small.toml", "--evaluations", "1500", "--out", "best", "--json"]
+    arguments = ["optimize", "small.toml", "--evaluations", "800", "--out", "best", "--json"]
     assert run(arguments) == Exit.OK
     found = json.loads(capsys.readouterr().out)
     before, after = found["before"]["metrics"], found["after"]["metrics"]
@@ -233,7 +233,22 @@ def test_optimize_and_sweep_beat_the_base_within_the_limits(search, capsys):
     assert run(["evaluate", "best/best.toml", "--json"]) == Exit.OK
     again = json.loads(capsys.readouterr().out)["metrics"]
     assert again == after
-    assert run(["sweep", "small.toml", "--points", "4096", "--out", "wide", "--json"]) == Exit.OK
+    assert (
+        run(
+            [
+                "sweep",
+                "small.toml",
+                "--points",
+                "2048",
+                "--chunk",
+                "2048",
+                "--out",
+                "wide",
+                "--json",
+            ]
+        )
+        == Exit.OK
+    )
     front = json.loads(capsys.readouterr().out)["front"]
     assert "tiles.score.p" in front
     assert min(front["time_per_token"]) < before["step_time_s"]
@@ -245,7 +260,7 @@ def test_optimize_and_sweep_beat_the_base_within_the_limits(search, capsys):
 def test_hardware_is_searched_with_the_best_mapping_inside(search, capsys):
     search.write_text(SEARCH[: SEARCH.index('[[variables]]\npath = "tiles.*.p"')])
     arguments = ["optimize", "small.toml", "--set", 'design.mapping="optimise"', "--evaluations",
-                 "600", "--out", "best", "--json"]  # fmt: skip
+                 "300", "--out", "best", "--json"]  # fmt: skip
     assert run(arguments) == Exit.OK
     found = json.loads(capsys.readouterr().out)
     assert found["is_feasible"]

@@ -9,17 +9,14 @@ import numpy as np
 import pytest
 from designs import BASE, JOB, LAYERS
 
-from hwdse.cli import mapping_command
 from hwdse.cli.exits import Exit
 from hwdse.cli.figures import evaluate_exact
-from hwdse.cli.main import app, run
+from hwdse.cli.main import run
 from hwdse.config import load_search
 from hwdse.system.core_nests import costs_of_nest
 from hwdse.system.network_mapping import ROW_NAMES, map_network
 from hwdse.workload.sharding import shard
 
-if mapping_command.NAME not in {command.name for command in app.registered_commands}:
-    app.command(name=mapping_command.NAME)(mapping_command.run)
 BERT = ("mapping", "gemmini_bert")
 TINY = ("--set", "accelerator.accumulator.capacity=2 B")
 NEST = "dram[WIO] C4 - scratchpad[WI] K8 - accumulator[O] N1 C16X K16X - registers[W] P128"
@@ -31,11 +28,10 @@ def told(arguments, capsys, code=Exit.OK):
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", ["gemmini_bert", "gemmini_bert_explicit"])
-def test_sums_are_those_of_evaluate(name, capsys):
-    loaded = load_search(name)
+def test_sums_are_those_of_evaluate(capsys):
+    loaded = load_search(BERT[1])
     evaluation = evaluate_exact(loaded.base, loaded.workload)
-    totals = told(["mapping", name], capsys)["totals"]
+    totals = told(BERT, capsys)["totals"]
     assert totals["time_s"] == pytest.approx(evaluation.step_time_s)
     assert totals["energy_j"] + totals["leakage_j"] == pytest.approx(evaluation.step_energy_j)
     used = evaluation.matrix_utilization_fraction
@@ -73,6 +69,11 @@ def test_the_nest_that_is_printed_can_be_given_back(capsys):
 
 def test_numbers_and_names_mean_the_same(capsys):
     assert told([*BERT, "--operator", "1"], capsys) == told([*BERT, "--operator", "mm_1"], capsys)
+
+
+def test_help_shows_two_examples(capsys):
+    assert run(["mapping", "--help"]) == Exit.OK
+    assert capsys.readouterr().out.count("    hwdse mapping") == 2
 
 
 def test_a_table_of_the_network(capsys):

@@ -6,10 +6,10 @@ from typing import Any
 
 from hwdse.config.leaf_paths import Roots, check_value, get_value, leaf_paths
 from hwdse.config.search_file import LoadedSearch
-from hwdse.specs.design import Design
+from hwdse.specs.design import CoreDesign, Design
 
 
-def to_toml(loaded: LoadedSearch, design: Design) -> str:
+def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
     """Text of a search file whose base design is `design`, equal to the last bit.
 
     The tables stand as they were; what differs from them is in [overrides], by path, in SI base

@@ -25,7 +25,8 @@ def tile_names(operators: Operators) -> tuple[str, ...]:
 def first_tiles(operators: Operators, accelerator: Accelerator) -> tuple[TileExtents, ...]:
     """One tile an operator: as many channels as the array has columns, then rows as they fit.
 
-    Blocks are single tiles, and all of the array may be used. Such a tile fits unless a memory is smaller than one row of it.
+    Blocks are single tiles, and all of the array may be used. Such a tile fits unless a memory is
+    smaller than one row of it.
     """
     part = roles(accelerator)
     sums, inputs = accelerator.levels[part.accumulator], accelerator.levels[part.scratchpad]

@@ -223,8 +223,8 @@ def _text(axes: Axes, x: float, y: float, text: str, depth: int, **options: obje
 def _bar(axes: Axes, span: tuple[float, float], y: float, box: NestBox, depth: int) -> None:
     """How full a memory is, one color an operand; pale what it keeps at other places."""
     left, right = span
-    shares = [*((o, x, 0.3) for o, x in box.others.items()), *((o, x, 1.0) for o, x in
-              box.shares.items())]  # fmt: skip
+    kept = ((box.others, 0.3), (box.shares, 1.0))
+    shares = [(o, part[o], alpha) for o in OPERAND_COLORS for part, alpha in kept if o in part]
     whole = sum(share for _, share, _ in shares)
     scale = (right - left) / max(whole, 1.0)
     start, height = left, 0.42

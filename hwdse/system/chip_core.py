@@ -128,7 +128,7 @@ def mapped_traffic_bytes(
     m, n, copies, penalty = (jnp.concatenate(column) for column in zip(*parts, strict=True))
     many = len(parts)
 
-    def spread(x: PerOp) -> PerOp:
+    def spread(x: Leaf) -> Leaf:
         return jnp.tile(jnp.broadcast_to(x, jnp.shape(gemms.m)), many)
 
     in_hbm = Operands(spread(gemms.b_in_hbm), spread(gemms.a_in_hbm), spread(gemms.c_in_hbm))

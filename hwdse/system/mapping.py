@@ -5,6 +5,8 @@ evaluated again with one: by the envelope theorem, the derivative of the minimum
 winner's costs.
 """
 
+from dataclasses import replace
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -110,8 +112,8 @@ def nest_of(
         values = np.asarray(x, dtype=float)
         return float(values if values.ndim == 0 else values[index])
 
-    tile = jax.tree.map(pick, best.tile.replace(residency=None))
-    operator = jax.tree.map(pick, operators.replace(names=()))
+    tile = jax.tree.map(pick, replace(best.tile, residency=None))
+    operator = jax.tree.map(pick, replace(operators, names=()))
     residency = tuple(RESIDENCIES)[int(pick(best.residency))]
     return tile_nest(tile, residency, operator, accelerator)
 
@@ -131,7 +133,7 @@ def _methods(problem: _Problem) -> tuple[tuple[int, Method], ...]:
 
 def _search(problem: _Problem) -> _Found:
     """Lowest score of each method and the number of its tile."""
-    problem = problem.replace(accelerator=_with_flat_ports(problem.accelerator))
+    problem = replace(problem, accelerator=_with_flat_ports(problem.accelerator))
     each = [method for _, method in _methods(problem)]
     table = jax.tree.map(lambda *flags: jnp.array(flags), *each)
     scores, numbers = jax.lax.map(lambda method: _best_of_method(problem, method), table)
@@ -184,11 +186,11 @@ def _tile(problem: _Problem, found: _Found, reading: Reading) -> Tile:
     )
     tile = even_rows(problem.operators, tile, grain)
     extents = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, found.score.shape), tile.replace(residency=None)
+        lambda x: jnp.broadcast_to(x, found.score.shape), replace(tile, residency=None)
     )
     if found.score.shape[-1] <= MOST_MATERIALIZED:
         extents = materialize(extents)
-    return extents.replace(residency=tile.residency)
+    return replace(extents, residency=tile.residency)
 
 
 def _costs(problem: _Problem, tile: Tile, reading: Reading) -> MappingCosts:
@@ -237,7 +239,8 @@ def _with_flat_ports(accelerator: Accelerator) -> Accelerator:
         if level.follows_clock:
             ports = ports * accelerator.clock_hz / accelerator.nominal_clock_hz
         levels.append(
-            level.replace(
+            replace(
+                level,
                 read_bandwidth_bytes_per_s=ports * level.read_bandwidth_bytes_per_s,
                 write_bandwidth_bytes_per_s=ports * level.write_bandwidth_bytes_per_s,
                 read_energy_j_per_byte=read_j,
@@ -249,4 +252,4 @@ def _with_flat_ports(accelerator: Accelerator) -> Accelerator:
                 follows_clock=False,
             )
         )
-    return accelerator.replace(levels=tuple(levels))
+    return replace(accelerator, levels=tuple(levels))

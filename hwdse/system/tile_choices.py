@@ -1,5 +1,7 @@
 """The tiles that a search for the best mapping tries, by number."""
 
+from dataclasses import replace
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -75,8 +77,7 @@ def num_choices(operators: Operators, method: Method) -> tuple[Leaf, Leaf]:
     """How many counts, and how many strips, there are to try for the largest operator."""
     counts = jnp.asarray(COUNTS, jnp.result_type(operators.k))
     along_p, along_k = (
-        jnp.searchsorted(counts, jnp.max(extent), side="right")
-        for extent in (operators.p, operators.k)
+        jnp.searchsorted(counts, jnp.max(extent)) + 1 for extent in (operators.p, operators.k)
     )
     across = either(method.has_narrow_blocks, jnp.minimum(along_k, NARROW_COUNTS), along_k)
     is_along_p = method.counts_rows | method.has_row_tiles
@@ -124,11 +125,11 @@ def numbered_tile(
     width = either(method.counts_rows, fitting, width)
     block_k, cols = _block_width(operators, accelerator, width, method, accounting, grain)
     k = either(method.residency.whole_inputs, cols, block_k)
-    wide = tile.replace(k=k, block_k=block_k, cols=cols)
+    wide = replace(tile, k=k, block_k=block_k, cols=cols)
     tiles = either(method.has_row_tiles, grain.largest(count, operators.p, "p"), 1.0)
     fits = _rows(operators, accelerator, wide, tiles, grain)
     p = either(method.counts_rows, tile.p, fits)
-    found = wide.replace(p=p, block_p=jnp.minimum(tiles * p, operators.p))
+    found = replace(wide, p=p, block_p=jnp.minimum(tiles * p, operators.p))
     # Evenness costs nothing here, but it does where whole tiles are charged.
     return even_rows(operators, found, grain) if accounting.fractional_edges else found
 
@@ -137,7 +138,7 @@ def _rows(
     operators: Operators, accelerator: Accelerator, tile: Tile, tiles: PerOp, grain: Grain
 ) -> PerOp:
     """Rows of outputs in a tile; `tiles` of them are a block, or all rows where they cover it."""
-    everything = tile.replace(block_p=operators.p)
+    everything = replace(tile, block_p=operators.p)
     beside = rows_beside_block(operators, everything, accelerator)
     covers = grain.largest(beside, operators.p, "p") * tiles >= operators.p
     limit = jnp.where(covers, beside, rows_that_fit(operators, tile, accelerator, tiles))
@@ -153,7 +154,7 @@ def even_rows(operators: Operators, tile: Tile, grain: Grain) -> Tile:
     blocks = num_tiles(operators.p, tiles * tile.p, grain.reading)
     p = num_tiles(operators.p, tiles * blocks, grain.reading)
     block_p = jnp.where(is_cut, jnp.minimum(tiles * p, operators.p), tile.block_p)
-    return tile.replace(p=p, block_p=block_p)
+    return replace(tile, p=p, block_p=block_p)
 
 
 def _first_tile(

@@ -8,6 +8,7 @@ tiles.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -100,7 +101,7 @@ def validate(path: Path) -> ValidationReport:
     columns = _columns(table)
     reference = {name: columns[name] for name in RESULT_COLUMNS}
     reference["edp_js"] = columns["latency_s"] * columns["energy_j"]
-    reference["dram_bytes"] = sum(columns[name] for name in DRAM_COLUMNS)
+    reference["dram_bytes"] = np.sum([columns[name] for name in DRAM_COLUMNS], axis=0)
     model = {name: np.empty(len(table)) for name in (*reference, "edp_as_nest")}
     kinds = _kinds(table, columns)
     with jax.enable_x64(True):
@@ -163,10 +164,11 @@ def accelerators(
     levels = [_level(columns, "dram", unlimited, (dram_bw, dram_bw)), sram]
     if has_accumulator:
         acc_bw = columns["acc_bw_bytes_per_s"]
-        levels[1] = sram.replace(keeps=("weights", "inputs"))
+        levels[1] = replace(sram, keeps=("weights", "inputs"))
         levels.append(_level(columns, "accumulator", columns["acc_bytes"], (acc_bw, acc_bw)))
     levels.append(_level(columns, "registers", unlimited, (unlimited, unlimited)))
-    return load_accelerator("gemmini").replace(
+    return replace(
+        load_accelerator("gemmini"),
         rows=columns["rows"],
         cols=columns["cols"],
         clock_hz=columns["clock_hz"],
@@ -234,7 +236,7 @@ def _as_nests(best: BestMapping, operators: Operators, core: Accelerator) -> np.
         rows = np.flatnonzero(np.asarray(best.residency) == number)
         if not rows.size:
             continue
-        some = (best.tile.replace(residency=None), operators.replace(names=()), core)
+        some = (replace(best.tile, residency=None), replace(operators, names=()), core)
         tile, chosen, cores = jax.tree.map(lambda x, rows=rows: _at(x, rows), some)
         nest = tile_nest(tile, residency, chosen, cores)
         costs = _nest_costs(nest, chosen, cores)
