@@ -123,7 +123,7 @@ def explicit(network: str) -> dict[str, Any]:
 
 
 def summary(logs: list[float], seconds: list[float]) -> dict[str, float]:
-    """Best, median, worst in uJ x cycles; CPU seconds of the first run (which compiles) and later."""
+    """Best, median, worst in uJ x cycles; CPU seconds of the first run, compiling, and later."""
     values = UJ_CYCLES * np.exp(logs)
     return {
         "best": float(values.min()),
