@@ -101,7 +101,7 @@ def nest_lines(mapped: "MappedOperator") -> list[str]:
 def limits_text(ranked: Sequence[tuple[str, float]]) -> str:
     """The slowest resource, and how far the next one lags behind it."""
     (first, time_s), (second, next_s) = ranked[:2]
-    less = percent(1.0 - next_s / time_s)
+    less = percent(max(1.0 - next_s / time_s, 0.0))
     lag = f"{second} takes as long" if less == percent(0.0) else f"next is {second}, {less} less"
     return f"limited by {first}, {format_quantity(time_s, 's')}; {lag}"
 
