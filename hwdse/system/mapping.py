@@ -41,7 +41,8 @@ OVERFLOW_TOLERANCE = 1e-5
 """Share by which rounding may take a tile over a capacity that it just fills."""
 SOFTNESS = 0.05
 """Relative difference of scores that is a factor e in a smooth minimum at temperature one."""
-
+LEAST_SOFTNESS = 1e-3
+"""The same at temperature zero: far above rounding errors, which its inverse multiplies."""
 MOST_MATERIALIZED = 256
 """Length of the last axis up to which computing tiles once is worth a product of matrices."""
 
@@ -184,7 +185,8 @@ def _tile(problem: _Problem, found: _Found, reading: Reading) -> Tile:
     tile = numbered_tile(
         problem.operators, problem.accelerator, method, found.number, problem.accounting, grain
     )
-    tile = even_rows(problem.operators, tile, grain)
+    if reading.is_exact:
+        tile = even_rows(problem.operators, tile, grain)
     extents = jax.tree.map(
         lambda x: jnp.broadcast_to(x, found.score.shape), replace(tile, residency=None)
     )
@@ -200,16 +202,19 @@ def _costs(problem: _Problem, tile: Tile, reading: Reading) -> MappingCosts:
     return mapping_costs(traffic, problem.accelerator, reading)
 
 
+def _product_or_sum(problem: _Problem, costs: MappingCosts) -> PerOp:
+    """What is minimized: energy times delay, or energy with time at its price."""
+    if problem.time_price_w is None:
+        return costs.energy_j * costs.time_s
+    return costs.energy_j + problem.time_price_w * costs.time_s
+
+
 def _score(problem: _Problem, costs: MappingCosts) -> PerOp:
     """What is minimized, or a far higher number where memories overflow."""
-    if problem.time_price_w is None:
-        score = costs.energy_j * costs.time_s
-    else:
-        score = costs.energy_j + problem.time_price_w * costs.time_s
     part = roles(problem.accelerator)
     ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
     overflows = ratio > 1.0 + OVERFLOW_TOLERANCE
-    return jnp.where(overflows, OVERFLOW_PENALTY * ratio, score)
+    return jnp.where(overflows, OVERFLOW_PENALTY * ratio, _product_or_sum(problem, costs))
 
 
 def _best_of(found: _Found) -> _Found:
@@ -225,8 +230,11 @@ def _blend(problem: _Problem, found: _Found, reading: Reading) -> MappingCosts:
     parts = [_best_of(jax.tree.map(lambda x, row=row: x[row], found)) for row in rows]
     finalists = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
     costs = _costs(problem, _tile(problem, finalists, reading), reading)
-    softness = SOFTNESS * reading.temperature + jnp.finfo(finalists.score.dtype).eps
-    weights = jax.nn.softmax(-safe_log(_score(problem, costs)) / softness, axis=0)
+    # Relaxed tiles may overflow by a fraction of a row: whole ones decide about that.
+    fits = finalists.score < OVERFLOW_PENALTY
+    score = jnp.where(fits, _product_or_sum(problem, costs), finalists.score)
+    softness = LEAST_SOFTNESS + SOFTNESS * reading.temperature
+    weights = jax.nn.softmax(-safe_log(score) / softness, axis=0)
     return jax.tree.map(lambda x: jnp.sum(weights * x, axis=0), costs)
 
 

@@ -131,7 +131,9 @@ def numbered_tile(
     p = either(method.counts_rows, tile.p, fits)
     found = replace(wide, p=p, block_p=jnp.minimum(tiles * p, operators.p))
     # Evenness costs nothing here, but it does where whole tiles are charged.
-    return even_rows(operators, found, grain) if accounting.fractional_edges else found
+    if accounting.fractional_edges and grain.reading.is_exact:
+        return even_rows(operators, found, grain)
+    return found
 
 
 def _rows(

@@ -43,7 +43,8 @@ NEST_TOLERANCE = 1e-9
 """The same of a mapping evaluated again as a loop nest: rounding only."""
 UNLIMITED = 1e30
 """Bytes, or bytes a second, of what has no limit in the file: DRAM's size, registers' ports."""
-SIZE_COLUMNS = ("M", "K", "N", "rows", "cols", "in_bits", "acc_bits")
+EXTENT_COLUMNS = ("M", "K", "N", "rows", "cols")
+WIDTH_COLUMNS = ("in_bits", "acc_bits")
 LIMIT_COLUMNS = (
     "sram_bytes",
     "dram_bw_bytes_per_s",
@@ -58,7 +59,7 @@ ENERGY_COLUMNS = (
     "sram_write_pj_per_bit",
     "dram_pj_per_bit",
 )
-CORE_COLUMNS = (*SIZE_COLUMNS, "clock_hz", *LIMIT_COLUMNS, *ENERGY_COLUMNS)
+CORE_COLUMNS = (*EXTENT_COLUMNS, *WIDTH_COLUMNS, "clock_hz", *LIMIT_COLUMNS, *ENERGY_COLUMNS)
 ACCUMULATOR_COLUMNS = ("acc_bytes", "acc_bw_bytes_per_s")
 """Zero where there is none."""
 DRAM_COLUMNS = (
@@ -125,10 +126,9 @@ def validate(path: Path) -> ValidationReport:
 
 def _columns(table: ReferenceTable) -> Columns:
     """All numbers of a file; what is divided by must be above zero."""
-    positive = (*SIZE_COLUMNS, "clock_hz", *LIMIT_COLUMNS, *RESULT_COLUMNS)
-    columns = {name: table.numbers(name, at_least=1e-30) for name in positive}
-    for name in ("M", "K", "N", "rows", "cols"):
-        columns[name] = table.numbers(name, at_least=1.0, whole=True)
+    columns = {name: table.numbers(name, at_least=1.0, whole=True) for name in EXTENT_COLUMNS}
+    for name in (*WIDTH_COLUMNS, "clock_hz", *LIMIT_COLUMNS, *RESULT_COLUMNS):
+        columns[name] = table.numbers(name, at_least=1e-30)
     for name in (*ENERGY_COLUMNS, *ACCUMULATOR_COLUMNS, *DRAM_COLUMNS):
         columns[name] = table.numbers(name, at_least=0.0)
     for row in np.flatnonzero(columns["acc_bytes"] > 0.0):
