@@ -1,18 +1,17 @@
 """Evaluations a second of the search for the best mapping, in float32 on a batch of cores.
 
-    python experiments/benchmarks/mapping_rate.py [--designs 512] [--threads 2]
+    python experiments/benchmarks/mapping_rate.py [--designs 4096] [--devices 2]
 
 One evaluation is one tile (its count and strip) under one residency, for one operator on one core:
 the other extents of the tile in closed form, bytes of all levels, time, energy, and the comparison
-with the best so far. Run it on an idle machine. The batch is a plain array axis, split evenly over
-threads, as a batch below some ten thousand numbers is not split by XLA itself.
+with the best so far. Run it on an idle machine. The batch is a plain array axis; jax runs one
+program at a time on a device, so each core of the machine is a device with its part of the batch.
 """
 
 import argparse
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -75,24 +74,29 @@ def best(work: Operators, core: Accelerator) -> tuple[jax.Array, ...]:
     return found.costs.energy_j * found.costs.time_s, found.residency, found.tile.p, found.tile.k
 
 
-def rate(num_designs: int = 512, num_threads: int = 2) -> dict[str, float]:
+def rate(num_designs: int, num_devices: int) -> dict[str, float]:
     """Wall and CPU seconds of a batch (medians), and evaluations in each."""
-    work, each = operators(), num_designs // num_threads
-    parts = [cores(each, seed) for seed in range(num_threads)]
+    work, each = operators(), num_designs // num_devices
+    devices = jax.devices("cpu")[:num_devices]
+    parts = [jax.device_put((work, cores(each, place)), d) for place, d in enumerate(devices)]
+
+    def run() -> None:
+        jax.block_until_ready([best(*part) for part in parts])
+
     start = time.perf_counter()
-    jax.block_until_ready(best(work, parts[0]))
+    run()
     compile_s = time.perf_counter() - start
     walls, cpus = [], []
-    with ThreadPoolExecutor(num_threads) as pool:
-        for _ in range(REPEATS):
-            wall, cpu = time.perf_counter(), time.process_time()
-            list(pool.map(lambda core: jax.block_until_ready(best(work, core)), parts))
-            walls.append(time.perf_counter() - wall)
-            cpus.append(time.process_time() - cpu)
-    count = evaluations(work) * each * num_threads
+    for _ in range(REPEATS):
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    count = evaluations(work) * each * num_devices
     wall_s, cpu_s = float(np.median(walls)), float(np.median(cpus))
     return {
         "evaluations": count,
+        "devices": num_devices,
         "compile_s": compile_s,
         "wall_s": wall_s,
         "cpu_s": cpu_s,
@@ -104,10 +108,11 @@ def rate(num_designs: int = 512, num_threads: int = 2) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--designs", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--designs", type=int, default=4096)
+    parser.add_argument("--devices", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    print(json.dumps(rate(options.designs, options.threads), indent=2))
+    jax.config.update("jax_num_cpu_devices", options.devices)
+    print(json.dumps(rate(options.designs, options.devices), indent=2))
 
 
 if __name__ == "__main__":
