@@ -207,7 +207,10 @@ def test_the_smooth_minimum_ends_at_the_hard_one():
     hard = program()(operators, as_arrays(core)).costs
     cold = program(COLD)(operators, as_arrays(core)).costs
     product = np.asarray(hard.energy_j * hard.time_s)
-    np.testing.assert_allclose(cold.energy_j * cold.time_s, product, rtol=5e-3)  # ties blend
+    ratio = np.asarray(cold.energy_j * cold.time_s) / product
+    assert np.all(ratio >= 1.0 - 1e-9)
+    # The array and four levels may take equally long, and ties of two residencies blend.
+    assert np.all(ratio <= 1.005 * 5.0 ** (1.0 / 32.0))
 
 
 def test_divisors_only_are_never_better_and_always_divide():
