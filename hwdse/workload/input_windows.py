@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from hwdse.numerics import num_tiles
 from hwdse.shapes import Leaf
 from hwdse.workload.nest_loops import Loops, innermost, loads_in_steps, product
 from hwdse.workload.operators import DIMS, Operators
@@ -39,6 +40,8 @@ _ALONG = np.array([[letter in dims for dims in DIRECTIONS] for letter in DIMS], 
 """One where a dimension lies along a direction, by `DIMS` and `DIRECTIONS`."""
 _OUTPUTS = _ALONG * np.array([[letter in "PQ"] for letter in DIMS])
 """The same for the dimensions of outputs only."""
+_TAPS = _ALONG - _OUTPUTS
+"""And for the others: filter taps, channels, images."""
 
 
 class Slide(NamedTuple):
@@ -72,21 +75,23 @@ def new_words(
 ) -> tuple[Leaf, Leaf]:
     r"""Inputs of all tiles less what the one before left there, with shared reads and without.
 
-    In each direction $n \bar h$, with n tiles (`num_parts`, by dimension) of the mean height
-    $\bar h$, ragged or not; a load that slides takes $n (\bar h - (h - v)^+)$ along its move v,
-    with the height h of a whole tile. `places` are the tiers from the one that is read to the
-    last one outside the tiles; elements unrolled there share their reads (`_shared`).
+    In each direction $n \bar h$, with n tiles (of `num_parts`, by dimension, those that are not
+    beyond a ragged edge) of the mean height $\bar h$; a load that slides takes
+    $n (\bar h - (h - v)^+)$ along its move v, with the height h of a whole tile. `places` are the
+    tiers from the one that is read to the last one outside the tiles; elements unrolled there
+    share their reads (`_shared`).
     """
-    means = _heights(loops.sizes / num_parts, operators)
-    number = product(jnp.where(_ALONG > 0.0, num_parts[..., None], 1.0), -2)
     is_array = places.stop == loops.tile.shape[-2]
     tile = jnp.ones_like(loops.sizes) if is_array else loops.tile[..., places.stop, :]
+    filled = jnp.minimum(num_parts, num_tiles(loops.sizes, tile))
+    means = _heights(loops.sizes / filled, operators)
+    number = _along(filled, _ALONG)
     heights = _heights(tile, operators)
     neighbors = _neighbors(loops, operators, places)
 
     def words(left: Leaf) -> tuple[Leaf, Leaf]:
         loaded = number * (means - jnp.minimum(left, means))
-        shared = _shared(neighbors, number, heights - left)
+        shared = _shared(neighbors, num_parts, filled, heights - left)
         return product(loaded - shared, -1), product(loaded, -1)
 
     whole = words(0.0 * heights)
@@ -102,37 +107,58 @@ def new_words(
     return read, written
 
 
-def _neighbors(loops: Loops, operators: Operators, places: range) -> list[tuple[Leaf, Leaf]]:
-    """How many elements stand side by side, and how far apart their inputs are, inner ones first.
+class _Row(NamedTuple):
+    """Elements that stand side by side in each direction."""
+
+    count: Leaf
+    apart: Leaf
+    """Rows between the inputs of one and the next."""
+    is_outputs: Leaf
+    """Whether they differ by outputs, else by filter taps (or channels, or images)."""
+
+
+def _along(parts: Leaf, pick: np.ndarray) -> Leaf:
+    """Parts in each direction, from those of the dimensions that `pick` takes."""
+    return product(jnp.where(pick > 0.0, parts[..., None], 1.0), -2)
+
+
+def _neighbors(loops: Loops, operators: Operators, places: range) -> list[_Row]:
+    """Elements unrolled in each tier, inner ones first.
 
     In one tier those come first that are closer, be it by filter taps or by outputs.
     """
     steps = loops.below * _steps(operators)[..., None, :]
     taps, outputs = (
-        (1.0 + (loops.spatial - 1.0) @ pick, steps @ pick) for pick in (_ALONG - _OUTPUTS, _OUTPUTS)
+        (1.0 + (loops.spatial - 1.0) @ pick, steps @ pick) for pick in (_TAPS, _OUTPUTS)
     )
     is_first = taps[1] <= outputs[1]
     inner = [jnp.where(is_first, a, b) for a, b in zip(taps, outputs, strict=True)]
     outer = [jnp.where(is_first, b, a) for a, b in zip(taps, outputs, strict=True)]
     return [
-        (count[..., tier, :], apart[..., tier, :])
+        _Row(count[..., tier, :], apart[..., tier, :], is_outputs[..., tier, :])
         for tier in reversed(places)
-        for count, apart in (inner, outer)
+        for (count, apart), is_outputs in ((inner, ~is_first), (outer, is_first))
     ]
 
 
-def _shared(neighbors: list[tuple[Leaf, Leaf]], number: Leaf, heights: Leaf) -> Leaf:
+def _shared(neighbors: list[_Row], num_parts: Leaf, filled: Leaf, heights: Leaf) -> Leaf:
     """Rows and columns that neighbors take at the same time, counted for all but one of them.
 
     Of n neighbors of height h that are d apart, all but one have h - d in common with the one
-    before, if that is above zero; they then stand for one of height n h - (n - 1)(h - d).
+    before, if that is above zero; they then stand for one of height n h - (n - 1)(h - d). A group
+    at a ragged edge is as large as there are elements left.
     """
-    shared = jnp.zeros_like(number)
-    for count, apart in neighbors:
-        overlap = (count - 1.0) * jnp.maximum(heights - apart, 0.0)
-        number = number / count
-        shared = shared + number * overlap
-        heights = count * heights - overlap
+    slots = [_along(num_parts, pick) for pick in (_TAPS, _OUTPUTS)]
+    groups = [_along(filled, pick) for pick in (_TAPS, _OUTPUTS)]
+    shared = jnp.zeros_like(heights * groups[0])
+    for row in neighbors:
+        before = groups[0] * groups[1]
+        for kind, is_kind in enumerate((~row.is_outputs, row.is_outputs)):
+            slots[kind] = jnp.where(is_kind, slots[kind] / row.count, slots[kind])
+            groups[kind] = jnp.minimum(groups[kind], slots[kind])
+        overlap = jnp.maximum(heights - row.apart, 0.0)
+        shared = shared + (before - groups[0] * groups[1]) * overlap
+        heights = row.count * heights - (row.count - 1.0) * overlap
     return shared
 
 
