@@ -95,6 +95,11 @@ def maximum(a: PerOp, b: PerOp, reading: Reading = EXACT) -> PerOp:
     return larger * jnp.exp(jnp.log1p(jnp.maximum(ratio, 1e-6) ** power) / power)
 
 
+def total(tree: Any) -> Leaf:
+    """Sum of all leaves: operands of a level, parts of a breakdown."""
+    return sum(jax.tree.leaves(tree), start=0.0)
+
+
 def positive_part(x: PerOp) -> PerOp:
     """`max(x, 0)`: what does not fit behind something else."""
     return jnp.maximum(x, 0.0)

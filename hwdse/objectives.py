@@ -58,12 +58,7 @@ def chip_cost(evaluation: Evaluation) -> Scalar:
 
 
 def hbm_used_ratio(evaluation: Evaluation) -> Scalar:
-    """Bytes held over the HBM capacity of the fullest chip."""
-    return evaluation.hbm_used_ratio
-
-
-def memory_used_ratio(evaluation: Evaluation) -> Scalar:
-    """The same by a wider name: inside a core it is the fullest of all memories."""
+    """Bytes held over the HBM capacity of the fullest chip; in a core, of its fullest memory."""
     return evaluation.hbm_used_ratio
 
 
@@ -87,7 +82,7 @@ CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
         "chip_power": chip_power,
         "chip_cost": chip_cost,
         "hbm_used_ratio": hbm_used_ratio,
-        "memory_used_ratio": memory_used_ratio,
+        "memory_used_ratio": hbm_used_ratio,
         "time_per_token": time_per_token,
         "energy_per_token": energy_per_token,
     }

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hwdse.compiling import quick_jit
 from hwdse.config import load_accelerator
-from hwdse.models.levels import access_energy_j_per_byte, mapping_costs, total
+from hwdse.models.levels import access_energy_j_per_byte, mapping_costs
 from hwdse.models.loopnest import nest_traffic
 from hwdse.models.tile_fit import divisors_of
-from hwdse.numerics import EXACT, smooth
+from hwdse.numerics import EXACT, smooth, total
 from hwdse.search.paths import get_path, set_path
 from hwdse.system.mapping import HARDWARE, best_mapping, nest_of
 from hwdse.workload.operators import Operators, products

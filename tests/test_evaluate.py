@@ -10,10 +10,10 @@ from hwdse.compiling import quick_jit
 from hwdse.models.energy import VECTOR_ENERGY_RATIO
 from hwdse.models.network import TOPOLOGIES
 from hwdse.models.systolic import DATAFLOWS
-from hwdse.numerics import EXACT, smooth
+from hwdse.numerics import EXACT, smooth, total
 from hwdse.search.space import get_path, set_path
 from hwdse.specs.evaluation import Evaluation
-from hwdse.system import evaluate, total
+from hwdse.system import evaluate
 
 
 @pytest.fixture(autouse=True)

@@ -9,14 +9,14 @@ from mapping_examples import ACCOUNTING, CORE, GEMM, NEST, TRAFFIC, level
 from nest_walk import Walk
 
 from hwdse.compiling import quick_jit
-from hwdse.models.loopnest import TIMELOOP, NestAccounting, nest_traffic
+from hwdse.models.loopnest import TIMELOOP, nest_traffic
 from hwdse.specs.accelerator import OPERANDS
 from hwdse.specs.nest import Accounting, LoopNest, Tier
 from hwdse.specs.nest_text import parse_nest
 from hwdse.workload.operators import DIMS, Operators
 
-KEPT = NestAccounting(False, True, True, halo="kept")
-RELOADED = NestAccounting(False, True, True, halo="reloaded")
+KEPT = Accounting(False, True, True, halo="kept")
+RELOADED = Accounting(False, True, True, halo="reloaded")
 
 
 traffic_of = quick_jit(nest_traffic, static_argnums=3)
@@ -92,7 +92,7 @@ def test_gemm_worked_by_hand():
     [("kept", 4 * 4 + 1), ("reloaded", 4 * 5)],
 )
 def test_halo_with_stride(halo, rows):
-    accounting = NestAccounting(False, True, True, halo=halo)
+    accounting = Accounting(False, True, True, halo=halo)
     words = words_of("D[WIO] K3 P4 - B[WIO] P2 R3", accounting, strides=(2.0, 1.0))
     assert words["D", "reads", "inputs"] == 3 * rows
     assert words["B", "used", "inputs"] == 5
@@ -292,4 +292,4 @@ def test_bad_shapes_and_rules():
     with pytest.raises(ValueError, match=r"spatial of a nest has shape \(7,\); expected \(2, 7\)"):
         nest_traffic(nest.replace(spatial=np.ones(7)), operator_of(nest), core(nest), KEPT)
     with pytest.raises(ValueError, match="halo lost: expected one of reloaded, kept"):
-        nest_traffic(nest, operator_of(nest), core(nest), NestAccounting(False, True, True, "lost"))
+        nest_traffic(nest, operator_of(nest), core(nest), Accounting(False, True, True, "lost"))

@@ -9,12 +9,13 @@ from mapping_examples import CORE
 
 from hwdse.compiling import quick_jit
 from hwdse.models.levels import mapping_costs
-from hwdse.models.loopnest import TIMELOOP, NestAccounting, nest_traffic
+from hwdse.models.loopnest import TIMELOOP, nest_traffic
+from hwdse.specs.nest import Accounting
 from hwdse.specs.nest_text import parse_nest
 from hwdse.workload.operators import DIMS, Operators
 
-KEPT = NestAccounting(False, True, True)
-RELOADED = NestAccounting(False, True, True, halo="reloaded")
+KEPT = Accounting(False, True, True)
+RELOADED = Accounting(False, True, True, halo="reloaded")
 TEXT = "DRAM[WIO] K2 Q3 C2 P4 - scratchpad[WI] K4X - accumulator[O] R3 P2 C2X - registers[W] P2"
 
 

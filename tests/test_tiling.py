@@ -1,5 +1,7 @@
 """Traffic of one tile: counts by hand, bounds, and the largest tile that fits."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -9,8 +11,7 @@ from jax.test_util import check_grads
 from mapping_examples import ACCOUNTING, CORE, GEMM, TRAFFIC
 from tile_cores import convs, core, gemms, tile, unified_core
 
-from hwdse.models.levels import mapping_costs, total
-from hwdse.models.loopnest import NestAccounting
+from hwdse.models.levels import mapping_costs
 from hwdse.models.tile_fit import (
     Grain,
     channels_that_fit,
@@ -19,11 +20,11 @@ from hwdse.models.tile_fit import (
     rows_that_fit,
 )
 from hwdse.models.tiling import even_width, nested_trips, tile_traffic, trips
-from hwdse.numerics import smooth
+from hwdse.numerics import smooth, total
 from hwdse.specs.nest import Accounting
 from hwdse.specs.tiles import RESIDENCIES, roles
 
-RELOADED = NestAccounting(**vars(ACCOUNTING), halo="reloaded")
+RELOADED = replace(ACCOUNTING, halo="reloaded")
 SHARES = Accounting(fractional_edges=True, elides_first_read=True, drains_outputs=True)
 CORES = {"two memories": core(), "one memory": unified_core()}
 

@@ -98,7 +98,7 @@ def save_core_roofline(
     import jax
 
     from hwdse.compiling import quick_jit
-    from hwdse.models.levels import total
+    from hwdse.numerics import total
     from hwdse.system.core import bounds_of, core_mappings
 
     def rows_of(leaves):

@@ -3,32 +3,25 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
 
-from pydantic import Field, StrictStr, create_model
+from pydantic import create_model
 
 from hwdse.config.errors import Where
-from hwdse.config.load import Preset, open_file
-from hwdse.config.schema import STRICT, check, number_field, spec_fields, to_spec
+from hwdse.config.load import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.schema import STRICT, check, spec_fields, to_spec
 from hwdse.specs.neuron_core import NeuronCore
 
-_FIGURES = ("bf16_flop_per_s", "fp8_flop_per_s", "fp32_flop_per_s", "year")
+_FIGURES = "bf16_flop_per_s fp8_flop_per_s fp32_flop_per_s year"
 _WHOLE = (("tensor", "psum_banks"), ("tensor", "psum_bank_elements"), ("dma", "num_engines"))
 
 
-def _figures() -> Any:
-    fields: dict[str, Any] = {name: number_field(name, is_optional=True) for name in _FIGURES}
-    return (create_model("PublishedEngines", __config__=STRICT, **fields) | None, Field(None))
-
-
-_FIELDS: dict[str, Any] = {
-    "name": (StrictStr, Field()),
-    "sources": (Annotated[list[StrictStr], Field(max_length=40)], Field([])),
-    "published": _figures(),
+_TABLES = create_model(
+    "EnginesTables",
+    __config__=STRICT,
+    **COMMON,
     **spec_fields(NeuronCore),
-}
-_TABLES = create_model("EnginesTables", __config__=STRICT, **_FIELDS)
+    published=figures_field(_FIGURES),
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +38,9 @@ def load_engines_file(name_or_path: str | Path) -> EnginesFile:
     checked = check(_TABLES, file.tables, where)
     core = to_spec(NeuronCore, checked)
     _check_core(core, where)
-    figures: dict[str, Any] = checked.published.model_dump() if checked.published else {}
     return EnginesFile(
         name=checked.name,
-        published=MappingProxyType({k: v for k, v in figures.items() if v is not None}),
+        published=published_of(checked),
         sources=tuple(checked.sources),
         files=(file,),
         core=core,

@@ -114,7 +114,8 @@ class DesignKind:
     """Objectives that this kind has no figures for."""
 
 
-def _figures(names: str) -> Any:
+def figures_field(names: str) -> Any:
+    """The optional table `[published]` of a file, with these fields."""
     fields = {name: number_field(name, is_optional=True) for name in names.split()}
     return (create_model("PublishedTable", __config__=STRICT, **fields) | None, Field(None))
 
@@ -128,7 +129,7 @@ _CHIP_TABLES = create_model(
     __config__=STRICT,
     **COMMON,
     **spec_fields(Chip),
-    published=_figures(_CHIP_FIGURES),
+    published=figures_field(_CHIP_FIGURES),
 )
 _PROCESS_TABLES = create_model("ProcessTables", __config__=STRICT, **COMMON, **spec_fields(Process))
 _SYSTEM_TABLES = create_model(
@@ -138,18 +139,19 @@ _SYSTEM_TABLES = create_model(
     chip=(StrictStr, Field()),
     cluster=(spec_model(Cluster), Field()),
     overrides=(dict[str, Any] | None, Field(None)),
-    published=_figures(_SYSTEM_FIGURES),
+    published=figures_field(_SYSTEM_FIGURES),
 )
 _WORKLOAD_TABLES = create_model(
     "WorkloadTables",
     __config__=STRICT,
     **COMMON,
     **spec_fields(TransformerTraining),
-    published=_figures("num_parameters num_training_tokens year"),
+    published=figures_field("num_parameters num_training_tokens year"),
 )
 
 
-def _published(checked: Any) -> Published:
+def published_of(checked: Any) -> Published:
+    """The figures that stand in the table `[published]` of a checked file."""
     figures = checked.published.model_dump() if checked.published is not None else {}
     return MappingProxyType({key: value for key, value in figures.items() if value is not None})
 
@@ -194,7 +196,7 @@ def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) ->
     chip = to_spec(Chip, checked)
     check_chip(chip, Where(file.label))
     sources = tuple(checked.sources)
-    return ChipFile(checked.name, _published(checked), sources, (file, *files), chip)
+    return ChipFile(checked.name, published_of(checked), sources, (file, *files), chip)
 
 
 def load_chip(name_or_path: str | Path) -> Chip:
@@ -215,7 +217,7 @@ def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> Sy
     check_cluster(roots["cluster"], where.inside("cluster"))
     return System(
         name=checked.name,
-        published=_published(checked),
+        published=published_of(checked),
         sources=tuple(checked.sources),
         files=(file, *chip_file.files),
         chip=roots["chip"],
@@ -241,7 +243,7 @@ def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None
     training = to_spec(TransformerTraining, checked)
     check_training(training, Where(file.label))
     sources = tuple(checked.sources)
-    return WorkloadFile(checked.name, _published(checked), sources, (file,), training)
+    return WorkloadFile(checked.name, published_of(checked), sources, (file,), training)
 
 
 def load_workload(name_or_path: str | Path) -> TransformerTraining | LayerList:

@@ -3,39 +3,26 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
 
-from pydantic import Field, StrictStr, create_model
+from pydantic import create_model
 
 from hwdse.config.errors import Where
-from hwdse.config.load import Preset, open_file
-from hwdse.config.schema import STRICT, check, number_field, spec_fields, to_spec
+from hwdse.config.load import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.schema import STRICT, check, spec_fields, to_spec
 from hwdse.models.simd import MOST_REGISTERS
 from hwdse.specs.cpu import SimdEngine
 
-_FIGURES = (
-    "fp64_flop_per_s",
-    "fp32_flop_per_s",
-    "fp16_flop_per_s",
-    "dram_bandwidth_bytes_per_s",
-    "year",
-)
+_FIGURES = "fp64_flop_per_s fp32_flop_per_s fp16_flop_per_s dram_bandwidth_bytes_per_s year"
 _WHOLE = ("num_cores", "num_fma_ports", "num_registers")
 
 
-def _figures() -> Any:
-    fields: dict[str, Any] = {name: number_field(name, is_optional=True) for name in _FIGURES}
-    return (create_model("PublishedSimd", __config__=STRICT, **fields) | None, Field(None))
-
-
-_FIELDS: dict[str, Any] = {
-    "name": (StrictStr, Field()),
-    "sources": (Annotated[list[StrictStr], Field(max_length=40)], Field([])),
-    "published": _figures(),
+_TABLES = create_model(
+    "SimdTables",
+    __config__=STRICT,
+    **COMMON,
     **spec_fields(SimdEngine),
-}
-_TABLES = create_model("SimdTables", __config__=STRICT, **_FIELDS)
+    published=figures_field(_FIGURES),
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +39,9 @@ def load_simd_file(name_or_path: str | Path) -> SimdFile:
     checked = check(_TABLES, file.tables, where)
     engine = to_spec(SimdEngine, checked)
     _check_engine(engine, where)
-    figures: dict[str, Any] = checked.published.model_dump() if checked.published else {}
     return SimdFile(
         name=checked.name,
-        published=MappingProxyType({k: v for k, v in figures.items() if v is not None}),
+        published=published_of(checked),
         sources=tuple(checked.sources),
         files=(file,),
         engine=engine,

@@ -1,16 +1,17 @@
 """Time and energy of the memories of a core, from the bytes that a mapping moves."""
 
-import jax
-
-from hwdse.numerics import EXACT, Reading, maximum
+from hwdse.numerics import EXACT, Reading, maximum, total
 from hwdse.shapes import Leaf
-from hwdse.specs.accelerator import Accelerator, Level, Operands, count_of
+from hwdse.specs.accelerator import Accelerator, Level, count_of
 from hwdse.specs.nest import LevelTraffic, MappingCosts, NestTraffic
 
 
-def total(operands: Operands) -> Leaf:
-    """Sum over the operands."""
-    return sum(jax.tree.leaves(operands), start=0.0)
+def port_bytes_per_s(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:
+    """What all ports of a level read and write together; on chip that follows the clock."""
+    scale = count_of(level.ports, accelerator)
+    if level.follows_clock:
+        scale = scale * accelerator.clock_hz / accelerator.nominal_clock_hz
+    return scale * level.read_bandwidth_bytes_per_s, scale * level.write_bandwidth_bytes_per_s
 
 
 def port_time_s(
@@ -22,15 +23,11 @@ def port_time_s(
     $\max(r / (P \beta_r), w / (P \beta_w))$; P ports. On-chip bandwidths follow the clock.
     Assumes that ports are never idle while bytes wait (perfect overlap, as Timeloop).
     """
-    scale = count_of(level.ports, accelerator)
-    if level.follows_clock:
-        scale = scale * accelerator.clock_hz / accelerator.nominal_clock_hz
+    read_rate, write_rate = port_bytes_per_s(level, accelerator)
     reads, writes = total(traffic.reads), total(traffic.writes)
     if level.shares_port:
-        return (reads + writes) / (scale * level.read_bandwidth_bytes_per_s)
-    read_s = reads / (scale * level.read_bandwidth_bytes_per_s)
-    write_s = writes / (scale * level.write_bandwidth_bytes_per_s)
-    return maximum(read_s, write_s, reading)
+        return (reads + writes) / read_rate
+    return maximum(reads / read_rate, writes / write_rate, reading)
 
 
 def access_energy_j_per_byte(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:

@@ -11,7 +11,6 @@ Source of the scheme: Parashar et al., Timeloop, ISPASS 2019, section V-B; `TIME
 code, github.com/NVlabs/timeloop, src/loop-analysis (BSD-3-Clause).
 """
 
-from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -29,18 +28,7 @@ from hwdse.workload.input_windows import (
 from hwdse.workload.nest_loops import Loops, innermost, is_index, loops_of, passes, product, shares
 from hwdse.workload.operators import Operators
 
-
-@dataclass(frozen=True)
-class NestAccounting(Accounting):
-    """Rules of counting, with those in which only models of given mappings differ."""
-
-    halo: str = "kept"
-    """An entry of `workload.input_windows.HALO_RESETS`."""
-    writes_returning_sums: bool = True
-    """Unfinished sums that come back from outside are written to the tier that keeps them."""
-
-
-TIMELOOP = NestAccounting(
+TIMELOOP = Accounting(
     fractional_edges=False,
     elides_first_read=True,
     drains_outputs=True,
@@ -75,7 +63,7 @@ def nest_traffic(
     it is. Assumes that only the outermost loop of a dimension is ragged.
     """
     _check(nest, accelerator, accounting)
-    loops, rules = loops_of(nest), _rules(accounting)
+    loops = loops_of(nest)
     zero = jnp.zeros(jnp.shape(loops.sizes)[:-1], loops.sizes.dtype)
     words: dict[tuple[str, str], dict[str, Leaf]] = {
         (level.name, kind): dict.fromkeys(OPERANDS, zero)
@@ -84,7 +72,7 @@ def nest_traffic(
     }
     for edge in _edges(nest):
         used = _tile_words(loops, operators, edge) * product(shares(loops, edge.parent), -1)
-        counts = [(edge.parent, "used", used), *_counts(loops, operators, edge, rules)]
+        counts = [(edge.parent, "used", used), *_counts(loops, operators, edge, accounting)]
         for place, kind, amount in counts:
             row = words[nest.tiers[place].memory, kind]
             row[edge.operand] = row[edge.operand] + amount
@@ -96,7 +84,7 @@ def nest_traffic(
         )
         for level in accelerator.levels
     )
-    return NestTraffic(levels, compute_cycles=_cycles(loops, rules), num_macs=operators.num_macs)
+    return NestTraffic(levels, _cycles(loops, accounting), operators.num_macs)
 
 
 def _check(nest: LoopNest, accelerator: Accelerator, accounting: Accounting) -> None:
@@ -108,14 +96,8 @@ def _check(nest: LoopNest, accelerator: Accelerator, accounting: Accounting) -> 
     for operand in OPERANDS:
         if not any(operand in tier.keeps for tier in nest.tiers):
             raise ValueError(f"no tier keeps {operand}; expected at least the outermost")
-    if isinstance(accounting, NestAccounting) and accounting.halo not in HALO_RESETS:
+    if accounting.halo not in HALO_RESETS:
         raise ValueError(f"halo {accounting.halo}: expected one of {', '.join(HALO_RESETS)}")
-
-
-def _rules(accounting: Accounting) -> NestAccounting:
-    if isinstance(accounting, NestAccounting):
-        return accounting
-    return NestAccounting(**asdict(accounting))
 
 
 def _edges(nest: LoopNest) -> list[_Edge]:
@@ -128,35 +110,35 @@ def _edges(nest: LoopNest) -> list[_Edge]:
     return edges
 
 
-def _cycles(loops: Loops, rules: NestAccounting) -> Leaf:
+def _cycles(loops: Loops, accounting: Accounting) -> Leaf:
     """Steps of all temporal loops; with fractional edges, MACs over the elements used."""
-    if rules.fractional_edges:
+    if accounting.fractional_edges:
         return product(product(loops.temporal, -1), -1)
     return product(passes(loops, True, False), -1)
 
 
 def _counts(
-    loops: Loops, operators: Operators, edge: _Edge, rules: NestAccounting
+    loops: Loops, operators: Operators, edge: _Edge, accounting: Accounting
 ) -> list[tuple[int, str, Leaf]]:
     """Words read and written at the ends of an edge, with the tier of each."""
-    at_parent, at_child = _sent(loops, operators, edge, rules)
+    at_parent, at_child = _sent(loops, operators, edge, accounting)
     if edge.operand != "outputs":
         counts = [(edge.parent, "reads", at_parent)]
         return counts if edge.child is None else [*counts, (edge.child, "writes", at_child)]
     returning = at_parent
-    if rules.elides_first_read:
+    if accounting.elides_first_read:
         first = jnp.where(is_index("outputs"), loops.sizes, shares(loops, edge.parent))
         returning = at_parent - product(first, -1)
     counts = [(edge.parent, "reads", returning), (edge.parent, "writes", at_parent)]
-    if edge.child is not None and rules.drains_outputs:
+    if edge.child is not None and accounting.drains_outputs:
         counts.append((edge.child, "reads", at_child))
-    if edge.child is not None and rules.writes_returning_sums:
+    if edge.child is not None and accounting.writes_returning_sums:
         counts.append((edge.child, "writes", returning))
     return counts
 
 
 def _sent(
-    loops: Loops, operators: Operators, edge: _Edge, rules: NestAccounting
+    loops: Loops, operators: Operators, edge: _Edge, accounting: Accounting
 ) -> tuple[Leaf, Leaf]:
     """Words over an edge, as counted at all its parents and at all its children."""
     indexes, num_tiers = is_index(edge.operand), loops.temporal.shape[-2]
@@ -165,7 +147,7 @@ def _sent(
     if edge.child is not None:
         last = innermost(loops, edge.operand, child)[..., None, None]
         is_counted = is_counted & (loops.key <= last)
-    num_loads = passes(loops, is_counted, rules.fractional_edges)
+    num_loads = passes(loops, is_counted, accounting.fractional_edges)
     num_parts = [num_loads * shares(loops, tier) for tier in (edge.parent, child)]
     at_parent, at_child = (product(jnp.where(indexes, 1.0, x), -1) for x in num_parts)
     if edge.operand != "inputs":
@@ -173,7 +155,8 @@ def _sent(
         return words * at_parent, words * at_child
     slide, parts = None, loops.sizes
     if edge.child is not None:
-        slide = sliding(loops, operators, child, num_loads, rules.halo, rules.fractional_edges)
+        halo, is_fractional = accounting.halo, accounting.fractional_edges
+        slide = sliding(loops, operators, child, num_loads, halo, is_fractional)
         parts = num_parts[1]
     read, written = new_words(loops, operators, range(edge.parent, child), parts, slide)
     return read * at_parent, written * at_child

@@ -18,6 +18,10 @@ class Accounting:
     """The first product of a sum reads no partial sum."""
     drains_outputs: bool
     """Finished sums are read from the level that kept them before they move outwards."""
+    halo: str = "kept"
+    """What becomes of inputs that tiles share: an entry of `workload.input_windows.HALO_RESETS`."""
+    writes_returning_sums: bool = True
+    """Unfinished sums that come back from outside are written to the tier that keeps them."""
 
 
 @flax.struct.dataclass

@@ -1,6 +1,6 @@
 """The one place where effects meet."""
 
-from hwdse.system.evaluate import Workload, evaluate, total
+from hwdse.system.evaluate import Workload, evaluate
 from hwdse.system.rows import peak_flop_per_s, row_costs, vector_rate_flop_per_s
 
 __all__ = [
@@ -8,6 +8,5 @@ __all__ = [
     "evaluate",
     "peak_flop_per_s",
     "row_costs",
-    "total",
     "vector_rate_flop_per_s",
 ]

@@ -3,17 +3,19 @@
 A core is what belongs to one scratchpad: its arrays, its part of the scratchpads and of the HBM.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from hwdse.models import energy, memory
-from hwdse.numerics import Reading, materialize, num_tiles
+from hwdse.numerics import Reading, materialize, num_tiles, total
 from hwdse.shapes import Leaf, PerOp
 from hwdse.specs.accelerator import Accelerator, Level, Operands
 from hwdse.specs.hardware import Chip
 from hwdse.system.mapping import best_mapping
 from hwdse.workload.gemms import Gemms
-from hwdse.workload.operators import products
+from hwdse.workload.operators import Operators, products
 
 ENDLESS_BYTES_PER_S = 1e18
 """Bandwidth of memories that the chip model gives no time of their own."""
@@ -124,34 +126,53 @@ def mapped_traffic_bytes(
     core; the split with the least traffic counts. Unlike the tilings of `models.memory` this
     knows accumulators, on-chip energy and time, so it need not move the fewest bytes.
     """
-    parts = [_part_traffic(gemms, chip, split) for split in memory.SPLITS.values()]
-    m, n, copies, penalty = (jnp.concatenate(column) for column in zip(*parts, strict=True))
-    many = len(parts)
+    cuts = cut_products(gemms, chip, matrix_speedup_ratio, bytes_per_element)
+    dram = best_mapping(cuts.parts, cuts.core, reading).costs.traffic.levels[0]
+    idle = jnp.maximum(chip.num_scratchpads / cuts.parts.count, 1.0)
+    penalty = jnp.where(cuts.is_dealt & (idle > 1.0), STARVED_PENALTY * idle, 1.0)
+    moved = cuts.copies * penalty * total((dram.reads, dram.writes))
+    least = jnp.min(moved.reshape(len(memory.SPLITS), -1), axis=0)
+    return materialize(gemms.count * (least + gemms.extra_bytes))
+
+
+class Cuts(NamedTuple):
+    """Every product cut over the cores of a chip in every way of `models.memory.SPLITS`."""
+
+    parts: Operators
+    """One way after another; `count` is that of the products."""
+    copies: PerOp
+    """Parts of a product, one for each core; 1 where whole products are dealt out."""
+    is_dealt: Leaf
+    """Whether whole products are dealt out."""
+    core: Accelerator
+
+
+def cut_products(
+    gemms: Gemms, chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf
+) -> Cuts:
+    """Products by rows, by columns, or dealt out whole, and the core that runs the parts."""
+    shape, cores = jnp.shape(gemms.m), chip.num_scratchpads
+    columns = [
+        (
+            num_tiles(gemms.m, cores if by_rows else 1.0),
+            num_tiles(gemms.n, cores if by_cols else 1.0),
+            cores if by_rows or by_cols else 1.0,
+            not (by_rows or by_cols),
+        )
+        for by_rows, by_cols in memory.SPLITS.values()
+    ]
+    m, n, copies, is_dealt = (
+        jnp.concatenate([jnp.broadcast_to(x, shape) for x in column])
+        for column in zip(*columns, strict=True)
+    )
 
     def spread(x: Leaf) -> Leaf:
-        return jnp.tile(jnp.broadcast_to(x, jnp.shape(gemms.m)), many)
+        return jnp.tile(jnp.broadcast_to(x, shape), len(columns))
 
     in_hbm = Operands(spread(gemms.b_in_hbm), spread(gemms.a_in_hbm), spread(gemms.c_in_hbm))
-    core = chip_core(chip, matrix_speedup_ratio, bytes_per_element, in_hbm)
-    operators = products(m, spread(gemms.k), n, spread(gemms.count))
-    dram = best_mapping(operators, core, reading).costs.traffic.levels[0]
-    moved = sum(jax.tree.leaves((dram.reads, dram.writes)), start=0.0)
-    each = (copies * penalty * moved).reshape(many, -1)
-    return materialize(gemms.count * (jnp.min(each, axis=0) + gemms.extra_bytes))
-
-
-def _part_traffic(
-    gemms: Gemms, chip: Chip, split: tuple[float, float]
-) -> tuple[PerOp, PerOp, PerOp, PerOp]:
-    """Extents m and n of a part, parts of a product, and the penalty of idle scratchpads."""
-    shape, scratchpads = jnp.shape(gemms.m), chip.num_scratchpads
-    parts_m = scratchpads if split[0] else 1.0
-    parts_n = scratchpads if split[1] else 1.0
-    idle = jnp.maximum(scratchpads / gemms.count, 1.0)
-    penalty = 1.0 if sum(split) else jnp.where(idle > 1.0, STARVED_PENALTY * idle, 1.0)
-    return (
-        jnp.broadcast_to(num_tiles(gemms.m, parts_m), shape),
-        jnp.broadcast_to(num_tiles(gemms.n, parts_n), shape),
-        jnp.broadcast_to(parts_m * parts_n, shape),
-        jnp.broadcast_to(penalty, shape),
+    return Cuts(
+        parts=products(m, spread(gemms.k), n, spread(gemms.count)),
+        copies=copies,
+        is_dealt=is_dealt,
+        core=chip_core(chip, matrix_speedup_ratio, bytes_per_element, in_hbm),
     )

@@ -2,12 +2,10 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from hwdse.models import area, cost, energy
-from hwdse.models.levels import total
-from hwdse.numerics import EXACT, Reading
+from hwdse.numerics import EXACT, Reading, total
 from hwdse.shapes import PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator, Level
 from hwdse.specs.design import CoreDesign
@@ -69,7 +67,7 @@ def leakage_w(accelerator: Accelerator) -> Scalar:
     """Static power of the whole core at the voltage that its clock needs."""
     process, ratio = accelerator.process, accelerator.clock_hz / accelerator.nominal_clock_hz
     voltage_ratio = energy.supply_voltage_v(ratio, process) / process.nominal_voltage_v
-    silicon_mm2 = sum(jax.tree.leaves(core_area_mm2(accelerator)), start=0.0)
+    silicon_mm2 = total(core_area_mm2(accelerator))
     return energy.leakage_power_w(silicon_mm2, voltage_ratio, process)
 
 
@@ -158,9 +156,9 @@ def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = E
     costs = core_mappings(design, operators, reading).costs
     time_s = sum_runs(costs.time_s, operators)
     silicon = core_area_mm2(accelerator)
-    die_area_mm2 = sum(jax.tree.leaves(silicon), start=0.0)
+    die_area_mm2 = total(silicon)
     energy_parts = _energy_parts(costs, operators, leakage_w(accelerator) * time_s)
-    energy_j = sum(jax.tree.leaves(energy_parts), start=0.0)
+    energy_j = total(energy_parts)
     flop = 2.0 * sum_runs(operators.num_macs, operators)
     peak = 2.0 * accelerator.rows * accelerator.cols * accelerator.clock_hz
     dram = costs.traffic.levels[0]

@@ -15,12 +15,11 @@ from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.design import CoreDesign, TileExtents
 from hwdse.specs.nest import MappingCosts
-from hwdse.specs.tiles import RESIDENCIES, Residency, Tile, roles
+from hwdse.specs.tiles import RESIDENCIES, Residency, Tile
 from hwdse.system.mapping import (
     HARDWARE,
-    OVERFLOW_PENALTY,
-    OVERFLOW_TOLERANCE,
     BestMapping,
+    behind_what_fits,
     best_mapping,
 )
 from hwdse.workload.operators import Operators
@@ -134,10 +133,7 @@ def explicit_mappings(
 
 def _least(costs: MappingCosts, score: Leaf, accelerator: Accelerator) -> Leaf:
     """Row with the lowest score of those that fit, else the one that overflows least."""
-    part = roles(accelerator)
-    ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
-    overflows = ratio > 1.0 + OVERFLOW_TOLERANCE
-    return jnp.argmin(jnp.where(overflows, OVERFLOW_PENALTY * ratio, score), axis=0)
+    return jnp.argmin(behind_what_fits(score, costs, accelerator), axis=0)
 
 
 def _taken(rows: Any, choice: Leaf) -> Any:

@@ -5,15 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.models import area, cost, precision, reliability
-from hwdse.numerics import EXACT, SMALLEST, Reading
+from hwdse.numerics import EXACT, SMALLEST, Reading, total
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.evaluation import (
-    AreaParts,
-    EnergyParts,
     Evaluation,
-    HbmParts,
-    TimeParts,
 )
 from hwdse.system.core import evaluate_core
 from hwdse.system.rows import RowCosts, peak_flop_per_s, row_costs, sum_rows
@@ -24,11 +20,6 @@ from hwdse.workload.sharding import ShardedStep, shard
 from hwdse.workload.transformer import TransformerTraining
 
 Workload = TransformerTraining | LayerList | Operators
-
-
-def total(parts: TimeParts | EnergyParts | AreaParts | HbmParts) -> Leaf:
-    """Sum of a breakdown's parts."""
-    return sum(jax.tree.leaves(parts), start=0.0)
 
 
 def goodput(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar, Scalar]:

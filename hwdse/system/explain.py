@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import flax.struct
 import jax.numpy as jnp
 
-from hwdse.models.levels import total
+from hwdse.numerics import total
 from hwdse.shapes import Leaf, PerOp
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.specs.nest import Accounting, MappingCosts

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.models.levels import access_energy_j_per_byte, mapping_costs
+from hwdse.models.levels import access_energy_j_per_byte, mapping_costs, port_bytes_per_s
 from hwdse.models.tile_fit import Grain
 from hwdse.models.tiling import tile_traffic
 from hwdse.numerics import EXACT, Reading, materialize, safe_log
 from hwdse.shapes import Leaf, PerOp, Scalar
-from hwdse.specs.accelerator import Accelerator, count_of
+from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.nest import Accounting, LoopNest, MappingCosts
 from hwdse.specs.tiles import RESIDENCIES, Divisors, Tile, roles
 from hwdse.system.tile_choices import (
@@ -210,11 +210,14 @@ def _product_or_sum(problem: _Problem, costs: MappingCosts) -> PerOp:
 
 
 def _score(problem: _Problem, costs: MappingCosts) -> PerOp:
-    """What is minimized, or a far higher number where memories overflow."""
-    part = roles(problem.accelerator)
+    return behind_what_fits(_product_or_sum(problem, costs), costs, problem.accelerator)
+
+
+def behind_what_fits(score: PerOp, costs: MappingCosts, accelerator: Accelerator) -> PerOp:
+    """A score, or a far higher number where memories overflow, the higher the more they do."""
+    part = roles(accelerator)
     ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
-    overflows = ratio > 1.0 + OVERFLOW_TOLERANCE
-    return jnp.where(overflows, OVERFLOW_PENALTY * ratio, _product_or_sum(problem, costs))
+    return jnp.where(ratio > 1.0 + OVERFLOW_TOLERANCE, OVERFLOW_PENALTY * ratio, score)
 
 
 def _best_of(found: _Found) -> _Found:
@@ -243,14 +246,12 @@ def _with_flat_ports(accelerator: Accelerator) -> Accelerator:
     levels = []
     for level in accelerator.levels:
         read_j, write_j = access_energy_j_per_byte(level, accelerator)
-        ports = count_of(level.ports, accelerator)
-        if level.follows_clock:
-            ports = ports * accelerator.clock_hz / accelerator.nominal_clock_hz
+        read_rate, write_rate = port_bytes_per_s(level, accelerator)
         levels.append(
             replace(
                 level,
-                read_bandwidth_bytes_per_s=ports * level.read_bandwidth_bytes_per_s,
-                write_bandwidth_bytes_per_s=ports * level.write_bandwidth_bytes_per_s,
+                read_bandwidth_bytes_per_s=read_rate,
+                write_bandwidth_bytes_per_s=write_rate,
                 read_energy_j_per_byte=read_j,
                 write_energy_j_per_byte=write_j,
                 energy_slope=0.0,

@@ -1,6 +1,7 @@
 """Which mapping every operator of a design gets, with all that its nest is made from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, singledispatch
 from typing import Any
 
@@ -10,17 +11,17 @@ import numpy as np
 
 from hwdse.compiling import quick_jit
 from hwdse.models import memory, precision
-from hwdse.numerics import EXACT, num_tiles
+from hwdse.numerics import EXACT
 from hwdse.shapes import PerOp, Scalar
-from hwdse.specs.accelerator import Accelerator, Operands
+from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.design import CoreDesign, Design
-from hwdse.system.chip_core import chip_core
+from hwdse.system.chip_core import cut_products
 from hwdse.system.core import at_its_voltage, leakage_w
 from hwdse.system.core_mapping import MAPPINGS
 from hwdse.system.core_nests import MappedNetwork
 from hwdse.system.mapping import BestMapping, best_mapping
 from hwdse.workload.layers import LayerList
-from hwdse.workload.operators import Operators, products
+from hwdse.workload.operators import Operators
 from hwdse.workload.sharding import ShardedStep, shard
 from hwdse.workload.transformer import TransformerTraining
 
@@ -100,29 +101,16 @@ def all_parts(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Acce
     core has $\max(1 / S, 1 / c)$ of c products. Counts are runs on it in a step. Then the parts
     of a product, and the core that runs them.
     """
-    gemms, chip, mix = step.gemms, design.chip, design.mix
-    shape, cores = jnp.shape(gemms.m), chip.num_scratchpads
-    layers = jnp.where(step.is_head > 0.5, 1.0, step.layers_per_stage)
-    runs = gemms.count * step.runs * layers * step.num_micro_batches
-    each = []
-    for by_rows, by_cols in memory.SPLITS.values():
-        share = 1.0 if by_rows + by_cols else jnp.maximum(1.0 / cores, 1.0 / gemms.count)
-        columns = (
-            num_tiles(gemms.m, cores if by_rows else 1.0),
-            gemms.k,
-            num_tiles(gemms.n, cores if by_cols else 1.0),
-            share * runs,
-            cores if by_rows + by_cols else 1.0,
-        )
-        each.append([jnp.broadcast_to(column, shape) for column in columns])
-    m, k, n, count, copies = (jnp.concatenate(column) for column in zip(*each, strict=True))
-    a, b, c = (
-        jnp.tile(jnp.broadcast_to(x, shape), len(memory.SPLITS))
-        for x in (gemms.a_in_hbm, gemms.b_in_hbm, gemms.c_in_hbm)
-    )
+    chip, mix = design.chip, design.mix
     speedup = precision.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
-    size = precision.mix_bytes_per_element(mix)
-    return products(m, k, n, count), copies, chip_core(chip, speedup, size, Operands(b, a, c))
+    cuts = cut_products(step.gemms, chip, speedup, precision.mix_bytes_per_element(mix))
+    layers = jnp.where(step.is_head > 0.5, 1.0, step.layers_per_stage)
+    each = jnp.broadcast_to(step.runs * layers * step.num_micro_batches, jnp.shape(step.gemms.m))
+    runs = jnp.tile(each, len(memory.SPLITS))
+    count = cuts.parts.count
+    busiest = jnp.maximum(1.0 / chip.num_scratchpads, 1.0 / count)
+    count = jnp.where(cuts.is_dealt, busiest, 1.0) * runs * count
+    return replace(cuts.parts, count=count), cuts.copies, cuts.core
 
 
 def _numpy(tree: Any) -> Any:

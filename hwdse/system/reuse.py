@@ -12,11 +12,10 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 
-from hwdse.models.levels import total
 from hwdse.models.memory import hbm_traffic_bytes
 from hwdse.models.simd import lanes, register_block, simd_words
 from hwdse.models.systolic import FOLDS, Folds, accumulator_words, operand_words
-from hwdse.numerics import EXACT, Reading
+from hwdse.numerics import EXACT, Reading, total
 from hwdse.shapes import PerOp
 from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.cpu import SimdEngine

@@ -17,9 +17,10 @@ import numpy as np
 
 from hwdse.compiling import quick_jit
 from hwdse.config.accelerators import load_accelerator
-from hwdse.models.levels import mapping_costs, total
+from hwdse.models.levels import mapping_costs
 from hwdse.models.loopnest import nest_traffic
 from hwdse.models.tile_fit import divisors_of
+from hwdse.numerics import total
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.specs.nest import Accounting, LoopNest, MappingCosts
