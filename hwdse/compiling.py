@@ -39,16 +39,17 @@ def quick_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any
 
 def search_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`quick_jit`, but thorough where an argument says that it `runs_long`, as designs whose
-    mappings are searched do.
+    mappings are searched do. A call that knows how often it runs says `is_brief` itself.
 
-    Measured on the best mappings of ResNet-50, jaxlib 0.10: the gradient compiles in 13 instead
-    of 3 CPU seconds, and a design takes 10 instead of 77 ms.
+    Measured on the best mappings of ResNet-50, jaxlib 0.10: the gradient compiles in 20 instead
+    of 5 CPU seconds, and a design takes 12 instead of 45 ms.
     """
     quick, thorough = quick_jit(function, **options), jax.jit(function, **options)
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        is_long = any(getattr(argument, "runs_long", False) for argument in args)
-        return (thorough if is_long else quick)(*args, **kwargs)
+    def call(*args: Any, is_brief: bool | None = None, **kwargs: Any) -> Any:
+        if is_brief is None:
+            is_brief = not any(getattr(argument, "runs_long", False) for argument in args)
+        return (quick if is_brief else thorough)(*args, **kwargs)
 
     return call

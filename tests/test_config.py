@@ -520,3 +520,47 @@ def test_titles_of_any_text_survive():
 
 def test_units_of_limits_are_those_of_the_constraints():
     assert set(LIMIT_FIELDS) == set(CONSTRAINTS)
+
+
+MIXTURE = (preset_root() / "workloads/deepseek_v3.toml").read_text()
+
+
+def test_keys_of_other_models_may_be_left_out():
+    dense, mixture = load_workload("llama3_70b").model, load_workload("deepseek_v3").model
+    assert (dense.num_experts, dense.kv_lora_rank, dense.load_imbalance_ratio) == (0.0, 0.0, 1.0)
+    assert (mixture.num_experts, mixture.kv_lora_rank, mixture.num_layer_norms) == (256, 512, 2)
+    path = Path("uneven.toml")
+    path.write_text(changed(MIXTURE, "num_router_bias = 1", "load_imbalance_ratio = 1.3"))
+    assert load_workload(path).model == mixture.replace(
+        num_router_bias=0.0, load_imbalance_ratio=1.3
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            "num_router_bias = 1",
+            "load_imbalance_ratio = 0.9",
+            "load_imbalance_ratio = 0.9: expected a number of at least 1",
+        ),
+        (
+            "experts_per_token = 8",
+            "experts_per_token = 300",
+            "experts_per_token = 300: expected a whole number from 1 to num_experts, 256",
+        ),
+        ("num_experts = 256", "", "experts_per_token = 8: expected 0 or left out without num_exp"),
+        ("expert_feedforward = 2048", "", "expert_feedforward = 0: expected above 0 with num_exp"),
+        (
+            "num_dense_layers = 3",
+            "num_dense_layers = 61",
+            "num_dense_layers = 61: expected fewer than num_layers, 61",
+        ),
+        ("v_head_dim = 128", "", "v_head_dim = 0: expected above 0 with kv_lora_rank"),
+        ("kv_lora_rank = 512", "", "qk_nope_head_dim = 128: expected above 0 with kv_lora_rank"),
+        ("num_experts = 256", "num_expert = 256", "num_expert = 256: expected one of the keys"),
+    ],
+)
+def test_broken_mixture(old, new, line):
+    text = message(load_workload, changed(MIXTURE, old, new))
+    assert text.startswith(f"x.toml [model] {line}")

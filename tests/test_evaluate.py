@@ -187,7 +187,9 @@ def test_fp64_time_and_energy_speak_of_the_same_work():
 def test_every_topology_runs(topology):
     cluster = BASE.cluster
     if topology != "torus":
-        cluster = cluster.replace(torus_sizes=(64.0,), torus_bandwidth_fractions=(1.0,))
+        cluster = cluster.replace(
+            torus_sizes=(64.0,), torus_bandwidth_fractions=(1.0,), torus_latency_ratios=(1.0,)
+        )
     result = run(BASE.replace(cluster=cluster.replace(topology=topology)))
     assert all(np.isfinite(x) for x in jax.tree.leaves(result))
     assert result.time.tensor_network > 0.0

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 
 import flax.struct
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from search_toys import TOY_8, TOY_29, TOY_BASE, score_8, score_29
 
+from hwdse.compiling import quick_jit
 from hwdse.numerics import EXACT
 from hwdse.search.gradient import minimize, split_evaluations
 from hwdse.search.result import scored
@@ -143,13 +145,19 @@ def test_ranking_puts_feasible_first_and_infinite_last():
     assert rows.take(np.asarray([0, 3])).best_place() == 0
 
 
+@functools.cache
+def scores_of(name):
+    """Function of points that scores them all, compiled once."""
+    score, space = TOYS[name]
+    return quick_jit(jax.vmap(lambda unit: score(space.decode_buildable(unit, TOY_BASE), EXACT)))
+
+
 def random_best(name, num_evaluations, seed):
     """Best of as many random designs, as a multiple of the best known."""
-    score, space = TOYS[name]
+    space = TOYS[name][1]
     units = np.random.default_rng(seed).random((num_evaluations, space.num_dims))
     rows = space.snap_points(units)
-    one = jax.vmap(lambda unit: score(space.decode_buildable(unit, TOY_BASE), EXACT))
-    judged = scored(rows, *jax.jit(one)(rows))
+    judged = scored(rows, *scores_of(name)(rows))
     return math.exp(judged.log_objectives[judged.best_place()] - BEST_KNOWN[name])
 
 

@@ -147,8 +147,9 @@ def test_nothing_fits_and_the_slope_says_to_add_memory():
 @pytest.mark.parametrize("is_unified", [False, True])
 def test_a_cold_smooth_reading_is_the_exact_one(is_unified):
     ones = np.ones(len(NAMES))
-    cold = slopes(ones, 0.0, is_unified)[0]
-    assert cold == pytest.approx(slopes(ones, None, is_unified)[0], abs=5e-3)
+    cold, exact = slopes(ones, 0.0, is_unified)[0], slopes(ones, None, is_unified)[0]
+    assert cold == pytest.approx(exact, abs=5e-3)
+    assert cold >= exact - 1e-9
 
 
 def test_float32_slopes_are_finite():
@@ -156,11 +157,3 @@ def test_float32_slopes_are_finite():
         ones = jnp.ones(len(NAMES), jnp.float32)
         for temperature in (None, 0.5):
             assert np.all(np.isfinite(slopes(ones, temperature)[1]))
-
-
-def test_one_product_has_finite_slopes():
-    def score(capacity):
-        costs = best_mapping(gemms(1, 1, 1), core(scratchpad=capacity), smooth(0.5)).costs
-        return costs.energy_j[0] * costs.time_s[0]
-
-    assert np.isfinite(quick_jit(jax.grad(score))(1000.0))

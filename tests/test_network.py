@@ -11,25 +11,31 @@ from jax.test_util import check_grads
 
 from hwdse.models.network import (
     TOPOLOGIES,
-    Group,
-    hierarchical_all_gather_time_s,
-    outer_all_gather_time_s,
-    place_group,
     ring_all_gather_time_s,
     ring_all_to_all_time_s,
     switch_all_gather_time_s,
+    switch_all_reduce_time_s,
     torus_all_gather_time_s,
     torus_all_to_all_time_s,
     torus_point_to_point_time_s,
 )
 from hwdse.specs.hardware import Link
+from hwdse.workload.collective_work import ALGORITHMS
+from hwdse.workload.placement import Group, place_group
 
-LINK = Link(latency_s=1e-6, bandwidth_bytes_per_s=100e9, energy_j_per_byte=1e-11)
+LINK = Link(
+    latency_s=1e-6,
+    bandwidth_bytes_per_s=100e9,
+    energy_j_per_byte=1e-11,
+    launch_s=0.0,
+    efficiency_fraction=1.0,
+    rendezvous_s=0.0,
+    eager_fraction=1.0,
+)
 FREE = LINK.replace(latency_s=0.0)
-NETWORK = Link(latency_s=15e-6, bandwidth_bytes_per_s=25e9, energy_j_per_byte=1e-10)
-CUBE = ((4.0, 4.0, 4.0), (0.4, 0.4, 0.2))
-LINE = ((64.0,), (1.0,))
-COLLECTIVES = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")
+CUBE = ((4.0, 4.0, 4.0), (0.4, 0.4, 0.2), (1.0, 1.0, 1.0))
+LINE = ((64.0,), (1.0,), (1.0,))
+COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "broadcast")
 
 
 @pytest.fixture(autouse=True)
@@ -61,15 +67,17 @@ def test_time_rises_with_bytes_and_falls_with_bandwidth(name, collective):
     assert np.all(np.diff(times) > 0.0)
     faster = LINK.replace(bandwidth_bytes_per_s=2.0 * LINK.bandwidth_bytes_per_s)
     assert run(1e9, group, faster) < times[-1]
-    # Latency and transfer add up: only the transfer scales.
-    assert times[-1] - times[0] == pytest.approx(1e3 * (times[2] - times[0]), rel=1e-9)
+    # At most linear: with another algorithm for small messages, latency and transfer trade.
+    assert times[-1] - times[0] <= 1e3 * (times[2] - times[0]) * (1.0 + 1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGIES))
 def test_all_reduce_is_reduce_scatter_and_all_gather(name):
     topology, group = TOPOLOGIES[name], group_of(name, 16.0)
     both = topology.reduce_scatter(1e8, group, LINK) + topology.all_gather(1e8, group, LINK)
-    assert topology.all_reduce(1e8, group, LINK) == both
+    if topology.own_all_reduce is None:
+        assert topology.all_reduce(1e8, group, LINK) == both
+    assert topology.all_reduce(1e8, group, LINK) <= both
 
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGIES))
@@ -82,14 +90,14 @@ def test_never_faster_than_a_chip_can_receive(name, num_chips):
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGIES))
 @pytest.mark.parametrize("collective", COLLECTIVES)
-@pytest.mark.parametrize("num_chips", [1.0, 2.0, 64.0])
+@pytest.mark.parametrize("num_chips", [1.0, 64.0])
 def test_gradients_are_finite_and_agree_with_differences(name, collective, num_chips):
     run = getattr(TOPOLOGIES[name], collective)
 
     def time_s(message_bytes, link):
         return 1e3 * run(1e6 * message_bytes, group_of(name, num_chips), link)
 
-    link = Link(1e-6, 1.0, 0.0)
+    link = LINK
 
     def scaled(message_bytes, latency, bandwidth):
         scaled_link = link.replace(latency_s=1e-6 * latency, bandwidth_bytes_per_s=1e11 * bandwidth)
@@ -101,7 +109,7 @@ def test_gradients_are_finite_and_agree_with_differences(name, collective, num_c
 
 
 def test_ring_by_hand():
-    ring = Group((8.0,), (8.0,), (1.0,))
+    ring = Group((8.0,), (8.0,), (1.0,), (1.0,))
     # 7 hops of 1 us and 125 MB at 100 GB/s
     assert ring_all_gather_time_s(1e9, ring, LINK) == pytest.approx(7.0 * (1e-6 + 1.25e-3))
     # Every link carries 8 x 7 / 2 shares of 125 MB.
@@ -109,7 +117,7 @@ def test_ring_by_hand():
 
 
 def test_switch_limits():
-    pair, many = Group((2.0,), (64.0,), (1.0,)), Group((1e6,), (1e6,), (1.0,))
+    pair, many = Group((2.0,), (64.0,), (1.0,), (1.0,)), Group((1e6,), (1e6,), (1.0,), (1.0,))
     assert switch_all_gather_time_s(1e9, pair, LINK) == pytest.approx(1e-6 + 5e-3)
     assert switch_all_gather_time_s(1e9, many, FREE) == pytest.approx(1e-2, rel=1e-5)
 
@@ -138,13 +146,13 @@ def test_torus_by_hand():
 @pytest.mark.parametrize("collective", COLLECTIVES)
 def test_whole_torus_beats_a_line_of_as_many_chips(collective):
     run = getattr(TOPOLOGIES["torus"], collective)
-    line = Group((64.0,), (128.0,), (1.0,))
+    line = Group((64.0,), (128.0,), (1.0,), (1.0,))
     for size in (0.0, 1e6, 1e9):
         assert run(size, place_group(64.0, 1.0, *CUBE), LINK) < run(size, line, LINK)
 
 
 def test_a_closed_ring_is_twice_a_line():
-    closed, line = Group((4.0,), (4.0,), (1.0,)), Group((4.0,), (8.0,), (1.0,))
+    closed, line = Group((4.0,), (4.0,), (1.0,), (1.0,)), Group((4.0,), (8.0,), (1.0,), (1.0,))
     for run in (torus_all_gather_time_s, torus_all_to_all_time_s):
         assert run(1e9, line, FREE) == pytest.approx(2.0 * float(run(1e9, closed, FREE)))
 
@@ -165,39 +173,50 @@ def test_groups_by_hand():
     assert place_group(8.0, 256.0, *CUBE).extents == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("name", sorted(TOPOLOGIES))
-def test_hierarchy_meets_its_two_ends(name):
-    def whole_s(num_chips, inner_chips):
-        return hierarchical_all_gather_time_s(
-            1e9, num_chips, inner_chips, *fabric(name), LINK, NETWORK, TOPOLOGIES[name]
-        )
-
-    inside_s = TOPOLOGIES[name].all_gather(1e9, group_of(name, 16.0), LINK)
-    assert whole_s(16.0, 1.0) == inside_s
-    # The domain is full of other ranks: one member of the group in each.
-    assert whole_s(16.0, 64.0) == outer_all_gather_time_s(1e9, 16.0, NETWORK)
-    assert whole_s(1.0, 64.0) == whole_s(1.0, 1.0) == 0.0
-    # 64 inside, 4 domains: each chip gathers its 64th across, then all inside.
-    inside_s = TOPOLOGIES[name].all_gather(1e9, group_of(name, 64.0), LINK)
-    across_s = outer_all_gather_time_s(1e9 / 64.0, 4.0, NETWORK)
-    assert whole_s(256.0, 1.0) == pytest.approx(float(inside_s + across_s), rel=1e-12)
+def test_dimensions_have_their_own_latency():
+    slow = (CUBE[0], CUBE[1], (1.0, 1.0, 5.0))
+    inside = place_group(16.0, 1.0, *slow)
+    assert torus_all_gather_time_s(0.0, inside, LINK) == pytest.approx(4e-6)
+    across = place_group(4.0, 16.0, *slow)
+    assert torus_all_gather_time_s(0.0, across, LINK) == pytest.approx(10e-6)
 
 
-def test_outer_ring_by_hand():
-    assert outer_all_gather_time_s(1e9, 5.0, NETWORK) == pytest.approx(4.0 * (15e-6 + 8e-3))
-    assert outer_all_gather_time_s(1e9, 1.0, NETWORK) == 0.0
+def test_reduction_in_the_switch_saves_bytes_not_for_pairs():
+    plain, reducing = TOPOLOGIES["switch"], TOPOLOGIES["reducing_switch"]
+    for num_chips in (2.0, 8.0, 64.0):
+        group = place_group(num_chips, 1.0, *LINE)
+        times = [float(t.all_reduce(1e9, group, FREE)) for t in (plain, reducing)]
+        expected = min(2.0 * (1.0 - 1.0 / num_chips), (1.0 + 1.0 / num_chips) / 0.85)
+        assert times[0] == pytest.approx(2.0 * (1.0 - 1.0 / num_chips) * 1e-2)
+        assert times[1] == pytest.approx(expected * 1e-2)
 
 
-@pytest.mark.parametrize("name", sorted(TOPOLOGIES))
-@pytest.mark.parametrize("is_double", [False, True])
-def test_gradients_of_the_hierarchy_are_finite(name, is_double):
-    def time_s(num_chips, inner_chips, sizes, fractions, link, network):
-        return hierarchical_all_gather_time_s(
-            1e9, num_chips, inner_chips, sizes, fractions, link, network, TOPOLOGIES[name]
-        )
+def test_small_all_reduces_take_one_step_and_large_ones_few_bytes():
+    group = place_group(8.0, 1.0, *LINE)
+    mesh = ALGORITHMS["all_reduce"]["mesh"](8.0)
+    assert switch_all_reduce_time_s(1.0, group, LINK) == pytest.approx(
+        float(mesh.num_steps) * 1e-6, rel=1e-3
+    )
+    assert switch_all_reduce_time_s(1e12, group, LINK) == pytest.approx(17.5, rel=1e-3)
 
-    with jax.enable_x64(is_double):
-        slopes = jax.jit(jax.grad(time_s, (0, 1, 2, 3, 4, 5)))
-        for num_chips, inner in itertools.product((1.0, 2.0, 64.0, 1e5), (1.0, 4.0, 64.0, 128.0)):
-            found = slopes(num_chips, inner, *fabric(name), LINK, NETWORK)
-            assert all(np.isfinite(x) for x in jax.tree.leaves(found)), (num_chips, inner)
+
+def test_a_full_mesh_uses_the_links_to_the_members_only():
+    whole, part = Group((8.0,), (8.0,), (1.0,), (1.0,)), Group((4.0,), (8.0,), (1.0,), (1.0,))
+    run = TOPOLOGIES["fully_connected"].all_gather
+    assert run(1e9, whole, FREE) == pytest.approx(7.0 / 8.0 * 1e-2)
+    assert run(1e9, part, FREE) == pytest.approx(3.0 / 4.0 * 1e-2 * 7.0 / 3.0)
+
+
+@pytest.mark.parametrize("kind", sorted(ALGORITHMS))
+def test_work_of_algorithms(kind):
+    """Nobody sends less than the bytes that must arrive, and one chip sends nothing."""
+    least = {"all_reduce": 1.0, "broadcast": 1.0, "point_to_point": 1.0}
+    for name, work_of in ALGORITHMS[kind].items():
+        alone = work_of(1.0)
+        if kind != "point_to_point":
+            assert float(alone.num_steps) == float(alone.sent_ratio) == 0.0, name
+        for num_chips in (2.0, 8.0, 1024.0):
+            bound = least.get(kind, (num_chips - 1.0) / num_chips)
+            work = work_of(num_chips)
+            assert float(work.sent_ratio) >= bound * (1.0 - 1e-12), name
+            assert float(work.num_steps) >= 1.0 - 1e-12, name

@@ -56,7 +56,7 @@ def test_every_command_explains_itself_by_two_examples(verb):
     assert done.stdout.count(f"hwdse {verb}") >= 2
 
 
-@pytest.mark.parametrize("name", ["benchmarks", "trn2_llama3_70b"])
+@pytest.mark.parametrize("name", ["benchmarks", "dosa", "trn2_llama3_70b"])
 def test_tables_of_an_experiment_are_those_it_measured(name):
     folder = ROOT / "experiments" / name
     (results,) = (folder / "results").glob("*.md")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from hwdse.compiling import quick_jit
 from hwdse.models.reliability import (
     best_checkpoint_interval_s,
     best_useful_time_fraction,
@@ -22,6 +23,17 @@ from hwdse.models.reliability import (
 )
 
 TIMES = (600.0, 30.0, 300.0, 120.0, 11140.0)  # interval, write, restart, downtime, MTBF
+USEFUL = quick_jit(jax.vmap(useful_time_fraction, (0, None, None, None, None)))
+USEFUL_SLOPE = quick_jit(jax.grad(useful_time_fraction))
+IN_LOGS = {
+    function: jax.jit(lambda logs, function=function: jnp.log(function(*jnp.exp(logs))))
+    for function in (
+        useful_time_fraction,
+        best_checkpoint_interval_s,
+        best_useful_time_fraction,
+        finite_job_useful_time_fraction,
+    )
+}
 DALY_2006 = [(1440.0, 117.0), (360.0, 57.0), (15.0, 9.1)]  # figures 3 to 5: MTBF, best, minutes
 
 
@@ -54,9 +66,7 @@ def test_best_interval_matches_daly_2006(mtbf_min, best_min):
     best_s = best_checkpoint_interval_s(300.0, 60.0 * mtbf_min)
     assert best_s / 60.0 == pytest.approx(best_min, rel=0.01)
     interval_s = jnp.linspace(60.0, 9000.0, 20_000)
-    useful = jax.vmap(lambda t: useful_time_fraction(t, 300.0, 600.0, 0.0, 60.0 * mtbf_min))(
-        interval_s
-    )
+    useful = USEFUL(interval_s, 300.0, 600.0, 0.0, 60.0 * mtbf_min)
     assert interval_s[jnp.argmax(useful)] / 60.0 == pytest.approx(best_min, rel=0.01)
 
 
@@ -70,22 +80,21 @@ def test_closed_form_is_the_maximum(write_ratio):
         mtbf_s, restart_s, downtime_s = 2e4, 300.0, 120.0
         write_s = write_ratio * mtbf_s
 
-        def useful(interval_s):
-            return useful_time_fraction(interval_s, write_s, restart_s, downtime_s, mtbf_s)
-
         best_s = best_checkpoint_interval_s(write_s, mtbf_s)
         best = best_useful_time_fraction(write_s, restart_s, downtime_s, mtbf_s)
-        assert useful(best_s) == pytest.approx(float(best), rel=1e-12)
-        assert abs(jax.grad(useful)(best_s)) * best_s < 1e-10 * best
+        slope = USEFUL_SLOPE(best_s, write_s, restart_s, downtime_s, mtbf_s)
+        assert abs(slope) * best_s < 1e-10 * best
         grid = best_s * jnp.geomspace(0.1, 10.0, 2001)
-        assert jnp.all(jax.vmap(useful)(grid) <= best * (1.0 + 1e-12))
+        useful = USEFUL(grid, write_s, restart_s, downtime_s, mtbf_s)
+        assert useful[1000] == pytest.approx(float(best), rel=1e-12)  # at best_s
+        assert jnp.all(useful <= best * (1.0 + 1e-12))
 
 
 def test_optimum_does_not_depend_on_the_recovery():
     with jax.enable_x64(True):
         best_s = best_checkpoint_interval_s(60.0, 5000.0)
         for restart_s, downtime_s in [(0.0, 0.0), (900.0, 0.0), (300.0, 4000.0)]:
-            slope = jax.grad(useful_time_fraction)(best_s, 60.0, restart_s, downtime_s, 5000.0)
+            slope = USEFUL_SLOPE(best_s, 60.0, restart_s, downtime_s, 5000.0)
             assert abs(slope) < 1e-12
 
 
@@ -107,7 +116,7 @@ def _exact_work_ratio(write_ratio):
 def test_best_interval_is_accurate_in_both_precisions(dtype):
     write_ratio = np.geomspace(1e-8, 30.0, 300).astype(dtype)
     one = jnp.ones((), dtype)
-    found = jax.jit(jax.vmap(lambda x: best_checkpoint_interval_s(x, one)))(write_ratio)
+    found = quick_jit(jax.vmap(lambda x: best_checkpoint_interval_s(x, one)))(write_ratio)
     assert found.dtype == dtype
     exact = np.array([_exact_work_ratio(float(x)) for x in write_ratio])
     assert np.max(np.abs(np.asarray(found, np.float64) / exact - 1.0)) < (
@@ -129,8 +138,10 @@ def test_implicit_derivative_of_the_best_interval(dtype):
     write_s, mtbf_s = jnp.asarray(10.0, dtype), jnp.asarray(100.0, dtype)
     work = best_checkpoint_interval_s(write_s, mtbf_s) / mtbf_s
     expected = ((1 - work) / work, work - 0.1 * (1 - work) / work)
-    reverse = jax.jit(jax.grad(best_checkpoint_interval_s, argnums=(0, 1)))(write_s, mtbf_s)
-    forward = jax.jacfwd(best_checkpoint_interval_s, argnums=(0, 1))(write_s, mtbf_s)
+    reverse, forward = (
+        quick_jit(slope(best_checkpoint_interval_s, argnums=(0, 1)))(write_s, mtbf_s)
+        for slope in (jax.grad, jax.jacfwd)
+    )
     np.testing.assert_allclose(reverse, expected, rtol=1e-5)
     np.testing.assert_allclose(forward, expected, rtol=1e-5)
 
@@ -138,36 +149,37 @@ def test_implicit_derivative_of_the_best_interval(dtype):
 def test_derivative_works_under_vmap_and_twice():
     with jax.enable_x64(True):
         write_s = jnp.geomspace(1e-3, 1e3, 7)
-        slopes = jax.vmap(jax.grad(best_checkpoint_interval_s), (0, None))(write_s, 100.0)
+        slopes = quick_jit(jax.vmap(jax.grad(best_checkpoint_interval_s), (0, None)))(
+            write_s, 100.0
+        )
         assert slopes.shape == (7,)
         assert jnp.all(jnp.diff(slopes) < 0.0)  # sqrt-like: concave
-        curvature = jax.grad(jax.grad(best_checkpoint_interval_s))(10.0, 100.0)
+        curvature = quick_jit(jax.grad(jax.grad(best_checkpoint_interval_s)))(10.0, 100.0)
         assert curvature < 0.0
 
 
 @pytest.mark.parametrize("mtbf_s", [500.0, 11140.0, 1e7])
 def test_gradients_agree_with_finite_differences(mtbf_s):
     with jax.enable_x64(True):
-
-        def in_logs(function):
-            return lambda logs: jnp.log(function(*jnp.exp(logs)))
-
         times = jnp.log(jnp.array([*TIMES[:4], mtbf_s]))
-        check_grads(in_logs(useful_time_fraction), (times,), order=1)
-        check_grads(in_logs(best_checkpoint_interval_s), (times[jnp.array([1, 4])],), order=1)
-        check_grads(in_logs(best_useful_time_fraction), (times[1:],), order=1)
         finite = jnp.concatenate([jnp.log(jnp.array([5432.0])), times])
-        check_grads(in_logs(finite_job_useful_time_fraction), (finite,), order=1)
+        arguments = {
+            useful_time_fraction: times,
+            best_checkpoint_interval_s: times[jnp.array([1, 4])],
+            best_useful_time_fraction: times[1:],
+            finite_job_useful_time_fraction: finite,
+        }
+        for function, logs in arguments.items():
+            check_grads(IN_LOGS[function], (logs,), order=1)
 
 
 def test_float32_agrees_with_float64():
     times = np.array(np.meshgrid([30.0, 600.0, 9000.0], [0.1, 30.0], [300.0], [60.0], [900.0, 1e7]))
     times = times.reshape(5, -1)
-    low = jax.vmap(useful_time_fraction)(*times.astype(np.float32))
-    low_slope = jax.vmap(jax.grad(useful_time_fraction))(*times.astype(np.float32))
+    both = quick_jit(jax.vmap(jax.value_and_grad(useful_time_fraction)))
+    low, low_slope = both(*times.astype(np.float32))
     with jax.enable_x64(True):
-        high = np.asarray(jax.vmap(useful_time_fraction)(*times))
-        high_slope = np.asarray(jax.vmap(jax.grad(useful_time_fraction))(*times))
+        high, high_slope = map(np.asarray, both(*times))
     np.testing.assert_allclose(low, high, rtol=5e-6)
     np.testing.assert_allclose(low_slope, high_slope, rtol=1e-4)
 
@@ -183,7 +195,7 @@ FRACTIONS = {
 }
 
 
-@jax.jit
+@quick_jit
 def _values_and_slopes(*times):
     """Each fraction with its gradient, and with that of the logarithm of a time over it."""
     arguments = range(5)
@@ -231,7 +243,7 @@ def test_bounds_and_signs_of_slopes(log_costs, log_mtbf):
 def test_hopeless_designs_still_have_a_direction(dtype):
     """MTBF far below the restart time: nearly no useful time, but the slope says which way."""
     times = [jnp.asarray(t, dtype) for t in (600.0, 30.0, 300.0, 120.0, 1.0)]
-    value, slope = jax.value_and_grad(useful_time_fraction, argnums=4)(*times)
+    value, slope = quick_jit(jax.value_and_grad(useful_time_fraction, argnums=4))(*times)
     assert 0.0 < value < 1e-12
     assert slope > 0.0
     assert jnp.isfinite(1.0 / value**2)

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from hwdse.specs.design import Parallelism
+from hwdse.workload.decoder_layer import mean_kept_bytes
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.layers import LayerList
+from hwdse.workload.model_shape import Transformer, TransformerTraining
+from hwdse.workload.row_parts import LayerCut
 from hwdse.workload.sharding import OPTIMIZER_FLOP, shard
-from hwdse.workload.transformer import (
-    Transformer,
-    TransformerTraining,
-    layer_activation_bytes,
-    layer_parameters,
-    num_parameters,
-)
+from hwdse.workload.transformer import layer_parameters, num_parameters
 
 MODEL = Transformer(80.0, 8192.0, 28672.0, 64.0, 8.0, 128.0, 128256.0, 0.0, 3.0, 2.0, 1.0, 0.0)
 JOB = TransformerTraining(MODEL, 8192.0, 1024.0, 0.5, 4.0, 12.0)
@@ -35,9 +32,9 @@ def total(held):
 
 def step_work(step, num_chips):
     """Multiply-accumulates of all chips in a step: every layer once, the head once."""
-    per_row = step.runs * step.gemms.num_macs
-    layers = jnp.dot(per_row, 1.0 - step.is_head) * step.mean_layers_per_stage
-    head = jnp.dot(per_row, step.is_head) / step.pipeline
+    per_row = step.runs.whole * step.gemms.num_macs
+    layers = jnp.dot(per_row, 1.0 - step.runs.is_head) * step.mean_layers_per_stage
+    head = jnp.dot(per_row, step.runs.is_head) / step.pipeline
     return float(step.num_micro_batches * (layers + head) * num_chips)
 
 
@@ -47,6 +44,8 @@ def step_work(step, num_chips):
         (Parallelism(8.0, 1.0, 1.0, 0.0, 0.0), 8.0),
         (Parallelism(1.0, 4.0, 1.0, 0.0, 0.0), 4.0),
         (Parallelism(1.0, 1.0, 2.0, 0.0, 0.0), 64.0),
+        (Parallelism(1.0, 1.0, 1.0, 0.0, 0.0, context=16.0), 16.0),
+        (Parallelism(4.0, 2.0, 1.0, 0.0, 0.0, context=2.0, interleave=5.0), 64.0),
         (SPREAD, 1024.0),
         (Parallelism(2.0, 3.0, 1.0, 0.0, 0.0), 24.0),  # 80 layers on 3 stages
     ],
@@ -78,9 +77,11 @@ def test_one_chip_holds_the_whole_job():
     assert step.held.weights == 2.0 * parameters
     assert step.held.gradients == 4.0 * parameters
     assert step.held.optimizer == 12.0 * parameters
-    whole, _ = layer_activation_bytes(JOB, 1.0, 1.0)
-    logits = 6.0 * 8192.0 * 128256.0
-    assert step.held.activations == 80.0 * whole + logits
+    whole, _ = mean_kept_bytes(JOB, LayerCut())
+    assert step.held.activations == 80.0 * whole
+    # At the loss: fp32 logits, the fp32 gradient of the projection, two hidden states.
+    logits, projection = 4.0 * 8192.0 * 128256.0, 4.0 * 8192.0 * 128256.0
+    assert step.held.buffers == logits + projection + 2.0 * 2.0 * 8192.0 * 8192.0
     assert step.checkpoint_bytes == 14.0 * num_parameters(MODEL)
 
 
@@ -117,10 +118,12 @@ def test_recomputing_trades_memory_for_work():
         shard(JOB, SPREAD.replace(recompute_fraction=fraction), 1024.0) for fraction in (0.0, 1.0)
     )
     assert again.held.activations < 0.2 * plain.held.activations
-    assert np.all(again.runs >= plain.runs)
-    assert np.array_equal(again.useful_runs, plain.useful_runs)
-    assert again.messages.num_tensor_gathers == plain.messages.num_tensor_gathers + 2.0
-    assert again.messages.num_tensor_scatters == plain.messages.num_tensor_scatters + 2.0
+    assert np.array_equal(again.runs.again, again.runs.forward * (1.0 - again.runs.is_head))
+    assert np.array_equal(plain.runs.again, np.zeros(17))
+    for name in ("forward", "backward", "useful"):
+        assert np.array_equal(getattr(again.runs, name), getattr(plain.runs, name))
+    assert again.messages.num_tensor_forward == plain.messages.num_tensor_forward
+    assert again.messages.num_tensor_backward == plain.messages.num_tensor_backward + 4.0
 
 
 def test_messages_by_hand():
@@ -128,8 +131,11 @@ def test_messages_by_hand():
     activation = 2.0 * 8192.0 * 2.0 * 8192.0  # bytes x tokens x sequences x hidden
     assert messages.tensor_bytes == activation
     assert messages.pipeline_bytes == activation / 8.0
-    assert messages.num_tensor_gathers == 6.0  # 2 forward; 2 + 2 backward
-    assert messages.num_tensor_scatters == 4.0
+    assert messages.num_tensor_forward == 4.0  # 2 gathers, 2 sums
+    assert messages.num_tensor_backward == 6.0  # 2 + 2 gathers, 2 sums
+    whole = shard(JOB, SPREAD.replace(sequence_fraction=0.0), 1024.0).messages
+    assert whole.num_tensor_backward == 4.0  # 2 all-reduces
+    assert whole.pipeline_bytes == activation
     parameters = 20.0 * layer_parameters(MODEL, 8.0) + 8192.0 * 128256.0 / 8.0
     assert messages.gradient_bytes == 4.0 * parameters
     assert messages.weight_bytes == 2.0 * parameters
@@ -151,7 +157,8 @@ def test_layer_lists_run_once_on_every_chip():
     assert step.held.activations == 2.0 * (100.0 * 64.0 + 100.0 * 10.0)
     assert step.checkpoint_bytes == 0.0
     assert total(step.messages) == 0.0
-    assert np.array_equal(step.runs, [1.0, 1.0])
+    assert np.array_equal(step.runs.whole, [1.0, 1.0])
+    assert np.array_equal(step.runs.is_head, [0.0, 0.0])
 
 
 def test_gradients_are_finite_at_one_chip_one_layer_one_head():
@@ -159,7 +166,7 @@ def test_gradients_are_finite_at_one_chip_one_layer_one_head():
 
     def sizes(job, layout, num_chips):
         step = shard(job, layout, num_chips)
-        return (step.runs * step.gemms.num_macs).sum() + total(step.held) + total(step.messages)
+        return (step.runs.whole * step.gemms.num_macs).sum() + total(step.held) + total(step.messages)
 
     slopes = jax.grad(sizes, (0, 1, 2))(JOB.replace(model=tiny), ALONE, 1.0)
     assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))

@@ -4,25 +4,42 @@ import csv
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from trained_models import (
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
+    GPT3_175B,
+    LLAMA3_70B,
+    MIXTRAL,
+    MODELS,
+    PALM,
+    QWEN3,
+    gpt,
+    training,
+)
 
+from hwdse.workload.decoder_layer import decoder_rows, kept_bytes
+from hwdse.workload.layer_rows import ROW_NAMES, head_rows, micro_batch_rows
+from hwdse.workload.model_shape import LayerKind
+from hwdse.workload.row_parts import LayerCut
 from hwdse.workload.transformer import (
     NORM_FLOP,
     RESIDUAL_FLOP,
     SOFTMAX_FLOP,
-    Transformer,
-    TransformerTraining,
-    head_gemms,
-    layer_activation_bytes,
-    layer_gemms,
+    attention_parameters,
     layer_parameters,
     layer_slice,
+    mixture_layer_parameters,
+    num_active_parameters,
     num_parameters,
     stage_parameters,
 )
 
 DATA = Path(__file__).parent / "data"
+DENSE = LayerKind(is_latent=False, is_mixture=False)
+CORE = slice(ROW_NAMES.index("scores"), ROW_NAMES.index("values") + 1)
 
 
 @pytest.fixture(autouse=True)
@@ -31,51 +48,49 @@ def _float64():
         yield
 
 
-def llama(layers, hidden, feedforward, heads, kv_heads, vocabulary):
-    """A model of the Llama family: rotary positions, RMSNorm, gated MLP, no biases."""
-    head_dim = hidden / heads
-    return Transformer(
-        layers, hidden, feedforward, heads, kv_heads, head_dim, vocabulary, 0.0, 3.0, 2.0, 1.0, 0.0
-    )
+@pytest.mark.parametrize(
+    ("model", "total", "active"),
+    [
+        (MIXTRAL, 46.7e9, 12.75e9),  # 12.88e9 with the input embedding
+        (DEEPSEEK_V2, 235.7e9, 20.85e9),  # printed 236 and 21
+        (DEEPSEEK_V3, 671.0e9, 36.6e9),  # README_WEIGHTS.md: 36.6, with the output head only
+        (QWEN3, 235.1e9, 21.6e9),  # printed 235 and 22
+        (PALM, 540.36e9, 540.36e9),  # printed 540.35
+    ],
+)
+def test_parameters_of_mixtures_and_of_what_a_token_meets(model, total, active):
+    assert num_parameters(model) == pytest.approx(total, rel=5e-4)
+    assert num_active_parameters(model) == pytest.approx(active, rel=2e-3)
 
 
-def gpt(layers, hidden, feedforward, heads, head_dim, vocabulary=50257.0, positions=2048.0):
-    """A model of the GPT family: learned positions, LayerNorm, plain MLP, biases."""
-    return Transformer(
-        layers,
-        hidden,
-        feedforward,
-        heads,
-        heads,
-        head_dim,
-        vocabulary,
-        positions,
-        2.0,
-        1.0,
-        2.0,
-        1.0,
-    )
+def test_megatron_models_have_the_size_of_their_formula():
+    """Narayanan et al., arXiv 2104.04473, section 5: all but the final norm."""
+    for layers, hidden, heads in ((24.0, 2304.0, 24.0), (128.0, 25600.0, 160.0)):
+        model = gpt(layers, hidden, 4.0 * hidden, heads, hidden / heads, 51200.0)
+        share = 1.0 + 13.0 / (12.0 * hidden) + (51200.0 + 2048.0) / (12.0 * layers * hidden)
+        formula = 12.0 * layers * hidden**2 * share
+        assert num_parameters(model) - 2.0 * hidden == pytest.approx(formula, rel=1e-12)
 
 
-def training(model, seq_len=2048.0, attention_fraction=1.0):
-    return TransformerTraining(model, seq_len, 64.0, attention_fraction, 4.0, 12.0)
+@pytest.mark.parametrize("model", [MIXTRAL, DEEPSEEK_V3, QWEN3])
+def test_expert_and_tensor_ranks_hold_the_layer_together(model):
+    whole = mixture_layer_parameters(model)
+    experts = model.num_experts * 3.0 * model.hidden * model.expert_feedforward
+    rank = mixture_layer_parameters(model, 1.0, 8.0)
+    assert 8.0 * (rank - (whole - experts)) == pytest.approx(float(experts), rel=1e-12)
+    cut = mixture_layer_parameters(model, 4.0, 2.0, 4.0)
+    attention = attention_parameters(model, 4.0)
+    router = model.num_experts * (model.hidden + model.num_router_bias)
+    shared = model.num_shared_experts * 3.0 * model.hidden * model.expert_feedforward / 4.0
+    assert cut == pytest.approx(float(attention + router + shared + experts / 8.0), rel=1e-12)
 
 
-LLAMA2_7B = llama(32.0, 4096.0, 11008.0, 32.0, 32.0, 32000.0)
-LLAMA2_13B = llama(40.0, 5120.0, 13824.0, 40.0, 40.0, 32000.0)
-LLAMA2_70B = llama(80.0, 8192.0, 28672.0, 64.0, 8.0, 32000.0)
-LLAMA3_8B = llama(32.0, 4096.0, 14336.0, 32.0, 8.0, 128256.0)
-LLAMA3_70B = llama(80.0, 8192.0, 28672.0, 64.0, 8.0, 128256.0)
-LLAMA3_405B = llama(126.0, 16384.0, 53248.0, 128.0, 8.0, 128256.0)
-GPT3_175B = gpt(96.0, 12288.0, 49152.0, 96.0, 128.0)
-MODELS = {
-    "llama2-7b": (LLAMA2_7B, 6_738_415_616),
-    "llama2-13b": (LLAMA2_13B, 13_015_864_320),
-    "llama2-70b": (LLAMA2_70B, 68_976_648_192),
-    "llama3-8b": (LLAMA3_8B, 8_030_261_248),
-    "llama3-70b": (LLAMA3_70B, 70_553_706_496),
-    "llama3-405b": (LLAMA3_405B, 405_853_388_800),
-}
+def test_the_fullest_stage_of_a_mixture_has_its_experts():
+    whole = stage_parameters(DEEPSEEK_V3, 1.0, 1.0)
+    assert whole == num_parameters(DEEPSEEK_V3) - DEEPSEEK_V3.hidden
+    stage = stage_parameters(DEEPSEEK_V3, 1.0, 16.0, 64.0)
+    layer = mixture_layer_parameters(DEEPSEEK_V3, 1.0, 64.0)
+    assert stage == 4.0 * layer + 7168.0 * 129280.0
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -105,51 +120,70 @@ def test_training_flop_is_six_a_weight_and_token_and_attention(model, fraction):
     job, micro_batch = training(model, 2048.0, fraction), 2.0
     tokens = 2048.0 * micro_batch
     layer_weights, head_weights = matrix_parameters(model)
-    gemms, runs, useful = layer_gemms(job, 1.0, micro_batch, 0.0)
+    gemms, runs = decoder_rows(job, LayerCut(micro_batch), DENSE)
     width = model.num_heads * model.head_dim
     # Scores and values forward, two products each backward: 6 x 2 x s x width a token.
     attention_flop = 12.0 * fraction * job.seq_len * width * tokens
-    flop = 2.0 * np.sum(useful * gemms.num_macs)
+    flop = 2.0 * np.sum(runs.useful * gemms.num_macs)
     assert flop == pytest.approx(6.0 * layer_weights * tokens + attention_flop, rel=1e-12)
     # The fused kernel forms the scores once more in its backward pass.
-    repeated = 2.0 * np.sum(runs * gemms.num_macs) - flop
+    repeated = 2.0 * np.sum(runs.whole * gemms.num_macs) - flop
     assert repeated == pytest.approx(attention_flop / 6.0, rel=1e-9)
-    head = head_gemms(job, 1.0, micro_batch)
+    head, _ = head_rows(job, LayerCut(micro_batch))
     assert 2.0 * np.sum(head.num_macs) == pytest.approx(6.0 * head_weights * tokens, rel=1e-12)
+
+
+def test_flop_is_narayanans_with_full_recomputation():
+    """96 B s l h^2 (1 + s / 6h + V / 16 l h), 72 without the last pass over the layers
+    (arXiv 2104.04473, section 3.1); scores of all pairs, kept in memory."""
+    layers, hidden, seq_len, vocabulary, micro_batch = 96.0, 12288.0, 2048.0, 51200.0, 4.0
+    model = gpt(layers, hidden, 4.0 * hidden, 96.0, 128.0, vocabulary)
+    job = training(model, seq_len)
+    flop = {}
+    for again in (0.0, 1.0):
+        cut = LayerCut(micro_batch, recompute_fraction=again, fused_attention_fraction=0.0)
+        gemms, runs = micro_batch_rows(job, cut)
+        repeats = jnp.where(runs.is_head == 1.0, 1.0, layers)
+        flop[again] = 2.0 * float(jnp.sum(repeats * runs.whole * gemms.num_macs))
+    scale = micro_batch * seq_len * layers * hidden**2
+    head = 6.0 * vocabulary / (layers * hidden)
+    attention = seq_len / (6.0 * hidden)
+    assert flop[1.0] == pytest.approx(scale * (96.0 * (1.0 + attention) + head), rel=1e-12)
+    assert flop[0.0] == pytest.approx(scale * (72.0 * (1.0 + attention) + head), rel=1e-12)
 
 
 def test_recomputing_repeats_the_forward_pass():
     job = training(LLAMA3_70B)
-    gemms, once, useful = layer_gemms(job, 1.0, 1.0, 0.0)
-    _, twice, still_useful = layer_gemms(job, 1.0, 1.0, 1.0)
+    gemms, once = decoder_rows(job, LayerCut(), DENSE)
+    _, twice = decoder_rows(job, LayerCut(recompute_fraction=1.0), DENSE)
     weights, _ = matrix_parameters(LLAMA3_70B)
     attention = 4.0 * job.seq_len * LLAMA3_70B.num_heads * LLAMA3_70B.head_dim
     forward_flop = (2.0 * weights + attention) * job.seq_len
-    extra_flop = 2.0 * np.sum((twice - once) * gemms.num_macs)
+    extra_flop = 2.0 * np.sum((twice.whole - once.whole) * gemms.num_macs)
     assert extra_flop == pytest.approx(forward_flop, rel=1e-12)
-    assert np.array_equal(useful, still_useful)
+    assert np.array_equal(once.useful, twice.useful)
 
 
 def test_elementwise_work_by_hand():
     job = training(GPT3_175B)
-    gemms, runs, _ = layer_gemms(job, 1.0, 1.0, 0.0)
+    gemms, runs = decoder_rows(job, LayerCut(), DENSE)
     elements = job.seq_len * GPT3_175B.hidden
     scores = job.seq_len**2 * GPT3_175B.num_heads
     norms, residuals = 2.0 * sum(NORM_FLOP) * elements, 2.0 * sum(RESIDUAL_FLOP) * elements
     activation = (8.0 + 13.0) * job.seq_len * GPT3_175B.feedforward
     softmax = (2.0 * SOFTMAX_FLOP[0] + SOFTMAX_FLOP[1]) * scores  # forward, repeated, backward
-    total = np.sum(runs * gemms.vector_flop * gemms.count)
+    total = np.sum(runs.whole * gemms.vector_flop * gemms.count)
     assert total == pytest.approx(norms + residuals + activation + softmax, rel=1e-12)
 
 
 @pytest.mark.parametrize("tensor", [2.0, 8.0])
 def test_tensor_ranks_share_the_work_evenly(tensor):
     job = training(LLAMA3_70B)
-    whole, runs, _ = layer_gemms(job, 1.0, 1.0, 0.0)
-    part, _, _ = layer_gemms(job, tensor, 1.0, 0.0)
-    work = np.sum(runs * whole.num_macs), np.sum(runs * part.num_macs)
+    whole, runs = decoder_rows(job, LayerCut(), DENSE)
+    part, _ = decoder_rows(job, LayerCut(tensor=tensor), DENSE)
+    work = np.sum(runs.whole * whole.num_macs), np.sum(runs.whole * part.num_macs)
     assert work[1] * tensor == pytest.approx(float(work[0]), rel=1e-12)
-    vector = [np.sum(runs * rows.vector_flop * rows.count) for rows in (whole, part)]
+    vector = [np.sum(runs.whole * rows.vector_flop * rows.count) for rows in (whole, part)]
     assert vector[1] * tensor == pytest.approx(float(vector[0]), rel=1e-12)
 
 
@@ -167,8 +201,8 @@ def test_copies_of_key_value_heads_are_no_useful_work():
     job = training(LLAMA3_70B)
     useful = []
     for tensor in (1.0, 8.0, 16.0, 64.0):
-        gemms, _, runs = layer_gemms(job, tensor, 1.0, 0.0)
-        useful.append(float(np.sum(runs * gemms.num_macs) * tensor))
+        gemms, runs = decoder_rows(job, LayerCut(tensor=tensor), DENSE)
+        useful.append(float(np.sum(runs.useful * gemms.num_macs) * tensor))
     assert useful == pytest.approx([useful[0]] * 4, rel=1e-12)
 
 
@@ -188,12 +222,14 @@ def read(name):
     return list(csv.DictReader(lines))
 
 
-BLOCKS = {row["row_id"]: row for row in read("calculon_public.csv")}
+BLOCKS = {  # without overlap, which joins products with collectives
+    row["row_id"]: row for row in read("calculon_public.csv") if row["tp_overlap"] == "none"
+}
 LINEAR = {  # our rows: those of Calculon
-    0: ("AttnBlock_Query", "AttnBlock_Key", "AttnBlock_Value"),
-    3: ("AttnBlock_MLP",),
-    6: ("MlpBlock_Mlp1",),
-    9: ("MlpBlock_Mlp2",),
+    "qkv": ("AttnBlock_Query", "AttnBlock_Key", "AttnBlock_Value"),
+    "out": ("AttnBlock_MLP",),
+    "up": ("MlpBlock_Mlp1",),
+    "down": ("MlpBlock_Mlp2",),
 }
 
 
@@ -216,8 +252,9 @@ def block_of(row_id):
 @pytest.mark.parametrize("row_id", sorted(BLOCKS))
 def test_weight_products_equal_calculon(row_id):
     _, job, tensor, micro_batch, flop = block_of(row_id)
-    gemms, _, _ = layer_gemms(job, tensor, micro_batch, 0.0)
-    for first, names in LINEAR.items():
+    gemms, _ = decoder_rows(job, LayerCut(micro_batch, tensor), DENSE)
+    for matrix, names in LINEAR.items():
+        first = ROW_NAMES.index(matrix)
         theirs = np.sum([flop[name] for name in names], axis=0)
         ours = 2.0 * gemms.num_macs[first : first + 3]
         assert np.array_equal(ours, theirs), names
@@ -226,21 +263,21 @@ def test_weight_products_equal_calculon(row_id):
 @pytest.mark.parametrize("row_id", sorted(BLOCKS))
 def test_attention_products_equal_calculon(row_id):
     _, job, tensor, micro_batch, flop = block_of(row_id)
-    gemms, runs, useful = layer_gemms(job, tensor, micro_batch, 0.0)
+    gemms, runs = decoder_rows(job, LayerCut(micro_batch, tensor), DENSE)
     theirs = np.array([flop["AttnBlock_Multihead_Key_Query"], flop["AttnBlock_Multihead_Attn"]])
-    once = 2.0 * gemms.num_macs[12:]
+    once = 2.0 * gemms.num_macs[CORE]
     assert np.array_equal(once, theirs[:, 0])
     # Backward Calculon counts two products of each kind; our rows have one like the scores (dP)
     # and three like the values (dV, dQ, dK), the same work.
-    assert np.sum((useful[12:] - 1.0) * once) == np.sum(theirs[:, 1:])
+    assert np.sum((runs.useful[CORE] - 1.0) * once) == np.sum(theirs[:, 1:])
     # The fused kernel repeats the scores on top; Calculon keeps them in memory.
-    assert np.array_equal((runs - useful)[12:] * once, [theirs[0, 0], 0.0])
+    assert np.array_equal((runs.whole - runs.useful)[CORE] * once, [theirs[0, 0], 0.0])
 
 
 @pytest.mark.parametrize("row_id", sorted(set(BLOCKS) - {"pub0074"}))  # heads wider than hidden
 def test_activations_are_korthikantis_without_scores_and_dropout(row_id):
     _, job, tensor, micro_batch, _ = block_of(row_id)
-    whole, recomputed = layer_activation_bytes(job, tensor, micro_batch)
+    whole, recomputed = kept_bytes(job, LayerCut(micro_batch, tensor), DENSE)
     elements = job.seq_len * micro_batch * job.model.hidden / tensor
     log_sums = 4.0 * job.seq_len * micro_batch * job.model.num_heads / tensor
     # 34 s b h / t with sequence parallelism and recomputed scores (arXiv 2205.05198, section 5);
@@ -260,15 +297,16 @@ def test_activations_lie_below_calculons_by_masks_and_scratch(row_id):
         in_flight *= 1.0 + (pipeline - 1.0) / (interleave * pipeline)
     blocks = np.ceil(float(row["num_layers"]) / pipeline) * in_flight
     ratio = float(row["activation_bytes"]) / (
-        blocks * layer_activation_bytes(job, tensor, micro_batch)[0]
+        blocks * kept_bytes(job, LayerCut(micro_batch, tensor), DENSE)[0]
     )
     assert 34.0 / 32.0 < ratio < 1.16
 
 
 def test_gradients_by_every_number_of_the_model_are_finite():
     def work(job):
-        gemms, runs, _ = layer_gemms(job, 8.0, 1.0, 0.5)
-        return (runs * gemms.num_macs).sum() + num_parameters(job.model)
+        cut = LayerCut(tensor=8.0, recompute_fraction=0.5)
+        gemms, runs = decoder_rows(job, cut, DENSE)
+        return (runs.whole * gemms.num_macs).sum() + num_parameters(job.model)
 
     # 8 ranks on 8 key-value heads sit on the kink of the copies.
     slopes = jax.grad(work)(training(LLAMA3_70B))

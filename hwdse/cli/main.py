@@ -9,6 +9,7 @@ import typer
 
 from hwdse.cli import (
     evaluate_command,
+    layout_command,
     mapping_command,
     optimize_command,
     pareto_command,
@@ -18,6 +19,7 @@ from hwdse.cli import (
     validate_command,
 )
 from hwdse.cli.exits import CommandError, Exit
+from hwdse.cli.program_cache import keep_programs
 
 app = typer.Typer(
     name="hwdse",
@@ -30,6 +32,7 @@ for _module in (
     evaluate_command,
     sensitivity_command,
     mapping_command,
+    layout_command,
     optimize_command,
     sweep_command,
     pareto_command,
@@ -64,6 +67,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command and leaves the process with its exit code."""
+    keep_programs()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

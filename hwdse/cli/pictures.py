@@ -76,8 +76,8 @@ def save_roofline(
     from hwdse.workload.sharding import shard
 
     def rows_of(leaves):
-        step = shard(workload, leaves.parallelism, leaves.cluster.num_chips)
-        rows = row_costs(step.gemms, step.runs, step.useful_runs, leaves, EXACT)
+        step = shard(workload, leaves.parallelism, leaves.cluster.num_chips, leaves.software)
+        rows = row_costs(step.gemms, step.runs, leaves, EXACT)
         parts = jnp.stack([getattr(rows, f"{kind}_s") for kind in BOUNDS])
         return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s, jnp.argmax(parts, axis=0)
 

@@ -12,17 +12,31 @@ from hwdse.cli.tables import percent, print_json, print_table, say
 NAME = "validate"
 KINDS = {
     "accelforge": "accelforge",
+    "astrasim": "astrasim",
     "aws": "aws_kernels",
+    "calculon_layers": "calculon_layers",
     "checkpoint": "checkpoint",
+    "collectives": "measured_collectives",
     "gemmini": "gemmini",
+    "nccl": "nccl",
     "precision": "precision_split",
     "scalesim": "scalesim",
     "timeloop": "timeloop",
+    "training": "training",
+    "vtrain": "vtrain",
     "zigzag": "zigzag",
 }
 """Module of `hwdse.validation` by kind."""
-ROW_KINDS = {"aws": ("kernel",)}
-"""What `--kind` may pick from files that hold several kinds of rows."""
+ROW_KINDS = {
+    "aws": {
+        "kernel": "aws_kernels",
+        "collective": "aws_collectives",
+        "training": "aws_training",
+    }
+}
+"""What `--kind` may pick from files that hold several kinds of rows, and its module."""
+EQUAL_KINDS = ("accelforge", "checkpoint", "precision", "scalesim", "timeloop", "zigzag")
+"""Kinds that claim to be equal, within a tolerance; only they have a column of unequal rows."""
 METRICS = ("mape", "median_ape", "p90_ape", "max_ape", "bias")
 
 
@@ -31,7 +45,7 @@ def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Reference numbers (CSV).")],
     row_kind: Annotated[
         str | None,
-        typer.Option("--kind", metavar="NAME", help="Of an aws file: the rows to score (kernel)."),
+        typer.Option("--kind", metavar="NAME", help="Of an aws file: kernel, collective or training rows."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -46,13 +60,14 @@ def run(
     """
     if kind not in KINDS:
         raise CommandError(f"KIND {kind}: expected one of {', '.join(KINDS)}")
-    allowed = ROW_KINDS.get(kind, ())
+    allowed = ROW_KINDS.get(kind, {})
     if row_kind is not None and row_kind not in allowed:
         expected = f"one of {', '.join(allowed)}" if allowed else f"no --kind for {kind} files"
         raise CommandError(f"--kind {row_kind}: expected {expected}")
     import importlib
 
-    module = importlib.import_module(f"hwdse.validation.{KINDS[kind]}")
+    name = allowed.get(row_kind or "", KINDS[kind])
+    module = importlib.import_module(f"hwdse.validation.{name}")
     try:
         report = module.validate(file).as_dict()
     except ValueError as error:
@@ -60,15 +75,20 @@ def run(
     if json:
         print_json(report)
     else:
-        _print_report(report)
+        _print_report(report, kind in EQUAL_KINDS)
 
 
-def _print_report(report: dict[str, Any]) -> None:
-    rows = [_row(name, metrics) for name, metrics in report["metrics"].items()]
-    columns = ["quantity", "rows", "MAPE", "median", "90 %", "max", "bias", "Spearman", "unequal"]
+def _print_report(report: dict[str, Any], is_equality: bool) -> None:
+    def row(name: str, metrics: dict[str, Any]) -> list[str]:
+        unequal = [f"{metrics['mismatches']:,}"] if is_equality else []
+        return [*_row(name, metrics), *unequal]
+
+    rows = [row(name, metrics) for name, metrics in report["metrics"].items()]
+    columns = ["quantity", "rows", "MAPE", "median", "90 %", "max", "bias", "Spearman"]
+    columns += ["unequal"] if is_equality else []
     print_table(f"{report['kind']}: {report['file']}", columns, rows)
     groups = [
-        [group, *_row(name, metrics)]
+        [group, *row(name, metrics)]
         for group, table in report["groups"].items()
         for name, metrics in table.items()
     ]
@@ -87,7 +107,6 @@ def _row(name: str, metrics: dict[str, Any]) -> list[str]:
         f"{metrics['num_rows']:,}",
         *(_share(metrics[key]) for key in METRICS),
         "-" if spearman is None else f"{spearman:.4f}",
-        f"{metrics['mismatches']:,}",
     ]
 
 

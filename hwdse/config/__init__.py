@@ -5,7 +5,7 @@ from hwdse.config.catalog import PresetEntry, list_presets
 from hwdse.config.dump import to_toml
 from hwdse.config.errors import ConfigError
 from hwdse.config.leaf_paths import format_value
-from hwdse.config.load import System, load_chip, load_system, load_workload
+from hwdse.config.load import System, load_chip, load_software, load_system, load_workload
 from hwdse.config.operators_file import load_operators
 from hwdse.config.search_file import LoadedSearch, load_search
 
@@ -20,6 +20,7 @@ __all__ = [
     "load_chip",
     "load_operators",
     "load_search",
+    "load_software",
     "load_system",
     "load_workload",
     "to_toml",

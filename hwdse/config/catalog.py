@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 from hwdse.config.accelerators import load_accelerator_file
 from hwdse.config.files import preset_names
-from hwdse.config.load import Published, load_chip_file, load_system, load_workload_file
+from hwdse.config.load import (
+    Published,
+    load_chip_file,
+    load_software_file,
+    load_system,
+    load_workload_file,
+)
 from hwdse.config.operators_file import load_operators_file
 
 
@@ -13,7 +19,7 @@ class PresetEntry:
     """A line of `hwdse presets`."""
 
     kind: str
-    """"chip", "system", "workload", "accelerator" or "layers"."""
+    """"chip", "system", "workload", "software", "accelerator" or "layers"."""
     name: str
     """What to write in a file or on the command line."""
     title: str
@@ -29,6 +35,7 @@ def list_presets() -> tuple[PresetEntry, ...]:
         ("chip", "chips", load_chip_file),
         ("system", "clusters", load_system),
         ("workload", "workloads", load_workload_file),
+        ("software", "software", load_software_file),
         ("accelerator", "accelerators", load_accelerator_file),
         ("layers", "layers", load_operators_file),
     )

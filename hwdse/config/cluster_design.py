@@ -8,7 +8,14 @@ from pydantic import Field, StrictStr, create_model
 
 from hwdse.config.errors import Where
 from hwdse.config.leaf_paths import Roots
-from hwdse.config.load import BaseParts, DesignKind, NamedIn, load_system, load_workload_file
+from hwdse.config.load import (
+    BaseParts,
+    DesignKind,
+    NamedIn,
+    load_software_file,
+    load_system,
+    load_workload_file,
+)
 from hwdse.config.physics import check_cluster, check_design
 from hwdse.config.schema import STRICT, name_field, number_field, spec_model, to_spec
 from hwdse.config.variants import cluster_mappings
@@ -21,6 +28,7 @@ _TABLE = create_model(
     system=(StrictStr, Field()),
     num_systems=number_field("num_systems"),
     workload=(StrictStr, Field()),
+    software=(StrictStr, Field("compiled")),
     mapping=name_field(cluster_mappings, "closed_form"),
     checkpoint_interval_s=number_field("checkpoint_interval_s"),
     mix=(spec_model(PrecisionMix), Field()),
@@ -31,6 +39,7 @@ _TABLE = create_model(
 def _load(table: Any, folder: Path, where: Where) -> BaseParts:
     system = load_system(table.system, NamedIn(folder, where, "system"))
     job = load_workload_file(table.workload, NamedIn(folder, where, "workload"))
+    stack = load_software_file(table.software, NamedIn(folder, where, "software"))
     cluster: Any = system.cluster
     roots: Roots = {
         "chip": system.chip,
@@ -38,6 +47,7 @@ def _load(table: Any, folder: Path, where: Where) -> BaseParts:
         "mix": to_spec(PrecisionMix, table.mix),
         "parallelism": to_spec(Parallelism, table.parallelism),
         "checkpoint_interval_s": table.checkpoint_interval_s,
+        "software": stack.software,
         "workload": job.workload,
     }
     files = zip(("system", "chip", "process"), system.files, strict=False)
@@ -45,7 +55,11 @@ def _load(table: Any, folder: Path, where: Where) -> BaseParts:
         roots=roots,
         mapping=table.mapping,
         labels={"system": system.name, "chip": system.chip_name, "workload": job.name},
-        files=(*files, *(("workload", file) for file in job.files)),
+        files=(
+            *files,
+            *(("workload", file) for file in job.files),
+            *(("software", file) for file in stack.files),
+        ),
         published={
             "system": dict(system.published),
             "chip": dict(system.chip_published),
@@ -65,7 +79,9 @@ CLUSTER = DesignKind(
     design_of=_design_of,
     check=check_design,
     check_variant=lambda design, where: check_cluster(design.cluster, where),
-    file_keys=MappingProxyType({"system": "clusters", "workload": "workloads"}),
+    file_keys=MappingProxyType(
+        {"system": "clusters", "workload": "workloads", "software": "software"}
+    ),
     no_objectives=(),
 )
 """Chips of one kind in a cluster that run one job."""

@@ -21,6 +21,8 @@ FOLDERS = (
 CSV_FOLDERS = ("layers",)
 """Those whose files are CSV; the others hold TOML."""
 _MAX_BYTES = 4_000_000
+MOST_LISTED = 12
+"""Names of presets that one line of a message has room for."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ def _find_preset(folder: str, text: str) -> Path:
     key = text.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
     if key in names:
         return preset_root() / folder / f"{key}{_suffix(folder)}"
-    allowed = f"a path ending in {_suffix(folder)} or a preset of {folder}: {listed(names)}"
+    shown = listed(names[:MOST_LISTED])
+    if len(names) > MOST_LISTED:
+        shown += f" and {len(names) - MOST_LISTED} more (hwdse presets lists all)"
+    allowed = f"a path ending in {_suffix(folder)} or a preset of {folder}: {shown}"
     raise MissingFileError(text, f"{allowed}{did_you_mean(key, names)}")
 
 

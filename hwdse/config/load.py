@@ -22,8 +22,9 @@ from hwdse.config.schema import (
     to_spec,
 )
 from hwdse.specs.hardware import Chip, Cluster, Process
+from hwdse.specs.software import Software
 from hwdse.workload.layers import LayerList
-from hwdse.workload.transformer import TransformerTraining
+from hwdse.workload.model_shape import TransformerTraining, with_kinds
 
 _CHIP_FIGURES = (
     "bf16_flop_per_s fp8_flop_per_s fp4_flop_per_s fp32_flop_per_s fp64_flop_per_s "
@@ -79,6 +80,13 @@ class WorkloadFile(Preset):
     """A workload with what its file says about it."""
 
     workload: TransformerTraining | LayerList
+
+
+@dataclass(frozen=True)
+class SoftwareFile(Preset):
+    """A training stack with what its file says about it."""
+
+    software: Software
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,10 @@ _WORKLOAD_TABLES = create_model(
     __config__=STRICT,
     **COMMON,
     **spec_fields(TransformerTraining),
-    published=figures_field("num_parameters num_training_tokens year"),
+    published=figures_field("num_parameters num_active_parameters num_training_tokens year"),
+)
+_SOFTWARE_TABLES = create_model(
+    "SoftwareTables", __config__=STRICT, **COMMON, **spec_fields(Software)
 )
 
 
@@ -227,6 +238,20 @@ def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> Sy
     )
 
 
+def load_software_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> SoftwareFile:
+    """A training stack from a preset's name (`megatron_lm`) or a TOML file."""
+    file = open_file("software", name_or_path, named_in)
+    checked = check(_SOFTWARE_TABLES, file.tables, Where(file.label))
+    software = to_spec(Software, checked)
+    nothing: Published = MappingProxyType({})
+    return SoftwareFile(checked.name, nothing, tuple(checked.sources), (file,), software)
+
+
+def load_software(name_or_path: str | Path) -> Software:
+    """A training stack from a preset's name or a TOML file; SI base units."""
+    return load_software_file(name_or_path).software
+
+
 def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> WorkloadFile:
     """A workload with its published figures; a `.csv` path is a SCALE-Sim topology."""
     if str(name_or_path).lower().endswith(".csv"):
@@ -240,7 +265,7 @@ def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None
         return WorkloadFile(path.stem, MappingProxyType({}), (), (), layers)
     file = open_file("workloads", name_or_path, named_in)
     checked = check(_WORKLOAD_TABLES, file.tables, Where(file.label))
-    training = to_spec(TransformerTraining, checked)
+    training = with_kinds(to_spec(TransformerTraining, checked))
     check_training(training, Where(file.label))
     sources = tuple(checked.sources)
     return WorkloadFile(checked.name, published_of(checked), sources, (file,), training)

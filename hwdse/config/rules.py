@@ -6,6 +6,17 @@ from dataclasses import dataclass
 
 from hwdse.units import example, split_field, to_base
 
+LATENT = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+"""Extents of latent attention."""
+MIXTURE = (
+    "num_experts",
+    "experts_per_token",
+    "num_shared_experts",
+    "expert_feedforward",
+    "num_dense_layers",
+    "num_router_bias",
+)
+"""Counts of a mixture of experts."""
 WHOLE = frozenset(
     {
         "rows",
@@ -15,6 +26,7 @@ WHOLE = frozenset(
         "num_chips",
         "num_systems",
         "torus_sizes",
+        "pod_chips",
         "tensor",
         "pipeline",
         "micro_batch",
@@ -30,6 +42,14 @@ WHOLE = frozenset(
         "num_embeddings",
         "num_norm_vectors",
         "num_bias",
+        "num_layer_norms",
+        "num_head_norm_vectors",
+        *LATENT,
+        *MIXTURE,
+        "context",
+        "expert",
+        "interleave",
+        "num_layer_messages",
         "seq_len",
         "global_batch",
         "p",
@@ -45,6 +65,8 @@ WHOLE = frozenset(
 MAY_BE_ZERO = frozenset(
     {
         "latency_s",
+        "launch_s",
+        "rendezvous_s",
         "launch_latency_s",
         "energy_j_per_byte",
         "fp64_per_fp16_ratio",
@@ -67,13 +89,31 @@ MAY_BE_ZERO = frozenset(
         "server_cost_usd_per_chip",
         "num_positions",
         "num_bias",
+        "num_head_norm_vectors",
+        *LATENT,
+        *MIXTURE,
         "optimizer_bytes_per_parameter",
         "fp64_flop_per_s",
+        "dispatch_time_s",
+        "dispatch_spread_ratio",
+        "num_elementwise_kernels",
+        "step_overhead_s",
     }
 )
 """Fields of which zero means that there is none; all others are above zero."""
 
-AT_LEAST_ONE = frozenset(("power_overhead_ratio", "fp8_speedup_ratio", "fp64_area_ratio"))
+AT_LEAST_ONE = frozenset(
+    (
+        "power_overhead_ratio",
+        "fp8_speedup_ratio",
+        "fp64_area_ratio",
+        "load_imbalance_ratio",
+        "context",
+        "expert",
+        "interleave",
+        "num_layer_messages",
+    )
+)
 
 LARGEST = 1e60
 """Bound on every magnitude: products of a few fields stay finite in float64."""
@@ -116,7 +156,8 @@ def rule_of(name: str) -> Rule:
     """The rule of a field by its name, such as `clock_hz`, `tensor_overlap_fraction`, `rows`."""
     unit = split_field(name)[1]
     if name.endswith(("_fraction", "_fractions")):
-        return Rule("1", 0.0, True, 1.0, False)
+        # What is divided by must not be zero.
+        return Rule("1", 0.0, not name.endswith("_efficiency_fraction"), 1.0, False)
     low = 1.0 if name in AT_LEAST_ONE else 0.0
     return Rule(unit, low, low > 0 or name in MAY_BE_ZERO, LARGEST, name in WHOLE)
 

@@ -26,13 +26,14 @@ from hwdse.units import split_field
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def number_field(name: str, *, is_optional: bool = False) -> Any:
-    """Field definition of a quantity: type, range and both of its spellings."""
+def number_field(name: str, *, is_optional: bool = False, default: Any = ...) -> Any:
+    """Field definition of a quantity: type, range, both of its spellings; must be given unless
+    it has a default."""
     kind: Any = Annotated[float, BeforeValidator(rule_of(name).check)]
     alias = AliasChoices(split_field(name)[0], name)
     if is_optional:
         return (kind | None, Field(None, validation_alias=alias))
-    return (kind, Field(validation_alias=alias))
+    return (kind, Field(default, validation_alias=alias))
 
 
 def _check_among(names: tuple[str, ...], value: str) -> str:
@@ -63,14 +64,24 @@ def _field_definition(field: dataclasses.Field, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         item = Annotated[float, BeforeValidator(rule_of(field.name).check)]
         return (Annotated[list[item], Field(min_length=1, max_length=8)], Field())
+    if field.default is not dataclasses.MISSING:
+        return number_field(field.name, default=field.default)
     return number_field(field.name)
 
 
 def spec_fields(spec: type) -> dict[str, Any]:
     """Field definitions for every field of a spec."""
     hints = typing.get_type_hints(spec)
-    fields = dataclasses.fields(spec)
-    return {field.name: _field_definition(field, hints[field.name]) for field in fields}
+    return {field.name: _field_definition(field, hints[field.name]) for field in _in_files(spec)}
+
+
+def _in_files(spec: type) -> list[dataclasses.Field]:
+    """Fields that a file may set: all but static ones with a default, which code fills in."""
+    return [
+        field
+        for field in dataclasses.fields(spec)
+        if field.metadata.get("pytree_node", True) or field.default is dataclasses.MISSING
+    ]
 
 
 @functools.cache
@@ -83,8 +94,8 @@ def to_spec(spec: type, checked: BaseModel) -> Any:
     """A spec from the checked values of its table."""
     hints = typing.get_type_hints(spec)
     values: dict[str, Any] = {}
-    for name, hint in hints.items():
-        value = getattr(checked, name)
+    for name in (field.name for field in _in_files(spec)):
+        hint, value = hints[name], getattr(checked, name)
         if dataclasses.is_dataclass(hint):
             value = to_spec(typing.cast(type, hint), value)
         values[name] = tuple(value) if isinstance(value, list) else value

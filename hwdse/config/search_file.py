@@ -15,6 +15,7 @@ from hwdse.config.cluster_design import CLUSTER
 from hwdse.config.core_design import CORE
 from hwdse.config.errors import Where, did_you_mean, listed
 from hwdse.config.files import find_file, read_toml
+from hwdse.config.layout_choices import LAYOUT_KEYS
 from hwdse.config.layouts import make_choice
 from hwdse.config.leaf_paths import Roots
 from hwdse.config.load import DesignKind
@@ -27,8 +28,8 @@ from hwdse.search.space import SearchSpace
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.units import split_field
 from hwdse.workload.layers import LayerList
+from hwdse.workload.model_shape import TransformerTraining
 from hwdse.workload.operators import Operators
-from hwdse.workload.transformer import TransformerTraining
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ _CHOICE = create_model(
     labels=(list[StrictStr] | None, Field(None)),
     micro_batch=(list[Any] | None, Field(None)),
     recompute_fraction=(list[Any] | None, Field(None)),
+    **LAYOUT_KEYS,
 )
 _VARIANT = create_model(
     "VariantTable",
@@ -222,7 +224,7 @@ def _absolute(tables: dict[str, Any], kind: DesignKind, folder: Path) -> dict[st
     """The tables with paths of other files made absolute, and without [overrides]."""
     design = dict(tables["design"])
     for key, presets in kind.file_keys.items():
-        if design[key].lower().endswith((".toml", ".csv")):
+        if design.get(key, "").lower().endswith((".toml", ".csv")):
             design[key] = str(find_file(presets, design[key], folder).resolve())
     rest = {key: value for key, value in tables.items() if key != "overrides"}
     return {**rest, "design": design}

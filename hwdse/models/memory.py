@@ -168,7 +168,7 @@ def hbm_traffic_bytes(
     bytes_per_element: PerOp,
     reading: Reading = EXACT,
 ) -> PerOp:
-    """HBM bytes of each row, all counts: the least over tilings, plus its elementwise traffic.
+    """HBM bytes of the products of each row, all counts: the least over tilings.
 
     The gradient is the winner's (envelope theorem), which costs one evaluation instead of one
     for each candidate. Never below the distinct words that live in HBM.
@@ -177,7 +177,7 @@ def hbm_traffic_bytes(
     product = tiling_traffic_bytes(
         gemms, sram.capacity_bytes, num_scratchpads, bytes_per_element, tiling, reading
     )
-    return materialize(gemms.count * (product + gemms.extra_bytes))
+    return materialize(gemms.count * product)
 
 
 def roofline_time_s(

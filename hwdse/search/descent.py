@@ -95,7 +95,7 @@ def _optimizer(num_steps: int) -> optax.GradientTransformation:
     )
 
 
-@partial(search_jit, static_argnames=("score", "space", "num_steps"))
+@partial(search_jit, static_argnames=("score", "space", "num_steps", "num_constraints"))
 def descend(
     units: PointsByDims,
     base: Any,
@@ -104,6 +104,7 @@ def descend(
     score: Score,
     space: SearchSpace,
     num_steps: int,
+    num_constraints: int,
 ) -> Descended:
     """Adam in logit space from every start at once; coordinates of choices stay where they are.
 
@@ -112,8 +113,9 @@ def descend(
     """
     relaxation = _Relaxation(score, space, base)
     optimizer = _optimizer(num_steps)
+    inner, fixed = jnp.split(units, [len(space.dimensions)], axis=1)
 
-    def step(fixed: PerChoice, carry: Any, number: Scalar) -> tuple[Any, None]:
+    def step(carry: Any, fixed: PerChoice, number: Scalar) -> Any:
         logits, state, multipliers, _ = carry
         temperature = jnp.maximum(1.0 - number / (ANNEALED_FRACTION * num_steps), 0.0)
         gradient, log_objective, violations = relaxation.slope(
@@ -124,20 +126,20 @@ def descend(
         is_due = (number + 1.0) % _update_period(num_steps) == 0.0
         multipliers = jnp.where(is_due, _updated(multipliers, violations), multipliers)
         moved = jnp.clip(moved, -LOGIT_BOUND, LOGIT_BOUND)
-        return (moved, state, multipliers, log_objective), None
+        return moved, state, multipliers, log_objective
 
-    def run(unit: PerDim) -> Any:
-        inner, fixed = jnp.split(unit, [len(space.dimensions)])
-        logits = jax.scipy.special.logit(jnp.clip(inner, START_MARGIN, 1.0 - START_MARGIN))
-        constraints = jax.eval_shape(relaxation.value, logits, fixed, logits.sum())[2]
-        multipliers = jnp.full(constraints.shape, FIRST_MULTIPLIER, unit.dtype)
-        carry = (logits, optimizer.init(logits), multipliers, 0.0 * logits.sum())
-        numbers = jnp.arange(num_steps, dtype=unit.dtype)
-        carry = jax.lax.scan(partial(step, fixed), carry, numbers)[0]
-        logits, _, multipliers, log_objective = carry
-        return jnp.concatenate((jax.nn.sigmoid(logits), fixed)), log_objective, multipliers
+    def step_all(carry: Any, number: Scalar) -> tuple[Any, None]:
+        return jax.vmap(step, in_axes=(0, 0, None))(carry, fixed, number), None
 
-    return Descended(*jax.vmap(run)(units))
+    logits = jax.scipy.special.logit(jnp.clip(inner, START_MARGIN, 1.0 - START_MARGIN))
+    multipliers = jnp.full((len(units), num_constraints), FIRST_MULTIPLIER, units.dtype)
+    carry = (logits, jax.vmap(optimizer.init)(logits), multipliers, 0.0 * logits.sum(axis=1))
+    # Starts side by side within a step, not steps within a start: tracing then maps once.
+    carry = jax.lax.scan(step_all, carry, jnp.arange(num_steps, dtype=units.dtype))[0]
+    logits, _, multipliers, log_objectives = carry
+    return Descended(
+        jnp.concatenate((jax.nn.sigmoid(logits), fixed), axis=1), log_objectives, multipliers
+    )
 
 
 def _update_period(num_steps: int) -> int:

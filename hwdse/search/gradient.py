@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.compiling import search_jit
-from hwdse.numerics import EXACT
+from hwdse.search.batch_score import exact_scorer
 from hwdse.search.descent import Descended, descend
 from hwdse.search.points import host_points, make_sequence
 from hwdse.search.polish import polish
@@ -27,7 +26,6 @@ from hwdse.search.result import (
     Score,
     Scored,
     SearchResult,
-    scored,
 )
 from hwdse.search.space import SearchSpace
 
@@ -36,8 +34,8 @@ Progress = Callable[[int, float], None]
 
 LEAST_PENALTY = 5.0
 """Merit weight of a violation where no larger multiplier is known."""
-BATCH = 128
-"""Points scored at once, padded: one shape, hence one program for screening and polishing."""
+BRIEF_GRADIENTS = 400
+"""A descent with fewer is over before a thorough compiler is, even where mappings are searched."""
 
 
 class Effort(TypedDict):
@@ -66,11 +64,6 @@ def split_evaluations(num_evaluations: int, num_variants: int = 1) -> Effort:
         polish_rounds=max(int((0.5 * each - num_starts) / num_moves), 1) * num_variants,
         num_moves=num_moves,
     )
-
-
-@functools.partial(search_jit, static_argnames=("score", "space"))
-def _score_batch(units: Any, base: Any, *, score: Score, space: SearchSpace) -> Any:
-    return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
 
 
 class _Journal:
@@ -139,7 +132,7 @@ def minimize(
         labels, variant_base = variants[place]
         # The scope of the float type belongs to a thread.
         with jax.enable_x64(is_double):
-            exact = _exact_scorer(score, space, variant_base)
+            exact = exact_scorer(score, space, variant_base, num_moves)
             screened = _screen(exact, space, variant_base, sizes[0], seed + place)
             ends = descend(
                 jnp.asarray(_choose_starts(space, screened, sizes[1]), float),
@@ -148,6 +141,8 @@ def minimize(
                 score=score,
                 space=space,
                 num_steps=num_steps,
+                num_constraints=screened.violations.shape[1],
+                is_brief=True if sizes[1] * num_steps < BRIEF_GRADIENTS else None,
             )
             return _landed(place, labels, variant_base, exact, space, screened, ends)
 
@@ -160,23 +155,6 @@ def minimize(
             basins.append(basin)
     _polish_all(basins, space, journal, seed, polish_rounds, num_moves)
     return _result(basins, space, journal)
-
-
-def _exact_scorer(score: Score, space: SearchSpace, base: Any) -> Callable[[np.ndarray], Scored]:
-    """Scores of buildable points, in batches padded to one shape, so that one is compiled."""
-
-    def exact(units: np.ndarray) -> Scored:
-        logs, violations = [], []
-        for start in range(0, len(units), BATCH):
-            part = units[start : start + BATCH]
-            padded = np.concatenate((part, np.repeat(part[-1:], BATCH - len(part), axis=0)))
-            batch = jnp.asarray(padded, float)
-            outcome = _score_batch(batch, base, score=score, space=space)
-            logs.append(np.asarray(outcome[0])[: len(part)])
-            violations.append(np.asarray(outcome[1])[: len(part)])
-        return scored(units, np.concatenate(logs), np.concatenate(violations))
-
-    return exact
 
 
 def _screen(

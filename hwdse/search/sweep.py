@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.compiling import quick_jit
+from hwdse.compiling import search_jit
 from hwdse.search.front import Front, anchors, dominated_by, merge
 from hwdse.search.pareto import PerObjective
 from hwdse.search.plan import SweepChunk, SweepPlan, SweepResult, merge_chunk, plan_sweep
@@ -53,6 +53,8 @@ LARGEST_SURVIVAL = 4096
 """Survivors of a first chunk, above which the chunk's own best points thin them out."""
 BLOCK = 1 << 14
 """Points of a chunk that run at once: more of them fall out of the cache, at 2/3 of the rate."""
+BRIEF_POINTS = 1 << 14
+"""A sweep of so few is over before a thorough compiler is, unless each point runs long."""
 JUDGED_BATCH = 256
 """Points judged in float64 at once, padded: one shape, hence one program a variant."""
 SAMPLE_POINTS = 4096
@@ -94,7 +96,7 @@ def sweep_chunks(
         launched = following
 
 
-@partial(jax.jit, static_argnames=("evaluate_costs", "space", "sequence"))
+@partial(search_jit, static_argnames=("evaluate_costs", "space", "sequence"))
 def _screen_chunk(
     words: Any,
     shift: Any,
@@ -140,18 +142,20 @@ def _launch(
 ) -> tuple[int, ScreenArrays]:
     """Starts a chunk on the device and does not wait for it."""
     variant, start, _ = plan.chunk(index)
+    base = bases[variant]
     known = np.empty((0, 0)) if running is None else running.costs
     with jax.enable_x64(screen == "float64"):
         if not len(known):
-            known = np.empty((0, _num_objectives(evaluate_costs, plan.space, bases[variant])))
+            known = np.empty((0, _num_objectives(evaluate_costs, plan.space, base)))
         outcome = _screen_chunk(
             words,
             chunk_words(plan.sequence, start),
             jnp.asarray(anchors(known) + SCREEN_MARGINS[screen], float),
-            bases[variant],
+            base,
             evaluate_costs=evaluate_costs,
             space=plan.space,
             sequence=plan.sequence,
+            is_brief=plan.num_points <= BRIEF_POINTS and not getattr(base, "runs_long", False),
         )
     return index, outcome
 
@@ -208,7 +212,7 @@ def _survivors(
     return np.union1d(places, edge)
 
 
-@partial(quick_jit, static_argnames=("evaluate_costs", "space"))
+@partial(search_jit, static_argnames=("evaluate_costs", "space"))
 def _evaluate_points(
     units: Any, base: Any, *, evaluate_costs: EvaluateCosts, space: SearchSpace
 ) -> Any:

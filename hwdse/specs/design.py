@@ -6,13 +6,16 @@ from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.formats import PrecisionMix
 from hwdse.specs.hardware import Chip, Cluster
+from hwdse.specs.software import COMPILED, Software
 
 
 @flax.struct.dataclass
 class Parallelism:
     """How a training job is cut; the data-parallel degree is what is left of the chips.
 
-    Ranks are placed tensor-parallel innermost, then data-parallel, pipeline outermost.
+    Ranks are placed tensor-parallel innermost, then context-parallel, data-parallel, pipeline
+    outermost; expert groups are neighbors among the data-parallel ranks. The fields with values
+    may be left out of a file.
     """
 
     tensor: Leaf
@@ -23,6 +26,27 @@ class Parallelism:
     """Share of the layers whose forward pass runs again in the backward pass."""
     tensor_overlap_fraction: Leaf
     """Share of the tensor-parallel collectives that hides behind matrix products."""
+    context: Leaf = 1.0
+    """Ranks that share the tokens of a sequence."""
+    expert: Leaf = 1.0
+    """Ranks over which the routed experts of a layer are dealt; at most the data-parallel ones."""
+    interleave: Leaf = 1.0
+    """Chunks of layers of one pipeline stage (virtual stages)."""
+    attention_recompute_fraction: Leaf = 0.0
+    """Share of the layers whose attention core alone runs again: selective recomputation."""
+    sequence_fraction: Leaf = 1.0
+    """1 where tensor-parallel ranks cut norms and residuals by tokens, 0 where each holds all."""
+    optimizer_cut_fraction: Leaf = 1.0
+    """1 where replicas share the optimizer state (ZeRO stage 1), 0 where each holds all."""
+    gradient_cut_fraction: Leaf = 0.0
+    """1 where replicas also share the summed gradients (ZeRO stage 2)."""
+    weight_cut_fraction: Leaf = 0.0
+    """1 where replicas also share the weights and gather a layer before each use (ZeRO stage 3,
+    fully sharded data parallelism)."""
+    data_overlap_fraction: Leaf = 1.0
+    """Share of the compute that data-parallel collectives may hide behind."""
+    expert_overlap_fraction: Leaf = 0.0
+    """Share of the compute that all-to-alls of experts may hide behind."""
 
 
 @flax.struct.dataclass
@@ -35,6 +59,8 @@ class Design:
     parallelism: Parallelism
     checkpoint_interval_s: Leaf
     """Useful work between two checkpoints."""
+    software: Software = COMPILED
+    """The training stack."""
     mapping: str = flax.struct.field(pytree_node=False, default="closed_form")
     """Where HBM traffic comes from: an entry of `system.rows.MAPPINGS`."""
 

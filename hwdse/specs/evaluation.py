@@ -17,8 +17,12 @@ class TimeParts:
     sram: Leaf
     hbm: Leaf
     launch: Leaf
+    host: Leaf
+    """Waiting for the host to issue kernels, and its work once a step."""
     fp64: Leaf
     tensor_network: Leaf
+    context_network: Leaf
+    expert_network: Leaf
     pipeline_network: Leaf
     data_network: Leaf
     bubble: Leaf
@@ -60,6 +64,8 @@ class HbmParts:
     gradients: Leaf
     optimizer: Leaf
     activations: Leaf
+    buffers: Leaf
+    """Gradients on their way, logits, weights gathered for use."""
 
 
 @flax.struct.dataclass

@@ -34,11 +34,25 @@ class Memory:
 
 @flax.struct.dataclass
 class Link:
-    """What one chip can send in one direction over all its ports of this kind together."""
+    """What one chip can send in one direction over all its ports of this kind together.
+
+    Two protocols move messages: the eager one for short ones, and one for long ones that starts
+    later and is faster. Whichever ends first is taken.
+    """
 
     latency_s: Leaf
+    """One step of a collective: a hop, or a message to any other chip of a switch."""
     bandwidth_bytes_per_s: Leaf
+    """Line rate."""
     energy_j_per_byte: Leaf
+    launch_s: Leaf
+    """Start of a collective, whatever its size."""
+    efficiency_fraction: Leaf
+    """Share of the line rate that long messages reach."""
+    rendezvous_s: Leaf
+    """What the protocol for long messages takes longer to start."""
+    eager_fraction: Leaf
+    """Rate of the eager protocol over that of the one for long messages."""
 
 
 @flax.struct.dataclass
@@ -97,6 +111,12 @@ class Chip:
     hbm_cost_usd_per_byte: Leaf
     checkpoint_bandwidth_bytes_per_s: Leaf
     """What this chip can write to storage: its share of the server's path."""
+    matrix_efficiency_fraction: Leaf = 1.0
+    """Sustained matrix rate of large products over the printed peak: clock under power, issue."""
+    attention_efficiency_fraction: Leaf = 1.0
+    """Matrix rate of a fused attention kernel over that of large products."""
+    hbm_efficiency_fraction: Leaf = 1.0
+    """Sustained HBM bandwidth of a long stream over the printed one."""
 
 
 @flax.struct.dataclass
@@ -105,12 +125,19 @@ class Cluster:
 
     `topology` names an entry of `models.network.TOPOLOGIES` for the scale-up domain. The
     innermost dimension comes first in `torus_sizes`; `torus_bandwidth_fractions` says how a
-    chip's link bandwidth is divided among them (they sum to one). Rings and switches have one.
+    chip's link bandwidth is divided among them (they sum to one), `torus_latency_ratios` what a
+    hop in each takes over the latency of the chip's link. Rings and switches have one.
+    The network joins the domains of a pod at full bisection, and pods by less.
     """
 
     num_chips: Leaf
     torus_sizes: tuple[Leaf, ...]
     torus_bandwidth_fractions: tuple[Leaf, ...]
+    torus_latency_ratios: tuple[Leaf, ...]
+    pod_chips: Leaf
+    """Chips that the network joins at full bisection."""
+    network_oversubscription_ratio: Leaf
+    """Bandwidth into a pod's switches over that between pods; one is full bisection."""
     chip_mtbf_s: Leaf
     restart_time_s: Leaf
     """Restore and warm-up after a failure; can fail itself."""

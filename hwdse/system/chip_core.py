@@ -119,7 +119,7 @@ def mapped_traffic_bytes(
     bytes_per_element: Leaf,
     reading: Reading,
 ) -> PerOp:
-    """HBM bytes of each row, all counts, under the best mapping of its parts on the cores.
+    """HBM bytes of the products of each row, under the best mapping of their parts on the cores.
 
     Products are cut over the scratchpads by rows, by columns, or dealt out whole
     (`models.memory.SPLITS`), and each part gets the mapping with the least time x energy on a
@@ -132,7 +132,7 @@ def mapped_traffic_bytes(
     penalty = jnp.where(cuts.is_dealt & (idle > 1.0), STARVED_PENALTY * idle, 1.0)
     moved = cuts.copies * penalty * total((dram.reads, dram.writes))
     least = jnp.min(moved.reshape(len(memory.SPLITS), -1), axis=0)
-    return materialize(gemms.count * (least + gemms.extra_bytes))
+    return materialize(gemms.count * least)
 
 
 class Cuts(NamedTuple):

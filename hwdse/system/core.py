@@ -95,8 +95,8 @@ def bounds_of(costs: MappingCosts) -> tuple[PerOp, PerOp, PerOp]:
 
 def _time_parts(costs: MappingCosts, operators: Operators) -> TimeParts:
     matrix, inner, dram = (sum_runs(bound * costs.time_s, operators) for bound in bounds_of(costs))
-    zero = 0.0 * matrix
-    return TimeParts(matrix, zero, inner, dram, *([zero] * 7))
+    nothing = dict.fromkeys(TimeParts.__dataclass_fields__, 0.0 * matrix)
+    return TimeParts(**{**nothing, "matrix": matrix, "sram": inner, "hbm": dram})
 
 
 def _energy_parts(costs: MappingCosts, operators: Operators, static_j: Scalar) -> EnergyParts:
@@ -121,7 +121,7 @@ def _held(costs: MappingCosts) -> HbmParts:
     weights = jnp.take(jnp.broadcast_to(used.weights, jnp.shape(costs.time_s)), largest)
     rest = jnp.broadcast_to(used.inputs + used.outputs, jnp.shape(costs.time_s))
     zero = 0.0 * weights
-    return HbmParts(weights, zero, zero, jnp.take(rest, largest))
+    return HbmParts(weights, zero, zero, jnp.take(rest, largest), zero)
 
 
 def memory_used_ratio(costs: MappingCosts, accelerator: Accelerator) -> Scalar:

@@ -50,9 +50,11 @@ def best_mappings(
     """
     if not reading.is_exact:
         return best_mapping(operators, design.accelerator, reading)
-    first = best_mapping(operators, jax.lax.stop_gradient(design.accelerator)).costs
-    price = time_price_w(first, operators, static_w)
-    return best_mapping(operators, design.accelerator, reading, time_price_w=price)
+
+    def price_w(first: MappingCosts) -> Scalar:
+        return time_price_w(first, operators, jax.lax.stop_gradient(static_w))
+
+    return best_mapping(operators, design.accelerator, reading, time_price_w=price_w)
 
 
 def time_price_w(costs: MappingCosts, operators: Operators, static_w: Scalar) -> Scalar:

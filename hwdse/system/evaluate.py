@@ -15,9 +15,9 @@ from hwdse.system.core import evaluate_core
 from hwdse.system.rows import RowCosts, peak_flop_per_s, row_costs, sum_rows
 from hwdse.system.step import energy_parts, per_step, step_time_s, step_times, time_parts
 from hwdse.workload.layers import LayerList
+from hwdse.workload.model_shape import TransformerTraining
 from hwdse.workload.operators import Operators
 from hwdse.workload.sharding import ShardedStep, shard
-from hwdse.workload.transformer import TransformerTraining
 
 Workload = TransformerTraining | LayerList | Operators
 
@@ -82,11 +82,11 @@ def _evaluate_cluster(
 ) -> Evaluation:
     """Wasted work of failures costs the same power as useful work."""
     chip, cluster = design.chip, design.cluster
-    step = shard(workload, design.parallelism, cluster.num_chips)
-    rows = row_costs(step.gemms, step.runs, step.useful_runs, design, reading)
-    layer, head = sum_rows(rows, step.is_head)
+    step = shard(workload, design.parallelism, cluster.num_chips, design.software)
+    rows = row_costs(step.gemms, step.runs, design, reading)
+    layer, head = sum_rows(rows, step.runs.is_head)
     rest = step_times(step, layer, head, design)
-    elapsed_s = step_time_s(step, layer, head, rest)
+    elapsed_s = step_time_s(step, rest)
     area_parts = area.area_parts_mm2(chip)
     die_area_mm2 = total(area_parts)
     energy = energy_parts(step, layer, head, rest, elapsed_s, die_area_mm2, design)

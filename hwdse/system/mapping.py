@@ -5,14 +5,16 @@ evaluated again with one: by the envelope theorem, the derivative of the minimum
 winner's costs.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.models.levels import access_energy_j_per_byte, mapping_costs, port_bytes_per_s
+from hwdse.models.levels import mapping_costs
 from hwdse.models.tile_fit import Grain
 from hwdse.models.tiling import tile_traffic
 from hwdse.numerics import EXACT, Reading, materialize, safe_log
@@ -20,6 +22,7 @@ from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.nest import Accounting, LoopNest, MappingCosts
 from hwdse.specs.tiles import RESIDENCIES, Divisors, Tile, roles
+from hwdse.system.flat_ports import with_flat_ports
 from hwdse.system.tile_choices import (
     NUM_COUNTS,
     Method,
@@ -30,6 +33,7 @@ from hwdse.system.tile_choices import (
 )
 from hwdse.system.tile_nest import tile_nest
 from hwdse.workload.operators import Operators
+from hwdse.workload.tile_words import either
 
 HARDWARE = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
 """Ragged passes of the array take as long as full ones; sums begin without a read, and are read
@@ -62,12 +66,24 @@ class BestMapping:
 
 
 @flax.struct.dataclass
+class _Goal:
+    """What is minimized: energy times delay, or energy with time at its price."""
+
+    is_product: Leaf
+    time_price_w: Leaf
+
+
+_PRODUCT = _Goal(is_product=True, time_price_w=0.0)
+_Price = Callable[[MappingCosts], Scalar]
+
+
+@flax.struct.dataclass
 class _Problem:
     """What a score depends on besides the tile."""
 
     operators: Operators
     accelerator: Accelerator
-    time_price_w: Leaf | None
+    goal: "_Goal"
     divisors: Divisors | None
     accounting: Accounting = flax.struct.field(pytree_node=False)
 
@@ -77,22 +93,29 @@ def best_mapping(
     accelerator: Accelerator,
     reading: Reading = EXACT,
     *,
-    time_price_w: Scalar | None = None,
+    time_price_w: Scalar | _Price | None = None,
     accounting: Accounting = HARDWARE,
     divisors: Divisors | None = None,
 ) -> BestMapping:
     """The best tile and residency of each operator on a weight-stationary core.
 
     Minimizes the energy-delay product of one run of each operator or, with `time_price_w`, its
-    energy plus that power times its time. Where nothing fits, the mapping that overflows least is
-    taken, and `used_ratio` tells by how much. With `divisors` of the operators (see
+    energy plus that power times its time; a function gives the power from the costs of the mappings
+    that are best for the product. Where nothing fits, the mapping that overflows least is taken,
+    and `used_ratio` tells by how much. With `divisors` of the operators (see
     `models.tile_fit.divisors_of`) all tiles divide what they are cut from, for comparison with
     tools that know no others. The tiles tried are those of `system.tile_choices`. Leaves may have
     several axes, that broadcast.
     """
     operators = jax.tree.map(lambda x: 1.0 * jnp.asarray(x), operators)
-    problem = _Problem(operators, accelerator, time_price_w, divisors, accounting)
-    found = _search(jax.lax.stop_gradient(problem))
+    goal, price_of = _PRODUCT, None
+    if callable(time_price_w):
+        price_of = time_price_w
+    elif time_price_w is not None:
+        goal = _Goal(is_product=False, time_price_w=time_price_w)
+    problem = _Problem(operators, accelerator, goal, divisors, accounting)
+    frozen = jax.lax.stop_gradient(problem)
+    found = _search(frozen) if price_of is None else _search_twice(frozen, price_of)
     best = _best_of(found)
     tile = jax.tree.map(lambda x: x[0], _tile(problem, best, EXACT))
     if reading.is_exact:
@@ -134,12 +157,37 @@ def _methods(problem: _Problem) -> tuple[tuple[int, Method], ...]:
 
 def _search(problem: _Problem) -> _Found:
     """Lowest score of each method and the number of its tile."""
-    problem = replace(problem, accelerator=_with_flat_ports(problem.accelerator))
+    problem = replace(problem, accelerator=with_flat_ports(problem.accelerator))
     each = [method for _, method in _methods(problem)]
     table = jax.tree.map(lambda *flags: jnp.array(flags), *each)
     scores, numbers = jax.lax.map(lambda method: _best_of_method(problem, method), table)
     order = jnp.arange(len(each)).reshape(-1, *(1,) * (scores.ndim - 1))
     return _Found(method=order + 0 * numbers, number=numbers, score=scores)
+
+
+def _search_twice(problem: _Problem, price_of: _Price) -> _Found:
+    """The search at the price of time that the costs of a first search for the product give.
+
+    Both are one loop, since the program of a search takes seconds to compile.
+    """
+
+    def search(goal: _Goal) -> tuple[_Goal, _Found]:
+        found = _search(replace(problem, goal=goal))
+        tile = jax.tree.map(lambda x: x[0], _tile(problem, _best_of(found), EXACT))
+        price = price_of(_costs(problem, tile, EXACT))
+        return _Goal(jnp.asarray(False), price), found
+
+    first = _Goal(jnp.asarray(True), jnp.sum(_zero_of(problem.accelerator)))
+    return jax.tree.map(lambda x: x[-1], jax.lax.scan(lambda g, _: search(g), first, None, 2)[1])
+
+
+def _zero_of(tree: Any) -> Leaf:
+    """Zero with the shape of all leaves together, and mapped wherever a leaf is.
+
+    A loop that begins with it is traced once under `jax.vmap`. One that begins with a constant
+    is traced again where a variable turns out to be mapped, and so are the loops inside it.
+    """
+    return sum((jnp.minimum(jnp.abs(leaf), 0.0) for leaf in jax.tree.leaves(tree)), start=0.0)
 
 
 def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, Leaf]:
@@ -167,9 +215,9 @@ def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, Leaf]:
         lowest, first = jnp.where(is_lower, last, lowest), jnp.where(is_lower, number, first)
         return lowest, first, *score(step)
 
-    shape = jax.eval_shape(score, jnp.int32(0))[0]
-    high = jnp.full(shape.shape, jnp.inf, shape.dtype)
-    state = (high, jnp.zeros(shape.shape, jnp.int32), high, jnp.int32(0))
+    zero = _zero_of((problem.operators, problem.accelerator, problem.goal.time_price_w))
+    high = zero + jnp.inf
+    state = (high, zero.astype(jnp.int32), high, jnp.int32(0))
     lowest, first, last, number = jax.lax.fori_loop(
         jnp.int32(0), num_counts * num_strips, keep_lower, state
     )
@@ -203,10 +251,10 @@ def _costs(problem: _Problem, tile: Tile, reading: Reading) -> MappingCosts:
 
 
 def _product_or_sum(problem: _Problem, costs: MappingCosts) -> PerOp:
-    """What is minimized: energy times delay, or energy with time at its price."""
-    if problem.time_price_w is None:
-        return costs.energy_j * costs.time_s
-    return costs.energy_j + problem.time_price_w * costs.time_s
+    """Energy times delay, or energy plus time at its price."""
+    goal = problem.goal
+    each_j = either(goal.is_product, costs.energy_j * costs.time_s, costs.energy_j)
+    return each_j + goal.time_price_w * costs.time_s
 
 
 def _score(problem: _Problem, costs: MappingCosts) -> PerOp:
@@ -239,26 +287,3 @@ def _blend(problem: _Problem, found: _Found, reading: Reading) -> MappingCosts:
     softness = LEAST_SOFTNESS + SOFTNESS * reading.temperature
     weights = jax.nn.softmax(-safe_log(score) / softness, axis=0)
     return jax.tree.map(lambda x: jnp.sum(weights * x, axis=0), costs)
-
-
-def _with_flat_ports(accelerator: Accelerator) -> Accelerator:
-    """The same core with the energies and bandwidths of its levels worked out once."""
-    levels = []
-    for level in accelerator.levels:
-        read_j, write_j = access_energy_j_per_byte(level, accelerator)
-        read_rate, write_rate = port_bytes_per_s(level, accelerator)
-        levels.append(
-            replace(
-                level,
-                read_bandwidth_bytes_per_s=read_rate,
-                write_bandwidth_bytes_per_s=write_rate,
-                read_energy_j_per_byte=read_j,
-                write_energy_j_per_byte=write_j,
-                energy_slope=0.0,
-                energy_exponent=0.0,
-                ports="one",
-                banks="one",
-                follows_clock=False,
-            )
-        )
-    return replace(accelerator, levels=tuple(levels))

@@ -20,20 +20,11 @@ from hwdse.system.core import at_its_voltage, leakage_w
 from hwdse.system.core_mapping import MAPPINGS
 from hwdse.system.core_nests import MappedNetwork
 from hwdse.system.mapping import BestMapping, best_mapping
+from hwdse.workload.layer_rows import ROW_NAMES
 from hwdse.workload.layers import LayerList
+from hwdse.workload.model_shape import TransformerTraining
 from hwdse.workload.operators import Operators
 from hwdse.workload.sharding import ShardedStep, shard
-from hwdse.workload.transformer import TransformerTraining
-
-WEIGHT_ROWS = ("qkv", "out", "up", "down")
-ROW_NAMES = (
-    *(f"{name}{ending}" for name in WEIGHT_ROWS for ending in ("", "_dx", "_dw")),
-    "scores",
-    "values",
-    *(f"head{ending}" for ending in ("", "_dx", "_dw")),
-)
-"""Rows of `workload.sharding.shard` of a transformer: forward, gradient of the inputs (dx) and
-of the weights (dw) of each matrix of a layer, attention, then the vocabulary projection."""
 
 
 @singledispatch
@@ -82,7 +73,7 @@ def _map_chip(design: Design, workload: TransformerTraining | LayerList) -> Mapp
 @cache
 def _mapped_chip() -> Callable[..., tuple[Operators, Accelerator, BestMapping]]:
     def mapped(design: Design, workload: Any) -> tuple[Operators, Accelerator, BestMapping]:
-        step = shard(workload, design.parallelism, design.cluster.num_chips)
+        step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
         parts, copies, core = all_parts(step, design)
         best = best_mapping(parts, core)
         # Time of a product on the busiest core, and its energy on all of them.
@@ -104,8 +95,10 @@ def all_parts(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Acce
     chip, mix = design.chip, design.mix
     speedup = precision.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
     cuts = cut_products(step.gemms, chip, speedup, precision.mix_bytes_per_element(mix))
-    layers = jnp.where(step.is_head > 0.5, 1.0, step.layers_per_stage)
-    each = jnp.broadcast_to(step.runs * layers * step.num_micro_batches, jnp.shape(step.gemms.m))
+    layers = jnp.where(step.runs.is_head > 0.5, 1.0, step.layers_per_stage)
+    each = jnp.broadcast_to(
+        step.runs.whole * layers * step.num_micro_batches, jnp.shape(step.gemms.m)
+    )
     runs = jnp.tile(each, len(memory.SPLITS))
     count = cuts.parts.count
     busiest = jnp.maximum(1.0 / chip.num_scratchpads, 1.0 / count)

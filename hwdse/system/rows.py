@@ -1,5 +1,6 @@
 """Rows of matrix products on one chip: time, traffic and work, summed over rows."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -13,8 +14,9 @@ from hwdse.numerics import Reading, materialize
 from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.design import Design
 from hwdse.specs.hardware import Chip, Memory, SystolicArray
+from hwdse.specs.software import Software
 from hwdse.system.chip_core import mapped_traffic_bytes
-from hwdse.workload.gemms import Gemms
+from hwdse.workload.gemms import Gemms, Runs
 
 
 @flax.struct.dataclass
@@ -22,6 +24,8 @@ class RowCosts:
     """Costs of rows, or their sums. `time_s` is also given by the resource that bounds a row."""
 
     time_s: Leaf
+    forward_s: Leaf
+    """Of `time_s`, one forward pass."""
     matrix_s: Leaf
     vector_s: Leaf
     sram_s: Leaf
@@ -55,9 +59,15 @@ class Machine:
     sram: Memory
     hbm: Memory
     bytes_per_element: Leaf
+    matrix_efficiency_fraction: Leaf
+    attention_efficiency_fraction: Leaf
     matrix_speedup_ratio: Leaf
+    """Multiply-adds of the mix of formats over those of 16 bits."""
+    hbm_bytes_per_s: Leaf
+    """Sustained."""
     vector_flop_per_s: Leaf
     launch_latency_s: Leaf
+    software: Software
 
 
 def _machine(design: Design, num_rows: int) -> Machine:
@@ -69,9 +79,13 @@ def _machine(design: Design, num_rows: int) -> Machine:
         sram=chip.sram,
         hbm=chip.hbm,
         bytes_per_element=precision.mix_bytes_per_element(mix),
+        matrix_efficiency_fraction=chip.matrix_efficiency_fraction,
+        attention_efficiency_fraction=chip.attention_efficiency_fraction,
         matrix_speedup_ratio=precision.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio),
+        hbm_bytes_per_s=chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s,
         vector_flop_per_s=vector_rate_flop_per_s(chip),
         launch_latency_s=chip.launch_latency_s,
+        software=design.software,
     )
     leaves, structure = jax.tree.flatten(machine)
     column = jnp.stack([jnp.asarray(leaf, dtype=float) for leaf in leaves])[:, None]
@@ -99,35 +113,90 @@ MAPPINGS: Mapping[str, Callable[[Gemms, Machine, Design, Reading], PerOp]] = Map
 """Where the HBM bytes of rows, all counts, come from, by `Design.mapping`."""
 
 
-def row_costs(
-    gemms: Gemms, runs: PerOp, useful_runs: PerOp, design: Design, reading: Reading
-) -> RowCosts:
-    """Costs of each row times its runs, on one chip. Each row's time goes to what bounds it."""
-    gemms = materialize(gemms)
-    machine = _machine(design, jnp.asarray(gemms.m).shape[0])
-    array, size = machine.array, machine.bytes_per_element
-    cycles = DATAFLOWS[array.dataflow](gemms, array, reading)
-    hbm_bytes = MAPPINGS[design.mapping](gemms, machine, design, reading)
-    # What comes from HBM is written to the scratchpad, then read into the array.
-    sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, reading)
-    accumulator_bytes = memory.ACCUMULATOR_BYTES * accumulator_words(gemms, array, reading)
-    vector_flop = gemms.vector_flop * gemms.count
-    matrix_s = cycles / (array.clock_hz * machine.matrix_speedup_ratio)
-    vector_s = vector_flop / machine.vector_flop_per_s
-    sram_s = sram_bytes / machine.sram.bandwidth_bytes_per_s
-    hbm_s = hbm_bytes / machine.hbm.bandwidth_bytes_per_s
-    busy_s = memory.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, reading)
+@flax.struct.dataclass
+class Busy:
+    """Seconds of one run of each row: whole, and what of it each resource bounds."""
+
+    whole_s: Leaf
+    matrix_s: Leaf
+    vector_s: Leaf
+    sram_s: Leaf
+    hbm_s: Leaf
+
+
+def _together(
+    matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, reading: Reading
+) -> Busy:
+    """Engines and memories side by side: all the time goes to the slowest."""
+    whole_s = memory.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, reading)
     slowest = jnp.maximum(jnp.maximum(matrix_s, vector_s), jnp.maximum(sram_s, hbm_s))
     is_matrix = matrix_s >= slowest
     is_vector = ~is_matrix & (vector_s >= slowest)
     is_sram = ~is_matrix & ~is_vector & (sram_s >= slowest)
     is_hbm = ~(is_matrix | is_vector | is_sram)
+    return Busy(
+        whole_s,
+        jnp.where(is_matrix, whole_s, 0.0),
+        jnp.where(is_vector, whole_s, 0.0),
+        jnp.where(is_sram, whole_s, 0.0),
+        jnp.where(is_hbm, whole_s, 0.0),
+    )
+
+
+def _busy(
+    matrix_s: PerOp,
+    vector_s: PerOp,
+    sram_s: PerOp,
+    hbm_s: tuple[PerOp, PerOp],
+    overlap: PerOp,
+    reading: Reading,
+) -> Busy:
+    """`overlap` of the elementwise work beside the products, the rest in kernels of its own.
+
+    `hbm_s` is the traffic of the products, then that of the elementwise work.
+    """
+    product_hbm_s, other_hbm_s = hbm_s
+    none = jnp.zeros_like(matrix_s)
+    beside = _together(matrix_s, vector_s, sram_s, product_hbm_s + other_hbm_s, reading)
+    products = _together(matrix_s, none, sram_s, product_hbm_s, reading)
+    others = _together(none, vector_s, none, other_hbm_s, reading)
+    return jax.tree.map(
+        lambda both, first, second: overlap * both + (1.0 - overlap) * (first + second),
+        beside,
+        products,
+        others,
+    )
+
+
+def row_costs(gemms: Gemms, runs: Runs, design: Design, reading: Reading) -> RowCosts:
+    """Costs of each row times its runs, on one chip. Each row's time goes to what bounds it."""
+    gemms = materialize(gemms)
+    machine = _machine(design, jnp.asarray(gemms.m).shape[0])
+    array, size, software = machine.array, machine.bytes_per_element, machine.software
+    cycles = DATAFLOWS[array.dataflow](gemms, array, reading)
+    other_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
+    product_bytes = MAPPINGS[design.mapping](gemms, machine, design, reading)
+    hbm_bytes = product_bytes + other_bytes
+    # What comes from HBM is written to the scratchpad, then read into the array.
+    sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, reading)
+    accumulator_bytes = memory.ACCUMULATOR_BYTES * accumulator_words(gemms, array, reading)
+    vector_flop = gemms.vector_flop * gemms.count
+    busy = _busy(
+        cycles / (array.clock_hz * _rate_ratio(machine, runs)),
+        vector_flop / machine.vector_flop_per_s,
+        sram_bytes / machine.sram.bandwidth_bytes_per_s,
+        (product_bytes / machine.hbm_bytes_per_s, other_bytes / machine.hbm_bytes_per_s),
+        software.elementwise_overlap_fraction,
+        reading,
+    )
+    time_s = busy.whole_s + machine.launch_latency_s
     once = RowCosts(
-        time_s=busy_s + machine.launch_latency_s,
-        matrix_s=jnp.where(is_matrix, busy_s, 0.0),
-        vector_s=jnp.where(is_vector, busy_s, 0.0),
-        sram_s=jnp.where(is_sram, busy_s, 0.0),
-        hbm_s=jnp.where(is_hbm, busy_s, 0.0),
+        time_s=time_s,
+        forward_s=time_s,
+        matrix_s=busy.matrix_s,
+        vector_s=busy.vector_s,
+        sram_s=busy.sram_s,
+        hbm_s=busy.hbm_s,
         launch_s=machine.launch_latency_s,
         num_macs=gemms.num_macs,
         useful_macs=gemms.num_macs,
@@ -136,8 +205,20 @@ def row_costs(
         sram_bytes=sram_bytes,
         accumulator_bytes=accumulator_bytes,
     )
-    costs = jax.tree.map(lambda x: runs * x, once)
-    return costs.replace(useful_macs=useful_runs * gemms.num_macs)
+    costs = jax.tree.map(lambda x: runs.whole * x, once)
+    return dataclasses.replace(
+        costs, useful_macs=runs.useful * gemms.num_macs, forward_s=runs.forward * time_s
+    )
+
+
+def _rate_ratio(machine: Machine, runs: Runs) -> PerOp:
+    """Matrix rate of a row over that of the arrays at their clock."""
+    software = machine.software
+    fused = software.fused_attention_fraction
+    attention = fused * machine.attention_efficiency_fraction + (1.0 - fused)
+    linear = machine.matrix_speedup_ratio
+    of_kind = runs.is_linear * linear + (1.0 - runs.is_linear) * attention
+    return machine.matrix_efficiency_fraction * of_kind
 
 
 def sum_rows(rows: RowCosts, is_head: PerOp) -> tuple[RowCosts, RowCosts]:

@@ -3,13 +3,14 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool
 
-from hwdse.models import energy, network, parallel, precision
+from hwdse.models import energy, parallel, precision
+from hwdse.numerics import positive_part, total
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Design
 from hwdse.specs.evaluation import EnergyParts, TimeParts
 from hwdse.specs.hardware import Chip
+from hwdse.system.communication import Collectives, collectives, sent_bytes
 from hwdse.system.rows import RowCosts, peak_flop_per_s, vector_rate_flop_per_s
 from hwdse.workload.sharding import ShardedStep
 
@@ -17,102 +18,56 @@ SMALLEST_REST_FRACTION = 1e-6
 """Least share of the flops that is not fp64, so that a job of fp64 alone stays finite."""
 
 
+BACKWARD_ELEMENTWISE_KERNELS = 1.5
+"""Elementwise kernels of a backward pass over those of a forward pass: every norm, activation and
+dropout has its gradient, and residuals and biases have sums."""
+
+
+@flax.struct.dataclass
+class PassTimes:
+    """Seconds of one micro-batch in one layer, forward or backward, by what they wait for.
+
+    They add up: kernels, then what is exposed of collectives, then the wait for the host, then
+    what is exposed of the gathers of weights.
+    """
+
+    kernels_s: Leaf
+    tensor_s: Leaf
+    context_s: Leaf
+    expert_s: Leaf
+    host_s: Leaf
+    data_s: Leaf
+
+    @property
+    def whole_s(self) -> Leaf:
+        """Their sum."""
+        return total(self)
+
+
 @flax.struct.dataclass
 class StepTimes:
     """Seconds of the parts of a step that are not rows, on one chip."""
 
-    tensor_s: Leaf
-    """Exposed tensor-parallel collectives of one layer and micro-batch."""
+    layer: PassTimes
+    """One micro-batch in one layer, forward and backward together."""
+    head: PassTimes
     pipeline_s: Leaf
     data_s: Leaf
     bubble_s: Leaf
     fp64_s: Leaf
     optimizer_s: Leaf
+    overhead_s: Leaf
     link_bytes: Leaf
     """What one chip sends in a step over the scale-up fabric, and below over the network."""
     network_bytes: Leaf
-
-
-def _domain_chips(design: Design) -> Scalar:
-    product = 1.0
-    for size in design.cluster.torus_sizes:
-        product = product * size
-    return product
-
-
-def _all_gather_s(
-    message_bytes: Scalar, num_chips: Scalar, inner_chips: Scalar, design: Design
-) -> Scalar:
-    cluster, chip = design.cluster, design.chip
-    time_s = network.hierarchical_all_gather_time_s(
-        message_bytes,
-        num_chips,
-        inner_chips,
-        cluster.torus_sizes,
-        cluster.torus_bandwidth_fractions,
-        chip.link,
-        chip.network,
-        network.TOPOLOGIES[cluster.topology],
-    )
-    # Without a message there is no collective, and nobody waits for its latency.
-    return jnp.where(message_bytes > 0.0, time_s, 0.0)
-
-
-def _pipeline_fits(step: ShardedStep, design: Design) -> Bool[jax.Array, ""]:
-    return jnp.asarray(step.tensor * step.data * step.pipeline <= _domain_chips(design))
-
-
-def _pipeline_send_s(step: ShardedStep, design: Design) -> Scalar:
-    """One transfer to the next stage: inside the domain where the whole pipeline fits there."""
-    cluster, chip = design.cluster, design.chip
-    message_bytes = step.messages.pipeline_bytes
-    whole = network.place_group(
-        _domain_chips(design), 1.0, cluster.torus_sizes, cluster.torus_bandwidth_fractions
-    )
-    topology = network.TOPOLOGIES[cluster.topology]
-    inside_s = topology.point_to_point(message_bytes, whole, chip.link)
-    outside_s = network.switch_point_to_point_time_s(message_bytes, whole, chip.network)
-    return jnp.where(_pipeline_fits(step, design), inside_s, outside_s)
-
-
-def _gathered_bytes(
-    message_bytes: Scalar, num_chips: Scalar, inner_chips: Scalar, design: Design
-) -> tuple[Scalar, Scalar]:
-    """What one chip sends in an all-gather (or reduce-scatter), inside its domain and beyond."""
-    cluster = design.cluster
-    inside = network.place_group(
-        num_chips, inner_chips, cluster.torus_sizes, cluster.torus_bandwidth_fractions
-    ).num_chips
-    outside = jnp.maximum(num_chips / inside, 1.0)
-    share_bytes = message_bytes / inside
-    return share_bytes * (inside - 1.0), share_bytes * (outside - 1.0) / outside
-
-
-def _sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
-    """Bytes that a chip sends in a step over the scale-up fabric and over the network, on average.
-
-    The last stage hands nothing on, and the first nothing back.
-    """
-    messages = step.messages
-    num_collectives = messages.num_tensor_gathers + messages.num_tensor_scatters
-    num_gathers = step.num_micro_batches * step.mean_layers_per_stage * num_collectives
-    tensor = _gathered_bytes(messages.tensor_bytes, step.tensor, 1.0, design)
-    summed_bytes = messages.gradient_bytes + messages.weight_bytes
-    data = _gathered_bytes(summed_bytes, step.data, step.tensor, design)
-    num_sends = 2.0 * step.num_micro_batches * (step.pipeline - 1.0) / step.pipeline
-    pipeline_bytes = num_sends * messages.pipeline_bytes
-    inside = jnp.where(_pipeline_fits(step, design), 1.0, 0.0)
-    return (
-        num_gathers * tensor[0] + data[0] + inside * pipeline_bytes,
-        num_gathers * tensor[1] + data[1] + (1.0 - inside) * pipeline_bytes,
-    )
 
 
 def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
     """Time to update a chip's share of the parameters, bound by vector engines or HBM."""
     return jnp.maximum(
         step.optimizer_flop / vector_rate_flop_per_s(chip),
-        step.optimizer_traffic_bytes / chip.hbm.bandwidth_bytes_per_s,
+        step.optimizer_traffic_bytes
+        / (chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s),
     )
 
 
@@ -135,26 +90,102 @@ def _fp64_rates(chip: Chip) -> tuple[Scalar, Scalar]:
     )
 
 
+def _one_pass(
+    kernels_s: Scalar,
+    exposed_s: tuple[Scalar, Scalar, Scalar],
+    dispatch_s: Scalar,
+    gather_s: Scalar,
+    design: Design,
+) -> PassTimes:
+    """A pass through a layer: kernels and collectives in turn, or as slow as the host issues them,
+    or as slow as its weights arrive."""
+    issued_s = kernels_s + sum(exposed_s)
+    paced_s = parallel.paced_time_s(issued_s, dispatch_s)
+    overlap = design.parallelism.data_overlap_fraction
+    data_s = parallel.overlapped_time_s(paced_s, gather_s, overlap) - paced_s
+    return PassTimes(kernels_s, *exposed_s, paced_s - issued_s, data_s)
+
+
+def _layer_passes(
+    step: ShardedStep, layer: RowCosts, each: Collectives, design: Design
+) -> tuple[PassTimes, PassTimes]:
+    """One micro-batch in one layer, forward and backward."""
+    messages, layout, software = step.messages, design.parallelism, design.software
+    again = layout.recompute_fraction
+    exposed = 1.0 - layout.tensor_overlap_fraction
+    spread = 1.0 + software.dispatch_spread_ratio * jnp.log2(step.tensor)
+    dispatch_s = software.dispatch_time_s * spread
+    alone = (1.0 - software.elementwise_overlap_fraction) * design.chip.launch_latency_s
+    kernels_s = alone * software.num_elementwise_kernels
+    backward_kernels_s = (BACKWARD_ELEMENTWISE_KERNELS + again) * kernels_s
+    # An all-to-all there and back, forward; as much backward, and again where recomputed.
+    expert_s = messages.num_expert * each.expert_s / (2.0 + again)
+    hidden = layout.expert_overlap_fraction
+    forward_s = layer.forward_s + kernels_s
+    backward_s = layer.time_s - layer.forward_s + backward_kernels_s
+    forward = _one_pass(
+        forward_s,
+        (
+            exposed * messages.num_tensor_forward * each.tensor_s,
+            exposed * each.context_s,
+            positive_part(expert_s - hidden * forward_s),
+        ),
+        dispatch_s,
+        each.layer_gather_s,
+        design,
+    )
+    backward = _one_pass(
+        backward_s,
+        (
+            exposed * messages.num_tensor_backward * each.tensor_s,
+            exposed * (2.0 + again) * each.context_s,
+            positive_part((1.0 + again) * expert_s - hidden * backward_s),
+        ),
+        (1.0 + again) * dispatch_s,
+        each.layer_gather_s + each.layer_reduce_s,
+        design,
+    )
+    return forward, backward
+
+
+def _head_pass(head: RowCosts, each: Collectives, design: Design) -> PassTimes:
+    """The vocabulary projection and the loss, forward and backward; its input is gathered and its
+    gradient summed over the tensor-parallel ranks."""
+    exposed = 1.0 - design.parallelism.tensor_overlap_fraction
+    none = 0.0 * each.tensor_s
+    return _one_pass(
+        head.time_s,
+        (exposed * 2.0 * each.tensor_s, none, none),
+        design.software.dispatch_time_s,
+        2.0 * each.head_gather_s + each.head_reduce_s,
+        design,
+    )
+
+
 def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Design) -> StepTimes:
     """Everything of a step beside its rows: what is exposed, what is sent."""
-    chip, messages = design.chip, step.messages
-    gather_s = _all_gather_s(messages.tensor_bytes, step.tensor, 1.0, design)
-    num_collectives = messages.num_tensor_gathers + messages.num_tensor_scatters
-    exposed = 1.0 - design.parallelism.tensor_overlap_fraction
-    tensor_s = exposed * num_collectives * gather_s
-    stage_s = step.layers_per_stage * (layer.time_s + tensor_s)
-    reduce_s = _all_gather_s(messages.gradient_bytes, step.data, step.tensor, design)
-    weights_s = _all_gather_s(messages.weight_bytes, step.data, step.tensor, design)
-    link_bytes, network_bytes = _sent_bytes(step, design)
+    layout, each = design.parallelism, collectives(step, design)
+    forward, backward = _layer_passes(step, layer, each, design)
+    whole = jax.tree.map(jnp.add, forward, backward)
+    passes_s = (
+        step.layers_per_stage * forward.whole_s,
+        step.layers_per_stage * backward.whole_s,
+    )
+    link_bytes, network_bytes = sent_bytes(step, design)
+    trains = jnp.where(step.checkpoint_bytes > 0.0, 1.0, 0.0)
     return StepTimes(
-        tensor_s=tensor_s,
+        layer=whole,
+        head=_head_pass(head, each, design),
         pipeline_s=parallel.pipeline_send_time_s(
-            _pipeline_send_s(step, design), step.num_micro_batches, step.pipeline
+            each.send_s, step.num_micro_batches, step.pipeline, layout.interleave
         ),
-        data_s=parallel.exposed_data_parallel_time_s(reduce_s, weights_s, stage_s),
-        bubble_s=parallel.bubble_time_s(stage_s, step.pipeline),
-        fp64_s=_fp64_flop(step, layer, head, design) / _fp64_rates(chip)[1],
-        optimizer_s=_optimizer_s(step, chip),
+        data_s=parallel.exposed_data_parallel_time_s(
+            each.reduce_s, each.update_gather_s, passes_s, layout.data_overlap_fraction
+        ),
+        bubble_s=parallel.bubble_time_s(sum(passes_s), step.pipeline, layout.interleave),
+        fp64_s=_fp64_flop(step, layer, head, design) / _fp64_rates(design.chip)[1],
+        optimizer_s=_optimizer_s(step, design.chip),
+        overhead_s=trains * design.software.step_overhead_s,
         link_bytes=link_bytes,
         network_bytes=network_bytes,
     )
@@ -166,33 +197,42 @@ def per_step(step: ShardedStep, layer: Leaf, head: Leaf) -> Leaf:
     return step.num_micro_batches * per_pass
 
 
-def step_time_s(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTimes) -> Scalar:
+def step_time_s(step: ShardedStep, rest: StepTimes) -> Scalar:
     """Seconds of one step of the fullest stage; the head sits on the last stage.
 
     The sum of `time_parts`, without the detour over what bounds each row.
     """
-    pass_s = step.layers_per_stage * (layer.time_s + rest.tensor_s) + head.time_s
-    exposed_s = rest.fp64_s + rest.pipeline_s + rest.data_s + rest.bubble_s + rest.optimizer_s
-    return step.num_micro_batches * pass_s + exposed_s
+    pass_s = step.layers_per_stage * rest.layer.whole_s + rest.head.whole_s
+    once_s = rest.fp64_s + rest.pipeline_s + rest.data_s + rest.bubble_s + rest.optimizer_s
+    return step.num_micro_batches * pass_s + once_s + rest.overhead_s
 
 
 def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTimes) -> TimeParts:
     """Seconds of one step of the fullest stage, by what they wait for."""
 
-    def whole(name: str) -> Leaf:
-        per_pass = step.layers_per_stage * getattr(layer, name) + getattr(head, name)
-        return step.num_micro_batches * per_pass
+    def whole(in_layer: Leaf, in_head: Leaf) -> Leaf:
+        return step.num_micro_batches * (step.layers_per_stage * in_layer + in_head)
 
+    def of_rows(name: str) -> Leaf:
+        return whole(getattr(layer, name), getattr(head, name))
+
+    def of_passes(name: str) -> Leaf:
+        return whole(getattr(rest.layer, name), getattr(rest.head, name))
+
+    rows_s = whole(layer.time_s, head.time_s)
     return TimeParts(
-        matrix=whole("matrix_s"),
-        vector=whole("vector_s"),
-        sram=whole("sram_s"),
-        hbm=whole("hbm_s"),
-        launch=whole("launch_s"),
+        matrix=of_rows("matrix_s"),
+        vector=of_rows("vector_s"),
+        sram=of_rows("sram_s"),
+        hbm=of_rows("hbm_s"),
+        launch=of_rows("launch_s") + of_passes("kernels_s") - rows_s,
+        host=of_passes("host_s") + rest.overhead_s,
         fp64=rest.fp64_s,
-        tensor_network=step.num_micro_batches * step.layers_per_stage * rest.tensor_s,
+        tensor_network=of_passes("tensor_s"),
+        context_network=of_passes("context_s"),
+        expert_network=of_passes("expert_s"),
         pipeline_network=rest.pipeline_s,
-        data_network=rest.data_s,
+        data_network=of_passes("data_s") + rest.data_s,
         bubble=rest.bubble_s,
         optimizer=rest.optimizer_s,
     )

@@ -1,6 +1,7 @@
 """Rows of matrix products with counts."""
 
 import flax.struct
+import jax.numpy as jnp
 
 from hwdse.shapes import PerOp
 
@@ -30,3 +31,31 @@ class Gemms:
     def num_macs(self) -> PerOp:
         """Multiply-accumulates of each row, all counts."""
         return self.m * self.k * self.n * self.count
+
+
+@flax.struct.dataclass
+class Runs:
+    """How often the rows of one layer, or of the head, run for one micro-batch; each `PerOp`."""
+
+    forward: PerOp
+    backward: PerOp
+    """Without what is computed again."""
+    again: PerOp
+    """Forward work repeated in the backward pass: recomputation."""
+    useful: PerOp
+    """Runs without repetitions and without copies of key-value heads; may be a fraction."""
+    is_head: PerOp
+    """1 for rows that run once on the last stage, 0 for rows of every layer."""
+    is_linear: PerOp
+    """1 for products with weights, which low-precision formats speed up; 0 for attention."""
+
+    @property
+    def whole(self) -> PerOp:
+        """Every run of a micro-batch."""
+        return self.forward + self.backward + self.again
+
+
+def runs_once(num_rows: int) -> Runs:
+    """Rows that run once, forward, in every layer."""
+    one, zero = jnp.ones(num_rows), jnp.zeros(num_rows)
+    return Runs(one, zero, zero, one, zero, one)

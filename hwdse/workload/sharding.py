@@ -7,20 +7,22 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics import num_tiles
-from hwdse.shapes import Leaf, PerOp, Scalar
+from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Parallelism
 from hwdse.specs.evaluation import HbmParts
-from hwdse.workload.gemms import Gemms
+from hwdse.specs.software import COMPILED, Software
+from hwdse.workload.decoder_layer import context_bytes
+from hwdse.workload.gemms import Gemms, Runs, runs_once
+from hwdse.workload.held_bytes import WEIGHT_BYTES, StageParameters, held_in_training
+from hwdse.workload.layer_rows import cut_of, micro_batch_rows, tokens_of
 from hwdse.workload.layers import LayerList
+from hwdse.workload.mixture import ExpertMessages, expert_messages
+from hwdse.workload.model_shape import TransformerTraining
+from hwdse.workload.row_parts import LayerCut
 from hwdse.workload.transformer import (
     ACTIVATION_BYTES,
-    LOGIT_BYTES,
-    TransformerTraining,
-    head_gemms,
-    layer_activation_bytes,
-    layer_gemms,
+    num_mixture_layers,
     num_parameters,
-    stage_parameters,
 )
 
 
@@ -30,15 +32,32 @@ class Messages:
 
     tensor_bytes: Leaf
     """Activations that one tensor-parallel all-gather or reduce-scatter assembles."""
-    num_tensor_gathers: Leaf
-    """All-gathers of one layer and micro-batch, forward, backward and recomputed."""
-    num_tensor_scatters: Leaf
+    num_tensor_forward: Leaf
+    """All-gathers and reduce-scatters of one layer's forward pass; an all-reduce is two."""
+    num_tensor_backward: Leaf
+    """Those of its backward pass, recomputed ones included."""
+    context_bytes: Leaf
+    """Keys and values that one layer gathers over its context group; as much backward, where
+    their gradients are summed too."""
+    expert_bytes: Leaf
+    """What one chip sends to the experts of a layer, or back, for one micro-batch."""
+    expert_gather_bytes: Leaf
+    """What the ranks that cut an expert gather then, or sum up and scatter before."""
+    num_expert: Leaf
+    """All-to-alls of one layer, forward, backward and recomputed; its mean over all layers."""
     pipeline_bytes: Leaf
     """What one chip hands to the next stage for one micro-batch, one way."""
     gradient_bytes: Leaf
     """What the data-parallel reduce-scatter of a step sums, on one chip."""
     weight_bytes: Leaf
     """What the all-gather of updated weights assembles, on one chip."""
+    expert_gradient_bytes: Leaf
+    """The same of routed experts, which fewer ranks hold copies of, and below their weights."""
+    expert_weight_bytes: Leaf
+    layer_weight_bytes: Leaf
+    """Weights of a mean layer on one tensor-parallel rank, and below their gradients: what is
+    gathered and summed for every use where replicas share the weights."""
+    layer_gradient_bytes: Leaf
 
 
 @flax.struct.dataclass
@@ -47,19 +66,18 @@ class ShardedStep:
 
     gemms: Gemms
     """Rows of one layer, then those of the head."""
-    runs: PerOp
-    """How often each row runs for one micro-batch (and layer), recomputing included."""
-    useful_runs: PerOp
-    """The same without recomputing and without copies of key-value heads; may be a fraction."""
-    is_head: PerOp
-    """1 for rows that run once on the last stage, 0 for rows of every layer."""
+    runs: Runs
     layers_per_stage: Leaf
     """Of the fullest stage; sets the time."""
     mean_layers_per_stage: Leaf
     """Sets work and energy."""
     pipeline: Leaf
     tensor: Leaf
+    context: Leaf
+    expert: Leaf
     data: Leaf
+    replicas: Leaf
+    """Ranks that hold the same weights: data- and context-parallel ones."""
     num_micro_batches: Leaf
     """Whole ones, the last of them perhaps not full."""
     useful_micro_batches: Leaf
@@ -77,98 +95,103 @@ class ShardedStep:
 
 OPTIMIZER_FLOP = 11.0
 """Adam's elementwise work per parameter: Calculon v0.1.0, optimizer of calculon/llm/llm.py."""
-WEIGHT_BYTES = 2.0
 
 
 @singledispatch
-def shard(workload: TransformerTraining, layout: Parallelism, num_chips: Scalar) -> ShardedStep:
-    r"""What one chip does in a training step under tensor x pipeline x data parallelism.
+def shard(
+    workload: TransformerTraining,
+    layout: Parallelism,
+    num_chips: Scalar,
+    software: Software = COMPILED,
+) -> ShardedStep:
+    r"""What one chip does in a training step under five-way parallelism.
 
-    Data parallel degree $d = N / (t p)$, micro-batches $B / (d b)$. Sequence parallelism goes
-    with tensor parallelism (Korthikanti et al., arXiv 2205.05198).
-    1F1B keeps min(p, micro-batches) activations on the first stage. The optimizer state is cut
-    over the replicas (ZeRO-1). Saved state: 16-bit weights and the optimizer's tensors.
+    Data-parallel degree $d = N / (t p c)$, micro-batches $B / (d b)$. With sequence parallelism
+    the tensor-parallel ranks cut norms and residuals too (Korthikanti et al., arXiv 2205.05198).
+    Replicas share the optimizer state, and if the layout says so gradients and weights (ZeRO,
+    Rajbhandari et al., SC 2020). Saved state: 16-bit weights and the optimizer's tensors.
     """
     model, tensor, pipeline = workload.model, layout.tensor, layout.pipeline
-    data = num_chips / (tensor * pipeline)
+    data = num_chips / (tensor * pipeline * layout.context)
+    replicas = data * layout.context
     num_micro_batches = num_tiles(workload.global_batch, data * layout.micro_batch)
-    layer, runs, useful = layer_gemms(
-        workload, tensor, layout.micro_batch, layout.recompute_fraction
-    )
-    head = head_gemms(workload, tensor, layout.micro_batch)
-    head_runs = jnp.ones_like(head.m)
-    parameters = stage_parameters(model, tensor, pipeline)
-    held_optimizer = workload.optimizer_bytes_per_parameter * parameters / data
+    cut = cut_of(layout, software)
+    gemms, runs = micro_batch_rows(workload, cut)
+    parameters = StageParameters.of(model, layout, replicas)
+    updated = parameters.cut(layout.optimizer_cut_fraction)
+    state_bytes = workload.optimizer_bytes_per_parameter * updated
+    moved = 2.0 * state_bytes + (workload.gradient_bytes + WEIGHT_BYTES) * updated
     return ShardedStep(
-        gemms=jax.tree.map(_joined, layer, head),
-        runs=_joined(runs, head_runs),
-        useful_runs=_joined(useful, head_runs),
-        is_head=_joined(jnp.zeros_like(layer.m), head_runs),
+        gemms=gemms,
+        runs=runs,
         layers_per_stage=num_tiles(model.num_layers, pipeline),
         mean_layers_per_stage=model.num_layers / pipeline,
         pipeline=pipeline,
         tensor=tensor,
+        context=layout.context,
+        expert=layout.expert,
         data=data,
+        replicas=replicas,
         num_micro_batches=num_micro_batches,
         useful_micro_batches=workload.global_batch / (data * layout.micro_batch),
-        messages=_training_messages(workload, layout, parameters),
-        held=HbmParts(
-            weights=WEIGHT_BYTES * parameters,
-            gradients=workload.gradient_bytes * parameters,
-            optimizer=held_optimizer,
-            activations=_held_activations(workload, layout, num_micro_batches),
-        ),
-        optimizer_flop=OPTIMIZER_FLOP * parameters / data,
-        optimizer_traffic_bytes=2.0 * held_optimizer
-        + (workload.gradient_bytes + WEIGHT_BYTES) * parameters / data,
+        messages=_training_messages(workload, cut, parameters),
+        held=held_in_training(workload, layout, cut, parameters, num_micro_batches),
+        optimizer_flop=OPTIMIZER_FLOP * updated,
+        optimizer_traffic_bytes=software.optimizer_traffic_ratio * moved,
         checkpoint_bytes=num_parameters(model)
         * (WEIGHT_BYTES + workload.optimizer_bytes_per_parameter),
         tokens_per_step=workload.seq_len * workload.global_batch,
     )
 
 
-def _joined(first: Leaf, second: Leaf) -> jax.Array:
-    """Rows of a layer and of the head; not of one length, so not `PerOp`."""
-    return jnp.concatenate([first, second], axis=-1)
-
-
 def _training_messages(
-    job: TransformerTraining, layout: Parallelism, parameters: Scalar
+    job: TransformerTraining, cut: LayerCut, parameters: StageParameters
 ) -> Messages:
-    """Messages of a chip with that many parameters, under sequence parallelism.
+    """Messages of a chip with that many parameters.
 
-    2 all-gathers and 2 reduce-scatters forward, 4 and 2 backward (the inputs of the weight
-    gradients are gathered again; Korthikanti et al., arXiv 2205.05198, section 4.2.2).
+    Two all-reduces forward and two backward, or with sequence parallelism 2 all-gathers and 2
+    reduce-scatters forward, 4 and 2 backward (the inputs of the weight gradients are gathered
+    again; Korthikanti et al., arXiv 2205.05198, section 4.2.2). Attention and MLP side by side
+    share them (one norm a layer).
     """
-    sequence_bytes = ACTIVATION_BYTES * job.seq_len * layout.micro_batch * job.model.hidden
-    forward = 1.0 + layout.recompute_fraction
+    model = job.model
+    sequence_bytes = ACTIVATION_BYTES * tokens_of(job, cut) * model.hidden
+    blocks = model.num_layer_norms / 2.0
+    experts = ExpertMessages(0.0, 0.0, 0.0)
+    if any(kind.is_mixture for kind in job.kinds):
+        experts = expert_messages(job, cut)
+    share = num_mixture_layers(model) / model.num_layers
+    backward = 4.0 + 2.0 * cut.sequence_fraction + 4.0 * cut.recompute_fraction
     return Messages(
         tensor_bytes=sequence_bytes,
-        num_tensor_gathers=2.0 * forward + 4.0,
-        num_tensor_scatters=2.0 * forward + 2.0,
-        pipeline_bytes=sequence_bytes / layout.tensor,
-        gradient_bytes=job.gradient_bytes * parameters,
-        weight_bytes=WEIGHT_BYTES * parameters,
+        num_tensor_forward=4.0 * blocks,
+        num_tensor_backward=backward * blocks,
+        context_bytes=context_bytes(job, cut, job.kinds[0]),
+        expert_bytes=experts.all_to_all_bytes,
+        expert_gather_bytes=experts.gather_bytes,
+        num_expert=_share_of(experts.num_all_to_alls, share),
+        pipeline_bytes=sequence_bytes / cut.own_ranks,
+        gradient_bytes=job.gradient_bytes * parameters.shared,
+        weight_bytes=WEIGHT_BYTES * parameters.shared,
+        expert_gradient_bytes=job.gradient_bytes * parameters.experts,
+        expert_weight_bytes=WEIGHT_BYTES * parameters.experts,
+        layer_weight_bytes=WEIGHT_BYTES * parameters.layer,
+        layer_gradient_bytes=job.gradient_bytes * parameters.layer,
     )
 
 
-def _held_activations(
-    job: TransformerTraining, layout: Parallelism, num_micro_batches: Scalar
-) -> Scalar:
-    """Activations of the fuller of the first stage (most micro-batches) and the last (logits)."""
-    whole, recomputed = layer_activation_bytes(job, layout.tensor, layout.micro_batch)
-    fraction = layout.recompute_fraction
-    layers = num_tiles(job.model.num_layers, layout.pipeline)
-    one_pass = layers * ((1.0 - fraction) * whole + fraction * recomputed)
-    tokens = job.seq_len * layout.micro_batch
-    logits = LOGIT_BYTES * tokens * job.model.vocabulary / layout.tensor
-    first = jnp.minimum(num_micro_batches, layout.pipeline) * one_pass
-    # While a recomputed layer runs backward, it stands in memory whole.
-    return jnp.maximum(first, one_pass + logits) + fraction * whole
+def _share_of(number: Leaf, share: Scalar) -> Leaf:
+    """A plain zero stays one, so that nothing is traced for it."""
+    return number if isinstance(number, float) and number == 0.0 else share * number
 
 
 @shard.register
-def _shard_layers(workload: LayerList, layout: Parallelism, num_chips: Scalar) -> ShardedStep:
+def _shard_layers(
+    workload: LayerList,
+    layout: Parallelism,
+    num_chips: Scalar,
+    software: Software = COMPILED,
+) -> ShardedStep:
     """Every chip passes once over the layers, on inputs of its own; nothing is sent or saved."""
     gemms = jax.tree.map(jnp.asarray, workload.gemms)
     weights = jnp.sum(WEIGHT_BYTES * gemms.k * gemms.n * gemms.b_in_hbm)
@@ -177,18 +200,19 @@ def _shard_layers(workload: LayerList, layout: Parallelism, num_chips: Scalar) -
     one = zero + 1.0
     return ShardedStep(
         gemms=gemms,
-        runs=jnp.ones_like(gemms.m),
-        useful_runs=jnp.ones_like(gemms.m),
-        is_head=jnp.zeros_like(gemms.m),
+        runs=runs_once(gemms.m.shape[0]),
         layers_per_stage=one,
         mean_layers_per_stage=one,
         pipeline=one,
         tensor=one,
+        context=one,
+        expert=one,
         data=one * num_chips,
+        replicas=one * num_chips,
         num_micro_batches=one,
         useful_micro_batches=one,
-        messages=Messages(zero, zero, zero, zero, zero, zero),
-        held=HbmParts(weights, zero, zero, largest),
+        messages=Messages(*[zero] * 14),
+        held=HbmParts(weights, zero, zero, largest, zero),
         optimizer_flop=zero,
         optimizer_traffic_bytes=zero,
         checkpoint_bytes=zero,

@@ -1,0 +1,127 @@
+"""Layouts of GPT-3 175B on 4096 chips scored a second, beside Calculon's evaluations.
+
+    python experiments/benchmarks/layout_rate.py [--float64] [--devices 2] [--repeats 9]
+
+One evaluation is one layout of one training step with all that `hwdse layout` ranks by: step time
+and its 14 parts, memory of the fullest chip and its 5 parts, tokens a second, use of the matrix
+engines, energy and cost of a token. Two lists: every valid layout of the batch, and the same
+crossed with shares of the collectives that hide behind compute (which Calculon's grid varies as
+well), over a million rows. Each run does everything from the columns on: parts that depend on few
+columns are computed anew, once for each combination. Compilation is counted apart. Some rows are
+compared with `evaluate`. Run it on an idle machine.
+
+Calculon v0.1.0 evaluates 42 to 46 layouts a CPU second as its search ships, 290 to 360 with its
+logger silenced (measured on one core of a 2-core Xeon for GPT-3 175B; it is on no package registry,
+the `calculon` of PyPI is another project). Its grid for 4096 chips has 9.67 million points.
+"""
+
+import argparse
+import json
+import os
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.config import load_search
+from hwdse.system import evaluate
+from hwdse.system.layout_list import LayoutOptions, list_layouts
+from hwdse.system.layout_scores import layout_program, scores_of
+from hwdse.system.staged import Columns
+
+SEARCH = "trn2_llama3_70b"
+CHANGES = (
+    "design.workload=gpt3_175b",
+    "design.num_systems=64",
+    "design.parallelism.tensor=8",
+    "workload.global_batch=1536",
+)
+"""GPT-3 175B on 4096 Trainium2 chips; the batch of Brown et al. (3.2 M tokens)."""
+SHARES = np.linspace(0.0, 1.0, 12)
+CALCULON_PER_CPU_S = (42.0, 360.0)
+CALCULON_GRID = 9.67e6
+COMPARED_ROWS = 64
+
+
+def crossed(layouts: Columns) -> Columns:
+    """Every layout with every pair of hidden shares of tensor and data collectives."""
+    places = {name: np.repeat(place, SHARES.size**2) for name, place in layouts.places.items()}
+    shares = np.arange(SHARES.size, dtype=np.int16)
+    places["tensor_overlap_fraction"] = np.tile(np.repeat(shares, SHARES.size), len(layouts))
+    places["data_overlap_fraction"] = np.tile(shares, SHARES.size * len(layouts))
+    own = {"tensor_overlap_fraction": SHARES, "data_overlap_fraction": SHARES}
+    return Columns({**layouts.levels, **own}, places)
+
+
+def largest_difference(design: Any, job: Any, layouts: Columns, scores: Any) -> float:
+    """Of some rows from `evaluate` in the same float type, as a share of each figure; for parts
+    of the step time as a share of that."""
+    rows = np.linspace(0, len(layouts) - 1, COMPARED_ROWS).astype(int)
+    fields = {name: jnp.asarray(layouts[name][rows], float) for name in layouts.levels}
+
+    def one(fields: dict[str, Any]) -> Any:
+        layout = design.parallelism.replace(**fields)
+        return scores_of(evaluate(design.replace(parallelism=layout), job))
+
+    want = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(fields))
+    got = jax.tree.map(lambda column: column[rows], scores)
+    ratios = [
+        np.abs(mine - own) / np.maximum(np.abs(own), want.step_time_s if "time" in str(path) else 0)
+        for (path, own), mine in zip(
+            jax.tree.leaves_with_path(want), jax.tree.leaves(got), strict=True
+        )
+    ]
+    return float(np.nanmax(ratios))
+
+
+def rate(design: Any, job: Any, layouts: Columns, repeats: int) -> dict[str, Any]:
+    """Wall and CPU seconds of one list (medians), and layouts in each."""
+    start = time.perf_counter(), time.process_time()
+    program = layout_program(design, job, layouts)
+    scores = program.run()
+    compile_s = time.perf_counter() - start[0], time.process_time() - start[1]
+    walls, cpus = [], []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        scores = program.run()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    wall_s, cpu_s = float(np.median(walls)), float(np.median(cpus))
+    return {
+        "layouts": len(layouts),
+        "fit": int(np.sum(scores.hbm_used_ratio <= 1.0)),
+        "compile_wall_s": compile_s[0],
+        "compile_cpu_s": compile_s[1],
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "layouts_per_s": len(layouts) / wall_s,
+        "layouts_per_cpu_s": len(layouts) / cpu_s,
+        "ratio_to_calculon": [len(layouts) / cpu_s / other for other in CALCULON_PER_CPU_S],
+        "calculon_grid_cpu_s": CALCULON_GRID * cpu_s / len(layouts),
+        "largest_difference_from_evaluate": largest_difference(design, job, layouts, scores),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--float64", action="store_true")
+    parser.add_argument("--devices", type=int, default=os.cpu_count())
+    parser.add_argument("--repeats", type=int, default=9)
+    options = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", options.devices)
+    loaded = load_search(SEARCH, CHANGES)
+    design, job = jax.tree.map(float, (loaded.base, loaded.workload))
+    stages = LayoutOptions(zero=(0, 1, 2, 3))
+    layouts = list_layouts(job, design.cluster.num_chips, stages)
+    found: dict[str, Any] = {"float": 64 if options.float64 else 32, "devices": options.devices}
+    with jax.enable_x64(options.float64):
+        found["list"] = rate(design, job, layouts, options.repeats)
+        found["crossed list"] = rate(design, job, crossed(layouts), options.repeats)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Fits of `models.collectives.Library` to measured collectives.
+
+`fit_library` takes rows of one device and library and gives its costs: least squares of the
+logarithm of time with a soft L1 loss and a weak pull towards NCCL's own table of latencies, so
+that what few rows say nothing about stays a sensible number. Deterministic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from hwdse.calibration.collective_devices import Fabric
+from hwdse.models.collectives import (
+    CUSTOM_ROUTES,
+    NCCL_ROUTES,
+    NOT_SHARED,
+    Library,
+    Protocol,
+    Routes,
+)
+from hwdse.workload.collective_work import ALGORITHMS
+
+PRIOR = {
+    "ll": (1e-7, 0.8e-6, 0.3),
+    "ll128": (3e-6, 1.5e-6, 0.6),
+    "simple": (35e-6, 0.5e-6, 0.75),
+    "nvls": (30e-6, 1e-6, 0.65),
+    "p2p_ll": (2e-6, 0.5e-6, 0.05),
+    "p2p": (12e-6, 0.5e-6, 0.7),
+    "one_shot": (1e-7, 0.4e-6, 0.5),
+    "two_shot": (2e-6, 1e-6, 0.5),
+    "net": (50e-6, 5e-6, 0.5),
+    "net_p2p": (20e-6, 5e-6, 0.6),
+}
+"""Where a fit begins, and what it is weakly pulled to: start and step in seconds, fraction."""
+PRIOR_COPY, PRIOR_SHARED = 0.2, 2.0
+PULL = 0.03
+"""Residual for a factor of e away from the prior: as an error of 3 % of one row."""
+INLIER_LOG_ERROR = 0.1
+SHARPNESS = (8.0, 20.0, 80.0)
+"""Powers of the soft minimum over routes, one fit after the other; the result is judged exact."""
+LEAST_LAUNCH_S, LARGEST_START_S, LARGEST_FRACTION = 1e-6, 300e-6, 1.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Measured collectives of one device and library."""
+
+    kinds: np.ndarray
+    message_bytes: np.ndarray
+    num_chips: np.ndarray
+    num_nodes: np.ndarray
+    time_s: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray) -> "Rows":
+        return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+def routes_of(library: str) -> Routes:
+    """Routes by the name of a library: kernels of serving frameworks, or NCCL's."""
+    return CUSTOM_ROUTES if "custom" in library else NCCL_ROUTES
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Parts of the time of every row (first axis) and route (second) that no constant changes."""
+
+    steps: np.ndarray
+    sent_s: np.ndarray
+    copied_s: np.ndarray
+    protocol: np.ndarray
+    is_open: np.ndarray
+    shared_s: np.ndarray
+    """What the shared host would take for the payload, over `sent_s`, at a ratio of one."""
+
+
+def _row_routes(kind: str, num_nodes: float, routes: Routes) -> Sequence[tuple[str, str]]:
+    if num_nodes > 1:
+        is_send = kind == "point_to_point"
+        return (("direct", "net_p2p"),) if is_send else (("ring", "net"),)
+    return routes[kind]
+
+
+def _terms(rows: Rows, fabric: Fabric, routes: Routes, names: list[str]) -> _Terms:
+    width = max(len(r) for r in routes.values())
+    shape = (len(rows.kinds), width)
+    steps, sent, copied = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    protocol, is_open = np.zeros(shape, int), np.zeros(shape, bool)
+    inside = fabric.group_bandwidth(rows.num_chips)
+    across = fabric.node_bandwidth(rows.num_chips / rows.num_nodes)
+    rate = np.where(rows.num_nodes > 1, across, inside)
+    for index, (kind, nodes) in enumerate(zip(rows.kinds, rows.num_nodes, strict=True)):
+        chips = float(rows.num_chips[index])
+        seconds = rows.message_bytes[index] / rate[index]
+        for place, (algorithm, name) in enumerate(_row_routes(kind, nodes, routes)):
+            if name not in names or (name == "nvls" and chips <= 2):
+                continue
+            work = ALGORITHMS[kind][algorithm](chips)
+            steps[index, place] = work.num_steps
+            sent[index, place] = seconds * work.sent_ratio
+            copied[index, place] = seconds * work.copied_ratio * (nodes == 1)
+            protocol[index, place] = names.index(name)
+            is_open[index, place] = True
+    is_shared = (rows.num_chips > 2) & (rows.num_nodes == 1)
+    return _Terms(steps, sent, copied, protocol, is_open, np.where(is_shared, rows.num_chips, 0.0))
+
+
+def _protocols(rows: Rows, fabric: Fabric, routes: Routes) -> list[str]:
+    names = {
+        name
+        for kind, nodes in set(zip(rows.kinds, rows.num_nodes, strict=True))
+        for _, name in _row_routes(kind, nodes, routes)
+    }
+    return sorted(names if fabric.has_in_switch else names - {"nvls"})
+
+
+def _times(logs: np.ndarray, terms: _Terms, sharpness: float) -> np.ndarray:
+    """Seconds of all rows; a soft minimum over the routes."""
+    launch, copy, shared = np.exp(logs[:3])
+    start, step, fraction = np.exp(logs[3:]).reshape(3, -1)[:, terms.protocol]
+    slow = np.maximum(1.0, terms.shared_s / shared)[:, None]
+    payload = (terms.sent_s + copy * terms.copied_s) * slow / fraction
+    time = np.where(terms.is_open, start + terms.steps * step + payload, np.inf)
+    least = time.min(axis=1, keepdims=True)
+    soft = ((time / least) ** -sharpness).sum(axis=1) ** (-1.0 / sharpness)
+    return launch + least[:, 0] * soft
+
+
+def fit_library(rows: Rows, fabric: Fabric, routes: Routes, *, is_host_shared: bool) -> Library:
+    """Costs that fit the rows best; `is_host_shared` where cards meet in the host's memory."""
+    names = _protocols(rows, fabric, routes)
+    terms = _terms(rows, fabric, routes, names)
+    prior = np.log([[PRIOR[name][part] for name in names] for part in range(3)]).ravel()
+    shared = PRIOR_SHARED if is_host_shared else NOT_SHARED
+    launch = 0.7 * float(rows.time_s.min())
+    prior = np.concatenate([np.log([launch, PRIOR_COPY, shared]), prior])
+    high = np.full(len(prior), np.log(LARGEST_START_S))
+    high[1:3], high[-len(names) :] = np.log([2.0, 1e10]), np.log(LARGEST_FRACTION)
+    low = np.full(len(prior), np.log(1e-9))
+    low[0], low[-len(names) :] = np.log(LEAST_LAUNCH_S), np.log(1e-3)
+    best = prior
+    for sharpness in SHARPNESS:
+
+        def errors(logs: np.ndarray, sharpness: float = sharpness) -> np.ndarray:
+            wrong = np.log(_times(logs, terms, sharpness) / rows.time_s)
+            return np.concatenate([wrong, PULL * (logs - prior)])
+
+        best = least_squares(
+            errors,
+            np.clip(best, low + 1e-6, high - 1e-6),
+            bounds=(low, high),
+            loss="soft_l1",
+            f_scale=INLIER_LOG_ERROR,
+            max_nfev=100,
+        ).x
+    return _library(np.exp(best), names, fabric, is_host_shared)
+
+
+def _library(values: np.ndarray, names: list[str], fabric: Fabric, is_shared: bool) -> Library:
+    launch, copy, shared = values[:3].tolist()
+    columns = values[3:].reshape(3, -1)
+    return Library(
+        launch_s=launch,
+        copy_ratio=copy,
+        shared_ratio=shared if is_shared else NOT_SHARED,
+        protocols={name: Protocol(*columns[:, i].tolist()) for i, name in enumerate(names)},
+        has_in_switch=fabric.has_in_switch,
+    )

@@ -1,0 +1,83 @@
+"""Constants of training on Trainium1, fitted on published throughputs.
+
+    python -m hwdse.calibration.neuron_fit tests/data/aws_training_public.csv
+
+Four constants for all models, releases and sizes: the sustained matrix rate of the chip
+(configs/chips/trainium1.toml), what a pass of a layer and a step take at least
+(configs/software/neuron.toml), and the share of tensor-parallel collectives that hides behind
+products (`neuron_jobs.TENSOR_OVERLAP_FRACTION`). Least squares of the logarithm of model over
+measurement, every model with the same weight. Then the errors on rows left out: every other row,
+and each family of models by the constants of the others.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from hwdse.calibration.training_fit import Batch, Constant, Run, fit
+from hwdse.validation.aws_training import measured_runs
+from hwdse.validation.neuron_jobs import SOFTWARE, job_of
+from hwdse.validation.neuron_models import plain_name
+
+CHIP = "trainium1"
+CONSTANTS = [
+    Constant(CHIP, "chip.matrix_efficiency_fraction", 0.7, 0.3, 1.0),
+    Constant(SOFTWARE, "software.dispatch_time_s", 1e-3, 1e-5, 1e-2),
+    Constant(SOFTWARE, "software.step_overhead_s", 0.05, 1e-4, 1.0),
+    Constant(SOFTWARE, "parallelism.tensor_overlap_fraction", 0.3, 0.01, 1.0),
+]
+FAMILIES = ("gpt3", "llama", "bert", "vit")
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Runs with a throughput or a step time that the model can express; a run's source is its
+    model. Utilizations repeat throughputs and are left out."""
+    return [
+        Run(job_of(row), CHIP, SOFTWARE, plain_name(row["model"]), time_s)
+        for row, time_s in measured_runs(path)
+        if row["chip"].lower() == CHIP
+    ]
+
+
+def errors_of(runs: Sequence[Run], values: np.ndarray) -> np.ndarray:
+    """Throughput of the model over the published one, less one, of each run."""
+    batch = Batch(runs)
+    return batch.measured_s / batch.step_times_s(CONSTANTS, values) - 1.0
+
+
+def _line(label: str, errors: np.ndarray) -> str:
+    size = np.abs(errors)
+    return (
+        f"{label}: median {np.median(size):.1%}, mean {size.mean():.1%}, largest {size.max():.1%}"
+        f" ({len(size)} rows)"
+    )
+
+
+def left_out(runs: Sequence[Run]) -> dict[str, np.ndarray]:
+    """Errors on rows that the constants were not fitted on, by what was left out."""
+    found = {"every other": errors_of(runs[1::2], fit(runs[::2], CONSTANTS))}
+    for family in FAMILIES:
+        own = [run for run in runs if run.source.startswith(family)]
+        others = [run for run in runs if not run.source.startswith(family)]
+        if own and others:
+            found[family] = errors_of(own, fit(others, CONSTANTS))
+    return found
+
+
+def main(paths: Sequence[str]) -> None:
+    """Fits the constants and prints them with the errors."""
+    with jax.enable_x64(True):
+        runs = [run for path in paths for run in read_runs(Path(path))]
+        values = fit(runs, CONSTANTS)
+        for constant, value in zip(CONSTANTS, values, strict=True):
+            print(f"{constant.preset:10} {constant.path:38} {value:.4g}")
+        print(_line("fitted on all", errors_of(runs, values)))
+        for name, errors in left_out(runs).items():
+            print(_line(f"left out, {name}", errors))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

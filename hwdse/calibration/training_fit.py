@@ -1,0 +1,253 @@
+"""Efficiencies of chips and costs of training stacks, fitted on published training runs.
+
+    python -m hwdse.calibration.training_fit tests/data/measured_training_public.csv \
+        tests/data/measured_vtrain_single_node_public.csv
+
+Prints the constants that stand in configs/chips and configs/software. One set for each chip and
+one for each stack: no constant belongs to a row, a model or a size. Least squares of the logarithm
+of model over measurement, every source with the same weight; then the same on every other row
+only, with the errors on the rows left out.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.optimize import least_squares
+
+from hwdse.compiling import quick_jit
+from hwdse.numerics import EXACT
+from hwdse.search.paths import set_path
+from hwdse.system import evaluate
+from hwdse.validation.table import read_table
+from hwdse.validation.training_jobs import (
+    SYSTEMS,
+    Job,
+    cell_number,
+    job_of,
+    problem_of,
+    software_name,
+)
+from hwdse.validation.vtrain import COMMON
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number of a preset that is fitted, with where the search starts and its bounds."""
+
+    preset: str
+    """A chip or a stack."""
+    path: str
+    """In a design."""
+    start: float
+    low: float
+    high: float
+
+
+def _chip(*names: str) -> list[Constant]:
+    """Constants of the first chip; the others, variants of it, share them."""
+    name = "|".join(names)
+    return [
+        Constant(name, "chip.matrix_efficiency_fraction", 0.75, 0.3, 1.0),
+        Constant(name, "chip.attention_efficiency_fraction", 0.5, 0.1, 1.0),
+    ]
+
+
+def _stack(name: str, *paths: str) -> list[Constant]:
+    known = {
+        "dispatch_time_s": (5e-4, 1e-6, 3e-3),
+        "dispatch_spread_ratio": (0.05, 1e-3, 0.3),
+        "elementwise_traffic_ratio": (2.0, 0.5, 8.0),
+        "step_overhead_s": (5e-3, 1e-5, 0.05),
+        "gather_network_fraction": (0.2, 0.05, 1.0),
+    }
+    return [Constant(name, f"software.{path}", *known[path]) for path in paths]
+
+
+GROUPS: dict[str, list[Constant]] = {
+    "A100": [
+        *_chip("a100", "a100_40"),
+        *_stack("megatron_lm", "elementwise_traffic_ratio"),
+        *_stack(
+            "megatron_deepspeed",
+            "dispatch_time_s",
+            "dispatch_spread_ratio",
+            "elementwise_traffic_ratio",
+            "step_overhead_s",
+        ),
+        *_stack("llm_foundry", "dispatch_time_s", "elementwise_traffic_ratio"),
+        *_stack("deepspeed_zero3", "gather_network_fraction"),
+    ],
+    "H100": _chip("h100"),
+    "H100-96GB": [*_chip("h100_96gb"), *_stack("torchtitan", "elementwise_traffic_ratio")],
+    "B200": [
+        *_chip("b200"),
+        *_stack("megatron_core", "dispatch_time_s", "elementwise_traffic_ratio"),
+    ],
+}
+"""Constants that are fitted together, on the runs of their chips; later groups take the stacks
+that earlier ones have fitted as they are."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A measured run: its job, chip, stack, source and step time."""
+
+    job: Job
+    chip: str
+    software: str
+    source: str
+    step_time_s: float
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Every row with a step time and a micro-batch that the model can express."""
+    runs = []
+    for path in paths:
+        table = read_table(path)
+        is_single = "source_id" not in table.columns
+        for cells in table.rows:
+            row = {**COMMON, **cells} if is_single else cells
+            if problem_of(row) or not row["step_time_s"]:
+                continue
+            if not row["micro_batch"] and row["source_id"] != "narayanan2021":
+                continue
+            chip = SYSTEMS[row["accelerator"]][1]
+            time_s = cell_number(row["step_time_s"])
+            runs.append(Run(job_of(row), chip, software_name(row), row["source_id"], time_s))
+    return runs
+
+
+class Batch:
+    """Runs as batches of one structure each, with constants set by preset."""
+
+    def __init__(self, runs: Sequence[Run]):
+        self.runs = runs
+        self.measured_s = np.array([run.step_time_s for run in runs])
+        groups: dict[Any, list[int]] = defaultdict(list)
+        for index, run in enumerate(runs):
+            groups[jax.tree.structure((run.job.design, run.job.workload))].append(index)
+        self.groups = [
+            (
+                np.array(indices),
+                jax.tree.map(
+                    lambda *leaves: np.array(leaves, float),
+                    *[(runs[i].job.design, runs[i].job.workload) for i in indices],
+                ),
+            )
+            for indices in groups.values()
+        ]
+
+    def step_times_s(self, constants: Sequence[Constant], values: np.ndarray) -> np.ndarray:
+        """The model's step time of each run with these values of the constants."""
+        times = np.empty(len(self.runs))
+        for indices, (design, workload) in self.groups:
+            for constant, value in zip(constants, values, strict=True):
+                names = constant.preset.split("|")
+                chosen = np.array(
+                    [self.runs[i].chip in names or self.runs[i].software in names for i in indices]
+                )
+                if chosen.any():
+                    design = _with(design, constant.path, chosen, value)
+            times[indices] = np.asarray(_step_times()(design, workload))
+        return times
+
+
+def _with(design: Any, path: str, chosen: np.ndarray, value: float) -> Any:
+    node = design
+    for word in path.split("."):
+        node = getattr(node, word)
+    return set_path(design, path, np.where(chosen, value, node))
+
+
+@cache
+def _step_times() -> Callable[..., Any]:
+    return quick_jit(jax.vmap(lambda d, w: evaluate(d, w, EXACT).step_time_s))
+
+
+def fit(runs: Sequence[Run], constants: Sequence[Constant]) -> np.ndarray:
+    """Values of the constants; every source weighs the same."""
+    batch = Batch(runs)
+    sources = [run.source for run in runs]
+    weights = np.array([1.0 / np.sqrt(sources.count(source)) for source in sources])
+    bounds = [np.log([getattr(c, name) for c in constants]) for name in ("low", "high")]
+
+    def residuals(logs: np.ndarray) -> np.ndarray:
+        times_s = batch.step_times_s(constants, np.exp(logs))
+        return weights * np.log(times_s / batch.measured_s)
+
+    start = np.log([constant.start for constant in constants])
+    found = least_squares(
+        residuals, start, bounds=bounds, loss="soft_l1", f_scale=0.02, diff_step=2e-3, max_nfev=40
+    )
+    return np.exp(found.x)
+
+
+def errors(
+    runs: Sequence[Run], constants: Sequence[Constant], values: np.ndarray
+) -> dict[str, tuple[int, float]]:
+    """Rows and mean absolute error of each source."""
+    batch = Batch(runs)
+    error = np.abs(batch.step_times_s(constants, values) / batch.measured_s - 1.0)
+    names = [f"{run.source} {run.chip}" for run in runs]
+    return {
+        name: (
+            names.count(name),
+            float(np.mean([e for e, n in zip(error, names, strict=True) if n == name])),
+        )
+        for name in sorted(set(names))
+    }
+
+
+def main(paths: Sequence[str]) -> None:
+    """Fits every group and writes constants and errors."""
+    with jax.enable_x64(True):
+        sys.stdout.writelines(f"{line}\n" for line in report(read_runs([Path(p) for p in paths])))
+
+
+def report(runs: Sequence[Run]) -> Iterator[str]:
+    """Lines of the constants of every group, with errors of the fit and on rows left out of one."""
+    held: list[tuple[Constant, float]] = []
+    for name, constants in GROUPS.items():
+        chips = {n for c in constants if c.path.startswith("chip") for n in c.preset.split("|")}
+        own = [run for run in runs if run.chip in chips]
+        fixed, known = [c for c, _ in held], [v for _, v in held]
+        values = fit_with(own, constants, fixed, known)
+        yield f"{name}: {len(own)} runs"
+        for constant, value in zip(constants, values, strict=True):
+            yield f"  {constant.preset:20} {constant.path:38} {value:.4g}"
+        yield _error_line("fitted on all", own, [*constants, *fixed], [*values, *known])
+        half = fit_with(own[::2], constants, fixed, known)
+        yield _error_line("every other, left out", own[1::2], [*constants, *fixed], [*half, *known])
+        held += list(zip(constants, values, strict=True))
+
+
+def fit_with(
+    runs: Sequence[Run],
+    constants: Sequence[Constant],
+    fixed: Sequence[Constant],
+    known: Sequence[float],
+) -> np.ndarray:
+    """`fit` with the constants of earlier groups held."""
+    frozen = [
+        Constant(c.preset, c.path, v, v * 0.999, v * 1.001)
+        for c, v in zip(fixed, known, strict=True)
+    ]
+    return fit(runs, [*constants, *frozen])[: len(constants)]
+
+
+def _error_line(
+    label: str, runs: Sequence[Run], constants: Sequence[Constant], values: Sequence[float]
+) -> str:
+    table = errors(runs, constants, np.array(values))
+    return f"  {label}: " + ", ".join(f"{n} {e:.1%} ({k})" for n, (k, e) in table.items())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

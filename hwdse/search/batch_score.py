@@ -1,0 +1,46 @@
+"""Exact scores of many buildable points, in batches of one shape: one program is compiled."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.compiling import search_jit
+from hwdse.numerics import EXACT
+from hwdse.search.result import Score, Scored, scored
+from hwdse.search.space import SearchSpace
+
+LARGEST_BATCH = 128
+"""Points scored at once at most."""
+
+
+@functools.partial(search_jit, static_argnames=("score", "space"))
+def _score_batch(units: Any, base: Any, *, score: Score, space: SearchSpace) -> Any:
+    return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
+
+
+def exact_scorer(
+    score: Score, space: SearchSpace, base: Any, num_moves: int
+) -> Callable[[np.ndarray], Scored]:
+    """Function that scores buildable points, in batches padded to one shape.
+
+    Most calls are rounds of polishing with `num_moves` points, so the shape is the power of two
+    that holds them.
+    """
+    size = min(1 << (num_moves - 1).bit_length(), LARGEST_BATCH)
+
+    def exact(units: np.ndarray) -> Scored:
+        logs, violations = [], []
+        for start in range(0, len(units), size):
+            part = units[start : start + size]
+            padded = np.concatenate((part, np.repeat(part[-1:], size - len(part), axis=0)))
+            batch = jnp.asarray(padded, float)
+            outcome = _score_batch(batch, base, score=score, space=space)
+            logs.append(np.asarray(outcome[0])[: len(part)])
+            violations.append(np.asarray(outcome[1])[: len(part)])
+        return scored(units, np.concatenate(logs), np.concatenate(violations))
+
+    return exact

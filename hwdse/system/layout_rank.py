@@ -1,0 +1,56 @@
+"""Which layouts of a list are best, and which few stand for all of them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from hwdse.system.layout_scores import LayoutScores
+from hwdse.system.staged import Columns
+
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        "step_time": "step_time_s",
+        "time_per_token": "time_per_token_s",
+        "cost_per_token": "cost_usd_per_token",
+        "energy_per_token": "energy_per_token_j",
+        "memory": "hbm_used_ratio",
+    }
+)
+"""What layouts can be ranked by, least first: the field of `LayoutScores`."""
+DEGREES = ("tensor", "pipeline", "context", "expert")
+"""Columns that say how chips are grouped."""
+
+
+def ranked(scores: LayoutScores, metric: str, most_hbm_ratio: float = 1.0) -> np.ndarray:
+    """Rows of the layouts that fit the HBM, best first by a metric of `METRICS`; of equals the
+    one that holds less first. Layouts without finite figures fit nothing."""
+    values, used = getattr(scores, METRICS[metric]), scores.hbm_used_ratio
+    order = np.lexsort((used, values))
+    return order[(used <= most_hbm_ratio)[order] & np.isfinite(values)[order]]
+
+
+def least_overfull(scores: LayoutScores) -> int:
+    """Row of the layout that needs the least HBM."""
+    used = np.where(np.isfinite(scores.hbm_used_ratio), scores.hbm_used_ratio, np.inf)
+    return int(np.argmin(used))
+
+
+def representatives(layouts: Columns, scores: LayoutScores, num_kept: int) -> np.ndarray:
+    """Rows of `num_kept` layouts for a search that changes the hardware as well, fastest first.
+
+    First the fastest of each way to group the chips (`DEGREES`), then the fastest of the others,
+    those that fit the HBM before those that do not: other hardware prefers other groups, and may
+    have more memory.
+    """
+    used = scores.hbm_used_ratio
+    times = np.where(np.isfinite(scores.step_time_s), scores.step_time_s, np.inf)
+    overfull = np.where(np.isfinite(used), np.maximum(used, 1.0), np.inf)
+    order = np.lexsort((used, times, overfull))
+    groups = np.zeros(len(layouts), dtype=np.int64)
+    for name in DEGREES:
+        groups = groups * len(layouts.levels[name]) + layouts.places[name]
+    is_first = np.zeros(len(layouts), dtype=bool)
+    is_first[order[np.unique(groups[order], return_index=True)[1]]] = True
+    kept = np.concatenate((order[is_first[order]], order[~is_first[order]]))[:num_kept]
+    return order[np.isin(order, kept)]
