@@ -106,7 +106,7 @@ def rate(design: Any, job: Any, layouts: Columns, repeats: int) -> dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--float64", action="store_true")
     parser.add_argument("--devices", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=9)

@@ -11,7 +11,7 @@ and each family of models by the constants of the others.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -67,16 +67,21 @@ def left_out(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     return found
 
 
+def report(runs: Sequence[Run]) -> Iterator[str]:
+    """Lines of the constants, with errors of the fit and on rows left out of one."""
+    values = fit(runs, CONSTANTS)
+    for constant, value in zip(CONSTANTS, values, strict=True):
+        yield f"{constant.preset:10} {constant.path:38} {value:.4g}"
+    yield _line("fitted on all", errors_of(runs, values))
+    for name, errors in left_out(runs).items():
+        yield _line(f"left out, {name}", errors)
+
+
 def main(paths: Sequence[str]) -> None:
-    """Fits the constants and prints them with the errors."""
+    """Fits the constants and writes them with the errors."""
     with jax.enable_x64(True):
         runs = [run for path in paths for run in read_runs(Path(path))]
-        values = fit(runs, CONSTANTS)
-        for constant, value in zip(CONSTANTS, values, strict=True):
-            print(f"{constant.preset:10} {constant.path:38} {value:.4g}")
-        print(_line("fitted on all", errors_of(runs, values)))
-        for name, errors in left_out(runs).items():
-            print(_line(f"left out, {name}", errors))
+        sys.stdout.writelines(f"{line}\n" for line in report(runs))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,16 @@ ROW_KINDS = {
     }
 }
 """What `--kind` may pick from files that hold several kinds of rows, and its module."""
-EQUAL_KINDS = ("accelforge", "checkpoint", "precision", "scalesim", "timeloop", "zigzag")
+EQUAL_KINDS = (
+    "accelforge",
+    "astrasim",
+    "calculon_layers",
+    "checkpoint",
+    "precision",
+    "scalesim",
+    "timeloop",
+    "zigzag",
+)
 """Kinds that claim to be equal, within a tolerance; only they have a column of unequal rows."""
 METRICS = ("mape", "median_ape", "p90_ape", "max_ape", "bias")
 
@@ -45,7 +54,9 @@ def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Reference numbers (CSV).")],
     row_kind: Annotated[
         str | None,
-        typer.Option("--kind", metavar="NAME", help="Of an aws file: kernel, collective or training rows."),
+        typer.Option(
+            "--kind", metavar="NAME", help="Of an aws file: kernel, collective or training rows."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

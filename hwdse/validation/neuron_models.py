@@ -80,9 +80,7 @@ DECODERS: Mapping[str, Named] = MappingProxyType(
 """By name in lower case without blanks and hyphens."""
 
 
-def _encoder(
-    num_layers: float, hidden: float, vocabulary: float, positions: float
-) -> Transformer:
+def _encoder(num_layers: float, hidden: float, vocabulary: float, positions: float) -> Transformer:
     """Heads of 64, biases, GELU between matrices of 4 times the width, LayerNorm."""
     return Transformer(
         num_layers=num_layers,
