@@ -1,15 +1,15 @@
 """Laws of a step's collectives: which group sends what, none for one chip, bytes for energy."""
 
+from types import SimpleNamespace
+
 import jax
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trained_models import DEEPSEEK_V3, LLAMA3_70B, MIXTRAL, training
+from trained_models import DEEPSEEK_V3, LLAMA3_70B, training
 
 from hwdse.compiling import quick_jit
 from hwdse.config import load_search, load_system
-from hwdse.numerics import total
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.system.communication import collectives, sent_bytes
@@ -21,9 +21,12 @@ P5 = load_system("p5_48xlarge")
 BASE = load_search("trn2_llama3_70b").base.replace(chip=P5.chip, cluster=P5.cluster)
 ALONE = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
 WIDE = Parallelism(4.0, 2.0, 1.0, 0.0, 0.0, context=2.0, expert=8.0)
+STEP_FIELDS = (
+    "messages tensor pipeline context expert data replicas num_micro_batches mean_layers_per_stage"
+)
 JOBS = {
     name: with_kinds(training(model, 4096.0, 0.5).replace(global_batch=512.0))
-    for name, model in (("dense", LLAMA3_70B), ("mixture", MIXTRAL), ("latent", DEEPSEEK_V3))
+    for name, model in (("dense", LLAMA3_70B), ("experts", DEEPSEEK_V3))
 }
 
 
@@ -36,7 +39,8 @@ def _float64():
 @quick_jit
 def _run(job, design):
     step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
-    return step, collectives(step, design), sent_bytes(step, design)
+    kept = {name: getattr(step, name) for name in STEP_FIELDS.split()}
+    return kept, collectives(step, design), sent_bytes(step, design)
 
 
 def run(name, layout, num_chips, software=None, base=BASE):
@@ -46,7 +50,9 @@ def run(name, layout, num_chips, software=None, base=BASE):
         cluster=base.cluster.replace(num_chips=num_chips),
         software=software or Software(),
     )
-    return jax.tree.map(float, _run(*jax.tree.map(float, (JOBS[name], design))))
+    found = _run(*jax.tree.map(float, (JOBS[name], design)))
+    step, each, sent = jax.tree.map(float, found)
+    return SimpleNamespace(**step), each, sent
 
 
 def alone_s(kind, size, num_chips, inner, chip=P5.chip):
@@ -72,13 +78,14 @@ GROUPS = {  # degree: what it makes slow
 
 
 @pytest.mark.parametrize("field", sorted(GROUPS))
-@pytest.mark.parametrize("name", ["dense", "mixture"])
+@pytest.mark.parametrize("name", ["dense", "experts"])
 def test_a_group_has_its_own_collectives(name, field):
     _, each, sent = run(name, ALONE.replace(**{field: 4.0}), 4.0)
     slow = {key for key, value in vars(each).items() if value > 0.0}
     # Tensor ranks bring the tokens of an expert together; a dense model has none.
     assert slow == GROUPS[field] - ({"expert_s"} if name == "dense" else set())
-    assert sent[0] > 0.0 and sent[1] == 0.0  # in one server
+    assert sent[0] > 0.0
+    assert sent[1] == 0.0  # in one server
 
 
 def test_replicas_sum_and_gather_and_only_they():
@@ -162,9 +169,6 @@ def by_hand(step, layout):
     return sent + 2.0 * m * share(p) * of.pipeline_bytes
 
 
-FREE = {"latency_s": 0.0, "launch_s": 0.0, "rendezvous_s": 0.0}
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(sorted(JOBS)),
@@ -194,30 +198,11 @@ def test_bytes_by_hand_however_the_job_is_cut(name, degrees, again, updated, cut
         # A hierarchical gather hands on in the domain what came over the network: the sum over
         # tiers of shares is the share of the whole.
         assert sum(sent) == pytest.approx(by_hand(step, layout), rel=1e-9)
-        if tensor == 8.0 and not cut and expert == 1.0 and name == "dense":
-            assert sent[0] > 0.0  # tensor groups stay in a server
 
 
 def test_a_job_in_one_server_leaves_the_network_alone():
     layout = ALONE.replace(tensor=2.0, pipeline=2.0, expert=2.0)
     for name in JOBS:
         _, _, (near, far) = run(name, layout, 8.0)
-        assert near > 0.0 and far == 0.0
-
-
-@pytest.mark.parametrize("name", sorted(JOBS))
-def test_slopes_are_finite_at_groups_of_one_and_many(name):
-    def whole(job, design):
-        step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
-        each, sent = collectives(step, design), sent_bytes(step, design)
-        return total(each) + 1e-12 * sum(sent)
-
-    slope = quick_jit(jax.grad(whole, (0, 1)))
-    one = (ALONE, 1.0), (ALONE.replace(weight_cut_fraction=1.0), 8.0), (WIDE, 256.0)
-    huge = WIDE.replace(tensor=4096.0, context=512.0, pipeline=512.0, weight_cut_fraction=1.0)
-    for layout, num_chips in (*one, (huge, 2.0**40)):
-        design = BASE.replace(
-            parallelism=layout, cluster=BASE.cluster.replace(num_chips=num_chips)
-        )
-        slopes = slope(*jax.tree.map(float, (JOBS[name], design)))
-        assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))
+        assert near > 0.0
+        assert far == 0.0

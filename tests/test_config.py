@@ -242,7 +242,7 @@ def test_broken_workload():
             '"chip.hbm.bandwidth"',
             '"hbm.bandwidth"',
             'x.toml [variables 4] path = "hbm.bandwidth": expected a path of the design (here chip,'
-            " cluster, mix, parallelism, checkpoint_interval, workload); did you mean "
+            " cluster, mix, parallelism, checkpoint_interval, software, workload); did you mean "
             "'chip.hbm.bandwidth'?",
         ),
         ('"chip.hbm.bandwidth"', '"chip.hbm"', 'x.toml [variables 4] path = "chip.hbm": expected'),
@@ -432,7 +432,7 @@ def test_the_main_search_says_what_it_searches():
     assert json.loads(json.dumps(search.resolved)) == search.resolved
     assert search.resolved["design"]["chip"]["hbm"]["bandwidth_bytes_per_s"] == 2.9e12
     kinds = [source["kind"] for source in search.resolved["sources"]]
-    assert kinds == ["search", "system", "chip", "process", "workload"]
+    assert kinds == ["search", "system", "chip", "process", "workload", "software"]
 
 
 def test_every_layout_of_the_main_search_runs_on_all_chips():

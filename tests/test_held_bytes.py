@@ -98,7 +98,7 @@ def test_replicas_share_as_in_the_zero_paper():
     """Rajbhandari et al., SC 2020, figure 1: 7.5 G parameters, 64 replicas, 12 bytes of state."""
     parameters = StageParameters(7.5e9, 0.0, 1e8, 64.0, 64.0)
     shared = float(parameters.cut(1.0))
-    assert shared == 7.5e9 / 64.0 and parameters.cut(0.0) == 7.5e9
+    assert (shared, parameters.cut(0.0)) == (7.5e9 / 64.0, 7.5e9)
     stages = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)]
     parts = [[shared if is_cut else 7.5e9 for is_cut in stage] for stage in stages]
     found = [(2.0 * w + 2.0 * g + 12.0 * s) / 1e9 for w, g, s in parts]
@@ -188,8 +188,11 @@ def test_chunks_keep_more_micro_batches(pipeline, chunks):
 
 
 FRACTIONS = (
-    "optimizer_cut_fraction gradient_cut_fraction recompute_fraction attention_recompute_fraction"
-).split()
+    "optimizer_cut_fraction",
+    "gradient_cut_fraction",
+    "recompute_fraction",
+    "attention_recompute_fraction",
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -216,7 +219,10 @@ def test_cutting_more_never_holds_more(kind, tensor, pipeline, context, expert, 
     with jax.enable_x64(True):
         # So many micro-batches in every replica that no pipeline starves.
         job = with_kinds(training(model).replace(global_batch=65536.0))
-        coarse, fine = held(job, layout, 2048.0), held(job, layout.replace(**{field: finer}), 2048.0)
+        coarse, fine = (
+            held(job, layout, 2048.0),
+            held(job, layout.replace(**{field: finer}), 2048.0),
+        )
     for name in ("weights", "gradients", "activations"):
         slack = 1.0 + 1e-12
         if kind == "latent" and field in ("tensor", "sequence_fraction"):
@@ -234,7 +240,7 @@ def test_peak_memory_of_simumaxs_runs_is_within_two_percent():
     lines = (DATA / "measured_training_public.csv").read_text().splitlines()
     rows = list(csv.DictReader(x for x in lines if not x.startswith("#")))
     rows = [x for x in rows if x["source_id"] == "simumax_b200" and x["peak_memory_bytes"]]
-    assert len(rows) == 25 and not any(problem_of(row) for row in rows)
+    assert [problem_of(row) for row in rows] == [None] * 25
     for row in rows:
         job = job_of(row)
         design = job.design

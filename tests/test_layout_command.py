@@ -85,7 +85,7 @@ def test_nothing_fits(capsys):
     _, _, layouts, scores = scored()
     over = np.min(scores.hbm_used_ratio) * scored()[0].chip.hbm.capacity_bytes / 1e9 - 1.0
     assert f"none of {len(layouts):,} layouts fits: the smallest (TP" in line
-    assert f"{100.0 * over:.1f} % too much; largest part: " in line
+    assert f" of 1 GB, {over:.4g} GB too much; largest part: " in line
 
 
 def test_the_limit_of_the_search_file_counts(capsys):

@@ -143,8 +143,8 @@ def test_a_part_on_each_core_makes_the_whole_step():
     network = map_network(BASE, JOB)
     with jax.enable_x64(True):
         step = shard(JOB, BASE.parallelism, BASE.cluster.num_chips)
-    layers = np.where(np.asarray(step.is_head) > 0.5, 1.0, float(step.layers_per_stage))
-    runs = np.asarray(step.runs) * layers * float(step.num_micro_batches)
+    layers = np.where(np.asarray(step.runs.is_head) > 0.5, 1.0, float(step.layers_per_stage))
+    runs = np.asarray(step.runs.whole) * layers * float(step.num_micro_batches)
     macs = np.asarray(step.gemms.num_macs, float) * runs
     parts = np.asarray(network.operators.num_macs) * network.operators.count * network.num_cores
     np.testing.assert_allclose(parts, macs, rtol=1e-6)

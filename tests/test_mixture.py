@@ -77,9 +77,7 @@ def test_products_of_a_dense_layer_by_hand(cut):
     tokens, t = 8192.0 * float(cut.micro_batch) / float(cut.context), float(cut.tensor)
     weights = [(8192.0, 10240.0 / t), (8192.0 / t, 8192.0), (8192.0, 57344.0 / t)]
     weights.append((28672.0 / t, 8192.0))
-    sizes = [
-        size for k, n in weights for size in ((tokens, k, n), (tokens, n, k), (k, tokens, n))
-    ]
+    sizes = [size for k, n in weights for size in ((tokens, k, n), (tokens, n, k), (k, tokens, n))]
     queries, keys = 8192.0 / float(cut.context), 8192.0 * 0.5
     sizes[6:6] = [(queries, 128.0, keys), (queries, keys, 128.0)]
     assert [tuple(x) for x in zip(gemms.m, gemms.k, gemms.n, strict=True)] == sizes

@@ -166,7 +166,9 @@ def test_gradients_are_finite_at_one_chip_one_layer_one_head():
 
     def sizes(job, layout, num_chips):
         step = shard(job, layout, num_chips)
-        return (step.runs.whole * step.gemms.num_macs).sum() + total(step.held) + total(step.messages)
+        return (
+            (step.runs.whole * step.gemms.num_macs).sum() + total(step.held) + total(step.messages)
+        )
 
     slopes = jax.grad(sizes, (0, 1, 2))(JOB.replace(model=tiny), ALONE, 1.0)
     assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))

@@ -1,12 +1,13 @@
 """`hwdse layout`: the best ways to cut a training job over the chips of a cluster."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwdse.cli.exits import CommandError, Exit
-from hwdse.cli.options import Config, Json, Out, Sets, parse_count
+from hwdse.cli.options import Config, Json, Sets, parse_count
 from hwdse.cli.tables import print_json, say, tell_files
 
 if TYPE_CHECKING:
@@ -61,7 +62,12 @@ def run(
         bool, typer.Option("--even-stages", help="Only stages of equally many layers.")
     ] = False,
     sets: Sets = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Write layouts.csv, best.toml and a picture here."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Rank every layout of a training job on the chips of a search file, those that fit the HBM.
@@ -99,7 +105,7 @@ def _run(
     options: "LayoutOptions",
     by: str,
     top: int,
-    out: Any,
+    out: Path | None,
     *,
     json: bool,
 ) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from hwdse.cli.figures import format_metric, spaced
 from hwdse.cli.tables import percent, print_table
 from hwdse.system.layout_list import FIELDS, data_degrees, layout_name, recompute_names, zero_stages
-from hwdse.units import format_quantity
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -130,10 +129,14 @@ def explain_overfull(found: Found) -> str:
     name = layout_name(found.layouts, row, found.num_chips)
     return (
         f"none of {len(found.layouts):,} layouts fits: the smallest ({name}) needs "
-        f"{format_quantity(needed, 'B')} of {format_quantity(room, 'B')}, "
-        f"{percent(needed / room - 1.0)} too much; largest part: {spaced(largest)} "
-        f"{format_quantity(parts[largest], 'B')}"
+        f"{_gigabytes(needed)} of {_gigabytes(room)}, {_gigabytes(needed - room)} too much; "
+        f"largest part: {spaced(largest)} {_gigabytes(parts[largest])}"
     )
+
+
+def _gigabytes(size_bytes: float) -> str:
+    """One unit for sizes that are compared with each other."""
+    return f"{size_bytes / 1e9:.4g} GB"
 
 
 def layout_columns(found: Found, rows: np.ndarray) -> dict[str, Any]:

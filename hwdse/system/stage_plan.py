@@ -13,6 +13,8 @@ Group = frozenset[str]
 
 LEAST_SAVING = 0.02
 """Share of the remaining work that another stage must save, for its lookups and compilation."""
+LEAST_ROWS = 4
+"""Rows for each combination of the columns of an early stage, whose values are all held."""
 MAX_STAGES = 8
 
 
@@ -147,7 +149,11 @@ def _choose_groups(
     while len(times) < MAX_STAGES:
         grids = {on: math.prod(sizes[name] for name in on) for on in work if on not in times}
         after, on = min(
-            ((total({**times, on: grid}), on) for on, grid in grids.items() if grid < num_rows),
+            (
+                (total({**times, on: grid}), on)
+                for on, grid in grids.items()
+                if LEAST_ROWS * grid <= num_rows
+            ),
             key=lambda choice: (choice[0], sorted(choice[1])),
             default=(before, Group()),
         )

@@ -64,7 +64,9 @@ TEXTS = (
     "sequence_parallel",
     "data_sharding",
 )
-NUMBERS = tuple(name for name in COLUMNS if name not in TEXTS)
+MEASURED = ("step_time_s", "tokens_per_s", "mfu_fraction", "peak_memory_bytes")
+SIZES = tuple(name for name in COLUMNS if name not in (*TEXTS, *MEASURED))
+"""Counts: of chips, layers, ranks."""
 MICRO_BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Tried where a row does not say: the fastest that fits is what people choose."""
 
@@ -75,8 +77,8 @@ def validate(path: Path) -> ValidationReport:
     Rows that are no iteration, or of a chip without a preset, are skipped and counted.
     """
     table = read_table(path, COLUMNS)
-    for name in NUMBERS:
-        table.numbers(name, at_least=0.0, may_be_empty=True)
+    for name in (*SIZES, *MEASURED):
+        table.numbers(name, at_least=1.0 if name in SIZES else 0.0, may_be_empty=True)
     return report_of("training", path, table, table.rows)
 
 

@@ -126,7 +126,8 @@ def problem_of(row: Mapping[str, str]) -> str | None:
     for column in ("num_layers", "hidden", "num_heads", "seq_len", "global_batch", "num_chips"):
         if not row[column]:
             return f"no {column}"
-    return None
+    ranks = math.prod(cell_number(row[degree], 1.0) for degree in ("tp", "pp", "cp"))
+    return "more ranks than chips" if ranks > cell_number(row["num_chips"]) else None
 
 
 def layout_of(row: Mapping[str, str], source: Source) -> Parallelism:

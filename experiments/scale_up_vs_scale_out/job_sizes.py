@@ -1,0 +1,71 @@
+"""Study B: the same job, and the same work for each chip, on one server up to Project Rainier."""
+
+from types import MappingProxyType
+from typing import Any
+
+from best_layouts import STATE_BYTES, Point, base_design, best_of, shares_of
+from domain_sizes import DEFAULTS, JOBS, design_with
+
+from hwdse.config import load_workload
+from hwdse.models.reliability import best_useful_time_fraction
+from hwdse.workload.transformer import num_parameters
+
+SIZES = (16, 64, *(2**power for power in range(7, 19)), 458_752)
+"""Chips: one server, one UltraServer, ...; the last are 7168 of Rainier's 7812 UltraServers, a
+number that divides evenly, the other 644 stand by."""
+BATCHES = MappingProxyType({"Llama 3 405B": 2048, "DeepSeek-V3": 16384})
+"""Sequences of a step for strong scaling: as Llama 3 405B was trained, and nearly as DeepSeek-V3
+was (15360)."""
+TOKENS_PER_CHIP = 4096
+"""Of a step, for weak scaling."""
+FAST_RESTART_S = (30.0, 10.0)
+"""Restart and downtime where spares stand ready and the state is copied between chips."""
+FABRICS = MappingProxyType({"torus of 64": ("torus", 64), "switch of 512": ("switch", 512)})
+
+
+def points_of(title: str, seq_len: float, largest: int) -> list[Point]:
+    """Strong and weak scaling, told apart by `weak`."""
+    points = []
+    for num in SIZES:
+        domain = min(largest, 16 if num < 64 else num)
+        weak = round(num * TOKENS_PER_CHIP / seq_len)
+        for is_weak, batch in ((0.0, BATCHES[title]), (1.0, weak)):
+            points.append(Point(num, domain, batch, {"weak": is_weak, **DEFAULTS}))
+    return points
+
+
+def study() -> list[dict[str, Any]]:
+    """A row for each job, fabric, kind of scaling and number of chips."""
+    rows = []
+    for title, name in JOBS.items():
+        job, base = load_workload(name), base_design()
+        parameters = float(num_parameters(job.model))
+        for fabric, (topology, largest) in FABRICS.items():
+            design_of = design_with(topology, base, parameters)
+            for row in best_of(job, points_of(title, job.seq_len, largest), design_of):
+                if topology == "switch" and row["num_chips"] < largest:
+                    continue
+                kind = "weak" if row["weak"] else "strong"
+                fast = fast_goodput(row["num_chips"], parameters)
+                given = {"job": title, "fabric": fabric, "scaling": kind, "fast_goodput": fast}
+                rows.append(given | row | {"limit": limit_of(row)})
+    return rows
+
+
+def fast_goodput(num_chips: int, parameters: float) -> float:
+    """Useful share of the time with `FAST_RESTART_S`, at the best interval."""
+    base = base_design()
+    cluster = base.cluster
+    rate = min(
+        num_chips * base.chip.checkpoint_bandwidth_bytes_per_s,
+        cluster.storage_bandwidth_bytes_per_s,
+    )
+    mtbf_s = cluster.chip_mtbf_s / num_chips
+    return float(best_useful_time_fraction(STATE_BYTES * parameters / rate, *FAST_RESTART_S, mtbf_s))
+
+
+def limit_of(row: dict[str, Any]) -> str:
+    """What takes the most time beside compute."""
+    shares = shares_of(row)
+    shares.pop("compute")
+    return max(shares, key=lambda label: shares[label])

@@ -1,0 +1,64 @@
+"""How large should a scale-up domain be, and how far does one training job scale?
+
+    python experiments/scale_up_vs_scale_out/run.py
+
+Writes results/domain_sizes.csv, results/job_sizes.csv, results/answers.json, results/tables.md, and
+the figures domain_sizes, costs and job_sizes as PNG and SVG. About two CPU minutes.
+"""
+
+import csv
+import json
+import pathlib
+from typing import Any
+
+import domain_sizes
+import job_sizes
+import matplotlib
+from scale_figures import draw_costs, draw_domains, draw_sizes
+from tables import all_tables, ends, pick
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def write_csv(name: str, rows: list[dict[str, Any]]) -> None:
+    with (RESULTS / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def answers(domains: list[dict[str, Any]], sizes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Speed over domains of 16, what the fabric may cost, and where jobs stop to scale."""
+    found = {}
+    for job in domain_sizes.JOBS:
+        rows = pick(domains, job=job, topology="switch", case="base")
+        found[job] = {
+            f"{row['batch_tokens']} tokens, domain of {row['domain']}": {
+                "speedup": round(row["speedup"], 4),
+                "break_even_usd": round(row["break_even_usd"], 1),
+                "layout": row["layout"],
+            }
+            for row in rows
+        }
+    return {"domains": found, "ends": ends(sizes)}
+
+
+def main() -> None:
+    RESULTS.mkdir(exist_ok=True)
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "hwdse"
+    domains, sizes = domain_sizes.study(), job_sizes.study()
+    write_csv("domain_sizes.csv", domains)
+    write_csv("job_sizes.csv", sizes)
+    (RESULTS / "answers.json").write_text(json.dumps(answers(domains, sizes), indent=1) + "\n")
+    tables = all_tables(domains, sizes)
+    (RESULTS / "tables.md").write_text(tables)
+    draw_domains(domains, RESULTS / "domain_sizes")
+    draw_costs(domains, RESULTS / "costs")
+    draw_sizes(sizes, RESULTS / "job_sizes")
+    print(tables)
+
+
+if __name__ == "__main__":
+    main()
