@@ -159,16 +159,20 @@ def of_all_chips(row: dict[str, Any], chip_usd: float) -> dict[str, Any]:
 
 
 def choose_spares(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of rows that differ in spares alone the faster one."""
+    """For each case, batch and domain size the best of the rows with and without spares.
+
+    Behind switches also of those of all sizes that divide it: a large domain may be used as
+    several small ones, so that groups which do not divide it still have a place.
+    """
     best: dict[Any, dict[str, Any]] = {}
     for row in rows:
-        key = (row["case"], row["batch_tokens"], row["domain"])
-        if key not in best or row["tokens_per_s"] > best[key]["tokens_per_s"]:
-            best[key] = row
-    order = tuple(CASES)
-    return sorted(
-        best.values(), key=lambda row: (-row["batch_tokens"], order.index(row["case"]), row["domain"])
-    )
+        is_split = row["topology"] == "switch"
+        sizes = [d for d in SWITCHED if d % row["domain"] == 0] if is_split else [row["domain"]]
+        for domain in sizes:
+            key = (-row["batch_tokens"], tuple(CASES).index(row["case"]), domain)
+            if key not in best or row["tokens_per_s"] > best[key]["tokens_per_s"]:
+                best[key] = row | {"domain": domain, "used_as": row["domain"]}
+    return [best[key] for key in sorted(best)]
 
 
 def per_usd(row: dict[str, Any]) -> float:

@@ -15,7 +15,7 @@ SIZES = (16, 64, *(2**power for power in range(7, 19)), 458_752)
 number that divides evenly, the other 644 stand by."""
 BATCHES = MappingProxyType({"Llama 3 405B": 2048, "DeepSeek-V3": 16384})
 """Sequences of a step for strong scaling: as Llama 3 405B was trained, and nearly as DeepSeek-V3
-was (15360)."""
+was (15360). On seven times a power of two chips 7/8 of it, so that data-parallel ranks divide."""
 TOKENS_PER_CHIP = 4096
 """Of a step, for weak scaling."""
 FAST_RESTART_S = (30.0, 10.0)
@@ -29,7 +29,8 @@ def points_of(title: str, seq_len: float, largest: int) -> list[Point]:
     for num in SIZES:
         domain = min(largest, 16 if num < 64 else num)
         weak = round(num * TOKENS_PER_CHIP / seq_len)
-        for is_weak, batch in ((0.0, BATCHES[title]), (1.0, weak)):
+        strong = BATCHES[title] * 7 // 8 if num % 7 == 0 else BATCHES[title]
+        for is_weak, batch in ((0.0, strong), (1.0, weak)):
             points.append(Point(num, domain, batch, {"weak": is_weak, **DEFAULTS}))
     return points
 
@@ -61,7 +62,9 @@ def fast_goodput(num_chips: int, parameters: float) -> float:
         cluster.storage_bandwidth_bytes_per_s,
     )
     mtbf_s = cluster.chip_mtbf_s / num_chips
-    return float(best_useful_time_fraction(STATE_BYTES * parameters / rate, *FAST_RESTART_S, mtbf_s))
+    return float(
+        best_useful_time_fraction(STATE_BYTES * parameters / rate, *FAST_RESTART_S, mtbf_s)
+    )
 
 
 def limit_of(row: dict[str, Any]) -> str:

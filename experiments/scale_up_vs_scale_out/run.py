@@ -3,7 +3,8 @@
     python experiments/scale_up_vs_scale_out/run.py
 
 Writes results/domain_sizes.csv, results/job_sizes.csv, results/answers.json, results/tables.md, and
-the figures domain_sizes, costs and job_sizes as PNG and SVG. About two CPU minutes.
+the figures domain_sizes, costs and job_sizes as PNG and SVG, and puts the tables into README.md.
+About two CPU minutes.
 """
 
 import csv
@@ -44,6 +45,13 @@ def answers(domains: list[dict[str, Any]], sizes: list[dict[str, Any]]) -> dict[
     return {"domains": found, "ends": ends(sizes)}
 
 
+def refresh_readme(tables: str) -> None:
+    """Puts the tables below the heading of that name; numbers in its prose are by hand."""
+    readme = RESULTS.parent / "README.md"
+    before, heading, _ = readme.read_text().partition("## Tables\n")
+    readme.write_text(f"{before}{heading}\n{tables}")
+
+
 def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     matplotlib.use("Agg")
@@ -57,6 +65,7 @@ def main() -> None:
     draw_domains(domains, RESULTS / "domain_sizes")
     draw_costs(domains, RESULTS / "costs")
     draw_sizes(sizes, RESULTS / "job_sizes")
+    refresh_readme(tables)
     print(tables)
 
 

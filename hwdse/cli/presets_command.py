@@ -8,18 +8,19 @@ from hwdse.cli.options import Json
 from hwdse.cli.tables import print_json, print_table
 
 NAME = "presets"
-KINDS = ("chip", "system", "workload", "accelerator", "layers")
+KINDS = ("chip", "system", "workload", "software", "accelerator", "layers")
 SHOWN = {
     "chip": ("bf16_flop_per_s", "hbm_capacity_bytes", "hbm_bandwidth_bytes_per_s",
              "link_bandwidth_bytes_per_s", "tdp_w"),
     "system": ("bf16_flop_per_s", "fp8_flop_per_s", "hbm_capacity_bytes",
                "hbm_bandwidth_bytes_per_s", "network_bandwidth_bytes_per_s"),
     "workload": ("num_parameters", "num_training_tokens"),
+    "software": ("dispatch_time_s", "elementwise_traffic_ratio"),
     "accelerator": ("rows", "cols", "clock_hz", "sram_bytes", "dram_bandwidth_bytes_per_s"),
     "layers": ("num_operators", "num_macs"),
 }  # fmt: skip
 """Published figures of each kind that fit a line; --json has all."""
-PLURALS = {"layers": "layers of networks"}
+PLURALS = {"layers": "layers of networks", "software": "training stacks"}
 WIDEST_TITLE = 60
 
 
@@ -32,8 +33,8 @@ def run(
     ] = False,
     json: Json = False,
 ) -> None:
-    """List what comes with hwdse: chips, systems and workloads as their vendors print them, cores
-    (accelerators) and the layers of networks that they run.
+    """List what comes with hwdse: chips, systems and workloads as their vendors print them,
+    training stacks (software), cores (accelerators) and the layers of networks that they run.
 
     \b
     Examples:

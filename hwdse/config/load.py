@@ -1,7 +1,7 @@
 """Chips, systems and workloads from TOML files and presets."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -243,8 +243,10 @@ def load_software_file(name_or_path: str | Path, named_in: NamedIn | None = None
     file = open_file("software", name_or_path, named_in)
     checked = check(_SOFTWARE_TABLES, file.tables, Where(file.label))
     software = to_spec(Software, checked)
-    nothing: Published = MappingProxyType({})
-    return SoftwareFile(checked.name, nothing, tuple(checked.sources), (file,), software)
+    own = {field.name: getattr(software, field.name) for field in fields(software)}
+    return SoftwareFile(
+        checked.name, MappingProxyType(own), tuple(checked.sources), (file,), software
+    )
 
 
 def load_software(name_or_path: str | Path) -> Software:

@@ -170,7 +170,8 @@ def _for_each_use(step: ShardedStep, design: Design) -> tuple[Scalar, ...]:
     head_share = step.layers_per_stage * messages.layer_weight_bytes
     stage_bytes = messages.weight_bytes + messages.expert_weight_bytes
     head_bytes = jnp.maximum(stage_bytes - head_share, 0.0)
-    gradient_ratio = messages.layer_gradient_bytes / messages.layer_weight_bytes
+    # A list of layers holds no weights: one byte at least, for a finite ratio.
+    gradient_ratio = messages.layer_gradient_bytes / jnp.maximum(messages.layer_weight_bytes, 1.0)
     return (
         num * ranks.time_s("all_gather", messages.layer_weight_bytes / num),
         num * ranks.time_s("all_gather", messages.layer_gradient_bytes / num),
