@@ -96,7 +96,7 @@ def test_fused_attention_holds_no_scores():
 
 def test_replicas_share_as_in_the_zero_paper():
     """Rajbhandari et al., SC 2020, figure 1: 7.5 G parameters, 64 replicas, 12 bytes of state."""
-    parameters = StageParameters(7.5e9, 0.0, 1e8, 64.0, 64.0)
+    parameters = StageParameters(7.5e9, 0.0, 1e8, 0.0, 64.0, 64.0)
     shared = float(parameters.cut(1.0))
     assert (shared, parameters.cut(0.0)) == (7.5e9 / 64.0, 7.5e9)
     stages = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)]

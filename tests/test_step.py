@@ -178,10 +178,7 @@ SLOWER = (
     "parallelism.recompute_fraction",
     "parallelism.attention_recompute_fraction",
 )
-LEFT_OUT = {  # rows of latent attention are those of a fused kernel; dense models have no experts
-    "experts": "software.fused_attention_fraction",
-    "dense": "parallelism.expert_overlap_fraction",
-}
+LEFT_OUT = {"experts": "", "dense": "parallelism.expert_overlap_fraction"}  # no experts there
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))

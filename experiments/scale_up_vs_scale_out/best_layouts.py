@@ -25,9 +25,7 @@ from hwdse.system.staged import Columns, StagedProgram
 from hwdse.workload.model_shape import TransformerTraining
 
 MICRO_BATCHES = (1.0, 2.0, 4.0)
-ZERO_DENSE, ZERO_MIXTURE = (1, 2, 3), (1, 2)
-"""ZeRO stages. Of a mixture replicas keep their weights whole, as DeepSeek-V3's did: stage 3 would
-gather the experts of a rank over those with the same experts, which lie one expert group apart."""
+ZERO = (1, 2, 3)
 HIDDEN = 0.5
 """Assumed: half of the tensor-parallel traffic hides behind products, and all-to-alls behind half
 of the compute. Data-parallel collectives may hide behind all of it."""
@@ -65,10 +63,9 @@ class Point:
     varied: dict[str, float]
 
 
-def options_of(job: TransformerTraining) -> LayoutOptions:
+def options() -> LayoutOptions:
     """All tensor, pipeline, context, expert and interleave degrees; always sequence parallel."""
-    zero = ZERO_MIXTURE if any(kind.is_mixture for kind in job.kinds) else ZERO_DENSE
-    return LayoutOptions(micro_batch=MICRO_BATCHES, zero=zero, sequence=(1,))
+    return LayoutOptions(micro_batch=MICRO_BATCHES, zero=ZERO, sequence=(1,))
 
 
 def is_even(layouts: Columns, num_chips: float, domain: float) -> np.ndarray:
@@ -94,7 +91,7 @@ def rows_of(job: TransformerTraining, points: Sequence[Point]) -> tuple[Columns,
         key = (point.num_chips, point.global_batch)
         if key not in lists:
             batch = job.replace(global_batch=float(point.global_batch))
-            lists[key] = list_layouts(batch, point.num_chips, options_of(job))
+            lists[key] = list_layouts(batch, point.num_chips, options())
         is_kept = is_even(lists[key], point.num_chips, point.domain)
         is_kept &= zero_stages(lists[key]) <= point.varied["largest_zero"]
         kept = np.flatnonzero(is_kept)

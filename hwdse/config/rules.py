@@ -157,7 +157,9 @@ def rule_of(name: str) -> Rule:
     unit = split_field(name)[1]
     if name.endswith(("_fraction", "_fractions")):
         # What is divided by must not be zero.
-        return Rule("1", 0.0, not name.endswith("_efficiency_fraction"), 1.0, False)
+        return Rule(
+            "1", 0.0, not name.endswith(("_efficiency_fraction", "_network_fraction")), 1.0, False
+        )
     low = 1.0 if name in AT_LEAST_ONE else 0.0
     return Rule(unit, low, low > 0 or name in MAY_BE_ZERO, LARGEST, name in WHOLE)
 

@@ -165,18 +165,24 @@ def _for_each_use(step: ShardedStep, design: Design) -> tuple[Scalar, ...]:
     network = design.chip.network
     rate = software.gather_network_fraction * network.bandwidth_bytes_per_s
     chip = replace(design.chip, network=replace(network, bandwidth_bytes_per_s=rate))
-    ranks = Group(step.replicas, step.tensor, replace(design, chip=chip))
-    num = software.num_layer_messages
+    groups, num = Groups.of(step, replace(design, chip=chip)), software.num_layer_messages
     head_share = step.layers_per_stage * messages.layer_weight_bytes
-    stage_bytes = messages.weight_bytes + messages.expert_weight_bytes
-    head_bytes = jnp.maximum(stage_bytes - head_share, 0.0)
+    head_bytes = jnp.maximum(messages.weight_bytes - head_share, 0.0)
     # A list of layers holds no weights: one byte at least, for a finite ratio.
     gradient_ratio = messages.layer_gradient_bytes / jnp.maximum(messages.layer_weight_bytes, 1.0)
+
+    def layer_s(ratio: Scalar) -> Scalar:
+        shared_s = groups.replicas.time_s("all_gather", ratio * messages.layer_weight_bytes / num)
+        if is_known(messages.expert_bytes, 0.0):
+            return num * shared_s
+        experts_s = groups.same_experts.time_s("all_gather", ratio * messages.layer_expert_bytes)
+        return num * shared_s + experts_s
+
     return (
-        num * ranks.time_s("all_gather", messages.layer_weight_bytes / num),
-        num * ranks.time_s("all_gather", messages.layer_gradient_bytes / num),
-        ranks.time_s("all_gather", head_bytes),
-        ranks.time_s("all_gather", gradient_ratio * head_bytes),
+        layer_s(1.0),
+        layer_s(gradient_ratio),
+        groups.replicas.time_s("all_gather", head_bytes),
+        groups.replicas.time_s("all_gather", gradient_ratio * head_bytes),
     )
 
 

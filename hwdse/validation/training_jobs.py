@@ -109,6 +109,23 @@ class Job:
 
 
 SCOPES = ("iteration", "whole pre-training")
+WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "recompute": ("", "none", "selective", "full"),
+        "sequence_parallel": ("", "true", "false"),
+        "data_sharding": (
+            "",
+            "none",
+            "zero1",
+            "zero2",
+            "zero3",
+            "fsdp",
+            "zero2-like FSDP",
+            "2D weight sharding",
+        ),
+    }
+)
+"""What a row may say there."""
 CUT_WEIGHTS = ("zero3", "2D weight sharding")
 
 
@@ -121,6 +138,9 @@ def problem_of(row: Mapping[str, str]) -> str | None:
     """Why a row is no iteration that the model can express, or nothing."""
     if row["scope"] not in SCOPES:
         return f"scope {row['scope']}"
+    for column, known in WORDS.items():
+        if row[column] not in known:
+            return f"{column} {row[column]}"
     if row["accelerator"] not in SYSTEMS:
         return f"no preset for accelerator {row['accelerator']}"
     for column in ("num_layers", "hidden", "num_heads", "seq_len", "global_batch", "num_chips"):

@@ -17,6 +17,7 @@ from hwdse.workload.model_shape import LayerKind, TransformerTraining
 from hwdse.workload.row_parts import (
     LayerCut,
     Part,
+    core_work,
     elementwise,
     rows_of,
     weight_part,
@@ -26,15 +27,11 @@ from hwdse.workload.transformer import (
     ACTIVATION_BYTES,
     NORM_FLOP,
     RESIDUAL_FLOP,
-    SOFTMAX_FLOP,
     distinct_qkv_fraction,
     layer_slice,
     num_mixture_layers,
 )
 
-SCORE_STREAMS = (9.0, 11.0)
-"""Bytes that softmax and dropout of a 16-bit score move forward and backward, where scores live in
-memory: read, write; read, write and a mask of one byte; backward one more read in the softmax."""
 SCORE_BYTES = 5.0
 """Kept of a score where attention is not fused: outputs of softmax and dropout and a mask of one
 byte (Korthikanti et al., arXiv 2205.05198, section 4.1)."""
@@ -53,16 +50,10 @@ def grouped_core(job: TransformerTraining, cut: LayerCut) -> Part:
     fused = cut.fused_attention_fraction
     in_memory = 1.0 - fused
     shared = jnp.maximum(model.num_kv_heads / cut.tensor, 1.0) / part.num_heads
-    keys = job.seq_len * (fused * job.attention_fraction + in_memory)
     queries, head_dim = job.seq_len / cut.context, model.head_dim
     again = cut.recompute_fraction + cut.attention_recompute_fraction
-    forward, num_products = 1.0 + again, part.num_heads * cut.micro_batch
-    # Forward runs, one more in the backward pass of a fused kernel, the backward softmax itself.
-    softmax = SOFTMAX_FLOP[0] * (forward + fused) + SOFTMAX_FLOP[1]
-    runs_of_scores = forward + 2.0
-    vector = queries * keys * softmax / runs_of_scores
-    streams = (SCORE_STREAMS[0] * forward + SCORE_STREAMS[1]) / runs_of_scores
-    extra = in_memory * queries * keys * streams
+    num_products = part.num_heads * cut.micro_batch
+    keys, vector, extra = core_work(job, cut, 1.0 + again + 2.0)
     rows = [
         (queries, head_dim, keys, num_products, 1.0, shared, in_memory, vector, extra),
         (queries, keys, head_dim, num_products, in_memory, shared, 1.0, 0.0, 0.0),

@@ -16,6 +16,7 @@ from hwdse.workload.transformer import (
     layer_parameters,
     mixture_layer_parameters,
     num_mixture_layers,
+    routed_parameters,
     stage_expert_parameters,
     stage_parameters,
 )
@@ -41,7 +42,8 @@ class StageParameters:
     experts: Leaf
     """Routed experts, on `expert_replicas` ranks."""
     layer: Leaf
-    """Of the mean layer."""
+    """Of the mean layer, but routed experts, and below those."""
+    layer_experts: Leaf
     replicas: Leaf
     expert_replicas: Leaf
 
@@ -54,7 +56,9 @@ class StageParameters:
         share = num_mixture_layers(model) / model.num_layers
         mixture = mixture_layer_parameters(model, tensor, expert, tensor)
         layer = (1.0 - share) * layer_parameters(model, tensor) + share * mixture
-        return cls(whole - experts, experts, layer, replicas, jnp.maximum(replicas / expert, 1.0))
+        held = share * routed_parameters(model, expert, tensor)
+        copies = jnp.maximum(replicas / expert, 1.0)
+        return cls(whole - experts, experts, layer - held, held, replicas, copies)
 
     def cut(self, is_cut: Scalar) -> Scalar:
         """Parameters whose state one rank has, where copies share it or not."""
@@ -115,7 +119,7 @@ def held_in_training(
 
     Where replicas share the weights, two layers stand gathered: one runs, the next arrives.
     """
-    gathered = 2.0 * layout.weight_cut_fraction * parameters.layer
+    gathered = 2.0 * layout.weight_cut_fraction * (parameters.layer + parameters.layer_experts)
     gradient_cut = jnp.maximum(layout.gradient_cut_fraction, layout.weight_cut_fraction)
     state = parameters.cut(layout.optimizer_cut_fraction)
     activations, buffers = _held_at_peak(job, layout, cut, num_micro_batches)

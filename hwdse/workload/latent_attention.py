@@ -12,11 +12,12 @@ from hwdse.workload.model_shape import Transformer, TransformerTraining
 from hwdse.workload.row_parts import (
     LayerCut,
     Part,
+    core_work,
     elementwise,
     weight_part,
     weight_rows,
 )
-from hwdse.workload.transformer import ACTIVATION_BYTES, NORM_FLOP, RESIDUAL_FLOP, SOFTMAX_FLOP
+from hwdse.workload.transformer import ACTIVATION_BYTES, NORM_FLOP, RESIDUAL_FLOP
 
 NORM_TRAFFIC = (2.0 * ACTIVATION_BYTES, 2.0 * ACTIVATION_BYTES)
 RESIDUAL_TRAFFIC = (3.0 * ACTIVATION_BYTES, 3.0 * ACTIVATION_BYTES)
@@ -59,23 +60,24 @@ def latent_projections(job: TransformerTraining, cut: LayerCut) -> list[Part]:
 
 
 def latent_core(job: TransformerTraining, cut: LayerCut) -> Part:
-    """Scores and values of a fused kernel, on heads whose keys are longer than their values.
+    """Scores and values, on heads whose keys are longer than their values.
 
-    Backward the scores are formed again; two more products have their shape (gradients of queries
-    and keys), two that of the values (gradients of values and probabilities).
+    A fused kernel forms the scores again backward; two more products have their shape (gradients
+    of queries and keys), two that of the values (gradients of values and probabilities). Without
+    it, scores are in memory, as in `core_work`.
     """
-    model = job.model
-    keys, queries = job.seq_len * job.attention_fraction, job.seq_len / cut.context
-    count = model.num_heads / cut.tensor * cut.micro_batch
+    model, fused = job.model, cut.fused_attention_fraction
+    queries, count = job.seq_len / cut.context, model.num_heads / cut.tensor * cut.micro_batch
     again = cut.recompute_fraction + cut.attention_recompute_fraction
-    runs = 1.0 + again + 3.0
-    vector = queries * keys * (SOFTMAX_FLOP[0] * (2.0 + again) + SOFTMAX_FLOP[1]) / runs
+    runs_of_scores = 1.0 + again + 2.0 + fused
+    keys, vector, extra = core_work(job, cut, runs_of_scores)
+    in_memory = 1.0 - fused
     return Part(
         [
-            (queries, key_dim(model), keys, count, 1.0, 1.0, 0.0, vector, 0.0),
-            (queries, keys, model.v_head_dim, count, 0.0, 1.0, 1.0, 0.0, 0.0),
+            (queries, key_dim(model), keys, count, 1.0, 1.0, in_memory, vector, extra),
+            (queries, keys, model.v_head_dim, count, in_memory, 1.0, 1.0, 0.0, 0.0),
         ],
-        [(1.0, 3.0, again, 3.0, 0.0), (1.0, 2.0, again, 3.0, 0.0)],
+        [(1.0, 2.0 + fused, again, 3.0, 0.0), (1.0, 2.0, again, 3.0, 0.0)],
     )
 
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.workload.gemms import Gemms, Runs
+from hwdse.workload.model_shape import TransformerTraining
+from hwdse.workload.transformer import SOFTMAX_FLOP
 
 Row = tuple[Leaf, ...]
 """The fields of `Gemms` for one row, in their order."""
@@ -116,3 +118,27 @@ def elementwise(
         (flop[0] * elements, flop[1] * elements),
         (num_bytes[0] * elements, num_bytes[1] * elements),
     )
+
+
+SCORE_STREAMS = (9.0, 11.0)
+"""Bytes that softmax and dropout of a 16-bit score move forward and backward, where scores live in
+memory: read, write; read, write and a mask of one byte; backward one more read in the softmax."""
+
+
+def core_work(
+    job: TransformerTraining, cut: LayerCut, runs_of_scores: Scalar
+) -> tuple[Scalar, Scalar, Scalar]:
+    """Keys that a query meets, and vector FLOP and bytes beside one product of scores.
+
+    A fused kernel keeps scores on chip, skips causal blocks and computes the softmax once more in
+    its backward pass; without it all scores are computed, written and read in memory. The softmax
+    of all runs is spread over the `runs_of_scores`.
+    """
+    fused = cut.fused_attention_fraction
+    again = cut.recompute_fraction + cut.attention_recompute_fraction
+    keys = job.seq_len * (fused * job.attention_fraction + 1.0 - fused)
+    elements = job.seq_len / cut.context * keys
+    softmax = SOFTMAX_FLOP[0] * (1.0 + again + fused) + SOFTMAX_FLOP[1]
+    streams = SCORE_STREAMS[0] * (1.0 + again) + SCORE_STREAMS[1]
+    vector = elements * softmax / runs_of_scores
+    return keys, vector, (1.0 - fused) * elements * streams / runs_of_scores

@@ -57,6 +57,8 @@ class Messages:
     layer_weight_bytes: Leaf
     """Weights of a mean layer on one tensor-parallel rank, and below their gradients: what is
     gathered and summed for every use where replicas share the weights."""
+    layer_expert_bytes: Leaf
+    """Weights of the layer's routed experts, which fewer ranks share."""
     layer_gradient_bytes: Leaf
 
 
@@ -176,6 +178,7 @@ def _training_messages(
         expert_gradient_bytes=job.gradient_bytes * parameters.experts,
         expert_weight_bytes=WEIGHT_BYTES * parameters.experts,
         layer_weight_bytes=WEIGHT_BYTES * parameters.layer,
+        layer_expert_bytes=WEIGHT_BYTES * parameters.layer_experts,
         layer_gradient_bytes=job.gradient_bytes * parameters.layer,
     )
 
@@ -211,7 +214,7 @@ def _shard_layers(
         replicas=one * num_chips,
         num_micro_batches=one,
         useful_micro_batches=one,
-        messages=Messages(*[zero] * 14),
+        messages=Messages(*[zero] * 15),
         held=HbmParts(weights, zero, zero, largest, zero),
         optimizer_flop=zero,
         optimizer_traffic_bytes=zero,

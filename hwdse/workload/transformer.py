@@ -162,11 +162,16 @@ def stage_parameters(
     return dense + num_mixtures * mixture + embeddings
 
 
+def routed_parameters(model: Transformer, expert: Scalar, expert_tensor: Scalar) -> Scalar:
+    """Parameters of the routed experts of one layer on one rank."""
+    one = mlp_parameters(model, model.expert_feedforward / expert_tensor)
+    return model.num_experts / expert * one
+
+
 def stage_expert_parameters(
     model: Transformer, pipeline: Scalar, expert: Scalar, expert_tensor: Scalar
 ) -> Scalar:
     """Those of `stage_parameters` that are routed experts, of which replicas are fewer."""
     layers = num_tiles(model.num_layers, pipeline)
-    held = model.num_experts / expert
-    one = mlp_parameters(model, model.expert_feedforward / expert_tensor)
-    return jnp.minimum(num_mixture_layers(model), layers) * held * one
+    num_mixtures = jnp.minimum(num_mixture_layers(model), layers)
+    return num_mixtures * routed_parameters(model, expert, expert_tensor)
