@@ -19,6 +19,7 @@ jax.config.update("jax_compilation_cache_dir", os.environ[FOLDER])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem not in SCATTERED:

@@ -56,7 +56,9 @@ def test_every_command_explains_itself_by_two_examples(verb):
     assert done.stdout.count(f"hwdse {verb}") >= 2
 
 
-@pytest.mark.parametrize("name", ["benchmarks", "dosa", "trn2_llama3_70b"])
+@pytest.mark.parametrize(
+    "name", ["benchmarks", "dosa", "scale_up_vs_scale_out", "training_accuracy", "trn2_llama3_70b"]
+)
 def test_tables_of_an_experiment_are_those_it_measured(name):
     folder = ROOT / "experiments" / name
     (results,) = (folder / "results").glob("*.md")

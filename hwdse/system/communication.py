@@ -1,8 +1,10 @@
 """Collectives of a training step on the fabric: how long each takes alone, what a chip sends."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 
 from hwdse.shapes import Leaf, Scalar
@@ -104,86 +106,124 @@ class Groups:
         )
 
 
+class Gather(NamedTuple):
+    """An all-gather, or a reduce-scatter, which takes as long."""
+
+    group: Group
+    message_bytes: Scalar
+    network_fraction: Leaf = 1.0
+    """Share of a chip's network that it uses."""
+
+
 def collectives(step: ShardedStep, design: Design) -> Collectives:
-    """Every collective that the layout needs, alone on its links.
-
-    A reduce-scatter takes as long as the all-gather of the same bytes.
-    """
-    messages, groups, cut = (
-        step.messages,
-        Groups.of(step, design),
-        design.parallelism.weight_cut_fraction,
-    )
-    gather_s, reduce_s = (0.0, 0.0) if is_known(cut, 1.0) else _once_a_step(step, groups, design)
-    weights_s = (0.0,) * 4 if is_known(cut, 0.0) else _for_each_use(step, design)
+    """Every collective that the layout needs, alone on its links."""
+    messages, groups = step.messages, Groups.of(step, design)
+    cut = design.parallelism.weight_cut_fraction
+    gathers = {
+        "tensor": Gather(groups.tensor, messages.tensor_bytes),
+        "context": Gather(groups.context, messages.context_bytes),
+        "tokens": Gather(groups.tensor, messages.expert_gather_bytes),
+        **_once_a_step(messages, groups, design),
+        **_for_each_use(step, groups, design),
+    }
+    took_s = _gathers_s(gathers, design)
+    num, once = design.software.num_layer_messages, 1.0 - cut
+    exchange_s = 0.0 * messages.tensor_bytes
+    if not is_known(messages.num_expert, 0.0):
+        exchange_s = groups.expert.time_s("all_to_all", messages.expert_bytes) + took_s["tokens"]
     return Collectives(
-        tensor_s=groups.tensor.time_s("all_gather", messages.tensor_bytes),
-        context_s=groups.context.time_s("all_gather", messages.context_bytes),
-        expert_s=_exchange_s(messages, groups),
+        tensor_s=took_s["tensor"],
+        context_s=took_s["context"],
+        expert_s=exchange_s,
         send_s=groups.pipeline.time_s("point_to_point", messages.pipeline_bytes),
-        layer_gather_s=cut * weights_s[0],
-        layer_reduce_s=cut * weights_s[1],
-        head_gather_s=cut * weights_s[2],
-        head_reduce_s=cut * weights_s[3],
-        reduce_s=(1.0 - cut) * reduce_s,
-        update_gather_s=(1.0 - cut) * gather_s,
+        layer_gather_s=cut * (num * took_s["layer"] + took_s["layer_experts"]),
+        layer_reduce_s=cut * (num * took_s["layer_sum"] + took_s["layer_experts_sum"]),
+        head_gather_s=cut * took_s["head"],
+        head_reduce_s=cut * took_s["head_sum"],
+        reduce_s=once * (took_s["sum"] + took_s["experts_sum"]),
+        update_gather_s=once * (took_s["update"] + took_s["experts_update"]),
     )
 
 
-def _exchange_s(messages: Messages, groups: Groups) -> Scalar:
-    """All-to-all of tokens, and bringing those of a cut expert together."""
-    if is_known(messages.num_expert, 0.0):
-        return 0.0 * messages.tensor_bytes
-    return groups.expert.time_s("all_to_all", messages.expert_bytes) + groups.tensor.time_s(
-        "all_gather", messages.expert_gather_bytes
-    )
+FEW = 4
+"""Gathers that are traced one by one: the fastest program. More go as one batch, whose program
+takes a fraction of the time to compile and longer to run."""
 
 
-def _once_a_step(step: ShardedStep, groups: Groups, design: Design) -> tuple[Scalar, Scalar]:
-    """Gather of updated weights (or of the sums, where all update) and gradient sums."""
-    messages, updated = step.messages, design.parallelism.optimizer_cut_fraction
+def _gathers_s(gathers: dict[str, Gather], design: Design) -> dict[str, Scalar]:
+    """Seconds of each; nothing is traced for groups or messages known to be none."""
+    network = design.chip.network
 
-    def both_s(shared_bytes: Scalar, expert_bytes: Scalar) -> Scalar:
-        shared_s = groups.replicas.time_s("all_gather", shared_bytes)
-        if is_known(messages.expert_bytes, 0.0):
-            return shared_s
-        return shared_s + groups.same_experts.time_s("all_gather", expert_bytes)
+    def time_s(size: Scalar, num_chips: Scalar, inner: Scalar, fraction: Scalar) -> Scalar:
+        rate = fraction * network.bandwidth_bytes_per_s
+        chip = replace(design.chip, network=replace(network, bandwidth_bytes_per_s=rate))
+        return fabric.collective_time_s("all_gather", size, num_chips, inner, chip, design.cluster)
 
-    def updates(weight_bytes: Scalar, gradient_bytes: Scalar) -> Scalar:
+    none = dict.fromkeys(gathers, 0.0)
+    live = {
+        name: (gather.message_bytes, gather.group.num_chips, gather.group.inner_chips, fraction)
+        for name, gather in gathers.items()
+        if not is_known(gather.group.num_chips, 1.0) and not is_known(gather.message_bytes, 0.0)
+        for fraction in [gather.network_fraction]
+    }
+    if len(live) <= FEW:
+        return none | {name: time_s(*arguments) for name, arguments in live.items()}
+    columns = zip(*live.values(), strict=True)
+    batch = [jnp.stack([jnp.asarray(x, float) for x in column]) for column in columns]
+    found_s = jnp.asarray(jax.vmap(time_s)(*batch))
+    return none | {name: found_s[place] for place, name in enumerate(live)}
+
+
+def _once_a_step(messages: Messages, groups: Groups, design: Design) -> dict[str, Gather]:
+    """Gradient sums, and gathers of updated weights (or of the sums, where all update)."""
+    layout = design.parallelism
+    updated = layout.optimizer_cut_fraction
+    if is_known(layout.weight_cut_fraction, 1.0):
+        return {name: Gather(groups.replicas, 0.0) for name in ONCE}
+
+    def update(weight_bytes: Scalar, gradient_bytes: Scalar) -> Scalar:
+        if is_known(weight_bytes, 0.0):
+            return weight_bytes
         return updated * weight_bytes + (1.0 - updated) * gradient_bytes
 
-    gather_s = both_s(
-        updates(messages.weight_bytes, messages.gradient_bytes),
-        updates(messages.expert_weight_bytes, messages.expert_gradient_bytes),
+    sums = messages.gradient_bytes, messages.expert_gradient_bytes
+    updates = (
+        update(messages.weight_bytes, sums[0]),
+        update(messages.expert_weight_bytes, sums[1]),
     )
-    return gather_s, both_s(messages.gradient_bytes, messages.expert_gradient_bytes)
+    return {
+        "sum": Gather(groups.replicas, sums[0]),
+        "experts_sum": Gather(groups.same_experts, sums[1]),
+        "update": Gather(groups.replicas, updates[0]),
+        "experts_update": Gather(groups.same_experts, updates[1]),
+    }
 
 
-def _for_each_use(step: ShardedStep, design: Design) -> tuple[Scalar, ...]:
+ONCE = ("sum", "experts_sum", "update", "experts_update")
+EACH = ("layer", "layer_experts", "layer_sum", "layer_experts_sum", "head", "head_sum")
+
+
+def _for_each_use(step: ShardedStep, groups: Groups, design: Design) -> dict[str, Gather]:
     """Gathers of a layer's weights, sums of its gradients, and both of the head."""
     messages, software = step.messages, design.software
-    network = design.chip.network
-    rate = software.gather_network_fraction * network.bandwidth_bytes_per_s
-    chip = replace(design.chip, network=replace(network, bandwidth_bytes_per_s=rate))
-    groups, num = Groups.of(step, replace(design, chip=chip)), software.num_layer_messages
+    if is_known(design.parallelism.weight_cut_fraction, 0.0):
+        return {name: Gather(groups.replicas, 0.0) for name in EACH}
+    ports, num = software.gather_network_fraction, software.num_layer_messages
     head_share = step.layers_per_stage * messages.layer_weight_bytes
     head_bytes = jnp.maximum(messages.weight_bytes - head_share, 0.0)
     # A list of layers holds no weights: one byte at least, for a finite ratio.
-    gradient_ratio = messages.layer_gradient_bytes / jnp.maximum(messages.layer_weight_bytes, 1.0)
-
-    def layer_s(ratio: Scalar) -> Scalar:
-        shared_s = groups.replicas.time_s("all_gather", ratio * messages.layer_weight_bytes / num)
-        if is_known(messages.expert_bytes, 0.0):
-            return num * shared_s
-        experts_s = groups.same_experts.time_s("all_gather", ratio * messages.layer_expert_bytes)
-        return num * shared_s + experts_s
-
-    return (
-        layer_s(1.0),
-        layer_s(gradient_ratio),
-        groups.replicas.time_s("all_gather", head_bytes),
-        groups.replicas.time_s("all_gather", gradient_ratio * head_bytes),
-    )
+    ratio = messages.layer_gradient_bytes / jnp.maximum(messages.layer_weight_bytes, 1.0)
+    layer_bytes, experts = messages.layer_weight_bytes / num, messages.layer_expert_bytes
+    is_dense = is_known(messages.num_expert, 0.0)
+    experts_sum = 0.0 if is_dense else ratio * experts
+    return {
+        "layer": Gather(groups.replicas, layer_bytes, ports),
+        "layer_experts": Gather(groups.same_experts, 0.0 if is_dense else experts, ports),
+        "layer_sum": Gather(groups.replicas, ratio * layer_bytes, ports),
+        "layer_experts_sum": Gather(groups.same_experts, experts_sum, ports),
+        "head": Gather(groups.replicas, head_bytes, ports),
+        "head_sum": Gather(groups.replicas, ratio * head_bytes, ports),
+    }
 
 
 def sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:

@@ -159,9 +159,10 @@ def _training_messages(
     model = job.model
     sequence_bytes = ACTIVATION_BYTES * tokens_of(job, cut) * model.hidden
     blocks = model.num_layer_norms / 2.0
-    experts = ExpertMessages(0.0, 0.0, 0.0)
+    experts, held, held_of_layer = ExpertMessages(0.0, 0.0, 0.0), 0.0, 0.0
     if any(kind.is_mixture for kind in job.kinds):
         experts = expert_messages(job, cut)
+        held, held_of_layer = parameters.experts, parameters.layer_experts
     share = num_mixture_layers(model) / model.num_layers
     backward = 4.0 + 2.0 * cut.sequence_fraction + 4.0 * cut.recompute_fraction
     return Messages(
@@ -175,16 +176,16 @@ def _training_messages(
         pipeline_bytes=sequence_bytes / cut.own_ranks,
         gradient_bytes=job.gradient_bytes * parameters.shared,
         weight_bytes=WEIGHT_BYTES * parameters.shared,
-        expert_gradient_bytes=job.gradient_bytes * parameters.experts,
-        expert_weight_bytes=WEIGHT_BYTES * parameters.experts,
+        expert_gradient_bytes=_share_of(held, job.gradient_bytes),
+        expert_weight_bytes=_share_of(held, WEIGHT_BYTES),
         layer_weight_bytes=WEIGHT_BYTES * parameters.layer,
-        layer_expert_bytes=WEIGHT_BYTES * parameters.layer_experts,
+        layer_expert_bytes=_share_of(held_of_layer, WEIGHT_BYTES),
         layer_gradient_bytes=job.gradient_bytes * parameters.layer,
     )
 
 
-def _share_of(number: Leaf, share: Scalar) -> Leaf:
-    """A plain zero stays one, so that nothing is traced for it."""
+def _share_of(number: Leaf, share: Leaf) -> Leaf:
+    """Their product; a plain zero stays one, so that nothing is traced for it."""
     return number if isinstance(number, float) and number == 0.0 else share * number
 
 
