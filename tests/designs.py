@@ -45,9 +45,31 @@ SEARCHED = {  # a little wider than anyone would search: low, high, on a logarit
 LAYOUTS = ((1, 1, 1), (1, 16, 4), (4, 2, 64), (16, 4, 16), (64, 1, 16), (8, 80, 1), (2, 3, 5))
 
 
+NEUTRAL = (
+    "context",
+    "expert",
+    "interleave",
+    "attention_recompute_fraction",
+    "sequence_fraction",
+    "optimizer_cut_fraction",
+    "gradient_cut_fraction",
+    "weight_cut_fraction",
+    "expert_overlap_fraction",
+)
+
+
+def settled(design):
+    """The design with what the main job leaves alone as plain numbers, for which nothing is traced:
+    groups of one, the compiled stack. `test_step` has the slopes of these."""
+    plain = {name: getattr(BASE.parallelism, name) for name in NEUTRAL}
+    return design.replace(software=BASE.software, parallelism=design.parallelism.replace(**plain))
+
+
 @functools.cache
 def _compiled(reading, is_layer_list):
-    return quick_jit(lambda design: evaluate(design, LAYERS if is_layer_list else JOB, reading))
+    return quick_jit(
+        lambda design: evaluate(settled(design), LAYERS if is_layer_list else JOB, reading)
+    )
 
 
 def run(design, reading=EXACT, is_layer_list=False):

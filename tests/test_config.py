@@ -211,7 +211,7 @@ def test_broken_workload():
             "x.toml [objective] front = ['time_per_token']: expected two or more different",
         ),
         ("die_area =", "die_aera =", 'x.toml [limits] die_aera = "'),
-        ('"207.9 W"', '"500 mm^2"', 'x.toml [limits] chip_power = "500 mm^2": expected a finite'),
+        ('"183.3 W"', '"500 mm^2"', 'x.toml [limits] chip_power = "500 mm^2": expected a finite'),
         ("ratio = 1 ", "ratio = 0 ", "x.toml [limits] hbm_used_ratio = 0: expected a number above"),
         (
             "tensor = 16",

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from designs import BASE, JOB, as_arrays, names_of, random_designs, run, vector
+from designs import BASE, JOB, as_arrays, names_of, random_designs, run, settled, vector
 
 from hwdse.compiling import quick_jit
 from hwdse.search.space import get_path, set_path
@@ -47,7 +47,7 @@ def slopes_by_field():
     """Gradients of each field over random designs, the last of which is BASE."""
     with jax.enable_x64(True):
         batch = jax.tree.map(lambda x, y: jnp.append(x, y), random_designs(), as_arrays(BASE))
-        slope = jax.grad(lambda design, weights: weights @ vector(evaluate(design, JOB)))
+        slope = jax.grad(lambda design, weights: weights @ vector(evaluate(settled(design), JOB)))
         pulled = quick_jit(jax.vmap(slope, (0, None)))
         fields = names_of(run(BASE))
         return {

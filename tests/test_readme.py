@@ -34,6 +34,7 @@ def test_there_is_a_snippet_and_every_command():
         "pareto",
         "validate",
         "mapping",
+        "layout",
     }
     assert verbs == shown
 

@@ -150,7 +150,7 @@ FEW = 4
 takes a fraction of the time to compile and longer to run."""
 
 
-def _gathers_s(gathers: dict[str, Gather], design: Design) -> dict[str, Scalar]:
+def _gathers_s(gathers: dict[str, Gather], design: Design) -> dict[str, Leaf]:
     """Seconds of each; nothing is traced for groups or messages known to be none."""
     network = design.chip.network
 
