@@ -100,6 +100,16 @@ def total(tree: Any) -> Leaf:
     return sum(jax.tree.leaves(tree), start=0.0)
 
 
+def is_known(value: Leaf, number: float) -> bool:
+    """Whether a leaf is that number already before tracing."""
+    return isinstance(value, int | float) and value == number
+
+
+def scaled(number: Leaf, factor: Leaf) -> Leaf:
+    """Their product; a plain zero stays one, so that nothing is traced for it."""
+    return number if is_known(number, 0.0) else factor * number
+
+
 def positive_part(x: PerOp) -> PerOp:
     """`max(x, 0)`: what does not fit behind something else."""
     return jnp.maximum(x, 0.0)

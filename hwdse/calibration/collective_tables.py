@@ -19,7 +19,7 @@ from hwdse.calibration.collective_costs import (
     model_times,
     read_tokens,
 )
-from hwdse.calibration.collective_devices import find_fabric
+from hwdse.calibration.collective_devices import Fabric, find_fabric
 from hwdse.calibration.collective_fit import Rows
 from hwdse.models.collectives import Library
 
@@ -80,9 +80,9 @@ def _groups(table: Table, *keys: str) -> Iterator[tuple[tuple[str, ...], Table]]
         yield name, [row for row in table if tuple(row[key] for key in keys) == name]
 
 
-def _library_lines(device: str, library: str, fitted: Library, rows: Rows) -> Iterator[list[str]]:
-    fabric = find_fabric(device)
-    assert fabric is not None, device
+def _library_lines(
+    fabric: Fabric, library: str, fitted: Library, rows: Rows
+) -> Iterator[list[str]]:
     error = np.abs(model_times(library, fitted, rows, fabric) / rows.time_s - 1.0)
     for name, way in fitted.protocols.items():
         numbers = (fitted.launch_s, fitted.copy_ratio, fitted.shared_ratio)
@@ -108,13 +108,13 @@ def collective_lines(collectives: Path, nccl_tests: Path) -> list[list[str]]:
             if fabric is None:
                 continue
             rows = rows_of(group, library)
-            lines += _library_lines(device, library, fit_rows(library, rows, fabric), rows)
+            lines += _library_lines(fabric, library, fit_rows(library, rows, fabric), rows)
         for (gpu,), group in _groups(read_rows(nccl_tests)[::2], "gpu"):
             fabric = find_fabric(gpu)
             if fabric is None:
                 continue
             rows = nccl_rows_of(group)
-            lines += _library_lines(gpu, VTRAIN, fit_rows(VTRAIN, rows, fabric), rows)
+            lines += _library_lines(fabric, VTRAIN, fit_rows(VTRAIN, rows, fabric), rows)
     return lines
 
 

@@ -10,7 +10,6 @@ only, with the errors on the rows left out.
 """
 
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +22,7 @@ from scipy.optimize import least_squares
 
 from hwdse.compiling import quick_jit
 from hwdse.numerics import EXACT
-from hwdse.search.paths import set_path
+from hwdse.search.paths import get_path, set_path
 from hwdse.system import evaluate
 from hwdse.validation.table import read_table
 from hwdse.validation.training_jobs import (
@@ -34,6 +33,7 @@ from hwdse.validation.training_jobs import (
     problem_of,
     software_name,
 )
+from hwdse.validation.training_times import batches_of
 from hwdse.validation.vtrain import COMMON
 
 
@@ -130,19 +130,7 @@ class Batch:
     def __init__(self, runs: Sequence[Run]):
         self.runs = runs
         self.measured_s = np.array([run.step_time_s for run in runs])
-        groups: dict[Any, list[int]] = defaultdict(list)
-        for index, run in enumerate(runs):
-            groups[jax.tree.structure((run.job.design, run.job.workload))].append(index)
-        self.groups = [
-            (
-                np.array(indices),
-                jax.tree.map(
-                    lambda *leaves: np.array(leaves, float),
-                    *[(runs[i].job.design, runs[i].job.workload) for i in indices],
-                ),
-            )
-            for indices in groups.values()
-        ]
+        self.groups = batches_of([run.job for run in runs])
 
     def step_times_s(self, constants: Sequence[Constant], values: np.ndarray) -> np.ndarray:
         """The model's step time of each run with these values of the constants."""
@@ -154,16 +142,10 @@ class Batch:
                     [self.runs[i].chip in names or self.runs[i].software in names for i in indices]
                 )
                 if chosen.any():
-                    design = _with(design, constant.path, chosen, value)
+                    mixed = np.where(chosen, value, get_path(design, constant.path))
+                    design = set_path(design, constant.path, mixed)
             times[indices] = np.asarray(_step_times()(design, workload))
         return times
-
-
-def _with(design: Any, path: str, chosen: np.ndarray, value: float) -> Any:
-    node = design
-    for word in path.split("."):
-        node = getattr(node, word)
-    return set_path(design, path, np.where(chosen, value, node))
 
 
 @cache

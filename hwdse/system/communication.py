@@ -1,5 +1,7 @@
 """Collectives of a training step on the fabric: how long each takes alone, what a chip sends."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -7,8 +9,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import is_known, scaled
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Design
+from hwdse.specs.hardware import Chip, Cluster
 from hwdse.system import fabric
 from hwdse.workload.sharding import Messages, ShardedStep
 
@@ -47,35 +51,15 @@ class Group:
     design: Design
 
     def time_s(self, kind: str, message_bytes: Scalar) -> Scalar:
-        """Seconds of one collective. A group known to be one chip is not traced at all."""
-        if is_known(self.num_chips, 1.0):
-            return 0.0 * message_bytes
-        return fabric.collective_time_s(
-            kind,
-            message_bytes,
-            self.num_chips,
-            self.inner_chips,
-            self.design.chip,
-            self.design.cluster,
-        )
+        """Seconds of one collective."""
+        return fabric.collective_time_s(kind, message_bytes, *self._place())
 
     def sent_bytes(self, kind: str, message_bytes: Scalar) -> tuple[Scalar, Scalar]:
         """What a chip sends in it over the scale-up fabric and over the network."""
-        if is_known(self.num_chips, 1.0):
-            return 0.0 * message_bytes, 0.0 * message_bytes
-        return fabric.collective_bytes(
-            kind,
-            message_bytes,
-            self.num_chips,
-            self.inner_chips,
-            self.design.chip,
-            self.design.cluster,
-        )
+        return fabric.collective_bytes(kind, message_bytes, *self._place())
 
-
-def is_known(value: Leaf, number: float) -> bool:
-    """Whether a leaf is that number already before tracing."""
-    return isinstance(value, int | float) and value == number
+    def _place(self) -> tuple[Scalar, Scalar, Chip, Cluster]:
+        return self.num_chips, self.inner_chips, self.design.chip, self.design.cluster
 
 
 @dataclass(frozen=True)
@@ -128,13 +112,11 @@ def collectives(step: ShardedStep, design: Design) -> Collectives:
     }
     took_s = _gathers_s(gathers, design)
     num, once = design.software.num_layer_messages, 1.0 - cut
-    exchange_s = 0.0 * messages.tensor_bytes
-    if not is_known(messages.num_expert, 0.0):
-        exchange_s = groups.expert.time_s("all_to_all", messages.expert_bytes) + took_s["tokens"]
+    exchange_s = groups.expert.time_s("all_to_all", messages.expert_bytes)
     return Collectives(
         tensor_s=took_s["tensor"],
         context_s=took_s["context"],
-        expert_s=exchange_s,
+        expert_s=exchange_s + took_s["tokens"],
         send_s=groups.pipeline.time_s("point_to_point", messages.pipeline_bytes),
         layer_gather_s=cut * (num * took_s["layer"] + took_s["layer_experts"]),
         layer_reduce_s=cut * (num * took_s["layer_sum"] + took_s["layer_experts_sum"]),
@@ -150,8 +132,9 @@ FEW = 4
 takes a fraction of the time to compile and longer to run."""
 
 
-def _gathers_s(gathers: dict[str, Gather], design: Design) -> dict[str, Leaf]:
-    """Seconds of each; nothing is traced for groups or messages known to be none."""
+def _gathers_s(gathers: dict[str, Gather], design: Design) -> Mapping[str, Leaf]:
+    """Seconds of each, zero for others; nothing is traced for groups or messages known to be
+    none."""
     network = design.chip.network
 
     def time_s(size: Scalar, num_chips: Scalar, inner: Scalar, fraction: Scalar) -> Scalar:
@@ -159,68 +142,60 @@ def _gathers_s(gathers: dict[str, Gather], design: Design) -> dict[str, Leaf]:
         chip = replace(design.chip, network=replace(network, bandwidth_bytes_per_s=rate))
         return fabric.collective_time_s("all_gather", size, num_chips, inner, chip, design.cluster)
 
-    none = dict.fromkeys(gathers, 0.0)
     live = {
-        name: (gather.message_bytes, gather.group.num_chips, gather.group.inner_chips, fraction)
-        for name, gather in gathers.items()
-        if not is_known(gather.group.num_chips, 1.0) and not is_known(gather.message_bytes, 0.0)
-        for fraction in [gather.network_fraction]
+        name: (size, group.num_chips, group.inner_chips, fraction)
+        for name, (group, size, fraction) in gathers.items()
+        if not is_known(group.num_chips, 1.0) and not is_known(size, 0.0)
     }
     if len(live) <= FEW:
-        return none | {name: time_s(*arguments) for name, arguments in live.items()}
+        return defaultdict(float, {name: time_s(*given) for name, given in live.items()})
     columns = zip(*live.values(), strict=True)
     batch = [jnp.stack([jnp.asarray(x, float) for x in column]) for column in columns]
     found_s = jnp.asarray(jax.vmap(time_s)(*batch))
-    return none | {name: found_s[place] for place, name in enumerate(live)}
+    return defaultdict(float, {name: found_s[place] for place, name in enumerate(live)})
+
+
+def _update_bytes(weight_bytes: Leaf, gradient_bytes: Leaf, updated: Leaf) -> Leaf:
+    """What is gathered after the sums: the weights where ranks update their parts of them, the
+    sums themselves where all update."""
+    if is_known(weight_bytes, 0.0):
+        return weight_bytes
+    return updated * weight_bytes + (1.0 - updated) * gradient_bytes
 
 
 def _once_a_step(messages: Messages, groups: Groups, design: Design) -> dict[str, Gather]:
-    """Gradient sums, and gathers of updated weights (or of the sums, where all update)."""
+    """Gradient sums, and gathers of what was updated."""
     layout = design.parallelism
-    updated = layout.optimizer_cut_fraction
     if is_known(layout.weight_cut_fraction, 1.0):
-        return {name: Gather(groups.replicas, 0.0) for name in ONCE}
-
-    def update(weight_bytes: Scalar, gradient_bytes: Scalar) -> Scalar:
-        if is_known(weight_bytes, 0.0):
-            return weight_bytes
-        return updated * weight_bytes + (1.0 - updated) * gradient_bytes
-
-    sums = messages.gradient_bytes, messages.expert_gradient_bytes
-    updates = (
-        update(messages.weight_bytes, sums[0]),
-        update(messages.expert_weight_bytes, sums[1]),
-    )
+        return {}
+    sums, expert_sums = messages.gradient_bytes, messages.expert_gradient_bytes
+    updated = layout.optimizer_cut_fraction
+    updates = _update_bytes(messages.weight_bytes, sums, updated)
+    expert_updates = _update_bytes(messages.expert_weight_bytes, expert_sums, updated)
     return {
-        "sum": Gather(groups.replicas, sums[0]),
-        "experts_sum": Gather(groups.same_experts, sums[1]),
-        "update": Gather(groups.replicas, updates[0]),
-        "experts_update": Gather(groups.same_experts, updates[1]),
+        "sum": Gather(groups.replicas, sums),
+        "experts_sum": Gather(groups.same_experts, expert_sums),
+        "update": Gather(groups.replicas, updates),
+        "experts_update": Gather(groups.same_experts, expert_updates),
     }
-
-
-ONCE = ("sum", "experts_sum", "update", "experts_update")
-EACH = ("layer", "layer_experts", "layer_sum", "layer_experts_sum", "head", "head_sum")
 
 
 def _for_each_use(step: ShardedStep, groups: Groups, design: Design) -> dict[str, Gather]:
     """Gathers of a layer's weights, sums of its gradients, and both of the head."""
     messages, software = step.messages, design.software
     if is_known(design.parallelism.weight_cut_fraction, 0.0):
-        return {name: Gather(groups.replicas, 0.0) for name in EACH}
+        return {}
     ports, num = software.gather_network_fraction, software.num_layer_messages
     head_share = step.layers_per_stage * messages.layer_weight_bytes
     head_bytes = jnp.maximum(messages.weight_bytes - head_share, 0.0)
     # A list of layers holds no weights: one byte at least, for a finite ratio.
     ratio = messages.layer_gradient_bytes / jnp.maximum(messages.layer_weight_bytes, 1.0)
     layer_bytes, experts = messages.layer_weight_bytes / num, messages.layer_expert_bytes
-    is_dense = is_known(messages.num_expert, 0.0)
-    experts_sum = 0.0 if is_dense else ratio * experts
     return {
         "layer": Gather(groups.replicas, layer_bytes, ports),
-        "layer_experts": Gather(groups.same_experts, 0.0 if is_dense else experts, ports),
+        "layer_experts": Gather(groups.same_experts, experts, ports),
         "layer_sum": Gather(groups.replicas, ratio * layer_bytes, ports),
-        "layer_experts_sum": Gather(groups.same_experts, experts_sum, ports),
+        "layer_experts_sum": Gather(groups.same_experts, scaled(experts, ratio), ports),
         "head": Gather(groups.replicas, head_bytes, ports),
         "head_sum": Gather(groups.replicas, ratio * head_bytes, ports),
     }
@@ -239,20 +214,17 @@ def sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
     num_tensor = num_layers * num_tensor + 2.0 * step.num_micro_batches / step.pipeline
     num_context = num_layers * (3.0 + design.parallelism.recompute_fraction)
     num_sends = 2.0 * step.num_micro_batches * (step.pipeline - 1.0) / step.pipeline
+    num_expert = num_layers * messages.num_expert
     shared_bytes, expert_bytes = _replica_bytes(step, design)
     parts = [
         (num_tensor, groups.tensor, "all_gather", messages.tensor_bytes),
         (num_context, groups.context, "all_gather", messages.context_bytes),
         (1.0, groups.replicas, "all_gather", shared_bytes),
         (num_sends, groups.pipeline, "point_to_point", messages.pipeline_bytes),
+        (num_expert, groups.expert, "all_to_all", messages.expert_bytes),
+        (num_expert, groups.tensor, "all_gather", messages.expert_gather_bytes),
+        (1.0, groups.same_experts, "all_gather", expert_bytes),
     ]
-    if not is_known(messages.num_expert, 0.0):
-        num_expert = num_layers * messages.num_expert
-        parts += [
-            (num_expert, groups.expert, "all_to_all", messages.expert_bytes),
-            (num_expert, groups.tensor, "all_gather", messages.expert_gather_bytes),
-            (1.0, groups.same_experts, "all_gather", expert_bytes),
-        ]
     link_bytes, network_bytes = 0.0, 0.0
     for count, group, kind, size in parts:
         near, far = group.sent_bytes(kind, size)
@@ -266,7 +238,9 @@ def _replica_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
     cut, updated = layout.weight_cut_fraction, layout.optimizer_cut_fraction
 
     def in_a_step(weight_bytes: Scalar, gradient_bytes: Scalar) -> Scalar:
-        update_bytes = updated * weight_bytes + (1.0 - updated) * gradient_bytes
+        if is_known(weight_bytes, 0.0):
+            return weight_bytes
+        update_bytes = _update_bytes(weight_bytes, gradient_bytes, updated)
         each = gradient_bytes + 2.0 * weight_bytes
         return (1.0 - cut) * (gradient_bytes + update_bytes) + cut * step.num_micro_batches * each
 

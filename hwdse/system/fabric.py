@@ -19,6 +19,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.models import network
+from hwdse.numerics import is_known
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.hardware import Chip, Cluster, Link
 from hwdse.workload.placement import Group, place_groups
@@ -161,9 +162,11 @@ def collective_time_s(
     `message_bytes` as nccl-tests counts them (`workload.collective_work`): an all-gather by its
     result, a reduce-scatter by its input, an all-to-all by what one chip sends. A point-to-point
     send goes to the next rank of the group, over the outermost tier that the group reaches into,
-    which is what its slowest send does. Zero for one chip or no message; all arguments but `kind`
-    may be traced.
+    which is what its slowest send does. Zero for one chip or no message, and not traced at all
+    where that is known before; all arguments but `kind` may be traced.
     """
+    if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
+        return 0.0
     tiers = tiers_of(chip, cluster)
     groups = place(num_chips, inner_chips, tiers)
     sizes = _tier_bytes(kind, message_bytes, groups)
@@ -205,6 +208,8 @@ def collective_bytes(
     Each byte once for each time it leaves a chip for another: gathers and scatters send
     $n (p - 1) / p$, an all-reduce twice that, a broadcast and a send the message.
     """
+    if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
+        return 0.0, 0.0
     tiers = tiers_of(chip, cluster)
     groups = place(num_chips, inner_chips, tiers)
     sent = []

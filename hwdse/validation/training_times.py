@@ -37,16 +37,24 @@ def _batched() -> Callable[..., Any]:
     return quick_jit(jax.vmap(one))
 
 
-def results_of(jobs: Sequence[Job]) -> list[Result]:
-    """The model's result of each job, in float64; jobs of one structure run as one batch."""
+def batches_of(jobs: Sequence[Job]) -> list[tuple[list[int], tuple[Any, Any]]]:
+    """Places of the jobs of each structure, and their designs and workloads as one batch."""
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, job in enumerate(jobs):
         groups[jax.tree.structure((job.design, job.workload))].append(index)
+
+    def batch(indices: list[int]) -> tuple[Any, Any]:
+        pairs = [(jobs[i].design, jobs[i].workload) for i in indices]
+        return jax.tree.map(lambda *leaves: np.array(leaves, float), *pairs)
+
+    return [(indices, batch(indices)) for indices in groups.values()]
+
+
+def results_of(jobs: Sequence[Job]) -> list[Result]:
+    """The model's result of each job, in float64; jobs of one structure run as one batch."""
     results: list[Result | None] = [None] * len(jobs)
     with jax.enable_x64(True):
-        for indices in groups.values():
-            pairs = [(jobs[i].design, jobs[i].workload) for i in indices]
-            batch = jax.tree.map(lambda *leaves: np.array(leaves, float), *pairs)
+        for indices, batch in batches_of(jobs):
             columns = [np.asarray(column) for column in _batched()(*batch)]
             for place, i in enumerate(indices):
                 time_s, share, held, ratio = (float(column[place]) for column in columns)

@@ -20,6 +20,7 @@ from hwdse.workload.row_parts import (
     core_work,
     elementwise,
     rows_of,
+    tokens_of,
     weight_part,
     weight_rows,
 )
@@ -29,7 +30,7 @@ from hwdse.workload.transformer import (
     RESIDUAL_FLOP,
     distinct_qkv_fraction,
     layer_slice,
-    num_mixture_layers,
+    mixture_share,
 )
 
 SCORE_BYTES = 5.0
@@ -64,7 +65,7 @@ def grouped_core(job: TransformerTraining, cut: LayerCut) -> Part:
 def grouped_parts(job: TransformerTraining, cut: LayerCut) -> list[Part]:
     """Queries, keys and values, output, then scores and values of grouped-query attention."""
     model, part = job.model, layer_slice(job.model, cut.tensor)
-    tokens = job.seq_len * cut.micro_batch / cut.context
+    tokens = tokens_of(job, cut)
     own = tokens / cut.own_ranks * model.hidden
     norm = elementwise(own, NORM_FLOP, NORM_TRAFFIC)
     residual = elementwise(own, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
@@ -85,7 +86,7 @@ def _attention_parts(job: TransformerTraining, cut: LayerCut, is_latent: bool) -
 def _mlp_parts(job: TransformerTraining, cut: LayerCut, is_mixture: bool) -> list[Part]:
     if is_mixture:
         return mixture_parts(job, cut)
-    tokens = job.seq_len * cut.micro_batch / cut.context
+    tokens = tokens_of(job, cut)
     return mlp_parts(job, tokens, job.model.feedforward / cut.tensor, cut)
 
 
@@ -105,7 +106,7 @@ def mean_layer_parts(job: TransformerTraining, cut: LayerCut) -> list[Part]:
     each with runs times its share of the layers: sums over runs, times the number of layers, are
     those of the whole model. A stage of a pipeline may have more of one kind than the mean.
     """
-    share = num_mixture_layers(job.model) / job.model.num_layers
+    share = mixture_share(job.model)
     parts = _attention_parts(job, cut, job.kinds[0].is_latent)
     for kind in job.kinds:
         part_of_layers = share if kind.is_mixture else 1.0 - share
@@ -123,7 +124,7 @@ def kept_bytes(job: TransformerTraining, cut: LayerCut, kind: LayerKind) -> tupl
     Recomputed: the layer's input alone. Scores are not among them, see `score_bytes`.
     """
     model, part = job.model, layer_slice(job.model, cut.tensor)
-    tokens = job.seq_len * cut.micro_batch / cut.context
+    tokens = tokens_of(job, cut)
     if kind.is_latent:
         attention = latent_kept_elements(model, cut)
     else:
@@ -157,7 +158,7 @@ def score_bytes(job: TransformerTraining, cut: LayerCut) -> Scalar:
 
 def mean_kept_bytes(job: TransformerTraining, cut: LayerCut) -> tuple[Scalar, Scalar]:
     """`kept_bytes` of the mean layer of a model with the kinds of layers that it has."""
-    share = num_mixture_layers(job.model) / job.model.num_layers
+    share = mixture_share(job.model)
     whole, own = 0.0 * share, 0.0 * share
     for kind in job.kinds:
         part = share if kind.is_mixture else 1.0 - share

@@ -8,14 +8,13 @@ from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Parallelism
 from hwdse.specs.evaluation import HbmParts
 from hwdse.workload.decoder_layer import mean_kept_bytes, score_bytes
-from hwdse.workload.layer_rows import tokens_of
 from hwdse.workload.model_shape import Transformer, TransformerTraining
-from hwdse.workload.row_parts import LayerCut
+from hwdse.workload.row_parts import LayerCut, tokens_of
 from hwdse.workload.transformer import (
     ACTIVATION_BYTES,
     layer_parameters,
     mixture_layer_parameters,
-    num_mixture_layers,
+    mixture_share,
     routed_parameters,
     stage_expert_parameters,
     stage_parameters,
@@ -53,7 +52,7 @@ class StageParameters:
         tensor, pipeline, expert = layout.tensor, layout.pipeline, layout.expert
         whole = stage_parameters(model, tensor, pipeline, expert, tensor)
         experts = stage_expert_parameters(model, pipeline, expert, tensor)
-        share = num_mixture_layers(model) / model.num_layers
+        share = mixture_share(model)
         mixture = mixture_layer_parameters(model, tensor, expert, tensor)
         layer = (1.0 - share) * layer_parameters(model, tensor) + share * mixture
         held = share * routed_parameters(model, expert, tensor)

@@ -14,6 +14,7 @@ from hwdse.workload.row_parts import (
     Part,
     core_work,
     elementwise,
+    tokens_of,
     weight_part,
     weight_rows,
 )
@@ -37,7 +38,7 @@ def latent_projections(job: TransformerTraining, cut: LayerCut) -> list[Part]:
     run without sequence parallelism are no useful work.
     """
     model = job.model
-    tokens = job.seq_len * cut.micro_batch / cut.context
+    tokens = tokens_of(job, cut)
     own, heads = tokens / cut.own_ranks, model.num_heads / cut.tensor
     latents = model.q_lora_rank + model.kv_lora_rank
     query_in = jnp.where(model.q_lora_rank > 0.0, model.q_lora_rank, model.hidden)

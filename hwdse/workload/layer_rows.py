@@ -5,13 +5,12 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from hwdse.shapes import Scalar
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.workload.decoder_layer import mean_layer_parts
 from hwdse.workload.gemms import Gemms, Runs
 from hwdse.workload.model_shape import TransformerTraining
-from hwdse.workload.row_parts import LayerCut, rows_of, weight_part, weight_rows
+from hwdse.workload.row_parts import LayerCut, rows_of, tokens_of, weight_part, weight_rows
 from hwdse.workload.transformer import SOFTMAX_FLOP
 
 LOGIT_STREAMS = (4.0, 2.0)
@@ -45,11 +44,6 @@ def cut_of(layout: Parallelism, software: Software) -> LayerCut:
         attention_recompute_fraction=layout.attention_recompute_fraction,
         fused_attention_fraction=software.fused_attention_fraction,
     )
-
-
-def tokens_of(job: TransformerTraining, cut: LayerCut) -> Scalar:
-    """Tokens of a micro-batch on one rank of its context group."""
-    return job.seq_len * cut.micro_batch / cut.context
 
 
 def head_rows(job: TransformerTraining, cut: LayerCut) -> tuple[Gemms, Runs]:

@@ -18,6 +18,7 @@ from hwdse.workload.row_parts import (
     LayerCut,
     Part,
     elementwise,
+    tokens_of,
     weight_part,
     weight_rows,
 )
@@ -43,7 +44,7 @@ def busiest_ratio(model: Transformer, expert: Scalar) -> Scalar:
 
 def _own_tokens(job: TransformerTraining, cut: LayerCut) -> Scalar:
     """Tokens that one rank routes."""
-    return job.seq_len * cut.micro_batch / cut.context / cut.own_ranks
+    return tokens_of(job, cut) / cut.own_ranks
 
 
 def expert_tokens(job: TransformerTraining, cut: LayerCut) -> Scalar:
@@ -112,7 +113,7 @@ def mixture_parts(job: TransformerTraining, cut: LayerCut) -> list[Part]:
 
 def _shared_parts(job: TransformerTraining, cut: LayerCut) -> list[Part]:
     model = job.model
-    tokens = job.seq_len * cut.micro_batch / cut.context
+    tokens = tokens_of(job, cut)
     has_shared = model.num_shared_experts > 0.0
     width = model.num_shared_experts * model.expert_feedforward / cut.tensor
     width = jnp.where(has_shared, width, 1.0)
@@ -136,7 +137,7 @@ def mixture_kept_bytes(job: TransformerTraining, cut: LayerCut) -> Scalar:
     elements = routed * (2.0 * model.hidden + model.num_mlp_matrices * width)
     elements = elements + LOGIT_ELEMENTS * _own_tokens(job, cut) * model.num_experts
     shared = model.num_shared_experts * model.expert_feedforward / cut.tensor
-    tokens = job.seq_len * cut.micro_batch / cut.context
+    tokens = tokens_of(job, cut)
     return ACTIVATION_BYTES * (elements + tokens * model.num_mlp_matrices * shared)
 
 

@@ -44,6 +44,11 @@ class LayerCut:
         return 1.0 + self.sequence_fraction * (self.tensor - 1.0)
 
 
+def tokens_of(job: TransformerTraining, cut: LayerCut) -> Scalar:
+    """Tokens of a micro-batch on one rank of its context group."""
+    return job.seq_len * cut.micro_batch / cut.context
+
+
 class Part(NamedTuple):
     """Rows of a part of a layer, each with forward, backward, repeated and useful runs and
     whether it is a product with weights."""

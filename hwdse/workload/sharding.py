@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hwdse.numerics import num_tiles
+from hwdse.numerics import num_tiles, scaled
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Parallelism
 from hwdse.specs.evaluation import HbmParts
@@ -14,14 +14,14 @@ from hwdse.specs.software import COMPILED, Software
 from hwdse.workload.decoder_layer import context_bytes
 from hwdse.workload.gemms import Gemms, Runs, runs_once
 from hwdse.workload.held_bytes import WEIGHT_BYTES, StageParameters, held_in_training
-from hwdse.workload.layer_rows import cut_of, micro_batch_rows, tokens_of
+from hwdse.workload.layer_rows import cut_of, micro_batch_rows
 from hwdse.workload.layers import LayerList
 from hwdse.workload.mixture import ExpertMessages, expert_messages
 from hwdse.workload.model_shape import TransformerTraining
-from hwdse.workload.row_parts import LayerCut
+from hwdse.workload.row_parts import LayerCut, tokens_of
 from hwdse.workload.transformer import (
     ACTIVATION_BYTES,
-    num_mixture_layers,
+    mixture_share,
     num_parameters,
 )
 
@@ -163,7 +163,6 @@ def _training_messages(
     if any(kind.is_mixture for kind in job.kinds):
         experts = expert_messages(job, cut)
         held, held_of_layer = parameters.experts, parameters.layer_experts
-    share = num_mixture_layers(model) / model.num_layers
     backward = 4.0 + 2.0 * cut.sequence_fraction + 4.0 * cut.recompute_fraction
     return Messages(
         tensor_bytes=sequence_bytes,
@@ -172,21 +171,16 @@ def _training_messages(
         context_bytes=context_bytes(job, cut, job.kinds[0]),
         expert_bytes=experts.all_to_all_bytes,
         expert_gather_bytes=experts.gather_bytes,
-        num_expert=_share_of(experts.num_all_to_alls, share),
+        num_expert=scaled(experts.num_all_to_alls, mixture_share(model)),
         pipeline_bytes=sequence_bytes / cut.own_ranks,
         gradient_bytes=job.gradient_bytes * parameters.shared,
         weight_bytes=WEIGHT_BYTES * parameters.shared,
-        expert_gradient_bytes=_share_of(held, job.gradient_bytes),
-        expert_weight_bytes=_share_of(held, WEIGHT_BYTES),
+        expert_gradient_bytes=scaled(held, job.gradient_bytes),
+        expert_weight_bytes=scaled(held, WEIGHT_BYTES),
         layer_weight_bytes=WEIGHT_BYTES * parameters.layer,
-        layer_expert_bytes=_share_of(held_of_layer, WEIGHT_BYTES),
+        layer_expert_bytes=scaled(held_of_layer, WEIGHT_BYTES),
         layer_gradient_bytes=job.gradient_bytes * parameters.layer,
     )
-
-
-def _share_of(number: Leaf, share: Leaf) -> Leaf:
-    """Their product; a plain zero stays one, so that nothing is traced for it."""
-    return number if isinstance(number, float) and number == 0.0 else share * number
 
 
 @shard.register

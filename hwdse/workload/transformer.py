@@ -120,6 +120,11 @@ def num_mixture_layers(model: Transformer) -> Scalar:
     return jnp.where(model.num_experts > 0.0, model.num_layers - model.num_dense_layers, 0.0)
 
 
+def mixture_share(model: Transformer) -> Scalar:
+    """Share of the layers that have experts."""
+    return num_mixture_layers(model) / model.num_layers
+
+
 def num_parameters(model: Transformer) -> Scalar:
     """Parameters of the whole model: layers, embeddings, final norm.
 
