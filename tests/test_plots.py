@@ -1,5 +1,6 @@
 """Pictures hold what they were given, readable and the same every time."""
 
+import dataclasses
 import itertools
 import warnings
 from pathlib import Path
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from hwdse.cli.pictures import SHARED_COLORS
 from hwdse.report import plots, plots_analysis
 from hwdse.report.plots import Marker, new_figure, save_figure
 from hwdse.report.plots_style import COLORS, plain_number
+from hwdse.specs.evaluation import TimeParts
 
 RNG = np.random.default_rng(0)
 COSTS = np.exp(RNG.normal(0.0, 0.5, (500, 2)))
@@ -149,6 +152,13 @@ def test_a_part_has_one_color_in_two_charts():
     assert colors[0]["hbm"] == colors[1]["hbm"]
     assert colors[0]["matrix"] == colors[1]["matrix"]
     assert len(set(COLORS)) == len(COLORS)
+
+
+def test_all_parts_of_a_step_have_colors_of_their_own():
+    _, (axes,) = new_figure()
+    parts = {field.name: np.array([1.0]) for field in dataclasses.fields(TimeParts)}
+    plots.plot_breakdown(axes, ["trn2"], parts, "Time (s)", color_order=SHARED_COLORS)
+    assert len({bars.patches[0].get_facecolor() for bars in axes.containers}) == len(parts)
 
 
 def test_no_operator_is_drawn_above_the_roof_line():

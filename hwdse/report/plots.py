@@ -121,7 +121,7 @@ def plot_breakdown(
     shown = {
         name: part for name, part in values.items() if np.max(part / sums, initial=0) >= SHOWN_SHARE
     }
-    order = [*color_order, *(name for name in values if name not in color_order)]
+    order = [*color_order, *(name for name in shown if name not in color_order)]
     rows = np.arange(len(names))[::-1]
     left = np.zeros(len(names))
     for name, part in shown.items():

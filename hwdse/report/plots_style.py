@@ -13,10 +13,10 @@ from matplotlib.transforms import Bbox, BboxBase
 
 COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#e69f00", "#6a3d9a", "#56b4e9", "#cc79a7", "#7f7f7f",
-    "#a6cee3", "#f5b99a", "#9fd9c4", "#f4e08a",
+    "#a6cee3", "#f5b99a", "#9fd9c4", "#f4e08a", "#332288", "#b15928",
 )  # fmt: skip
 """Told apart with any color vision. Source: Okabe and Ito, Color Universal Design, 2008; its
-yellow and black replaced by purple and gray, which carry text and read as lines, and four tints
+yellow and black replaced by purple and gray, which carry text and read as lines, and six more
 added for bars of many parts."""
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
