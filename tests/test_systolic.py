@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hwdse.models.systolic import (
@@ -141,6 +141,8 @@ def test_equal_to_whole_numbers(name, extents, count, sides, num_arrays):
     gemms = make_gemms(*extents, count)
     array = make_array(name, float(sides[0]), float(sides[1]), float(num_arrays))
     expected = whole_number_cycles(name, *extents, count, *sides, num_arrays)
+    # Half cycles of an odd load have no float64 from 2^52 on; counts are exact below 2^50.
+    assume(expected < 2.0**50)
     assert DATAFLOWS[name](gemms, array, EXACT) == expected
 
 
