@@ -32,6 +32,7 @@ ROW_KINDS = {
         "kernel": "aws_kernels",
         "collective": "aws_collectives",
         "training": "aws_training",
+        "layout": "aws_layouts",
     }
 }
 """What `--kind` may pick from files that hold several kinds of rows, and its module."""
@@ -55,7 +56,9 @@ def run(
     row_kind: Annotated[
         str | None,
         typer.Option(
-            "--kind", metavar="NAME", help="Of an aws file: kernel, collective or training rows."
+            "--kind",
+            metavar="NAME",
+            help="Of an aws file: kernel, collective or training rows, or layout, its rank.",
         ),
     ] = None,
     json: Json = False,
