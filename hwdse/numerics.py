@@ -25,9 +25,34 @@ class Reading:
 
     temperature: Leaf
     is_exact: bool = flax.struct.field(pytree_node=False)
+    sharpness: Leaf = 1.0
+    """Factor of the power of soft maxima."""
+    has_true_maxima: bool = flax.struct.field(pytree_node=False, default=False)
+    shares: tuple[Leaf, ...] = ()
+    """Temperatures of the roundings by source, in the order of `SOURCES`; none: `temperature`."""
 
 
 EXACT = Reading(temperature=0.0, is_exact=True)
+
+RELAXED = Reading(temperature=1.0, is_exact=False, has_true_maxima=True)
+"""No rounding, true maxima: tiles are never more than in the exact reading, so that what only
+grows with them lies below its exact value."""
+
+
+SOURCES = ("rows", "cols", "arrays", "tiles")
+"""What `num_tiles` may be told that it rounds: folds over a matrix engine, or anything else."""
+
+
+def relaxed_by_source(shares: tuple[Leaf, ...]) -> Reading:
+    """True maxima, and the roundings of each of `SOURCES` relaxed by a share: all zero is exact,
+    all one `RELAXED`. The shares may be traced, so that one program reads all ways."""
+    return Reading(shares[-1], is_exact=False, has_true_maxima=True, shares=shares)
+
+
+def relaxed_soft(sharpness: Leaf) -> Reading:
+    """No rounding, maxima as p-norms of power 2 * `sharpness`: has slopes where maxima change
+    hands, and lies at most the factor 2^(1/p) above `RELAXED` for each maximum."""
+    return Reading(temperature=1.0, is_exact=False, sharpness=sharpness)
 
 
 def smooth(temperature: Leaf) -> Reading:
@@ -49,7 +74,7 @@ def _whole_tiles_jvp(primals, tangents):
     return _whole_tiles(a, b), slope
 
 
-def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT) -> PerOp:
+def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT, source: str = "tiles") -> PerOp:
     r"""Tiles of size `tile` that cover `extent`; at least one, and with a gradient.
 
     Exact: $\lceil a / b \rceil$ computed as $\lceil (a - 1/2) / b \rceil$, which is the same for
@@ -59,12 +84,14 @@ def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT) -> PerOp:
     temperature $\theta$ blends towards the quotient,
     $(1 - \theta) \lceil a / b \rceil + \theta \max(a / b, 1)$.
     Assumes whole extents below 2^22 in float32 and 2^50 in float64 where exactness matters.
+    `source` says what is rounded (`rows`, `cols`), for readings that relax one source alone.
     """
     exact = _whole_tiles(extent, tile)
     if reading.is_exact:
         return exact
     relaxed = jnp.maximum(extent / tile, 1.0)
-    return exact + reading.temperature * (relaxed - exact)
+    share = reading.shares[SOURCES.index(source)] if reading.shares else reading.temperature
+    return exact + share * (relaxed - exact)
 
 
 @jax.custom_jvp
@@ -86,9 +113,11 @@ def maximum(a: PerOp, b: PerOp, reading: Reading = EXACT) -> PerOp:
     the true maximum, and by at most the factor $2^{1/p}$ above it.
     """
     larger = jnp.maximum(a, b)
-    if reading.is_exact:
+    if reading.is_exact or reading.has_true_maxima:
         return larger
     power = 2.0 + 30.0 * (1.0 - reading.temperature)
+    if not is_known(reading.sharpness, 1.0):
+        power = power * reading.sharpness
     # The derivative of a quotient squares its denominator: nothing tiny may stand there.
     ratio = jnp.minimum(a, b) / jnp.where(larger > SMALLEST_DIVISOR, larger, 1.0)
     # The floor keeps the gradient of ratio ** power finite at zero.

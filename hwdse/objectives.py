@@ -1,12 +1,15 @@
 """What is minimized and what must hold: functions of an `Evaluation`, by name."""
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from hwdse.numerics import Reading, safe_log
+from hwdse.numerics import EXACT, Reading, safe_log
 from hwdse.shapes import PerConstraint, Scalar
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.evaluation import Evaluation
@@ -62,6 +65,16 @@ def hbm_used_ratio(evaluation: Evaluation) -> Scalar:
     return evaluation.hbm_used_ratio
 
 
+def reticle_used_ratio(evaluation: Evaluation) -> Scalar:
+    """One die over the largest that a scanner exposes; limit 1."""
+    return evaluation.reticle_used_ratio
+
+
+def carbon_per_token(evaluation: Evaluation) -> Scalar:
+    """CO2 equivalent of making and running the cluster for one useful token, in g."""
+    return evaluation.carbon_g_per_token
+
+
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
     {
         "time_per_token": time_per_token,
@@ -72,6 +85,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
         "die_area": die_area,
         "chip_power": chip_power,
         "chip_cost": chip_cost,
+        "carbon_per_token": carbon_per_token,
     }
 )
 """Each is positive; searches take its logarithm."""
@@ -85,6 +99,8 @@ CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
         "memory_used_ratio": hbm_used_ratio,
         "time_per_token": time_per_token,
         "energy_per_token": energy_per_token,
+        "reticle_used_ratio": reticle_used_ratio,
+        "carbon_per_token": carbon_per_token,
     }
 )
 """Each is bounded from above by a limit in the same unit."""
@@ -98,19 +114,64 @@ def violations(evaluation: Evaluation, limits: Mapping[str, float]) -> PerConstr
     return jnp.stack([safe_log(jnp.asarray(ratio)) for ratio in ratios])
 
 
+class _Question:
+    """Objectives, limits and a workload: equal to those with the very same names and numbers."""
+
+    def __init__(
+        self, objectives: tuple[str, ...], limits: Mapping[str, float], workload: Workload
+    ) -> None:
+        leaves, structure = jax.tree.flatten((tuple(objectives), tuple(limits.items()), workload))
+        self.is_known = not any(isinstance(leaf, jax.Array) for leaf in leaves)
+        # Copies: whoever changes an array later asks something else.
+        leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+        self.parts = jax.tree.unflatten(structure, leaves)
+        self._key = (structure, *map(_bits, leaves)) if self.is_known else ()
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Question) and self._key == other._key
+
+
+def _bits(leaf: Any) -> tuple[Any, ...]:
+    if isinstance(leaf, np.ndarray):
+        return leaf.dtype.str, leaf.shape, leaf.tobytes()
+    return type(leaf), repr(leaf)
+
+
 def make_costs(
     objectives: tuple[str, ...],
     limits: Mapping[str, float],
     workload: Workload,
 ) -> Costs:
-    """Function of a design that gives the log of each objective and the violations."""
+    """Function of a design that gives the log of each objective and the violations.
+
+    The same question gives the same function object, by which compiled programs are kept.
+    """
+    question = _Question(objectives, limits, workload)
+    return (_kept_costs if question.is_known else _new_costs)(question)
+
+
+def _new_costs(question: _Question) -> Costs:
+    names, limit_pairs, workload = question.parts
+    limits = dict(limit_pairs)
 
     def costs(design: Design | CoreDesign, reading: Reading) -> tuple[jax.Array, PerConstraint]:
         evaluation = evaluate(design, workload, reading)
-        values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in objectives]
+        values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in names]
         return jnp.stack(values), violations(evaluation, limits)
 
     return costs
+
+
+_kept_costs = functools.lru_cache(maxsize=16)(_new_costs)
+
+
+@functools.lru_cache(maxsize=16)
+def exactly(costs: Costs) -> Callable[[Design | CoreDesign], tuple[jax.Array, PerConstraint]]:
+    """The costs in the exact reading, as a sweep takes them."""
+    return lambda design: costs(design, EXACT)
 
 
 def make_score(
@@ -118,9 +179,13 @@ def make_score(
     limits: Mapping[str, float],
     workload: Workload,
 ) -> Score:
-    """Function of a design that gives the log of one objective and the violations."""
-    costs = make_costs((objective,), limits, workload)
+    """Function of a design that gives the log of one objective and the violations; see
+    `make_costs`."""
+    return _score_of(make_costs((objective,), limits, workload))
 
+
+@functools.lru_cache(maxsize=16)
+def _score_of(costs: Costs) -> Score:
     def score(design: Design | CoreDesign, reading: Reading) -> tuple[Scalar, PerConstraint]:
         values, broken = costs(design, reading)
         return values[0], broken

@@ -1,4 +1,4 @@
-"""Quantities with units: a small strict parser, and numbers formatted for people.
+"""Quantities with units: a small strict parser; `unit_text` writes them for people.
 
 Bits (`b`, `bit`) and bytes (`B`), SI (`k`, `M`) and binary (`Ki`, `Mi`) prefixes are kept apart.
 Values are scaled as exact fractions and rounded once, so `"2.9 TB/s"` is the float 2.9e12.
@@ -12,27 +12,28 @@ from fractions import Fraction
 from types import MappingProxyType
 
 Dimension = tuple[int, ...]
-"""Exponents of byte, second, joule, volt, dollar, square millimeter and flop."""
+"""Exponents of byte, second, joule, volt, dollar, square millimeter, flop and gram."""
 
-_BASES = ("B", "s", "J", "V", "USD", "mm^2", "FLOP")
+_BASES = ("B", "s", "J", "V", "USD", "mm^2", "FLOP", "g")
 _NONE: Dimension = (0,) * len(_BASES)
 
 _SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _SMALL = {"m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
-_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+BINARY_PREFIXES = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _SECONDS = {
     "min": 60,
     "h": 3600,
     "d": 86400,
     "day": 86400,
     "days": 86400,
+    "month": 2629800,
     "year": 31557600,  # Julian year of 365.25 days
     "years": 31557600,
 }
 
 
 def _dim(**powers: int) -> Dimension:
-    names = ("byte", "s", "joule", "volt", "usd", "mm2", "flop")
+    names = ("byte", "s", "joule", "volt", "usd", "mm2", "flop", "gram")
     return tuple(powers.get(name, 0) for name in names)
 
 
@@ -48,7 +49,7 @@ def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
     data = (("B", Fraction(1)), ("b", Fraction(1, 8)), ("bit", Fraction(1, 8)))
     for word, size in data:
         add((word,), _SI, size, byte)
-        for prefix, power in _BINARY.items():
+        for prefix, power in BINARY_PREFIXES.items():
             atoms[prefix + word] = (size * 2**power, byte)
     add(("bps",), {p: _SI[p] for p in ("k", "M", "G", "T")}, Fraction(1, 8), _dim(byte=1, s=-1))
     add(("FLOP",), _SI, Fraction(1), _dim(flop=1))
@@ -63,6 +64,7 @@ def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
     add(("W",), watts, Fraction(1), _dim(joule=1, s=-1))
     add(("V",), {"": 0, "m": -3}, Fraction(1), _dim(volt=1))
     add(("USD",), {"": 0}, Fraction(1), _dim(usd=1))
+    add(("g",), {"u": -6, "m": -3, "": 0, "k": 3, "M": 6}, Fraction(1), _dim(gram=1))
     for name, square_mm in (("mm", 1), ("cm", 100), ("um", Fraction(1, 10**6))):
         for mark in ("^2", "2", "²"):
             atoms[name + mark] = (Fraction(square_mm), _dim(mm2=1))
@@ -73,11 +75,18 @@ def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
 ATOMS = MappingProxyType(_atoms())
 
 _FIELD_UNITS = (
+    ("_usd_per_byte_per_s", "USD/B/s", "0.02 USD/GB/month"),
     ("_mm2_per_bytes_per_s", "mm^2/(B/s)", "0.03 mm^2/(GB/s)"),
     ("_mm2_per_flop_per_s", "mm^2/(FLOP/s)", "6 mm^2/TFLOPS"),
     ("_bytes_per_parameter", "B", "96 GiB"),
+    ("_bytes_per_flop", "B/FLOP", "8 B/FLOP"),
     ("_mm2_per_byte", "mm^2/B", "0.9 mm^2/MiB"),
     ("_usd_per_byte", "USD/B", "10 USD/GB"),
+    ("_g_per_byte", "g/B", "65 g/GB"),
+    ("_g_per_mm2", "g/mm^2", "500 g/cm^2"),
+    ("_g_per_token", "g", "1 mg"),
+    ("_g_per_j", "g/J", "300 g/kWh"),
+    ("_j_per_mm2", "J/mm^2", "2.75 kWh/cm^2"),
     ("_usd_per_token", "USD", "430 USD"),
     ("_usd_per_chip", "USD", "430 USD"),
     ("_bytes_per_s", "B/s", "2.9 TB/s"),
@@ -94,6 +103,7 @@ _FIELD_UNITS = (
     ("_hz", "Hz", "2.4 GHz"),
     ("_s", "s", "3 min"),
     ("_j", "J", "0.6 pJ"),
+    ("_g", "g", "20 kg"),
     ("_w", "W", "500 W"),
     ("_v", "V", "0.75 V"),
 )
@@ -219,79 +229,3 @@ def _text_to_base(text: str, unit: str) -> float:
         hint = _near_unit(given, unit)
         raise ValueError(f'{wanted(unit)} ("{given}" is another dimension{hint})')
     return float(_number(number) * size)
-
-
-_USUAL = MappingProxyType(
-    {
-        "USD/J": "USD/kWh",
-        "USD/B": "USD/GB",
-        "USD/s": "USD/h",
-        "1/mm^2": "1/cm^2",
-        "mm^2/B": "mm^2/MiB",
-        "mm^2/(B/s)": "mm^2/(GB/s)",
-        "mm^2/(FLOP/s)": "mm^2/TFLOPS",
-    }
-)
-"""Units that people use in place of base units without a prefix."""
-_LONG_TIMES = (("year", 2 * 31557600.0), ("d", 172800.0), ("h", 7200.0), ("min", 120.0))
-"""Units of time and the seconds from which they are used."""
-
-_PREFIXES = ("f", "p", "n", "u", "m", "", "k", "M", "G", "T", "P", "E")
-_PREFIXED = MappingProxyType(
-    {
-        "s": ("f", ""),
-        "B": ("", "E"),
-        "B/s": ("", "E"),
-        "FLOP": ("", "E"),
-        "FLOP/s": ("", "E"),
-        "Hz": ("", "G"),
-        "J": ("f", "G"),
-        "J/B": ("f", "G"),
-        "W": ("u", "G"),
-        "V": ("m", ""),
-    }
-)
-"""Smallest and largest prefix with which a unit is printed."""
-
-
-def _scaled_unit(value: float, unit: str) -> str:
-    size = abs(value)
-    if unit in _USUAL:
-        return _USUAL[unit]
-    for name, least in _LONG_TIMES if unit == "s" else ():
-        if size >= least:
-            return name
-    if unit == "B" and size >= 1024 and size % (2**20 if size >= 2**20 else 2**10) == 0:
-        power = min(int(math.log2(size)) // 10, 6)
-        return list(_BINARY)[power - 1] + "B"
-    if unit not in _PREFIXED or size == 0:
-        return unit
-    low, high = (_PREFIXES.index(prefix) for prefix in _PREFIXED[unit])
-    index = _PREFIXES.index("") + math.floor(math.log10(size) / 3 + 1e-12)
-    return _PREFIXES[min(max(index, low), high)] + unit
-
-
-def format_number(value: float, digits: int = 3) -> str:
-    """A plain number with `digits` significant digits, without trailing zeros."""
-    text = f"{value:.{digits}g}"
-    if "e" in text and 1e-4 <= abs(value) < 1e15:
-        text = f"{float(text):.0f}"
-    return text
-
-
-def format_quantity(value: float, unit: str, digits: int = 3) -> str:
-    """A value in a base unit as people write it: `(2.9e12, "B/s")` gives `2.9 TB/s`.
-
-    Capacities that are whole KiB are written with binary prefixes, all else with SI ones.
-    """
-    value = float(value)
-    if not math.isfinite(value) or unit == "1":
-        return format_number(value, digits) if unit == "1" else f"{value} {unit}"
-    name = _scaled_unit(value, unit)
-    scaled = value * float(unit_size(unit)[0] / unit_size(name)[0])
-    return f"{format_number(scaled, digits)} {name}"
-
-
-def format_field(name: str, value: float, digits: int = 3) -> str:
-    """The value of a field, in the unit that its name ends with, as people write it."""
-    return format_quantity(value, split_field(name)[1], digits)

@@ -12,6 +12,7 @@ from hwdse.config.load import (
     load_workload_file,
 )
 from hwdse.config.operators_file import load_operators_file
+from hwdse.config.reliability_file import load_reliability_file
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class PresetEntry:
     """A line of `hwdse presets`."""
 
     kind: str
-    """"chip", "system", "workload", "software", "accelerator" or "layers"."""
+    """"chip", "system", "workload", "software", "accelerator", "layers" or "reliability"."""
     name: str
     """What to write in a file or on the command line."""
     title: str
@@ -38,6 +39,7 @@ def list_presets() -> tuple[PresetEntry, ...]:
         ("software", "software", load_software_file),
         ("accelerator", "accelerators", load_accelerator_file),
         ("layers", "layers", load_operators_file),
+        ("reliability", "reliability", load_reliability_file),
     )
     for kind, folder, load in loaders:
         for name in preset_names(folder):

@@ -17,8 +17,10 @@ from hwdse.config.load import (
     load_workload_file,
 )
 from hwdse.config.physics import check_cluster, check_design
+from hwdse.config.reliability_file import ReliabilityFile, load_reliability_file
 from hwdse.config.schema import STRICT, name_field, number_field, spec_model, to_spec
 from hwdse.config.variants import cluster_mappings
+from hwdse.specs.checkpointing import Checkpointing
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.formats import PrecisionMix
 
@@ -31,6 +33,8 @@ _TABLE = create_model(
     software=(StrictStr, Field("compiled")),
     mapping=name_field(cluster_mappings, "closed_form"),
     checkpoint_interval_s=number_field("checkpoint_interval_s"),
+    checkpointing=(spec_model(Checkpointing), Field(spec_model(Checkpointing)())),
+    reliability=(StrictStr | None, Field(None)),
     mix=(spec_model(PrecisionMix), Field()),
     parallelism=(spec_model(Parallelism), Field()),
 )
@@ -40,13 +44,15 @@ def _load(table: Any, folder: Path, where: Where) -> BaseParts:
     system = load_system(table.system, NamedIn(folder, where, "system"))
     job = load_workload_file(table.workload, NamedIn(folder, where, "workload"))
     stack = load_software_file(table.software, NamedIn(folder, where, "software"))
-    cluster: Any = system.cluster
+    failures = _failures(table, folder, where)
+    cluster: Any = system.cluster if failures is None else failures.apply(system.cluster)
     roots: Roots = {
         "chip": system.chip,
         "cluster": cluster.replace(num_chips=cluster.num_chips * table.num_systems),
         "mix": to_spec(PrecisionMix, table.mix),
         "parallelism": to_spec(Parallelism, table.parallelism),
         "checkpoint_interval_s": table.checkpoint_interval_s,
+        "checkpointing": to_spec(Checkpointing, table.checkpointing),
         "software": stack.software,
         "workload": job.workload,
     }
@@ -59,6 +65,7 @@ def _load(table: Any, folder: Path, where: Where) -> BaseParts:
             *files,
             *(("workload", file) for file in job.files),
             *(("software", file) for file in stack.files),
+            *(("reliability", file) for file in (failures.files if failures else ())),
         ),
         published={
             "system": dict(system.published),
@@ -66,6 +73,13 @@ def _load(table: Any, folder: Path, where: Where) -> BaseParts:
             "workload": dict(job.published),
         },
     )
+
+
+def _failures(table: Any, folder: Path, where: Where) -> ReliabilityFile | None:
+    """The failure rates that a design names, if it names any."""
+    if table.reliability is None:
+        return None
+    return load_reliability_file(table.reliability, NamedIn(folder, where, "reliability"))
 
 
 def _design_of(roots: Roots, mapping: str) -> Design:
@@ -80,7 +94,12 @@ CLUSTER = DesignKind(
     check=check_design,
     check_variant=lambda design, where: check_cluster(design.cluster, where),
     file_keys=MappingProxyType(
-        {"system": "clusters", "workload": "workloads", "software": "software"}
+        {
+            "system": "clusters",
+            "workload": "workloads",
+            "software": "software",
+            "reliability": "reliability",
+        }
     ),
     no_objectives=(),
 )

@@ -19,6 +19,8 @@ def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
     roots["workload"] = loaded.workload
     changes: dict[str, Any] = {}
     for path, leaf in leaf_paths(roots).items():
+        if leaf is None:  # what the design has not, such as a limit of power
+            continue
         if not isinstance(leaf, str | tuple) and getattr(leaf, "shape", ()) == ():
             leaf = float(leaf)
         if not _is_same(leaf, get_value(loaded.plain, path)):

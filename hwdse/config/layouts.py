@@ -7,7 +7,8 @@ from hwdse.config.layout_choices import LAYOUT_KEYS, all_layouts, best_layouts
 from hwdse.config.leaf_paths import Roots, check_value, field_name, get_value, leaf_paths, resolve
 from hwdse.config.physics import layout_problem
 from hwdse.search.space import Choice
-from hwdse.units import format_field, split_field
+from hwdse.unit_text import format_field
+from hwdse.units import split_field
 from hwdse.workload.layers import LayerList
 
 LAYOUT_WORDS = {"all": all_layouts, "best": best_layouts}

@@ -8,7 +8,8 @@ from hwdse.config.rules import field_of, rule_of
 from hwdse.config.variants import allowed_names
 from hwdse.search.paths import children, get_path, set_path
 from hwdse.specs.accelerator import OPERANDS
-from hwdse.units import format_field, split_field
+from hwdse.unit_text import format_field
+from hwdse.units import split_field
 
 Roots = dict[str, Any]
 """Specs by the first word of a path: `chip`, `cluster`, ... of a design, and `workload`."""

@@ -38,6 +38,9 @@ def resolved_tables(
     published: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Everything that a run depends on, JSON-able: values in SI base units, hashes of files."""
+    uncertain = {"uncertain": plain(loaded.spreads)} if loaded.spreads else {}
+    if loaded.robust is not None:
+        uncertain["robust"] = plain(loaded.robust)
     return {
         "title": loaded.title,
         "seed": loaded.seed,
@@ -55,4 +58,5 @@ def resolved_tables(
             {"kind": kind, "file": file.label, "sha256": file.sha256} for kind, file in files
         ],
         "tables": plain(loaded.tables),
+        **uncertain,
     }

@@ -52,6 +52,9 @@ WHOLE = frozenset(
         "num_layer_messages",
         "seq_len",
         "global_batch",
+        "remote_every_count",
+        "num_kept",
+        "num_spare_nodes",
         "p",
         "q",
         "n",
@@ -70,7 +73,20 @@ MAY_BE_ZERO = frozenset(
         "launch_latency_s",
         "energy_j_per_byte",
         "fp64_per_fp16_ratio",
+        "fp64_traffic_bytes_per_flop",
         "fixed_area_mm2",
+        "min_voltage_v",
+        "leakage_voltage_v",
+        "die_link_bandwidth_bytes_per_s",
+        "num_hbm_stacks",
+        "hbm_carbon_g_per_byte",
+        "package_carbon_g",
+        "grid_carbon_g_per_j",
+        "server_carbon_g",
+        "fab_energy_j_per_mm2",
+        "fab_gas_g_per_mm2",
+        "fab_materials_g_per_mm2",
+        "fab_grid_g_per_j",
         "package_cost_usd",
         "hbm_cost_usd_per_byte",
         "dram_cost_usd_per_byte",
@@ -85,6 +101,13 @@ MAY_BE_ZERO = frozenset(
         "wafer_cost_usd",
         "restart_time_s",
         "downtime_s",
+        "local_restart_time_s",
+        "detection_time_s",
+        "silent_detection_time_s",
+        "repair_time_s",
+        "num_spare_nodes",
+        "straggler_variation_ratio",
+        "storage_usd_per_byte_per_s",
         "electricity_usd_per_j",
         "server_cost_usd_per_chip",
         "num_positions",
@@ -105,6 +128,7 @@ MAY_BE_ZERO = frozenset(
 AT_LEAST_ONE = frozenset(
     (
         "power_overhead_ratio",
+        "mac_overhead_ratio",
         "fp8_speedup_ratio",
         "fp64_area_ratio",
         "load_imbalance_ratio",
@@ -112,6 +136,8 @@ AT_LEAST_ONE = frozenset(
         "expert",
         "interleave",
         "num_layer_messages",
+        "remote_every_count",
+        "num_kept",
     )
 )
 
@@ -157,9 +183,8 @@ def rule_of(name: str) -> Rule:
     unit = split_field(name)[1]
     if name.endswith(("_fraction", "_fractions")):
         # What is divided by must not be zero.
-        return Rule(
-            "1", 0.0, not name.endswith(("_efficiency_fraction", "_network_fraction")), 1.0, False
-        )
+        is_divisor = name.endswith(("_efficiency_fraction", "_network_fraction", "_yield_fraction"))
+        return Rule("1", 0.0, not is_divisor, 1.0, False)
     low = 1.0 if name in AT_LEAST_ONE else 0.0
     return Rule(unit, low, low > 0 or name in MAY_BE_ZERO, LARGEST, name in WHOLE)
 

@@ -20,7 +20,7 @@ from pydantic import (
 
 from hwdse.config.errors import ConfigError, Where, did_you_mean, listed
 from hwdse.config.rules import field_of, near_field, rule_of, short_names
-from hwdse.config.variants import allowed_names
+from hwdse.config.variants import VARIANTS, allowed_names
 from hwdse.units import split_field
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -58,7 +58,8 @@ def name_field(names: Callable[[], tuple[str, ...]], default: str) -> Any:
 def _field_definition(field: dataclasses.Field, hint: Any) -> Any:
     if not field.metadata.get("pytree_node", True):
         check = functools.partial(_check_name, field.name)
-        return (Annotated[StrictStr, AfterValidator(check)], Field())
+        default = ... if field.default is dataclasses.MISSING else field.default
+        return (Annotated[StrictStr, AfterValidator(check)], Field(default))
     if dataclasses.is_dataclass(hint):
         return (spec_model(typing.cast(type, hint)), Field())
     if typing.get_origin(hint) is tuple:
@@ -76,11 +77,14 @@ def spec_fields(spec: type) -> dict[str, Any]:
 
 
 def _in_files(spec: type) -> list[dataclasses.Field]:
-    """Fields that a file may set: all but static ones with a default, which code fills in."""
+    """Fields that a file may set: all but static ones with a default that is no name out of a
+    few, which code fills in."""
     return [
         field
         for field in dataclasses.fields(spec)
-        if field.metadata.get("pytree_node", True) or field.default is dataclasses.MISSING
+        if field.metadata.get("pytree_node", True)
+        or field.default is dataclasses.MISSING
+        or field.name in VARIANTS
     ]
 
 

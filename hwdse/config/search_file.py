@@ -23,8 +23,13 @@ from hwdse.config.overrides import apply_overrides, flatten, parse_override
 from hwdse.config.ranges import check_distinct, make_dimensions, make_variant
 from hwdse.config.resolved import resolved_tables
 from hwdse.config.schema import STRICT, check, number_field
+from hwdse.config.spread_text import split_spread
+from hwdse.config.uncertain_table import file_entries, make_spreads, table_entries
 from hwdse.config.variants import limit_names, objective_names
+from hwdse.search.paths import get_path, set_path
+from hwdse.search.robust import DEFAULT_SAMPLES, Robust, parse_robust
 from hwdse.search.space import SearchSpace
+from hwdse.search.spreads import Spread
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.units import split_field
 from hwdse.workload.layers import LayerList
@@ -52,6 +57,10 @@ class LoadedSearch:
     """The file's tables after `--set`, without [overrides]; names of files made absolute."""
     plain: Roots = field(repr=False)
     """The specs as the tables give them, before [overrides]."""
+    spreads: tuple[Spread, ...] = ()
+    """What is known of constants that are uncertain."""
+    robust: Robust | None = None
+    """How objectives and limits are taken over a sample of these; None: at the nominal values."""
 
 
 LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
@@ -63,15 +72,26 @@ LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
         "chip_cost": "chip_cost_usd",
         "time_per_token": "time_per_token_s",
         "energy_per_token": "energy_per_token_j",
+        "reticle_used_ratio": "reticle_used_ratio",
+        "carbon_per_token": "carbon_g_per_token",
     }
 )
 """Constraints by the name of a field whose last words give their unit."""
 
+BELOW_DESIGN = (
+    "design.mix",
+    "design.parallelism",
+    "design.checkpoint_interval",
+    "design.checkpointing",
+)
+"""Paths of `--set` into the specs, where the table `[design]` has them too."""
 _OBJECTIVE = create_model(
     "ObjectiveTable",
     __config__=STRICT,
     minimize=(StrictStr, Field()),
     front=(list[StrictStr], Field([])),
+    robust=(StrictStr | None, Field(None)),
+    robust_samples=(int, Field(DEFAULT_SAMPLES, ge=2, le=4096)),
 )
 _Tables = list[dict[str, Any]]
 _SEARCH: Mapping[DesignKind, Any] = MappingProxyType(
@@ -88,6 +108,7 @@ _SEARCH: Mapping[DesignKind, Any] = MappingProxyType(
             choices=(_Tables, Field([])),
             variants=(_Tables, Field([])),
             overrides=(dict[str, Any], Field({})),
+            uncertain=(Any, Field([])),
         )
         for kind in (CLUSTER, CORE)
     }
@@ -128,8 +149,11 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
     """
     found = find_file("searches", path)
     file = read_toml(found, str(path) if Path(path).suffix else None)
-    tables, changes = _merge_sets(file.tables, overrides)
+    tables, changes, spread_texts = _merge_sets(file.tables, overrides)
     where = Where(f"{file.label} with --set" if overrides else file.label)
+    own = table_entries(tables.get("uncertain", []), where)
+    own += [_entry(path, text) for path, text in (*file.spreads.items(), *spread_texts.items())]
+    tables.update({"uncertain": own} if own else {})
     design = tables.get("design")
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
     checked = check(_SEARCH[kind], tables, where)
@@ -139,7 +163,10 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
     base = kind.design_of(roots, parts.mapping)
     kind.check(base, roots["workload"], where)
     space = _space(checked, roots, base, kind, where)
+    base = _with_searched(base, space)
     objective, front = _objectives(checked.objective, kind, where.inside("objective"))
+    entries = [*file_entries(parts.files), *((where.inside("uncertain"), item) for item in own)]
+    spreads = make_spreads(entries, roots, base)
     loaded = LoadedSearch(
         title=checked.title,
         seed=checked.seed,
@@ -153,19 +180,43 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
         resolved={},
         tables=_absolute(tables, kind, found.parent),
         plain=parts.roots,
+        spreads=spreads,
+        robust=_robust(checked.objective, spreads, where.inside("objective")),
     )
     files = (("search", file), *parts.files)
     return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
 
 
+def _entry(path: str, relative: str) -> dict[str, Any]:
+    """Entry of [[uncertain]] for a value of the search file that has a spread."""
+    return {"path": path.removeprefix("overrides.").removeprefix("design."), "relative": relative}
+
+
+def _robust(table: Any, spreads: tuple[Spread, ...], where: Where) -> Robust | None:
+    if table.robust is None:
+        return None
+    if not spreads:
+        raise where.error("robust", table.robust, "uncertain constants, in [uncertain]")
+    try:
+        return parse_robust(table.robust, table.robust_samples)
+    except ValueError as error:
+        raise where.error("robust", table.robust, str(error)) from None
+
+
 def _merge_sets(
     tables: Mapping[str, Any], overrides: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tables with every `--set` that names one of them, and the others by path."""
-    merged, changes = copy.deepcopy(dict(tables)), {}
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """The tables with every `--set` that names one of them, the others by path, and spreads."""
+    merged, changes, spreads = copy.deepcopy(dict(tables)), {}, {}
     for text in overrides:
         path, value = parse_override(text)
-        if path.startswith(("design.mix", "design.parallelism", "design.checkpoint_interval")):
+        if path.startswith("uncertain."):
+            spreads[path.removeprefix("uncertain.")] = value
+            continue
+        value, spread = split_spread(value)
+        if spread is not None:
+            spreads[path] = spread
+        if path.startswith(BELOW_DESIGN):
             path = path.removeprefix("design.")  # also after the file's [overrides]
         if path.split(".")[0] not in ("title", "seed", "design", "objective", "limits"):
             changes[path] = value
@@ -179,7 +230,7 @@ def _merge_sets(
         for key in [key for key in node if split_field(key)[0] == split_field(last)[0]]:
             del node[key]
         node[last] = value
-    return merged, changes
+    return merged, changes, spreads
 
 
 def _objectives(table: Any, kind: DesignKind, where: Where) -> tuple[str, tuple[str, ...]]:
@@ -218,6 +269,14 @@ def _space(checked: Any, roots: Roots, base: Any, kind: DesignKind, where: Where
     for labels, design in space.variant_bases(base):
         kind.check_variant(design, where.inside("variants " + ", ".join(labels.values())))
     return space
+
+
+def _with_searched(base: Any, space: SearchSpace) -> Any:
+    """The base with the upper end of the range for what is searched and it has none of."""
+    for dimension in space.dimensions:
+        if get_path(base, dimension.path) is None:
+            base = set_path(base, dimension.path, dimension.high)
+    return base
 
 
 def _absolute(tables: dict[str, Any], kind: DesignKind, folder: Path) -> dict[str, Any]:

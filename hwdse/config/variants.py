@@ -20,12 +20,19 @@ def _counts() -> tuple[str, ...]:
     return ("one", "rows", "cols", "elements")  # those of specs.accelerator.count_of
 
 
+def _schemes() -> tuple[str, ...]:
+    from hwdse.system.goodput import SCHEMES
+
+    return tuple(SCHEMES)
+
+
 VARIANTS: Mapping[str, Callable[[], tuple[str, ...]]] = MappingProxyType(
     {
         "dataflow": _dataflows,
         "topology": _topologies,
         "ports": _counts,
         "banks": _counts,
+        "scheme": _schemes,
     }
 )
 

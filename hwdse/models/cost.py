@@ -30,9 +30,24 @@ def good_die_cost_usd(die_area_mm2: Scalar, yield_fraction: Scalar, process: Pro
 
 
 def chip_cost_usd(good_die_usd: Scalar, chip: Chip) -> Scalar:
-    """Dies, package and HBM of one accelerator; the price of making it, without margin."""
+    r"""Dies, package and HBM of one accelerator; the price of making it, without margin.
+
+    $(n D + H) / (b^{n + m} y) + K / y$: known-good dies D and HBM H are lost with any of the
+    n + m bonds of yield b, and with the package, of price K and yield y. Both yields are one
+    unless given. Source: Chiplet Actuary (Feng and Ma, DAC 2022), chip-last flow; the interposer,
+    of which it charges the lost ones to the bonds as well, is part of K.
+    """
     hbm_usd = chip.hbm_cost_usd_per_byte * chip.hbm.capacity_bytes
-    return chip.num_dies * good_die_usd + chip.package_cost_usd + hbm_usd
+    bonds = chip.bond_yield_fraction ** (chip.num_dies + chip.num_hbm_stacks)
+    bonded_usd = chip.num_dies * good_die_usd / bonds
+    return (bonded_usd + chip.package_cost_usd + hbm_usd / bonds) / chip.package_yield_fraction
+
+
+def chip_price_usd_per_s(chip_usd: Scalar, chip_power_w: Scalar, cluster: Cluster) -> Scalar:
+    """Price of one chip in use for a second: capital with its server, and electricity."""
+    capital_usd = chip_usd + cluster.server_cost_usd_per_chip
+    facility_w = chip_power_w * cluster.power_overhead_ratio
+    return capital_usd / cluster.lifetime_s + facility_w * cluster.electricity_usd_per_j
 
 
 def step_cost_usd(

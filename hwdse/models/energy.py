@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import is_known
 from hwdse.shapes import Scalar
 from hwdse.specs.hardware import Process
 
@@ -16,6 +17,8 @@ VECTOR_ENERGY_RATIO = 1.4
 and a multiply 1.31 pJ, their mean 0.85 against 0.59 pJ. Jouppi et al., ISCA 2021, table 2."""
 ACCUMULATOR_MACRO_BYTES = 2.0 * 1024.0**2
 """PSUM of one TensorEngine, 2 MiB: AWS Neuron SDK, NKI architecture guides."""
+LARGEST_RISE = 40.0
+"""Of the exponent of leakage, so that it and its slope stay finite in float32."""
 _NEWTON_STEPS = 8
 
 
@@ -44,15 +47,17 @@ def supply_voltage_v(clock_ratio: Scalar, process: Process) -> Scalar:
     r"""Voltage at which the silicon runs at `clock_ratio` times its nominal clock.
 
     Alpha-power law $f \propto (V - V_t)^\alpha / V$, inverted by Newton's method with the
-    implicit derivative. Source: Sakurai and Newton, IEEE JSSC 25(2), 1990; threshold and
-    nominal voltage are the process's. Holds for some tens of percent around the nominal clock.
+    implicit derivative, and not below the least voltage of the process, where the clock falls
+    alone. Source: Sakurai and Newton, IEEE JSSC 25(2), 1990; threshold and nominal voltage are
+    the process's. Holds for some tens of percent around the nominal clock.
     """
     nominal_over = process.nominal_voltage_v - process.threshold_voltage_v
     log_nominal = VELOCITY_EXPONENT * jnp.log(nominal_over) - jnp.log(process.nominal_voltage_v)
     log_target = log_nominal + jnp.log(clock_ratio)
-    return process.threshold_voltage_v + jnp.exp(
+    voltage_v = process.threshold_voltage_v + jnp.exp(
         _log_overdrive(log_target, process.threshold_voltage_v)
     )
+    return jnp.maximum(voltage_v, process.min_voltage_v)
 
 
 def dynamic_energy_ratio(clock_ratio: Scalar, process: Process) -> Scalar:
@@ -69,9 +74,19 @@ def sram_energy_j_per_byte(macro_bytes: Scalar, reference_j_per_byte: Scalar) ->
 
 
 def leakage_power_w(area_mm2: Scalar, voltage_ratio: Scalar, process: Process) -> Scalar:
-    r"""Static power of silicon, $\rho A (V / V_n)^2$.
+    r"""Static power of silicon, $\rho A (V / V_n) e^{(V - V_n) / V_0}$, or $\rho A (V / V_n)^2$
+    where the process gives no $V_0$.
 
-    The quadratic law is an assumption: subthreshold current rises faster with voltage than this,
-    but only some tens of percent around nominal are searched.
+    Subthreshold current rises exponentially with the supply, since the drain lowers the barrier:
+    Roy, Mukhopadhyay, Mahmoodi-Meimand, Proc. IEEE 91(2), 2003. The quadratic law is an
+    assumption that holds for some tens of percent around nominal.
     """
-    return process.leakage_w_per_mm2 * area_mm2 * voltage_ratio**2
+    nominal_w = process.leakage_w_per_mm2 * area_mm2
+    scale_v = process.leakage_voltage_v
+    if is_known(scale_v, 0.0):
+        return nominal_w * voltage_ratio**2
+    is_given = jnp.asarray(scale_v) > 0.0
+    rise = process.nominal_voltage_v * (voltage_ratio - 1.0) / jnp.where(is_given, scale_v, 1.0)
+    return nominal_w * jnp.where(
+        is_given, voltage_ratio * jnp.exp(jnp.minimum(rise, LARGEST_RISE)), voltage_ratio**2
+    )

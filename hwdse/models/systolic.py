@@ -55,22 +55,22 @@ FoldsFn = Callable[[Gemms, SystolicArray, Reading], Folds]
 
 def output_stationary_folds(gemms: Gemms, array: SystolicArray, reading: Reading = EXACT) -> Folds:
     """A tile of C stays; A is read once for each column fold, B once for each row fold."""
-    row_folds = num_tiles(gemms.m, array.rows, reading)
-    col_folds = num_tiles(gemms.n, array.cols, reading)
+    row_folds = num_tiles(gemms.m, array.rows, reading, "rows")
+    col_folds = num_tiles(gemms.n, array.cols, reading, "cols")
     return Folds(row_folds, col_folds, gemms.k, col_folds, row_folds, 1.0)
 
 
 def weight_stationary_folds(gemms: Gemms, array: SystolicArray, reading: Reading = EXACT) -> Folds:
     """A tile of B stays; A is read once for each column fold, each row fold adds a partial sum."""
-    row_folds = num_tiles(gemms.k, array.rows, reading)
-    col_folds = num_tiles(gemms.n, array.cols, reading)
+    row_folds = num_tiles(gemms.k, array.rows, reading, "rows")
+    col_folds = num_tiles(gemms.n, array.cols, reading, "cols")
     return Folds(row_folds, col_folds, gemms.m, col_folds, 1.0, row_folds)
 
 
 def input_stationary_folds(gemms: Gemms, array: SystolicArray, reading: Reading = EXACT) -> Folds:
     """A tile of A stays; B is read once for each column fold, each row fold adds a partial sum."""
-    row_folds = num_tiles(gemms.k, array.rows, reading)
-    col_folds = num_tiles(gemms.m, array.cols, reading)
+    row_folds = num_tiles(gemms.k, array.rows, reading, "rows")
+    col_folds = num_tiles(gemms.m, array.cols, reading, "cols")
     return Folds(row_folds, col_folds, gemms.n, 1.0, col_folds, row_folds)
 
 
@@ -91,7 +91,7 @@ FOLDS: Mapping[str, FoldsFn] = MappingProxyType(
 def _num_rounds(folds: Folds, gemms: Gemms, array: SystolicArray, reading: Reading) -> PerOp:
     """Folds that the busiest array runs, all counts: folds of all products are dealt out evenly."""
     num_folds = folds.num_row_folds * folds.num_col_folds * gemms.count
-    return num_tiles(num_folds, array.num_arrays, reading)
+    return num_tiles(num_folds, array.num_arrays, reading, "arrays")
 
 
 def _skew_cycles(array: SystolicArray) -> PerOp:

@@ -4,6 +4,7 @@ import flax.struct
 
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import Accelerator
+from hwdse.specs.checkpointing import BLOCKING, Checkpointing
 from hwdse.specs.formats import PrecisionMix
 from hwdse.specs.hardware import Chip, Cluster
 from hwdse.specs.software import COMPILED, Software
@@ -61,6 +62,8 @@ class Design:
     """Useful work between two checkpoints."""
     software: Software = COMPILED
     """The training stack."""
+    checkpointing: Checkpointing = BLOCKING
+    """How state is saved; the interval stands above."""
     mapping: str = flax.struct.field(pytree_node=False, default="closed_form")
     """Where HBM traffic comes from: an entry of `system.rows.MAPPINGS`."""
 

@@ -106,4 +106,14 @@ class Evaluation:
     flop_per_chip: Leaf
     """Matrix FLOP of one step and chip, recompute included."""
     peak_flop_per_s: Leaf
-    """16-bit peak of one chip's matrix engines."""
+    """16-bit peak of one chip's matrix engines, at the clock that the design states."""
+    clock_ratio: Leaf = 1.0
+    """Clock that the chip's power limit leaves, over the stated one."""
+    reticle_used_ratio: Leaf = 0.0
+    """One die over the field of a scanner, 858 mm2; over 1 it cannot be made."""
+    chip_price_usd_per_s: Leaf = 0.0
+    """Capital with its server, and electricity, of one chip in use."""
+    chip_carbon_g: Leaf = 0.0
+    """CO2 equivalent of making one accelerator package."""
+    carbon_g_per_token: Leaf = 0.0
+    """CO2 equivalent of one useful token: what was made, written off, and electricity."""

@@ -77,6 +77,24 @@ class Process:
     wafer_cost_usd: Leaf
     defects_per_mm2: Leaf
     defect_clustering: Leaf
+    min_voltage_v: Leaf = 0.0
+    """Below the clock of this voltage the clock goes on falling, and the voltage does not."""
+    leakage_voltage_v: Leaf = 0.0
+    """V0 of a leakage power that grows as V e^(V / V0); 0 where it grows as V^2."""
+    mac_overhead_ratio: Leaf = 1.0
+    """Energy of the matrix engines over that of their multipliers and adders: instructions,
+    operand delivery, clock. 1 where the MAC's energy has it."""
+    die_link_area_mm2_per_bytes_per_s: Leaf = 0.4055 / 256e9
+    """PHY of a link between dies. UCIe, advanced package: a module of 64 lanes at 32 GT/s takes
+    0.4055 mm2 (CATCH, io_definitions.xml)."""
+    fab_energy_j_per_mm2: Leaf = 2.15 * 3.6e6 / 100.0
+    """Electricity of the fab: 2.15 kWh a cm2 at 7 nm (ACT, epa.yaml)."""
+    fab_gas_g_per_mm2: Leaf = 3.5
+    """CO2 equivalent of the gases: 350 g a cm2 at 7 nm, 95 % abated (ACT, gpa_95.yaml)."""
+    fab_materials_g_per_mm2: Leaf = 5.0
+    """CO2 equivalent of the materials: 500 g a cm2 (ACT, materials.yaml)."""
+    fab_grid_g_per_j: Leaf = 583.0 / 3.6e6
+    """CO2 equivalent of the fab's electricity: 583 g/kWh in Taiwan (ACT, location_2022.yaml)."""
 
 
 @flax.struct.dataclass
@@ -117,6 +135,24 @@ class Chip:
     """Matrix rate of a fused attention kernel over that of large products."""
     hbm_efficiency_fraction: Leaf = 1.0
     """Sustained HBM bandwidth of a long stream over the printed one."""
+    power_limit_w: Leaf | None = None
+    """Mean power of a step above which the chip lowers its clock; none where it never does, so
+    that programs for such chips have nothing to solve."""
+    die_link_bandwidth_bytes_per_s: Leaf = 0.0
+    """What each die can send to the other dies of the package, in one direction."""
+    bond_yield_fraction: Leaf = 1.0
+    """Share of good bonds of a die or an HBM stack to the package."""
+    package_yield_fraction: Leaf = 1.0
+    """Share of good packages after assembly, whatever the number of bonds."""
+    num_hbm_stacks: Leaf = 0.0
+    """HBM stacks that are bonded to the package; they only count with a bond yield."""
+    hbm_carbon_g_per_byte: Leaf = 65e-9
+    """CO2 equivalent of making DRAM: 65 g/GB of DDR4 at 10 nm (ACT, dram_hynix.yaml)."""
+    package_carbon_g: Leaf = 150.0
+    """CO2 equivalent of a package; assumed, the order of what ACT takes for one IC."""
+    emulated_fp64_flop_ratio: Leaf = 36.0
+    """16-bit flops for one fp64 flop of a matrix product that the arrays emulate: 36 products of
+    8 slices (Ozaki scheme, Numer. Algorithms 59, 2012); 12 to 18 measured with int8 on GH200."""
 
 
 @flax.struct.dataclass
@@ -152,3 +188,33 @@ class Cluster:
     """Capital beside the accelerator package: host, network, rack."""
     lifetime_s: Leaf
     topology: str = flax.struct.field(pytree_node=False)
+    host_copy_bandwidth_bytes_per_s: Leaf = 16e9
+    """What one chip copies into its host's memory: DMA of Trainium, about 16 GB/s (Neuron docs, NKI
+    memory hierarchy); 55 GB/s measured over PCIe 5 x16."""
+    local_checkpoint_bandwidth_bytes_per_s: Leaf = 0.5e9
+    """A chip's share of the write rate of its server's disks; assumed: four NVMe disks of 2 GB/s
+    for 16 chips."""
+    local_recovery_fraction: Leaf = 0.85
+    """Share of failures that a local copy survives (SCR: Moody et al., SC 2010)."""
+    local_restart_time_s: Leaf = 60.0
+    """Restore from a local copy and warm-up; assumed."""
+    detection_time_s: Leaf = 0.0
+    """Mean time to notice a failure, hangs included, where `downtime_s` does not have it."""
+    silent_failure_fraction: Leaf = 0.0
+    """Share of failures that corrupt the state silently: 6 of 419 of Llama 3 (arXiv 2407.21783)."""
+    silent_detection_time_s: Leaf = 0.0
+    """Work done until such a corruption is found, all of it lost."""
+    repair_time_s: Leaf = 0.0
+    """Until a failed node is back; 0 where a spare is always at hand."""
+    num_spare_nodes: Leaf = 0.0
+    """Nodes that wait to replace failed ones; a node is whatever is replaced as one."""
+    straggler_variation_ratio: Leaf = 0.0
+    """Standard deviation over mean of the time that a rank takes for a step."""
+    schedule_availability_fraction: Leaf = 1.0
+    """Share of the calendar in which the job may run: maintenance, preemption."""
+    storage_usd_per_byte_per_s: Leaf = 0.0
+    """Price of remote storage."""
+    grid_carbon_g_per_j: Leaf = 380.0 / 3.6e6
+    """CO2 equivalent of the electricity: 380 g/kWh in the US (ACT, location_2022.yaml)."""
+    server_carbon_g: Leaf = 0.0
+    """CO2 equivalent of making a chip's share of host and network; not published."""

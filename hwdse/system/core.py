@@ -143,6 +143,17 @@ def _cost_usd(die_area_mm2: Scalar, accelerator: Accelerator) -> Scalar:
     return die_usd + accelerator.package_cost_usd + dram_usd
 
 
+_NONE_OF = (
+    "checkpoint_write_time_s",
+    "best_checkpoint_interval_s",
+    "cost_usd_per_token",
+    "chip_price_usd_per_s",
+    "chip_carbon_g",
+    "carbon_g_per_token",
+)
+"""Fields of an `Evaluation` that a core alone has none of."""
+
+
 def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = EXACT) -> Evaluation:
     """Times, energies, area and price of a core that runs a network once.
 
@@ -150,7 +161,7 @@ def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = E
     `energy_delay` is (sum of time x count) x (sum of energy x count). HBM stands for the outermost
     level, SRAM for all others; `hbm_used_ratio` is the largest share that any operator needs of
     any memory (`memory_used_ratio`). What a core has not (network, failures, hosts) is zero, its
-    goodput one, and its price of a token zero, since no lifetime is given.
+    goodput one, and its price and carbon of a token zero, since no lifetime is given.
     """
     accelerator = design.accelerator
     costs = core_mappings(design, operators, reading).costs
@@ -173,17 +184,17 @@ def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = E
         tokens_per_step=one,
         matrix_utilization_fraction=flop / (time_s * peak),
         goodput_fraction=one,
-        checkpoint_write_time_s=zero,
-        best_checkpoint_interval_s=zero,
         useful_tokens_per_s=1.0 / time_s,
         time_per_token_s=time_s,
         energy_per_token_j=energy_j,
         chip_power_w=energy_j / time_s,
         die_area_mm2=die_area_mm2,
         chip_cost_usd=_cost_usd(die_area_mm2, accelerator),
-        cost_usd_per_token=zero,
         hbm_used_ratio=memory_used_ratio(costs, accelerator),
         hbm_bytes_per_chip=sum_runs(total(dram.reads) + total(dram.writes), operators),
         flop_per_chip=flop,
         peak_flop_per_s=peak,
+        clock_ratio=one,
+        reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, 1.0),
+        **dict.fromkeys(_NONE_OF, zero),
     )

@@ -4,46 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.models import area, cost, precision, reliability
+from hwdse.models import area, carbon, cost, precision
 from hwdse.numerics import EXACT, SMALLEST, Reading, total
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import CoreDesign, Design
-from hwdse.specs.evaluation import (
-    Evaluation,
-)
+from hwdse.specs.evaluation import Evaluation
+from hwdse.specs.hardware import Chip
 from hwdse.system.core import evaluate_core
-from hwdse.system.rows import RowCosts, peak_flop_per_s, row_costs, sum_rows
-from hwdse.system.step import energy_parts, per_step, step_time_s, step_times, time_parts
+from hwdse.system.goodput import goodput, kept_checkpoints_cost_usd
+from hwdse.system.power_cap import throttled_clock_ratio
+from hwdse.system.rows import RowCosts, peak_flop_per_s
+from hwdse.system.step import per_step, time_parts
+from hwdse.system.step_run import StepRun, run_step, with_clock_ratio
 from hwdse.workload.layers import LayerList
 from hwdse.workload.model_shape import TransformerTraining
 from hwdse.workload.operators import Operators
-from hwdse.workload.sharding import ShardedStep, shard
+from hwdse.workload.sharding import ShardedStep
 
 Workload = TransformerTraining | LayerList | Operators
-
-
-def goodput(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar, Scalar]:
-    """Useful share of wall time, write time of a checkpoint and the interval that is best.
-
-    All chips write their share at once, until the file system is full. A workload that saves
-    nothing loses nothing.
-    """
-    cluster = design.cluster
-    rate = jnp.minimum(
-        cluster.num_chips * design.chip.checkpoint_bandwidth_bytes_per_s,
-        cluster.storage_bandwidth_bytes_per_s,
-    )
-    write_s = step.checkpoint_bytes / rate
-    mtbf_s = reliability.job_mtbf_s(cluster.chip_mtbf_s, cluster.num_chips)
-    useful = reliability.useful_time_fraction(
-        design.checkpoint_interval_s,
-        write_s,
-        cluster.restart_time_s,
-        cluster.downtime_s,
-        mtbf_s,
-    )
-    best_s = reliability.best_checkpoint_interval_s(write_s, mtbf_s)
-    return jnp.where(step.checkpoint_bytes > 0.0, useful, 1.0), write_s, best_s
 
 
 def evaluate(
@@ -81,19 +59,16 @@ def _evaluate_cluster(
     design: Design, workload: TransformerTraining | LayerList, reading: Reading
 ) -> Evaluation:
     """Wasted work of failures costs the same power as useful work."""
-    chip, cluster = design.chip, design.cluster
-    step = shard(workload, design.parallelism, cluster.num_chips, design.software)
-    rows = row_costs(step.gemms, step.runs, design, reading)
-    layer, head = sum_rows(rows, step.runs.is_head)
-    rest = step_times(step, layer, head, design)
-    elapsed_s = step_time_s(step, rest)
+    chip = design.chip
+    clock_ratio = throttled_clock_ratio(design, workload, reading)
+    run = run_step(with_clock_ratio(design, clock_ratio), workload, reading)
+    step, layer, head, rest = run.step, run.layer, run.head, run.rest
+    elapsed_s, energy = run.step_time_s, run.energy
     area_parts = area.area_parts_mm2(chip)
     die_area_mm2 = total(area_parts)
-    energy = energy_parts(step, layer, head, rest, elapsed_s, die_area_mm2, design)
     step_energy_j = total(energy)
-    goodput_fraction, write_s, best_interval_s = goodput(step, design)
-    useful_tokens = jnp.maximum(goodput_fraction, SMALLEST) * step.tokens_per_step
-    chip_usd = _chip_cost_usd(die_area_mm2, design)
+    useful = goodput(step, design)
+    useful_tokens = jnp.maximum(useful.fraction, SMALLEST) * step.tokens_per_step
     return Evaluation(
         time=time_parts(step, layer, head, rest),
         energy=energy,
@@ -103,23 +78,44 @@ def _evaluate_cluster(
         step_energy_j=step_energy_j,
         tokens_per_step=step.tokens_per_step,
         matrix_utilization_fraction=_matrix_utilization(step, layer, head, elapsed_s, design),
-        goodput_fraction=goodput_fraction,
-        checkpoint_write_time_s=write_s,
-        best_checkpoint_interval_s=best_interval_s,
+        goodput_fraction=useful.fraction,
+        checkpoint_write_time_s=useful.write_time_s,
+        best_checkpoint_interval_s=useful.best_interval_s,
         useful_tokens_per_s=useful_tokens / elapsed_s,
         time_per_token_s=elapsed_s / useful_tokens,
         energy_per_token_j=step_energy_j / useful_tokens,
-        chip_power_w=step_energy_j / (elapsed_s * cluster.num_chips),
+        chip_power_w=run.chip_power_w(design),
         die_area_mm2=die_area_mm2,
-        chip_cost_usd=chip_usd,
-        cost_usd_per_token=cost.step_cost_usd(chip_usd, elapsed_s, step_energy_j, cluster)
-        / useful_tokens,
         hbm_used_ratio=total(step.held) / chip.hbm.capacity_bytes,
         hbm_bytes_per_chip=per_step(step, layer.hbm_bytes, head.hbm_bytes)
-        + step.optimizer_traffic_bytes,
+        + step.optimizer_traffic_bytes
+        + rest.fp64.traffic_bytes,
         flop_per_chip=2.0 * per_step(step, layer.num_macs, head.num_macs),
         peak_flop_per_s=peak_flop_per_s(chip),
+        clock_ratio=clock_ratio + 0.0 * elapsed_s,
+        reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, chip.num_dies),
+        **_money_and_carbon(run, die_area_mm2, useful_tokens, design),
     )
+
+
+def _money_and_carbon(
+    run: StepRun, die_area_mm2: Scalar, useful_tokens: Scalar, design: Design
+) -> dict[str, Scalar]:
+    """Fields of an `Evaluation`: what chips, hours and tokens cost, and the carbon of both."""
+    cluster, elapsed_s, energy_j = design.cluster, run.step_time_s, total(run.energy)
+    chip_usd, chip_g = _chip_cost_usd(die_area_mm2, design), _chip_carbon_g(die_area_mm2, design)
+    step_usd = cost.step_cost_usd(chip_usd, elapsed_s, energy_j, cluster)
+    step_usd = step_usd + kept_checkpoints_cost_usd(run.step, design, elapsed_s)
+    step_g = carbon.step_carbon_g(chip_g, elapsed_s, energy_j, cluster)
+    return {
+        "chip_cost_usd": chip_usd,
+        "cost_usd_per_token": step_usd / useful_tokens,
+        "chip_price_usd_per_s": cost.chip_price_usd_per_s(
+            chip_usd, run.chip_power_w(design), cluster
+        ),
+        "chip_carbon_g": chip_g,
+        "carbon_g_per_token": step_g / useful_tokens,
+    }
 
 
 def _matrix_utilization(
@@ -132,8 +128,18 @@ def _matrix_utilization(
     return useful_flop / (elapsed_s * peak_flop_per_s(design.chip) * speedup)
 
 
+def _die_yield_fraction(die_area_mm2: Scalar, chip: Chip) -> Scalar:
+    one_die_mm2, process = die_area_mm2 / chip.num_dies, chip.process
+    return area.die_yield_fraction(one_die_mm2, process.defects_per_mm2, process.defect_clustering)
+
+
+def _chip_carbon_g(die_area_mm2: Scalar, design: Design) -> Scalar:
+    good = _die_yield_fraction(die_area_mm2, design.chip)
+    return carbon.chip_carbon_g(die_area_mm2, good, design.chip)
+
+
 def _chip_cost_usd(die_area_mm2: Scalar, design: Design) -> Scalar:
     chip, process = design.chip, design.chip.process
     one_die_mm2 = die_area_mm2 / chip.num_dies
-    good = area.die_yield_fraction(one_die_mm2, process.defects_per_mm2, process.defect_clustering)
+    good = _die_yield_fraction(die_area_mm2, chip)
     return cost.chip_cost_usd(cost.good_die_cost_usd(one_die_mm2, good, process), chip)

@@ -4,19 +4,16 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hwdse.models import energy, parallel, precision
+from hwdse.models import energy, parallel
 from hwdse.numerics import positive_part, total
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Design
 from hwdse.specs.evaluation import EnergyParts, TimeParts
 from hwdse.specs.hardware import Chip
 from hwdse.system.communication import Collectives, collectives, sent_bytes
-from hwdse.system.rows import RowCosts, peak_flop_per_s, vector_rate_flop_per_s
+from hwdse.system.fp64_work import Fp64Work, fp64_work
+from hwdse.system.rows import RowCosts, vector_rate_flop_per_s
 from hwdse.workload.sharding import ShardedStep
-
-SMALLEST_REST_FRACTION = 1e-6
-"""Least share of the flops that is not fp64, so that a job of fp64 alone stays finite."""
-
 
 BACKWARD_ELEMENTWISE_KERNELS = 1.5
 """Elementwise kernels of a backward pass over those of a forward pass: every norm, activation and
@@ -54,7 +51,7 @@ class StepTimes:
     pipeline_s: Leaf
     data_s: Leaf
     bubble_s: Leaf
-    fp64_s: Leaf
+    fp64: Fp64Work
     optimizer_s: Leaf
     overhead_s: Leaf
     link_bytes: Leaf
@@ -68,25 +65,6 @@ def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
         step.optimizer_flop / vector_rate_flop_per_s(chip),
         step.optimizer_traffic_bytes
         / (chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s),
-    )
-
-
-def _fp64_flop(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Design) -> Scalar:
-    """fp64 work of one chip and step. Its share is one of all useful flops; rows are the rest."""
-    fraction = design.mix.fp64_flop_fraction
-    useful_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
-    return useful_flop * fraction / jnp.maximum(1.0 - fraction, SMALLEST_REST_FRACTION)
-
-
-def _fp64_rates(chip: Chip) -> tuple[Scalar, Scalar]:
-    """fp64 rate of the native units, and of those and the vector engines together."""
-    peak = peak_flop_per_s(chip)
-    native = precision.native_fp64_flop_per_s(peak, chip.fp64_per_fp16_ratio)
-    return native, precision.fp64_flop_per_s(
-        peak,
-        chip.fp64_per_fp16_ratio,
-        vector_rate_flop_per_s(chip),
-        chip.software_fp64_flop_ratio,
     )
 
 
@@ -183,7 +161,7 @@ def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Desig
             each.reduce_s, each.update_gather_s, passes_s, layout.data_overlap_fraction
         ),
         bubble_s=parallel.bubble_time_s(sum(passes_s), step.pipeline, layout.interleave),
-        fp64_s=_fp64_flop(step, layer, head, design) / _fp64_rates(design.chip)[1],
+        fp64=fp64_work(2.0 * per_step(step, layer.useful_macs, head.useful_macs), design),
         optimizer_s=_optimizer_s(step, design.chip),
         overhead_s=trains * design.software.step_overhead_s,
         link_bytes=link_bytes,
@@ -203,7 +181,7 @@ def step_time_s(step: ShardedStep, rest: StepTimes) -> Scalar:
     The sum of `time_parts`, without the detour over what bounds each row.
     """
     pass_s = step.layers_per_stage * rest.layer.whole_s + rest.head.whole_s
-    once_s = rest.fp64_s + rest.pipeline_s + rest.data_s + rest.bubble_s + rest.optimizer_s
+    once_s = rest.fp64.time_s + rest.pipeline_s + rest.data_s + rest.bubble_s + rest.optimizer_s
     return step.num_micro_batches * pass_s + once_s + rest.overhead_s
 
 
@@ -227,7 +205,7 @@ def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTim
         hbm=of_rows("hbm_s"),
         launch=of_rows("launch_s") + of_passes("kernels_s") - rows_s,
         host=of_passes("host_s") + rest.overhead_s,
-        fp64=rest.fp64_s,
+        fp64=rest.fp64.time_s,
         tensor_network=of_passes("tensor_s"),
         context_network=of_passes("context_s"),
         expert_network=of_passes("expert_s"),
@@ -236,15 +214,6 @@ def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTim
         bubble=rest.bubble_s,
         optimizer=rest.optimizer_s,
     )
-
-
-def _fp64_energy_j_per_flop(chip: Chip) -> Scalar:
-    """Mean over native units and vector engines, which share the work by their rates."""
-    native, both = _fp64_rates(chip)
-    native_j = chip.process.mac_energy_j / 2.0 * chip.process.fp64_energy_ratio
-    vector_j = chip.process.mac_energy_j * energy.VECTOR_ENERGY_RATIO
-    software_j = chip.software_fp64_flop_ratio * vector_j
-    return software_j + (native_j - software_j) * native / both
 
 
 def energy_parts(
@@ -264,18 +233,18 @@ def energy_parts(
     def work(name: str) -> Leaf:
         return per_step(step, getattr(layer, name), getattr(head, name))
 
-    fp64_j = _fp64_energy_j_per_flop(chip) * _fp64_flop(step, layer, head, design)
     macro = chip.sram.capacity_bytes / chip.num_scratchpads
     sram_j = energy.sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
     accumulator_j = energy.sram_energy_j_per_byte(
         energy.ACCUMULATOR_MACRO_BYTES, chip.sram.energy_j_per_byte
     )
     per_chip = EnergyParts(
-        matrix=mac_j * work("num_macs"),
-        fp64=dynamic * fp64_j,
+        matrix=process.mac_overhead_ratio * mac_j * work("num_macs"),
+        fp64=dynamic * rest.fp64.energy_j,
         vector=mac_j * energy.VECTOR_ENERGY_RATIO * (work("vector_flop") + step.optimizer_flop),
         sram=dynamic * (sram_j * work("sram_bytes") + accumulator_j * work("accumulator_bytes")),
-        hbm=chip.hbm.energy_j_per_byte * (work("hbm_bytes") + step.optimizer_traffic_bytes),
+        hbm=chip.hbm.energy_j_per_byte
+        * (work("hbm_bytes") + step.optimizer_traffic_bytes + rest.fp64.traffic_bytes),
         link=chip.link.energy_j_per_byte * rest.link_bytes,
         network=chip.network.energy_j_per_byte * rest.network_bytes,
         leakage=energy.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process) * elapsed_s,

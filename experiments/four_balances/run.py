@@ -1,0 +1,164 @@
+"""The four balances of today's accelerators, and where FP64:FP16 = 1:100 is right.
+
+    python experiments/four_balances/run.py
+
+Writes results/balances.json, results/tables.md and the figures losses and one_to_hundred as PNG
+and SVG, and puts the tables into README.md. A few CPU minutes.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+from figures import draw_losses, draw_shares
+from tables import all_tables
+
+from hwdse.balance import knob_balances
+from hwdse.compiling import quick_jit
+from hwdse.config import load_system, load_workload
+from hwdse.models.precision import fp64_share_for_ratio
+from hwdse.specs.design import Design, Parallelism
+from hwdse.specs.evaluation import Evaluation
+from hwdse.specs.formats import PrecisionMix
+from hwdse.specs.hardware import Chip
+from hwdse.system import evaluate
+from hwdse.system.layout_list import FIELDS, LayoutOptions, layout_name, list_layouts
+from hwdse.system.layout_scores import score_layouts
+from hwdse.system.precision_balance import precision_balance
+from hwdse.system.starved_levels import memory_balance
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+JOB = "llama3_70b"
+SYSTEMS = {
+    "Trainium1": ("trn1_32xlarge", 1024),
+    "Trainium2": ("trn2_ultraserver", 1024),
+    "Trainium3": ("trn3_ultraserver", 1152),
+    "H100": ("dgx_h100", 1024),
+    "B200": ("p6_b200", 1024),
+    "MI300X": ("mi300x_platform", 1024),
+    "SW26010-Pro": ("oceanlight", 1024),
+}
+"""Preset and number of chips; systems of Trainium3 have 144."""
+FP64_SHARE = 1e-4
+"""Assumed share of the job's FLOP in fp64, as in the main job."""
+INTERVAL_S = 3600.0
+"""Assumed: a checkpoint an hour."""
+HIDDEN = 0.5
+"""Assumed: half of the tensor-parallel traffic hides behind products."""
+EMULATED = {"products_share": 0.8, "flop_ratio": 15.0}
+"""A job whose fp64 work is to 80 % matrix products, emulated at 15 16-bit flops a flop, which is
+in the range measured on GH200 (12 to 18)."""
+
+
+def base_of(name: str) -> Design:
+    """A system with the assumptions above, in the layout that is fastest and fits."""
+    preset, count = SYSTEMS[name]
+    system, job = load_system(preset), load_workload(JOB)
+    num_chips = float(count)
+    layout = Parallelism(1.0, 1.0, 1.0, 0.0, tensor_overlap_fraction=HIDDEN)
+    design = Design(
+        system.chip,
+        dataclasses.replace(system.cluster, num_chips=num_chips),
+        PrecisionMix(FP64_SHARE, 0.0),
+        layout,
+        INTERVAL_S,
+    )
+    layouts = list_layouts(job, num_chips, LayoutOptions(micro_batch=(1.0, 2.0), sequence=(1,)))
+    scores = score_layouts(design, job, layouts)
+    fits = scores.hbm_used_ratio <= 1.0
+    if not fits.any():
+        raise RuntimeError(f"{name}: no layout fits the memory")
+    row = int((scores.time_per_token_s + 1e9 * ~fits).argmin())
+    print(f"{name}: {layout_name(layouts, row, num_chips)}", flush=True)
+    fields = {field: float(layouts[field][row]) for field in FIELDS}
+    return dataclasses.replace(design, parallelism=dataclasses.replace(layout, **fields))
+
+
+def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
+    """fp64 shares of a job for which 1:100 is best on this chip, and its own ratio."""
+    chip = design.chip
+    emulating = dataclasses.replace(chip, emulated_fp64_flop_ratio=EMULATED["flop_ratio"])
+    kappa = chip.process.fp64_area_ratio
+    # As much time for the 16-bit products as the arrays take for them in this job.
+    useful_s = evaluation.matrix_utilization_fraction * evaluation.step_time_s
+    rest = evaluation.time.matrix / useful_s
+
+    def best_ratios(shares: jax.Array, one: Chip, products_share: float) -> jax.Array:
+        def best(share: jax.Array) -> jax.Array:
+            mix = PrecisionMix(share, 0.0, fp64_gemm_fraction=products_share)
+            return precision_balance(one, mix, rest_time_ratio=rest).best_ratio
+
+        return jax.vmap(best)(shares)
+
+    with jax.enable_x64(True):
+        shares = jnp.geomspace(1e-6, 0.9, 20001)
+        in_job = best_ratios(shares, chip, 0.0)
+        emulated = best_ratios(shares, emulating, EMULATED["products_share"])
+        return {
+            "one_to_hundred": float(fp64_share_for_ratio(0.01, kappa, 1.0)),
+            "own_ratio": float(fp64_share_for_ratio(chip.fp64_per_fp16_ratio, kappa, 1.0)),
+            "kappa": float(kappa),
+            # The best ratio rises with the share.
+            "in_job": float(shares[int((in_job < 0.01).sum())]),
+            "emulated": float(shares[int((emulated < 0.01).sum())]),
+        }
+
+
+def study(name: str) -> dict[str, Any]:
+    """All that the tables say of one system."""
+    design, job = base_of(name), load_workload(JOB)
+    knobs = knob_balances(design, job)
+    with jax.enable_x64(True):
+        base = jax.tree.map(float, design)
+        parts = quick_jit(lambda _: (evaluate(base, job), memory_balance(base, job)))(0.0)
+        evaluation, memory = jax.tree.map(float, parts)
+    return {
+        "name": name,
+        "layout": {field: float(getattr(design.parallelism, field)) for field in FIELDS},
+        "num_chips": float(design.cluster.num_chips),
+        "knobs": {
+            item.knob.path: {
+                "present": item.present,
+                "best": item.best,
+                "is_at_end": item.is_at_end,
+                "loss": item.loss_fraction,
+                "elasticity": item.elasticity,
+            }
+            for item in knobs
+        },
+        "shares": shares_for(design, evaluation),
+        "memory": dataclasses.asdict(memory),
+        "utilization": evaluation.matrix_utilization_fraction,
+        "goodput": evaluation.goodput_fraction,
+        "time": dataclasses.asdict(evaluation.time),
+        "step_time_s": evaluation.step_time_s,
+    }
+
+
+def refresh_readme(tables: str) -> None:
+    """Puts the tables below the heading of that name."""
+    readme = RESULTS.parent / "README.md"
+    before, heading, _ = readme.read_text().partition("## Tables\n")
+    readme.write_text(f"{before}{heading}\n{tables}")
+
+
+def main() -> None:
+    RESULTS.mkdir(exist_ok=True)
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "hwdse"
+    found = [study(name) for name in SYSTEMS]
+    (RESULTS / "balances.json").write_text(json.dumps(found, indent=1) + "\n")
+    tables = all_tables(found)
+    (RESULTS / "tables.md").write_text(tables)
+    draw_losses(found, RESULTS)
+    draw_shares(found, RESULTS)
+    refresh_readme(tables)
+    print(tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""What a search file asks to be minimized, as functions of a design, robust where it says so."""
+
+from typing import Any
+
+from hwdse.config.search_file import LoadedSearch
+from hwdse.numerics import Reading
+from hwdse.objectives import Costs, Score, make_costs, make_score
+from hwdse.search.robust import robust_costs
+
+
+def costs_of(loaded: LoadedSearch, objectives: tuple[str, ...] | None = None) -> Costs:
+    """Logs of objectives (those of the front by default) and violations of a design; with
+    `[objective] robust`, those over the sample of the uncertain constants."""
+    names = objectives or loaded.front_objectives
+    costs = make_costs(names, loaded.limits, loaded.workload)
+    if loaded.robust is None:
+        return costs
+    return robust_costs(costs, loaded.spreads, loaded.robust, loaded.seed)
+
+
+def score_of(loaded: LoadedSearch) -> Score:
+    """Log of what the file minimizes, and violations, of a design."""
+    if loaded.robust is None:
+        return make_score(loaded.objective, loaded.limits, loaded.workload)
+    costs = costs_of(loaded, (loaded.objective,))
+
+    def score(design: Any, reading: Reading) -> Any:
+        values, broken = costs(design, reading)
+        return values[0], broken
+
+    return score
