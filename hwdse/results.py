@@ -19,7 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from hwdse.results_files import clear_temporaries, replacing
+from hwdse.results_files import (
+    clear_temporaries,
+    is_temporary,
+    parquet_columns,
+    replacing,
+    write_parquet,
+)
 
 RECORD_NAME = "run.json"
 POINTS_FOLDER = "points"
@@ -66,9 +72,6 @@ class Run:
         `notes` are figures of the chunk as a whole. After the call returns the part is on disk
         as a whole, whatever happens next.
         """
-        import pyarrow
-        import pyarrow.parquet
-
         if index < 0:
             raise RunError(f"{self.folder}: part {index}: expected an index of 0 or more")
         lengths = {name: len(values) for name, values in columns.items()}
@@ -79,13 +82,8 @@ class Run:
             PART_KEY: str(index).encode(),
             NOTES_KEY: json.dumps(_plain(notes, self.folder)).encode(),
         }
-        table = pyarrow.table(dict(columns)).replace_schema_metadata(metadata)
         path = self.part_path(index)
-        path.parent.mkdir(exist_ok=True)
-        with replacing(path) as temporary:
-            pyarrow.parquet.write_table(
-                table, temporary, compression="zstd", write_page_checksum=True
-            )
+        write_parquet(path, columns, metadata)
         return path
 
     def finished_parts(self) -> set[int]:
@@ -103,7 +101,7 @@ class Run:
         """Columns and notes of a finished chunk."""
         table = self._read_table(index)
         notes = json.loads((table.schema.metadata or {}).get(NOTES_KEY, b"{}"))
-        return _columns(table), notes
+        return parquet_columns(table), notes
 
     def read_points(self) -> dict[str, np.ndarray]:
         """Every point of the finished parts, in the order of their chunks; `{}` without any."""
@@ -113,7 +111,7 @@ class Run:
         if not tables:
             return {}
         try:
-            return _columns(pyarrow.concat_tables(tables))
+            return parquet_columns(pyarrow.concat_tables(tables))
         except pyarrow.ArrowException as error:
             raise RunError(f"{self.folder}: parts differ in their columns") from error
 
@@ -125,6 +123,12 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
+        return path
+
+    def write_table(self, name: str, columns: Mapping[str, np.ndarray]) -> Path:
+        """Write equally long columns as a Parquet file of this name beside the record."""
+        path = self.folder / name
+        write_parquet(path, columns, {HASH_KEY: self.config_hash.encode()})
         return path
 
     def finish(self, status: str, **summary: Any) -> "Run":
@@ -170,7 +174,7 @@ def create_run(
             raise RunError(f"{folder}: holds a run already; add --resume, or choose another folder")
         run = _matching_run(folder, config, seed)
         return _write_record(folder, {**run.record, "status": "running"})
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_free(folder):
         raise RunError(f"{folder}: not an empty folder, and no run of hwdse is in it")
     folder.mkdir(parents=True, exist_ok=True)
     return _write_record(
@@ -185,6 +189,12 @@ def create_run(
             "config": _plain(config, folder),
         },
     )
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether nothing is in a folder but what a run that begins there at this moment, or was
+    killed when it began, has not renamed yet."""
+    return folder.is_dir() and all(is_temporary(path) for path in folder.iterdir())
 
 
 def open_run(folder: Path) -> Run:
@@ -253,10 +263,6 @@ def _write_record(folder: Path, record: dict[str, Any]) -> Run:
     with replacing(folder / RECORD_NAME) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Run(folder, record)
-
-
-def _columns(table: Any) -> dict[str, np.ndarray]:
-    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
 def _plain(value: Any, place: Path | str) -> Any:

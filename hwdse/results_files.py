@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,29 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_parquet(
+    path: Path, columns: Mapping[str, np.ndarray], metadata: Mapping[bytes, bytes]
+) -> None:
+    """Write equally long columns as a Parquet file, as a whole or not at all."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table(dict(columns)).replace_schema_metadata(dict(metadata))
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def parquet_columns(table: Any) -> dict[str, np.ndarray]:
+    """Columns of a pyarrow table."""
+    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that `replacing` made."""
+    return _TEMPORARY_PATTERN.fullmatch(path.name) is not None
 
 
 def clear_temporaries(folder: Path) -> None:

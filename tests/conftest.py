@@ -1,5 +1,6 @@
 """What tests share: the programs they compile, also over workers and processes they start."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -13,6 +14,13 @@ if IS_MINE:
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="hwdse_programs_")
 jax.config.update("jax_compilation_cache_dir", os.environ[FOLDER])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_collection_finish():
+    """Tracing makes many small objects that live; looking through all of them again and again
+    for garbage took a quarter of its time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_unconfigure():

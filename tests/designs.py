@@ -73,6 +73,7 @@ def _compiled(reading, is_layer_list):
 
 
 def run(design, reading=EXACT, is_layer_list=False):
+    """Evaluation of one design; designs with a limit of power have a program of their own."""
     return _compiled(reading, is_layer_list)(as_arrays(design))
 
 

@@ -82,8 +82,8 @@ def _totals(chip, reading, is_mapped):
     return time, traffic, working_set
 
 
-def _make_score(is_mapped):
-    def score(chip, reading):
+def _make_costs(is_mapped):
+    def costs(chip, reading):
         time, traffic, working_set = _totals(chip, reading, is_mapped)
         time = time + 0.3 * 8.0 / chip.links + 0.05 / (0.02 + chip.fp64_share)
         overhead = 15.0 / chip.interval_s + chip.interval_s / (2.0 * 12_000.0)
@@ -102,10 +102,33 @@ def _make_score(is_mapped):
         violations = [jnp.log(area / 450.0), jnp.log(peak_w / 350.0)]
         if is_mapped:
             violations.append(jnp.log(working_set / chip.sram_mib))
-        return jnp.log(energy * time), jnp.stack(violations)
+        return time, energy, area, jnp.stack(violations)
+
+    return costs
+
+
+def _make_score(is_mapped):
+    costs = _make_costs(is_mapped)
+
+    def score(chip, reading):
+        time, energy, _, violations = costs(chip, reading)
+        return jnp.log(energy * time), violations
 
     return score
 
 
+def _make_front_costs(is_mapped):
+    costs = _make_costs(is_mapped)
+
+    def front_costs(chip, reading):
+        *values, violations = costs(chip, reading)
+        return jnp.log(jnp.stack(values)), violations
+
+    return front_costs
+
+
 score_8 = _make_score(False)
 score_29 = _make_score(True)
+costs_8 = _make_front_costs(False)
+"""Logs of time, energy and area."""
+costs_29 = _make_front_costs(True)

@@ -192,7 +192,10 @@ def test_optimize_writes_a_design_that_evaluate_takes(search, capsys):
 
 def test_limits_that_no_design_meets_give_exit_code_3(search, capsys):
     limit = ["--set", 'limits.die_area="300 mm^2"']
-    for verb in (["optimize", "--evaluations", "100"], ["sweep", "--points", "256"]):
+    for verb in (
+        ["optimize", "--evaluations", "100"],
+        ["sweep", "--points", "256", "--chunk", "128"],
+    ):
         assert run([verb[0], str(search), *verb[1:], *limit]) == Exit.INFEASIBLE
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith("hwdse: no design meets the constraints")
@@ -228,8 +231,9 @@ def test_a_sweep_goes_on_where_it_was_stopped(search, tmp_path, capsys):
 
 
 def test_fronts_merge_and_the_whole_has_the_largest_volume(search, tmp_path, capsys):
-    for name, points in (("small", "64"), ("large", "512")):
-        out = ["--out", str(tmp_path / name)]
+    for name, points in (("small", "128"), ("large", "512")):
+        # The chunk of the sweep above: one program serves them all.
+        out = ["--chunk", "128", "--out", str(tmp_path / name)]
         assert run(["sweep", str(search), "--points", points, *out]) == Exit.OK
     capsys.readouterr()
     folders = [str(tmp_path / "small"), str(tmp_path / "large")]

@@ -10,12 +10,12 @@ import hwdse
 
 ROOT = Path(hwdse.__file__).parent
 ORDER = (  # a module imports from its own place or an earlier one
-    ("shapes", "numerics", "units", "compiling"),
+    ("shapes", "numerics", "units", "unit_text", "compiling", "memoryless", "roots"),
     ("specs",),
     ("workload",),
     ("models",),
     ("system",),
-    ("objectives",),
+    ("objectives", "balance"),
     ("search",),
     ("config", "results", "results_files"),
     ("calibration", "validation"),
@@ -29,6 +29,8 @@ ONLY_IN = {  # libraries of the edges, and who may import them
     "rich": ("cli",),
     "pydantic": ("config",),
     "pyarrow": ("results", "results_files"),
+    "duckdb": ("cli",),
+    "distributed": ("cli",),
 }
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = [file for file in FILES if file != ROOT / "__init__.py"]

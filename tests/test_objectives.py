@@ -8,7 +8,14 @@ import pytest
 from hwdse.compiling import quick_jit
 from hwdse.config import load_search
 from hwdse.numerics import EXACT, smooth
-from hwdse.objectives import CONSTRAINTS, OBJECTIVES, make_costs, make_score, violations
+from hwdse.objectives import (
+    CONSTRAINTS,
+    OBJECTIVES,
+    exactly,
+    make_costs,
+    make_score,
+    violations,
+)
 from hwdse.system import evaluate
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.layers import LayerList
@@ -86,6 +93,8 @@ def test_unknown_names_are_errors(evaluation):
 
 
 def test_score_and_costs_say_what_the_evaluation_says(evaluation):
+    """The score of programs that know of no limit of power, the costs of those that may have one:
+    each is made of the costs."""
     score = quick_jit(make_score("energy_delay", LIMITS, LAYERS))
     value, broken = score(BASE, EXACT)
     assert value == pytest.approx(float(jnp.log(OBJECTIVES["energy_delay"](evaluation))))
@@ -97,10 +106,31 @@ def test_score_and_costs_say_what_the_evaluation_says(evaluation):
     assert np.allclose(broken, violations(evaluation, LIMITS))
 
 
+def test_the_same_question_has_the_same_function():
+    """Compiled programs are kept by it."""
+    again = jax.tree.map(lambda x: x.copy(), LAYERS)
+    other = jax.tree.map(lambda x: np.nextafter(x, 2e4), LAYERS)
+    costs = make_costs(("step_time",), LIMITS, LAYERS)
+    assert make_costs(("step_time",), dict(LIMITS), again) is costs
+    assert exactly(costs) is exactly(costs)
+    assert make_score("step_time", LIMITS, LAYERS) is make_score("step_time", LIMITS, again)
+    for different in (
+        make_costs(("step_time",), LIMITS, other),
+        make_costs(("step_time",), {**LIMITS, "die_area": 800}, LAYERS),
+        make_costs(("step_time",), dict(reversed(LIMITS.items())), LAYERS),
+        make_costs(("die_area",), LIMITS, LAYERS),
+        make_costs(("step_time",), LIMITS, LAYERS),
+    ):
+        assert different is not costs
+
+
 def test_score_has_finite_gradients_in_both_readings():
+    """In the smooth reading, which searches follow, also by a limit of power that binds; the exact
+    one of that is in `test_evaluate`."""
+    limited = BASE.replace(chip=BASE.chip.replace(power_limit_w=100.0))
     score = make_score("energy_delay", LIMITS, LAYERS)
-    design = jax.tree.map(lambda x: jnp.asarray(x, float), BASE)
-    for reading in (EXACT, smooth(0.5)):
+    for reading, base in ((EXACT, BASE), (smooth(0.5), limited)):
+        design = jax.tree.map(lambda x: jnp.asarray(x, float), base)
 
         def merit(design, reading=reading):
             value, broken = score(design, reading)

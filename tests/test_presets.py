@@ -18,9 +18,11 @@ DATA = Path(__file__).parent / "data"
 CHIPS = [
     "a100",
     "b200",
+    "b300",
     "h100",
     "h200",
     "inferentia2",
+    "mi300x",
     "tpu_v4",
     "tpu_v5p",
     "tpu_v6e",
@@ -29,7 +31,7 @@ CHIPS = [
     "trainium3",
 ]
 SYSTEMS = ["p5_48xlarge", "trn1_32xlarge", "trn2_48xlarge", "trn2_ultraserver", "trn3_ultraserver"]
-GPUS = {"a100", "h100", "h200", "b200", "p5_48xlarge"}
+GPUS = {"a100", "h100", "h200", "b200", "b300", "mi300x", "p5_48xlarge"}
 EXCESS = {  # printed 16-bit peak over rows x cols x arrays x 2 x clock, less one
     "inferentia2": 0.0354,
     "trainium1": 0.0354,
@@ -39,6 +41,8 @@ EXCESS = {  # printed 16-bit peak over rows x cols x arrays x 2 x clock, less on
     "h100": -0.0004,
     "h200": -0.0004,
     "b200": -0.0023,
+    "b300": -0.0023,
+    "mi300x": -0.0003,
     "tpu_v4": -0.0009,
     "tpu_v5p": 0.0005,
     "tpu_v6e": 0.0005,
@@ -51,6 +55,8 @@ EXCESS_FP8 = {
     "h100": 0.0001,
     "h200": 0.0001,
     "b200": -0.0023,
+    "b300": -0.0023,
+    "mi300x": 0.0000,
     "tpu_v5p": 0.0005,
     "tpu_v6e": 0.0005,
 }
@@ -242,6 +248,8 @@ def phy_mm2(fixed_mm2: float, transistors_m: float, density: float) -> float:
         ("h100", 138.2, 5),
         ("h200", 138.2, 6),
         ("b200", 138.2, 8),
+        ("b300", 138.2, 8),
+        ("mi300x", 138.2, 8),
         ("tpu_v4", 96.3, 4),
         ("tpu_v5p", 138.2, 6),
         ("tpu_v6e", 138.2, 2),
@@ -262,6 +270,7 @@ def test_memory_phys_are_counted_in_stacks(name, density, stacks):
         ("a100", 96.3, 1.888, 74.6, 12),
         ("h100", 138.2, 0.965, 86.6, 18),
         ("b200", 138.2, 0.965, 86.6, 18),
+        ("mi300x", 138.2, 5.69, 348, 7),
     ],
 )
 def test_link_phys_are_counted_in_links(name, density, fixed, transistors, links):

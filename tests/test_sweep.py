@@ -9,7 +9,7 @@ from hwdse.search.front import anchors, dominated_by, merge
 from hwdse.search.pareto import non_dominated_mask
 from hwdse.search.points import host_points
 from hwdse.search.space import Choice, Dimension, SearchSpace
-from hwdse.search.sweep import merge_chunk, plan_sweep, sweep, sweep_chunks
+from hwdse.search.sweep import ChunkRunner, merge_chunk, plan_sweep, sweep, sweep_chunks
 
 NUM_POINTS = 20_000
 
@@ -90,7 +90,7 @@ def test_a_float32_screen_ends_with_the_same_front(result):
 
 
 def test_a_resumed_sweep_is_the_same_sweep(result):
-    chunks = sweep_chunks(costs_of, plan_of(), TOY_BASE, screen="float64")
+    chunks = sweep_chunks(ChunkRunner(costs_of, plan_of(), TOY_BASE, screen="float64"), plan_of())
     half = merge_chunk(merge_chunk(None, next(chunks)), next(chunks))
     seen = []
     whole = sweep(
@@ -108,7 +108,8 @@ def test_a_resumed_sweep_is_the_same_sweep(result):
 
 
 def test_chunks_may_come_in_any_order(result):
-    chunks = list(sweep_chunks(costs_of, plan_of(), TOY_BASE, screen="float64"))
+    runner = ChunkRunner(costs_of, plan_of(), TOY_BASE, screen="float64")
+    chunks = list(sweep_chunks(runner, plan_of()))
     backwards = None
     for chunk in reversed(chunks):
         backwards = merge_chunk(backwards, chunk)

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwdse.units import (
-    ATOMS,
-    SUFFIXES,
-    example,
-    format_field,
-    format_number,
-    format_quantity,
-    split_field,
-    to_base,
-    unit_size,
-)
+from hwdse.unit_text import format_field, format_number, format_quantity
+from hwdse.units import ATOMS, SUFFIXES, example, split_field, to_base, unit_size
 
 BASE_UNITS = sorted({*SUFFIXES.values(), "1"})
 
@@ -146,6 +137,7 @@ def test_base_units_have_size_one(unit):
         ("defects_per_mm2", "defects", "1/mm^2"),
         ("electricity_usd_per_j", "electricity", "USD/J"),
         ("optimizer_bytes_per_parameter", "optimizer", "B"),
+        ("fp64_traffic_bytes_per_flop", "fp64_traffic", "B/FLOP"),
         ("rows", "rows", "1"),
         ("hbm_used_ratio", "hbm_used_ratio", "1"),
         ("fp64_flop_fraction", "fp64_flop_fraction", "1"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hwdse.models.reliability import useful_time_fraction
-from hwdse.validation.checkpoint import validate
+from hwdse.validation.checkpoint import FAMILIES, FINAL_PERSIST, validate
 from hwdse.validation.table import read_table
 
 FILE = Path(__file__).parent / "data" / "checkpoint_mc_public.csv"
@@ -18,9 +18,9 @@ def report():
     return validate(FILE)
 
 
-def test_every_single_level_row_agrees(report):
+def test_every_row_of_every_family_agrees(report):
     metrics = report.metrics["efficiency"]
-    assert metrics["num_rows"] == report.rows_scored == 47
+    assert metrics["num_rows"] == report.rows_scored == 84
     assert metrics["mismatches"] == 0
     assert metrics["max_ape"] < 0.0015
     assert metrics["spearman"] > 0.999
@@ -31,13 +31,29 @@ def test_agreement_is_without_bias(report):
     assert abs(report.metrics["efficiency"]["bias"]) < 1e-4
 
 
-def test_skipped_rows_are_counted_with_a_reason(report):
-    assert report.rows_skipped == {"two_level: no model yet": 22, "async: no model yet": 15}
+def test_groups_are_families_and_their_regimes(report):
+    assert report.rows_skipped == {}
+    sizes = {name: table["efficiency"]["num_rows"] for name, table in report.groups.items()}
+    assert [sizes[f"family={name}"] for name in FAMILIES] == [47, 22, 15]
+    assert sum(sizes.values()) == 2 * 84
+    assert sizes["regime=single breakdown"] == 5
+    assert sizes["regime=two_level random"] == 15
 
 
-def test_groups_are_the_regimes(report):
-    assert "regime=breakdown" in report.groups
-    assert sum(g["efficiency"]["num_rows"] for g in report.groups.values()) == 47
+def test_a_file_of_one_family_needs_its_columns_only(tmp_path):
+    names = [name for name in read_table(FILE).columns if not name.startswith(("snap", "pers"))]
+    rows = [row for row in read_table(FILE).rows if row["family"] == "two_level"]
+    lines = [",".join(names), *(",".join(row[name] for name in names) for row in rows)]
+    path = tmp_path / "two_level.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert validate(path).rows_scored == 22
+
+
+def test_what_the_process_does_not_define_is_skipped_with_a_reason(tmp_path):
+    path = _edited(tmp_path, "0.02,300,,0,,1,0,", "0.02,300,,0,,1,1,")
+    report = validate(path)
+    assert report.rows_skipped == {FINAL_PERSIST: 1}
+    assert report.rows_scored == 83
 
 
 def test_long_job_formula_is_close_for_jobs_of_many_whole_intervals():
@@ -76,6 +92,9 @@ def test_a_wrong_row_is_found(tmp_path):
         ("P001,single,", "P001,triple,", "column 'family': got 'triple'"),
         ("P001,single,daly2006-fig-params,86400", "P001,single,x,-5", "got '-5'"),
         (",interval_s,", ",interval,", "no column 'interval_s'"),
+        (",72000,600,20,5,120,", ",72000,600,2.5,5,120,", "column 'l2_every': got '2.5'"),
+        (",2,120,0.02,300,", ",2,120,1.5,300,", "column 'slowdown': got '1.5'"),
+        (",2,120,0.02,300,", ",,120,0.02,300,", "column 'snapshot_s': got ''"),
     ],
 )
 def test_a_broken_file_is_named_in_one_line(tmp_path, old, new, expected):

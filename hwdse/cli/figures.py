@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.tables import percent, print_table
-from hwdse.units import format_number, format_quantity
+from hwdse.unit_text import format_number, format_quantity
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -21,10 +21,12 @@ HEADLINE = (
     ("goodput", "goodput_fraction", "%", 1.0),
     ("energy per useful token", "energy_per_token_j", "J", 1.0),
     ("power of a chip", "chip_power_w", "W", 1.0),
+    ("clock left by the power limit", "clock_ratio", "%", 1.0),
     ("silicon of a chip", "die_area_mm2", "mm^2", 1.0),
     ("cost of a chip", "chip_cost_usd", "USD", 1.0),
     ("HBM used", "hbm_used_ratio", "%", 1.0),
     ("cost per million useful tokens", "cost_usd_per_token", "USD", 1e6),
+    ("CO2 per million useful tokens", "carbon_g_per_token", "g", 1e6),
 )
 """Label, field of `Evaluation`, unit, and the factor of the unit that the label names."""
 BREAKDOWNS = (
@@ -66,6 +68,8 @@ METRIC_UNITS = {
     "chip_cost": "USD",
     "hbm_used_ratio": "1",
     "memory_used_ratio": "1",
+    "reticle_used_ratio": "1",
+    "carbon_per_token": "g",
 }
 """Base units of the objectives and constraints."""
 

@@ -1,6 +1,7 @@
 """The app, and the one place where a mistake becomes a line and an exit code."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -8,14 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from hwdse.cli import (
+    balance_command,
+    compare_search_command,
     evaluate_command,
     layout_command,
     mapping_command,
     optimize_command,
     pareto_command,
     presets_command,
+    query_command,
     sensitivity_command,
+    solve_command,
     sweep_command,
+    uncertainty_command,
     validate_command,
 )
 from hwdse.cli.exits import CommandError, Exit
@@ -31,11 +37,16 @@ for _module in (
     presets_command,
     evaluate_command,
     sensitivity_command,
+    balance_command,
     mapping_command,
     layout_command,
     optimize_command,
+    solve_command,
     sweep_command,
     pareto_command,
+    query_command,
+    compare_search_command,
+    uncertainty_command,
     validate_command,
 ):
     app.command(name=_module.NAME)(_module.run)
@@ -68,6 +79,8 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command and leaves the process with its exit code."""
     keep_programs()
+    # A batch system that ends a job asks first: what Ctrl-C keeps is then kept as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

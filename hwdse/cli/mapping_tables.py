@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.tables import percent, print_table, say
-from hwdse.units import format_number, format_quantity
+from hwdse.unit_text import format_number, format_quantity
 
 if TYPE_CHECKING:
     from hwdse.specs.accelerator import Accelerator, Level

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from hwdse.cli.exits import CommandError
 from hwdse.cli.mapping_tables import bytes_text, times_or_percent
 from hwdse.cli.tables import percent
-from hwdse.units import format_number, format_quantity
+from hwdse.unit_text import format_number, format_quantity
 
 if TYPE_CHECKING:
     from hwdse.specs.accelerator import Operands

@@ -8,11 +8,13 @@ import typer
 
 from hwdse.cli.exits import CommandError, Exit
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
-from hwdse.cli.tables import human_count, note, print_json, print_table, progress_bar, say
+from hwdse.cli.tables import human_count, note, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from hwdse.cli.optimize_search import Budget
     from hwdse.config import LoadedSearch
     from hwdse.results import Run
+    from hwdse.search.certificate import Certificate
     from hwdse.search.result import SearchResult
     from hwdse.specs.evaluation import Evaluation
 
@@ -30,6 +32,26 @@ def run(
             help="Budget; a gradient counts as three evaluations.",
         ),
     ] = 10_000,
+    time: Annotated[
+        str | None,
+        typer.Option("--time", metavar="30s", help="Rounds of that budget until time is up."),
+    ] = None,
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", help="adam, adamw, lion, sgd, ... of optax.")
+    ] = "adam",
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="cosine, linear, exponential or constant.")
+    ] = "cosine",
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="By default one for each optimizer.")
+    ] = None,
+    neighbors: Annotated[
+        int | None,
+        typer.Option("--neighbors", min=0, help="Looked at in the end; 0: no certificate."),
+    ] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Search the front of the file's front objectives.")
+    ] = False,
     sets: Sets = None,
     out: Out = None,
     seed: Seed = None,
@@ -37,22 +59,63 @@ def run(
 ) -> None:
     """Search the best buildable design by gradients, within the limits of the search file.
 
-    Writes best.toml, which `hwdse evaluate` takes, and pictures to the run folder.
+    Writes best.toml, which `hwdse evaluate` takes, and pictures to the run folder. With --front
+    the folder is like that of a sweep, so that `hwdse pareto` merges both.
 
     \b
     Examples:
-      hwdse optimize configs/searches/trn2_llama3_70b.toml
-      hwdse optimize trn2_llama3_70b --evaluations 2000 --set limits.chip_power="400 W" --out runs/b
+      hwdse optimize trn2_llama3_70b --time 60s --set limits.chip_power="400 W" --out runs/b
+      hwdse optimize trn2_llama3_70b --front --evaluations 5000 --out runs/front
     """
-    from hwdse.cli.runs import start_run
-    from hwdse.config import load_search, to_toml
-
-    loaded = load_search(config, sets or ())
+    loaded, budget = _checked(config, sets, evaluations, time, optimizer, schedule, learning_rate)
     seed = loaded.seed if seed is None else seed
-    options = {"command": NAME, "evaluations": evaluations}
+    if front:
+        from hwdse.cli.front_runs import run_front
+
+        return run_front(
+            loaded, config, num_evaluations=evaluations, sets=list(sets or ()), out=out,
+            seed=seed, json=json,
+        )  # fmt: skip
+    _optimize(loaded, budget, config, out, seed, neighbors, json)
+
+
+def _checked(
+    config: str,
+    sets: list[str] | None,
+    evaluations: int,
+    time: str | None,
+    optimizer: str,
+    schedule: str,
+    learning_rate: float | None,
+) -> tuple["LoadedSearch", "Budget"]:
+    from hwdse.cli.optimize_search import make_budget
+    from hwdse.config import load_search
+
+    budget = make_budget(evaluations, time, optimizer, schedule, learning_rate)
+    return load_search(config, sets or ()), budget
+
+
+def _optimize(
+    loaded: "LoadedSearch",
+    budget: "Budget",
+    config: str,
+    out: Path | None,
+    seed: int,
+    num_neighbors: int | None,
+    json: bool,
+) -> None:
+    from hwdse.cli.optimize_search import search
+    from hwdse.cli.runs import explain_infeasible, start_run
+    from hwdse.cli.worth import certified, worth_json
+    from hwdse.config import to_toml
+    from hwdse.config.scores import score_of
+
+    options = {"command": NAME, **budget.options()}
     # The same question has the same answer, so answering again may replace it.
     record = start_run(loaded, options, config, out, seed, resume=True)
-    result = _search(loaded, evaluations, seed)
+    score = score_of(loaded)
+    result, num_rounds = search(loaded, score, budget, seed)
+    result, found = certified(loaded, score, result, seed, num_neighbors)
     record.write_text("best.toml", to_toml(loaded, result.design))
     before, after, files = _evaluate_and_draw(loaded, result, record)
     record.finish(
@@ -61,38 +124,15 @@ def run(
         evaluations=result.num_evaluations,
     )
     if json:
-        print_json(_as_json(loaded, result, before, after, record, files))
+        answer = _as_json(loaded, result, before, after, record, files)
+        worth = {} if found is None else {"worth": worth_json(loaded, result, found)}
+        print_json({**answer, "rounds": num_rounds, **worth})
     else:
-        _print(loaded, result, before, after)
+        _print(loaded, result, before, after, found)
     for path in (record.folder / "best.toml", *files):
         note(f"wrote {path}")
     if not result.is_feasible:
-        from hwdse.cli.runs import explain_infeasible
-
         raise CommandError(explain_infeasible(loaded, result.violations), Exit.INFEASIBLE)
-
-
-def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "SearchResult":
-    import jax
-
-    from hwdse.cli.figures import METRIC_UNITS, format_metric
-    from hwdse.objectives import make_score
-    from hwdse.search.gradient import minimize, split_evaluations
-
-    num_variants = math.prod(len(variant.values) for variant in loaded.space.variants)
-    effort = split_evaluations(num_evaluations, num_variants)
-    unit = METRIC_UNITS[loaded.objective]
-    title = f"minimizing {loaded.objective.replace('_', ' ')}"
-    with progress_bar(title, num_evaluations, "evaluations") as update, jax.enable_x64(True):
-
-        def progress(count: int, best: float) -> None:
-            value = format_metric(math.exp(best), unit) if math.isfinite(best) else "none yet"
-            update(count, f"best {value}")
-
-        score = make_score(loaded.objective, loaded.limits, loaded.workload)
-        result = minimize(score, loaded.space, loaded.base, seed=seed, progress=progress, **effort)
-        update(num_evaluations, f"best {format_metric(math.exp(result.log_objective), unit)}")
-    return result
 
 
 def _evaluate_and_draw(
@@ -121,9 +161,13 @@ def _evaluate_and_draw(
 
 
 def _print(
-    loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation", after: "Evaluation"
+    loaded: "LoadedSearch",
+    result: "SearchResult",
+    before: "Evaluation",
+    after: "Evaluation",
+    found: "Certificate | None",
 ) -> None:
-    from hwdse.cli import figures
+    from hwdse.cli import figures, worth
 
     pair = {loaded.labels["system"]: before, "optimized": after}
     figures.print_headline(pair, loaded)
@@ -134,13 +178,26 @@ def _print(
         for name, price in zip(loaded.limits, result.multipliers, strict=True)
         if price > 1e-3
     ]
-    if prices:
+    if found is not None:
+        worth.print_worth(loaded, result, found)
+        say(worth.checks(found))
+    elif prices:
         say(f"1 % more of a limit would move the objective by: {', '.join(prices)}")
     say(figures.what_limits(after, loaded))
+    if loaded.robust is not None:
+        value = figures.format_metric(
+            math.exp(result.log_objective), figures.METRIC_UNITS[loaded.objective]
+        )
+        say(f"minimized: {loaded.robust.text} over {loaded.robust.num_samples} samples, {value}")
+    gap = f"; rounding to what can be built moved the objective by {_moved(result.reading_gap)}"
     say(
-        f"{human_count(result.num_evaluations)} evaluations; rounding to what can be built moved "
-        f"the objective by {100.0 * math.expm1(result.reading_gap):+.2f} % before polishing"
+        f"{human_count(result.num_evaluations)} evaluations"
+        + (f"{gap} before polishing" if math.isfinite(result.reading_gap) else "")
     )
+
+
+def _moved(log_change: float) -> str:
+    return f"{100.0 * math.expm1(log_change):+.2f} %"
 
 
 def _changes(loaded: "LoadedSearch", design: Any) -> list[list[str]]:

@@ -29,6 +29,7 @@ SCALES = {
     "die_area": (1.0, "Silicon of a chip (mm²)"),
     "chip_power": (1.0, "Power of a chip (W)"),
     "chip_cost": (1.0, "Cost of a chip (USD)"),
+    "carbon_per_token": (1e6, "CO2 per million useful tokens (g)"),
 }
 """For each objective the factor from its base unit to that of the axis, and the axis label."""
 CORE_SCALES = {
@@ -39,6 +40,7 @@ CORE_SCALES = {
     "die_area": (1.0, "Silicon (mm²)"),
     "chip_power": (1.0, "Power (W)"),
     "chip_cost": (1.0, "Cost (USD)"),
+    "carbon_per_token": (1e3, "CO2 of a pass (mg)"),
 }
 """The same for the network of a core."""
 PREFIXES = {1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "µ", 1e-9: "n"}

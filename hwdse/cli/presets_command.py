@@ -8,7 +8,7 @@ from hwdse.cli.options import Json
 from hwdse.cli.tables import print_json, print_table
 
 NAME = "presets"
-KINDS = ("chip", "system", "workload", "software", "accelerator", "layers")
+KINDS = ("chip", "system", "workload", "software", "accelerator", "layers", "reliability")
 SHOWN = {
     "chip": ("bf16_flop_per_s", "hbm_capacity_bytes", "hbm_bandwidth_bytes_per_s",
              "link_bandwidth_bytes_per_s", "tdp_w"),
@@ -18,9 +18,14 @@ SHOWN = {
     "software": ("dispatch_time_s", "elementwise_traffic_ratio"),
     "accelerator": ("rows", "cols", "clock_hz", "sram_bytes", "dram_bandwidth_bytes_per_s"),
     "layers": ("num_operators", "num_macs"),
+    "reliability": ("failures_per_1000_node_days", "chips_per_node", "chip_mtbf_s"),
 }  # fmt: skip
 """Published figures of each kind that fit a line; --json has all."""
-PLURALS = {"layers": "layers of networks", "software": "training stacks"}
+PLURALS = {
+    "layers": "layers of networks",
+    "software": "training stacks",
+    "reliability": "failure rates",
+}
 WIDEST_TITLE = 60
 
 
@@ -34,7 +39,8 @@ def run(
     json: Json = False,
 ) -> None:
     """List what comes with hwdse: chips, systems and workloads as their vendors print them,
-    training stacks (software), cores (accelerators) and the layers of networks that they run.
+    training stacks (software), cores (accelerators), the layers of networks that they run, and
+    failure rates of fleets (reliability).
 
     \b
     Examples:
@@ -70,7 +76,8 @@ def run(
 
 
 def _print_group(kind: str, entries: list) -> None:
-    from hwdse.units import format_field, split_field
+    from hwdse.unit_text import format_field
+    from hwdse.units import split_field
 
     fields = SHOWN[kind]
     heads = [split_field(name)[0].removeprefix("num_").replace("_", " ") for name in fields]

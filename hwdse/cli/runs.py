@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.search.plan import SweepChunk
     from hwdse.search.space import SearchSpace
-
-NOTES = ("num_points", "num_feasible", "num_not_finite", "num_changed_verdicts")
 
 
 def start_run(
@@ -70,58 +68,14 @@ def explain_infeasible(loaded: "LoadedSearch", violations: np.ndarray) -> str:
 
 
 def chunk_columns(loaded: "LoadedSearch", chunk: "SweepChunk") -> dict[str, np.ndarray]:
-    """What a chunk leaves behind, as it goes to disk; the inverse is `read_chunk`."""
-    from hwdse.search.front import Front
+    """What a search without a plan of its points leaves behind, as it goes to disk."""
+    from hwdse.cli import sweep_job
 
-    both = Front(
-        *(
-            np.concatenate((getattr(chunk.front, name), getattr(chunk.least_violated, name)))
-            for name in Front.__dataclass_fields__
-        )
-    )
-    columns = {
-        "is_front": np.arange(len(both)) < len(chunk.front),
-        "variant": both.variants.astype(np.int64),
-        "number": both.numbers.astype(np.int64),
-    }
-    groups = (
-        ("log", loaded.front_objectives, both.costs),
-        ("violation", tuple(loaded.limits), both.violations),
-        ("unit", tuple(str(i) for i in range(loaded.space.num_dims)), both.units),
-    )
-    for prefix, names, values in groups:
-        columns |= {f"{prefix}.{name}": values[:, i] for i, name in enumerate(names)}
-    return columns
+    return sweep_job.chunk_columns(sweep_job.job_of(loaded), chunk)
 
 
 def chunk_notes(chunk: "SweepChunk") -> dict[str, int]:
     """Counts of a chunk."""
-    return {name: int(getattr(chunk, name)) for name in NOTES}
+    from hwdse.cli import sweep_job
 
-
-def read_chunk(loaded: "LoadedSearch", record: Run, index: int) -> "SweepChunk":
-    """A chunk as the sweep left it, bit for bit."""
-    from hwdse.search.front import Front
-    from hwdse.search.plan import SweepChunk
-
-    columns, notes = record.read_part(index)
-    size = len(columns["number"])
-
-    def matrix(prefix: str, names: Sequence[str]) -> np.ndarray:
-        parts = [columns[f"{prefix}.{name}"] for name in names]
-        return np.stack(parts, axis=1) if parts else np.zeros((size, 0))
-
-    both = Front(
-        units=matrix("unit", [str(i) for i in range(loaded.space.num_dims)]),
-        costs=matrix("log", loaded.front_objectives),
-        violations=matrix("violation", list(loaded.limits)),
-        variants=columns["variant"],
-        numbers=columns["number"],
-    )
-    is_front = columns["is_front"].astype(bool)
-    return SweepChunk(
-        index=index,
-        front=both.take(np.flatnonzero(is_front)),
-        least_violated=both.take(np.flatnonzero(~is_front)),
-        **{name: int(notes[name]) for name in NOTES},
-    )
+    return sweep_job.chunk_notes(chunk)

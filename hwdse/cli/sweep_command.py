@@ -1,24 +1,27 @@
 """`hwdse sweep`: many designs, of which the front is kept."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hwdse.cli.exits import CommandError, Exit
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
-from hwdse.cli.tables import human_count, note, print_json, progress_bar, say, tell_files
+from hwdse.cli.tables import print_json, say, tell_files
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from hwdse.cli.sweep_job import SweepJob
     from hwdse.config import LoadedSearch
     from hwdse.results import Run
     from hwdse.search.plan import SweepPlan, SweepResult
 
 NAME = "sweep"
-METHODS = ("sobol", "grid", "random")
+METHODS = ("sobol", "grid", "random", "latin", "list")
 SCREENS = ("float32", "float64")
+KEEPS = ("front", "top", "all")
 CLOUD_POINTS = 4096
 """Designs of the sweep that a picture shows behind the front."""
 
@@ -28,7 +31,19 @@ def run(
     points: Annotated[
         int, typer.Option("--points", parser=parse_count, metavar="N", help="Designs, e.g. 1e6.")
     ] = 1_000_000,
-    method: Annotated[str, typer.Option("--method", help="sobol, grid or random.")] = "sobol",
+    method: Annotated[
+        str, typer.Option("--method", help="sobol, grid, random, latin (hypercube) or list.")
+    ] = "sobol",
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="CSV", help="Designs of --method list.")
+    ] = None,
+    keep: Annotated[
+        str, typer.Option("--keep", help="front, top (the front and the best by its first "
+                          "objective) or all designs.")
+    ] = "front",
+    top: Annotated[
+        int, typer.Option("--top", parser=parse_count, metavar="N", help="Designs of --keep top.")
+    ] = 1000,
     screen: Annotated[
         str, typer.Option("--screen", help="First verdict in float32 or float64; what is kept is "
                           "judged in float64 in any case.")
@@ -36,6 +51,17 @@ def run(
     chunk: Annotated[
         int, typer.Option("--chunk", parser=parse_count, metavar="N", help="Designs of a chunk.")
     ] = 1 << 17,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes; one already uses all cores.")
+    ] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster, such "
+                                 "as tcp://10.0.0.1:8786, that runs the chunks.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only this share of the chunks, "
+                                 "from 1/N to N/N, into the same folder or one of its own.")
+    ] = None,
     sets: Sets = None,
     out: Out = None,
     resume: Annotated[
@@ -52,31 +78,61 @@ def run(
     Examples:
       hwdse sweep configs/searches/trn2_llama3_70b.toml --points 1e6
       hwdse sweep trn2_llama3_70b --points 2e7 --method random --out runs/wide --resume
+      hwdse sweep trn2_llama3_70b --points 1e9 --shard 3/10 --out runs/shared
     """
-    from hwdse.cli.fronts import front_columns, preset_markers, write_front
-    from hwdse.cli.runs import NOTES, start_run
+    from hwdse.cli.runs import start_run
+    from hwdse.cli.sweep_job import job_of
+    from hwdse.cli.sweep_run import run_sweep
     from hwdse.config import load_search
 
-    for name, value, allowed in (("method", method, METHODS), ("screen", screen, SCREENS)):
+    for name, value, allowed in (
+        ("method", method, METHODS), ("screen", screen, SCREENS), ("keep", keep, KEEPS)
+    ):  # fmt: skip
         if value not in allowed:
             raise CommandError(f"--{name} {value}: expected one of {', '.join(allowed)}")
+    share = _parsed_shard(shard)
     loaded = load_search(config, sets or ())
     seed = loaded.seed if seed is None else seed
-    plan = _plan(loaded, points, method, seed, chunk)
+    plan = _plan(loaded, points, method, source, seed, chunk)
+    top = top if keep == "top" else 0
     options = {
-        "command": NAME, "points": points, "method": method, "screen": screen, "chunk": chunk,
+        "command": NAME, "points": plan.num_points if source else points, "method": method,
+        "screen": screen, "chunk": chunk, "keep": keep, "top": top, "from": _digest(source),
     }  # fmt: skip
-    record = start_run(loaded, options, config, out, seed, resume=resume)
-    costs = _costs(loaded)
-    result, is_complete = _sweep(loaded, plan, record, screen, costs)
+    record = start_run(loaded, options, config, out, seed, resume=resume or share is not None)
+    job = job_of(loaded, plan, screen, keep, top)
+    result, is_stopped = run_sweep(job, record, share, workers, scheduler)
+    _finish(loaded, job, record, result, is_stopped, shard, (config, sets or (), json))
+
+
+def _finish(
+    loaded: "LoadedSearch",
+    job: "SweepJob",
+    record: "Run",
+    result: "SweepResult | None",
+    is_stopped: bool,
+    shard: str | None,
+    asked: tuple[str, Any, bool],
+) -> None:
+    """Writes and tells what the sweep has found so far; ends with the exit code that fits."""
+    from hwdse.cli.fronts import front_columns, preset_markers
+
+    num_done = result.num_points if result else 0
+    is_complete = num_done == job.plan.num_points
+    if shard is not None and not is_complete and not is_stopped:
+        # Others may be writing into this folder: the last one, or --resume, writes the front.
+        say(f"shard {shard}: {num_done:,} of {job.plan.num_points:,} designs are in "
+            f"{record.folder}; when all shards are done, the same command with --resume and "
+            "without --shard merges them")  # fmt: skip
+        return
     if result is None:
         record.finish("interrupted")
         raise CommandError(f"stopped before the first chunk of {record.folder}", Exit.ABORTED)
-    markers = preset_markers(loaded, config, sets or ())
-    files = write_front(loaded, record, result.front, _cloud(loaded, plan, costs), markers)
-    summary = {name: getattr(result, name) for name in NOTES}
-    is_feasible = len(result.front) > 0
-    status = "finished" if is_feasible else "infeasible"
+    config, sets, json = asked
+    markers = preset_markers(loaded, config, sets)
+    files = _write(loaded, job, record, result, markers)
+    status = "finished" if len(result.front) else "infeasible"
+    summary = _counts(result)
     record.finish(
         status if is_complete else "interrupted",
         **summary, num_front=len(result.front), markers=[dataclasses.asdict(m) for m in markers],
@@ -91,7 +147,46 @@ def run(
     else:
         _print(loaded, result)
     tell_files(files)
-    _raise_if_incomplete(loaded, plan, record, result, is_complete)
+    _raise_if_incomplete(loaded, job.plan, record, result, is_complete)
+
+
+def _write(
+    loaded: "LoadedSearch", job: "SweepJob", record: "Run", result: "SweepResult", markers: Any
+) -> list[Path]:
+    from hwdse.cli.fronts import front_columns, write_front
+    from hwdse.cli.sweep_job import row_columns
+    from hwdse.results_files import csv_text
+
+    files = write_front(loaded, record, result.front, _cloud(job), markers)
+    files.append(record.write_table("front.parquet", row_columns(job, result.front)))
+    if job.keep == "top":
+        text = csv_text(front_columns(loaded, result.top))
+        files.append(record.write_text("top.csv", text))
+        files.append(record.write_table("top.parquet", row_columns(job, result.top)))
+    return files
+
+
+def _counts(result: "SweepResult") -> dict[str, int]:
+    from hwdse.cli.sweep_job import NOTES
+
+    return {name: getattr(result, name) for name in NOTES}
+
+
+def _parsed_shard(text: str | None) -> tuple[int, int] | None:
+    """Number of a share, from 1, and how many there are."""
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise CommandError(f"--shard {text}: expected a share from 1/N to N/N, such as 3/10")
+    return int(number), int(count)
+
+
+def _digest(source: Path | None) -> str:
+    """What a list held, so that a run is not resumed with another one."""
+    import hashlib
+
+    return hashlib.sha256(source.read_bytes()).hexdigest() if source else ""
 
 
 def _raise_if_incomplete(
@@ -113,9 +208,16 @@ def _raise_if_incomplete(
         raise CommandError(explain_infeasible(loaded, nearest[0]), Exit.INFEASIBLE)
 
 
-def _plan(loaded: "LoadedSearch", points: int, method: str, seed: int, chunk: int) -> "SweepPlan":
-    from hwdse.search.plan import plan_sweep
+def _plan(
+    loaded: "LoadedSearch", points: int, method: str, source: Path | None, seed: int, chunk: int
+) -> "SweepPlan":
+    from hwdse.config.design_list import load_design_list
+    from hwdse.search.plan import plan_list, plan_sweep
 
+    if (method == "list") != (source is not None):
+        raise CommandError("--method list takes its designs --from a CSV file; give both")
+    if source is not None:
+        return plan_list(loaded.space, *load_design_list(source, loaded), chunk_points=chunk)
     try:
         return plan_sweep(
             loaded.space, num_points=points, method=method, seed=seed, chunk_points=chunk
@@ -124,62 +226,14 @@ def _plan(loaded: "LoadedSearch", points: int, method: str, seed: int, chunk: in
         raise CommandError(f"--points {points} --method {method}: {error}") from error
 
 
-def _costs(loaded: "LoadedSearch") -> Any:
-    """One function object for the whole sweep: compiled programs are kept by it."""
-    from hwdse.numerics import EXACT
-    from hwdse.objectives import make_costs
+def _cloud(job: "SweepJob") -> "np.ndarray":
+    """Logs of the objectives of a sample of the feasible designs of the first variant.
 
-    costs = make_costs(loaded.front_objectives, loaded.limits, loaded.workload)
-    return lambda design: costs(design, EXACT)
-
-
-def _cloud(loaded: "LoadedSearch", plan: "SweepPlan", costs: Any) -> "np.ndarray":
-    """Logs of the objectives of a sample of the designs, feasible or not, of the first variant."""
-    import jax
-    import numpy as np
-
-    from hwdse.compiling import quick_jit
-    from hwdse.search.points import host_points
-
-    count = min(CLOUD_POINTS, plan.variant_points[0])
-    units = plan.space.snap_points(host_points(plan.sequence, np.arange(count)))
-    base = plan.space.variant_bases(loaded.base)[0][1]
-    with jax.enable_x64(True):
-        sampled = quick_jit(jax.vmap(lambda unit: costs(plan.space.decode_buildable(unit, base))))
-        logs, violations = jax.tree.map(np.asarray, sampled(units))
-    return logs[np.all(violations <= 0.0, axis=1)]
-
-
-def _sweep(
-    loaded: "LoadedSearch", plan: "SweepPlan", record: "Run", screen: str, costs: Any
-) -> tuple["SweepResult | None", bool]:
-    """All chunks that are not on disk yet, each written when it is done; False if stopped."""
-    from hwdse.cli.runs import chunk_columns, chunk_notes, read_chunk
-    from hwdse.search.plan import merge_chunk
-    from hwdse.search.sweep import sweep_chunks
-
-    result = None
-    for index in sorted(record.finished_parts()):
-        result = merge_chunk(result, read_chunk(loaded, record, index))
-    done = result.done if result else frozenset()
-    known = result.front if result else None
-    before = result.num_points if result else 0
-    todo = plan.num_points - before
-    if not todo:
-        return result, True
-    if before:
-        note(f"going on after {len(done)} of {plan.num_chunks} chunks")
-    chunks = sweep_chunks(costs, plan, loaded.base, screen=screen, done=done, front=known)
-    with progress_bar(f"sweep of {human_count(plan.num_points)} designs", todo, "designs") as bar:
-        bar(0, "compiling")
-        try:
-            for chunk in chunks:
-                record.write_part(chunk.index, chunk_columns(loaded, chunk), chunk_notes(chunk))
-                result = merge_chunk(result, chunk)
-                bar(result.num_points - before, f"front {len(result.front)}")
-        except KeyboardInterrupt:
-            return result, False
-    return result, True
+    By the program that judged the front, so that none is compiled for the picture.
+    """
+    count = min(CLOUD_POINTS, job.plan.variant_points[0])
+    rows = job.runner().judge.rows(0, job.plan.first_numbers(0, count))
+    return rows.costs[rows.is_feasible]
 
 
 def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:

@@ -13,10 +13,13 @@ NAME = "validate"
 KINDS = {
     "accelforge": "accelforge",
     "astrasim": "astrasim",
+    "area": "areas",
     "aws": "aws_kernels",
     "calculon_layers": "calculon_layers",
     "checkpoint": "checkpoint",
     "collectives": "measured_collectives",
+    "cost": "worked_costs",
+    "energy": "unit_costs",
     "gemmini": "gemmini",
     "nccl": "nccl",
     "precision": "precision_split",

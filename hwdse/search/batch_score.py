@@ -18,7 +18,10 @@ LARGEST_BATCH = 128
 
 
 @functools.partial(search_jit, static_argnames=("score", "space"))
-def _score_batch(units: Any, base: Any, *, score: Score, space: SearchSpace) -> Any:
+def score_batch(
+    units: Any, base: Any, *, score: Callable[..., Any], space: SearchSpace
+) -> tuple[Any, Any]:
+    """Exact score of each point: one objective or several, and the violations."""
     return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
 
 
@@ -38,7 +41,7 @@ def exact_scorer(
             part = units[start : start + size]
             padded = np.concatenate((part, np.repeat(part[-1:], size - len(part), axis=0)))
             batch = jnp.asarray(padded, float)
-            outcome = _score_batch(batch, base, score=score, space=space)
+            outcome = score_batch(batch, base, score=score, space=space)
             logs.append(np.asarray(outcome[0])[: len(part)])
             violations.append(np.asarray(outcome[1])[: len(part)])
         return scored(units, np.concatenate(logs), np.concatenate(violations))

@@ -1,24 +1,23 @@
 """Multi-start descent of the smooth reading with constraints: one compiled loop for all starts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from jaxtyping import Float
 
 from hwdse.compiling import search_jit
 from hwdse.numerics import smooth
-from hwdse.search.result import Score
+from hwdse.search.optimizers import make_optimizer
 from hwdse.search.space import SearchSpace
 from hwdse.shapes import PerConstraint, PerDim, PerPoint, PointsByDims, Scalar
 
 PerChoice = Float[jax.Array, " choices"]
 
-ADAM_DECAYS = (0.8, 0.95)
-"""Short memories for short searches: tuned in the search study of the 8-D and 29-D toys."""
 PENALTY_CURVATURE = 5.0
 """rho of the augmented Lagrangian: at 10 % over a limit the price is `multiplier` + 0.5."""
 FIRST_MULTIPLIER = 3.0
@@ -28,11 +27,9 @@ LONG_UPDATE_STEPS = 10
 """Long descents update more often than that, so that the multipliers converge."""
 ANNEALED_FRACTION = 0.75
 """Share of the steps in which the temperature falls from 1 to 0."""
-FINAL_RATE_FRACTION = 0.05
 LOGIT_BOUND = 7.0
 """Starts and steps stay inside: beyond it a sigmoid has no slope to come back with."""
 START_MARGIN = 0.02
-MAX_GRADIENT_NORM = 1e3
 
 
 class Descended(NamedTuple):
@@ -44,6 +41,14 @@ class Descended(NamedTuple):
     the value after it would double what is compiled."""
     multipliers: Any
     """Starts by constraints."""
+    is_missing: bool = False
+    """Whether nothing descended, for want of time."""
+
+
+def undescended(starts: Any, num_constraints: int) -> Descended:
+    """The starts as they are, for a search whose time is up."""
+    unknown = np.full(len(starts), np.nan)
+    return Descended(starts, unknown, np.zeros((len(starts), num_constraints)), True)
 
 
 def _lagrangian(
@@ -62,66 +67,78 @@ def _lagrangian(
 class _Relaxation:
     """The smooth reading as a function of logits; `fixed` holds the coordinates of the choices."""
 
-    score: Score
+    score: Callable[..., tuple[Scalar, PerConstraint]]
     space: SearchSpace
     base: Any
 
-    def value(self, logits: PerDim, fixed: PerChoice, temperature: Scalar) -> Any:
+    def value(
+        self, logits: PerDim, fixed: PerChoice, temperature: Scalar, aim: tuple[Any, ...]
+    ) -> Any:
         """Unit cube point, log objective and violations."""
         unit = jnp.concatenate((jax.nn.sigmoid(logits), fixed))
-        return unit, *self.score(self.space.decode(unit, self.base), smooth(temperature))
+        return unit, *self.score(self.space.decode(unit, self.base), smooth(temperature), *aim)
 
     def slope(
-        self, logits: PerDim, fixed: PerChoice, multipliers: PerConstraint, temperature: Scalar
+        self,
+        logits: PerDim,
+        fixed: PerChoice,
+        multipliers: PerConstraint,
+        temperature: Scalar,
+        aim: tuple[Any, ...],
     ) -> tuple[PerDim, Scalar, PerConstraint]:
         """Gradient of the Lagrangian, zero where it is not finite; objective and violations."""
 
         def loss(logits: PerDim):
-            _, log_objective, violations = self.value(logits, fixed, temperature)
+            _, log_objective, violations = self.value(logits, fixed, temperature, aim)
             return _lagrangian(log_objective, violations, multipliers), (log_objective, violations)
 
         gradient, outcome = jax.grad(loss, has_aux=True)(logits)
         return jnp.where(jnp.isfinite(gradient), gradient, 0.0), *outcome
 
 
-def _optimizer(num_steps: int) -> optax.GradientTransformation:
-    """Adam whose rate falls from one to 5 % as a cosine."""
-    return optax.chain(
-        optax.clip_by_global_norm(MAX_GRADIENT_NORM),
-        optax.scale_by_adam(*ADAM_DECAYS),
-        optax.scale_by_learning_rate(
-            optax.cosine_decay_schedule(1.0, num_steps, FINAL_RATE_FRACTION)
-        ),
-    )
-
-
-@partial(search_jit, static_argnames=("score", "space", "num_steps", "num_constraints"))
+@partial(
+    search_jit,
+    static_argnames=(
+        "score",
+        "space",
+        "num_steps",
+        "num_constraints",
+        "optimizer",
+        "schedule",
+    ),
+)
 def descend(
     units: PointsByDims,
     base: Any,
     learning_rate: Scalar,
+    aims: tuple[Any, ...] = (),
     *,
-    score: Score,
+    score: Callable[..., tuple[Scalar, PerConstraint]],
     space: SearchSpace,
     num_steps: int,
     num_constraints: int,
+    optimizer: str = "adam",
+    schedule: str = "cosine",
 ) -> Descended:
-    """Adam in logit space from every start at once; coordinates of choices stay where they are.
+    """Descent in logit space from every start at once; coordinates of choices stay where they are.
+
+    `aims` hold one row for each start, which the score gets after design and reading: so starts
+    may have objectives of their own.
 
     The temperature falls linearly to zero over three quarters of the steps, and the multipliers
     are updated four times or every 10 steps. A bad start stays by itself.
     """
     relaxation = _Relaxation(score, space, base)
-    optimizer = _optimizer(num_steps)
+    rule = make_optimizer(optimizer, schedule, num_steps)
     inner, fixed = jnp.split(units, [len(space.dimensions)], axis=1)
 
-    def step(carry: Any, fixed: PerChoice, number: Scalar) -> Any:
+    def step(carry: Any, fixed: PerChoice, number: Scalar, aim: tuple[Any, ...]) -> Any:
         logits, state, multipliers, _ = carry
         temperature = jnp.maximum(1.0 - number / (ANNEALED_FRACTION * num_steps), 0.0)
         gradient, log_objective, violations = relaxation.slope(
-            logits, fixed, multipliers, temperature
+            logits, fixed, multipliers, temperature, aim
         )
-        updates, state = optimizer.update(gradient, state)
+        updates, state = rule.update(gradient, state, logits)
         moved = logits + learning_rate * jnp.asarray(updates)
         is_due = (number + 1.0) % _update_period(num_steps) == 0.0
         multipliers = jnp.where(is_due, _updated(multipliers, violations), multipliers)
@@ -129,11 +146,11 @@ def descend(
         return moved, state, multipliers, log_objective
 
     def step_all(carry: Any, number: Scalar) -> tuple[Any, None]:
-        return jax.vmap(step, in_axes=(0, 0, None))(carry, fixed, number), None
+        return jax.vmap(step, in_axes=(0, 0, None, 0))(carry, fixed, number, aims), None
 
     logits = jax.scipy.special.logit(jnp.clip(inner, START_MARGIN, 1.0 - START_MARGIN))
     multipliers = jnp.full((len(units), num_constraints), FIRST_MULTIPLIER, units.dtype)
-    carry = (logits, jax.vmap(optimizer.init)(logits), multipliers, 0.0 * logits.sum(axis=1))
+    carry = (logits, jax.vmap(rule.init)(logits), multipliers, 0.0 * logits.sum(axis=1))
     # Starts side by side within a step, not steps within a start: tracing then maps once.
     carry = jax.lax.scan(step_all, carry, jnp.arange(num_steps, dtype=units.dtype))[0]
     logits, _, multipliers, log_objectives = carry

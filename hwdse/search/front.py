@@ -26,6 +26,8 @@ class Front:
     """Place in `SearchSpace.variant_bases`."""
     numbers: np.ndarray
     """Number of the point in its variant's sequence."""
+    metrics: np.ndarray
+    """Whatever else was asked to be kept of each point, points by metrics; often no columns."""
 
     def __len__(self) -> int:
         return len(self.costs)
@@ -39,18 +41,25 @@ class Front:
         """The rows at these places."""
         return Front(*(getattr(self, name)[places] for name in self.__dataclass_fields__))
 
+    def joined(self, other: "Front") -> "Front":
+        """The rows of both."""
+        names = self.__dataclass_fields__
+        both = ((getattr(self, name), getattr(other, name)) for name in names)
+        return Front(*(np.concatenate(pair) for pair in both))
+
+    def best(self, count: int, objective: int = 0) -> "Front":
+        """The rows that are best in an objective, best first; of equals the least variant and
+        number, so that the order of the rows does not matter."""
+        keys = (self.numbers, self.variants, self.costs[:, objective])
+        return self.take(np.lexsort(keys)[:count])
+
 
 def merge(first: Front, second: Front) -> Front:
     """Front of the members of both; of equal costs the least variant and number is kept.
 
     The order of merging does not matter, so chunks may come in any order and size.
     """
-    joined = Front(
-        *(
-            np.concatenate((getattr(first, name), getattr(second, name)))
-            for name in first.__dataclass_fields__
-        )
-    )
+    joined = first.joined(second)
     joined = joined.take(np.lexsort((joined.numbers, joined.variants)))
     return joined.take(np.flatnonzero(non_dominated_mask(joined.costs)))
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.search.batch_score import exact_scorer
-from hwdse.search.descent import Descended, descend
+from hwdse.search.descent import Descended, descend, undescended
+from hwdse.search.optimizers import checked_rate
 from hwdse.search.points import host_points, make_sequence
 from hwdse.search.polish import polish
 from hwdse.search.result import (
@@ -31,6 +32,12 @@ from hwdse.search.space import SearchSpace
 
 Progress = Callable[[int, float], None]
 """Called with the evaluations so far and the best feasible log objective so far."""
+
+
+def never() -> bool:
+    """Of a search without a budget of time."""
+    return False
+
 
 LEAST_PENALTY = 5.0
 """Merit weight of a violation where no larger multiplier is known."""
@@ -99,6 +106,7 @@ class _Basin:
     multipliers: np.ndarray
     relaxed_log_objective: float
     snapped_log_objective: float
+    has_descended: bool
     seen: set[bytes] = field(default_factory=set)
 
 
@@ -113,20 +121,27 @@ def minimize(
     num_steps: int,
     polish_rounds: int,
     num_moves: int = 64,
-    learning_rate: float = 0.6,
+    learning_rate: float | None = None,
+    optimizer: str = "adam",
+    schedule: str = "cosine",
     progress: Progress | None = None,
+    is_over: Callable[[], bool] = never,
 ) -> SearchResult:
     """Best buildable design of a space under constraints; the same for the same seed.
 
     The counts are totals over all variants, which share them equally until polishing; half of
     the polishing goes to the variant that then leads. `split_evaluations` proposes counts for a
     budget. Runs in the float type of the caller's scope (float64 under `jax.enable_x64(True)`).
+    `optimizer` and `schedule` are of `search.optimizers`, each with a rate of its own by default.
+    Once `is_over` says so, no descent and no round of polishing begins: the result is the best so
+    far, the same for the same evaluations done.
     The compiled functions are kept for as long as the same `score` object is used.
     """
     journal = _Journal(progress)
     variants = space.variant_bases(base)
     sizes = (max(num_screened // len(variants), 1), max(num_starts // len(variants), 1))
     is_double = jnp.result_type(float) == jnp.float64
+    rate = checked_rate(optimizer, schedule, learning_rate)
 
     def explore(place: int) -> _Basin:
         labels, variant_base = variants[place]
@@ -134,16 +149,17 @@ def minimize(
         with jax.enable_x64(is_double):
             exact = exact_scorer(score, space, variant_base, num_moves)
             screened = _screen(exact, space, variant_base, sizes[0], seed + place)
-            ends = descend(
-                jnp.asarray(_choose_starts(space, screened, sizes[1]), float),
-                variant_base,
-                learning_rate,
-                score=score,
-                space=space,
-                num_steps=num_steps,
-                num_constraints=screened.violations.shape[1],
-                is_brief=True if sizes[1] * num_steps < BRIEF_GRADIENTS else None,
-            )
+            starts = _choose_starts(space, screened, sizes[1])
+            num_constraints = screened.violations.shape[1]
+            if is_over():
+                ends = undescended(starts, num_constraints)
+            else:
+                ends = descend(
+                    jnp.asarray(starts, float), variant_base, rate, score=score, space=space,
+                    num_steps=num_steps, num_constraints=num_constraints,
+                    optimizer=optimizer, schedule=schedule,
+                    is_brief=True if sizes[1] * num_steps < BRIEF_GRADIENTS else None,
+                )  # fmt: skip
             return _landed(place, labels, variant_base, exact, space, screened, ends)
 
     basins = []
@@ -151,9 +167,9 @@ def minimize(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for basin in pool.map(explore, range(len(variants))):
             journal.add(basin.screened)
-            journal.add(basin.elites, num_gradients=sizes[1] * num_steps)
+            journal.add(basin.elites, sizes[1] * num_steps * basin.has_descended)
             basins.append(basin)
-    _polish_all(basins, space, journal, seed, polish_rounds, num_moves)
+    _polish_all(basins, space, journal, seed, polish_rounds, num_moves, is_over)
     return _result(basins, space, journal)
 
 
@@ -211,6 +227,7 @@ def _landed(
         multipliers=multipliers[best],
         relaxed_log_objective=float(ends.log_objectives[best]),
         snapped_log_objective=float(landed.log_objectives[best]),
+        has_descended=not ends.is_missing,
     )
 
 
@@ -221,6 +238,7 @@ def _polish_all(
     seed: int,
     num_rounds: int,
     num_moves: int,
+    is_over: Callable[[], bool],
 ) -> None:
     """Polishes every variant a little, then the leading one with the rounds that are left."""
     for basin in basins:
@@ -239,6 +257,7 @@ def _polish_all(
             penalties=basin.penalties,
             seen=basin.seen,
             report=journal.add,
+            is_over=is_over,
         )
 
     for basin in basins:

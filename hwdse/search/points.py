@@ -1,8 +1,9 @@
-"""Points of the unit cube by their number: Sobol, random and grid, each made from a counter.
+"""Points of the unit cube by their number: Sobol, random, grid and Latin hypercube, each made
+from a counter, and lists.
 
 Point `i` of a sequence depends on its method, seed and number alone, so chunks of any size, made
-in any order, on the device or on the host, are parts of one sequence. Sobol and random
-coordinates are 24-bit fractions, which float32 and float64 hold alike.
+in any order, on the device or on the host, are parts of one sequence. Their coordinates,
+but those of a grid, are 24-bit fractions, which float32 and float64 hold alike.
 
 A chunk is the exclusive-or of two parts: `shared_words`, the same for every chunk of a run, and
 `chunk_words`, one number for each dimension. A Sobol coordinate so costs one instruction.
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from hwdse.search.latin import hashed, latin_column, latin_words
 from hwdse.search.sobol_table import JOE_KUO
 from hwdse.search.space import SearchSpace
 
-METHODS = ("sobol", "random", "grid")
+METHODS = ("sobol", "random", "grid", "latin")
 WORD_BITS = 32
 MASK = (1 << WORD_BITS) - 1
 
@@ -27,7 +29,8 @@ class PointSequence:
     """A sequence of points of the unit cube.
 
     Columns hold, for each dimension, scrambled direction numbers and a shift (sobol), nothing
-    (random, and sobol beyond the table), or the unit coordinates of the levels (grid).
+    (random, and sobol beyond the table), the unit coordinates of the levels (grid), keys (latin),
+    or the coordinates of all points (list).
     """
 
     method: str
@@ -43,7 +46,8 @@ class PointSequence:
 def make_sequence(
     method: str, space: SearchSpace, *, seed: int, num_points: int = 0
 ) -> PointSequence:
-    """Sequence over a space; `num_points` is the most that a grid may have.
+    """Sequence over a space; `num_points` is the most that a grid may have, and the number of
+    points of a Latin hypercube.
 
     Sobol points are scrambled by a random linear matrix and a shift: J. Matousek, J. Complexity
     14, 527 (1998). A grid has all alternatives of each choice and about equally many values of
@@ -54,11 +58,19 @@ def make_sequence(
     if method == "grid":
         return PointSequence(method, _grid_columns(space, num_points), seed)
     generator = np.random.default_rng([seed, 0x50B01])
+    if method == "latin":
+        keyed = (latin_column(num_points, generator) for _ in range(space.num_dims))
+        return PointSequence(method, tuple(keyed), seed)
     columns: list[tuple[int | float, ...]] = []
     for dim in range(space.num_dims):
         is_tabled = method == "sobol" and dim <= len(JOE_KUO)
         columns.append(_scrambled(direction_numbers(dim), generator) if is_tabled else ())
     return PointSequence(method, tuple(columns), seed)
+
+
+def make_list(units: np.ndarray) -> PointSequence:
+    """The sequence of given points, points by dims. Only the host makes its points."""
+    return PointSequence("list", tuple(tuple(map(float, column)) for column in units.T), 0)
 
 
 def direction_numbers(dim: int) -> tuple[int, ...]:
@@ -150,7 +162,7 @@ def chunk_words(sequence: PointSequence, start: int) -> np.ndarray:
     words = []
     for column in sequence.columns:
         key = int(generator.integers(0, MASK + 1))
-        if sequence.method == "grid":
+        if sequence.method in ("grid", "latin"):
             key = start & MASK
         elif not column:
             key ^= start & MASK
@@ -173,21 +185,22 @@ def unit_rows(sequence: PointSequence, shared: Any, chunk: Any, dtype: Any, xp: 
             rows.append(xp.asarray(column, dtype)[digit.astype(xp.int32)])
             stride *= len(column)
             continue
-        if not column:
-            word = _hashed(_hashed(word, xp) + xp.uint32(dim * 0x9E3779B9 & MASK), xp)
-        rows.append(((word >> xp.uint32(9)).astype(dtype) + dtype(0.5)) * dtype(2.0**-23))
+        if sequence.method == "latin":
+            fraction = latin_words(word, column, xp)
+        elif not column:
+            word = hashed(hashed(word, xp) + xp.uint32(dim * 0x9E3779B9 & MASK), xp)
+            fraction = word >> xp.uint32(9)
+        else:
+            fraction = word >> xp.uint32(9)
+        rows.append((fraction.astype(dtype) + dtype(0.5)) * dtype(2.0**-23))
     return rows
-
-
-def _hashed(word: Any, xp: Any) -> Any:
-    """Finalizer lowbias32 of C. Wellons (public domain), a bijection of 32-bit words."""
-    word = (word ^ (word >> xp.uint32(16))) * xp.uint32(0x7FEB352D)
-    word = (word ^ (word >> xp.uint32(15))) * xp.uint32(0x846CA68B)
-    return word ^ (word >> xp.uint32(16))
 
 
 def host_points(sequence: PointSequence, numbers: np.ndarray) -> np.ndarray:
     """Points of the given numbers in float64, points by dims, the same as a device makes."""
+    if sequence.method == "list":
+        listed = [np.asarray(column)[numbers] for column in sequence.columns]
+        return np.stack(listed, axis=1) if listed else np.empty((len(numbers), 0))
     points = np.empty((len(numbers), len(sequence.columns)))
     high = numbers >> WORD_BITS
     for wrap in np.unique(high):

@@ -35,8 +35,10 @@ def polish(
     penalties: np.ndarray,
     seen: set[bytes],
     report: Callable[[Scored], None],
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Scored:
-    """Best designs after rounds of moves from them; ends early when nothing gets better.
+    """Best designs after rounds of moves from them; ends early when nothing gets better, or when
+    `is_over` says so before a round.
 
     Parents are ranked by the exact penalty merit, so that a path may lead along the outside of a
     constraint; the best feasible design is always kept as well. No design in `seen` is judged
@@ -46,6 +48,8 @@ def polish(
     elites = _ranked(elites, penalties)
     moves_without_gain = 0
     for _ in range(num_rounds):
+        if is_over():
+            break
         candidates = _new_points(space, elites.units, seen, generator, num_moves)
         if not len(candidates) or moves_without_gain > PATIENCE_MOVES_PER_DIM * space.num_dims:
             break
@@ -89,12 +93,21 @@ def _new_points(
 def _moved(
     space: SearchSpace, parents: np.ndarray, generator: np.random.Generator, num_points: int
 ) -> np.ndarray:
-    """Buildable points, each a parent (or a cross of two) with one to four coordinates moved."""
+    """Buildable points near parents, of which the first ones are taken most often."""
     shares = ELITE_DECAY ** np.arange(len(parents))
     first, second = generator.choice(len(parents), (2, num_points), p=shares / shares.sum())
+    return moved_points(space, parents[first], parents[second], generator)
+
+
+def moved_points(
+    space: SearchSpace, first: np.ndarray, second: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Buildable points, each a row of `first` (or a cross of it with the one of `second`) with
+    one to four coordinates moved."""
+    num_points = len(first)
     is_crossed = generator.random(num_points) < CROSSOVER_SHARE
     from_second = (generator.random((num_points, space.num_dims)) < 0.5) & is_crossed[:, None]
-    points = np.where(from_second, parents[second], parents[first])
+    points = np.where(from_second, second, first)
 
     num_moved = 1 + generator.choice(len(MOVED_COORDINATES), num_points, p=MOVED_COORDINATES)
     rank = np.argsort(generator.random(points.shape), axis=1).argsort(axis=1)

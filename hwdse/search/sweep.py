@@ -1,12 +1,13 @@
 """Sweeps of any length: chunks of points through one compiled program, and the front kept.
 
 The device makes the points from a counter, builds and evaluates the designs, and compares them
-with a few members of the running front. Only the survivors, about one in a hundred, reach the
-host, which makes them again from their numbers and judges them in float64. So memory does not
-grow with the number of points, and every verdict that is kept is one of float64.
+with a few strong points that a pilot of the sweep found. Only the survivors, about one in a
+hundred, reach the host, which thins them out by the best of their own chunk, makes them again
+from their numbers and judges them in float64. So memory does not grow with the number of points,
+every verdict that is kept is one of float64, and a chunk leaves behind the same whoever runs it.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,32 +17,29 @@ import numpy as np
 
 from hwdse.compiling import search_jit
 from hwdse.search.front import Front, anchors, dominated_by, merge
-from hwdse.search.pareto import PerObjective
-from hwdse.search.plan import SweepChunk, SweepPlan, SweepResult, merge_chunk, plan_sweep
-from hwdse.search.points import (
-    PointSequence,
-    chunk_words,
-    host_points,
-    shared_words,
-    unit_rows,
+from hwdse.search.judging import EvaluateCosts, EvaluateJudged, Judge, host_leaves
+from hwdse.search.plan import (
+    SweepChunk,
+    SweepPlan,
+    SweepResult,
+    merge_chunk,
+    plan_list,
+    plan_sweep,
 )
-from hwdse.search.result import without_rounding
+from hwdse.search.points import PointSequence, chunk_words, shared_words, unit_rows
 from hwdse.search.space import SearchSpace
-from hwdse.shapes import PerConstraint
 
 __all__ = [
+    "ChunkRunner",
     "SweepChunk",
     "SweepPlan",
     "SweepResult",
     "merge_chunk",
+    "plan_list",
     "plan_sweep",
     "sweep",
     "sweep_chunks",
 ]
-
-EvaluateCosts = Callable[[Any], tuple[PerObjective, PerConstraint]]
-"""Design to logs of the objectives and ln(value / limit) of the constraints. Closes over Python
-and NumPy numbers only, which both float types can take."""
 
 ScreenArrays = tuple[Any, Any, Any]
 """Costs, objectives by points; worst violation; whether an anchor dominates the point."""
@@ -49,51 +47,143 @@ ScreenArrays = tuple[Any, Any, Any]
 SCREEN_MARGINS = {"float32": 1e-5, "float64": 1e-12}
 """Distance from the front or a limit within which the screen does not decide: ten times the
 rounding error of a logarithm of magnitude 10."""
-LARGEST_SURVIVAL = 4096
-"""Survivors of a first chunk, above which the chunk's own best points thin them out."""
+KEEPS = ("front", "top", "all")
+"""What is kept of the points: the front; the best of one objective as well; every point."""
+FEW_SURVIVORS = 64
+"""Survivors of a chunk up to which they are not thinned out by the chunk's own best points."""
+MOST_PASSES = 4
+"""Times that survivors are thinned out, as long as many are left."""
 BLOCK = 1 << 14
 """Points of a chunk that run at once: more of them fall out of the cache, at 2/3 of the rate."""
 BRIEF_POINTS = 1 << 14
 """A sweep of so few is over before a thorough compiler is, unless each point runs long."""
-JUDGED_BATCH = 256
-"""Points judged in float64 at once, padded: one shape, hence one program a variant."""
 SAMPLE_POINTS = 4096
-"""Points that stand for a chunk when there is no front yet to take anchors from."""
+"""Points that stand for a chunk when its own best are sought."""
+
+
+class ChunkRunner:
+    """Runs chunks of one plan, each from its index alone.
+
+    `screen` is the float type of the first verdict. With `keep="top"` the `top` best points by
+    the first objective are kept beside the front, with `keep="all"` every point; then, and for
+    lists, all are judged in float64 and nothing is screened. `evaluate_judged` gives what
+    `evaluate_costs` does, and more figures to be kept of each judged point.
+    """
+
+    def __init__(
+        self,
+        evaluate_costs: EvaluateCosts,
+        plan: SweepPlan,
+        base: Any,
+        *,
+        screen: str = "float32",
+        keep: str = "front",
+        top: int = 0,
+        evaluate_judged: EvaluateJudged | None = None,
+    ) -> None:
+        if screen not in SCREEN_MARGINS or keep not in KEEPS:
+            raise ValueError(f"no screen {screen!r} or nothing to keep that is called {keep!r}")
+        bases = tuple(host_leaves(base) for _, base in plan.space.variant_bases(base))
+        self.judge = Judge(plan, bases, evaluate_costs, evaluate_judged)
+        self._plan = plan
+        self._screen = screen
+        self._margin = SCREEN_MARGINS[screen]
+        self._keep = keep
+        self._top = top if keep == "top" else 0
+        self._is_screened = keep != "all" and plan.sequence.method != "list"
+        self._words: Any = None
+        self._anchors: Any = None
+
+    def launch(self, index: int) -> tuple[int, ScreenArrays | None]:
+        """Starts a chunk on the device and does not wait for it."""
+        if not self._is_screened:
+            return index, None
+        plan, judge = self._plan, self.judge
+        if self._words is None:
+            strong = judge.pilot() + self._margin
+            with jax.enable_x64(self._screen == "float64"):
+                self._anchors = jnp.asarray(strong, float)
+                self._words = jnp.asarray(shared_words(plan.sequence, plan.chunk_points))
+        variant, start, _ = plan.chunk(index)
+        base = judge.bases[variant]
+        with jax.enable_x64(self._screen == "float64"):
+            return index, _screen_chunk(
+                self._words,
+                chunk_words(plan.sequence, start),
+                self._anchors,
+                base,
+                evaluate_costs=judge.evaluate_costs,
+                space=plan.space,
+                sequence=plan.sequence,
+                is_brief=plan.num_points <= BRIEF_POINTS and not getattr(base, "runs_long", False),
+            )
+
+    def harvest(self, launched: tuple[int, ScreenArrays | None]) -> SweepChunk:
+        """Waits for a chunk and judges in float64 what the screen could not rule out."""
+        index, outcome = launched
+        numbers = self._plan.numbers(index)
+        variant, start, count = self._plan.chunk(index)
+        if outcome is None:
+            return self._judged_chunk(index, self.judge.rows(variant, numbers))
+        costs, worst, dominated = (np.asarray(part)[..., :count] for part in outcome)
+        places = _survivors(costs, worst, dominated, self._margin)
+        if self._top:
+            places = np.union1d(places, _best_places(costs[0], worst, self._margin, self._top))
+        finite = np.isfinite(worst) | np.isneginf(worst)
+        least = int(np.argmin(np.where(finite, worst, np.inf)))
+        judged = self.judge.rows(variant, start + np.append(places, least))
+        rows = judged.take(np.arange(len(places)))
+        feasible = rows.take(np.flatnonzero(rows.is_feasible))
+        screened = worst[places] <= 0.0
+        return SweepChunk(
+            index=index,
+            num_points=count,
+            num_feasible=int(np.sum(worst <= 0.0) + len(feasible) - np.sum(screened)),
+            num_not_finite=int(np.sum(~finite)),
+            num_changed_verdicts=int(np.sum(rows.is_feasible != screened)),
+            front=merge(feasible, feasible.take(np.arange(0))),
+            least_violated=judged.take(np.arange(len(places), len(judged) if finite.any() else 0)),
+            top=feasible.best(self._top) if self._top else None,
+        )
+
+    def run(self, index: int) -> SweepChunk:
+        """One chunk from beginning to end."""
+        return self.harvest(self.launch(index))
+
+    def _judged_chunk(self, index: int, rows: Front) -> SweepChunk:
+        """A chunk of which every point was judged."""
+        worst = rows.violations.max(axis=1, initial=-np.inf)
+        finite = np.isfinite(rows.costs).all(axis=1) & ~np.isnan(worst) & ~np.isposinf(worst)
+        feasible = rows.take(np.flatnonzero(rows.is_feasible))
+        least = np.lexsort((rows.numbers, np.where(finite, worst, np.inf)))[: int(finite.any())]
+        return SweepChunk(
+            index=index,
+            num_points=len(rows),
+            num_feasible=len(feasible),
+            num_not_finite=int(np.sum(~finite)),
+            num_changed_verdicts=0,
+            front=merge(feasible, feasible.take(np.arange(0))),
+            least_violated=rows.take(least),
+            top=feasible.best(self._top) if self._top else None,
+            rows=rows if self._keep == "all" else None,
+        )
 
 
 def sweep_chunks(
-    evaluate_costs: EvaluateCosts,
-    plan: SweepPlan,
-    base: Any,
-    *,
-    screen: str = "float32",
-    done: Collection[int] = (),
-    front: Front | None = None,
+    runner: ChunkRunner, plan: SweepPlan, *, only: Iterable[int] | None = None
 ) -> Iterator[SweepChunk]:
-    """Chunks of a sweep in order, without those in `done`; `front` is what those left.
-
-    `screen` is the float type of the first verdict. The next chunk runs while the caller has
-    the last one. A chunk's own front may hold points that other chunks dominate.
-    """
-    bases = [_host_leaves(variant_base) for _, variant_base in plan.space.variant_bases(base)]
-    todo = [i for i in range(plan.num_chunks) if i not in done and plan.chunk(i)[2]]
-    running = front
-    with jax.enable_x64(screen == "float64"):
-        words = jnp.asarray(shared_words(plan.sequence, plan.chunk_points))
+    """Chunks of a sweep in order, or those asked for. The next chunk runs while the caller has
+    the last one. A chunk's own front may hold points that other chunks dominate."""
     launched = None
-    for index in [*todo, None]:
-        # Without a front every point survives: the first chunk is not worth overlapping.
-        is_early = launched is not None and running is None
-        following = None
-        if index is not None and not is_early:
-            following = _launch(evaluate_costs, plan, bases, words, index, running, screen)
+    for index in range(plan.num_chunks) if only is None else only:
+        if not plan.chunk(index)[2]:
+            continue
+        following = runner.launch(index)
         if launched is not None:
-            chunk = _harvest(evaluate_costs, plan, bases, launched, screen)
-            running = chunk.front if running is None else merge(running, chunk.front)
-            yield chunk
-        if index is not None and is_early:
-            following = _launch(evaluate_costs, plan, bases, words, index, running, screen)
+            yield runner.harvest(launched)
         launched = following
+    if launched is not None:
+        yield runner.harvest(launched)
 
 
 @partial(search_jit, static_argnames=("evaluate_costs", "space", "sequence"))
@@ -131,125 +221,32 @@ def _screen_chunk(
     return costs, worst, dominated
 
 
-def _launch(
-    evaluate_costs: EvaluateCosts,
-    plan: SweepPlan,
-    bases: list[Any],
-    words: jax.Array,
-    index: int,
-    running: Front | None,
-    screen: str,
-) -> tuple[int, ScreenArrays]:
-    """Starts a chunk on the device and does not wait for it."""
-    variant, start, _ = plan.chunk(index)
-    base = bases[variant]
-    known = np.empty((0, 0)) if running is None else running.costs
-    with jax.enable_x64(screen == "float64"):
-        if not len(known):
-            known = np.empty((0, _num_objectives(evaluate_costs, plan.space, base)))
-        outcome = _screen_chunk(
-            words,
-            chunk_words(plan.sequence, start),
-            jnp.asarray(anchors(known) + SCREEN_MARGINS[screen], float),
-            base,
-            evaluate_costs=evaluate_costs,
-            space=plan.space,
-            sequence=plan.sequence,
-            is_brief=plan.num_points <= BRIEF_POINTS and not getattr(base, "runs_long", False),
-        )
-    return index, outcome
-
-
-def _num_objectives(evaluate_costs: EvaluateCosts, space: SearchSpace, base: Any) -> int:
-    unit = jax.ShapeDtypeStruct((space.num_dims,), jnp.result_type(float))
-    costs, _ = jax.eval_shape(lambda u: evaluate_costs(space.decode_buildable(u, base)), unit)
-    return costs.shape[0]
-
-
-def _harvest(
-    evaluate_costs: EvaluateCosts,
-    plan: SweepPlan,
-    bases: list[Any],
-    launched: tuple[int, ScreenArrays],
-    screen: str,
-) -> SweepChunk:
-    """Waits for a chunk and judges in float64 what the screen could not rule out."""
-    index, outcome = launched
-    variant, start, count = plan.chunk(index)
-    costs, worst, dominated = (np.asarray(part)[..., :count] for part in outcome)
-    margin = SCREEN_MARGINS[screen]
-    places = _survivors(costs, worst, dominated, margin)
-    finite = np.isfinite(worst) | np.isneginf(worst)
-    numbers = start + np.append(places, np.argmin(np.where(finite, worst, np.inf)))
-    judged = _judge(evaluate_costs, plan, bases, variant, numbers)
-    feasible = judged.take(np.flatnonzero(judged.is_feasible))
-    verdicts, screened = judged.is_feasible[:-1], worst[places] <= 0.0
-    return SweepChunk(
-        index=index,
-        num_points=count,
-        num_feasible=int(np.sum(worst <= 0.0) + np.sum(verdicts) - np.sum(screened)),
-        num_not_finite=int(np.sum(~finite)),
-        num_changed_verdicts=int(np.sum(verdicts != screened)),
-        front=merge(feasible, feasible.take(np.arange(0))),
-        least_violated=judged.take(np.arange(len(places), len(judged) if finite.any() else 0)),
-    )
-
-
 def _survivors(
     costs: np.ndarray, worst: np.ndarray, dominated: np.ndarray, margin: float
 ) -> np.ndarray:
     """Places of points on the edge of a limit, and of those that nothing known dominates."""
     edge = np.flatnonzero(np.abs(worst) <= margin)
     places = np.flatnonzero((worst <= margin) & ~dominated)
-    # Before there is a front everything survives: the chunk's own best points thin it out.
-    for _ in range(4):
+    # What the pilot leaves, the chunk's own best points thin out.
+    for _ in range(MOST_PASSES):
         inside = places[worst[places] <= -margin]
-        if len(places) <= LARGEST_SURVIVAL or not len(inside):
+        if len(places) <= FEW_SURVIVORS or not len(inside):
             break
         sample = costs[:, inside[:: max(len(inside) // SAMPLE_POINTS, 1)]].T.astype(np.float64)
         known = dominated_by(costs[:, places].T, anchors(sample, 64), margin)
         places = places[~known]
+        if np.sum(known) < 0.1 * len(known):
+            break
     return np.union1d(places, edge)
 
 
-@partial(search_jit, static_argnames=("evaluate_costs", "space"))
-def _evaluate_points(
-    units: Any, base: Any, *, evaluate_costs: EvaluateCosts, space: SearchSpace
-) -> Any:
-    return jax.vmap(lambda unit: evaluate_costs(space.decode_buildable(unit, base)))(units)
-
-
-def _judge(
-    evaluate_costs: EvaluateCosts,
-    plan: SweepPlan,
-    bases: list[Any],
-    variant: int,
-    numbers: np.ndarray,
-) -> Front:
-    """Points of these numbers in float64, in batches padded to one shape."""
-    units = plan.space.snap_points(host_points(plan.sequence, numbers))
-    costs, violations = [], []
-    with jax.enable_x64(True):
-        for first in range(0, len(units), JUDGED_BATCH):
-            part = units[first : first + JUDGED_BATCH]
-            padded = np.concatenate((part, np.repeat(part[-1:], JUDGED_BATCH - len(part), axis=0)))
-            outcome = _evaluate_points(
-                padded, bases[variant], evaluate_costs=evaluate_costs, space=plan.space
-            )
-            costs.append(np.asarray(outcome[0])[: len(part)])
-            violations.append(np.asarray(outcome[1])[: len(part)])
-    return Front(
-        units,
-        np.concatenate(costs),
-        without_rounding(np.concatenate(violations)),
-        np.full(len(units), variant),
-        numbers.astype(np.int64),
-    )
-
-
-def _host_leaves(base: Any) -> Any:
-    """The base with Python floats, which take part in either float type."""
-    return jax.tree.map(float, base)
+def _best_places(cost: np.ndarray, worst: np.ndarray, margin: float, count: int) -> np.ndarray:
+    """Places among which the `count` best feasible points must be, the screen's errors allowed."""
+    certain = cost[worst <= -margin]
+    enough = np.inf
+    if len(certain) >= count:
+        enough = np.partition(certain, count - 1)[count - 1] + 2.0 * margin
+    return np.flatnonzero((worst <= margin) & (cost <= enough))
 
 
 def sweep(
@@ -258,15 +255,17 @@ def sweep(
     base: Any,
     *,
     screen: str = "float32",
+    keep: str = "front",
+    top: int = 0,
     so_far: SweepResult | None = None,
     on_chunk: Callable[[SweepChunk, SweepResult], None] | None = None,
 ) -> SweepResult:
     """The whole sweep, or what is left of it after `so_far`; `on_chunk` sees each chunk."""
-    done = so_far.done if so_far else frozenset()
-    front = so_far.front if so_far else None
-    chunks = sweep_chunks(evaluate_costs, plan, base, screen=screen, done=done, front=front)
-    for chunk in chunks:
-        so_far = merge_chunk(so_far, chunk)
+    done: Collection[int] = so_far.done if so_far else ()
+    runner = ChunkRunner(evaluate_costs, plan, base, screen=screen, keep=keep, top=top)
+    only = (index for index in range(plan.num_chunks) if index not in done)
+    for chunk in sweep_chunks(runner, plan, only=only):
+        so_far = merge_chunk(so_far, chunk, top=top)
         if on_chunk is not None:
             on_chunk(chunk, so_far)
     if so_far is None:

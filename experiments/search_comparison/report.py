@@ -1,0 +1,152 @@
+"""Tables, pictures and the README's figures from results/cells.csv."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from problems import SCAN, TITLES
+
+from hwdse.report import plots
+from hwdse.report.plots_contest import plot_spread
+
+NAMES = {
+    "gradient": "gradient (ours)", "random": "random", "sobol": "Sobol", "nsga2": "NSGA-II",
+    "tpe": "TPE (1,000 trials at most)", "cma_es": "CMA-ES", SCAN: "random scan, same seconds",
+}  # fmt: skip
+GOAL_TITLES = {
+    "best": "objective over the best known, median (worst) of the seeds; smaller is better",
+    "front": "hypervolume over the best known, median (worst) of the seeds; larger is better",
+}
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+
+
+def write(cells: dict[tuple[str, ...], dict[str, str]], here: pathlib.Path) -> None:
+    """results/summary.json, the pictures, and the tables between the marks of README.md."""
+    summary = summarized(cells)
+    (here / "results" / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    readme = here / "README.md"
+    text = readme.read_text()
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    body = "\n\n".join([*tables(summary), goals(summary)])
+    readme.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
+    draw(cells, here / "results")
+
+
+def summarized(cells: dict[tuple[str, ...], dict[str, str]]) -> list[dict[str, Any]]:
+    """Median and worst over seeds of each problem, goal, method and budget, over the best known."""
+    values: dict[tuple[str, str, str, int], list[dict[str, str]]] = {}
+    for (problem, goal, method, budget, _), row in cells.items():
+        values.setdefault((problem, goal, method, int(budget)), []).append(row)
+    known: dict[tuple[str, str], float] = {}
+    for (problem, goal, _, _), rows in values.items():
+        found = [float(row["value"]) for row in rows]
+        best = max(found) if goal == "front" else min(found)
+        pick = max if goal == "front" else min
+        known[problem, goal] = pick(known.get((problem, goal), best), best)
+    summary = []
+    for (problem, goal, method, budget), rows in sorted(values.items()):
+        ratios = np.asarray([float(row["value"]) for row in rows]) / known[problem, goal]
+        worst = ratios.min() if goal == "front" else ratios.max()
+        summary.append(
+            {
+                "problem": problem, "goal": goal, "method": method, "budget": budget,
+                "seeds": len(rows), "best_known": known[problem, goal],
+                "median": float(np.median(ratios)), "worst": float(worst),
+                "evaluations": float(np.median([float(row["evaluations"]) for row in rows])),
+                "seconds": float(np.median([float(row["seconds"]) for row in rows])),
+            }
+        )  # fmt: skip
+    return summary
+
+
+def tables(summary: list[dict[str, Any]]) -> list[str]:
+    """One table for each problem and goal: methods by budgets."""
+    found = []
+    for problem, goal in dict.fromkeys((row["problem"], row["goal"]) for row in summary):
+        rows = [row for row in summary if (row["problem"], row["goal"]) == (problem, goal)]
+        budgets = sorted({row["budget"] for row in rows})
+        lines = [
+            f"{TITLES[problem]}: {GOAL_TITLES[goal]}",
+            "",
+            f"| method | {' | '.join(f'{b:,}' for b in budgets)} | seconds at the last | seeds |",
+            f"| --- |{' --- |' * (len(budgets) + 2)}",
+        ]
+        for method in [name for name in NAMES if any(row["method"] == name for row in rows)]:
+            own = {row["budget"]: row for row in rows if row["method"] == method}
+            if method == "tpe":  # stopped at its limit: the same for all larger budgets
+                own |= {budget: own[max(own)] for budget in budgets if budget > max(own)}
+            texts = [cell(own.get(budget)) for budget in budgets]
+            last = own[max(own)]
+            lines.append(
+                f"| {NAMES[method]} | {' | '.join(texts)} | {last['seconds']:.2f} "
+                f"| {min(row['seeds'] for row in own.values())} |"
+            )
+        found.append("\n".join(lines))
+    return found
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    """Median and worst, or a dash."""
+    if row is None:
+        return "-"
+    return f"{row['median']:.3f} ({row['worst']:.3f})"
+
+
+def goals(summary: list[dict[str, Any]]) -> str:
+    """What was aimed at, problem by problem, and whether it is so."""
+    found = {(r["problem"], r["goal"], r["method"], r["budget"]): r for r in summary}
+    lines = [
+        "| problem | goal | evaluations | ours | best baseline | better by |",
+        "|" + " --- |" * 6,
+    ]
+    for (problem, goal, method, budget), row in found.items():
+        if method != "gradient":
+            continue
+        others = [
+            r for (p, g, m, b), r in found.items()
+            if (p, g, b) == (problem, goal, budget) and m not in ("gradient", SCAN)
+        ]  # fmt: skip
+        if not others:
+            others = [found[key] for key in [(problem, goal, "nsga2", 10_000)] if key in found]
+            if not others:
+                continue
+        better = max if goal == "front" else min
+        rival = better(others, key=lambda r: r["median"])
+        factor = (
+            row["median"] / rival["median"] if goal == "front" else rival["median"] / row["median"]
+        )
+        name = NAMES[rival["method"]] + (
+            f" at {rival['budget']:,}" if rival["budget"] != budget else ""
+        )
+        lines.append(
+            f"| {TITLES[problem]} | {goal} | {budget:,} | {row['median']:.3f} "
+            f"| {rival['median']:.3f}, {name} | {factor:.3f} x |"
+        )
+    return "\n".join(lines)
+
+
+def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> None:
+    """Curves of the largest budget of each method: best value against evaluations."""
+    for problem, goal in dict.fromkeys(key[:2] for key in cells):
+        largest: dict[str, int] = {}
+        for p, g, method, budget, _ in cells:
+            if (p, g) == (problem, goal) and method != SCAN:
+                largest[method] = max(largest.get(method, 0), int(budget))
+        curves: dict[str, list[dict[float, float]]] = {}
+        for (p, g, method, budget, _), row in cells.items():
+            if (p, g) == (problem, goal) and largest.get(method) == int(budget):
+                pairs = [text.split(":") for text in row["curve"].split()]
+                curves.setdefault(method, []).append({float(a): float(b) for a, b in pairs})
+        marks = np.asarray(sorted({mark for each in curves.values() for c in each for mark in c}))
+        spread = {}
+        for method in [name for name in NAMES if name in curves]:
+            table = np.asarray([[c.get(m, np.nan) for m in marks] for c in curves[method]])
+            spread[NAMES[method]] = np.stack(
+                [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
+            )
+        figure, (axes,) = plots.new_figure()
+        label = "Hypervolume (logarithms)" if goal == "front" else "Energy times time (J s)"
+        plot_spread(axes, marks, spread, "Evaluations of the model", label)
+        plots.save_figure(figure, folder, f"{problem}_{goal}")

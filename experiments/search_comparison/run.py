@@ -1,0 +1,184 @@
+"""Our search beside random, Sobol, NSGA-II, TPE and CMA-ES, at equal budgets on three problems.
+
+    python experiments/search_comparison/run.py --seeds 3            # adds what is missing
+    python experiments/search_comparison/run.py --seeds 10           # the whole study
+    python experiments/search_comparison/run.py --report             # tables, pictures, README
+
+A cell is a problem, goal, method, budget and seed; each is a line of results/cells.csv when it is
+done and is never run again, so the script can be stopped at any time. Needs
+pip install 'hwdse[compare]'.
+"""
+
+import argparse
+import csv
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import report
+from problems import HERE, PROBLEMS, SCAN, problem_of
+
+from hwdse.cli.program_cache import keep_programs
+from hwdse.numerics import EXACT
+from hwdse.search.contest import METHODS, Contest, is_offered, limit_of, reference_point, run_method
+from hwdse.search.plan import plan_sweep
+from hwdse.search.sweep import sweep_chunks
+
+BUDGETS = (500, 2_000, 10_000)
+EXTRA_BUDGET = 1_000
+"""Of our search only: has it what NSGA-II has after 10,000?"""
+CELLS = HERE / "results" / "cells.csv"
+REFERENCES = HERE / "results" / "references.csv"
+FIELDS = (
+    "problem", "goal", "method", "budget", "seed", "value", "evaluations", "seconds",
+    "cpu_seconds", "curve",
+)  # fmt: skip
+MARKS = np.geomspace(20, 10_000, 28).round()
+"""Evaluations at which a curve is kept."""
+
+
+def read_cells() -> dict[tuple[str, ...], dict[str, str]]:
+    """Lines of the results by cell."""
+    if not CELLS.exists():
+        return {}
+    with open(CELLS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {tuple(row[name] for name in FIELDS[:5]): row for row in rows}
+
+
+def append(path: pathlib.Path, fields: tuple[str, ...], row: dict[str, Any]) -> None:
+    """Adds one line, with the header to a new file."""
+    path.parent.mkdir(exist_ok=True)
+    is_new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def reference_of(name: str, contest: Contest) -> np.ndarray:
+    """Where hypervolumes of a problem end; found once and kept."""
+    if REFERENCES.exists():
+        with open(REFERENCES, newline="") as file:
+            for row in csv.DictReader(file):
+                if row["problem"] == name:
+                    return np.asarray([float(x) for x in row["logs"].split()])
+    logs = reference_point(contest)
+    text = " ".join(repr(float(x)) for x in logs)
+    append(REFERENCES, ("problem", "logs"), {"problem": name, "logs": text})
+    return logs
+
+
+def run_cell(name: str, contest: Contest, goal: str, method: str, budget: int, seed: int) -> None:
+    """One search: its value at the end and the curve there, as a line of the results."""
+    reference = reference_of(name, contest) if goal == "front" else None
+    cpu = time.process_time()
+    trace = run_method(
+        contest, method, goal, num_evaluations=budget, seed=seed, clock=time.perf_counter
+    )
+
+    def value(mark: float) -> float:
+        if reference is not None:
+            return trace.volume_at(mark, reference)
+        return float(np.exp(trace.best_at(mark)))
+
+    marks = [mark for mark in MARKS if mark <= 1.02 * trace.num_evaluations]
+    row = {
+        "problem": name, "goal": goal, "method": method, "budget": budget, "seed": seed,
+        "value": repr(value(np.inf)), "evaluations": trace.num_evaluations,
+        "seconds": f"{trace.total_seconds:.3f}", "cpu_seconds": f"{time.process_time() - cpu:.3f}",
+        "curve": " ".join(f"{mark:.0f}:{value(mark):.6g}" for mark in marks),
+    }  # fmt: skip
+    append(CELLS, FIELDS, row)
+    print(f"{name} {goal} {method} {budget} seed {seed}: {row['value']} ({row['seconds']} s)")
+
+
+def scan_cell(name: str, contest: Contest, budget: int, seed: int, seconds: float) -> None:
+    """A vectorised plain random scan for as many wall seconds as our search of this budget took;
+    what it finds in the chunk that runs when the time is over still counts."""
+    rate_points = 1 << 22
+
+    def costs(design: Any) -> Any:
+        return contest.costs_of("best")(design, EXACT)
+
+    plan = plan_sweep(
+        contest.space, num_points=rate_points, method="random", seed=seed, chunk_points=1 << 14
+    )
+    best, count, start = np.inf, 0, 0.0
+    for place, chunk in enumerate(sweep_chunks(costs, plan, contest.base)):
+        if place == len(contest.space.variant_bases(contest.base)):
+            start = time.perf_counter()  # everything is compiled now
+        count += chunk.num_points
+        best = min(best, float(np.min(chunk.front.costs[:, 0], initial=np.inf)))
+        if start and time.perf_counter() - start >= seconds:
+            break
+    row = {
+        "problem": name, "goal": "best", "method": SCAN, "budget": budget, "seed": seed,
+        "value": repr(float(np.exp(best))), "evaluations": count, "seconds": f"{seconds:.3f}",
+        "cpu_seconds": "", "curve": "",
+    }  # fmt: skip
+    append(CELLS, FIELDS, row)
+    print(f"{name} random scan of {count:,} designs in {seconds:.3f} s: {row['value']}")
+
+
+def todo(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
+    """Cells that were asked for, seed by seed, so that what there is is always even."""
+    cells = []
+    for seed in range(arguments.seeds):
+        for name in arguments.problems:
+            for goal in arguments.goals:
+                for method in arguments.methods:
+                    budgets = set(arguments.budget)
+                    if method == "gradient" and EXTRA_BUDGET not in budgets:
+                        budgets.add(EXTRA_BUDGET)
+                    if not is_offered(method, goal):
+                        continue
+                    # A method that stops early has the same answer for all larger budgets.
+                    firsts = {limit_of(method, b): b for b in sorted(budgets, reverse=True)}
+                    cells += [(name, goal, method, b, seed) for b in sorted(firsts.values())]
+    return cells
+
+
+def main() -> None:
+    """Runs the missing cells, or writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--budget", type=int, nargs="+", default=list(BUDGETS))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--goals", nargs="+", choices=("best", "front"), default=["best", "front"])
+    parser.add_argument("--scan", action="store_true", help="random scans of the same wall time")
+    parser.add_argument("--report", action="store_true", help="write tables, pictures, README")
+    arguments = parser.parse_args()
+    if arguments.report:
+        report.write(read_cells(), HERE)
+        return
+    keep_programs()
+    contests: dict[str, Contest] = {}
+    for cell in todo(arguments):
+        name, goal, method, budget, seed = cell
+        if tuple(map(str, cell)) in read_cells():
+            continue
+        contest = contests.setdefault(name, contests.get(name) or problem_of(name))
+        run_cell(name, contest, goal, method, budget, seed)
+    if arguments.scan:
+        run_scans(contests)
+
+
+def run_scans(contests: dict[str, Contest]) -> None:
+    """A scan beside each of our searches whose programs were compiled before: later seeds."""
+    cells = read_cells()
+    for (name, goal, method, budget, seed), row in cells.items():
+        key = (name, "best", SCAN, budget, seed)
+        if (goal, method) != ("best", "gradient") or seed == "0" or key in cells:
+            continue
+        contest = contests.setdefault(name, contests.get(name) or problem_of(name))
+        with jax.enable_x64(True):
+            scan_cell(name, contest, int(budget), int(seed), float(row["seconds"]))
+
+
+if __name__ == "__main__":
+    main()

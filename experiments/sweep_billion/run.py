@@ -1,0 +1,106 @@
+"""How fast a long sweep of the main job runs, whether its memory is flat, and its front exact.
+
+Usage: python experiments/sweep_billion/run.py [--points 1e7 1e9] [--subset 3e5]
+Each length runs as `hwdse sweep` in a process of its own, whose peak resident set is measured.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+SEARCH = "trn2_llama3_70b"
+BATCH = 1 << 12
+"""Points of the brute-force check that are evaluated at once."""
+
+
+def measured(points: float, folder: Path) -> dict[str, float]:
+    """Rate, CPU seconds and peak resident set of a sweep, from beginning to end."""
+    command = [sys.executable, "-c", "from hwdse.cli import main; main()", "sweep", SEARCH]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*command, "--points", f"{points:.0f}", "--out", str(folder), "--json"],
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"the sweep of {points:g} designs failed")
+    summary = json.loads((folder / "run.json").read_text())["summary"]
+    return {
+        "points": summary["num_points"],
+        "seconds": seconds,
+        "points_per_s": summary["num_points"] / seconds,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_rss_mib": usage.ru_maxrss / 1024.0,
+        "front": summary["num_front"],
+        "feasible": summary["num_feasible"],
+        "changed_verdicts": summary["num_changed_verdicts"],
+    }
+
+
+def brute_force(num_points: int) -> bool:
+    """Whether the front of a sweep is that of all its points, each evaluated in float64."""
+    from hwdse.config import load_search
+    from hwdse.objectives import exactly, make_costs
+    from hwdse.search.pareto import non_dominated_mask
+    from hwdse.search.points import host_points
+    from hwdse.search.result import without_rounding
+    from hwdse.search.sweep import plan_sweep, sweep
+
+    loaded = load_search(SEARCH)
+    space, limits = loaded.space, loaded.limits
+    costs_of = exactly(make_costs(loaded.front_objectives, limits, loaded.workload))
+    plan = plan_sweep(space, num_points=num_points, seed=loaded.seed)
+    found = sweep(costs_of, plan, loaded.base)
+    kept, keys = [], []
+    for variant, (_, base) in enumerate(space.variant_bases(loaded.base)):
+        one = jax.jit(
+            jax.vmap(lambda unit, base=base: costs_of(space.decode_buildable(unit, base)))
+        )
+        for first in range(0, plan.variant_points[variant], BATCH):
+            numbers = np.arange(first, first + BATCH)
+            with jax.enable_x64(True):
+                outcome = one(space.snap_points(host_points(plan.sequence, numbers)))
+            costs, violations = (np.asarray(part) for part in outcome)
+            is_kept = (without_rounding(violations) <= 0.0).all(axis=1)
+            is_kept &= np.isfinite(costs).all(axis=1) & (numbers < plan.variant_points[variant])
+            kept.append(costs[is_kept])
+            keys += [(variant, int(number)) for number in numbers[is_kept]]
+    mask = non_dominated_mask(np.concatenate(kept))
+    front = found.front
+    members = set(zip(front.variants.tolist(), front.numbers.tolist(), strict=True))
+    expected = {keys[place] for place in np.flatnonzero(mask)}
+    same_count = len(keys) == found.num_feasible
+    print(f"brute force over {plan.num_points:,}: front of {len(expected)}, sweep {len(members)}; "
+          f"{len(keys):,} feasible, sweep {found.num_feasible:,}")  # fmt: skip
+    return members == expected and same_count
+
+
+def main() -> None:
+    """Prints a table, and writes it to results/."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=float, nargs="+", default=[1e7])
+    parser.add_argument("--subset", type=float, default=3e5)
+    asked = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for points in asked.points:
+            rows.append(measured(points, Path(folder) / f"{points:.0f}"))
+            print("  ".join(f"{name} {value:,.6g}" for name, value in rows[-1].items()), flush=True)
+    result = {"sweeps": rows, "front_equals_brute_force": brute_force(int(asked.subset))}
+    print(f"front of the subset equals brute force: {result['front_equals_brute_force']}")
+    place = Path(__file__).parent / "results"
+    place.mkdir(exist_ok=True)
+    (place / "sweeps.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""`hwdse optimize --front`: a front by gradients, in the same kind of run folder as a sweep's."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwdse.cli.exits import CommandError, Exit
+from hwdse.cli.tables import print_json, progress_bar, say, tell_files
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.results import Run
+    from hwdse.search.front_search import FrontResult
+
+CLOUD_POINTS = 4096
+"""Designs of the search that a picture shows behind the front."""
+
+
+def run_front(
+    loaded: "LoadedSearch",
+    config: str,
+    *,
+    num_evaluations: int,
+    sets: list[str],
+    out: Path | None,
+    seed: int,
+    json: bool,
+) -> None:
+    """Searches the front of the file's `front` objectives and writes the run folder."""
+    from hwdse.cli.fronts import front_columns, preset_markers, print_front, write_front
+    from hwdse.cli.runs import start_run
+
+    if not 2 <= len(loaded.front_objectives) <= 4:
+        given = ", ".join(loaded.front_objectives)
+        raise CommandError(f"{config}: [objective] front = {given}: expected two to four")
+    options = {"command": "optimize", "evaluations": num_evaluations, "front": True}
+    record = start_run(loaded, options, config, out, seed, resume=True)
+    result, cloud = _search(loaded, num_evaluations, seed)
+    _write_part(loaded, record, result)
+    markers = preset_markers(loaded, config, sets)
+    files = write_front(loaded, record, result.front, cloud, markers)
+    record.finish(
+        "finished" if len(result.front) else "infeasible",
+        num_points=result.num_evaluations,
+        num_feasible=result.num_feasible,
+        num_front=len(result.front),
+        markers=[dataclasses.asdict(marker) for marker in markers],
+    )
+    if json:
+        print_json(
+            {
+                "title": loaded.title,
+                "folder": record.folder,
+                "evaluations": result.num_evaluations,
+                "front": front_columns(loaded, result.front),
+                "files": files,
+            }
+        )
+    else:
+        print_front(loaded, result.front, f"designs after {result.num_evaluations:,} evaluations")
+        say(f"{result.num_feasible:,} of the designs judged on the way meet the constraints")
+    tell_files(files)
+    if not len(result.front):
+        from hwdse.cli.runs import explain_infeasible
+
+        nearest = result.least_violated.violations[0]
+        raise CommandError(explain_infeasible(loaded, nearest), Exit.INFEASIBLE)
+
+
+def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[FrontResult, Any]":
+    """The front, and logs of the objectives of other designs judged on the way."""
+    import numpy as np
+
+    from hwdse.objectives import make_costs
+    from hwdse.search.front_search import search_front
+
+    costs = make_costs(loaded.front_objectives, loaded.limits, loaded.workload)
+    seen: list[np.ndarray] = []
+    with progress_bar("searching the front", num_evaluations, "evaluations") as update:
+
+        def report(rows: Any, spent: int) -> None:
+            seen.append(rows.costs[rows.is_feasible])
+            update(spent, f"{sum(map(len, seen)):,} within the limits")
+
+        result = search_front(
+            costs,
+            loaded.space,
+            loaded.base,
+            seed=seed,
+            num_evaluations=num_evaluations,
+            report=report,
+        )
+    cloud = np.concatenate(seen)
+    return result, cloud[:: max(len(cloud) // CLOUD_POINTS, 1)]
+
+
+def _write_part(loaded: "LoadedSearch", record: "Run", result: "FrontResult") -> None:
+    from hwdse.cli.runs import chunk_columns, chunk_notes
+    from hwdse.search.plan import SweepChunk
+
+    chunk = SweepChunk(
+        index=0,
+        num_points=result.num_evaluations,
+        num_feasible=result.num_feasible,
+        num_not_finite=result.num_not_finite,
+        num_changed_verdicts=0,
+        front=result.front,
+        least_violated=result.least_violated,
+    )
+    record.write_part(0, chunk_columns(loaded, chunk), chunk_notes(chunk))

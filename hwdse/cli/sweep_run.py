@@ -1,0 +1,88 @@
+"""The chunks of a sweep, by whatever runs them, each on disk as soon as it is done."""
+
+from collections.abc import Generator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from hwdse.cli.exits import CommandError
+from hwdse.cli.sweep_job import SweepJob, chunk_columns, chunk_notes, read_chunk
+from hwdse.cli.tables import human_count, note, progress_bar
+from hwdse.search.plan import SweepResult, merge_chunk
+from hwdse.search.sweep import sweep_chunks
+
+if TYPE_CHECKING:
+    from hwdse.cli.local_workers import Outcome
+    from hwdse.results import Run
+    from hwdse.search.plan import SweepChunk
+
+
+def run_sweep(
+    job: SweepJob,
+    record: "Run",
+    share: tuple[int, int] | None,
+    num_workers: int,
+    scheduler: str | None,
+) -> tuple[SweepResult | None, bool]:
+    """What the finished chunks say after all that are missing, or those of a share, have run;
+    and whether it was stopped by Ctrl-C before that.
+
+    Raises `CommandError` where a chunk cannot be written.
+    """
+    plan = job.plan
+    result = None
+    for index in sorted(record.finished_parts()):
+        chunk = read_chunk(job, *record.read_part(index), index)
+        result = merge_chunk(result, chunk, top=job.top)
+    done = result.done if result else frozenset()
+    todo = [index for index in plan.shard(*(share or (1, 1))) if index not in done]
+    if not todo:
+        return result, False
+    if done:
+        note(f"going on after {len(done)} of {plan.num_chunks} chunks")
+    total = sum(plan.chunk(index)[2] for index in todo)
+    before = result.num_points if result else 0
+    title = f"sweep of {human_count(plan.num_points)} designs"
+    with progress_bar(title, total, "designs") as bar, closing(
+        _outcomes(job, todo, num_workers, scheduler)
+    ) as outcomes:  # fmt: skip
+        bar(0, "compiling")
+        try:
+            for chunk, (index, columns, notes) in outcomes:
+                _write(record, index, columns, notes)
+                result = merge_chunk(result, chunk, top=job.top)
+                bar(result.num_points - before, f"front {len(result.front)}")
+        except KeyboardInterrupt:
+            return result, True
+    return result, False
+
+
+def _write(record: "Run", index: int, columns: dict, notes: dict[str, int]) -> None:
+    try:
+        record.write_part(index, columns, notes)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise CommandError(
+            f"{record.part_path(index)}: cannot be written: {reason}; the chunks before it are on "
+            "disk, and --resume goes on"
+        ) from error
+
+
+def _outcomes(
+    job: SweepJob, todo: list[int], num_workers: int, scheduler: str | None
+) -> "Generator[tuple[SweepChunk, Outcome], None, None]":
+    """Chunks as they are done, and as they go to disk."""
+    if scheduler is None and num_workers == 1:
+        for chunk in sweep_chunks(job.runner(), job.plan, only=todo):
+            yield chunk, (chunk.index, chunk_columns(job, chunk), chunk_notes(chunk))
+        return
+    if scheduler is None:
+        from hwdse.cli import local_workers
+
+        outcomes = local_workers.run_chunks(job.pack(), todo, num_workers)
+    else:
+        from hwdse.cli import dask_workers
+
+        outcomes = dask_workers.run_chunks(job.pack(), todo, scheduler)
+    with closing(outcomes):
+        for index, columns, notes in outcomes:
+            yield read_chunk(job, columns, notes, index), (index, columns, notes)

@@ -1,0 +1,183 @@
+"""`hwdse uncertainty`: bands of figures under uncertain constants, and which constant matters."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hwdse.cli.exits import CommandError
+from hwdse.cli.options import Config, Json, Seed, Sets, parse_count
+from hwdse.cli.tables import percent, print_json, print_table, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hwdse.config import LoadedSearch
+    from hwdse.config.metrics import Metric
+    from hwdse.search.uncertainty import Budget
+
+NAME = "uncertainty"
+SHOWN_CONSTANTS = 12
+
+
+def run(
+    config: Config,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="A figure, such as chip_power; all headlines by default."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", parser=parse_count, metavar="N", help="Designs sampled.")
+    ] = 1000,
+    spread: Annotated[
+        list[str] | None,
+        typer.Option("--spread", metavar="PATH=30%", help="One more uncertain constant."),
+    ] = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Bands (5, 50, 95 %) of the figures of a design, and the error budget of its constants.
+
+    Constants are uncertain where the search file says so in [uncertain], where a value is written
+    as "0.9 pJ/bit +- 30 %", and by --spread (+- one standard deviation, lognormal).
+
+    \b
+    Examples:
+      hwdse uncertainty trn2_llama3_70b --spread chip.hbm.energy=30% \\
+        --spread chip.process.mac_energy=20%
+      hwdse uncertainty trn2_llama3_70b --spread chip.hbm.bandwidth=10% --metric time_per_token
+    """
+    from hwdse.config import load_search
+    from hwdse.config.metrics import parse_metric
+
+    changes = [*(sets or ()), *(f"uncertain.{text}" for text in spread or ())]
+    loaded = load_search(config, changes)
+    if not loaded.spreads:
+        raise CommandError(
+            f"{config}: no constant is uncertain; name some in [uncertain], or with "
+            "--spread chip.hbm.energy=30%"
+        )
+    if samples < 10:
+        raise CommandError(f"--samples {samples}: expected at least 10")
+    metrics = [parse_metric(name) for name in metric or _headlines(loaded)]
+    seed = loaded.seed if seed is None else seed
+    rows, budget = _figures(loaded, metrics, samples, seed)
+    if json:
+        print_json(_as_json(loaded, metrics, rows, budget, samples))
+    else:
+        _print(loaded, metrics, rows, budget)
+
+
+def _headlines(loaded: "LoadedSearch") -> list[str]:
+    from hwdse.cli import figures
+
+    names = figures.CORE_HEADLINE if figures.is_core(loaded) else figures.HEADLINE
+    return [field for _, field, _, _ in names]
+
+
+def _figures(
+    loaded: "LoadedSearch", metrics: list["Metric"], num_samples: int, seed: int
+) -> tuple["dict[str, np.ndarray]", "Budget"]:
+    """Nominal values, bands and standard deviations of each metric, and the error budget."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from hwdse.cli.figures import evaluate_exact
+    from hwdse.search.uncertainty import bands, error_budget, sample_figures
+    from hwdse.system import evaluate
+
+    def values(design: Any) -> Any:
+        evaluation = evaluate(design, loaded.workload)
+        return jnp.stack([jnp.asarray(m.value(evaluation), float) for m in metrics])
+
+    with jax.enable_x64(True):
+        sample = sample_figures(
+            values, loaded.base, loaded.spreads, num_samples=num_samples, seed=seed
+        )
+        budget = error_budget(values, loaded.base, loaded.spreads)
+    nominal = evaluate_exact(loaded.base, loaded.workload)
+    rows = {
+        "nominal": np.asarray([float(m.value(nominal)) for m in metrics]),
+        "bands": bands(sample),
+        "sampled_sigma": np.log(sample).std(axis=0),
+    }
+    return rows, budget
+
+
+def _print(
+    loaded: "LoadedSearch",
+    metrics: list["Metric"],
+    rows: "dict[str, np.ndarray]",
+    budget: "Budget",
+) -> None:
+    cells = []
+    for i, metric in enumerate(metrics):
+        values = (rows["nominal"][i], *rows["bands"][:, i])
+        cells.append(
+            [
+                metric.label,
+                *(metric.format(value) for value in values),
+                percent(float(rows["sampled_sigma"][i])),
+                percent(float(budget.total_sigmas[i])),
+            ]
+        )
+    heads = ["", "nominal", "5 %", "50 %", "95 %", "spread (sampled)", "(linear)"]
+    print_table(loaded.title, heads, cells)
+    shown = [i for i in range(len(metrics)) if budget.total_sigmas[i] > 0.0]
+    for i in shown if len(metrics) <= 3 else shown[:0]:
+        _print_budget(loaded, metrics[i], budget, i)
+    for i in shown:
+        place = int(budget.shares[i].argmax())
+        say(
+            f"{metrics[i].label}: {loaded.spreads[place].path} matters most, "
+            f"{percent(float(budget.shares[i][place]), 0)} of the variance"
+        )
+
+
+def _print_budget(loaded: "LoadedSearch", metric: "Metric", budget: "Budget", i: int) -> None:
+    order = (-budget.shares[i]).argsort(kind="stable")[:SHOWN_CONSTANTS]
+    rows = [
+        [
+            loaded.spreads[k].path,
+            percent(float(budget.log_sigmas[k])),
+            f"{budget.elasticities[i, k]:+.3f}",
+            percent(float(budget.shares[i, k])),
+        ]
+        for k in order
+    ]
+    heads = ["constant", "spread", "elasticity", "share of the variance"]
+    print_table(f"error budget of {metric.label}", heads, rows)
+
+
+def _as_json(
+    loaded: "LoadedSearch",
+    metrics: list["Metric"],
+    rows: "dict[str, np.ndarray]",
+    budget: "Budget",
+    num_samples: int,
+) -> dict[str, Any]:
+    paths = [spread.path for spread in loaded.spreads]
+    return {
+        "title": loaded.title,
+        "samples": num_samples,
+        "constants": {
+            s.path: {"distribution": s.distribution, "low_factor": s.low, "high_factor": s.high,
+                     "log_sigma": sigma}
+            for s, sigma in zip(loaded.spreads, budget.log_sigmas.tolist(), strict=True)
+        },
+        "metrics": {
+            m.name: {
+                "unit": m.unit,
+                "nominal": rows["nominal"][i],
+                "p5": rows["bands"][0, i],
+                "p50": rows["bands"][1, i],
+                "p95": rows["bands"][2, i],
+                "sampled_log_sigma": rows["sampled_sigma"][i],
+                "linear_log_sigma": budget.total_sigmas[i],
+                "elasticities": dict(zip(paths, budget.elasticities[i].tolist(), strict=True)),
+                "variance_shares": dict(zip(paths, budget.shares[i].tolist(), strict=True)),
+            }
+            for i, m in enumerate(metrics)
+        },
+    }  # fmt: skip

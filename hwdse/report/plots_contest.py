@@ -1,0 +1,34 @@
+"""Pictures of a comparison of searches."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from hwdse.report.plots_style import COLORS, tidy_log_axis
+
+
+def plot_spread(
+    axes: Axes, marks: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str
+) -> None:
+    """A line and a band for each method: rows of a curve are the median, the least and the most
+    at each mark; what is not finite is left out."""
+    finite = []
+    for index, (name, rows) in enumerate(curves.items()):
+        color = COLORS[index % len(COLORS)]
+        median, low, high = (np.where(np.isfinite(row), row, np.nan) for row in rows)
+        style = ("-", "--", ":", "-.")[index % 4]
+        axes.plot(marks, median, style, color=color, linewidth=1.8, label=name)
+        axes.fill_between(marks, low, high, color=color, alpha=0.15, linewidth=0.0)
+        finite.append(np.concatenate([row[np.isfinite(row)] for row in (median, low, high)]))
+    axes.set_xscale("log")
+    values = np.concatenate(finite) if finite else np.ones(1)
+    if len(values) and values.min() > 0.0 and values.max() / values.min() > 3.0:
+        axes.set_yscale("log")
+        tidy_log_axis(axes.yaxis)
+    axes.set_xlim(marks[0], marks[-1])
+    tidy_log_axis(axes.xaxis)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7)
+    axes.legend(frameon=False)

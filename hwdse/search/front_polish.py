@@ -1,0 +1,97 @@
+"""Polishing of a front: small moves from its members, judged in the exact reading."""
+
+import numpy as np
+
+from hwdse.search.evaluator import Pool
+from hwdse.search.front import Front
+from hwdse.search.polish import moved_points
+from hwdse.search.ranking import best_rows
+from hwdse.search.space import SearchSpace
+
+NUM_PARENTS = 150
+"""Points that are kept to move from: the front, thinned by crowding, then the next ranks."""
+BLENDED_SHARE = 0.4
+"""Moves between two parents, rather than from one."""
+CROSSOVER_INDEX = 5.0
+"""Wider than pymoo's 15: parents of a front lie far from each other."""
+OTHER_VARIANT_SHARE = 0.05
+"""Moves that also change the variant."""
+
+
+def polish_front(
+    pool: Pool,
+    space: SearchSpace,
+    generator: np.random.Generator,
+    num_evaluations: int,
+    num_moves: int,
+) -> None:
+    """Rounds of moves until so many evaluations are spent, or nothing new is left to try.
+
+    Parents are drawn by tournaments of two: better rank first, then more room around. No design
+    is judged twice.
+    """
+    num_variants = len(pool.evaluator.bases)
+    parents = best_rows(pool.rows, NUM_PARENTS)
+    seen = {_key(u, int(v)) for u, v in zip(pool.rows.units, pool.rows.variants, strict=True)}
+    while pool.evaluator.num_evaluations < num_evaluations:
+        count = min(num_moves, num_evaluations - pool.evaluator.num_evaluations)
+        units, variants = _new_points(space, parents, num_variants, seen, generator, count)
+        if not len(units):
+            return
+        parents = best_rows(parents.joined(pool.add(units, variants)), NUM_PARENTS)
+
+
+def _new_points(
+    space: SearchSpace,
+    parents: Front,
+    num_variants: int,
+    seen: set[bytes],
+    generator: np.random.Generator,
+    count: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct points near the parents that were not seen; marks them seen."""
+    found: list[tuple[np.ndarray, int]] = []
+    for _ in range(4):
+        # Rows are sorted by standing: the smaller place of two wins a tournament.
+        first, second = np.min(generator.integers(0, len(parents), (2, 2, count)), axis=0)
+        units = moved_points(space, parents.units[first], parents.units[second], generator)
+        blends = _blended(space, parents.units[first], parents.units[second], generator)
+        is_blend = generator.random(count) < BLENDED_SHARE
+        units = np.where(is_blend[:, None], blends, units)
+        variants = parents.variants[first]
+        if num_variants > 1:
+            is_other = generator.random(count) < OTHER_VARIANT_SHARE
+            jump = generator.integers(1, num_variants, count)
+            variants = np.where(is_other, (variants + jump) % num_variants, variants)
+        for unit, variant in zip(units, variants, strict=True):
+            key = _key(unit, int(variant))
+            if key not in seen and len(found) < count:
+                seen.add(key)
+                found.append((unit, int(variant)))
+        if len(found) == count:
+            break
+    if not found:
+        return np.empty((0, space.num_dims)), np.empty(0, int)
+    return np.stack([unit for unit, _ in found]), np.asarray([variant for _, variant in found])
+
+
+def _blended(
+    space: SearchSpace, first: np.ndarray, second: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Buildable points between and around two parents, by simulated binary crossover of half
+    of the coordinates; alternatives of choices come from either.
+
+    Source: Deb and Agrawal, Complex Systems 9, 1995.
+    """
+    draws = generator.random(first.shape)
+    power = 1.0 / (1.0 + CROSSOVER_INDEX)
+    ratio = np.where(draws < 0.5, 2.0 * draws, 0.5 / np.maximum(1.0 - draws, 1e-12)) ** power
+    blends = 0.5 * ((1.0 + ratio) * first + (1.0 - ratio) * second)
+    num_reals = len(space.dimensions)
+    blends[:, num_reals:] = second[:, num_reals:]
+    is_mixed = generator.random(first.shape) < 0.5
+    return space.snap_points(np.clip(np.where(is_mixed, blends, first), 0.0, 1.0))
+
+
+def _key(unit: np.ndarray, variant: int) -> bytes:
+    return unit.tobytes() + variant.to_bytes(2, "little")

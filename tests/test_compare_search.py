@@ -1,0 +1,143 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_cli import SEARCH
+from test_front_search import PLANE_SPACE, two_costs
+from test_gradient import PLANE, bowl
+
+from hwdse.cli.contest_tables import as_rows, curves_of, verdicts
+from hwdse.cli.main import run
+from hwdse.report import plots
+from hwdse.report.plots_contest import plot_spread
+from hwdse.results import open_run
+from hwdse.results_files import read_csv_columns
+from hwdse.search.contest import Contest, Trace
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("compare")
+    (place / "search.toml").write_text(SEARCH)
+    return place
+
+
+def answer(capsys, *arguments):
+    code = run([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_comparison_is_written_goes_on_and_says_who_wins(folder, capsys, monkeypatch):
+    # A question that compiles at once stands for that of the file.
+    monkeypatch.setattr(
+        "hwdse.cli.compare_search_command.contest_of",
+        lambda loaded: Contest(bowl, two_costs, PLANE_SPACE, PLANE),
+    )
+    command = [
+        "compare-search", folder / "search.toml", "--budget", 40, "--out", folder / "run",
+        "--methods", "random,sobol", "--json",
+    ]  # fmt: skip
+    code, out, _ = answer(capsys, *command, "--seeds", 1)
+    assert code == 0
+    first = json.loads(out)
+    assert {row["method"] for row in first["methods"]} == {"random", "sobol"}
+    assert all(row["evaluations"] == 40 for row in first["methods"])
+    assert len(first["verdicts"]) == 2
+    parts = sorted((folder / "run" / "points").iterdir())
+    before = [part.read_bytes() for part in parts]
+    code, out, err = answer(capsys, *command, "--seeds", 2)
+    assert code == 0
+    assert "4 of 8 searches are on disk already" in err
+    assert [part.read_bytes() for part in parts] == before
+    table = read_csv_columns((folder / "run" / "comparison.csv").read_text())
+    assert set(table["seeds"]) == {2.0}
+    assert np.all(table["min"] <= table["median"])
+    assert np.all(table["median"] <= table["max"])
+    for name in ("objective.png", "hypervolume.png"):
+        assert (folder / "run" / "plots" / name).stat().st_size > 1000
+
+
+def test_mistakes_are_one_line(folder, capsys, monkeypatch):
+    code, _, err = answer(capsys, "compare-search", folder / "search.toml", "--methods", "magic")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected some of gradient, random, sobol, nsga2, tpe, cma_es" in err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = answer(capsys, "compare-search", folder / "search.toml", "--methods", "nsga2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pip install 'hwdse[compare]'" in err
+
+
+def cheap_costs(objectives, limits, workload, **options):
+    def costs(design, reading):
+        rows, clock = jnp.log(design.chip.array.rows), jnp.log(design.chip.array.clock_hz / 1e9)
+        return jnp.stack([-rows - clock, 0.5 * rows + 2.0 * clock]), jnp.full(1, -1.0) + 0.0 * rows
+
+    return costs
+
+
+def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypatch):
+    # A model that compiles at once stands for the real one.
+    monkeypatch.setattr("hwdse.objectives.make_costs", cheap_costs)
+    monkeypatch.setattr("hwdse.cli.fronts.preset_markers", lambda *arguments: [])
+    runs = [folder / "front", folder / "other"]
+    for seed, place in enumerate(runs):
+        command = ["optimize", folder / "search.toml", "--front", "--evaluations", 80]
+        assert answer(capsys, *command, "--out", place, "--seed", seed)[0] == 0
+    parts = open_run(runs[0]).read_points()
+    table = read_csv_columns((runs[0] / "front.csv").read_text())
+    assert int(parts["is_front"].sum()) == len(table["time_per_token"])
+    code, out, _ = answer(capsys, "pareto", *runs, "--out", folder / "both", "--json")
+    assert code == 0
+    merged = json.loads(out)
+    assert all(row["designs"] > 0 for row in merged["runs"])
+    assert all(0.0 < row["share"] <= 1.0 for row in merged["runs"])
+    assert (runs[0] / "best_energy_per_token.toml").exists()
+
+
+def traces_of(values):
+    return {
+        ("best", method, seed): Trace(
+            np.asarray([10.0, 50.0]), np.asarray([0.1, 0.5]), np.log([[2.0 * v], [v]]), 50, 0.5
+        )
+        for method, each in values.items()
+        for seed, v in enumerate(each)
+    }
+
+
+class Question:
+    objective = "energy_delay"
+    front_objectives = ("time_per_token",)
+
+
+def test_the_winner_is_that_of_the_median():
+    traces = traces_of({"gradient": (2.0, 2.0, 9.0), "sobol": (3.0, 3.0, 1.0)})
+    rows = as_rows(Question(), traces, None)
+    assert [row["method"] for row in rows] == ["gradient", "sobol"]
+    assert (rows[0]["median"], rows[0]["min"], rows[0]["max"]) == pytest.approx((2.0, 2.0, 9.0))
+    assert (
+        "gradient (ours) wins at the median, 1.5 times as good as Sobol"
+        in verdicts(Question(), rows)[0]
+    )
+    lost = as_rows(Question(), traces_of({"gradient": (4.0,), "sobol": (3.0,)}), None)
+    assert "Sobol wins" in verdicts(Question(), lost)[0]
+
+
+def test_curves_begin_when_something_is_found_and_end_with_the_search():
+    traces = traces_of({"sobol": (3.0, 1.0)})
+    marks = np.asarray([5.0, 10.0, 49.0, 50.0, 80.0])
+    curve = curves_of(traces, "best", marks, None, in_seconds=False)["Sobol"]
+    np.testing.assert_allclose(curve[0], [np.nan, 4.0, 4.0, 2.0, np.nan])
+    np.testing.assert_allclose(curve[1][1:4], [2.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "values", [[np.nan, 0.0, 5.0], [np.nan] * 3, [1.0, 10.0, 100.0], [0.0] * 3]
+)
+def test_pictures_of_searches_that_found_nothing_at_first(values, tmp_path):
+    figure, (axes,) = plots.new_figure()
+    rows = np.asarray([values, values, values]) * np.asarray([[1.0], [0.5], [2.0]])
+    plot_spread(axes, np.asarray([0.01, 0.1, 0.3]), {"a": rows}, "Seconds", "Value")
+    assert axes.get_xlim() == (0.01, 0.3)
+    assert all(path.stat().st_size > 1000 for path in plots.save_figure(figure, tmp_path, "x"))
