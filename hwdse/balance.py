@@ -26,6 +26,7 @@ NUM_POINTS = 65
 NUM_PASSES = 3
 """Grids of `NUM_POINTS` values; each next one lies between the neighbors of the best. Over a
 range of a million the last grid has steps of 0.06 %."""
+GOOD_FRACTION = 0.01
 LEAST_ARRAYS_FRACTION = 1e-3
 """Of the matrix engines; a knob that leaves less has taken the whole chip."""
 
@@ -132,6 +133,8 @@ class KnobBalance:
     present: float
     best: float
     """Where the metric is least, the rest as it is (and at equal silicon)."""
+    good: tuple[float, float]
+    """Least and largest value that was tried with a metric within `GOOD_FRACTION` of the best."""
     loss_fraction: float
     """Metric at the present value over that at the best one, less one."""
     elasticity: float
@@ -229,10 +232,12 @@ def _balance(
     values, found = np.concatenate(grids), np.concatenate(logs)
     at_present = float(found[np.argmin(np.abs(values - now))])
     best = int(np.argmin(found))
+    good = values[found <= found[best] + np.log1p(GOOD_FRACTION)]
     return KnobBalance(
         knob=knob,
         present=float(now),
         best=float(values[best]),
+        good=(float(good.min()), float(good.max())),
         loss_fraction=float(np.expm1(at_present - found[best])),
         elasticity=float(slope),
         values=grids[0],

@@ -321,3 +321,16 @@ def test_wrong_budgets_are_one_line(search, capsys, arguments, named):
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["sweep"], ["optimize", "--front"], ["compare-search", "--seeds", "1"]]
+)
+def test_what_judges_nominal_constants_refuses_a_robust_objective(arguments, capsys, tmp_path):
+    command, *options = arguments
+    sets = ["--set", "uncertain.chip.hbm.energy=30 %", "--set", "objective.robust=mean"]
+    code = run([command, "trn2_llama3_70b", *options, *sets, "--out", str(tmp_path / "run")])
+    assert code == Exit.MISTAKE
+    said = capsys.readouterr().err
+    assert "robust = 'mean': expected none" in said
+    assert said.count("\n") == 1

@@ -64,6 +64,7 @@ def test_losses_and_elasticities_agree_with_evaluations(found):
     now = evaluate_exact(BASE, JOB).time_per_token_s
     for item in found.values():
         assert item.loss_fraction >= 0.0
+        assert item.good[0] <= item.best <= item.good[1]
         assert np.all(np.isfinite(item.metric_ratios))
         assert item.metric_ratios.min() >= 1.0 / (1.0 + item.loss_fraction) - 1e-12
     item = found[LINK.path]

@@ -96,7 +96,7 @@ def changed(text: str, old: str, new: str) -> str:
             'preset = "n5"',
             'preset = "n6"',
             'x.toml [process] preset = "n6": expected a path ending in .toml or a preset of '
-            "processes: n3, n40, n5, n7",
+            "processes: n14, n3, n40, n5, n7",
         ),
         (
             'preset = "n5"',
@@ -242,8 +242,8 @@ def test_broken_workload():
             '"chip.hbm.bandwidth"',
             '"hbm.bandwidth"',
             'x.toml [variables 4] path = "hbm.bandwidth": expected a path of the design (here chip,'
-            " cluster, mix, parallelism, checkpoint_interval, software, workload); did you mean "
-            "'chip.hbm.bandwidth'?",
+            " cluster, mix, parallelism, checkpoint_interval, checkpointing, software, workload);"
+            " did you mean 'chip.hbm.bandwidth'?",
         ),
         ('"chip.hbm.bandwidth"', '"chip.hbm"', 'x.toml [variables 4] path = "chip.hbm": expected'),
         (

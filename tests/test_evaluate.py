@@ -252,7 +252,7 @@ def test_smooth_reading_is_near_the_exact_one(temperature):
 
 
 def test_every_field_has_its_unit_in_the_name():
-    units = ("_s", "_j", "_w", "_mm2", "_usd", "_bytes", "_chip", "_step", "_token")
+    units = ("_s", "_j", "_w", "_mm2", "_usd", "_g", "_bytes", "_chip", "_step", "_token")
     for name in Evaluation.__dataclass_fields__:
         if name not in ("time", "energy", "area", "hbm"):
             assert name.endswith((*units, "_fraction", "_ratio")), name

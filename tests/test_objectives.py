@@ -119,7 +119,6 @@ def test_the_same_question_has_the_same_function():
         make_costs(("step_time",), {**LIMITS, "die_area": 800}, LAYERS),
         make_costs(("step_time",), dict(reversed(LIMITS.items())), LAYERS),
         make_costs(("die_area",), LIMITS, LAYERS),
-        make_costs(("step_time",), LIMITS, LAYERS),
     ):
         assert different is not costs
 

@@ -124,6 +124,7 @@ def study(name: str) -> dict[str, Any]:
             item.knob.path: {
                 "present": item.present,
                 "best": item.best,
+                "good": item.good,
                 "is_at_end": item.is_at_end,
                 "loss": item.loss_fraction,
                 "elasticity": item.elasticity,

@@ -107,6 +107,7 @@ def _as_json(page: "Page") -> dict[str, Any]:
             "path": item.knob.path,
             "present": item.present,
             "best": item.best,
+            "within_one_percent": item.good,
             "best_is_end_of_range": item.is_at_end,
             "loss_fraction": item.loss_fraction,
             "elasticity": item.elasticity,

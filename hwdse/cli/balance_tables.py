@@ -96,13 +96,14 @@ def _print_glance(page: Page) -> None:
                 item.knob.path,
                 _value(item.knob.path, item.present),
                 f"{best} (end)" if item.is_at_end else best,
+                " to ".join(_value(item.knob.path, value) for value in item.good),
                 percent(item.loss_fraction),
                 f"{item.elasticity:+.3f}" if item.present > 0.0 else "-",
             ]
         )
     name = spaced(page.metric)
     text = f"{page.loaded.title}: {name} {format_metric(page.value, METRIC_UNITS[page.metric])}"
-    columns = ["balance", "parameter", "now", "best", "loss", "elasticity"]
+    columns = ["balance", "parameter", "now", "best", "within 1 %", "loss", "elasticity"]
     print_table(text, columns, rows, left=2)
     say(
         f"best: least {name} with the rest as it is, hardware at equal silicon (the matrix "

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.exits import CommandError
+from hwdse.cli.exits import CommandError, refuse_robust
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
 from hwdse.cli.tables import note, print_json, print_table, say, tell_files
 
@@ -54,6 +54,7 @@ def run(
 
     names = _methods(methods)
     loaded = load_search(config, sets or ())
+    refuse_robust(loaded, config, NAME)
     seed = loaded.seed if seed is None else seed
     options = {"command": NAME, "budget": budget}
     record = start_run(loaded, options, config, out, seed, resume=True)

@@ -1,6 +1,10 @@
 """Exit codes, and the error that carries one."""
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
 
 
 class Exit(IntEnum):
@@ -24,3 +28,13 @@ class CommandError(Exception):
     def __init__(self, message: str, code: Exit = Exit.MISTAKE) -> None:
         super().__init__(message)
         self.code = code
+
+
+def refuse_robust(loaded: "LoadedSearch", config: object, command: str) -> None:
+    """Raises `CommandError` where the search file asks for a robust objective, which is one over a
+    sample of constants, of a command that judges by the nominal ones."""
+    if loaded.robust is not None:
+        raise CommandError(
+            f"{config}: [objective] robust = {loaded.robust.text!r}: expected none for {command}, "
+            "which judges by the nominal constants"
+        )

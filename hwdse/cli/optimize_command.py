@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.exits import CommandError, Exit
+from hwdse.cli.exits import CommandError, Exit, refuse_robust
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
 from hwdse.cli.tables import human_count, note, print_json, print_table, say
 
@@ -71,6 +71,8 @@ def run(
     seed = loaded.seed if seed is None else seed
     if front:
         from hwdse.cli.front_runs import run_front
+
+        refuse_robust(loaded, config, "--front")
 
         return run_front(
             loaded, config, num_evaluations=evaluations, sets=list(sets or ()), out=out,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.exits import CommandError, Exit
+from hwdse.cli.exits import CommandError, Exit, refuse_robust
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
 from hwdse.cli.tables import print_json, say, tell_files
 
@@ -77,8 +77,7 @@ def run(
     \b
     Examples:
       hwdse sweep configs/searches/trn2_llama3_70b.toml --points 1e6
-      hwdse sweep trn2_llama3_70b --points 2e7 --method random --out runs/wide --resume
-      hwdse sweep trn2_llama3_70b --points 1e9 --shard 3/10 --out runs/shared
+      hwdse sweep trn2_llama3_70b --points 1e9 --shard 3/10 --out runs/shared --resume
     """
     from hwdse.cli.runs import start_run
     from hwdse.cli.sweep_job import job_of
@@ -92,6 +91,7 @@ def run(
             raise CommandError(f"--{name} {value}: expected one of {', '.join(allowed)}")
     share = _parsed_shard(shard)
     loaded = load_search(config, sets or ())
+    refuse_robust(loaded, config, NAME)
     seed = loaded.seed if seed is None else seed
     plan = _plan(loaded, points, method, source, seed, chunk)
     top = top if keep == "top" else 0

@@ -7,7 +7,15 @@ from pydantic import Field, StrictStr, create_model
 
 from hwdse.config.errors import Where, did_you_mean, listed
 from hwdse.config.files import TomlFile
-from hwdse.config.leaf_paths import Roots, field_name, get_value, is_static, leaf_paths, resolve
+from hwdse.config.leaf_paths import (
+    Roots,
+    field_name,
+    format_value,
+    get_value,
+    is_static,
+    leaf_paths,
+    resolve,
+)
 from hwdse.config.rules import LARGEST, rule_of
 from hwdse.config.schema import STRICT, check
 from hwdse.search.spreads import DISTRIBUTIONS, Spread, relative_spread
@@ -101,6 +109,9 @@ def _spread(path: str, entry: Any, nominal: float, where: Where) -> Spread:
         if entry.low is None or entry.high is None:
             raise ValueError("both low and high")
         low, high = (rule.check(value) for value in (entry.low, entry.high))
+        if not low <= nominal <= high or low == high:
+            text = format_value(path, nominal)
+            raise ValueError(f"low <= {text} <= high, the nominal value, and low < high")
         return Spread(path, low / nominal, high / nominal, name, highest)
     except ValueError as error:
         key, value = ("relative", entry.relative) if is_relative else ("low", entry.low)
