@@ -255,6 +255,8 @@ def test_ctrl_c_keeps_what_is_done(search, tmp_path):
     process = subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment(),
+        # A shell starts what runs in the background with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     deadline = time.monotonic() + 240.0
     while len(list(folder.glob("points/part-*.parquet"))) < 3:

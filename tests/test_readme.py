@@ -27,6 +27,7 @@ def test_there_is_a_snippet_and_every_command():
     verbs = {command.split()[0] for command in COMMANDS}
     shown = {
         "presets",
+        "balance",
         "evaluate",
         "sensitivity",
         "optimize",

@@ -283,10 +283,13 @@ for number in range(num_kills):
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     deaths += os.WIFSIGNALED(status)
-    if not os.WIFSIGNALED(status): break
 _, status = os.waitpid(start(arguments, 0), 0)
 print(deaths, os.waitstatus_to_exitcode(status))
 """
+
+
+NUM_KILLS = int(os.environ.get("HWDSE_TEST_KILLS", "6"))
+"""Each costs some CPU seconds; HWDSE_TEST_KILLS=20 for a release."""
 
 
 def kill_and_rerun(arguments, num_kills, most_s):
@@ -302,7 +305,7 @@ def kill_and_rerun(arguments, num_kills, most_s):
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_a_sweep_killed_at_random_ends_as_the_undisturbed_one(search, whole, tmp_path):
     arguments = ["sweep", str(search), *SIZE, "--out", str(tmp_path / "run"), "--resume"]
-    deaths, code = kill_and_rerun(arguments, 20, 2.0)
+    deaths, code = kill_and_rerun(arguments, NUM_KILLS, 0.8)
     assert code == Exit.OK
     assert deaths >= 3
     assert files_of(tmp_path / "run") == whole
@@ -311,9 +314,9 @@ def test_a_sweep_killed_at_random_ends_as_the_undisturbed_one(search, whole, tmp
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_an_optimization_killed_at_random_ends_as_the_undisturbed_one(search, tmp_path):
-    options = ["optimize", str(search), "--evaluations", "100", "--out"]
+    options = ["optimize", str(search), "--evaluations", "60", "--neighbors", "0", "--out"]
     assert run([*options, str(tmp_path / "whole")]) == Exit.OK
-    deaths, code = kill_and_rerun([*options, str(tmp_path / "killed")], 20, 2.0)
+    deaths, code = kill_and_rerun([*options, str(tmp_path / "killed")], NUM_KILLS, 0.8)
     assert code == Exit.OK
     assert deaths >= 3
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")

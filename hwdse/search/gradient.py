@@ -20,14 +20,14 @@ import numpy as np
 from hwdse.search.batch_score import exact_scorer
 from hwdse.search.descent import Descended, descend, undescended
 from hwdse.search.optimizers import checked_rate
-from hwdse.search.points import host_points, make_sequence
-from hwdse.search.polish import polish
+from hwdse.search.polish import parted_points, polish
 from hwdse.search.result import (
     GRADIENT_COST_EVALUATIONS,
     Score,
     Scored,
     SearchResult,
 )
+from hwdse.search.screening import LEAST_PENALTY, choose_starts, screen
 from hwdse.search.space import SearchSpace
 
 Progress = Callable[[int, float], None]
@@ -39,8 +39,8 @@ def never() -> bool:
     return False
 
 
-LEAST_PENALTY = 5.0
-"""Merit weight of a violation where no larger multiplier is known."""
+LEAST_STARTS = 4
+"""Only so many variants descend, the best screened, that each has this many starts."""
 BRIEF_GRADIENTS = 400
 """A descent with fewer is over before a thorough compiler is, even where mappings are searched."""
 
@@ -68,7 +68,7 @@ def split_evaluations(num_evaluations: int, num_variants: int = 1) -> Effort:
         num_screened=int(0.1 * each) * num_variants,
         num_starts=num_starts * num_variants,
         num_steps=num_steps,
-        polish_rounds=max(int((0.5 * each - num_starts) / num_moves), 1) * num_variants,
+        polish_rounds=max(int((0.5 * each - 2.0 * num_starts) / num_moves), 1) * num_variants,
         num_moves=num_moves,
     )
 
@@ -129,8 +129,9 @@ def minimize(
 ) -> SearchResult:
     """Best buildable design of a space under constraints; the same for the same seed.
 
-    The counts are totals over all variants, which share them equally until polishing; half of
-    the polishing goes to the variant that then leads. `split_evaluations` proposes counts for a
+    The counts are totals over all variants. They share the screening equally; the best of them,
+    as many as have four starts each, share the descents and half of the polishing, and the rest
+    goes to the variant that then leads. `split_evaluations` proposes counts for a
     budget. Runs in the float type of the caller's scope (float64 under `jax.enable_x64(True)`).
     `optimizer` and `schedule` are of `search.optimizers`, each with a rate of its own by default.
     Once `is_over` says so, no descent and no round of polishing begins: the result is the best so
@@ -139,66 +140,43 @@ def minimize(
     """
     journal = _Journal(progress)
     variants = space.variant_bases(base)
-    sizes = (max(num_screened // len(variants), 1), max(num_starts // len(variants), 1))
+    num_leaders = int(np.clip(num_starts // LEAST_STARTS, 1, len(variants)))
+    sizes = (max(num_screened // len(variants), 1), max(num_starts // num_leaders, 1))
     is_double = jnp.result_type(float) == jnp.float64
-    rate = checked_rate(optimizer, schedule, learning_rate)
+
+    scorers = [exact_scorer(score, space, variant_base, num_moves) for _, variant_base in variants]
+
+    def look(place: int) -> Scored:
+        with jax.enable_x64(is_double):  # the scope of the float type belongs to a thread
+            return screen(scorers[place], space, variants[place][1], sizes[0], seed)
+
+    descent = functools.partial(
+        descend, learning_rate=checked_rate(optimizer, schedule, learning_rate), score=score,
+        space=space, num_steps=num_steps, optimizer=optimizer, schedule=schedule,
+        is_brief=True if sizes[1] * num_steps < BRIEF_GRADIENTS else None,
+    )  # fmt: skip
 
     def explore(place: int) -> _Basin:
-        labels, variant_base = variants[place]
-        # The scope of the float type belongs to a thread.
+        screened, is_leader = looks[place], place in leaders
+        num_limits = screened.violations.shape[1]
         with jax.enable_x64(is_double):
-            exact = exact_scorer(score, space, variant_base, num_moves)
-            screened = _screen(exact, space, variant_base, sizes[0], seed + place)
-            starts = _choose_starts(space, screened, sizes[1])
-            num_constraints = screened.violations.shape[1]
-            if is_over():
-                ends = undescended(starts, num_constraints)
+            starts = choose_starts(space, screened, sizes[1] if is_leader else 1)
+            if is_over() or not is_leader:
+                ends = undescended(starts, num_limits)
             else:
-                ends = descend(
-                    jnp.asarray(starts, float), variant_base, rate, score=score, space=space,
-                    num_steps=num_steps, num_constraints=num_constraints,
-                    optimizer=optimizer, schedule=schedule,
-                    is_brief=True if sizes[1] * num_steps < BRIEF_GRADIENTS else None,
-                )  # fmt: skip
-            return _landed(place, labels, variant_base, exact, space, screened, ends)
+                units = jnp.asarray(starts, float)
+                ends = descent(units, variants[place][1], num_constraints=num_limits)
+            return _landed(place, *variants[place], scorers[place], space, screened, ends)
 
-    basins = []
-    # Threads, since most of the time goes to compiling each variant's program.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for basin in pool.map(explore, range(len(variants))):
-            journal.add(basin.screened)
-            journal.add(basin.elites, sizes[1] * num_steps * basin.has_descended)
-            basins.append(basin)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # compiling takes most time
+        looks = list(pool.map(look, range(len(variants))))
+        leaders = sorted(range(len(variants)), key=lambda i: looks[i].standing())[:num_leaders]
+        basins = list(pool.map(explore, range(len(variants))))
+    for basin in basins:
+        journal.add(basin.screened)
+        journal.add(basin.elites, sizes[1] * num_steps * basin.has_descended)
     _polish_all(basins, space, journal, seed, polish_rounds, num_moves, is_over)
     return _result(basins, space, journal)
-
-
-def _screen(
-    exact: Callable[[np.ndarray], Scored], space: SearchSpace, base: Any, num: int, seed: int
-) -> Scored:
-    """The base design and the first Sobol points, all made buildable and judged."""
-    sequence = make_sequence("sobol", space, seed=seed)
-    points = host_points(sequence, np.arange(num - 1))
-    units = space.snap_points(np.concatenate((space.encode(base)[None], points)))
-    return exact(np.unique(units, axis=0))
-
-
-def _choose_starts(space: SearchSpace, screened: Scored, num_starts: int) -> np.ndarray:
-    """Points to descend from: half the best by merit, half the best of each alternative in turn.
-
-    Descent cannot change a choice, and one random point says little about an alternative.
-    """
-    order = np.argsort(screened.merit(np.full(screened.violations.shape[1], LEAST_PENALTY)))
-    units = screened.units[order]
-    picked = list(range(min((num_starts + 1) // 2, len(units))))
-    _, alternative = np.unique(units[:, len(space.dimensions) :], axis=0, return_inverse=True)
-    turn = np.zeros(len(units), int)
-    for key in range(int(alternative.max()) + 1):
-        turn[alternative.ravel() == key] = np.arange(np.sum(alternative == key))
-    in_turn = np.lexsort((np.arange(len(units)), turn))
-    picked += [place for place in in_turn if place not in picked][: num_starts - len(picked)]
-    # Too few screened points: descend from some twice, so that the compiled shape stays.
-    return units[np.resize(np.asarray(picked), num_starts)]
 
 
 def _landed(
@@ -210,9 +188,12 @@ def _landed(
     screened: Scored,
     ends: Descended,
 ) -> _Basin:
-    """A variant after descent: the ends made buildable and judged, with the screened points."""
+    """A variant after descent: the ends made buildable in two ways and judged, with the screened
+    points."""
     landed_units = np.where(np.isfinite(ends.units), ends.units, 0.5)
-    landed = exact(space.snap_points(landed_units))
+    snapped, parted = space.snap_points(landed_units), parted_points(space, landed_units)
+    landed = exact(snapped)
+    parted = parted[(parted != snapped).any(axis=1)]
     multipliers = np.asarray(ends.multipliers, np.float64)
     floor = np.full(multipliers.shape[1], LEAST_PENALTY)
     best = int(np.argmin(landed.merit(floor)))
@@ -221,7 +202,7 @@ def _landed(
         labels=labels,
         base=base,
         exact=exact,
-        elites=landed,
+        elites=landed.joined(exact(parted)) if len(parted) else landed,
         screened=screened,
         penalties=np.maximum(floor, 2.0 * multipliers[best]),
         multipliers=multipliers[best],
@@ -243,8 +224,9 @@ def _polish_all(
     """Polishes every variant a little, then the leading one with the rounds that are left."""
     for basin in basins:
         basin.elites = basin.elites.joined(basin.screened)
-    rounds_each = num_rounds // (2 * len(basins)) if len(basins) > 1 else 0
-    leader_rounds = num_rounds - rounds_each * len(basins)
+    deep = [basin for basin in basins if basin.has_descended] or basins
+    rounds_each = num_rounds // (2 * len(deep)) if len(deep) > 1 else 0
+    leader_rounds = num_rounds - rounds_each * len(deep)
 
     def run(basin: _Basin, rounds: int, stage: int) -> None:
         basin.elites = polish(
@@ -260,7 +242,7 @@ def _polish_all(
             is_over=is_over,
         )
 
-    for basin in basins:
+    for basin in deep:
         run(basin, rounds_each, 0)
     run(min(basins, key=lambda basin: basin.elites.standing()), leader_rounds, 1)
 

@@ -7,8 +7,8 @@ import numpy as np
 from hwdse.search.result import Scored
 from hwdse.search.space import Dimension, SearchSpace
 
-NUM_ELITES = 12
-"""Parents that are kept; the best has the largest share of the moves."""
+ELITE_LIMITS = (8, 24)
+"""Parents that are kept: as many as a round has moves, within these."""
 PATIENCE_MOVES_PER_DIM = 100
 """Moves per dimension without a better design after which polishing ends."""
 WIDEST_MOVE_BITS = 2.0
@@ -20,8 +20,20 @@ MOVED_COORDINATES = (0.4, 0.32, 0.18, 0.1)
 """Shares of moves that change one, two, three and four coordinates."""
 CROSSOVER_SHARE = 0.25
 """Moves that first take about half of their coordinates from another parent."""
-ELITE_DECAY = 0.7
-"""Each next parent is chosen this much more rarely."""
+DECAY_OVER_ALL = 3.6
+"""Each next parent is chosen more rarely: the last by about exp(-3.6)."""
+MOST_PARTS_BITS = 2.0
+"""Half of the moves to other numbers of parts change it by up to this power of two, half by one."""
+DIFFERENCE_SCALES = (0.2, 1.0)
+DIFFERENT_COORDINATES = 0.7
+"""Share of the coordinates that take part in a difference."""
+NUM_KINDS = 3
+"""Of moves: steps; steps to whole parts of a range, as a tile that divides its operator wastes
+nothing; differences of parents (differential evolution, R. Storn and K. Price, J. Global
+Optimization 11, 341 (1997)), which go along a limit where single steps break it."""
+LEAST_KIND_SHARE = 0.1
+TALLY_DECAY = 0.9
+"""What a kind of move has led to is forgotten at this rate a round."""
 
 
 def polish(
@@ -45,29 +57,50 @@ def polish(
     again, and the new ones are added to it.
     """
     seen.update(row.tobytes() for row in elites.units)
-    elites = _ranked(elites, penalties)
+    num_elites = int(np.clip(num_moves, *ELITE_LIMITS))
+    elites = _ranked(elites, penalties, num_elites)
+    tally = np.ones((2, NUM_KINDS))
     moves_without_gain = 0
     for _ in range(num_rounds):
         if is_over():
             break
-        candidates = _new_points(space, elites.units, seen, generator, num_moves)
+        candidates, kinds = _new_points(
+            space, elites.units, seen, generator, num_moves, _kind_shares(tally)
+        )
         if not len(candidates) or moves_without_gain > PATIENCE_MOVES_PER_DIM * space.num_dims:
             break
         judged = exact(candidates)
         report(judged)
         before = elites.standing()
-        elites = _ranked(elites.joined(judged), penalties)
+        elites = _ranked(elites.joined(judged), penalties, num_elites)
+        tally = _counted(tally, candidates, kinds, elites.units)
         moves_without_gain += len(judged)
         if elites.standing() < before:
             moves_without_gain = 0
     return elites
 
 
-def _ranked(rows: Scored, penalties: np.ndarray) -> Scored:
+def _kind_shares(tally: np.ndarray) -> np.ndarray:
+    """Shares of the kinds of moves: as often as they made a parent, none never."""
+    rates = tally[0] / tally[1]
+    return LEAST_KIND_SHARE + (1.0 - NUM_KINDS * LEAST_KIND_SHARE) * rates / rates.sum()
+
+
+def _counted(
+    tally: np.ndarray, candidates: np.ndarray, kinds: np.ndarray, parents: np.ndarray
+) -> np.ndarray:
+    """Moves of each kind that became parents, and all, with those of earlier rounds."""
+    kept = {row.tobytes() for row in parents}
+    has_won = np.asarray([row.tobytes() in kept for row in candidates])
+    wins = np.bincount(kinds, has_won, NUM_KINDS)
+    return TALLY_DECAY * tally + np.stack((wins, np.bincount(kinds, minlength=NUM_KINDS)))
+
+
+def _ranked(rows: Scored, penalties: np.ndarray, num_elites: int) -> Scored:
     """The elites of some rows: first the best feasible one, then by merit."""
     merit = rows.merit(penalties)
     merit[rows.best_place()] = -np.inf
-    return rows.take(np.argsort(merit, kind="stable")[:NUM_ELITES])
+    return rows.take(np.argsort(merit, kind="stable")[:num_elites])
 
 
 def _new_points(
@@ -76,34 +109,89 @@ def _new_points(
     seen: set[bytes],
     generator: np.random.Generator,
     num_points: int,
-) -> np.ndarray:
-    """Distinct buildable points near the parents that were not seen before; marks them seen."""
+    shares: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct buildable points near the parents that were not seen before, and their kinds of
+    moves; marks them seen."""
     found: list[np.ndarray] = []
+    found_kinds: list[int] = []
     for _ in range(4):
-        for point in _moved(space, parents, generator, num_points):
+        kinds = generator.choice(NUM_KINDS, num_points, p=shares)
+        for point, kind in zip(_moved(space, parents, generator, kinds), kinds, strict=True):
             key = point.tobytes()
-            if key not in seen:
+            if key not in seen and len(found) < num_points:
                 seen.add(key)
                 found.append(point)
-                if len(found) == num_points:
-                    return np.stack(found)
-    return np.stack(found) if found else np.empty((0, space.num_dims))
+                found_kinds.append(kind)
+        if len(found) == num_points:
+            break
+    points = np.stack(found) if found else np.empty((0, space.num_dims))
+    return points, np.asarray(found_kinds, int)
 
 
 def _moved(
-    space: SearchSpace, parents: np.ndarray, generator: np.random.Generator, num_points: int
+    space: SearchSpace, parents: np.ndarray, generator: np.random.Generator, kinds: np.ndarray
 ) -> np.ndarray:
-    """Buildable points near parents, of which the first ones are taken most often."""
-    shares = ELITE_DECAY ** np.arange(len(parents))
+    """Buildable points near parents, of which the first ones are taken most often, by moves of
+    these kinds."""
+    num_points = len(kinds)
+    shares = np.exp(-DECAY_OVER_ALL * np.arange(len(parents)) / len(parents))
     first, second = generator.choice(len(parents), (2, num_points), p=shares / shares.sum())
-    return moved_points(space, parents[first], parents[second], generator)
+    moved = moved_points(space, parents[first], parents[second], generator, kinds == 1)
+    there, here = parents[generator.integers(len(parents), size=(2, num_points))]
+    differing = _differing(space, parents[first], there - here, generator)
+    return np.where((kinds == 2)[:, None], differing, moved)
+
+
+def _differing(
+    space: SearchSpace, points: np.ndarray, differences: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Buildable points moved by a part of these differences, reflected at the bounds; choices
+    stay."""
+    scales = generator.uniform(*DIFFERENCE_SCALES, (len(points), 1))
+    is_part = generator.random(points.shape) < DIFFERENT_COORDINATES
+    is_part[:, len(space.dimensions) :] = False
+    target = np.abs(points + scales * differences * is_part)
+    return space.snap_points(np.clip(np.where(target > 1.0, 2.0 - target, target), 0.0, 1.0))
+
+
+def parted_points(space: SearchSpace, units: np.ndarray) -> np.ndarray:
+    """Buildable points whose stepped values divide the ends of their ranges into whole parts, as
+    many as is nearest."""
+    points = space.snap_points(units)
+    for i, dimension in enumerate(space.dimensions):
+        if dimension.step is not None:
+            counts = dimension.value(np.clip(units[:, i], 0.0, 1.0)) / dimension.step
+            parts = np.round(dimension.last_count / np.maximum(counts, 1e-9))
+            points[:, i] = _in_parts(dimension, parts)
+    return points
+
+
+def _in_parts(dimension: Dimension, num_parts: np.ndarray) -> np.ndarray:
+    """Unit coordinates of the end of a range, divided by these numbers and rounded up."""
+    parts = dimension.last_count / np.maximum(num_parts, 1.0)
+    counts = np.clip(np.ceil(parts - 1e-9), dimension.first_count, dimension.last_count)
+    return dimension.unit(counts * dimension.step)
+
+
+def _reparted(dimension: Dimension, unit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Coordinates moved to another number of parts, near or far."""
+    num_parts = np.ceil(dimension.last_count / np.maximum(dimension.count(unit), 1.0) - 1e-9)
+    near = num_parts + generator.integers(-1, 2, len(unit))
+    factors = 2.0 ** generator.uniform(-MOST_PARTS_BITS, MOST_PARTS_BITS, len(unit))
+    is_near = generator.random(len(unit)) < 0.5
+    return _in_parts(dimension, np.where(is_near, near, np.round(num_parts * factors)))
 
 
 def moved_points(
-    space: SearchSpace, first: np.ndarray, second: np.ndarray, generator: np.random.Generator
+    space: SearchSpace,
+    first: np.ndarray,
+    second: np.ndarray,
+    generator: np.random.Generator,
+    is_parted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Buildable points, each a row of `first` (or a cross of it with the one of `second`) with
-    one to four coordinates moved."""
+    one to four coordinates moved; rows that are parted by steps to whole parts of the range."""
     num_points = len(first)
     is_crossed = generator.random(num_points) < CROSSOVER_SHARE
     from_second = (generator.random((num_points, space.num_dims)) < 0.5) & is_crossed[:, None]
@@ -118,6 +206,8 @@ def moved_points(
     columns = []
     for i, dimension in enumerate(space.dimensions):
         there = _shifted(dimension, points[:, i], signs[:, i], bits[:, i])
+        if dimension.step is not None and is_parted is not None:
+            there = np.where(is_parted, _reparted(dimension, points[:, i], generator), there)
         columns.append(np.where(is_moved[:, i], there, points[:, i]))
     for i, choice in enumerate(space.choices, len(space.dimensions)):
         size = len(choice.table)
