@@ -252,11 +252,11 @@ def test_fronts_merge_and_the_whole_has_the_largest_volume(search, tmp_path, cap
 def test_ctrl_c_keeps_what_is_done(search, tmp_path):
     folder = tmp_path / "run"
     arguments = ["sweep", str(search), "--points", "1e9", "--chunk", "4096", "--out", str(folder)]
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=environment(),
-        # A shell starts what runs in the background with Ctrl-C ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        [sys.executable, "-c", f"{heed}from hwdse.cli import main; main()", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
     deadline = time.monotonic() + 240.0
     while len(list(folder.glob("points/part-*.parquet"))) < 3:

@@ -24,9 +24,11 @@ from hwdse.cli.program_cache import keep_programs
 from hwdse.numerics import EXACT
 from hwdse.search.contest import METHODS, Contest, is_offered, limit_of, reference_point, run_method
 from hwdse.search.plan import plan_sweep
-from hwdse.search.sweep import sweep_chunks
+from hwdse.search.sweep import ChunkRunner, sweep_chunks
 
 BUDGETS = (500, 2_000, 10_000)
+FIRST_SEED = 20
+"""Those below 12 were seen while the search was tuned."""
 EXTRA_BUDGET = 1_000
 """Of our search only: has it what NSGA-II has after 10,000?"""
 CELLS = HERE / "results" / "cells.csv"
@@ -107,8 +109,9 @@ def scan_cell(name: str, contest: Contest, budget: int, seed: int, seconds: floa
     plan = plan_sweep(
         contest.space, num_points=rate_points, method="random", seed=seed, chunk_points=1 << 14
     )
+    runner = ChunkRunner(costs, plan, contest.base)
     best, count, start = np.inf, 0, 0.0
-    for place, chunk in enumerate(sweep_chunks(costs, plan, contest.base)):
+    for place, chunk in enumerate(sweep_chunks(runner, plan)):
         if place == len(contest.space.variant_bases(contest.base)):
             start = time.perf_counter()  # everything is compiled now
         count += chunk.num_points
@@ -127,7 +130,7 @@ def scan_cell(name: str, contest: Contest, budget: int, seed: int, seconds: floa
 def todo(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
     """Cells that were asked for, seed by seed, so that what there is is always even."""
     cells = []
-    for seed in range(arguments.seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
         for name in arguments.problems:
             for goal in arguments.goals:
                 for method in arguments.methods:
@@ -173,7 +176,7 @@ def run_scans(contests: dict[str, Contest]) -> None:
     cells = read_cells()
     for (name, goal, method, budget, seed), row in cells.items():
         key = (name, "best", SCAN, budget, seed)
-        if (goal, method) != ("best", "gradient") or seed == "0" or key in cells:
+        if (goal, method) != ("best", "gradient") or seed == str(FIRST_SEED) or key in cells:
             continue
         contest = contests.setdefault(name, contests.get(name) or problem_of(name))
         with jax.enable_x64(True):
