@@ -1,5 +1,6 @@
 """The command line: quick to help, plain about mistakes, and resumable."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 
 from hwdse.cli.exits import Exit
+from hwdse.cli.figures import evaluate_exact, limit_rows
 from hwdse.cli.main import run
 from hwdse.cli.tables import human_count, print_json, print_table, safe_text
+from hwdse.config import load_search
 from hwdse.results import open_run
 from hwdse.results_files import read_csv_columns
 
@@ -310,3 +313,14 @@ def test_every_public_name_is_there():
         assert getattr(hwdse, name) is not None
     with pytest.raises(AttributeError, match="evalute"):
         _ = hwdse.evalute
+
+
+def test_a_design_on_its_limit_holds_it_but_for_rounding():
+    loaded = load_search("trn2_llama3_70b")
+    evaluation = evaluate_exact(loaded.base, loaded.workload)
+    area = evaluation.die_area_mm2
+    for share, holds in ((1.0, True), (1.0 - 1e-13, True), (1.0 - 1e-6, False)):
+        rows = limit_rows(
+            dataclasses.replace(loaded, limits={"die_area": share * area}), evaluation
+        )
+        assert rows[0]["holds"] is holds

@@ -160,13 +160,16 @@ def print_breakdown(
 
 
 def limit_rows(loaded: "LoadedSearch", evaluation: "Evaluation") -> list[dict[str, Any]]:
-    """Each constraint with its value, its limit and whether it holds."""
+    """Each constraint with its value, its limit and whether it holds, but for rounding as searches
+    see it."""
     from hwdse.objectives import CONSTRAINTS
+    from hwdse.search.result import ROUNDING
 
     rows = []
     for name, limit in loaded.limits.items():
         value = float(CONSTRAINTS[name](evaluation))
-        rows.append({"name": name, "value": value, "limit": limit, "holds": value <= limit})
+        holds = value <= limit * (1.0 + ROUNDING)
+        rows.append({"name": name, "value": value, "limit": limit, "holds": holds})
     return rows
 
 
