@@ -5,7 +5,7 @@ moved at equal silicon: what it takes, the matrix engines give. A checkpoint int
 silicon and is moved alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from hwdse.compiling import quick_jit
 from hwdse.models.area import area_parts_mm2
 from hwdse.numerics import safe_log, total
 from hwdse.objectives import OBJECTIVES
+from hwdse.search.paths import get_path, set_path
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import Design
 from hwdse.system import Workload, evaluate
@@ -39,8 +40,6 @@ class Knob:
     """precision, network, memory or checkpoint."""
     path: str
     """Dotted path of the leaf."""
-    get: Callable[[Design], Leaf]
-    put: Callable[[Design, Leaf], Design]
     low: float
     high: float
     is_relative: bool
@@ -49,54 +48,25 @@ class Knob:
 
     def range_of(self, design: Design) -> tuple[float, float]:
         """Least and largest value that is tried, the present one inside unless it is zero."""
-        now = float(self.get(design))
+        now = float(get_path(design, self.path))
         scale = now if self.is_relative else 1.0
         return min(self.low * scale, now or self.low), max(self.high * scale, now)
 
 
-def _chip_knob(balance: str, path: str, low: float, high: float) -> Knob:
-    """A leaf of the chip, at most two steps deep; relative range where it has a unit."""
-    *outer, leaf = path.split(".")
-
-    def get(design: Design) -> Leaf:
-        node: Any = design.chip
-        for name in outer:
-            node = getattr(node, name)
-        return getattr(node, leaf)
-
-    def put(design: Design, value: Leaf) -> Design:
-        chip = design.chip
-        if not outer:
-            return replace(design, chip=replace(chip, **{leaf: value}))
-        inner: Any = replace(getattr(chip, outer[0]), **{leaf: value})
-        return replace(design, chip=replace(chip, **{outer[0]: inner}))
-
-    is_relative = bool(outer)
-    return Knob(balance, f"chip.{path}", get, put, low, high, is_relative, takes_silicon=True)
+def _chip_knob(path: str, balance: str) -> Knob:
+    """A size of the chip, in units of what it is now."""
+    return Knob(balance, path, 1 / 64, 64.0, is_relative=True, takes_silicon=True)
 
 
-KNOBS: Mapping[str, Knob] = MappingProxyType(
-    {
-        knob.path: knob
-        for knob in (
-            _chip_knob("precision", "fp64_per_fp16_ratio", 1e-6, 1.0),
-            _chip_knob("network", "link.bandwidth_bytes_per_s", 1 / 64, 64.0),
-            _chip_knob("network", "network.bandwidth_bytes_per_s", 1 / 64, 64.0),
-            _chip_knob("memory", "sram.capacity_bytes", 1 / 64, 64.0),
-            _chip_knob("memory", "hbm.bandwidth_bytes_per_s", 1 / 64, 64.0),
-            Knob(
-                "checkpoint",
-                "checkpoint_interval_s",
-                lambda design: design.checkpoint_interval_s,
-                lambda design, value: replace(design, checkpoint_interval_s=value),
-                low=1.0,
-                high=1e6,
-                is_relative=False,
-                takes_silicon=False,
-            ),
-        )
-    }
+_KNOBS = (
+    Knob("precision", "chip.fp64_per_fp16_ratio", 1e-6, 1.0, is_relative=False, takes_silicon=True),
+    _chip_knob("chip.link.bandwidth_bytes_per_s", "network"),
+    _chip_knob("chip.network.bandwidth_bytes_per_s", "network"),
+    _chip_knob("chip.sram.capacity_bytes", "memory"),
+    _chip_knob("chip.hbm.bandwidth_bytes_per_s", "memory"),
+    Knob("checkpoint", "checkpoint_interval_s", 1.0, 1e6, is_relative=False, takes_silicon=False),
 )
+KNOBS: Mapping[str, Knob] = MappingProxyType({knob.path: knob for knob in _KNOBS})
 """Knobs by path."""
 
 
@@ -119,7 +89,7 @@ def at_equal_area(design: Design, area_mm2: Scalar) -> Design:
 
 def turned(design: Design, knob: Knob, value: Leaf) -> Design:
     """The design with a knob at `value`, at equal silicon where the knob takes some."""
-    moved = knob.put(design, value)
+    moved = set_path(design, knob.path, value)
     if not knob.takes_silicon:
         return moved
     return at_equal_area(moved, total(area_parts_mm2(design.chip)))
@@ -162,7 +132,7 @@ def knob_balances(
     with jax.enable_x64(True):
         base = jax.tree.map(float, design)
         log_metrics = _log_metrics(base, workload, knobs, metric)
-        now = np.array([float(knob.get(base)) for knob in knobs])
+        now = np.array([float(get_path(base, knob.path)) for knob in knobs])
         first, logs = _grids(base, knobs, now, log_metrics)
         slopes = _elasticities(base, workload, knobs, metric)
     return [
@@ -219,7 +189,8 @@ def _elasticities(base: Design, workload: Workload, knobs: list[Knob], metric: s
     def log_metric(log_ratios: jax.Array) -> Scalar:
         design = base
         for i, knob in enumerate(knobs):
-            design = knob.put(design, knob.get(base) * jnp.exp(log_ratios[i]))
+            now = get_path(base, knob.path)
+            design = set_path(design, knob.path, now * jnp.exp(log_ratios[i]))
         return safe_log(OBJECTIVES[metric](evaluate(design, workload)))
 
     return np.asarray(quick_jit(jax.grad(log_metric))(jnp.zeros(len(knobs))))

@@ -114,6 +114,14 @@ def violations(evaluation: Evaluation, limits: Mapping[str, float]) -> PerConstr
     return jnp.stack([safe_log(jnp.asarray(ratio)) for ratio in ratios])
 
 
+def log_costs(
+    evaluation: Evaluation, objectives: tuple[str, ...], limits: Mapping[str, float]
+) -> tuple[jax.Array, PerConstraint]:
+    """Log of each objective, and the violations."""
+    values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in objectives]
+    return jnp.stack(values), violations(evaluation, limits)
+
+
 class _Question:
     """Objectives, limits and a workload: equal to those with the very same names and numbers."""
 
@@ -158,9 +166,7 @@ def _new_costs(question: _Question) -> Costs:
     limits = dict(limit_pairs)
 
     def costs(design: Design | CoreDesign, reading: Reading) -> tuple[jax.Array, PerConstraint]:
-        evaluation = evaluate(design, workload, reading)
-        values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in names]
-        return jnp.stack(values), violations(evaluation, limits)
+        return log_costs(evaluate(design, workload, reading), names, limits)
 
     return costs
 
@@ -181,11 +187,13 @@ def make_score(
 ) -> Score:
     """Function of a design that gives the log of one objective and the violations; see
     `make_costs`."""
-    return _score_of(make_costs((objective,), limits, workload))
+    return score_of_costs(make_costs((objective,), limits, workload))
 
 
 @functools.lru_cache(maxsize=16)
-def _score_of(costs: Costs) -> Score:
+def score_of_costs(costs: Costs) -> Score:
+    """Costs of one objective as a score; the same function for the same costs."""
+
     def score(design: Design | CoreDesign, reading: Reading) -> tuple[Scalar, PerConstraint]:
         values, broken = costs(design, reading)
         return values[0], broken

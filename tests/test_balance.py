@@ -15,6 +15,7 @@ from hwdse.cli.balance_tables import print_page
 from hwdse.cli.figures import evaluate_exact
 from hwdse.models.area import area_parts_mm2
 from hwdse.numerics import total
+from hwdse.search.paths import get_path, set_path
 
 INTERVAL = KNOBS["checkpoint_interval_s"]
 LINK = KNOBS["chip.link.bandwidth_bytes_per_s"]
@@ -33,17 +34,17 @@ def area_of(design):
 @pytest.mark.parametrize("path", [path for path, knob in KNOBS.items() if knob.takes_silicon])
 def test_silicon_stays_whatever_the_knob(path):
     knob = KNOBS[path]
-    now = float(knob.get(BASE)) or 0.01
+    now = float(get_path(BASE, path)) or 0.01
     with jax.enable_x64(True):
         for factor in (0.5, 1.0, 1.3):
             moved = turned(BASE, knob, factor * now)
-            assert float(knob.get(moved)) == factor * now
+            assert float(get_path(moved, path)) == factor * now
             assert area_of(moved) == pytest.approx(area_of(BASE), rel=1e-12)
 
 
 def test_a_part_that_takes_the_whole_chip_leaves_almost_no_engines():
     with jax.enable_x64(True):
-        moved = turned(BASE, LINK, 1e3 * float(LINK.get(BASE)))
+        moved = turned(BASE, LINK, 1e3 * float(get_path(BASE, LINK.path)))
         assert moved.chip.array.num_arrays == pytest.approx(
             balance.LEAST_ARRAYS_FRACTION * BASE.chip.array.num_arrays
         )
@@ -69,7 +70,7 @@ def test_losses_and_elasticities_agree_with_evaluations(found):
         assert np.all(np.isfinite(item.metric_ratios))
         assert item.metric_ratios.min() >= 1.0 / (1.0 + item.loss_fraction) - 1e-12
     item = found[LINK.path]
-    more = evaluate_exact(LINK.put(BASE, 1.0001 * item.present), JOB).time_per_token_s
+    more = evaluate_exact(set_path(BASE, LINK.path, 1.0001 * item.present), JOB).time_per_token_s
     assert item.elasticity == pytest.approx(np.log(more / now) / np.log(1.0001), rel=1e-3)
     best = evaluate_exact(turned(BASE, LINK, item.best), JOB).time_per_token_s
     assert now / best - 1.0 == pytest.approx(item.loss_fraction, rel=1e-9)

@@ -7,6 +7,7 @@ import pytest
 from designs import BASE, JOB, settled
 from slopes import check_slopes
 
+from hwdse.balance import KNOBS, turned
 from hwdse.compiling import quick_jit
 from hwdse.config import load_chip, load_search
 from hwdse.config.errors import ConfigError
@@ -18,8 +19,13 @@ from hwdse.system.job_phases import format_peak_flop_per_s, job_phase_times_s, j
 from hwdse.system.precision_balance import (
     design_precision_balance,
     precision_balance,
-    with_fp64_ratio,
 )
+
+
+def with_fp64_ratio(chip, ratio):
+    """The chip with another ratio on the same silicon."""
+    return turned(BASE.replace(chip=chip), KNOBS["chip.fp64_per_fp16_ratio"], ratio).chip
+
 
 CHIP = load_chip("b200")
 BARE = CHIP.replace(software_fp64_flop_ratio=1e9, fp64_per_fp16_ratio=0.01)

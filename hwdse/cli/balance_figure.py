@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.figures import spaced
-from hwdse.report.plots import save_figure
-from hwdse.report.plots_balance import Curve, balance_figure, frame, plot_balance
+from hwdse.report.plots import new_figure, save_figure
+from hwdse.report.plots_balance import Curve, frame, plot_balance
 
 if TYPE_CHECKING:
     from hwdse.balance import KnobBalance
@@ -42,7 +42,7 @@ def save_balance(page: "Page", folder: Path) -> list[Path]:
     by_balance: dict[str, list[KnobBalance]] = {}
     for item in page.knobs:
         by_balance.setdefault(item.knob.balance, []).append(item)
-    figure, axes = balance_figure()
+    figure, axes = new_figure(2, 2, width_in=9.2, height_in=6.6)
     metric = f"{spaced(page.metric)}, over present"
     (ratio,), (interval,) = by_balance["precision"], by_balance["checkpoint"]
     panels = {

@@ -81,16 +81,10 @@ def run(
 
 def contest_of(loaded: "LoadedSearch") -> "Contest":
     """The question of a search file, for all methods."""
-    from hwdse.objectives import make_costs, make_score
+    from hwdse.config.scores import costs_of, score_of
     from hwdse.search.contest import Contest
 
-    job = (loaded.limits, loaded.workload)
-    return Contest(
-        make_score(loaded.objective, *job),
-        make_costs(loaded.front_objectives, *job),
-        loaded.space,
-        loaded.base,
-    )
+    return Contest(score_of(loaded), costs_of(loaded), loaded.space, loaded.base)
 
 
 def _methods(text: str) -> list[str]:

@@ -71,10 +71,9 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
     """The front, and logs of the objectives of other designs judged on the way."""
     import numpy as np
 
-    from hwdse.objectives import make_costs
+    from hwdse.config.scores import costs_of
     from hwdse.search.front_search import search_front
 
-    costs = make_costs(loaded.front_objectives, loaded.limits, loaded.workload)
     seen: list[np.ndarray] = []
     with progress_bar("searching the front", num_evaluations, "evaluations") as update:
 
@@ -83,7 +82,7 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
             update(spent, f"{sum(map(len, seen)):,} within the limits")
 
         result = search_front(
-            costs,
+            costs_of(loaded),
             loaded.space,
             loaded.base,
             seed=seed,
@@ -95,7 +94,7 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
 
 
 def _write_part(loaded: "LoadedSearch", record: "Run", result: "FrontResult") -> None:
-    from hwdse.cli.runs import chunk_columns, chunk_notes
+    from hwdse.cli.sweep_job import chunk_columns, chunk_notes, job_of
     from hwdse.search.plan import SweepChunk
 
     chunk = SweepChunk(
@@ -107,4 +106,4 @@ def _write_part(loaded: "LoadedSearch", record: "Run", result: "FrontResult") ->
         front=result.front,
         least_violated=result.least_violated,
     )
-    record.write_part(0, chunk_columns(loaded, chunk), chunk_notes(chunk))
+    record.write_part(0, chunk_columns(job_of(loaded), chunk), chunk_notes(chunk))

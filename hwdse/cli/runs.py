@@ -1,4 +1,4 @@
-"""Run folders of the commands: where they lie, and what a chunk looks like in them."""
+"""Run folders of the commands: where they lie, and what is said of them."""
 
 import math
 import sys
@@ -12,7 +12,6 @@ from hwdse.results import Run, create_run, run_hash
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.search.plan import SweepChunk
     from hwdse.search.space import SearchSpace
 
 
@@ -65,17 +64,3 @@ def explain_infeasible(loaded: "LoadedSearch", violations: np.ndarray) -> str:
             f"{format_metric(limit, unit)}"
         )
     return f"no design meets the constraints; nearest: {'; '.join(texts)}"
-
-
-def chunk_columns(loaded: "LoadedSearch", chunk: "SweepChunk") -> dict[str, np.ndarray]:
-    """What a search without a plan of its points leaves behind, as it goes to disk."""
-    from hwdse.cli import sweep_job
-
-    return sweep_job.chunk_columns(sweep_job.job_of(loaded), chunk)
-
-
-def chunk_notes(chunk: "SweepChunk") -> dict[str, int]:
-    """Counts of a chunk."""
-    from hwdse.cli import sweep_job
-
-    return sweep_job.chunk_notes(chunk)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.config import LoadedSearch
-from hwdse.numerics import EXACT, safe_log
-from hwdse.objectives import OBJECTIVES, exactly, make_costs, violations
+from hwdse.numerics import EXACT
+from hwdse.objectives import OBJECTIVES, exactly, log_costs, make_costs
 from hwdse.search.front import Front
 from hwdse.search.paths import get_path
 from hwdse.search.plan import SweepChunk, SweepPlan, plan_sweep
@@ -96,9 +96,8 @@ class _Judged:
     def __call__(self, design: Any) -> tuple[Any, Any, Any]:
         job = self.job
         evaluation = evaluate(design, job.workload, EXACT)
-        logs = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in job.objectives]
         metrics = [jnp.asarray(getattr(evaluation, name), float) for name in METRICS]
-        return jnp.stack(logs), violations(evaluation, dict(job.limits)), jnp.stack(metrics)
+        return *log_costs(evaluation, job.objectives, dict(job.limits)), jnp.stack(metrics)
 
 
 def job_of(

@@ -1,10 +1,7 @@
 """What a search file asks to be minimized, as functions of a design, robust where it says so."""
 
-from typing import Any
-
 from hwdse.config.search_file import LoadedSearch
-from hwdse.numerics import Reading
-from hwdse.objectives import Costs, Score, make_costs, make_score
+from hwdse.objectives import Costs, Score, make_costs, score_of_costs
 from hwdse.search.robust import robust_costs
 
 
@@ -20,12 +17,4 @@ def costs_of(loaded: LoadedSearch, objectives: tuple[str, ...] | None = None) ->
 
 def score_of(loaded: LoadedSearch) -> Score:
     """Log of what the file minimizes, and violations, of a design."""
-    if loaded.robust is None:
-        return make_score(loaded.objective, loaded.limits, loaded.workload)
-    costs = costs_of(loaded, (loaded.objective,))
-
-    def score(design: Any, reading: Reading) -> Any:
-        values, broken = costs(design, reading)
-        return values[0], broken
-
-    return score
+    return score_of_costs(costs_of(loaded, (loaded.objective,)))

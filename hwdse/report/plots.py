@@ -39,14 +39,15 @@ _ROLES = {
 
 
 def new_figure(
-    num_axes: int = 1, *, width_in: float = 6.4, height_in: float = 4.2
+    num_rows: int = 1, num_columns: int = 1, *, width_in: float = 6.4, height_in: float = 4.2
 ) -> tuple[Figure, list[Axes]]:
-    """Figure with `num_axes` axes one below the other, in the style of all pictures here."""
+    """Figure with rows and columns of axes, row by row, in the style of all pictures here; the
+    axes of a row share their y axis."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width_in, height_in), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(num_axes, 1, squeeze=False)
-    return figure, list(axes[:, 0])
+        axes = figure.subplots(num_rows, num_columns, squeeze=False, sharey="row")
+    return figure, list(axes.ravel())
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:

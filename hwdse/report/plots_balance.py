@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from hwdse.report.plots_style import COLORS, STYLE, tidy_log_axis
+from hwdse.report.plots_style import COLORS, tidy_log_axis
 
 HIGHEST_RATIO = 2.5
 """Curves are cut there: what more than doubles the metric is out of the question."""
@@ -25,15 +22,6 @@ class Curve:
     present: float | None
     """Nothing where the design has none of it."""
     best: float
-
-
-def balance_figure() -> tuple[Figure, list[Axes]]:
-    """Four axes, two by two, in the style of all pictures."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 6.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(2, 2, sharey=True)
-    return figure, list(axes.ravel())
 
 
 def plot_balance(

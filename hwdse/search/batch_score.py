@@ -25,6 +25,11 @@ def score_batch(
     return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
 
 
+def padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows, at least one, with the last repeated up to `size`: programs see one shape."""
+    return np.concatenate((rows, np.repeat(rows[-1:], size - len(rows), axis=0)))
+
+
 def exact_scorer(
     score: Score, space: SearchSpace, base: Any, num_moves: int
 ) -> Callable[[np.ndarray], Scored]:
@@ -39,8 +44,7 @@ def exact_scorer(
         logs, violations = [], []
         for start in range(0, len(units), size):
             part = units[start : start + size]
-            padded = np.concatenate((part, np.repeat(part[-1:], size - len(part), axis=0)))
-            batch = jnp.asarray(padded, float)
+            batch = jnp.asarray(padded(part, size), float)
             outcome = score_batch(batch, base, score=score, space=space)
             logs.append(np.asarray(outcome[0])[: len(part)])
             violations.append(np.asarray(outcome[1])[: len(part)])

@@ -14,9 +14,10 @@ import numpy as np
 
 from hwdse.compiling import quick_jit
 from hwdse.numerics import SOURCES, relaxed_by_source
+from hwdse.search.batch_score import padded
 from hwdse.search.neighbors import neighbors, step_toward
 from hwdse.search.relaxed_optimum import RelaxedProblem, relaxed_optimum
-from hwdse.search.result import Score, Scored, scored
+from hwdse.search.result import ROUNDING, Score, Scored, scored
 from hwdse.search.space import SearchSpace, set_path
 
 MARGIN = 2e-3
@@ -201,8 +202,7 @@ class _Readings:
         rows = []
         for start in range(0, len(points), self._batch):
             part = points[start : start + self._batch]
-            padded = np.concatenate((part, np.repeat(part[-1:], self._batch - len(part), axis=0)))
-            rest = jnp.asarray(padded, float)
+            rest = jnp.asarray(padded(part, self._batch), float)
             found = self._judge(rest[:, : self._num_dims], rest[:, self._num_dims :], shares)
             rows.append(np.asarray(found, np.float64)[: len(part)])
         self.num_evaluations += len(points)
@@ -274,7 +274,7 @@ def _holders(
             texts.append("upper end of its range" if elasticities[i] < 0.0 else "lower end")
             continue
         values = next(found)
-        names = [n for n, v in zip(limit_names, values[1:], strict=True) if v > 1e-12]
+        names = [n for n, v in zip(limit_names, values[1:], strict=True) if v > ROUNDING]
         flat = abs(elasticities[i]) < FLAT
         texts.append("nothing: flat here" if flat else ", ".join(names) or "rounding")
     return tuple(texts)

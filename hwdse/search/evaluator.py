@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics import EXACT, Reading
-from hwdse.search.batch_score import LARGEST_BATCH, score_batch
+from hwdse.search.batch_score import LARGEST_BATCH, padded, score_batch
 from hwdse.search.front import Front, merge
 from hwdse.search.result import GRADIENT_COST_EVALUATIONS, without_rounding
 from hwdse.search.space import SearchSpace
@@ -70,9 +70,8 @@ class Evaluator:
             size = next((n for n in self._sizes if n >= len(places)), self._sizes[-1])
             for start in range(0, len(places), size):
                 part = places[start : start + size]
-                padded = units[np.resize(part, size)]
                 outcome = score_batch(
-                    jnp.asarray(padded, float),
+                    jnp.asarray(padded(units[part], size), float),
                     self.bases[variant],
                     score=self.costs,
                     space=self.space,

@@ -16,12 +16,11 @@ from hwdse.search.evaluator import LARGEST_BATCH, Costs, Evaluator, Pool, Report
 from hwdse.search.front import Front
 from hwdse.search.front_polish import polish_front
 from hwdse.search.gradient import BRIEF_GRADIENTS, LEAST_PENALTY
+from hwdse.search.optimizers import OPTIMIZERS
 from hwdse.search.points import host_points, make_sequence
 from hwdse.search.result import GRADIENT_COST_EVALUATIONS
 from hwdse.search.scalarize import Aim, AimedScore, choose_aims, distances_to
 from hwdse.search.space import SearchSpace
-
-LEARNING_RATE = 0.6
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def _descended(
         ends = descend(
             jnp.asarray(starts[rows], float),
             evaluator.bases[variant],
-            LEARNING_RATE,
+            OPTIMIZERS["adam"].learning_rate,
             (jax.tree.map(lambda leaf: jnp.asarray(leaf[rows], float), aims),),
             score=AimedScore(evaluator.costs),
             space=evaluator.space,

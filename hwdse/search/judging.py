@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.compiling import search_jit
+from hwdse.search.batch_score import padded
 from hwdse.search.front import Front, anchors, merge
 from hwdse.search.pareto import PerObjective
 from hwdse.search.plan import SweepPlan
@@ -52,10 +53,9 @@ class Judge:
         with jax.enable_x64(True):
             for first in range(0, max(len(units), 1), JUDGED_BATCH):
                 part = units[first : first + JUDGED_BATCH]
-                missing = JUDGED_BATCH - len(part)
-                last = part[-1:] if len(part) else np.full((1, units.shape[1]), 0.5)
+                any_points = part if len(part) else np.full((1, units.shape[1]), 0.5)
                 outcome = _evaluate_points(
-                    np.concatenate((part, np.repeat(last, missing, axis=0))),
+                    padded(any_points, JUDGED_BATCH),
                     self.bases[variant],
                     evaluate_costs=self.evaluate_costs,
                     evaluate_judged=self.evaluate_judged,

@@ -8,21 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import nnls
 
-from hwdse.compiling import quick_jit
 from hwdse.numerics import relaxed_soft
+from hwdse.search.soft_stages import SHARPNESS, finite_parts, with_jacobian
 from hwdse.search.space import set_path
 
 Violations = Callable[[Any, Any], Any]
 """Design and reading to ln(value / limit) of each target; above zero it is missed."""
 
-SHARPNESS = (16.0, 128.0, 1024.0)
-"""Stages of the soft maxima, as powers of 32, 256 and 2048: the last is at most 0.034 % above."""
 TOLERANCE = 1e-7
 """Largest ln(value / limit) by which a relaxed solution may miss a target."""
 RIDGE = 1e-6
@@ -111,21 +108,15 @@ class RelaxedTargets:
             design = moved(base, change.free, changes)
             return violations(design, relaxed_soft(sharpness)) + offsets
 
-        def both(changes: Any, sharpness: Any, offsets: Any) -> Any:
-            out, pull = jax.vjp(lambda x: value(x, sharpness, offsets), changes)
-            return out, jax.vmap(pull)(jnp.eye(out.shape[0], dtype=out.dtype))[0]
-
-        self._both = quick_jit(both)
+        self._both = with_jacobian(value)
         self.change = change
         self.sharpness = SHARPNESS[-1]
         self.offsets: np.ndarray = np.zeros(())
 
     def __call__(self, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Violations and their Jacobian; what is not finite counts as missed, without slope."""
-        out, slopes = self._both(jnp.asarray(changes), self.sharpness, self.offsets)
-        values, slopes = np.asarray(out, float), np.asarray(slopes, float)
-        bad = ~np.isfinite(values) | ~np.isfinite(slopes).all(axis=1)
-        return np.where(bad, 10.0, values), np.where(bad[:, None], 0.0, slopes)
+        outcome = self._both(jnp.asarray(changes), self.sharpness, self.offsets)
+        return finite_parts(outcome, 10.0)
 
 
 def solve_relaxed(targets: RelaxedTargets, starts: np.ndarray) -> Relaxed:

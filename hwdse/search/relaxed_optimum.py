@@ -3,19 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import nnls
 
-from hwdse.compiling import quick_jit
 from hwdse.numerics import relaxed_soft
 from hwdse.search.result import Score
+from hwdse.search.soft_stages import SHARPNESS, finite_parts, with_jacobian
 from hwdse.search.space import SearchSpace
 
-SHARPNESS = (16.0, 128.0, 1024.0)
-"""Stages of the soft maxima, as powers of 32, 256 and 2048."""
 FEASIBLE = 1e-6
 """ln(value / limit) by which a relaxed optimum may break a limit."""
 ACTIVE = 1e-4
@@ -50,11 +47,7 @@ class RelaxedProblem:
             log_objective, broken = score(inner.decode(unit, design), relaxed_soft(sharpness))
             return jnp.concatenate((jnp.atleast_1d(log_objective), broken))
 
-        def both(unit: Any, sharpness: Any) -> Any:
-            out, pull = jax.vjp(lambda u: value(u, sharpness), unit)
-            return out, jax.vmap(pull)(jnp.eye(out.shape[0], dtype=out.dtype))[0]
-
-        self._both = quick_jit(both)
+        self._both = with_jacobian(value)
         self.num_dims = len(space.dimensions)
         self.sharpness = SHARPNESS[-1]
         self.num_gradients = 0
@@ -64,10 +57,7 @@ class RelaxedProblem:
         """Objective and violations, and the Jacobian; not finite: large, without slope."""
         key = (np.asarray(unit, float).tobytes(), self.sharpness)
         if self._last[0] != key:
-            out, slopes = self._both(jnp.asarray(unit, float), self.sharpness)
-            values, slopes = np.asarray(out, float), np.asarray(slopes, float)
-            bad = ~np.isfinite(values) | ~np.isfinite(slopes).all(axis=1)
-            found = (np.where(bad, 1e3, values), np.where(bad[:, None], 0.0, slopes))
+            found = finite_parts(self._both(jnp.asarray(unit, float), self.sharpness), 1e3)
             self._last, self.num_gradients = (key, found), self.num_gradients + 1
         return self._last[1]
 

@@ -9,7 +9,6 @@ from hwdse.numerics import EXACT, SMALLEST, Reading, total
 from hwdse.shapes import Leaf, Scalar
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.evaluation import Evaluation
-from hwdse.specs.hardware import Chip
 from hwdse.system.core import evaluate_core
 from hwdse.system.goodput import goodput, kept_checkpoints_cost_usd
 from hwdse.system.power_cap import throttled_clock_ratio
@@ -103,7 +102,11 @@ def _money_and_carbon(
 ) -> dict[str, Scalar]:
     """Fields of an `Evaluation`: what chips, hours and tokens cost, and the carbon of both."""
     cluster, elapsed_s, energy_j = design.cluster, run.step_time_s, total(run.energy)
-    chip_usd, chip_g = _chip_cost_usd(die_area_mm2, design), _chip_carbon_g(die_area_mm2, design)
+    chip, process = design.chip, design.chip.process
+    one_die_mm2 = die_area_mm2 / chip.num_dies
+    good = area.die_yield_fraction(one_die_mm2, process.defects_per_mm2, process.defect_clustering)
+    chip_usd = cost.chip_cost_usd(cost.good_die_cost_usd(one_die_mm2, good, process), chip)
+    chip_g = carbon.chip_carbon_g(die_area_mm2, good, chip)
     step_usd = cost.step_cost_usd(chip_usd, elapsed_s, energy_j, cluster)
     step_usd = step_usd + kept_checkpoints_cost_usd(run.step, design, elapsed_s)
     step_g = carbon.step_carbon_g(chip_g, elapsed_s, energy_j, cluster)
@@ -126,20 +129,3 @@ def _matrix_utilization(
     run_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
     useful_flop = run_flop * step.useful_micro_batches / step.num_micro_batches
     return useful_flop / (elapsed_s * peak_flop_per_s(design.chip) * speedup)
-
-
-def _die_yield_fraction(die_area_mm2: Scalar, chip: Chip) -> Scalar:
-    one_die_mm2, process = die_area_mm2 / chip.num_dies, chip.process
-    return area.die_yield_fraction(one_die_mm2, process.defects_per_mm2, process.defect_clustering)
-
-
-def _chip_carbon_g(die_area_mm2: Scalar, design: Design) -> Scalar:
-    good = _die_yield_fraction(die_area_mm2, design.chip)
-    return carbon.chip_carbon_g(die_area_mm2, good, design.chip)
-
-
-def _chip_cost_usd(die_area_mm2: Scalar, design: Design) -> Scalar:
-    chip, process = design.chip, design.chip.process
-    one_die_mm2 = die_area_mm2 / chip.num_dies
-    good = _die_yield_fraction(die_area_mm2, chip)
-    return cost.chip_cost_usd(cost.good_die_cost_usd(one_die_mm2, good, process), chip)

@@ -1,7 +1,5 @@
 """First of the four balances: peak fp64 over peak 16-bit, of a chip and for a job."""
 
-import dataclasses
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -133,17 +131,6 @@ def design_precision_balance(design: Design, evaluation: Evaluation) -> Precisio
         rest_time_ratio=evaluation.time.matrix / rest_s,
         fixed_time_ratio=fixed_s / all_s,
     )
-
-
-def with_fp64_ratio(chip: Chip, ratio: Scalar) -> Chip:
-    r"""The chip with another fp64 : 16-bit ratio on the same silicon of both kinds of units.
-
-    Arrays make room: $N (1 + \kappa r_0) / (1 + \kappa r)$ of them, not whole numbers.
-    """
-    kappa = chip.process.fp64_area_ratio
-    room = (1.0 + kappa * chip.fp64_per_fp16_ratio) / (1.0 + kappa * ratio)
-    array = dataclasses.replace(chip.array, num_arrays=chip.array.num_arrays * room)
-    return dataclasses.replace(chip, fp64_per_fp16_ratio=ratio, array=array)
 
 
 def _present_share(chip: Chip, kappa: Scalar) -> Scalar:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdse.specs.design import Parallelism
-from hwdse.system.layout_list import LayoutOptions, list_layouts
+from hwdse.system.layout_list import RECOMPUTE, LayoutOptions, list_layouts
 from hwdse.system.layout_scores import score_layouts
 from hwdse.validation.aws_training import measured_runs
 from hwdse.validation.neuron_jobs import degree, job_of
@@ -51,8 +51,8 @@ class Recommendation:
 
 def _options(layout: Parallelism) -> LayoutOptions:
     """What the row's training stack offers, and all its degrees."""
-    attention, whole = layout.attention_recompute_fraction, layout.recompute_fraction
-    recompute = "full" if whole else "selective" if attention else "none"
+    shares = (layout.recompute_fraction, layout.attention_recompute_fraction)
+    recompute = next(name for name, pair in RECOMPUTE.items() if pair == shares)
     return LayoutOptions(
         tensor=TENSOR_DEGREES,
         context=(1.0,),
