@@ -1,6 +1,5 @@
 """What a worker needs to run chunks of a sweep, and what a chunk looks like on disk."""
 
-import dataclasses
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.config import LoadedSearch
+from hwdse.config.metrics import SCALARS, parse_metric
 from hwdse.numerics import EXACT
 from hwdse.objectives import OBJECTIVES, exactly, log_costs, make_costs
 from hwdse.search.front import Front
@@ -19,28 +19,13 @@ from hwdse.search.plan import SweepChunk, SweepPlan, plan_sweep
 from hwdse.search.points import host_points
 from hwdse.search.space import SearchSpace
 from hwdse.search.sweep import ChunkRunner
-from hwdse.specs.evaluation import Evaluation
 from hwdse.system import evaluate
 
 NOTES = ("num_points", "num_feasible", "num_not_finite", "num_changed_verdicts")
 FLAGS = ("is_front", "is_top", "is_least_violated")
 """Parts of a chunk that a row can belong to, with `is_` before their names."""
-METRICS = tuple(
-    field.name
-    for field in dataclasses.fields(Evaluation)
-    if not dataclasses.is_dataclass(field.type)
-)
-"""Figures of an evaluation that are stored beside the objectives; the names give the units."""
 OBJECTIVE_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {
-        name: next((metric for metric in METRICS if metric.startswith(f"{name}_")), name)
-        for name in OBJECTIVES
-    }
-    | {
-        "energy_delay": "energy_delay_j_s",
-        "cost_per_token": "cost_usd_per_token",
-        "carbon_per_token": "carbon_g_per_token",
-    }
+    {name: parse_metric(name).name for name in OBJECTIVES} | {"energy_delay": "energy_delay_j_s"}
 )
 """Objectives by the names, with units, that their columns have."""
 
@@ -96,7 +81,7 @@ class _Judged:
     def __call__(self, design: Any) -> tuple[Any, Any, Any]:
         job = self.job
         evaluation = evaluate(design, job.workload, EXACT)
-        metrics = [jnp.asarray(getattr(evaluation, name), float) for name in METRICS]
+        metrics = [jnp.asarray(getattr(evaluation, name), float) for name in SCALARS]
         return *log_costs(evaluation, job.objectives, dict(job.limits)), jnp.stack(metrics)
 
 
@@ -144,7 +129,7 @@ def row_columns(job: SweepJob, rows: Front) -> Columns:
     columns: Columns = {"is_feasible": rows.is_feasible}
     for place, name in enumerate(job.objectives):
         columns[OBJECTIVE_COLUMNS[name]] = np.exp(rows.costs[:, place])
-    columns |= dict(zip(METRICS, rows.metrics.T, strict=False))  # not every search keeps them
+    columns |= dict(zip(SCALARS, rows.metrics.T, strict=False))  # not every search keeps them
     for name, values in _parameters(job, rows).items():
         columns[name if name not in columns else f"design.{name}"] = values
     columns |= {
@@ -197,7 +182,7 @@ def read_chunk(
         violations=matrix([f"violation.{name}" for name, _ in job.limits]),
         variants=columns["variant"],
         numbers=numbers,
-        metrics=matrix(list(METRICS)),
+        metrics=matrix(list(SCALARS)),
     )
     front, top, least = (rows.take(np.flatnonzero(columns[name])) for name in FLAGS)
     counts = [int(notes[name]) for name in NOTES]

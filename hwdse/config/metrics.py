@@ -19,7 +19,12 @@ from hwdse.system import Workload, evaluate
 from hwdse.unit_text import format_quantity
 from hwdse.units import split_field, to_base
 
-_PARTS = ("time", "energy", "area", "hbm")
+SCALARS = tuple(
+    field.name
+    for field in dataclasses.fields(Evaluation)
+    if not dataclasses.is_dataclass(field.type)
+)
+"""Fields of an evaluation that are one figure; the names give the units."""
 _UNITS = MappingProxyType(
     {
         "useful_tokens_per_s": "1/s",
@@ -78,10 +83,9 @@ class Target:
 
 def metric_names() -> tuple[str, ...]:
     """Names of all metrics: scalar fields of `Evaluation`, then other objectives."""
-    fields = [f.name for f in dataclasses.fields(Evaluation) if f.name not in _PARTS]
-    shorts = {split_field(name)[0] for name in fields}
-    known = {*fields, *shorts, *_ALIASES}
-    return (*fields, *(name for name in OBJECTIVES if name not in known))
+    shorts = {split_field(name)[0] for name in SCALARS}
+    known = {*SCALARS, *shorts, *_ALIASES}
+    return (*SCALARS, *(name for name in OBJECTIVES if name not in known))
 
 
 def parse_metric(name: str) -> Metric:
