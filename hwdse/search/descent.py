@@ -27,9 +27,12 @@ LONG_UPDATE_STEPS = 10
 """Long descents update more often than that, so that the multipliers converge."""
 ANNEALED_FRACTION = 0.75
 """Share of the steps in which the temperature falls from 1 to 0."""
-LOGIT_BOUND = 7.0
-"""Starts and steps stay inside: beyond it a sigmoid has no slope to come back with."""
-START_MARGIN = 0.02
+LOGIT_BOUND = 4.5
+"""Steps stay inside, a little beyond the ends of the range: farther out there is no slope to come
+back with."""
+STRETCH = 1.04
+"""The sigmoid is stretched beyond the unit interval and cut off at its ends: a range's end can be
+the best there is, as a tile of a whole operator, which 0.999 of it misses by a second part."""
 
 
 class Descended(NamedTuple):
@@ -75,7 +78,7 @@ class _Relaxation:
         self, logits: PerDim, fixed: PerChoice, temperature: Scalar, aim: tuple[Any, ...]
     ) -> Any:
         """Unit cube point, log objective and violations."""
-        unit = jnp.concatenate((jax.nn.sigmoid(logits), fixed))
+        unit = jnp.concatenate((_unit_of(logits), fixed))
         return unit, *self.score(self.space.decode(unit, self.base), smooth(temperature), *aim)
 
     def slope(
@@ -148,15 +151,26 @@ def descend(
     def step_all(carry: Any, number: Scalar) -> tuple[Any, None]:
         return jax.vmap(step, in_axes=(0, 0, None, 0))(carry, fixed, number, aims), None
 
-    logits = jax.scipy.special.logit(jnp.clip(inner, START_MARGIN, 1.0 - START_MARGIN))
+    logits = _logits_of(inner)
     multipliers = jnp.full((len(units), num_constraints), FIRST_MULTIPLIER, units.dtype)
     carry = (logits, jax.vmap(rule.init)(logits), multipliers, 0.0 * logits.sum(axis=1))
     # Starts side by side within a step, not steps within a start: tracing then maps once.
     carry = jax.lax.scan(step_all, carry, jnp.arange(num_steps, dtype=units.dtype))[0]
     logits, _, multipliers, log_objectives = carry
     return Descended(
-        jnp.concatenate((jax.nn.sigmoid(logits), fixed), axis=1), log_objectives, multipliers
+        jnp.concatenate((_unit_of(logits), fixed), axis=1), log_objectives, multipliers
     )
+
+
+def _unit_of(logits: Any) -> Any:
+    """Unit coordinates of logits; the ends of the range are reached, and have a slope."""
+    stretched = 0.5 + STRETCH * (jax.nn.sigmoid(logits) - 0.5)
+    return stretched + jax.lax.stop_gradient(jnp.clip(stretched, 0.0, 1.0) - stretched)
+
+
+def _logits_of(units: Any) -> Any:
+    """Inverse of `_unit_of`."""
+    return jax.scipy.special.logit(0.5 + (jnp.clip(units, 0.0, 1.0) - 0.5) / STRETCH)
 
 
 def _update_period(num_steps: int) -> int:

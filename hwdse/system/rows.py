@@ -71,7 +71,13 @@ class Machine:
 
 
 def _machine(design: Design, num_rows: int) -> Machine:
-    """Numbers of the design repeated for every row, as products (see `materialize`)."""
+    """Numbers of the design repeated for every row; plain ones stay as they are.
+
+    Each by a product of its own, whose derivative is a sum over rows that XLA on CPU never fuses
+    (see `materialize`). Rows sliced from one product of them all would give their derivatives
+    back as a sum of padded slices: one fusion that computes the whole backward pass once for
+    each leaf, also for those that nothing is searched in.
+    """
     chip, mix = design.chip, design.mix
     machine = Machine(
         array=chip.array,
@@ -87,11 +93,15 @@ def _machine(design: Design, num_rows: int) -> Machine:
         launch_latency_s=chip.launch_latency_s,
         software=design.software,
     )
-    leaves, structure = jax.tree.flatten(machine)
-    column = jnp.stack([jnp.asarray(leaf, dtype=float) for leaf in leaves])[:, None]
-    ones = jnp.ones((1, num_rows), column.dtype)
-    spread = jnp.matmul(column, ones, precision="highest")
-    return jax.tree.unflatten(structure, list(spread))
+    ones = jnp.ones((1, num_rows))
+
+    def spread(leaf: Leaf) -> PerOp:
+        if isinstance(leaf, int | float):
+            return float(leaf)
+        number = jnp.reshape(jnp.asarray(leaf, dtype=float), (1,))
+        return jnp.matmul(number, ones, precision="highest")
+
+    return jax.tree.map(spread, machine)
 
 
 def _closed_form_bytes(gemms: Gemms, machine: Machine, design: Design, reading: Reading) -> PerOp:
