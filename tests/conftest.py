@@ -3,17 +3,57 @@
 import gc
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
-import jax
+QUICK_FLAGS = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
+)
+# Most of the time of the tests is compiling. These are the options of `quick_jit`, here for every
+# program, and one module a program: two workers keep two cores busy without splitting it.
+if QUICK_FLAGS not in os.environ.get("XLA_FLAGS", ""):
+    flags = f"{QUICK_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+    probe = [sys.executable, "-c", "import jax; jax.devices()"]
+    # A jaxlib that does not know an option ends the process.
+    if not subprocess.run(
+        probe, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, check=False
+    ).returncode:
+        os.environ["XLA_FLAGS"] = flags
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 IS_MINE = FOLDER not in os.environ
 if IS_MINE:
     # Workers and the processes that tests start inherit the folder of this run.
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="hwdse_programs_")
+# Small ones too: what runs operation by operation compiles some hundred of them.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+import jax  # noqa: E402  # reads the environment
+
 jax.config.update("jax_compilation_cache_dir", os.environ[FOLDER])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+LONGEST = (
+    "test_sweep_engines.py",
+    "test_cli.py",
+    "test_main_job.py",
+    "test_core_search.py",
+    "test_main_job_box.py",
+    "test_power_cap.py",
+    "test_evaluate.py",
+    "test_core.py",
+    "test_balance.py",
+)
+"""Files of half a minute and more. They come first: a worker takes whole files, and one of these
+at the end would leave the other worker idle."""
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
 
 
 def pytest_collection_finish():

@@ -77,6 +77,12 @@ def run(design, reading=EXACT, is_layer_list=False):
     return _compiled(reading, is_layer_list)(as_arrays(design))
 
 
+def run_once(design, reading=EXACT, is_layer_list=False):
+    """As `run`, operation by operation: for what is asked once of a reading or a structure, and
+    would wait for a program of its own."""
+    return evaluate(settled(as_arrays(design)), LAYERS if is_layer_list else JOB, reading)
+
+
 def as_arrays(design):
     return jax.tree.map(lambda x: jnp.asarray(x, float), design)
 

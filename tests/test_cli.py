@@ -1,6 +1,7 @@
 """The command line: quick to help, plain about mistakes, and resumable."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -9,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from hwdse.cli import fronts
 from hwdse.cli.exits import Exit
 from hwdse.cli.figures import evaluate_exact, limit_rows
 from hwdse.cli.main import run
@@ -65,9 +68,16 @@ step = "50 MHz"
 """
 
 
+ALL_SYSTEMS = fronts._other_systems
+
+
 @pytest.fixture
 def search(tmp_path, monkeypatch) -> Path:
+    """A small search; two presets beside a front are enough, but for a test of them."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        fronts, "_other_systems", lambda *asked: itertools.islice(ALL_SYSTEMS(*asked), 2)
+    )
     path = tmp_path / "small.toml"
     path.write_text(SEARCH)
     return path
@@ -249,6 +259,20 @@ def test_fronts_merge_and_the_whole_has_the_largest_volume(search, tmp_path, cap
     assert np.all(np.diff(energies) < 0.0)
     assert set(merged["run"]) <= set(folders)
     assert (tmp_path / "both" / "pareto.png").stat().st_size > 1000
+
+
+def test_presets_beside_a_front_are_what_evaluate_says(search, monkeypatch):
+    """Each once; what is evaluated operation by operation is what its program gives."""
+    monkeypatch.setattr(fronts, "_other_systems", ALL_SYSTEMS)
+    loaded = load_search(search)
+    base, *others = fronts.preset_markers(loaded, str(search), ())
+    names = [base.label, *(marker.label for marker in others)]
+    assert len(set(names)) == len(names) > 10
+    assert [base.role, *{marker.role for marker in others}] == ["baseline", "preset"]
+    exact = evaluate_exact(loaded.base, loaded.workload)
+    assert base.cost == (exact.time_per_token_s, exact.energy_per_token_j)
+    once = fronts._evaluate_once(loaded.base, loaded.workload)
+    assert jax.tree.leaves(once) == pytest.approx(jax.tree.leaves(exact), rel=1e-12)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")

@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from designs import BASE, JOB, LAYERS, SIZES, as_arrays, random_designs, run, vector
+from designs import (
+    BASE,
+    JOB,
+    LAYERS,
+    SIZES,
+    as_arrays,
+    random_designs,
+    run,
+    run_once,
+    vector,
+)
 
 from hwdse.compiling import quick_jit
 from hwdse.models.energy import VECTOR_ENERGY_RATIO
@@ -28,7 +38,7 @@ def _float64():
 @pytest.mark.parametrize("is_layer_list", [False, True])
 @pytest.mark.parametrize("reading", [EXACT, smooth(0.5)], ids=["exact", "smooth"])
 def test_parts_add_up(is_layer_list, reading):
-    result = run(BASE, reading, is_layer_list)
+    result = run_once(BASE, reading, is_layer_list)
     assert total(result.time) == pytest.approx(float(result.step_time_s), rel=1e-12)
     assert total(result.energy) == pytest.approx(float(result.step_energy_j), rel=1e-12)
     assert total(result.area) == pytest.approx(float(result.die_area_mm2), rel=1e-12)
@@ -83,7 +93,7 @@ def test_padding_and_recomputing_are_not_useful():
 @pytest.mark.parametrize("dataflow", sorted(DATAFLOWS))
 def test_never_faster_than_the_peaks(dataflow):
     design = BASE.replace(chip=BASE.chip.replace(array=BASE.chip.array.replace(dataflow=dataflow)))
-    result = run(design)
+    result = run_once(design)
     assert result.step_time_s >= result.flop_per_chip / result.peak_flop_per_s
     bandwidth = BASE.chip.hbm.bandwidth_bytes_per_s
     assert result.step_time_s >= result.hbm_bytes_per_chip / bandwidth
@@ -196,22 +206,20 @@ def test_every_topology_runs(topology):
         cluster = cluster.replace(
             torus_sizes=(64.0,), torus_bandwidth_fractions=(1.0,), torus_latency_ratios=(1.0,)
         )
-    result = run(BASE.replace(cluster=cluster.replace(topology=topology)))
+    result = run_once(BASE.replace(cluster=cluster.replace(topology=topology)))
     assert all(np.isfinite(x) for x in jax.tree.leaves(result))
     assert result.time.tensor_network > 0.0
 
 
 def test_layer_lists_run():
-    result = run(BASE, is_layer_list=True)
+    result = run_once(BASE, is_layer_list=True)
     assert result.tokens_per_step == BASE.cluster.num_chips
     assert result.goodput_fraction == 1.0
     for name in ("tensor_network", "pipeline_network", "data_network", "bubble", "optimizer"):
         assert getattr(result.time, name) == 0.0
     flop = 2.0 * np.sum(np.prod(SIZES, axis=1))
     assert result.flop_per_chip == flop
-    slopes = quick_jit(jax.grad(lambda design: evaluate(design, LAYERS).time_per_token_s))(
-        as_arrays(BASE)
-    )
+    slopes = jax.grad(lambda design: evaluate(design, LAYERS).time_per_token_s)(as_arrays(BASE))
     assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))
 
 
@@ -228,8 +236,7 @@ def test_vmap_equals_a_loop(random_results):
 def test_float32_agrees_with_float64():
     double = np.array(vector(run(BASE)))
     with jax.enable_x64(False):
-        evaluated = quick_jit(lambda design: evaluate(design, JOB))(as_arrays(BASE))
-        single = np.array(vector(evaluated))
+        single = np.array(vector(evaluate(as_arrays(BASE), JOB)))
     assert single.dtype == np.float32
     assert np.allclose(single, double, rtol=1e-4)
 
@@ -244,8 +251,9 @@ def test_a_callers_setting_is_left_alone():
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_smooth_reading_is_near_the_exact_one(temperature):
-    exact, relaxed = vector(run(BASE)), vector(run(BASE, smooth(temperature)))
-    step = [run(BASE, x).step_time_s for x in (EXACT, smooth(temperature))]
+    smoothed = run_once(BASE, smooth(temperature))
+    exact, relaxed = vector(run(BASE)), vector(smoothed)
+    step = run(BASE).step_time_s, smoothed.step_time_s
     assert step[1] == pytest.approx(float(step[0]), rel=0.05 if temperature == 0.0 else 0.5)
     assert np.all(np.isfinite(relaxed))
     assert exact.shape == relaxed.shape

@@ -1,5 +1,7 @@
 """Laws of rounding, maxima and `materialize` in both readings and both float types."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from hwdse.numerics import (
     EXACT,
     SMALLEST,
     floor_ste,
+    largest,
     materialize,
     maximum,
     num_tiles,
@@ -120,6 +123,30 @@ def test_gradients_of_maxima_are_finite_at_the_edges(dtype, pair):
     a, b = (jnp.asarray(x, dtype) for x in pair)
     for reading in (EXACT, *map(smooth, TEMPERATURES)):
         assert np.all(np.isfinite(jax.grad(maximum, (0, 1))(a, b, reading))), reading
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_largest_of_many_is_their_maximum_one_by_one(temperature):
+    """Also with ties and zeros; one logarithm and one exponential for all of them."""
+    reading = smooth(temperature)
+
+    def one_by_one(values):
+        return functools.reduce(lambda a, b: maximum(a, b, reading), values)
+
+    def at_once(values):
+        return largest(values, reading)
+
+    with jax.enable_x64(True):
+        columns = np.exp(np.random.default_rng(0).normal(0.0, 2.0, (5, 50)))
+        columns[:, 0], columns[2:, 1] = (0.0, 1.0, 1.0, 0.5, 0.0), columns[1, 1]
+        values = tuple(jnp.asarray(columns))
+        np.testing.assert_allclose(at_once(values), one_by_one(values), rtol=1e-11)
+        assert np.array_equal(largest(values), np.max(columns, axis=0))
+        slopes = jax.grad(lambda values: jnp.sum(at_once(values)))(values)
+        assert np.all(np.isfinite(slopes))
+        # A p-norm is homogeneous: Euler's theorem.
+        np.testing.assert_allclose(np.sum(slopes * columns, axis=0), at_once(values), rtol=1e-9)
+        assert str(jax.make_jaxpr(at_once)(values)).count("log1p") == 1
 
 
 def test_exact_maximum_is_the_maximum():

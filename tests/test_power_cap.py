@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from designs import BASE, JOB, LAYERS, settled
+from designs import BASE, JOB, LAYERS, run_once
 
 import hwdse
 from hwdse.compiling import quick_jit
@@ -55,14 +55,9 @@ UNREACHABLE_W = 1.0
 
 
 @pytest.fixture(scope="module")
-def compiled():
-    return quick_jit(lambda design: evaluate(settled(design), JOB))
-
-
-@pytest.fixture(scope="module")
-def free(compiled):
+def free():
     with jax.enable_x64(True):
-        return compiled(BASE)
+        return run_once(BASE)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +65,7 @@ def capped(free):
     """The main job under shares of the power that it draws, then under a limit out of reach."""
     with jax.enable_x64(True):
         limits_w = [*(float(free.chip_power_w) * np.asarray(SHARES)), UNREACHABLE_W]
-        return quick_jit(jax.vmap(lambda n: evaluate(limited(n), JOB)))(numbers_at(limits_w))
+        return jax.vmap(lambda n: evaluate(limited(n), JOB))(numbers_at(limits_w))
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +91,10 @@ def test_power_is_at_the_limit_and_no_limit_changes_nothing(free, capped):
         assert getattr(capped, name) == pytest.approx(float(getattr(free, name)), rel=1e-12)
 
 
-def test_a_throttled_design_is_the_design_of_that_clock(compiled, capped):
+def test_a_throttled_design_is_the_design_of_that_clock(capped):
     array = BASE.chip.array
     slow = array.replace(clock_hz=array.clock_hz * float(capped.clock_ratio[SAME]))
-    whole = compiled(BASE.replace(chip=BASE.chip.replace(array=slow)))
+    whole = run_once(BASE.replace(chip=BASE.chip.replace(array=slow)))
     for name in ("step_time_s", "step_energy_j", "cost_usd_per_token", "carbon_g_per_token"):
         assert getattr(whole, name) == pytest.approx(float(getattr(capped, name)[SAME]), rel=1e-9)
 
@@ -182,8 +177,8 @@ def test_leakage_is_nominal_at_the_nominal_voltage_and_rises_faster_with_v0():
     assert np.isfinite(jax.grad(traced)(1e-6))
 
 
-def test_overhead_of_the_matrix_engines_scales_their_energy_alone(compiled, free):
+def test_overhead_of_the_matrix_engines_scales_their_energy_alone(free):
     process = BASE.chip.process.replace(mac_overhead_ratio=1.5)
-    whole = compiled(BASE.replace(chip=BASE.chip.replace(process=process)))
+    whole = run_once(BASE.replace(chip=BASE.chip.replace(process=process)))
     assert whole.energy.matrix == pytest.approx(1.5 * float(free.energy.matrix), rel=1e-12)
     assert whole.energy.sram == pytest.approx(float(free.energy.sram), rel=1e-12)

@@ -194,16 +194,21 @@ class TestClaims:
         assert geometric == pytest.approx(new.published["fp8_flop_per_s"], rel=1e-3)
 
 
+@pytest.fixture(scope="module")
+def published_figures():
+    return {entry.name: entry.figures for entry in list_presets()}
+
+
 def printed_digits(value: float) -> int:
     """Significant digits that a figure was printed with, without zeros at its end."""
     return max(len(f"{value:.15e}".partition("e")[0].replace(".", "").rstrip("0")), 1)
 
 
 @pytest.mark.parametrize("name", preset_names("workloads"))
-def test_parameter_counts_are_the_published_ones(name):
+def test_parameter_counts_are_the_published_ones(name, published_figures):
     training = load_workload(name)
     assert isinstance(training, TransformerTraining)
-    published = next(e.figures for e in list_presets() if e.name == name)
+    published = published_figures[name]
     with jax.enable_x64(True):
         counts = {
             "num_parameters": float(num_parameters(training.model)),

@@ -8,11 +8,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from test_cli import SEARCH
 
-from hwdse.cli import local_workers
+from hwdse.cli import fronts, local_workers
 from hwdse.cli.exits import CommandError, Exit
 from hwdse.cli.main import main, run
 from hwdse.cli.sweep_job import chunk_columns, job_of, read_chunk
@@ -21,6 +22,22 @@ from hwdse.results import Run, create_run, open_run
 from hwdse.search.plan import plan_sweep
 
 SIZE = ["--points", "640", "--chunk", "64"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _presets_once():
+    """The presets beside a front are the same for all sweeps of this process."""
+    once, known = fronts._evaluate_once, {}
+
+    def kept(design, workload):
+        key = jax.tree.structure(design), tuple(jax.tree.leaves(design))
+        if key not in known:
+            known[key] = once(design, workload)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fronts, "_evaluate_once", kept)
+        yield
 
 
 @pytest.fixture(scope="module")

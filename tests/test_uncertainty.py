@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hwdse.numerics import EXACT
 from hwdse.search.gradient import minimize
-from hwdse.search.robust import Robust, parse_robust, robust_costs
+from hwdse.search.robust import Robust, RobustCosts, parse_robust
 from hwdse.search.space import Dimension, SearchSpace
 from hwdse.search.spreads import (
     DISTRIBUTIONS,
@@ -149,7 +149,7 @@ def costs(design, reading):
 
 
 def robust_at(text, relative=0.3, num_samples=64):
-    wrapped = robust_costs(costs, spreads_of(relative), parse_robust(text, num_samples), seed=0)
+    wrapped = RobustCosts(costs, spreads_of(relative), parse_robust(text, num_samples), seed=0)
     with jax.enable_x64(True):
         values, broken = wrapped(BASE, EXACT)
     return float(values[0]), float(broken[0])
@@ -175,7 +175,7 @@ def test_the_mean_is_the_mean():
 def test_the_worst_case_keeps_to_the_limit_in_every_sample():
     """Minimizing b / (a x) with a x <= 8: the nominal optimum x = 4 breaks it in half of them."""
     spreads = spreads_of(0.2)
-    wrapped = robust_costs(costs, spreads, Robust("worst", num_samples=16), seed=0)
+    wrapped = RobustCosts(costs, spreads, Robust("worst", num_samples=16), seed=0)
 
     def score(design, reading):
         values, broken = wrapped(design, reading)

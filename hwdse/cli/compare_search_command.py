@@ -96,7 +96,7 @@ def _methods(text: str) -> list[str]:
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         raise CommandError(f"--methods {text}: expected some of {', '.join(METHODS)}")
-    packages = {"nsga2": ("pymoo",), "tpe": ("optuna",), "cma_es": ("optuna", "cmaes")}
+    packages = {"nsga2": ("pymoo",), "tpe": ("optuna",), "cma_es": ("cmaes",)}
     for name in names:
         for package in packages.get(name, ()):
             if importlib.util.find_spec(package) is None:

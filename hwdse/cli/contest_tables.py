@@ -22,7 +22,7 @@ TITLES = {
     "sobol": "Sobol",
     "nsga2": "NSGA-II (pymoo)",
     "tpe": "TPE (Optuna)",
-    "cma_es": "CMA-ES (Optuna)",
+    "cma_es": "CMA-ES (cmaes)",
 }
 NUM_MARKS = 48
 """Budgets at which curves are drawn."""

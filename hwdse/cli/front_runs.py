@@ -27,7 +27,7 @@ def run_front(
     json: bool,
 ) -> None:
     """Searches the front of the file's `front` objectives and writes the run folder."""
-    from hwdse.cli.fronts import front_columns, preset_markers, print_front, write_front
+    from hwdse.cli.fronts import preset_markers, robust_json, write_front
     from hwdse.cli.runs import start_run
 
     if not 2 <= len(loaded.front_objectives) <= 4:
@@ -45,13 +45,29 @@ def run_front(
         num_feasible=result.num_feasible,
         num_front=len(result.front),
         markers=[dataclasses.asdict(marker) for marker in markers],
+        **robust_json(loaded, result.num_evaluations),
     )
+    _tell(loaded, record, result, files, json)
+    tell_files(files)
+    if not len(result.front):
+        from hwdse.cli.runs import explain_infeasible
+
+        nearest = result.least_violated.violations[0]
+        raise CommandError(explain_infeasible(loaded, nearest), Exit.INFEASIBLE)
+
+
+def _tell(
+    loaded: "LoadedSearch", record: "Run", result: "FrontResult", files: list[Path], json: bool
+) -> None:
+    from hwdse.cli.fronts import front_columns, print_front, robust_json, robust_line
+
     if json:
         print_json(
             {
                 "title": loaded.title,
                 "folder": record.folder,
                 "evaluations": result.num_evaluations,
+                **robust_json(loaded, result.num_evaluations),
                 "front": front_columns(loaded, result.front),
                 "files": files,
             }
@@ -59,12 +75,8 @@ def run_front(
     else:
         print_front(loaded, result.front, f"designs after {result.num_evaluations:,} evaluations")
         say(f"{result.num_feasible:,} of the designs judged on the way meet the constraints")
-    tell_files(files)
-    if not len(result.front):
-        from hwdse.cli.runs import explain_infeasible
-
-        nearest = result.least_violated.violations[0]
-        raise CommandError(explain_infeasible(loaded, nearest), Exit.INFEASIBLE)
+        if line := robust_line(loaded, result.num_evaluations):
+            say(line)
 
 
 def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[FrontResult, Any]":

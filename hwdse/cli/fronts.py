@@ -1,6 +1,7 @@
 """Fronts as tables, CSV and pictures, with the presets beside them."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,8 +103,9 @@ def write_front(
         folder = record.folder / "plots"
         label = "sampled designs within the limits"
         files += pictures.save_pareto(
-            points, mask, loaded.front_objectives, markers, folder, label, of_core=is_core(loaded)
-        )
+            points, mask, loaded.front_objectives, markers, folder, label,
+            of_core=is_core(loaded), rule=loaded.robust.text if loaded.robust else "",
+        )  # fmt: skip
     return files
 
 
@@ -120,15 +122,36 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
     found: dict[str, Marker] = {}
 
     def add(label: str, design: Any, role: str) -> None:
-        evaluation = evaluate_exact(design, loaded.workload)
-        if label not in found and (role == "baseline" or evaluation.hbm_used_ratio <= 1.0):
-            found[label] = Marker(label, objective_values(loaded, evaluation), role)
+        if label in found:
+            return
+        is_base_or_core = role == "baseline" or is_core(loaded)
+        evaluation = (evaluate_exact if is_base_or_core else _evaluate_once)(
+            design, loaded.workload
+        )
+        if role != "baseline" and evaluation.hbm_used_ratio > 1.0:
+            return
+        if (values := objective_values(loaded, design, evaluation)) is not None:
+            found[label] = Marker(label, values, role)
 
     add(loaded.labels["system"], loaded.base, "baseline")
     designs = _other_cores if is_core(loaded) else _other_systems
     for label, design in designs(loaded, config, sets):
         add(label, design, "preset")
     return list(found.values())
+
+
+def _evaluate_once(design: Any, workload: Any) -> Any:
+    """As `evaluate_exact`, to rounding, operation by operation.
+
+    Chips and networks of presets differ in structure, and to compile a program for each takes
+    seconds; the operations are small, and compile once for all of them.
+    """
+    import jax
+
+    from hwdse.system import evaluate
+
+    with jax.enable_x64(True):
+        return jax.tree.map(float, evaluate(jax.tree.map(float, design), workload))
 
 
 def _other_cores(
@@ -149,15 +172,14 @@ def _other_cores(
 def _other_systems(
     loaded: "LoadedSearch", config: str, sets: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
-    from hwdse.config import ConfigError, list_presets, load_search, load_system
+    from hwdse.config import ConfigError, load_search, load_system
+    from hwdse.config.files import preset_names
 
     base: Any = loaded.base
-    for entry in list_presets():
-        if entry.kind != "system":
-            continue
-        system = load_system(entry.name)
+    for name in preset_names("clusters"):
+        system = load_system(name)
         count = float(base.cluster.num_chips) / float(system.cluster.num_chips)
-        changes = [f'design.system="{entry.name}"', f"design.num_systems={count:g}"]
+        changes = [f'design.system="{name}"', f"design.num_systems={count:g}"]
         try:
             yield system.name, load_search(config, [*sets, *changes]).base
         except ConfigError:
@@ -165,8 +187,52 @@ def _other_systems(
             yield label, dataclasses.replace(base, chip=system.chip)
 
 
-def objective_values(loaded: "LoadedSearch", evaluation: Any) -> tuple[float, ...]:
-    """Values of the front's objectives in base units."""
-    from hwdse.objectives import OBJECTIVES
+def objective_values(
+    loaded: "LoadedSearch", design: Any, evaluation: Any
+) -> tuple[float, ...] | None:
+    """Values of the front's objectives in base units, robust where the file asks so; None for a
+    design that lacks an uncertain constant."""
+    import jax
 
-    return tuple(float(OBJECTIVES[name](evaluation)) for name in loaded.front_objectives)
+    from hwdse.config.scores import costs_of
+    from hwdse.objectives import OBJECTIVES
+    from hwdse.search.paths import get_path
+
+    if loaded.robust is None:
+        return tuple(float(OBJECTIVES[name](evaluation)) for name in loaded.front_objectives)
+    if any(get_path(design, spread.path) is None for spread in loaded.spreads):
+        return None
+    with jax.enable_x64(True):
+        logs = _compiled_costs(costs_of(loaded))(jax.tree.map(float, design))
+        return tuple(np.exp(np.asarray(logs)).tolist())
+
+
+@functools.cache
+def _compiled_costs(costs: Any) -> Any:
+    """Logs of the objectives of designs, one compiled program for all of the same structure."""
+    from hwdse.compiling import quick_jit
+    from hwdse.numerics import EXACT
+
+    return quick_jit(lambda design: costs(design, EXACT)[0])
+
+
+def robust_line(loaded: "LoadedSearch", num_designs: int) -> str:
+    """What was minimized and what it cost; only where the search file asks for it."""
+    if loaded.robust is None:
+        return ""
+    count = loaded.robust.num_samples
+    noun = "constant" if len(loaded.spreads) == 1 else "constants"
+    return (
+        f"robust: objectives and limits are the {loaded.robust.text} over {count} samples of "
+        f"{len(loaded.spreads)} uncertain {noun}, the same for every design: "
+        f"{num_designs:,} x {count} = {count * num_designs:,} evaluations"
+    )
+
+
+def robust_json(loaded: "LoadedSearch", num_designs: int) -> dict[str, Any]:
+    """The same for programs; empty where figures are at the nominal constants."""
+    if loaded.robust is None:
+        return {}
+    count = loaded.robust.num_samples
+    return {"robust": loaded.robust.text, "samples": count,
+            "sample_evaluations": count * num_designs}  # fmt: skip

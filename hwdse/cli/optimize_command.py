@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.exits import CommandError, Exit, refuse_robust
+from hwdse.cli.exits import CommandError, Exit
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
 from hwdse.cli.tables import human_count, note, print_json, print_table, say
 
@@ -29,7 +29,7 @@ def run(
             "--evaluations",
             parser=parse_count,
             metavar="N",
-            help="Budget; a gradient counts as three evaluations.",
+            help="Budget; a gradient counts as three, robust objectives as one for all samples.",
         ),
     ] = 10_000,
     time: Annotated[
@@ -71,8 +71,6 @@ def run(
     seed = loaded.seed if seed is None else seed
     if front:
         from hwdse.cli.front_runs import run_front
-
-        refuse_robust(loaded, config, "--front")
 
         return run_front(
             loaded, config, num_evaluations=evaluations, sets=list(sets or ()), out=out,
@@ -169,7 +167,7 @@ def _print(
     after: "Evaluation",
     found: "Certificate | None",
 ) -> None:
-    from hwdse.cli import figures, worth
+    from hwdse.cli import figures, fronts, worth
 
     pair = {loaded.labels["system"]: before, "optimized": after}
     figures.print_headline(pair, loaded)
@@ -190,7 +188,8 @@ def _print(
         value = figures.format_metric(
             math.exp(result.log_objective), figures.METRIC_UNITS[loaded.objective]
         )
-        say(f"minimized: {loaded.robust.text} over {loaded.robust.num_samples} samples, {value}")
+        say(f"minimized: {loaded.robust.text} of {loaded.objective.replace('_', ' ')}, {value}")
+        say(fronts.robust_line(loaded, result.num_evaluations))
     gap = f"; rounding to what can be built moved the objective by {_moved(result.reading_gap)}"
     say(
         f"{human_count(result.num_evaluations)} evaluations"
@@ -226,6 +225,7 @@ def _as_json(
     files: list[Path],
 ) -> dict[str, Any]:
     from hwdse.cli import figures
+    from hwdse.cli.fronts import robust_json
     from hwdse.cli.runs import searched_paths
     from hwdse.search.paths import get_path
 
@@ -240,6 +240,7 @@ def _as_json(
         "limits": figures.limit_rows(loaded, after),
         "shadow_prices": dict(zip(loaded.limits, result.multipliers.tolist(), strict=True)),
         "evaluations": result.num_evaluations,
+        **robust_json(loaded, result.num_evaluations),
         "reading_gap": result.reading_gap,
         "folder": record.folder,
         "files": [record.folder / "best.toml", *files],

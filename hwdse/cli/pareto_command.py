@@ -49,13 +49,13 @@ def run(
     owner = np.repeat(np.arange(len(runs)), [len(points) for points in costs])
     merged = _merged_columns(records, fronts, places, owner)
     table = _volumes(runs, costs, places, owner)
-    everything = np.concatenate(costs)
     out.mkdir(parents=True, exist_ok=True)
+    everything = np.concatenate(costs)
     with replacing(out / "front.csv") as temporary:
         temporary.write_text(csv_text(merged), encoding="utf-8")
     files = [out / "front.csv"]
+    mask = np.isin(np.arange(len(everything)), places)
     if len(objectives) > 1:
-        mask = np.isin(np.arange(len(everything)), places)
         files += pictures.save_pareto(
             everything,
             mask,
@@ -64,15 +64,20 @@ def run(
             out,
             "other designs of the fronts",
             of_core="accelerator" in (records[0].config.get("design") or {}),
+            rule=_rule(records[0]),
         )
     if json:
         print_json({"objectives": objectives, "runs": table, "front": merged, "files": files})
     else:
-        rows = [[row["run"], row["designs"], row["on_merged_front"], percent(row["share"])]
-                for row in table]  # fmt: skip
-        print_table("fronts", ["run", "designs", "on the merged front", "hypervolume"], rows)
-        say(f"hypervolume: of the merged front's, in logarithms of {', '.join(objectives)}")
+        _print(table, objectives)
     tell_files(files)
+
+
+def _print(table: list[dict[str, Any]], objectives: list[str]) -> None:
+    rows = [[row["run"], row["designs"], row["on_merged_front"], percent(row["share"])]
+            for row in table]  # fmt: skip
+    print_table("fronts", ["run", "designs", "on the merged front", "hypervolume"], rows)
+    say(f"hypervolume: of the merged front's, in logarithms of {', '.join(objectives)}")
 
 
 def _shared_objectives(records: list["Run"]) -> list[str]:
@@ -87,7 +92,26 @@ def _shared_objectives(records: list["Run"]) -> list[str]:
             )
         if record.config.get("workload") != records[0].config.get("workload"):
             raise CommandError(f"{record.folder}: another workload than {records[0].folder}")
+        if _sample_of(record) != _sample_of(records[0]):
+            kinds = [_rule(item) or "nominal" for item in (record, records[0])]
+            raise CommandError(
+                f"{record.folder}: front of {kinds[0]} figures, expected {kinds[1]} ones over the "
+                f"same sample as in {records[0].folder}"
+            )
     return list(first)
+
+
+def _rule(record: "Run") -> str:
+    """How robust objectives were taken over uncertain constants; empty for nominal ones."""
+    from hwdse.search.robust import Robust
+
+    return Robust(**record.config["robust"]).text if record.config.get("robust") else ""
+
+
+def _sample_of(record: "Run") -> Any:
+    """All that robust figures depend on beside the design; None for nominal ones."""
+    names = ("robust", "seed", "uncertain")
+    return [record.config.get(name) for name in names] if _rule(record) else None
 
 
 def _read_front(record: "Run", objectives: list[str]) -> "dict[str, np.ndarray]":

@@ -5,13 +5,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.exits import CommandError, Exit
-from hwdse.cli.sweep_job import FLAGS, OBJECTIVE_COLUMNS
+from hwdse.cli.sweep_job import FLAGS, OBJECTIVE_COLUMNS, ROBUST
 from hwdse.config.metrics import SCALARS
 
 if TYPE_CHECKING:
     from hwdse.results import Run
 
-NOT_SHOWN = {*FLAGS, *SCALARS, *OBJECTIVE_COLUMNS.values(), "is_feasible", "variant", "number"}
+NOT_SHOWN = {
+    *FLAGS,
+    *SCALARS,
+    *OBJECTIVE_COLUMNS.values(),
+    *(ROBUST + name for name in OBJECTIVE_COLUMNS.values()),
+    "is_feasible",
+    "variant",
+    "number",
+}
 """Columns of a part that are no parameters, beside logarithms and violations."""
 
 

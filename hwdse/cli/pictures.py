@@ -1,5 +1,6 @@
 """Figures of evaluations and searches as files: picks the arrays, `report` draws them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdse.cli.figures import format_metric, parts_of, spaced
-from hwdse.report import plots, plots_analysis
+from hwdse.report import plots, plots_analysis, plots_bands
 
 if TYPE_CHECKING:
+    from hwdse.search.front_bands import SampledDesigns
     from hwdse.specs.design import CoreDesign, Design
     from hwdse.specs.evaluation import Evaluation
     from hwdse.workload.operators import Operators
@@ -18,6 +20,9 @@ SHARED_COLORS = ("matrix", "fp64", "vector", "sram", "hbm", "launch")
 """Parts that the breakdowns of time and energy have in common come first in the colors."""
 LABELLED_ROWS = 4
 """Products of a roofline that get a label: those that take longest."""
+CROSSED_DESIGNS = 6
+"""Designs of a front whose bands are drawn: more crosses cover each other."""
+BAND_PLACES = 400
 BOUNDS = ("matrix", "vector", "sram", "hbm")
 """What can bound a product."""
 SCALES = {
@@ -180,14 +185,17 @@ def save_pareto(
     cloud_label: str,
     *,
     of_core: bool = False,
+    rule: str = "",
 ) -> list[Path]:
-    """Front of each pair of objectives; `costs` and markers are in base units."""
+    """Front of each pair of objectives; `costs` and markers are in base units. `rule` tells how
+    robust objectives were taken over a sample."""
     paths, units = [], CORE_SCALES if of_core else SCALES
     for first in range(len(objectives)):
         for second in range(first + 1, len(objectives)):
             pair = [first, second]
             scales = np.array([units[objectives[i]][0] for i in pair])
-            labels = (units[objectives[first]][1], units[objectives[second]][1])
+            ends = f", {rule}" if rule else ""
+            labels = (units[objectives[first]][1] + ends, units[objectives[second]][1] + ends)
             scaled = [
                 plots.Marker(m.label, (m.cost[first] * scales[0], m.cost[second] * scales[1]),
                              m.role)
@@ -199,3 +207,49 @@ def save_pareto(
             name = "pareto" if is_only else f"pareto_{objectives[first]}_{objectives[second]}"
             paths += plots.save_figure(figure, folder, name)
     return paths
+
+
+def save_front_bands(
+    sampled: "SampledDesigns", objectives: Sequence[str], folder: Path, *, of_core: bool = False
+) -> list[Path]:
+    """Bands of each pair of objectives."""
+    paths, units = [], CORE_SCALES if of_core else SCALES
+    shares, bands = sampled.is_on_front.mean(axis=0), sampled.bands
+    for first, second in itertools.combinations(range(len(objectives)), 2):
+        pair = [first, second]
+        scales = np.array([units[objectives[i]][0] for i in pair])
+        labels = (units[objectives[first]][1], units[objectives[second]][1])
+        places, reached = attained_band(sampled.costs[..., pair])
+        figure, (axes,) = plots.new_figure(width_in=7.2, height_in=4.4)
+        plots_bands.plot_front_bands(
+            axes,
+            np.exp(sampled.nominal[:, pair]) * scales,
+            bands[0][:, pair] * scales,
+            bands[2][:, pair] * scales,
+            shares,
+            (places * scales[0], reached * scales[1]),
+            _evenly_spread(sampled.nominal[:, pair]),
+            labels,
+        )
+        is_only = len(objectives) == 2
+        name = "bands" if is_only else f"bands_{objectives[first]}_{objectives[second]}"
+        paths += plots.save_figure(figure, folder, name)
+    return paths
+
+
+def attained_band(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the first cost, evenly over its logarithm, and the band that the front reaches."""
+    from hwdse.search.front_bands import attained
+
+    places = np.linspace(costs[..., 0].min(), costs[..., 0].max(), BAND_PLACES)
+    return np.exp(places), np.exp(attained(costs, places))
+
+
+def _evenly_spread(points: np.ndarray) -> np.ndarray:
+    """Places of a few points, about as far from each other along the front."""
+    order = np.lexsort(points.T[::-1])
+    extent = np.maximum(np.ptp(points, axis=0), 1e-300)
+    steps = np.linalg.norm(np.diff(points[order] / extent, axis=0), axis=1)
+    along = np.append(0.0, np.cumsum(steps))
+    wanted = np.linspace(0.0, along[-1], CROSSED_DESIGNS)
+    return np.unique(order[np.argmin(np.abs(along[:, None] - wanted), axis=0)])

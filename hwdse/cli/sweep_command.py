@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.exits import CommandError, Exit, refuse_robust
+from hwdse.cli.exits import CommandError, Exit
 from hwdse.cli.options import Config, Json, Out, Seed, Sets, parse_count
 from hwdse.cli.tables import print_json, say, tell_files
 
@@ -91,7 +91,6 @@ def run(
             raise CommandError(f"--{name} {value}: expected one of {', '.join(allowed)}")
     share = _parsed_shard(shard)
     loaded = load_search(config, sets or ())
-    refuse_robust(loaded, config, NAME)
     seed = loaded.seed if seed is None else seed
     plan = _plan(loaded, points, method, source, seed, chunk)
     top = top if keep == "top" else 0
@@ -115,7 +114,7 @@ def _finish(
     asked: tuple[str, Any, bool],
 ) -> None:
     """Writes and tells what the sweep has found so far; ends with the exit code that fits."""
-    from hwdse.cli.fronts import front_columns, preset_markers
+    from hwdse.cli.fronts import front_columns, preset_markers, robust_json
 
     num_done = result.num_points if result else 0
     is_complete = num_done == job.plan.num_points
@@ -132,7 +131,7 @@ def _finish(
     markers = preset_markers(loaded, config, sets)
     files = _write(loaded, job, record, result, markers)
     status = "finished" if len(result.front) else "infeasible"
-    summary = _counts(result)
+    summary = {**_counts(result), **robust_json(loaded, result.num_points)}
     record.finish(
         status if is_complete else "interrupted",
         **summary, num_front=len(result.front), markers=[dataclasses.asdict(m) for m in markers],
@@ -237,7 +236,7 @@ def _cloud(job: "SweepJob") -> "np.ndarray":
 
 
 def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:
-    from hwdse.cli.fronts import print_front
+    from hwdse.cli.fronts import print_front, robust_line
 
     print_front(loaded, result.front, f"of {result.num_points:,} designs")
     say(
@@ -245,3 +244,5 @@ def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:
         f"{result.num_changed_verdicts} verdicts of the screen; "
         f"{result.num_not_finite} designs had figures that are not finite"
     )
+    if line := robust_line(loaded, result.num_points):
+        say(line)

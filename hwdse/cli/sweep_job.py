@@ -11,13 +11,16 @@ import numpy as np
 
 from hwdse.config import LoadedSearch
 from hwdse.config.metrics import SCALARS, parse_metric
+from hwdse.config.scores import asked_costs
 from hwdse.numerics import EXACT
-from hwdse.objectives import OBJECTIVES, exactly, log_costs, make_costs
+from hwdse.objectives import OBJECTIVES, exactly, log_costs
 from hwdse.search.front import Front
 from hwdse.search.paths import get_path
 from hwdse.search.plan import SweepChunk, SweepPlan, plan_sweep
 from hwdse.search.points import host_points
+from hwdse.search.robust import Robust
 from hwdse.search.space import SearchSpace
+from hwdse.search.spreads import Spread
 from hwdse.search.sweep import ChunkRunner
 from hwdse.system import evaluate
 
@@ -28,6 +31,8 @@ OBJECTIVE_COLUMNS: Mapping[str, str] = MappingProxyType(
     {name: parse_metric(name).name for name in OBJECTIVES} | {"energy_delay": "energy_delay_j_s"}
 )
 """Objectives by the names, with units, that their columns have."""
+ROBUST = "robust_"
+"""Before the names of columns of robust objectives: the plain ones are at nominal constants."""
 
 Columns = dict[str, np.ndarray]
 
@@ -45,10 +50,16 @@ class SweepJob:
     screen: str
     keep: str
     top: int
+    spreads: tuple[Spread, ...] = ()
+    robust: Robust | None = None
+    seed: int = 0
+    """Of the sample of uncertain constants."""
 
     def runner(self) -> ChunkRunner:
         """What runs the chunks; its programs compile once."""
-        costs = make_costs(self.objectives, dict(self.limits), self.workload)
+        costs = asked_costs(
+            self.objectives, dict(self.limits), self.workload, self.spreads, self.robust, self.seed
+        )
         return ChunkRunner(
             exactly(costs),
             self.plan,
@@ -57,6 +68,7 @@ class SweepJob:
             keep=self.keep,
             top=self.top,
             evaluate_judged=_Judged(costs, self),
+            num_samples=self.robust.num_samples if self.robust else 1,
         )
 
     def pack(self) -> bytes:
@@ -66,8 +78,8 @@ class SweepJob:
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """Costs and metrics of a design by one evaluation; equal where the costs are the same
-    function, so that compiled programs are kept."""
+    """Costs and metrics of a design by one evaluation, but that robust costs take their own; equal
+    where the costs are the same function, so that compiled programs are kept."""
 
     costs: Any
     job: SweepJob
@@ -82,6 +94,8 @@ class _Judged:
         job = self.job
         evaluation = evaluate(design, job.workload, EXACT)
         metrics = [jnp.asarray(getattr(evaluation, name), float) for name in SCALARS]
+        if job.robust is not None:
+            return *self.costs(design, EXACT), jnp.stack(metrics)
         return *log_costs(evaluation, job.objectives, dict(job.limits)), jnp.stack(metrics)
 
 
@@ -103,6 +117,9 @@ def job_of(
         screen=screen,
         keep=keep,
         top=top,
+        spreads=loaded.spreads,
+        robust=loaded.robust,
+        seed=loaded.seed,
     )
 
 
@@ -128,7 +145,8 @@ def row_columns(job: SweepJob, rows: Front) -> Columns:
     """Points as columns: figures, parameters, and what tells them from all others."""
     columns: Columns = {"is_feasible": rows.is_feasible}
     for place, name in enumerate(job.objectives):
-        columns[OBJECTIVE_COLUMNS[name]] = np.exp(rows.costs[:, place])
+        prefix = "" if job.robust is None else ROBUST
+        columns[prefix + OBJECTIVE_COLUMNS[name]] = np.exp(rows.costs[:, place])
     columns |= dict(zip(SCALARS, rows.metrics.T, strict=False))  # not every search keeps them
     for name, values in _parameters(job, rows).items():
         columns[name if name not in columns else f"design.{name}"] = values

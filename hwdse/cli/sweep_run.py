@@ -41,7 +41,8 @@ def run_sweep(
         note(f"going on after {len(done)} of {plan.num_chunks} chunks")
     total = sum(plan.chunk(index)[2] for index in todo)
     before = result.num_points if result else 0
-    title = f"sweep of {human_count(plan.num_points)} designs"
+    each = f" x {job.robust.num_samples} samples" if job.robust else ""
+    title = f"sweep of {human_count(plan.num_points)} designs{each}"
     with progress_bar(title, total, "designs") as bar, closing(
         _outcomes(job, todo, num_workers, scheduler)
     ) as outcomes:  # fmt: skip

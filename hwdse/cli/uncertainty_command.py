@@ -1,5 +1,6 @@
 """`hwdse uncertainty`: bands of figures under uncertain constants, and which constant matters."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,11 +33,23 @@ def run(
         list[str] | None,
         typer.Option("--spread", metavar="PATH=30%", help="One more uncertain constant."),
     ] = None,
+    front: Annotated[
+        Path | None,
+        typer.Option("--front", metavar="RUN", help="Folder with front.csv, or a CSV like it."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Of --front: for bands.csv and the picture; "
+                     "by default beside the front."),
+    ] = None,
     sets: Sets = None,
     seed: Seed = None,
     json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Bands (5, 50, 95 %) of the figures of a design, and the error budget of its constants.
+
+    With --front: the bands of the objectives of each design of a front, and in how many of the
+    samples, the same for all designs, it meets the limits and stays on the front.
 
     Constants are uncertain where the search file says so in [uncertain], where a value is written
     as "0.9 pJ/bit +- 30 %", and by --spread (+- one standard deviation, lognormal).
@@ -46,6 +59,7 @@ def run(
       hwdse uncertainty trn2_llama3_70b --spread chip.hbm.energy=30% \\
         --spread chip.process.mac_energy=20%
       hwdse uncertainty trn2_llama3_70b --spread chip.hbm.bandwidth=10% --metric time_per_token
+      hwdse uncertainty trn2_llama3_70b --spread chip.hbm.energy=30% --front runs/front
     """
     from hwdse.config import load_search
     from hwdse.config.metrics import parse_metric
@@ -59,8 +73,17 @@ def run(
         )
     if samples < 10:
         raise CommandError(f"--samples {samples}: expected at least 10")
-    metrics = [parse_metric(name) for name in metric or _headlines(loaded)]
     seed = loaded.seed if seed is None else seed
+    if front is not None:
+        from hwdse.cli.bands_of_front import run_front
+
+        if metric:
+            raise CommandError(f"--metric {metric[0]}: --front has the file's front objectives")
+        run_front(loaded, config, front, num_samples=samples, seed=seed, out=out, json=json)
+        return
+    if out is not None:
+        raise CommandError(f"--out {out}: only with --front")
+    metrics = [parse_metric(name) for name in metric or _headlines(loaded)]
     rows, budget = _figures(loaded, metrics, samples, seed)
     if json:
         print_json(_as_json(loaded, metrics, rows, budget, samples))

@@ -1,6 +1,6 @@
 """Time and energy of the memories of a core, from the bytes that a mapping moves."""
 
-from hwdse.numerics import EXACT, Reading, maximum, total
+from hwdse.numerics import EXACT, Reading, largest, maximum, total
 from hwdse.shapes import Leaf
 from hwdse.specs.accelerator import Accelerator, Level, count_of
 from hwdse.specs.nest import LevelTraffic, MappingCosts, NestTraffic
@@ -59,15 +59,12 @@ def mapping_costs(
     pairs = list(zip(traffic.levels, accelerator.levels, strict=True))
     level_s = tuple(port_time_s(moved, level, accelerator, reading) for moved, level in pairs)
     level_j = tuple(level_energy_j(moved, level, accelerator) for moved, level in pairs)
-    time_s = compute_s
-    for busy_s in level_s:
-        time_s = maximum(time_s, busy_s, reading)
     mac_j = accelerator.mac_energy_j * traffic.num_macs
     return MappingCosts(
         traffic=traffic,
         compute_s=compute_s,
         level_s=level_s,
-        time_s=time_s,
+        time_s=largest((compute_s, *level_s), reading),
         mac_j=mac_j,
         level_j=level_j,
         energy_j=mac_j + sum(level_j, start=0.0),

@@ -9,7 +9,6 @@ pymoo, optuna and cmaes are imported where they are used: `pip install 'hwdse[co
 """
 
 import importlib
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +34,9 @@ TPE_TRIALS = 1_000
 CMA_PENALTY = 5.0
 """Weight of a broken constraint in the value that CMA-ES minimizes, which knows none: that of
 our own search."""
+
+
+CMA_DEVIATION = 1.0 / 6.0
 
 
 class MissingPackageError(ValueError):
@@ -130,63 +132,51 @@ def tpe_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int)
     Stops after `TPE_TRIALS` trials.
     """
     optuna = _require("optuna")
-    sampler = optuna.samplers.TPESampler(seed=seed)
-    _told(evaluator, sampler, min(num_evaluations, TPE_TRIALS), _tpe_value, is_mixed=True)
-
-
-def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
-    """CMA-ES of Optuna, for one objective; a broken constraint costs five times its logarithm.
-
-    Choices and variants are whole numbers, which it moves as reals: its covariance has no
-    categories.
-    """
-    optuna = _require("optuna")
-    _require("cmaes")
-    if evaluator.shape[0] > 1:
-        raise ValueError("CMA-ES has one objective")
-    sampler = optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    _told(evaluator, sampler, num_evaluations, _penalized, is_mixed=False)
-
-
-def _tpe_value(rows: Front) -> list[float]:
-    return [float(x) for x in np.where(np.isfinite(rows.costs[0]), rows.costs[0], 1e6)]
-
-
-def _penalized(rows: Front) -> list[float]:
-    merit = Scored(rows.units, rows.costs[:, 0], rows.violations).merit(
-        np.full(rows.violations.shape[1], CMA_PENALTY)
-    )[0]
-    return [float(merit) if math.isfinite(merit) else 1e6]
-
-
-def _told(
-    evaluator: Evaluator,
-    sampler: Any,
-    num_trials: int,
-    value: Callable[[Front], list[float]],
-    *,
-    is_mixed: bool,
-) -> None:
-    """Asks a sampler of Optuna for one point after the other and tells it their values."""
-    optuna = _require("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=sampler, directions=["minimize"] * evaluator.shape[0])
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=seed), directions=["minimize"] * evaluator.shape[0]
+    )
     sizes, num_reals = _category_sizes(evaluator), len(evaluator.space.dimensions)
-    for _ in range(num_trials):
+    for _ in range(min(num_evaluations, TPE_TRIALS)):
         trial = study.ask()
         reals = [trial.suggest_float(f"x{i}", 0.0, 1.0) for i in range(num_reals)]
-        if is_mixed:
-            picks = [
-                trial.suggest_categorical(f"c{i}", range(size)) for i, size in enumerate(sizes)
-            ]
-        else:
-            picks = [trial.suggest_int(f"c{i}", 0, size - 1) for i, size in enumerate(sizes)]
+        picks = [trial.suggest_categorical(f"c{i}", range(size)) for i, size in enumerate(sizes)]
         rows = evaluator(
             *_buildable(evaluator.space, np.asarray([reals]), np.asarray([picks], int))
         )
-        for i, violation in enumerate(rows.violations[0] if is_mixed else ()):
+        for i, violation in enumerate(rows.violations[0]):
             trial.set_constraint(f"g{i}", min(float(violation), 1e6))
-        study.tell(trial, value(rows))
+        study.tell(trial, np.where(np.isfinite(rows.costs[0]), rows.costs[0], 1e6).tolist())
+
+
+def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
+    """CMA-ES of `cmaes`, for one objective; a broken constraint costs five times its logarithm.
+
+    Begins as Optuna's sampler, which is made of it, does: in the middle of the cube, with a
+    deviation of a sixth. Choices and variants are whole numbers, which it moves as reals: its
+    covariance has no categories.
+    """
+    cmaes = _require("cmaes")
+    if evaluator.shape[0] > 1:
+        raise ValueError("CMA-ES has one objective")
+    sizes, num_reals = _category_sizes(evaluator), len(evaluator.space.dimensions)
+    num_dims = num_reals + len(sizes)
+    bounds = np.repeat([[0.0, 1.0]], num_dims, axis=0)
+    optimizer = cmaes.CMA(np.full(num_dims, 0.5), CMA_DEVIATION, bounds=bounds, seed=seed)
+    while evaluator.num_evaluations < num_evaluations:
+        asked = np.stack([optimizer.ask() for _ in range(optimizer.population_size)])
+        asked = asked[: num_evaluations - evaluator.num_evaluations]
+        picks = np.floor(asked[:, num_reals:] * sizes).clip(0, np.asarray(sizes) - 1).astype(int)
+        rows = evaluator(*_buildable(evaluator.space, asked[:, :num_reals], picks))
+        if len(asked) == optimizer.population_size:
+            optimizer.tell(list(zip(asked, _penalized(rows), strict=True)))
+
+
+def _penalized(rows: Front) -> np.ndarray:
+    merit = Scored(rows.units, rows.costs[:, 0], rows.violations).merit(
+        np.full(rows.violations.shape[1], CMA_PENALTY)
+    )
+    return np.where(np.isfinite(merit), merit, 1e6)
 
 
 def _category_sizes(evaluator: Evaluator) -> list[int]:

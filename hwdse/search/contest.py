@@ -22,7 +22,7 @@ Clock = Callable[[], float]
 
 METHODS = ("gradient", *BASELINES)
 POINT_BY_POINT = ("tpe", "cma_es")
-"""Methods that ask for one design after the other, judged by a program of its own size."""
+"""Methods that ask for one design or few at a time, judged by a program of its own size."""
 GOALS = ("best", "front")
 """The least value of one objective, or the front of several."""
 REFERENCE_POINTS = 4096

@@ -21,8 +21,9 @@ LOG_NOISE = np.log(1e-4)
 """Prior median of the noise, in variances of the values: the model is exact, its steps are not."""
 LOG_SPREAD = 2.0
 """Prior standard deviation of the other logarithms."""
-BOUNDS = {"length": (-4.0, 6.0), "amplitude": (-6.0, 6.0), "noise": (-16.0, 0.0), "trend": (-6.0, 4.0)}  # fmt: skip
-"""Of the logarithms."""
+LENGTH_BOUNDS = (-4.0, 6.0)
+OTHER_BOUNDS = ((-6.0, 6.0), (-16.0, 0.0), (-6.0, 4.0))
+"""Of the logarithms of amplitude, noise and trend."""
 ROOT5 = np.sqrt(5.0)
 
 
@@ -36,8 +37,12 @@ class Prediction:
 
 
 def first_logs(num_dims: int) -> np.ndarray:
-    """Logarithms of lengths, amplitude, noise and trend before anything was seen."""
-    return np.append(np.full(num_dims, _log_length(num_dims)), (0.0, LOG_NOISE, 0.0))
+    """Prior medians of the logarithms of lengths, amplitude, noise and trend.
+
+    Lengths grow as distances do, with the square root of the dimensions.
+    """
+    log_length = np.sqrt(2.0) - 1.0 + 0.5 * np.log(num_dims)
+    return np.append(np.full(num_dims, log_length), (0.0, LOG_NOISE, 0.0))
 
 
 def fitted_logs(
@@ -45,7 +50,6 @@ def fitted_logs(
 ) -> np.ndarray:
     """Logarithms of the largest posterior, sought from others; values of mean 0, variance 1."""
     num_dims = points.shape[1]
-    bounds = [BOUNDS["length"]] * num_dims + [BOUNDS[n] for n in ("amplitude", "noise", "trend")]
     squares = ((points[:, None] - points[None]) ** 2).reshape(-1, num_dims)
     found = scipy_minimize(
         loss,
@@ -53,7 +57,7 @@ def fitted_logs(
         args=(squares, _trend(points, points, points.mean(axis=0)), values),
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds,
+        bounds=[*[LENGTH_BOUNDS] * num_dims, *OTHER_BOUNDS],
         options={"maxiter": max_iterations},
     )
     return found.x if np.isfinite(found.x).all() else logs
@@ -94,16 +98,10 @@ def loss(
             ),
         )
     )
-    middles = np.append(np.full(num_dims, _log_length(num_dims)), (0.0, LOG_NOISE, 0.0))
     spreads = np.append(np.full(num_dims, LOG_LENGTH_SPREAD), np.full(3, LOG_SPREAD))
-    off = (logs - middles) / spreads
+    off = (logs - first_logs(num_dims)) / spreads
     likelihood = 0.5 * values @ pulled + np.sum(np.log(np.diag(factor)))
     return float(likelihood + 0.5 * np.sum(off**2)), gradient + off / spreads
-
-
-def _log_length(num_dims: int) -> float:
-    """Prior median: grows as distances do, with the square root of the dimensions."""
-    return float(np.sqrt(2.0) - 1.0 + 0.5 * np.log(num_dims))
 
 
 def _trend(first: np.ndarray, second: np.ndarray, mean: np.ndarray) -> np.ndarray:

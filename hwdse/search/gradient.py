@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import jax
@@ -20,7 +20,7 @@ import numpy as np
 from hwdse.search.batch_score import exact_scorer
 from hwdse.search.descent import Descended, descend, undescended
 from hwdse.search.optimizers import checked_rate
-from hwdse.search.polish import parted_points, polish
+from hwdse.search.polish import parted_points
 from hwdse.search.result import (
     GRADIENT_COST_EVALUATIONS,
     Score,
@@ -29,6 +29,7 @@ from hwdse.search.result import (
 )
 from hwdse.search.screening import LEAST_PENALTY, choose_starts, screen
 from hwdse.search.space import SearchSpace
+from hwdse.search.surrogate_polish import Known, Polisher
 
 Progress = Callable[[int, float], None]
 """Called with the evaluations so far and the best feasible log objective so far."""
@@ -92,7 +93,7 @@ class _Journal:
             self.progress(self.num_evaluations, self.best)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Basin:
     """The search in one variant, as far as it has come."""
 
@@ -107,7 +108,6 @@ class _Basin:
     relaxed_log_objective: float
     snapped_log_objective: float
     has_descended: bool
-    seen: set[bytes] = field(default_factory=set)
 
 
 def minimize(
@@ -221,35 +221,43 @@ def _polish_all(
     num_moves: int,
     is_over: Callable[[], bool],
 ) -> None:
-    """Polishes every variant a little, then the leading one with the rounds that are left."""
+    """Polishes all variants together, and shares out what was found."""
+    known = [
+        Known(rows, np.full(len(rows), basin.place))
+        for basin in basins
+        for rows in (basin.elites.joined(basin.screened),)
+    ]
+    penalties = np.max([b.penalties for b in basins if b.has_descended] or [basins[0].penalties], 0)
+    found = Polisher(
+        functools.partial(_judged, basins, journal),
+        space,
+        functools.reduce(Known.joined, known),
+        penalties=penalties,
+        num_moves=num_moves,
+        seed=seed,
+        is_over=is_over,
+    ).run(num_rounds)
     for basin in basins:
-        basin.elites = basin.elites.joined(basin.screened)
-    deep = [basin for basin in basins if basin.has_descended] or basins
-    rounds_each = num_rounds // (2 * len(deep)) if len(deep) > 1 else 0
-    leader_rounds = num_rounds - rounds_each * len(deep)
+        basin.elites = found.take(np.flatnonzero(found.variants == basin.place)).rows
 
-    def run(basin: _Basin, rounds: int, stage: int) -> None:
-        basin.elites = polish(
-            basin.exact,
-            space,
-            basin.elites,
-            np.random.default_rng([seed, basin.place, stage]),
-            num_rounds=rounds,
-            num_moves=num_moves,
-            penalties=basin.penalties,
-            seen=basin.seen,
-            report=journal.add,
-            is_over=is_over,
-        )
 
-    for basin in deep:
-        run(basin, rounds_each, 0)
-    run(min(basins, key=lambda basin: basin.elites.standing()), leader_rounds, 1)
+def _judged(
+    basins: list[_Basin], journal: _Journal, units: np.ndarray, variants: np.ndarray
+) -> Scored:
+    """Exact scores of points, each in its variant; noted in the journal."""
+    places = [np.flatnonzero(variants == place) for place in np.unique(variants)]
+    parts = [basins[variants[group[0]]].exact(units[group]) for group in places]
+    judged = functools.reduce(Scored.joined, parts).take(np.argsort(np.concatenate(places)))
+    journal.add(judged)
+    return judged
 
 
 def _result(basins: list[_Basin], space: SearchSpace, journal: _Journal) -> SearchResult:
     """The best design of all variants and the finalists of each."""
     best = min(basins, key=lambda basin: basin.elites.standing())
+    deep = [basin for basin in basins if basin.has_descended] or basins
+    # The variant that wins need not be one that descended: the nearest that did knows the prices.
+    told = best if best in deep else min(deep, key=lambda basin: basin.elites.standing())
     row = best.elites.best_place()
     unit = best.elites.units[row]
     everyone = [(basin.place, i) for basin in basins for i in range(len(basin.elites))]
@@ -262,9 +270,9 @@ def _result(basins: list[_Basin], space: SearchSpace, journal: _Journal) -> Sear
         log_objective=float(best.elites.log_objectives[row]),
         violations=best.elites.violations[row],
         is_feasible=bool(best.elites.is_feasible[row]),
-        multipliers=best.multipliers,
-        relaxed_log_objective=best.relaxed_log_objective,
-        snapped_log_objective=best.snapped_log_objective,
+        multipliers=told.multipliers,
+        relaxed_log_objective=told.relaxed_log_objective,
+        snapped_log_objective=told.snapped_log_objective,
         num_evaluations=journal.num_evaluations,
         history_evaluations=np.asarray([point[0] for point in journal.points]),
         history_log_objective=np.asarray([point[1] for point in journal.points]),

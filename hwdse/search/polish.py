@@ -9,8 +9,6 @@ from hwdse.search.space import Dimension, SearchSpace
 
 ELITE_LIMITS = (8, 24)
 """Parents that are kept: as many as a round has moves, within these."""
-PATIENCE_MOVES_PER_DIM = 100
-"""Moves per dimension without a better design after which polishing ends."""
 WIDEST_MOVE_BITS = 2.0
 FINEST_MOVE_BITS = 9.0
 """Moves are of 2^-2 to 2^-9 of a range, log-uniformly; at least one step."""
@@ -46,11 +44,11 @@ def polish(
     num_moves: int,
     penalties: np.ndarray,
     seen: set[bytes],
-    report: Callable[[Scored], None],
+    patience: int,
     is_over: Callable[[], bool] = lambda: False,
 ) -> Scored:
-    """Best designs after rounds of moves from them; ends early when nothing gets better, or when
-    `is_over` says so before a round.
+    """Best designs after rounds of moves from them; ends early when nothing got better in
+    `patience` moves, or when `is_over` says so before a round.
 
     Parents are ranked by the exact penalty merit, so that a path may lead along the outside of a
     constraint; the best feasible design is always kept as well. No design in `seen` is judged
@@ -58,7 +56,7 @@ def polish(
     """
     seen.update(row.tobytes() for row in elites.units)
     num_elites = int(np.clip(num_moves, *ELITE_LIMITS))
-    elites = _ranked(elites, penalties, num_elites)
+    elites = elites.take(kept_parents(elites, penalties, num_elites))
     tally = np.ones((2, NUM_KINDS))
     moves_without_gain = 0
     for _ in range(num_rounds):
@@ -67,12 +65,12 @@ def polish(
         candidates, kinds = _new_points(
             space, elites.units, seen, generator, num_moves, _kind_shares(tally)
         )
-        if not len(candidates) or moves_without_gain > PATIENCE_MOVES_PER_DIM * space.num_dims:
+        if not len(candidates) or moves_without_gain > patience:
             break
         judged = exact(candidates)
-        report(judged)
         before = elites.standing()
-        elites = _ranked(elites.joined(judged), penalties, num_elites)
+        elites = elites.joined(judged)
+        elites = elites.take(kept_parents(elites, penalties, num_elites))
         tally = _counted(tally, candidates, kinds, elites.units)
         moves_without_gain += len(judged)
         if elites.standing() < before:
@@ -96,11 +94,11 @@ def _counted(
     return TALLY_DECAY * tally + np.stack((wins, np.bincount(kinds, minlength=NUM_KINDS)))
 
 
-def _ranked(rows: Scored, penalties: np.ndarray, num_elites: int) -> Scored:
-    """The elites of some rows: first the best feasible one, then by merit."""
+def kept_parents(rows: Scored, penalties: np.ndarray, most: int) -> np.ndarray:
+    """Places of the elites of some rows: first the best feasible one, then by merit."""
     merit = rows.merit(penalties)
     merit[rows.best_place()] = -np.inf
-    return rows.take(np.argsort(merit, kind="stable")[:num_elites])
+    return np.argsort(merit, kind="stable")[:most]
 
 
 def _new_points(
@@ -117,7 +115,8 @@ def _new_points(
     found_kinds: list[int] = []
     for _ in range(4):
         kinds = generator.choice(NUM_KINDS, num_points, p=shares)
-        for point, kind in zip(_moved(space, parents, generator, kinds), kinds, strict=True):
+        moved, _ = moved_by_kinds(space, parents, generator, kinds)
+        for point, kind in zip(moved, kinds, strict=True):
             key = point.tobytes()
             if key not in seen and len(found) < num_points:
                 seen.add(key)
@@ -129,18 +128,18 @@ def _new_points(
     return points, np.asarray(found_kinds, int)
 
 
-def _moved(
+def moved_by_kinds(
     space: SearchSpace, parents: np.ndarray, generator: np.random.Generator, kinds: np.ndarray
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Buildable points near parents, of which the first ones are taken most often, by moves of
-    these kinds."""
+    these kinds; and the place of each one's parent."""
     num_points = len(kinds)
     shares = np.exp(-DECAY_OVER_ALL * np.arange(len(parents)) / len(parents))
     first, second = generator.choice(len(parents), (2, num_points), p=shares / shares.sum())
     moved = moved_points(space, parents[first], parents[second], generator, kinds == 1)
     there, here = parents[generator.integers(len(parents), size=(2, num_points))]
     differing = _differing(space, parents[first], there - here, generator)
-    return np.where((kinds == 2)[:, None], differing, moved)
+    return np.where((kinds == 2)[:, None], differing, moved), first
 
 
 def _differing(

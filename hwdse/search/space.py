@@ -152,21 +152,23 @@ class SearchSpace:
 
     def decode(self, unit: PerDim, base: Any) -> Any:
         """Design at a point of the unit cube, continuous in the dimensions, for gradients."""
-        values = [dim.value(unit[i]) for i, dim in enumerate(self.dimensions)]
-        return self._filled(values, unit, base)
+        units = _coordinates(unit)
+        values = [dim.value(units[i]) for i, dim in enumerate(self.dimensions)]
+        return self._filled(values, units, base)
 
     def decode_buildable(self, unit: PerDim, base: Any) -> Any:
         """Nearest buildable design: `decode(snap(unit))` with exact multiples of the steps."""
-        values = [dim.buildable(unit[i]) for i, dim in enumerate(self.dimensions)]
-        return self._filled(values, unit, base)
+        units = _coordinates(unit)
+        values = [dim.buildable(units[i]) for i, dim in enumerate(self.dimensions)]
+        return self._filled(values, units, base)
 
-    def _filled(self, values: list[Any], unit: PerDim, base: Any) -> Any:
-        is_traced = isinstance(unit, jax.Array)
+    def _filled(self, values: list[Any], units: list[Any], base: Any) -> Any:
+        is_traced = any(isinstance(unit, jax.Array) for unit in units)
         for dimension, value in zip(self.dimensions, values, strict=True):
             base = set_path(base, dimension.path, value if is_traced else float(value))
         for offset, choice in enumerate(self.choices, len(self.dimensions)):
             for position, path in enumerate(choice.paths):
-                base = set_path(base, path, choice.column(unit[offset], position))
+                base = set_path(base, path, choice.column(units[offset], position))
         return base
 
     def encode(self, design: Any) -> np.ndarray:
@@ -218,6 +220,16 @@ class SearchSpace:
         for variant in self.variants:
             texts[variant.path] = str(get_path(base, variant.path))
         return texts
+
+
+def _coordinates(unit: PerDim) -> list[Any]:
+    """The coordinates one by one.
+
+    The derivative of a split joins the parts; that of indexing each is a sum of padded ones.
+    """
+    if not isinstance(unit, jax.Array) or len(unit) == 0:
+        return list(unit)
+    return [jnp.reshape(part, ()) for part in jax.lax.split(unit, (1,) * len(unit))]
 
 
 def _xp(value: Any) -> Any:

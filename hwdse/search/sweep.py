@@ -27,6 +27,7 @@ from hwdse.search.plan import (
     plan_sweep,
 )
 from hwdse.search.points import PointSequence, chunk_words, shared_words, unit_rows
+from hwdse.search.robust import SAMPLES_AT_ONCE
 from hwdse.search.space import SearchSpace
 
 __all__ = [
@@ -67,7 +68,8 @@ class ChunkRunner:
     `screen` is the float type of the first verdict. With `keep="top"` the `top` best points by
     the first objective are kept beside the front, with `keep="all"` every point; then, and for
     lists, all are judged in float64 and nothing is screened. `evaluate_judged` gives what
-    `evaluate_costs` does, and more figures to be kept of each judged point.
+    `evaluate_costs` does, and more figures to be kept of each judged point. `num_samples` tells
+    how many designs stand for a point, where costs are robust: so much smaller are its blocks.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class ChunkRunner:
         keep: str = "front",
         top: int = 0,
         evaluate_judged: EvaluateJudged | None = None,
+        num_samples: int = 1,
     ) -> None:
         if screen not in SCREEN_MARGINS or keep not in KEEPS:
             raise ValueError(f"no screen {screen!r} or nothing to keep that is called {keep!r}")
@@ -91,6 +94,9 @@ class ChunkRunner:
         self._keep = keep
         self._top = top if keep == "top" else 0
         self._is_screened = keep != "all" and plan.sequence.method != "list"
+        at_once = (min(num_samples, SAMPLES_AT_ONCE) - 1).bit_length()
+        self._block = BLOCK >> at_once
+        self._is_brief = plan.num_points * num_samples <= BRIEF_POINTS
         self._words: Any = None
         self._anchors: Any = None
 
@@ -115,7 +121,8 @@ class ChunkRunner:
                 evaluate_costs=judge.evaluate_costs,
                 space=plan.space,
                 sequence=plan.sequence,
-                is_brief=plan.num_points <= BRIEF_POINTS and not getattr(base, "runs_long", False),
+                block=self._block,
+                is_brief=self._is_brief and not getattr(base, "runs_long", False),
             )
 
     def harvest(self, launched: tuple[int, ScreenArrays | None]) -> SweepChunk:
@@ -186,7 +193,7 @@ def sweep_chunks(
         yield runner.harvest(launched)
 
 
-@partial(search_jit, static_argnames=("evaluate_costs", "space", "sequence"))
+@partial(search_jit, static_argnames=("evaluate_costs", "space", "sequence", "block"))
 def _screen_chunk(
     words: Any,
     shift: Any,
@@ -196,6 +203,7 @@ def _screen_chunk(
     evaluate_costs: EvaluateCosts,
     space: SearchSpace,
     sequence: PointSequence,
+    block: int,
 ) -> ScreenArrays:
     """Costs (objectives by points), worst violation, and whether an anchor dominates the point.
 
@@ -209,7 +217,7 @@ def _screen_chunk(
         worst = jnp.max(violations, initial=-jnp.inf)
         return costs, jnp.where(jnp.isfinite(jnp.sum(costs)), worst, jnp.nan)
 
-    blocks = units.reshape(len(units), -1, min(BLOCK, units.shape[1])).swapaxes(0, 1)
+    blocks = units.reshape(len(units), -1, min(block, units.shape[1])).swapaxes(0, 1)
     costs, worst = jax.lax.map(jax.vmap(one, in_axes=1, out_axes=(1, 0)), blocks)
     costs, worst = jnp.concatenate(costs, axis=1), worst.reshape(-1)
     dominated = jnp.zeros(worst.shape, bool)

@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hwdse.models.levels import mapping_costs
 from hwdse.models.tiling import even_width, tile_traffic
-from hwdse.numerics import EXACT, Reading, num_tiles
+from hwdse.numerics import EXACT, Reading, materialize, num_tiles
 from hwdse.shapes import Leaf, PerOp, Scalar
 from hwdse.specs.accelerator import Accelerator
 from hwdse.specs.design import CoreDesign, TileExtents
@@ -18,11 +18,13 @@ from hwdse.specs.nest import MappingCosts
 from hwdse.specs.tiles import RESIDENCIES, Residency, Tile
 from hwdse.system.mapping import (
     HARDWARE,
+    MOST_MATERIALIZED,
     BestMapping,
     behind_what_fits,
     best_mapping,
 )
 from hwdse.workload.operators import Operators
+from hwdse.workload.tile_words import either
 
 CoreMapping = Callable[[CoreDesign, Operators, Scalar, Reading], BestMapping]
 """A mapping for each operator; takes a core at its voltage, and the leakage in W."""
@@ -83,10 +85,11 @@ def tile_of(
     p, q = jnp.minimum(extents.p, operators.p), jnp.minimum(extents.q, operators.q)
     n, k = jnp.minimum(extents.n, operators.n), jnp.minimum(extents.k, operators.k)
 
+    has_blocks = residency.whole_inputs & residency.whole_weights
+
     def block(asked: PerOp, part: PerOp, extent: PerOp) -> PerOp:
-        if not (residency.whole_inputs and residency.whole_weights):
-            return part
-        return jnp.minimum(num_tiles(asked, part, reading) * part, extent)
+        blocks = jnp.minimum(num_tiles(asked, part, reading) * part, extent)
+        return either(has_blocks, blocks, part)
 
     return Tile(
         p=p,
@@ -113,24 +116,56 @@ def explicit_mappings(
 ) -> BestMapping:
     """Every operator under its own tile, with the residency that is best for the network.
 
-    The residency is chosen in two passes, as in `best_mappings`. Where none fits, the one that
+    The residency is chosen without a gradient, and its costs computed again with one: that is
+    all of the derivative there is, for a fifth of its work. Where none fits, the residency that
     overflows least is taken, and `used_ratio` says by how much.
     """
     extents, core = _stacked(design.tiles), design.accelerator
-    each = []
-    for residency in RESIDENCIES.values():
-        tile = tile_of(extents, operators, core, residency, reading)
-        moved = tile_traffic(operators, tile, core, HARDWARE, reading)
-        each.append((mapping_costs(moved, core, reading), tile))
+    frozen = jax.lax.stop_gradient((extents, core, static_w))
+    choice = _best_residency(*frozen, operators, reading)
+    residency = jax.tree.map(lambda flags: _taken(flags, choice), _all_residencies())
+    tile = _once(tile_of(extents, operators, core, residency, reading))
+    costs = _tile_costs(operators, tile, core, reading)
     shape = jnp.shape(operators.count)
-    costs, tiles = jax.tree.map(
-        lambda *x: jnp.stack([jnp.broadcast_to(y, shape) for y in x]), *each
-    )
-    frozen = jax.lax.stop_gradient(costs)
-    first = _taken(frozen, _least(frozen, frozen.time_s * frozen.energy_j, core))
-    price = time_price_w(first, operators, static_w)
-    choice = _least(frozen, frozen.energy_j + price * frozen.time_s, core)
-    return BestMapping(_taken(costs, choice), choice, _taken(tiles, choice))
+    costs, tile = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), (costs, tile))
+    return BestMapping(costs, choice, tile)
+
+
+def _tile_costs(
+    operators: Operators, tile: Tile, accelerator: Accelerator, reading: Reading
+) -> MappingCosts:
+    moved = tile_traffic(operators, tile, accelerator, HARDWARE, reading)
+    return mapping_costs(moved, accelerator, reading)
+
+
+def _best_residency(
+    extents: TileExtents,
+    accelerator: Accelerator,
+    static_w: Scalar,
+    operators: Operators,
+    reading: Reading,
+) -> Leaf:
+    """Number of the residency of each operator, found in two passes as in `best_mappings`."""
+    tile = tile_of(extents, operators, accelerator, _all_residencies(), reading)
+    costs = _tile_costs(operators, tile, accelerator, reading)
+    first = _least(costs, costs.time_s * costs.energy_j, accelerator)
+    time_s, energy_j = _taken(costs.time_s, first), _taken(costs.energy_j, first)
+    firsts = dataclasses.replace(costs, time_s=time_s, energy_j=energy_j)
+    price = time_price_w(firsts, operators, static_w)
+    return _least(costs, costs.energy_j + price * costs.time_s, accelerator)
+
+
+def _all_residencies() -> Residency:
+    """`RESIDENCIES` on a first axis, before that of operators: one program for all of them."""
+    return jax.tree.map(lambda *flags: np.array(flags)[:, None], *RESIDENCIES.values())
+
+
+def _once(tile: Tile) -> Tile:
+    """The tile, computed once for all that depends on it (see `materialize`)."""
+    if jnp.shape(tile.k)[-1] > MOST_MATERIALIZED:
+        return tile
+    extents = materialize(dataclasses.replace(tile, residency=None))
+    return dataclasses.replace(extents, residency=tile.residency)
 
 
 def _least(costs: MappingCosts, score: Leaf, accelerator: Accelerator) -> Leaf:
@@ -138,15 +173,11 @@ def _least(costs: MappingCosts, score: Leaf, accelerator: Accelerator) -> Leaf:
     return jnp.argmin(behind_what_fits(score, costs, accelerator), axis=0)
 
 
-def _taken(rows: Any, choice: Leaf) -> Any:
-    """The chosen row of each operator: arrays of choices by operators become `PerOp`."""
+def _taken(rows: Leaf, choice: Leaf) -> Leaf:
+    """The chosen row of each operator, from choices by operators (or by one for all)."""
     is_chosen = jnp.arange(len(RESIDENCIES))[:, None] == choice
-
-    def take(x: Leaf) -> Leaf:
-        chosen = jnp.where(is_chosen, x, jnp.zeros_like(x))
-        return jnp.any(chosen, axis=0) if x.dtype == bool else jnp.sum(chosen, axis=0)
-
-    return jax.tree.map(take, rows)
+    chosen = jnp.where(is_chosen, rows, jnp.zeros_like(rows))
+    return jnp.any(chosen, axis=0) if chosen.dtype == bool else jnp.sum(chosen, axis=0)
 
 
 MAPPINGS: Mapping[str, CoreMapping] = MappingProxyType(
