@@ -79,9 +79,11 @@ def test_when_time_is_up_the_best_so_far_is_given():
 
 
 def test_polishing_ends_in_the_round_in_which_time_is_up():
-    calls = iter([False, *[False] * 5, *[True] * 100])
+    first = 64 + 3 * 4 * 200 + 4
+    spent = [0]
     with jax.enable_x64(True):
         found = minimize(
-            bowl, PLANE_SPACE, PLANE, seed=0, is_over=lambda: next(calls), **PLANE_EFFORT
-        )
-    assert found.num_evaluations == 64 + 3 * 4 * 200 + 4 + 5 * 64
+            bowl, PLANE_SPACE, PLANE, seed=0, is_over=lambda: spent[-1] >= first + 5 * 64,
+            progress=lambda count, _: spent.append(count), **PLANE_EFFORT
+        )  # fmt: skip
+    assert found.num_evaluations == first + 5 * 64

@@ -33,6 +33,8 @@ MOST_CHOSEN_FROM = 300
 MODELLED_TIMES_DIMS = 20_000
 """Evaluations by a model at most, times dimensions. In many dimensions the model sees little of
 what steps and roundings do, and moves without it find more; tuned with 8, 9 and 38."""
+PLAIN_SHARE = 0.1
+"""Rounds without a model at least: it cannot see what lies between two steps."""
 STALE_ROUNDS = 3
 STALE_MOVES = 2
 """A run ends after so many rounds and so many moves per dimension without `LEAST_GAIN`."""
@@ -101,7 +103,7 @@ class Polisher:
         left to try."""
         num_modelled = MODELLED_TIMES_DIMS // (self._space.num_dims * self._num_moves)
         self._left, num_runs, before = num_rounds, 0, -1
-        num_plain = max(num_rounds - num_modelled, 0)
+        num_plain = max(num_rounds - num_modelled, int(PLAIN_SHARE * num_rounds))
         while self._left > num_plain and self._left != before and not self._is_over():
             before = self._left
             self._run_model(self._learned_from(num_runs), num_plain)
