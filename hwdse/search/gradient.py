@@ -1,8 +1,9 @@
 """Gradient search: screen many designs, descend from the best at once, snap, polish.
 
 With `split_evaluations` the stages spend 10, 40 and 50 % of the evaluations. Screening chooses
-basins and alternatives, descent moves all continuous parameters together, and polishing takes
-back what rounding cost: each alone is several times worse on 29 dimensions.
+basins and alternatives, descent moves all continuous parameters together, and polishing, by a
+model of all that was judged and by moves, takes back what rounding cost: each alone is several
+times worse on 29 dimensions.
 """
 
 import functools

@@ -1,0 +1,74 @@
+"""What a gradient costs in evaluations, on the three problems of experiments/search_comparison.
+
+    python experiments/benchmarks/gradient_cost.py
+
+Exact evaluations of a batch against values with gradients of the smooth reading of the same
+batch, as a search runs them: float64, quick compilation. Least CPU time of many repeats.
+"""
+
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "search_comparison"))
+from problems import PROBLEMS, TITLES, problem_of
+
+from hwdse.compiling import quick_jit
+from hwdse.numerics import EXACT, smooth
+
+BATCHES = (8, 64)
+REPEATS = 30
+TEMPERATURE = 0.3
+
+
+def cpu_seconds(function: Callable[[Any], Any], units: Any) -> float:
+    """Least CPU time of a call, compiled before."""
+    jax.block_until_ready(function(units))
+    least = np.inf
+    for _ in range(REPEATS):
+        start = time.process_time()
+        for _ in range(3):
+            jax.block_until_ready(function(units))
+        least = min(least, (time.process_time() - start) / 3)
+    return least
+
+
+def main() -> None:
+    """Prints a table."""
+    print("| problem | designs at once | evaluation, us | gradient, us | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in PROBLEMS:
+        contest = problem_of(name)
+        score, space = contest.score, contest.space
+        base = space.variant_bases(contest.base)[0][1]
+
+        def value(unit, score=score, space=space, base=base):
+            return score(space.decode_buildable(unit, base), EXACT)
+
+        def loss(unit, score=score, space=space, base=base):
+            objective, violations = score(space.decode(unit, base), smooth(TEMPERATURE))
+            return objective + jnp.sum(jnp.maximum(1.0 + violations, 0.0) ** 2)
+
+        evaluate, gradient = (
+            quick_jit(jax.vmap(value)),
+            quick_jit(jax.vmap(jax.value_and_grad(loss))),
+        )
+        for batch in BATCHES:
+            generator = np.random.default_rng(0)
+            units = jnp.asarray(space.snap_points(generator.random((batch, space.num_dims))))
+            times = [
+                cpu_seconds(function, units) / batch * 1e6 for function in (evaluate, gradient)
+            ]
+            print(f"| {TITLES[name]} | {batch} | {times[0]:.1f} | {times[1]:.1f} "
+                  f"| {times[1] / times[0]:.2f} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    main()
