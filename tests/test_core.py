@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_core import CORE, NETWORK
 
 from hwdse.compiling import quick_jit
-from hwdse.config import load_accelerator
 from hwdse.config.first_tiles import first_tiles, tile_names
-from hwdse.config.operators_file import parse_operators
 from hwdse.models import energy
 from hwdse.numerics import smooth
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES
@@ -21,15 +20,6 @@ from hwdse.system.core import at_its_voltage, core_area_mm2, leakage_w
 from hwdse.system.core_mapping import sum_runs, time_price_w
 from hwdse.system.mapping import best_mapping
 
-NETWORK = parse_operators(
-    """name,R,S,P,Q,C,K,N,stride_p,stride_q,count
-ffn,1,1,128,1,768,512,1,1,1,2
-score,1,1,128,1,64,128,1,1,1,12
-conv,3,3,14,14,64,96,1,2,2,3
-""",
-    "network",
-)
-CORE = load_accelerator("gemmini")
 LEAKY = set_path(CORE, "process.leakage_w_per_mm2", 0.05)
 BASE = CoreDesign(LEAKY, (), "optimise")
 SEARCHED = {  # low, high

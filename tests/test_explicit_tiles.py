@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_core import CORE, NETWORK
 
 from hwdse.compiling import quick_jit
-from hwdse.config import load_accelerator
 from hwdse.config.first_tiles import first_tiles
-from hwdse.config.operators_file import parse_operators
 from hwdse.models.levels import mapping_costs
 from hwdse.models.tiling import tile_traffic
 from hwdse.numerics import EXACT, smooth
@@ -17,15 +16,6 @@ from hwdse.specs.tiles import RESIDENCIES
 from hwdse.system.core_mapping import explicit_mappings, sum_runs, tile_of, time_price_w
 from hwdse.system.mapping import HARDWARE, behind_what_fits
 
-NETWORK = parse_operators(
-    """name,R,S,P,Q,C,K,N,stride_p,stride_q,count
-ffn,1,1,128,1,768,512,1,1,1,2
-score,1,1,128,1,64,128,1,1,1,12
-conv,3,3,14,14,64,96,1,2,2,3
-""",
-    "network",
-)
-CORE = load_accelerator("gemmini")
 NAMES = tuple(tile.name for tile in first_tiles(NETWORK, CORE))
 LEAK_W = 0.05
 

@@ -80,7 +80,7 @@ def test_a_front_has_both_ends_the_best_choice_and_the_best_variant():
     # The ends: (2, 2) on the limit with f = 2 + 0.5, and the corner (0.1, 0.1).
     ends = front.costs.min(axis=0)
     assert np.all(ends >= (2.5 - 1e-9, 0.02 - 1e-9))
-    assert np.all(ends <= (2.85, 0.2))  # 2.834 and 0.02 with this seed
+    assert np.all(ends <= (2.8, 0.2))
     assert np.mean(front.variants == 1) > 0.7
     kinds = PLANE_SPACE.choices[0].index(front.units[:, 2])
     assert np.mean(kinds == 1.0) > 0.7

@@ -79,6 +79,18 @@ def test_it_stops_before_the_round_in_which_time_is_up():
     assert len(found) == 40
 
 
+@pytest.mark.parametrize("variants", [(), SPACE.variants])
+def test_a_space_without_dimensions_is_tried_out(variants):
+    def by_variant(units, places):
+        return Scored(units, 1.0 - places, np.zeros((len(units), 1)))
+
+    space = SearchSpace((), (), variants)
+    known = Known(by_variant(np.zeros((1, 0)), np.zeros(1)), np.zeros(1, int))
+    found = Polisher(by_variant, space, known, penalties=PENALTIES, num_moves=6, seed=0).run(4)
+    assert len(found) == space.num_variants
+    assert found.rows.standing()[1] == 2.0 - space.num_variants
+
+
 def test_it_goes_on_without_a_finite_value_to_learn_from():
     def hopeless(units, variants):
         rows = judge(units, variants)

@@ -112,7 +112,7 @@ def scan_cell(name: str, contest: Contest, budget: int, seed: int, seconds: floa
     runner = ChunkRunner(costs, plan, contest.base)
     best, count, start = np.inf, 0, 0.0
     for place, chunk in enumerate(sweep_chunks(runner, plan)):
-        if place == len(contest.space.variant_bases(contest.base)):
+        if place == contest.space.num_variants:
             start = time.perf_counter()  # everything is compiled now
         count += chunk.num_points
         best = min(best, float(np.min(chunk.front.costs[:, 0], initial=np.inf)))

@@ -30,6 +30,33 @@ def padded(rows: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate((rows, np.repeat(rows[-1:], size - len(rows), axis=0)))
 
 
+def by_variant(
+    run: Callable[[Any, int], tuple[Any, ...]],
+    units: np.ndarray,
+    variants: np.ndarray,
+    sizes: tuple[int, ...],
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, ...]:
+    """What `run(points, variant)` gives for each point, in the order of the points.
+
+    It sees points of one variant at once, padded to the first of `sizes` that holds them, or in
+    parts of the last; `on_batch` sees how many are done.
+    """
+    places, outcomes = [], []
+    for variant in np.unique(variants):
+        mine = np.flatnonzero(variants == variant)
+        size = next((n for n in sizes if n >= len(mine)), sizes[-1])
+        for start in range(0, len(mine), size):
+            part = mine[start : start + size]
+            outcome = run(jnp.asarray(padded(units[part], size), float), int(variant))
+            outcomes.append([np.asarray(x)[: len(part)] for x in outcome])
+            places.append(part)
+            if on_batch is not None:
+                on_batch(sum(map(len, places)))
+    order = np.argsort(np.concatenate(places))
+    return tuple(np.concatenate(column)[order] for column in zip(*outcomes, strict=True))
+
+
 def exact_scorer(
     score: Score, space: SearchSpace, base: Any, num_moves: int
 ) -> Callable[[np.ndarray], Scored]:

@@ -138,7 +138,6 @@ def _warm_up(contest: Contest, goal: str, sizes: tuple[int, ...]) -> tuple[int, 
 
 def _descent_trace(contest: Contest, num_evaluations: int, seed: int, clock: Clock) -> Trace:
     """Trace of the gradient search of one objective."""
-    num_variants = len(contest.space.variant_bases(contest.base))
     start, notes = clock(), []
 
     def progress(spent: int, best: float) -> None:
@@ -152,7 +151,7 @@ def _descent_trace(contest: Contest, num_evaluations: int, seed: int, clock: Clo
             contest.base,
             seed=seed,
             progress=progress,
-            **split_evaluations(num_evaluations, num_variants),
+            **split_evaluations(num_evaluations, contest.space.num_variants),
         )
     return _improvements(notes, 1, result.num_evaluations, clock() - start)
 

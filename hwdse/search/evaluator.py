@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics import EXACT, Reading
-from hwdse.search.batch_score import LARGEST_BATCH, padded, score_batch
+from hwdse.search.batch_score import LARGEST_BATCH, by_variant, score_batch
 from hwdse.search.front import Front, merge
 from hwdse.search.result import GRADIENT_COST_EVALUATIONS, without_rounding
 from hwdse.search.space import SearchSpace
@@ -64,22 +64,10 @@ class Evaluator:
         self.num_evaluations += GRADIENT_COST_EVALUATIONS * num_gradients
 
     def _in_groups(self, units: np.ndarray, variants: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        groups = []
-        for variant in np.unique(variants):
-            places = np.flatnonzero(variants == variant)
-            size = next((n for n in self._sizes if n >= len(places)), self._sizes[-1])
-            for start in range(0, len(places), size):
-                part = places[start : start + size]
-                outcome = score_batch(
-                    jnp.asarray(padded(units[part], size), float),
-                    self.bases[variant],
-                    score=self.costs,
-                    space=self.space,
-                )
-                groups.append((part, *(np.asarray(x)[: len(part)] for x in outcome)))
-        places, costs, violations = (np.concatenate(column) for column in zip(*groups, strict=True))
-        order = np.argsort(places)
-        costs, violations = costs[order], violations[order]
+        def run(points: Any, variant: int) -> tuple[Any, Any]:
+            return score_batch(points, self.bases[variant], score=self.costs, space=self.space)
+
+        costs, violations = by_variant(run, units, variants, self._sizes)
         self._shape = costs.shape[1], violations.shape[1]
         costs = np.where(np.isnan(costs), np.inf, costs)
         return costs, without_rounding(np.where(np.isnan(violations), np.inf, violations))

@@ -6,12 +6,11 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hwdse.compiling import search_jit
 from hwdse.numerics import EXACT
-from hwdse.search.batch_score import padded
+from hwdse.search.batch_score import by_variant
 from hwdse.search.pareto import non_dominated_mask
 from hwdse.search.result import without_rounding
 from hwdse.search.robust import Costs, over_sample
@@ -77,27 +76,21 @@ def sample_designs(
     """
     bases = [variant_base for _, variant_base in space.variant_bases(base)]
     size = min(1 << (max(len(units), 1) - 1).bit_length(), DESIGNS_AT_ONCE)
-    groups = []
+
+    def run(points: Any, variant: int) -> tuple[Any, Any]:
+        return _sample_batch(
+            points,
+            jax.tree.map(float, bases[variant]),
+            costs=costs,
+            space=space,
+            spreads=spreads,
+            num_samples=num_samples,
+            seed=seed,
+        )
+
     with jax.enable_x64(True):
-        for variant in np.unique(variants):
-            places = np.flatnonzero(variants == variant)
-            for start in range(0, len(places), size):
-                part = places[start : start + size]
-                outcome = _sample_batch(
-                    jnp.asarray(padded(units[part], size), float),
-                    jax.tree.map(float, bases[variant]),
-                    costs=costs,
-                    space=space,
-                    spreads=spreads,
-                    num_samples=num_samples,
-                    seed=seed,
-                )
-                groups.append((part, *(np.asarray(x)[: len(part)] for x in outcome)))
-                if on_batch is not None:
-                    on_batch(sum(len(group[0]) for group in groups))
-    places, values, broken = (np.concatenate(column) for column in zip(*groups, strict=True))
-    order = np.argsort(places)
-    values, broken = values[order], without_rounding(broken[order])
+        values, broken = by_variant(run, units, variants, (size,), on_batch)
+    broken = without_rounding(broken)
     return SampledDesigns(values[:, 0], values[:, 1:].swapaxes(0, 1), broken[:, 1:].swapaxes(0, 1))
 
 

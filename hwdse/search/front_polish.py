@@ -4,7 +4,7 @@ import numpy as np
 
 from hwdse.search.evaluator import Pool
 from hwdse.search.front import Front
-from hwdse.search.polish import moved_points
+from hwdse.search.polish import design_key, moved_points
 from hwdse.search.ranking import best_rows
 from hwdse.search.space import SearchSpace
 
@@ -14,6 +14,8 @@ BLENDED_SHARE = 0.4
 """Moves between two parents, rather than from one."""
 CROSSOVER_INDEX = 5.0
 """Wider than pymoo's 15: parents of a front lie far from each other."""
+END_SHARE = 0.2
+"""Moves from the ends of the front, which have no neighbors on one side to be blended with."""
 OTHER_VARIANT_SHARE = 0.05
 """Moves that also change the variant."""
 
@@ -32,7 +34,7 @@ def polish_front(
     """
     num_variants = len(pool.evaluator.bases)
     parents = best_rows(pool.rows, NUM_PARENTS)
-    seen = {_key(u, int(v)) for u, v in zip(pool.rows.units, pool.rows.variants, strict=True)}
+    seen = {design_key(u, int(v)) for u, v in zip(pool.rows.units, pool.rows.variants, strict=True)}
     while pool.evaluator.num_evaluations < num_evaluations:
         count = min(num_moves, num_evaluations - pool.evaluator.num_evaluations)
         units, variants = _new_points(space, parents, num_variants, seen, generator, count)
@@ -51,9 +53,14 @@ def _new_points(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distinct points near the parents that were not seen; marks them seen."""
     found: list[tuple[np.ndarray, int]] = []
+    # Broken limits stand behind all that hold: the best of each objective is an end of the front.
+    standing = np.where(parents.is_feasible[:, None], parents.costs, np.inf)
+    ends = np.argmin(standing, axis=0)
     for _ in range(4):
         # Rows are sorted by standing: the smaller place of two wins a tournament.
         first, second = np.min(generator.integers(0, len(parents), (2, 2, count)), axis=0)
+        is_end = generator.random(count) < END_SHARE
+        first = np.where(is_end, generator.choice(ends, count), first)
         units = moved_points(space, parents.units[first], parents.units[second], generator)
         blends = _blended(space, parents.units[first], parents.units[second], generator)
         is_blend = generator.random(count) < BLENDED_SHARE
@@ -64,7 +71,7 @@ def _new_points(
             jump = generator.integers(1, num_variants, count)
             variants = np.where(is_other, (variants + jump) % num_variants, variants)
         for unit, variant in zip(units, variants, strict=True):
-            key = _key(unit, int(variant))
+            key = design_key(unit, int(variant))
             if key not in seen and len(found) < count:
                 seen.add(key)
                 found.append((unit, int(variant)))
@@ -91,7 +98,3 @@ def _blended(
     blends[:, num_reals:] = second[:, num_reals:]
     is_mixed = generator.random(first.shape) < 0.5
     return space.snap_points(np.clip(np.where(is_mixed, blends, first), 0.0, 1.0))
-
-
-def _key(unit: np.ndarray, variant: int) -> bytes:
-    return unit.tobytes() + variant.to_bytes(2, "little")

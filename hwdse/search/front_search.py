@@ -93,12 +93,11 @@ def _screening_points(
     space: SearchSpace, base: Any, num_points: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The base in each variant, then Sobol points dealt to the variants in turn; snapped."""
-    num_variants = len(space.variant_bases(base))
-    count = max(num_points - num_variants, 1)
+    count = max(num_points - space.num_variants, 1)
     points = host_points(make_sequence("sobol", space, seed=seed), np.arange(count))
-    starts = np.repeat(space.encode(base)[None], num_variants, axis=0)
+    starts = np.repeat(space.encode(base)[None], space.num_variants, axis=0)
     units = space.snap_points(np.concatenate((starts, points)))
-    return units, np.arange(len(units)) % num_variants
+    return units, np.arange(len(units)) % space.num_variants
 
 
 def _descend_wave(

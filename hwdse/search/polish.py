@@ -43,7 +43,6 @@ def polish(
     num_rounds: int,
     num_moves: int,
     penalties: np.ndarray,
-    seen: set[bytes],
     patience: int,
     is_over: Callable[[], bool] = lambda: False,
 ) -> Scored:
@@ -51,10 +50,9 @@ def polish(
     `patience` moves, or when `is_over` says so before a round.
 
     Parents are ranked by the exact penalty merit, so that a path may lead along the outside of a
-    constraint; the best feasible design is always kept as well. No design in `seen` is judged
-    again, and the new ones are added to it.
+    constraint; the best feasible design is always kept as well. No design is judged twice.
     """
-    seen.update(row.tobytes() for row in elites.units)
+    seen = {row.tobytes() for row in elites.units}
     num_elites = int(np.clip(num_moves, *ELITE_LIMITS))
     elites = elites.take(kept_parents(elites, penalties, num_elites))
     tally = np.ones((2, NUM_KINDS))
@@ -99,6 +97,11 @@ def kept_parents(rows: Scored, penalties: np.ndarray, most: int) -> np.ndarray:
     merit = rows.merit(penalties)
     merit[rows.best_place()] = -np.inf
     return np.argsort(merit, kind="stable")[:most]
+
+
+def design_key(unit: np.ndarray, variant: int) -> bytes:
+    """What tells a buildable point of a variant from all others."""
+    return unit.tobytes() + variant.to_bytes(2, "little")
 
 
 def _new_points(

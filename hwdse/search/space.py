@@ -150,6 +150,11 @@ class SearchSpace:
         """Coordinates of the unit cube: dimensions first, then choices."""
         return len(self.dimensions) + len(self.choices)
 
+    @property
+    def num_variants(self) -> int:
+        """Combinations of the values of the variants; 1 without any."""
+        return math.prod(len(variant.values) for variant in self.variants)
+
     def decode(self, unit: PerDim, base: Any) -> Any:
         """Design at a point of the unit cube, continuous in the dimensions, for gradients."""
         units = _coordinates(unit)

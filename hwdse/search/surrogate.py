@@ -46,8 +46,7 @@ def features(space: SearchSpace, units: np.ndarray, variants: np.ndarray) -> np.
         table = (table - table.min(axis=0)) / np.ptp(table, axis=0)
         columns.append(table[choice.index(units[:, place]).astype(int)])
     if space.variants:
-        num_variants = int(np.prod([len(variant.values) for variant in space.variants]))
-        columns.append(VARIANT_DISTANCE * np.eye(num_variants)[variants])
+        columns.append(VARIANT_DISTANCE * np.eye(space.num_variants)[variants])
     return np.concatenate(columns, axis=1)
 
 
@@ -80,8 +79,8 @@ class Surrogate:
         """
         is_usable = np.isfinite(rows.log_objectives) & ~np.isnan(rows.violations).any(axis=1)
         kept = np.flatnonzero(is_usable)[:MOST_SEEN]
-        if not len(kept):
-            raise np.linalg.LinAlgError("no finite value to learn from")
+        if not len(kept) or not points.shape[1]:
+            raise np.linalg.LinAlgError("no finite value to learn from, or nothing to learn by")
         points, rows = points[kept], rows.take(kept)
         broken = np.clip(rows.violations, -MOST_VIOLATION, MOST_VIOLATION)
         is_near = broken.max(axis=0, initial=FAR_FROM_LIMIT) > FAR_FROM_LIMIT

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from hwdse.search.polish import NUM_KINDS, kept_parents, moved_by_kinds, parted_points, polish
+from hwdse.search.polish import (
+    NUM_KINDS,
+    design_key,
+    kept_parents,
+    moved_by_kinds,
+    parted_points,
+    polish,
+)
 from hwdse.search.result import Scored
 from hwdse.search.space import SearchSpace
 from hwdse.search.surrogate import Surrogate, features
@@ -66,7 +73,7 @@ class Known:
 
     def keys(self) -> set[bytes]:
         """What tells each from others."""
-        return {_key(u, int(v)) for u, v in zip(self.rows.units, self.variants, strict=True)}
+        return {design_key(u, int(v)) for u, v in zip(self.rows.units, self.variants, strict=True)}
 
     def ranked(self, penalties: np.ndarray) -> "Known":
         """The best feasible first, then by merit."""
@@ -101,7 +108,7 @@ class Polisher:
     def run(self, num_rounds: int) -> Known:
         """What is known after so many rounds of `num_moves`, or as many as there was something
         left to try."""
-        num_modelled = MODELLED_TIMES_DIMS // (self._space.num_dims * self._num_moves)
+        num_modelled = MODELLED_TIMES_DIMS // (max(self._space.num_dims, 1) * self._num_moves)
         self._left, num_runs, before = num_rounds, 0, -1
         num_plain = max(num_rounds - num_modelled, int(PLAIN_SHARE * num_rounds))
         while self._left > num_plain and self._left != before and not self._is_over():
@@ -167,7 +174,6 @@ class Polisher:
             num_rounds=self._left,
             num_moves=self._num_moves,
             penalties=self._penalties,
-            seen={unit.tobytes() for unit in rows.units},
             patience=PATIENCE_MOVES * self._space.num_dims,
             is_over=self._is_over,
         )
@@ -223,18 +229,13 @@ def _new_moves(
     is_parted = generator.random(GENERATION) < PARTED_SHARE
     units = np.where(is_parted[:, None], parted_points(space, units), units)
     places = variants[first]
-    num_variants = int(np.prod([len(variant.values) for variant in space.variants], dtype=int))
-    if num_variants > 1:
+    if space.num_variants > 1:
         is_other = generator.random(GENERATION) < OTHER_VARIANT_SHARE
-        places = np.where(is_other, generator.integers(num_variants, size=GENERATION), places)
+        places = np.where(is_other, generator.integers(space.num_variants, size=GENERATION), places)
     kept = []
     for i, (unit, place) in enumerate(zip(units, places, strict=True)):
-        key = _key(unit, int(place))
+        key = design_key(unit, int(place))
         if key not in taken:
             taken.add(key)
             kept.append(i)
     return units[kept], places[kept]
-
-
-def _key(unit: np.ndarray, variant: int) -> bytes:
-    return unit.tobytes() + variant.to_bytes(2, "little")
