@@ -220,6 +220,7 @@ def reference(name):
     return feasible[non_dominated_mask(feasible)].max(axis=0)
 
 
+NUM_COMPARED = 500
 TOYS = {"8-D": (costs_8, TOY_8), "29-D": (costs_29, TOY_29)}
 
 
@@ -232,22 +233,24 @@ def test_ahead_of_random_designs_and_of_a_search_without_gradients(name):
         each = []
         for seed in range(2):
             if method == "ours":
-                found = search_front(costs, space, TOY_BASE, seed=seed, num_evaluations=2000)
-                assert found.num_evaluations == 2000
+                found = search_front(
+                    costs, space, TOY_BASE, seed=seed, num_evaluations=NUM_COMPARED
+                )
+                assert found.num_evaluations == NUM_COMPARED
                 rows = found.front.costs
             else:
                 batches = []
                 evaluator = Evaluator(
                     costs, space, TOY_BASE, lambda r, _, b=batches: b.append(r), sizes=(128,)
                 )
-                BASELINES[method](evaluator, TOY_BASE, 2000, seed)
-                assert evaluator.num_evaluations == 2000
+                BASELINES[method](evaluator, TOY_BASE, NUM_COMPARED, seed)
+                assert evaluator.num_evaluations == NUM_COMPARED
                 rows = np.concatenate([batch.costs[batch.is_feasible] for batch in batches])
             each.append(hypervolume(rows, reference(name)))
         volumes[method] = np.median(each)
     assert volumes["ours"] > 1.1 * volumes["sobol"]
     if HAS_PYMOO:
-        assert volumes["ours"] > (0.99 if name == "8-D" else 1.0) * volumes["nsga2"]
+        assert volumes["ours"] > volumes["nsga2"]
 
 
 @pytest.mark.parametrize("method", METHODS)

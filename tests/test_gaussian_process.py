@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.optimize import check_grad
-from scipy.stats import norm
 
+from hwdse.search.expected_gain import BestGain
 from hwdse.search.gaussian_process import Regression, first_logs, fitted_logs, loss
 from hwdse.search.result import Scored
 from hwdse.search.space import Choice, Dimension, SearchSpace, Variant
-from hwdse.search.surrogate import Surrogate, features, log_expected_gain
+from hwdse.search.surrogate import Surrogate, features
 
 
 def sample(num, num_dims, seed):
@@ -65,26 +63,6 @@ def test_a_straight_line_is_continued_beyond_the_points():
     assert model.predict(there).mean[0] == pytest.approx(expected, rel=0.05)
 
 
-@settings(deadline=None)
-@given(st.floats(-30.0, 30.0), st.floats(1e-6, 1e3))
-def test_expected_gain_is_finite_and_grows_with_what_is_promised(steps, deviation):
-    gains = log_expected_gain(np.array([0.0, -0.1 * deviation]), np.full(2, deviation),
-                              steps * deviation)  # fmt: skip
-    assert np.isfinite(gains).all()
-    assert gains[1] >= gains[0]
-
-
-def test_expected_gain_agrees_with_the_integral():
-    mean, deviation, best = 0.3, 0.7, 0.1
-    grid = np.linspace(mean - 9.0 * deviation, best, 200_001)
-    density = norm.pdf(grid, mean, deviation)
-    expected = np.sum((best - grid) * density) * (grid[1] - grid[0])
-    found = np.exp(log_expected_gain(np.array([mean]), np.array([deviation]), best))[0]
-    assert found == pytest.approx(expected, rel=1e-4)
-    near, far = (log_expected_gain(np.array([x]), np.ones(1), 0.0)[0] for x in (5.999, 6.001))
-    assert near == pytest.approx(far, abs=0.1)  # the asymptote takes over without a jump
-
-
 RANGE = Dimension("x", 1.0, 100.0, "log", None)
 LAYOUT = Choice("layout", ("tp", "zero"), ((1.0, 0.0), (2.0, 0.0), (8.0, 1.0)), ("a", "b", "c"))
 SPACE = SearchSpace((RANGE,), (LAYOUT,), (Variant("flow", ("ws", "os")),))
@@ -105,14 +83,18 @@ def bowl(points, limit):
     return Scored(points, logs, (points.sum(axis=1) - limit)[:, None])
 
 
+def best_of(rows):
+    return BestGain(min(rows.log_objectives[rows.is_feasible], default=None))
+
+
 def test_the_model_promises_most_near_the_least_value_and_inside_the_limit():
     points = sample(60, 2, 6)
     rows = bowl(points, 0.4)  # the best feasible design is at (0.2, 0.2)
     order = np.argsort(rows.log_objectives + 5.0 * np.maximum(rows.violations[:, 0], 0.0))
     model = Surrogate()
-    model.see(points[order], rows.take(order))
+    model.see(points[order], rows.log_objectives[order, None], rows.violations[order])
     candidates = np.stack(np.meshgrid(*[np.linspace(0, 1, 41)] * 2), axis=-1).reshape(-1, 2)
-    chosen = candidates[model.choose(candidates, 4)]
+    chosen = candidates[model.choose(candidates, 4, best_of(rows))]
     assert np.abs(chosen[0] - 0.2).max() < 0.06
     assert len(np.unique(chosen, axis=0)) == 4
 
@@ -122,9 +104,9 @@ def test_without_a_feasible_design_the_model_goes_where_one_may_be():
     rows = bowl(points, 0.4)
     assert not rows.is_feasible.any()
     model = Surrogate()
-    model.see(points, rows)
+    model.see(points, rows.log_objectives[:, None], rows.violations)
     candidates = sample(400, 2, 8)
-    first = candidates[model.choose(candidates, 1)[0]]
+    first = candidates[model.choose(candidates, 1, best_of(rows))[0]]
     assert first.sum() < np.median(candidates.sum(axis=1))
 
 
@@ -132,7 +114,7 @@ def test_values_that_are_not_numbers_are_left_out():
     rows = bowl(sample(20, 2, 9), 2.0)
     logs = np.where(np.arange(20) % 3 == 0, np.inf, rows.log_objectives)
     model = Surrogate()
-    model.see(rows.units, Scored(rows.units, logs, rows.violations))
-    assert np.isfinite(model.promise(sample(9, 2, 10))).all()
+    model.see(rows.units, logs[:, None], rows.violations)
+    assert np.isfinite(model.promise(sample(9, 2, 10), BestGain(0.5))).all()
     with pytest.raises(np.linalg.LinAlgError, match="no finite value"):
-        model.see(rows.units, Scored(rows.units, np.full(20, np.inf), rows.violations))
+        model.see(rows.units, np.full((20, 1), np.inf), rows.violations)

@@ -15,7 +15,7 @@ from hwdse.numerics import EXACT, smooth
 from hwdse.system import evaluate
 from hwdse.workload.gemms import Gemms
 
-NUM_DESIGNS = 48_000
+NUM_DESIGNS = 24_000
 BATCH = 2_000
 ANY = "any of them"
 TABLES = (

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import qmc
 
 from hwdse.search import points
+from hwdse.search.dimension import Ranges
 from hwdse.search.space import Choice, Dimension, SearchSpace, Variant, get_path, set_path
 
 
@@ -232,3 +233,23 @@ def test_the_derivative_of_decoding_pads_nothing():
     slopes = np.asarray(jax.grad(total)(unit))
     assert np.all(slopes[:3] > 0.0)
     assert slopes[3] == 0.0
+
+
+@given(st.lists(st.floats(-0.2, 1.2), min_size=4, max_size=4), st.integers(0, 30))
+def test_all_ranges_at_once_are_the_same_bits_as_one_by_one(unit, seed):
+    dimensions = (
+        Dimension("a", 3.0, 700.0, "log", 4.0),
+        Dimension("b", 1e-3, 2e4, "log", None),
+        Dimension("c", -2.0, 5.0, "linear", 0.25),
+        Dimension("d", 6.0, 6.0, "log", 2.0),
+    )
+    ranges = Ranges(dimensions)
+    units = np.vstack((unit, np.random.default_rng(seed).random((6, 4))))
+    values = ranges.value(units)
+    for i, dimension in enumerate(dimensions):
+        column = units[:, i]
+        np.testing.assert_array_equal(values[:, i], dimension.value(column))
+        np.testing.assert_array_equal(ranges.unit(values)[:, i], dimension.unit(values[:, i]))
+        np.testing.assert_array_equal(ranges.snap(units)[:, i], dimension.snap(column))
+        if dimension.step is not None:
+            np.testing.assert_array_equal(ranges.count(units)[:, i], dimension.count(column))

@@ -1,15 +1,26 @@
 """Polishing of a front: small moves from its members, judged in the exact reading."""
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from hwdse.search.evaluator import Pool
+from hwdse.search.expected_gain import FrontGain
 from hwdse.search.front import Front
 from hwdse.search.polish import design_key, moved_points
 from hwdse.search.ranking import best_rows
 from hwdse.search.space import SearchSpace
+from hwdse.search.surrogate import MOST_SEEN, Surrogate, features
+from hwdse.search.surrogate_moves import promising_moves
 
+NUM_KEPT = 1024
+"""Points that are kept to learn and to move from: the front, thinned by crowding, then the next
+ranks."""
 NUM_PARENTS = 150
-"""Points that are kept to move from: the front, thinned by crowding, then the next ranks."""
+"""Of these, those that random moves begin at."""
+MODEL_PARENTS = 60
+"""Of these, those that moves by a model begin at."""
+MODEL_SHARE = 0.75
+"""Rounds whose moves a model chooses: it cannot see what lies between two steps."""
 BLENDED_SHARE = 0.4
 """Moves between two parents, rather than from one."""
 CROSSOVER_INDEX = 5.0
@@ -29,18 +40,62 @@ def polish_front(
 ) -> None:
     """Rounds of moves until so many evaluations are spent, or nothing new is left to try.
 
-    Parents are drawn by tournaments of two: better rank first, then more room around. No design
-    is judged twice.
+    Moves are what a model promises most of, or random ones: parents by tournaments of two, better
+    rank first, then more room around. No design is judged twice.
     """
     num_variants = len(pool.evaluator.bases)
-    parents = best_rows(pool.rows, NUM_PARENTS)
+    best = best_rows(pool.rows, NUM_KEPT)
     seen = {design_key(u, int(v)) for u, v in zip(pool.rows.units, pool.rows.variants, strict=True)}
+    model = Surrogate()
+    threads = ThreadpoolController()
     while pool.evaluator.num_evaluations < num_evaluations:
         count = min(num_moves, num_evaluations - pool.evaluator.num_evaluations)
-        units, variants = _new_points(space, parents, num_variants, seen, generator, count)
-        if not len(units):
+        found = None
+        if generator.random() < MODEL_SHARE:
+            # Threads cost more than they save on matrices of some hundred rows.
+            with threads.limit(limits=1, user_api="blas"):
+                found = _promising(space, best, pool.front, model, seen, generator, count)
+        if found is None:
+            parents = best.take(np.arange(min(NUM_PARENTS, len(best))))
+            found = _new_points(space, parents, num_variants, seen, generator, count)
+        if not len(found[0]):
             return
-        parents = best_rows(parents.joined(pool.add(units, variants)), NUM_PARENTS)
+        seen |= {design_key(u, int(v)) for u, v in zip(*found, strict=True)}
+        best = best_rows(best.joined(pool.add(*found)), NUM_KEPT)
+
+
+def _promising(
+    space: SearchSpace,
+    best: Front,
+    front: Front,
+    model: Surrogate,
+    seen: set[bytes],
+    generator: np.random.Generator,
+    count: int,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """New points that promise most hypervolume; None without a model or new points."""
+    known = _taught(best, generator)
+    try:
+        points = features(space, known.units, known.variants)
+        model.see(points, known.costs, known.violations)
+    except np.linalg.LinAlgError:
+        return None
+    gain = FrontGain.over(front.costs, generator)
+    parents = best.take(np.arange(min(MODEL_PARENTS, len(best))))
+    return promising_moves(
+        space, parents.units, parents.variants, model, gain, seen, generator, count
+    )
+
+
+def _taught(best: Front, generator: np.random.Generator) -> Front:
+    """Rows that a model learns from: the best and, in turns with them, any of the others. Of the
+    front alone it would not see what leads away from it."""
+    count = min(MOST_SEEN, len(best))
+    num_best = (count + 1) // 2
+    others = generator.choice(np.arange(num_best, len(best)), count - num_best, replace=False)
+    places = np.arange(count)
+    places[0::2], places[1::2] = np.arange(num_best), np.sort(others)
+    return best.take(places)
 
 
 def _new_points(

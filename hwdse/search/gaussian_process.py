@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import get_lapack_funcs, solve_triangular
 from scipy.optimize import minimize as scipy_minimize
 
+potrf, potri = get_lapack_funcs(("potrf", "potri"), dtype=np.float64)
 JITTER = 1e-8
 """Least noise: keeps the covariance of points that nearly agree positive definite."""
 LOG_LENGTH_SPREAD = np.sqrt(3.0)
@@ -80,11 +81,12 @@ def loss(
     shape = (1.0 + ROOT5 * root + 5.0 / 3.0 * square) * fall
     covariance = amplitude * shape + slope * trend
     covariance[np.diag_indices(num)] += noise + JITTER
-    try:
-        factor = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
+    factor, failed = potrf(covariance, lower=1)
+    if failed:
         return 1e10, np.zeros_like(logs)
-    inverse = np.linalg.inv(covariance)
+    log_root = np.sum(np.log(np.diag(factor)))
+    inverse, _ = potri(factor, lower=1, overwrite_c=1)  # of the covariance; its lower half
+    inverse += np.tril(inverse, -1).T
     pulled = inverse @ values
     half = 0.5 * (inverse - np.outer(pulled, pulled))
     by_square = half * amplitude * (-5.0 / 6.0) * (1.0 + ROOT5 * root) * fall
@@ -100,7 +102,7 @@ def loss(
     )
     spreads = np.append(np.full(num_dims, LOG_LENGTH_SPREAD), np.full(3, LOG_SPREAD))
     off = (logs - first_logs(num_dims)) / spreads
-    likelihood = 0.5 * values @ pulled + np.sum(np.log(np.diag(factor)))
+    likelihood = 0.5 * values @ pulled + log_root
     return float(likelihood + 0.5 * np.sum(off**2)), gradient + off / spreads
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hwdse.search.dimension import Ranges
 from hwdse.search.result import Scored
-from hwdse.search.space import Dimension, SearchSpace
+from hwdse.search.space import SearchSpace
 
 ELITE_LIMITS = (8, 24)
 """Parents that are kept: as many as a round has moves, within these."""
@@ -160,29 +161,28 @@ def _differing(
 def parted_points(space: SearchSpace, units: np.ndarray) -> np.ndarray:
     """Buildable points whose stepped values divide the ends of their ranges into whole parts, as
     many as is nearest."""
-    points = space.snap_points(units)
-    for i, dimension in enumerate(space.dimensions):
-        if dimension.step is not None:
-            counts = dimension.value(np.clip(units[:, i], 0.0, 1.0)) / dimension.step
-            parts = np.round(dimension.last_count / np.maximum(counts, 1e-9))
-            points[:, i] = _in_parts(dimension, parts)
+    ranges, points = space.ranges, space.snap_points(units)
+    here = points[:, : len(space.dimensions)]
+    counts = ranges.value(np.clip(units[:, : here.shape[1]], 0.0, 1.0)) / ranges.step
+    parts = np.round(ranges.last_count / np.maximum(counts, 1e-9))
+    points[:, : here.shape[1]] = np.where(ranges.is_stepped, _in_parts(ranges, parts), here)
     return points
 
 
-def _in_parts(dimension: Dimension, num_parts: np.ndarray) -> np.ndarray:
-    """Unit coordinates of the end of a range, divided by these numbers and rounded up."""
-    parts = dimension.last_count / np.maximum(num_parts, 1.0)
-    counts = np.clip(np.ceil(parts - 1e-9), dimension.first_count, dimension.last_count)
-    return dimension.unit(counts * dimension.step)
+def _in_parts(ranges: Ranges, num_parts: np.ndarray) -> np.ndarray:
+    """Unit coordinates of the ends of ranges, divided by these numbers and rounded up."""
+    parts = ranges.last_count / np.maximum(num_parts, 1.0)
+    counts = np.clip(np.ceil(parts - 1e-9), ranges.first_count, ranges.last_count)
+    return ranges.unit_of_count(counts)
 
 
-def _reparted(dimension: Dimension, unit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _reparted(ranges: Ranges, units: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Coordinates moved to another number of parts, near or far."""
-    num_parts = np.ceil(dimension.last_count / np.maximum(dimension.count(unit), 1.0) - 1e-9)
-    near = num_parts + generator.integers(-1, 2, len(unit))
-    factors = 2.0 ** generator.uniform(-MOST_PARTS_BITS, MOST_PARTS_BITS, len(unit))
-    is_near = generator.random(len(unit)) < 0.5
-    return _in_parts(dimension, np.where(is_near, near, np.round(num_parts * factors)))
+    num_parts = np.ceil(ranges.last_count / np.maximum(ranges.count(units), 1.0) - 1e-9)
+    near = num_parts + generator.integers(-1, 2, units.shape)
+    factors = 2.0 ** generator.uniform(-MOST_PARTS_BITS, MOST_PARTS_BITS, units.shape)
+    is_near = generator.random(units.shape) < 0.5
+    return _in_parts(ranges, np.where(is_near, near, np.round(num_parts * factors)))
 
 
 def moved_points(
@@ -205,31 +205,28 @@ def moved_points(
     bits = generator.uniform(WIDEST_MOVE_BITS, FINEST_MOVE_BITS, points.shape)
     signs = generator.choice((-1.0, 1.0), points.shape)
     draws = generator.random(points.shape)
-    columns = []
-    for i, dimension in enumerate(space.dimensions):
-        there = _shifted(dimension, points[:, i], signs[:, i], bits[:, i])
-        if dimension.step is not None and is_parted is not None:
-            there = np.where(is_parted, _reparted(dimension, points[:, i], generator), there)
-        columns.append(np.where(is_moved[:, i], there, points[:, i]))
-    for i, choice in enumerate(space.choices, len(space.dimensions)):
+    num_ranges = len(space.dimensions)
+    here, signs = points[:, :num_ranges], signs[:, :num_ranges]
+    there = _shifted(space.ranges, here, signs, bits[:, :num_ranges])
+    if is_parted is not None:
+        parted = _reparted(space.ranges, here, generator)
+        there = np.where(is_parted[:, None] & space.ranges.is_stepped, parted, there)
+    columns = [there]
+    for i, choice in enumerate(space.choices, num_ranges):
         size = len(choice.table)
         jump = np.floor(draws[:, i] * max(size - 1, 1)) + 1.0
-        there = ((choice.index(points[:, i]) + jump) % size + 0.5) / size
-        columns.append(np.where(is_moved[:, i], there, points[:, i]))
-    return np.stack(columns, axis=1) if columns else points
+        columns.append((((choice.index(points[:, i]) + jump) % size + 0.5) / size)[:, None])
+    return np.where(is_moved, np.concatenate(columns, axis=1), points)
 
 
-def _shifted(
-    dimension: Dimension, unit: np.ndarray, sign: np.ndarray, bits: np.ndarray
-) -> np.ndarray:
+def _shifted(ranges: Ranges, units: np.ndarray, signs: np.ndarray, bits: np.ndarray) -> np.ndarray:
     """Coordinates moved by 2^-bits of the range, at least one step; reflected at the bounds."""
-    move = sign * 2.0 ** -(bits if dimension.step else CONTINUOUS_BITS_RATIO * bits)
-    target = np.where(np.abs(unit + move - 0.5) > 0.5, unit - move, unit + move)
-    if dimension.step is None:
-        return dimension.snap(target)
-    here, there = dimension.count(unit), dimension.count(target)
-    stepped = np.where(there == here, here + sign, there)
-    outside = (stepped < dimension.first_count) | (stepped > dimension.last_count)
-    stepped = np.where(outside, here - sign, stepped)
-    stepped = np.clip(stepped, dimension.first_count, dimension.last_count)
-    return dimension.unit(stepped * dimension.step)
+    moves = signs * 2.0 ** -np.where(ranges.is_stepped, bits, CONTINUOUS_BITS_RATIO * bits)
+    target = np.where(np.abs(units + moves - 0.5) > 0.5, units - moves, units + moves)
+    here, there = ranges.count(units), ranges.count(target)
+    stepped = np.where(there == here, here + signs, there)
+    is_outside = (stepped < ranges.first_count) | (stepped > ranges.last_count)
+    stepped = np.where(is_outside, here - signs, stepped)
+    stepped = np.clip(stepped, ranges.first_count, ranges.last_count)
+    unstepped = np.clip(target, 0.0, 1.0)
+    return np.where(ranges.is_stepped, ranges.unit_of_count(stepped), unstepped)

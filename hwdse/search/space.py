@@ -6,6 +6,7 @@ design that can be built, its stepped values being exact multiples of the step; 
 stored or shown comes from it.
 """
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -15,84 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hwdse.search.dimension import Dimension, Ranges, array_library
 from hwdse.search.paths import get_path, set_path
 from hwdse.shapes import Leaf, PerDim, PointsByDims
 
 __all__ = ["Choice", "Dimension", "SearchSpace", "Variant", "get_path", "set_path"]
-
-STEP_TOLERANCE = 1e-9
-"""A bound counts as a multiple of the step when it misses one by less than this share."""
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """A float leaf of the design that is searched between `low` and `high`."""
-
-    path: str
-    low: float
-    high: float
-    scale: str
-    """"log" or "linear": how the unit interval maps to the range."""
-    step: float | None
-    """Buildable values are the multiples of `step` inside the range; None: all values."""
-
-    def __post_init__(self) -> None:
-        if self.scale not in ("log", "linear"):
-            raise ValueError(f"{self.path}: scale must be log or linear, not {self.scale!r}")
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"{self.path}: low {self.low:g} must not exceed high {self.high:g}")
-        if self.scale == "log" and self.low <= 0.0:
-            raise ValueError(f"{self.path}: a log range starts above 0, not at {self.low:g}")
-        if self.step is not None and not self.step > 0.0:
-            raise ValueError(f"{self.path}: step must be above 0, not {self.step:g}")
-        if self.step is not None and self.first_count > self.last_count:
-            raise ValueError(
-                f"{self.path}: {self.low:g}..{self.high:g} holds no multiple of {self.step:g}"
-            )
-
-    @property
-    def first_count(self) -> float:
-        """Smallest buildable value in steps."""
-        return float(math.ceil(self.low / self.step - STEP_TOLERANCE)) if self.step else 0.0
-
-    @property
-    def last_count(self) -> float:
-        """Largest buildable value in steps."""
-        return float(math.floor(self.high / self.step + STEP_TOLERANCE)) if self.step else 0.0
-
-    def value(self, unit: Leaf) -> Leaf:
-        r"""Value at a unit coordinate: log scale $l (h / l)^u$, linear scale $l + u (h - l)$."""
-        if self.scale == "linear":
-            return self.low + unit * (self.high - self.low)
-        return self.low * _xp(unit).exp(unit * math.log(self.high / self.low))
-
-    def unit(self, value: Leaf) -> Leaf:
-        """Unit coordinate of a value, kept inside [0, 1]; 0 where the range is one point."""
-        xp = _xp(value)
-        if self.low == self.high:
-            return 0.0 * value
-        if self.scale == "linear":
-            unit = (value - self.low) / (self.high - self.low)
-        else:
-            unit = xp.log(xp.maximum(value, self.low) / self.low) / math.log(self.high / self.low)
-        return xp.clip(unit, 0.0, 1.0)
-
-    def count(self, unit: Leaf) -> Leaf:
-        """Nearest buildable value in steps; only where there is a step."""
-        steps = _xp(unit).round(self.value(unit) / self.step)
-        return _xp(unit).clip(steps, self.first_count, self.last_count)
-
-    def buildable(self, unit: Leaf) -> Leaf:
-        """Nearest buildable value: an exact multiple of the step, or the value itself."""
-        if self.step is None:
-            return self.value(_xp(unit).clip(unit, 0.0, 1.0))
-        return self.count(unit) * self.step
-
-    def snap(self, unit: Leaf) -> Leaf:
-        """Unit coordinate of the nearest buildable value."""
-        if self.step is None:
-            return _xp(unit).clip(unit, 0.0, 1.0)
-        return self.unit(self.buildable(unit))
 
 
 @dataclass(frozen=True)
@@ -113,8 +41,8 @@ class Choice:
 
     def index(self, unit: Leaf) -> Leaf:
         """Alternative at a unit coordinate, as a whole float; its gradient is zero."""
-        position = _xp(unit).floor(unit * len(self.table))
-        return _xp(unit).clip(position, 0.0, len(self.table) - 1.0)
+        position = array_library(unit).floor(unit * len(self.table))
+        return array_library(unit).clip(position, 0.0, len(self.table) - 1.0)
 
     def snap(self, unit: Leaf) -> Leaf:
         """Middle of the alternative's share of the unit interval."""
@@ -144,6 +72,11 @@ class SearchSpace:
     dimensions: tuple[Dimension, ...]
     choices: tuple[Choice, ...] = ()
     variants: tuple[Variant, ...] = ()
+
+    @functools.cached_property
+    def ranges(self) -> Ranges:
+        """The dimensions, all at once."""
+        return Ranges(self.dimensions)
 
     @property
     def num_dims(self) -> int:
@@ -190,16 +123,18 @@ class SearchSpace:
 
     def snap(self, unit: PerDim) -> PerDim:
         """Point of the nearest buildable design: monotone, inside the cube, idempotent."""
-        xp = _xp(unit)
+        xp = array_library(unit)
         parts = [part.snap(unit[i]) for i, part in enumerate((*self.dimensions, *self.choices))]
         return xp.stack(parts) if parts else xp.zeros(0)
 
     def snap_points(self, units: PointsByDims) -> np.ndarray:
         """`snap` of each row, on the host in float64."""
         rows = np.asarray(units, np.float64)
-        parts = (*self.dimensions, *self.choices)
-        columns = [part.snap(rows[:, i]) for i, part in enumerate(parts)]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0))
+        num_ranges = len(self.dimensions)
+        snapped = [self.ranges.snap(rows[:, :num_ranges])]
+        for i, choice in enumerate(self.choices, num_ranges):
+            snapped.append(choice.snap(rows[:, i])[:, None])
+        return np.concatenate(snapped, axis=1)
 
     def variant_bases(self, base: Any) -> tuple[tuple[dict[str, str], Any], ...]:
         """Every combination of the variants: its labels by path, and the base that has it."""
@@ -235,8 +170,3 @@ def _coordinates(unit: PerDim) -> list[Any]:
     if not isinstance(unit, jax.Array) or len(unit) == 0:
         return list(unit)
     return [jnp.reshape(part, ()) for part in jax.lax.split(unit, (1,) * len(unit))]
-
-
-def _xp(value: Any) -> Any:
-    """The array library of a value: jax for its arrays and tracers, else numpy."""
-    return jnp if isinstance(value, jax.Array) else np

@@ -11,32 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from hwdse.search.polish import (
-    NUM_KINDS,
-    design_key,
-    kept_parents,
-    moved_by_kinds,
-    parted_points,
-    polish,
-)
+from hwdse.search.expected_gain import BestGain
+from hwdse.search.polish import design_key, kept_parents, polish
 from hwdse.search.result import Scored
 from hwdse.search.space import SearchSpace
 from hwdse.search.surrogate import Surrogate, features
+from hwdse.search.surrogate_moves import promising_moves
 
 Judge = Callable[[np.ndarray, np.ndarray], Scored]
 """Exact scores of buildable points of these variants."""
 
-NUM_GENERATIONS = 3
-"""Times that moves are made, each from the most promising of the earlier ones."""
-GENERATION = 500
-"""Moves of one generation: the model judges them, not the exact reading."""
-KIND_SHARES = (0.5, 0.2, 0.3)
-"""Of the kinds of moves of `search.polish`."""
-PARTED_SHARE = 0.3
-"""Moves of which every coordinate is then one that divides the end of its range."""
-OTHER_VARIANT_SHARE = 0.1
-MOST_CHOSEN_FROM = 300
-"""Promising moves of all generations from which those to be judged are chosen together."""
 MODELLED_TIMES_DIMS = 20_000
 """Evaluations by a model at most, times dimensions. In many dimensions the model sees little of
 what steps and roundings do, and moves without it find more; tuned with 8, 9 and 38."""
@@ -139,14 +123,7 @@ class Polisher:
         while self._left > num_plain and stale <= patience and not self._is_over():
             # Threads cost more than they save on matrices of some hundred rows.
             with self._threads.limit(limits=1, user_api="blas"):
-                found = _promising(
-                    self._space,
-                    known.ranked(self._penalties),
-                    model,
-                    seen,
-                    self._generator,
-                    self._num_moves,
-                )
+                found = self._promising(known.ranked(self._penalties), model, seen)
             if found is None:
                 return
             judged = self._judged(*found)
@@ -156,6 +133,29 @@ class Polisher:
             least = float(np.min(rows.log_objectives[rows.is_feasible], initial=np.inf))
             stale = 0 if least < best - LEAST_GAIN else stale + len(judged)
             best = min(best, least)
+
+    def _promising(
+        self, ranked: Known, model: Surrogate, seen: set[bytes]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Points and variants to be judged next; None without a model or new points."""
+        rows, places = ranked.rows, np.arange(len(ranked))[: np.clip(self._num_moves, 8, 24)]
+        feasible = rows.log_objectives[rows.is_feasible]
+        gain = BestGain(float(feasible.min()) if len(feasible) else None)
+        try:
+            points = features(self._space, rows.units, ranked.variants)
+            model.see(points, rows.log_objectives[:, None], rows.violations)
+        except np.linalg.LinAlgError:
+            return None
+        return promising_moves(
+            self._space,
+            rows.units[places],
+            ranked.variants[places],
+            model,
+            gain,
+            seen,
+            self._generator,
+            self._num_moves,
+        )
 
     def _run_moves(self) -> None:
         """Rounds of moves in the variant that leads, until nothing gets better."""
@@ -180,62 +180,3 @@ class Polisher:
 
     def _of_variant(self, place: int) -> Scored:
         return self.known.take(np.flatnonzero(self.known.variants == place)).rows
-
-
-def _promising(
-    space: SearchSpace,
-    ranked: Known,
-    model: Surrogate,
-    seen: set[bytes],
-    generator: np.random.Generator,
-    num_moves: int,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Points and variants that are worth to be judged next; None if there are no new ones."""
-    num_parents = int(np.clip(num_moves, 8, 24))
-    try:
-        model.see(features(space, ranked.rows.units, ranked.variants), ranked.rows)
-    except np.linalg.LinAlgError:
-        return None
-    units, variants = ranked.rows.units[:num_parents], ranked.variants[:num_parents]
-    taken, all_units, all_variants, promises = set(seen), [], [], []
-    for _ in range(NUM_GENERATIONS):
-        units, variants = _new_moves(space, units, variants, taken, generator)
-        if not len(units):
-            break
-        all_units.append(units)
-        all_variants.append(variants)
-        promises.append(model.promise(features(space, units, variants)))
-        units, variants = np.concatenate(all_units), np.concatenate(all_variants)
-        best = np.argsort(-np.concatenate(promises), kind="stable")[:num_parents]
-        units, variants = units[best], variants[best]
-    if not promises:
-        return None
-    best = np.argsort(-np.concatenate(promises), kind="stable")[:MOST_CHOSEN_FROM]
-    units, variants = np.concatenate(all_units)[best], np.concatenate(all_variants)[best]
-    chosen = model.choose(features(space, units, variants), num_moves)
-    return units[chosen], variants[chosen]
-
-
-def _new_moves(
-    space: SearchSpace,
-    parents: np.ndarray,
-    variants: np.ndarray,
-    taken: set[bytes],
-    generator: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A generation of moves, without those that were there before; marks them taken."""
-    kinds = generator.choice(NUM_KINDS, GENERATION, p=KIND_SHARES)
-    units, first = moved_by_kinds(space, parents, generator, kinds)
-    is_parted = generator.random(GENERATION) < PARTED_SHARE
-    units = np.where(is_parted[:, None], parted_points(space, units), units)
-    places = variants[first]
-    if space.num_variants > 1:
-        is_other = generator.random(GENERATION) < OTHER_VARIANT_SHARE
-        places = np.where(is_other, generator.integers(space.num_variants, size=GENERATION), places)
-    kept = []
-    for i, (unit, place) in enumerate(zip(units, places, strict=True)):
-        key = design_key(unit, int(place))
-        if key not in taken:
-            taken.add(key)
-            kept.append(i)
-    return units[kept], places[kept]
