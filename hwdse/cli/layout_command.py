@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 NAME = "layout"
 METRIC_NAMES = ("step_time", "time_per_token", "cost_per_token", "energy_per_token", "memory")
-RECOMPUTE_NAMES = ("none", "selective", "full")
 SEQUENCE = {"on": 1, "off": 0}
 
 
@@ -50,7 +49,7 @@ def run(
     ] = None,
     recompute: Annotated[
         str, typer.Option("--recompute", metavar="LIST", help="Of none, selective, full.")
-    ] = ",".join(RECOMPUTE_NAMES),
+    ] = "none,selective,full",
     zero: Annotated[
         str, typer.Option("--zero", metavar="LIST", help="ZeRO stages of 0 to 3.")
     ] = "1,2,3",
@@ -80,7 +79,7 @@ def run(
       hwdse layout trn2_llama3_70b
       hwdse layout trn2_llama3_70b --tensor 8,16 --zero 1 --by cost_per_token --out runs/layouts
     """
-    from hwdse.system.layout_list import LayoutOptions
+    from hwdse.system.layout_list import RECOMPUTE, LayoutOptions
 
     if by not in METRIC_NAMES:
         raise typer.BadParameter(f"--by {by}: expected one of {', '.join(METRIC_NAMES)}.")
@@ -91,7 +90,7 @@ def run(
         expert=_counts("--expert", expert),
         micro_batch=_counts("--micro-batch", micro_batch),
         interleave=_counts("--interleave", interleave),
-        recompute=_words("--recompute", recompute, RECOMPUTE_NAMES),
+        recompute=_words("--recompute", recompute, tuple(RECOMPUTE)),
         zero=tuple(int(x) for x in _words("--zero", zero, ("0", "1", "2", "3"))),
         sequence=tuple(SEQUENCE[x] for x in _words("--sequence", sequence, tuple(SEQUENCE))),
         even_stages=even_stages,

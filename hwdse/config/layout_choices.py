@@ -21,12 +21,12 @@ from hwdse.config.physics import layout_problem
 from hwdse.config.rules import rule_of
 from hwdse.search.space import Choice
 from hwdse.specs.design import Design
+from hwdse.system.layout_list import RECOMPUTE
 from hwdse.workload.layers import LayerList
 
 if TYPE_CHECKING:
     from hwdse.system.staged import Columns
 
-RECOMPUTE_NAMES = ("none", "selective", "full")
 ZERO_STAGES = (0, 1, 2, 3)
 MAX_STAGES = 10_000
 """Deepest pipeline that is enumerated; bounds the time that an absurd layer count takes."""
@@ -96,14 +96,14 @@ def best_layouts(table: Any, roots: Roots, where: Where) -> Choice:
 
     training = _training(table, roots, where)
     if table.recompute_fraction is not None:
-        expected = f'recompute beside values = "best", a list of {listed(RECOMPUTE_NAMES)}'
+        expected = f'recompute beside values = "best", a list of {listed(tuple(RECOMPUTE))}'
         raise where.error("recompute_fraction", table.recompute_fraction, expected)
     given: dict[str, Any] = {}
     for name in ("tensor", "pipeline", "context", "expert", "micro_batch", "interleave"):
         if getattr(table, name) is not None:
             given[name] = tuple(_numbers(table, name, where))
     for name, allowed in (
-        ("recompute", RECOMPUTE_NAMES),
+        ("recompute", tuple(RECOMPUTE)),
         ("zero", ZERO_STAGES),
         ("sequence", (0, 1)),
     ):

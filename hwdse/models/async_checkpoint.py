@@ -27,6 +27,7 @@ from hwdse.memoryless import (
     log_recovery_ratio,
     segment_counts,
 )
+from hwdse.models.reliability import young_interval_s
 from hwdse.shapes import Scalar
 
 SMALLEST_RATE = 1e-6
@@ -161,5 +162,4 @@ def first_order_interval_s(
 
     Holds for d, P << M and little slowdown, whose cost s P it leaves out.
     """
-    young_s = jnp.sqrt(2.0 * jnp.maximum(snapshot_time_s, SHORTEST_S)) * jnp.sqrt(mtbf_s)
-    return jnp.maximum(persist_time_s, young_s)
+    return jnp.maximum(persist_time_s, young_interval_s(snapshot_time_s, mtbf_s))

@@ -33,6 +33,7 @@ from hwdse.memoryless import (
     log_mean_cost,
     segment_counts,
 )
+from hwdse.models.reliability import young_interval_s
 from hwdse.roots import bracketed_root
 from hwdse.shapes import Leaf, Scalar
 
@@ -292,8 +293,6 @@ def nested_young_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
     useful shares of 0.94, where it loses 0.001 %). At least one segment a pattern. The waste sum
     behind it errs by 0.1 to 0.7 % above a useful share of 0.8, by 10 % and more below 0.6.
     """
-    interval_s = jnp.sqrt(2.0 * jnp.maximum(times.local_write_s, SHORTEST_S))
-    interval_s = interval_s * jnp.sqrt(times.local_mtbf_s)
-    pattern_s = jnp.sqrt(2.0 * jnp.maximum(times.remote_write_s, SHORTEST_S))
-    pattern_s = pattern_s * jnp.sqrt(times.remote_mtbf_s)
+    interval_s = young_interval_s(times.local_write_s, times.local_mtbf_s)
+    pattern_s = young_interval_s(times.remote_write_s, times.remote_mtbf_s)
     return interval_s, jnp.maximum(pattern_s / interval_s, 1.0)

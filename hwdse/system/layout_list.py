@@ -56,7 +56,7 @@ class LayoutOptions:
     """Powers of two."""
     interleave: tuple[float, ...] | None = None
     """All numbers of chunks that divide the layers of a stage."""
-    recompute: tuple[str, ...] = ("none", "selective", "full")
+    recompute: tuple[str, ...] = tuple(RECOMPUTE)
     zero: tuple[int, ...] = (1, 2, 3)
     sequence: tuple[int, ...] = (1, 0)
     """With and without sequence parallelism."""
