@@ -135,7 +135,7 @@ def todo(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
             for goal in arguments.goals:
                 for method in arguments.methods:
                     budgets = set(arguments.budget)
-                    if method == "gradient" and EXTRA_BUDGET not in budgets:
+                    if (method, goal) == ("gradient", "best"):
                         budgets.add(EXTRA_BUDGET)
                     if not is_offered(method, goal):
                         continue
