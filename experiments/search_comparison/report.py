@@ -9,6 +9,7 @@ from problems import SCAN, TITLES
 
 from hwdse.report import plots
 from hwdse.report.plots_contest import plot_spread
+from hwdse.search.baselines import TPE_TRIALS
 
 NAMES = {
     "gradient": "gradient (ours)", "random": "random", "sobol": "Sobol", "nsga2": "NSGA-II",
@@ -75,7 +76,8 @@ def tables(summary: list[dict[str, Any]]) -> list[str]:
         ]
         for method in [name for name in NAMES if any(row["method"] == name for row in rows)]:
             own = {row["budget"]: row for row in rows if row["method"] == method}
-            if method == "tpe":  # stopped at its limit: the same for all larger budgets
+            if method == "tpe" and max(own) >= TPE_TRIALS:
+                # Stopped at its limit: the same for all larger budgets.
                 own |= {budget: own[max(own)] for budget in budgets if budget > max(own)}
             texts = [cell(own.get(budget)) for budget in budgets]
             last = own[max(own)]

@@ -168,15 +168,19 @@ def main() -> None:
         contest = contests.setdefault(name, contests.get(name) or problem_of(name))
         run_cell(name, contest, goal, method, budget, seed)
     if arguments.scan:
-        run_scans(contests)
+        run_scans(contests, arguments)
 
 
-def run_scans(contests: dict[str, Contest]) -> None:
-    """A scan beside each of our searches whose programs were compiled before: later seeds."""
+def run_scans(contests: dict[str, Contest], arguments: argparse.Namespace) -> None:
+    """A scan beside each of our searches that were asked for and whose programs were compiled
+    before: later seeds."""
     cells = read_cells()
+    seeds = range(FIRST_SEED + 1, FIRST_SEED + arguments.seeds)
     for (name, goal, method, budget, seed), row in cells.items():
         key = (name, "best", SCAN, budget, seed)
-        if (goal, method) != ("best", "gradient") or seed == str(FIRST_SEED) or key in cells:
+        if (goal, method) != ("best", "gradient") or key in cells:
+            continue
+        if int(seed) not in seeds or int(budget) not in arguments.budget:
             continue
         contest = contests.setdefault(name, contests.get(name) or problem_of(name))
         with jax.enable_x64(True):

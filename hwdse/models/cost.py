@@ -1,6 +1,5 @@
 """Price of a chip and of a token."""
 
-
 from hwdse.models.die_yield import gross_dies_per_wafer
 from hwdse.shapes import Scalar
 from hwdse.specs.hardware import Chip, Cluster, Process
