@@ -144,3 +144,12 @@ def best_work_s(write_time_s: Scalar, mtbf_s: Scalar) -> Scalar:
     write_time_s, mtbf_s = bounded_time_s(write_time_s), bounded_time_s(mtbf_s, SHORTEST_S)
     ratio = bounded_write_ratio(write_time_s, bounded_mtbf_s(mtbf_s, write_time_s))
     return mtbf_s * best_work_ratio(ratio)
+
+
+def young_interval_s(write_time_s: Scalar, mtbf_s: Scalar) -> Scalar:
+    r"""$\sqrt{2 d M}$, from the first order of the waste, $d/\tau + \tau/(2 M)$.
+
+    Holds for d << M: 1.5 % too long at d/M = 0.001, 5 % at 0.01 (0.015 % of the useful time
+    lost), 17 % at 0.1 (0.5 % lost), 68 % at 1 (12 % lost). Source: Young, CACM 17(9), 1974.
+    """
+    return jnp.sqrt(jnp.maximum(2.0 * write_time_s, SHORTEST_S)) * jnp.sqrt(mtbf_s)

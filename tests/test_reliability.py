@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from hwdse.compiling import quick_jit
+from hwdse.memoryless import young_interval_s
 from hwdse.models.reliability import (
     best_checkpoint_interval_s,
     best_useful_time_fraction,
@@ -19,7 +20,6 @@ from hwdse.models.reliability import (
     finite_job_useful_time_fraction,
     job_mtbf_s,
     useful_time_fraction,
-    young_interval_s,
 )
 
 TIMES = (600.0, 30.0, 300.0, 120.0, 11140.0)  # interval, write, restart, downtime, MTBF

@@ -11,8 +11,9 @@ from hwdse.report import plots
 from hwdse.report.plots_contest import plot_spread
 from hwdse.search.baselines import TPE_TRIALS
 
+OURS = "gradient"
 NAMES = {
-    "gradient": "gradient (ours)", "random": "random", "sobol": "Sobol", "nsga2": "NSGA-II",
+    OURS: "gradient (ours)", "random": "random", "sobol": "Sobol", "nsga2": "NSGA-II",
     "tpe": "TPE (1,000 trials at most)", "cma_es": "CMA-ES", SCAN: "random scan, same seconds",
 }  # fmt: skip
 GOAL_TITLES = {
@@ -104,11 +105,11 @@ def goals(summary: list[dict[str, Any]]) -> str:
         "|" + " --- |" * 6,
     ]
     for (problem, goal, method, budget), row in found.items():
-        if method != "gradient":
+        if method != OURS:
             continue
         others = [
             r for (p, g, m, b), r in found.items()
-            if (p, g, b) == (problem, goal, budget) and m not in ("gradient", SCAN)
+            if (p, g, b) == (problem, goal, budget) and m not in (OURS, SCAN)
         ]  # fmt: skip
         if not others:
             others = [found[key] for key in [(problem, goal, "nsga2", 10_000)] if key in found]
@@ -130,17 +131,23 @@ def goals(summary: list[dict[str, Any]]) -> str:
 
 
 def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> None:
-    """Curves of the largest budget of each method: best value against evaluations."""
+    """Best value against evaluations: the curve of the largest budget of each method; of ours,
+    whose stages depend on the budget, the end of the search of each budget."""
     for problem, goal in dict.fromkeys(key[:2] for key in cells):
         largest: dict[str, int] = {}
         for p, g, method, budget, _ in cells:
             if (p, g) == (problem, goal) and method != SCAN:
                 largest[method] = max(largest.get(method, 0), int(budget))
         curves: dict[str, list[dict[float, float]]] = {}
-        for (p, g, method, budget, _), row in cells.items():
-            if (p, g) == (problem, goal) and largest.get(method) == int(budget):
+        ends: dict[str, dict[float, float]] = {}
+        for (p, g, method, budget, seed), row in cells.items():
+            if (p, g) == (problem, goal) and method == OURS:
+                ends.setdefault(seed, {})[float(budget)] = float(row["value"])
+            elif (p, g) == (problem, goal) and largest.get(method) == int(budget):
                 pairs = [text.split(":") for text in row["curve"].split()]
                 curves.setdefault(method, []).append({float(a): float(b) for a, b in pairs})
+        if ends:
+            curves[OURS] = list(ends.values())
         marks = np.asarray(sorted({mark for each in curves.values() for c in each for mark in c}))
         spread = {}
         for method in [name for name in NAMES if name in curves]:

@@ -17,7 +17,8 @@ def checkpoint_rows(design: "Design", evaluation: "Evaluation") -> list[list[str
     """Writes, failures and classic rules of a design, label and value."""
     import jax
 
-    from hwdse.models.reliability import job_mtbf_s, young_interval_s
+    from hwdse.memoryless import young_interval_s
+    from hwdse.models.reliability import job_mtbf_s
 
     cluster, write_s = design.cluster, evaluation.checkpoint_write_time_s
     with jax.enable_x64(True):

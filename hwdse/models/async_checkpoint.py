@@ -26,8 +26,8 @@ from hwdse.memoryless import (
     log_mean_cost,
     log_recovery_ratio,
     segment_counts,
+    young_interval_s,
 )
-from hwdse.models.reliability import young_interval_s
 from hwdse.shapes import Scalar
 
 SMALLEST_RATE = 1e-6

@@ -1,6 +1,9 @@
 """Price of a chip and of a token."""
 
-from hwdse.models.die_yield import gross_dies_per_wafer
+import math
+
+import jax.numpy as jnp
+
 from hwdse.shapes import Scalar
 from hwdse.specs.hardware import Chip, Cluster, Process
 
@@ -11,9 +14,14 @@ SCRIBE_MM = 0.2
 
 
 def dies_per_wafer(die_area_mm2: Scalar) -> Scalar:
-    """Whole dies of a wafer with the edge and scribe lane of Chiplet Actuary (Feng and Ma, DAC
-    2022): 814 mm2 gives 57.6."""
-    return gross_dies_per_wafer(die_area_mm2, WAFER_DIAMETER_MM, SCRIBE_MM)
+    r"""Whole dies of a wafer, $\pi (D/2)^2 / A - \pi D / \sqrt{2 A}$, at least one.
+
+    A includes the scribe lane, $A + 2 s \sqrt{A} + s^2$. 814 mm2 gives 57.6.
+    Source: Chiplet Actuary (Feng and Ma, DAC 2022).
+    """
+    area = die_area_mm2 + 2.0 * SCRIBE_MM * jnp.sqrt(die_area_mm2) + SCRIBE_MM**2
+    dies = math.pi * (WAFER_DIAMETER_MM / 2.0) ** 2 / area
+    return jnp.maximum(dies - math.pi * WAFER_DIAMETER_MM / jnp.sqrt(2.0 * area), 1.0)
 
 
 def good_die_cost_usd(die_area_mm2: Scalar, yield_fraction: Scalar, process: Process) -> Scalar:

@@ -20,6 +20,7 @@ from hwdse.memoryless import (
     log_mean_cost,
     log_recovery_ratio,
     segment_counts,
+    young_interval_s,
 )
 from hwdse.shapes import Scalar
 
@@ -136,15 +137,6 @@ def best_useful_time_fraction(
     ratio = bounded_write_ratio(write_time_s, mtbf_s)
     log_cost = best_work_ratio(ratio) + ratio
     return fraction_from_cost(log_cost + log_recovery_ratio(restart_time_s, downtime_s, mtbf_s))
-
-
-def young_interval_s(write_time_s: Scalar, mtbf_s: Scalar) -> Scalar:
-    r"""$\sqrt{2 d M}$, from the first order of the waste, $d/\tau + \tau/(2 M)$.
-
-    Holds for d << M: 1.5 % too long at d/M = 0.001, 5 % at 0.01 (0.015 % of the useful time
-    lost), 17 % at 0.1 (0.5 % lost), 68 % at 1 (12 % lost). Source: Young, CACM 17(9), 1974.
-    """
-    return jnp.sqrt(jnp.maximum(2.0 * write_time_s, SHORTEST_S)) * jnp.sqrt(mtbf_s)
 
 
 def daly_first_order_interval_s(

@@ -32,8 +32,8 @@ from hwdse.memoryless import (
     log_expm1_ratio,
     log_mean_cost,
     segment_counts,
+    young_interval_s,
 )
-from hwdse.models.reliability import young_interval_s
 from hwdse.roots import bracketed_root
 from hwdse.shapes import Leaf, Scalar
 
