@@ -67,14 +67,10 @@ def exact_scorer(
     """
     size = min(1 << (num_moves - 1).bit_length(), LARGEST_BATCH)
 
+    def run(points: Any, _: int) -> tuple[Any, Any]:
+        return score_batch(points, base, score=score, space=space)
+
     def exact(units: np.ndarray) -> Scored:
-        logs, violations = [], []
-        for start in range(0, len(units), size):
-            part = units[start : start + size]
-            batch = jnp.asarray(padded(part, size), float)
-            outcome = score_batch(batch, base, score=score, space=space)
-            logs.append(np.asarray(outcome[0])[: len(part)])
-            violations.append(np.asarray(outcome[1])[: len(part)])
-        return scored(units, np.concatenate(logs), np.concatenate(violations))
+        return scored(units, *by_variant(run, units, np.zeros(len(units), int), (size,)))
 
     return exact

@@ -6,7 +6,7 @@ from threadpoolctl import ThreadpoolController
 from hwdse.search.evaluator import Pool
 from hwdse.search.expected_gain import FrontGain
 from hwdse.search.front import Front
-from hwdse.search.polish import design_key, moved_points
+from hwdse.search.polish import design_key, design_keys, moved_points
 from hwdse.search.ranking import best_rows
 from hwdse.search.space import SearchSpace
 from hwdse.search.surrogate import MOST_SEEN, Surrogate, features
@@ -43,9 +43,8 @@ def polish_front(
     Moves are what a model promises most of, or random ones: parents by tournaments of two, better
     rank first, then more room around. No design is judged twice.
     """
-    num_variants = len(pool.evaluator.bases)
     best = best_rows(pool.rows, NUM_KEPT)
-    seen = {design_key(u, int(v)) for u, v in zip(pool.rows.units, pool.rows.variants, strict=True)}
+    seen = design_keys(pool.rows.units, pool.rows.variants)
     model = Surrogate()
     threads = ThreadpoolController()
     while pool.evaluator.num_evaluations < num_evaluations:
@@ -57,10 +56,10 @@ def polish_front(
                 found = _promising(space, best, pool.front, model, seen, generator, count)
         if found is None:
             parents = best.take(np.arange(min(NUM_PARENTS, len(best))))
-            found = _new_points(space, parents, num_variants, seen, generator, count)
+            found = _new_points(space, parents, seen, generator, count)
         if not len(found[0]):
             return
-        seen |= {design_key(u, int(v)) for u, v in zip(*found, strict=True)}
+        seen |= design_keys(*found)
         best = best_rows(best.joined(pool.add(*found)), NUM_KEPT)
 
 
@@ -101,13 +100,13 @@ def _taught(best: Front, generator: np.random.Generator) -> Front:
 def _new_points(
     space: SearchSpace,
     parents: Front,
-    num_variants: int,
     seen: set[bytes],
     generator: np.random.Generator,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct points near the parents that were not seen; marks them seen."""
-    found: list[tuple[np.ndarray, int]] = []
+    """Distinct points near the parents that were not seen."""
+    found: dict[bytes, tuple[np.ndarray, int]] = {}
+    num_variants = space.num_variants
     # Broken limits stand behind all that hold: the best of each objective is an end of the front.
     standing = np.where(parents.is_feasible[:, None], parents.costs, np.inf)
     ends = np.argmin(standing, axis=0)
@@ -127,14 +126,14 @@ def _new_points(
             variants = np.where(is_other, (variants + jump) % num_variants, variants)
         for unit, variant in zip(units, variants, strict=True):
             key = design_key(unit, int(variant))
-            if key not in seen and len(found) < count:
-                seen.add(key)
-                found.append((unit, int(variant)))
+            if key not in seen and key not in found and len(found) < count:
+                found[key] = unit, int(variant)
         if len(found) == count:
             break
     if not found:
         return np.empty((0, space.num_dims)), np.empty(0, int)
-    return np.stack([unit for unit, _ in found]), np.asarray([variant for _, variant in found])
+    units, variants = zip(*found.values(), strict=True)
+    return np.stack(units), np.asarray(variants)
 
 
 def _blended(

@@ -105,6 +105,11 @@ def design_key(unit: np.ndarray, variant: int) -> bytes:
     return unit.tobytes() + variant.to_bytes(2, "little")
 
 
+def design_keys(units: np.ndarray, variants: np.ndarray) -> set[bytes]:
+    """Keys of points of these variants."""
+    return {design_key(unit, int(place)) for unit, place in zip(units, variants, strict=True)}
+
+
 def _new_points(
     space: SearchSpace,
     parents: np.ndarray,

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from hwdse.search.expected_gain import BestGain
-from hwdse.search.polish import design_key, kept_parents, polish
+from hwdse.search.polish import design_keys, kept_parents, polish
 from hwdse.search.result import Scored
 from hwdse.search.space import SearchSpace
 from hwdse.search.surrogate import Surrogate, features
@@ -57,7 +57,7 @@ class Known:
 
     def keys(self) -> set[bytes]:
         """What tells each from others."""
-        return {design_key(u, int(v)) for u, v in zip(self.rows.units, self.variants, strict=True)}
+        return design_keys(self.rows.units, self.variants)
 
     def ranked(self, penalties: np.ndarray) -> "Known":
         """The best feasible first, then by merit."""
