@@ -1,7 +1,6 @@
 """Polishing of a front: small moves from its members, judged in the exact reading."""
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from hwdse.search.evaluator import Pool
 from hwdse.search.expected_gain import FrontGain
@@ -9,8 +8,8 @@ from hwdse.search.front import Front
 from hwdse.search.polish import design_key, design_keys, moved_points
 from hwdse.search.ranking import best_rows
 from hwdse.search.space import SearchSpace
-from hwdse.search.surrogate import MOST_SEEN, Surrogate, features
-from hwdse.search.surrogate_moves import promising_moves
+from hwdse.search.surrogate import MOST_SEEN
+from hwdse.search.surrogate_moves import ModelMoves, Seen
 
 NUM_KEPT = 1024
 """Points that are kept to learn and to move from: the front, thinned by crowding, then the next
@@ -45,15 +44,20 @@ def polish_front(
     """
     best = best_rows(pool.rows, NUM_KEPT)
     seen = design_keys(pool.rows.units, pool.rows.variants)
-    model = Surrogate()
-    threads = ThreadpoolController()
+    model_moves = ModelMoves(space, generator)
     while pool.evaluator.num_evaluations < num_evaluations:
         count = min(num_moves, num_evaluations - pool.evaluator.num_evaluations)
         found = None
         if generator.random() < MODEL_SHARE:
-            # Threads cost more than they save on matrices of some hundred rows.
-            with threads.limit(limits=1, user_api="blas"):
-                found = _promising(space, best, pool.front, model, seen, generator, count)
+            known = _taught(best, generator)
+            parents = best.take(np.arange(min(MODEL_PARENTS, len(best))))
+            found = model_moves.propose(
+                Seen((known.units, known.variants), known.costs, known.violations),
+                (parents.units, parents.variants),
+                FrontGain.over(pool.front.costs, generator),
+                seen,
+                count,
+            )
         if found is None:
             parents = best.take(np.arange(min(NUM_PARENTS, len(best))))
             found = _new_points(space, parents, seen, generator, count)
@@ -61,29 +65,6 @@ def polish_front(
             return
         seen |= design_keys(*found)
         best = best_rows(best.joined(pool.add(*found)), NUM_KEPT)
-
-
-def _promising(
-    space: SearchSpace,
-    best: Front,
-    front: Front,
-    model: Surrogate,
-    seen: set[bytes],
-    generator: np.random.Generator,
-    count: int,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """New points that promise most hypervolume; None without a model or new points."""
-    known = _taught(best, generator)
-    try:
-        points = features(space, known.units, known.variants)
-        model.see(points, known.costs, known.violations)
-    except np.linalg.LinAlgError:
-        return None
-    gain = FrontGain.over(front.costs, generator)
-    parents = best.take(np.arange(min(MODEL_PARENTS, len(best))))
-    return promising_moves(
-        space, parents.units, parents.variants, model, gain, seen, generator, count
-    )
 
 
 def _taught(best: Front, generator: np.random.Generator) -> Front:

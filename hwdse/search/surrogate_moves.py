@@ -1,6 +1,9 @@
 """Moves that a model holds for promising: made in generations, judged by the model alone."""
 
+from typing import NamedTuple
+
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from hwdse.search.expected_gain import Gain
 from hwdse.search.polish import NUM_KINDS, design_key, moved_by_kinds, parted_points
@@ -19,37 +22,61 @@ OTHER_VARIANT_SHARE = 0.1
 MOST_CHOSEN_FROM = 300
 """Promising moves of all generations from which those to be judged are chosen together."""
 
+Points = tuple[np.ndarray, np.ndarray]
+"""Units and variants of designs."""
 
-def promising_moves(
-    space: SearchSpace,
-    units: np.ndarray,
-    variants: np.ndarray,
-    model: Surrogate,
-    gain: Gain,
-    seen: set[bytes],
-    generator: np.random.Generator,
-    num_moves: int,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Points and variants near these parents, best first, that are worth to be judged next; None
-    if there are no new ones."""
-    num_parents = len(units)
-    taken, all_units, all_variants, promises = set(seen), [], [], []
-    for _ in range(NUM_GENERATIONS):
-        units, variants = _new_moves(space, units, variants, taken, generator)
-        if not len(units):
-            break
-        all_units.append(units)
-        all_variants.append(variants)
-        promises.append(model.promise(features(space, units, variants), gain))
-        units, variants = np.concatenate(all_units), np.concatenate(all_variants)
-        best = np.argsort(-np.concatenate(promises), kind="stable")[:num_parents]
-        units, variants = units[best], variants[best]
-    if not promises:
-        return None
-    best = np.argsort(-np.concatenate(promises), kind="stable")[:MOST_CHOSEN_FROM]
-    units, variants = np.concatenate(all_units)[best], np.concatenate(all_variants)[best]
-    chosen = model.choose(features(space, units, variants), num_moves, gain)
-    return units[chosen], variants[chosen]
+
+class Seen(NamedTuple):
+    """Judged designs, best first, with all log objectives and violations."""
+
+    points: Points
+    costs: np.ndarray
+    violations: np.ndarray
+
+
+class ModelMoves:
+    """Proposes what to judge next; its model is kept from round to round."""
+
+    def __init__(self, space: SearchSpace, generator: np.random.Generator) -> None:
+        self._space = space
+        self._generator = generator
+        self._model = Surrogate()
+        self._threads = ThreadpoolController()
+
+    def propose(
+        self, known: Seen, parents: Points, gain: Gain, seen: set[bytes], num_moves: int
+    ) -> Points | None:
+        """New points near the parents, best first; None without a model or new points."""
+        # Threads cost more than they save on matrices of some hundred rows.
+        with self._threads.limit(limits=1, user_api="blas"):
+            try:
+                self._model.see(features(self._space, *known.points), known.costs, known.violations)
+            except np.linalg.LinAlgError:
+                return None
+            return self._promising(parents, gain, set(seen), num_moves)
+
+    def _promising(
+        self, parents: Points, gain: Gain, taken: set[bytes], num_moves: int
+    ) -> Points | None:
+        num_parents = len(parents[0])
+        found = (np.empty((0, self._space.num_dims)), np.empty(0, int))
+        promises = np.empty(0)
+        for _ in range(NUM_GENERATIONS):
+            moves = _new_moves(self._space, *parents, taken, self._generator)
+            if not len(moves[0]):
+                break
+            promise = self._model.promise(features(self._space, *moves), gain)
+            promises = np.append(promises, promise)
+            found = np.concatenate((found[0], moves[0])), np.append(found[1], moves[1])
+            parents = _taken(found, np.argsort(-promises, kind="stable")[:num_parents])
+        if not len(promises):
+            return None
+        best = _taken(found, np.argsort(-promises, kind="stable")[:MOST_CHOSEN_FROM])
+        return _taken(best, self._model.choose(features(self._space, *best), num_moves, gain))
+
+
+def _taken(points: Points, places: np.ndarray) -> Points:
+    return points[0][places], points[1][places]
 
 
 def _new_moves(
@@ -58,7 +85,7 @@ def _new_moves(
     variants: np.ndarray,
     taken: set[bytes],
     generator: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Points:
     """A generation of moves, without those that were there before; marks them taken."""
     kinds = generator.choice(NUM_KINDS, GENERATION, p=KIND_SHARES)
     units, first = moved_by_kinds(space, parents, generator, kinds)

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from hwdse.search.expected_gain import BestGain
 from hwdse.search.polish import design_keys, kept_parents, polish
 from hwdse.search.result import Scored
 from hwdse.search.space import SearchSpace
-from hwdse.search.surrogate import Surrogate, features
-from hwdse.search.surrogate_moves import promising_moves
+from hwdse.search.surrogate_moves import ModelMoves, Points, Seen
 
 Judge = Callable[[np.ndarray, np.ndarray], Scored]
 """Exact scores of buildable points of these variants."""
@@ -87,7 +85,6 @@ class Polisher:
         self._generator = np.random.default_rng([seed, 0x90115])
         self._is_over = is_over
         self._left = 0
-        self._threads = ThreadpoolController()
 
     def run(self, num_rounds: int) -> Known:
         """What is known after so many rounds of `num_moves`, or as many as there was something
@@ -117,13 +114,11 @@ class Polisher:
 
     def _run_model(self, known: Known, num_plain: int) -> None:
         """Rounds by one model, from these points, until nothing gets better."""
-        model, best, stale = Surrogate(), np.inf, 0
+        moves, best, stale = ModelMoves(self._space, self._generator), np.inf, 0
         patience = max(STALE_ROUNDS * self._num_moves, STALE_MOVES * self._space.num_dims)
         seen = self.known.keys()
         while self._left > num_plain and stale <= patience and not self._is_over():
-            # Threads cost more than they save on matrices of some hundred rows.
-            with self._threads.limit(limits=1, user_api="blas"):
-                found = self._promising(known.ranked(self._penalties), model, seen)
+            found = self._promising(known.ranked(self._penalties), moves, seen)
             if found is None:
                 return
             judged = self._judged(*found)
@@ -134,26 +129,14 @@ class Polisher:
             stale = 0 if least < best - LEAST_GAIN else stale + len(judged)
             best = min(best, least)
 
-    def _promising(
-        self, ranked: Known, model: Surrogate, seen: set[bytes]
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Points and variants to be judged next; None without a model or new points."""
-        rows, places = ranked.rows, np.arange(len(ranked))[: np.clip(self._num_moves, 8, 24)]
+    def _promising(self, ranked: Known, moves: ModelMoves, seen: set[bytes]) -> Points | None:
+        rows, num_parents = ranked.rows, np.clip(self._num_moves, 8, 24)
         feasible = rows.log_objectives[rows.is_feasible]
-        gain = BestGain(float(feasible.min()) if len(feasible) else None)
-        try:
-            points = features(self._space, rows.units, ranked.variants)
-            model.see(points, rows.log_objectives[:, None], rows.violations)
-        except np.linalg.LinAlgError:
-            return None
-        return promising_moves(
-            self._space,
-            rows.units[places],
-            ranked.variants[places],
-            model,
-            gain,
+        return moves.propose(
+            Seen((rows.units, ranked.variants), rows.log_objectives[:, None], rows.violations),
+            (rows.units[:num_parents], ranked.variants[:num_parents]),
+            BestGain(float(feasible.min()) if len(feasible) else None),
             seen,
-            self._generator,
             self._num_moves,
         )
 
