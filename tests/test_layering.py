@@ -10,7 +10,7 @@ import hwdse
 
 ROOT = Path(hwdse.__file__).parent
 ORDER = (  # a module imports from its own place or an earlier one
-    ("shapes", "numerics", "units", "unit_text", "compiling", "memoryless", "roots"),
+    ("shapes", "numerics", "units", "unit_text", "compiling", "memoryless", "roots", "wafers"),
     ("specs",),
     ("workload",),
     ("models",),

@@ -1,11 +1,9 @@
 """Price of a chip and of a token."""
 
-import math
-
-import jax.numpy as jnp
 
 from hwdse.shapes import Scalar
 from hwdse.specs.hardware import Chip, Cluster, Process
+from hwdse.wafers import gross_dies_per_wafer
 
 WAFER_DIAMETER_MM = 290.0
 """300 mm less an edge of 5 mm: Chiplet Actuary, parameter.ini."""
@@ -13,20 +11,10 @@ SCRIBE_MM = 0.2
 """Scribe lane, same source."""
 
 
-def dies_per_wafer(die_area_mm2: Scalar) -> Scalar:
-    r"""Whole dies of a wafer, $\pi (D/2)^2 / A - \pi D / \sqrt{2 A}$, at least one.
-
-    A includes the scribe lane, $A + 2 s \sqrt{A} + s^2$. 814 mm2 gives 57.6.
-    Source: Chiplet Actuary (Feng and Ma, DAC 2022).
-    """
-    area = die_area_mm2 + 2.0 * SCRIBE_MM * jnp.sqrt(die_area_mm2) + SCRIBE_MM**2
-    dies = math.pi * (WAFER_DIAMETER_MM / 2.0) ** 2 / area
-    return jnp.maximum(dies - math.pi * WAFER_DIAMETER_MM / jnp.sqrt(2.0 * area), 1.0)
-
-
 def good_die_cost_usd(die_area_mm2: Scalar, yield_fraction: Scalar, process: Process) -> Scalar:
     """Wafer price over its good dies; 814 mm2 in N5 costs 695 USD. No test or NRE cost."""
-    return process.wafer_cost_usd / (dies_per_wafer(die_area_mm2) * yield_fraction)
+    dies = gross_dies_per_wafer(die_area_mm2, WAFER_DIAMETER_MM, SCRIBE_MM)
+    return process.wafer_cost_usd / (dies * yield_fraction)
 
 
 def chip_cost_usd(good_die_usd: Scalar, chip: Chip) -> Scalar:

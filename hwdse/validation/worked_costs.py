@@ -20,6 +20,7 @@ from hwdse.validation.table import (
     build_report,
     read_table,
 )
+from hwdse.wafers import gross_dies_per_wafer
 
 TOLERANCE = 0.01
 """Relative; a row further off counts as a mismatch."""
@@ -72,7 +73,7 @@ def _figures(table: ReferenceTable, index: int) -> Figures:
 def _dies_per_wafer(match: re.Match[str]) -> float:
     edge_mm, scribe_mm = float(match[2] or 0.0), float(match[3] or 0.0)
     diameter_mm = FULL_WAFER_MM - 2.0 * edge_mm
-    return float(die_yield.gross_dies_per_wafer(float(match[1]), diameter_mm, scribe_mm))
+    return float(gross_dies_per_wafer(float(match[1]), diameter_mm, scribe_mm))
 
 
 def _yield(match: re.Match[str]) -> float:
