@@ -57,7 +57,7 @@ def test_the_gain_of_a_front_is_the_growth_of_its_hypervolume(num_objectives, de
     before = hypervolume(costs, gain.reference)
     expected = []
     for mean in means.T:
-        draws = mean + deviation * generator.standard_normal((400, num_objectives))
+        draws = mean + deviation * generator.standard_normal((150, num_objectives))
         grown = [hypervolume(np.vstack((costs, row)), gain.reference) for row in draws]
         expected.append((np.mean(grown) - before) / np.prod(gain.extent))
     np.testing.assert_allclose(found, expected, rtol=0.5)  # steps threefold: right order, quickly

@@ -1,6 +1,7 @@
 """Imports run one way, effects do not know each other, and a file's name says which one it is."""
 
 import ast
+import functools
 from collections import Counter
 from pathlib import Path
 
@@ -45,14 +46,22 @@ def part_of(file):
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@functools.cache
+def parsed(file):
+    return ast.parse(file.read_text())
+
+
+@functools.cache
 def imported(file):
     """Dotted names of all modules that a file imports, inside functions as well."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    names = []
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            names += [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{label(file)}: imports are absolute"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            names += [f"{node.module}.{name.name}" for name in node.names]
+    return names
 
 
 @pytest.mark.parametrize("file", MODULES, ids=label)
@@ -88,7 +97,7 @@ def test_no_two_modules_share_a_name():
 
 def bodies(file):
     """Functions of a file with the lines of their bodies, docstrings left out."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[1:] if ast.get_docstring(node) is not None else node.body
             if first:
@@ -104,7 +113,7 @@ def test_files_and_functions_are_short(file):
 
 @pytest.mark.parametrize("file", FILES, ids=label)
 def test_public_names_are_described(file):
-    tree = ast.parse(file.read_text())
+    tree = parsed(file)
     assert ast.get_docstring(tree), "no module docstring"
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

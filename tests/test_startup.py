@@ -104,7 +104,7 @@ DIVISORS = st.sampled_from([1, 2, 4])
     array=st.tuples(st.integers(1, 16), st.integers(1, 16)),
     stride=st.integers(1, 2),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_events_are_those_of_an_unroller(sizes, steps, array, stride):
     letters = "RSPQCK"
     whole = [float(size * step) for size, step in zip(sizes, steps, strict=True)]
