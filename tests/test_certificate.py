@@ -150,8 +150,19 @@ def test_a_better_neighbor_is_found():
     with jax.enable_x64(True):
         found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
     assert found.num_moves == 2
+    assert found.is_settled
     assert GRID.decode_buildable(found.unit, design) == Plane(2.0, 2.0, 0.0)
     assert found.log_objective == pytest.approx(2.0)
+
+
+def test_moves_that_were_cut_short_are_said(monkeypatch):
+    monkeypatch.setattr("hwdse.search.certificate.MOST_MOVES", 1)
+    design = Plane(1.0, 2.0, 1.0)
+    with jax.enable_x64(True):
+        found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
+    assert found.num_moves == 1
+    assert not found.is_settled
+    assert found.log_objective > 2.0 + 1e-9
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,16 @@ def test_the_winner_is_that_of_the_median():
     assert "Sobol wins" in verdicts(Question(), lost)[0]
 
 
+def test_even_methods_have_no_winner():
+    even = as_rows(Question(), traces_of({"gradient": (3.0,), "sobol": (3.0,)}), None)
+    assert "even at the median" in verdicts(Question(), even)[0]
+    rows = [{"goal": "front", "method": name, "median": v} for name, v in
+            (("sobol", 0.2), ("random", 0.0))]  # fmt: skip
+    assert verdicts(Question(), rows) == ["hypervolume: Sobol wins at the median, before random"]
+    rows[0]["median"] = 0.0
+    assert verdicts(Question(), rows) == ["hypervolume: Sobol and random are even at the median"]
+
+
 def test_curves_begin_when_something_is_found_and_end_with_the_search():
     traces = traces_of({"sobol": (3.0, 1.0)})
     marks = np.asarray([5.0, 10.0, 49.0, 50.0, 80.0])

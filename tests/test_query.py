@@ -29,6 +29,7 @@ def folder(tmp_path):
                 "parallelism": np.array(["TP1", "TP2", "it's", "TP8"]),
                 "die_area_mm2": 500.0 + 20.0 * numbers,
                 "step_time_s": 1.0 / (1.0 + numbers),
+                "log.step_time": -np.log1p(numbers),
             },
         )
     record.part_path(7).write_bytes(b"PAR1")  # what a kill may leave: is not asked
@@ -93,7 +94,7 @@ def test_table_and_csv(folder, capsys):
     assert capsys.readouterr().out == "n,p\n12,it's\n"
     assert run(["query", str(folder)]) == Exit.OK
     captured = capsys.readouterr()
-    assert captured.out.split()[:2] == ["is_front", "rows"]
+    assert captured.out.split()[:3] == ["step_time_s", "rows", "parallelism"]
     assert "3 rows" in captured.err
 
 
@@ -103,6 +104,20 @@ def test_a_mistake_in_the_query_is_one_line(folder, query, capsys):
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "Error" in err
+
+
+@pytest.mark.parametrize("query", ["", " ; ", "-- nothing"])
+def test_no_query_is_a_mistake(folder, query, capsys):
+    assert run(["query", str(folder), "--", query]) == Exit.MISTAKE
+    assert "expected a query such as" in capsys.readouterr().err
+
+
+def test_few_rows_that_are_too_wide_stand_as_columns(folder, capsys):
+    many = ", ".join(f"parallelism as name_of_column_{i}" for i in range(12))
+    assert run(["query", str(folder), f"select {many} limit 2"]) == Exit.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["1", "2"]
+    assert lines[1].split() == ["name_of_column_0", "TP1", "TP2"]
 
 
 def test_a_run_must_have_points(tmp_path, capsys):

@@ -161,6 +161,24 @@ def test_choices_are_swept_too():
     assert set(result.front.units[:, 1]) <= {0.25, 0.75}
 
 
+def test_a_grid_that_cannot_be_is_refused():
+    sides = Choice("sides", ("rows",), tuple((32.0 * n,) for n in range(1, 9)), tuple("abcdefgh"))
+    space = SearchSpace((Dimension("clock_ghz", 0.6, 2.4, "linear", 0.1),), (sides,))
+    assert plan_of(space=space, method="grid", num_points=8).num_points == 8
+    with pytest.raises(ValueError, match="at least 8 points"):
+        plan_of(space=space, method="grid", num_points=7)
+    wide = SearchSpace(tuple(Dimension(name, 1.0, 64.0, "log", None) for name in "abcdef"), ())
+    assert plan_of(space=wide, method="grid", num_points=1 << 32).num_points <= 1 << 32
+    with pytest.raises(ValueError, match="at most 2\\^32"):
+        plan_of(space=wide, method="grid", num_points=10**10)
+
+
+def test_shares_of_very_many_chunks_are_not_listed():
+    share = plan_of(num_points=10**15, chunk_points=1 << 17).shard(3, 1000)
+    assert (share[0], share[1] - share[0]) == (2, 1000)
+    assert len(share) == pytest.approx(10**15 / 2**17 / 1000, abs=1.0)
+
+
 def test_plan_deals_every_point_once():
     plan = plan_of(num_points=10_001, chunk_points=1000)
     assert plan.chunk_points == 1024

@@ -120,17 +120,14 @@ def verdicts(loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]) -> list[
         if len(chosen) < 2 or not math.isfinite(first["median"]):
             continue
         second = chosen[1]
-        factor = (
-            first["median"] / second["median"]
-            if goal == "front" and second["median"] > 0.0
-            else second["median"] / first["median"]
-            if goal == "best"
-            else math.inf
-        )
-        said.append(
-            f"{what}: {TITLES[first['method']]} wins at the median, {factor:.4g} times as good "
-            f"as {TITLES[second['method']]}" + ("" if factor > 1.0 else " (a tie)")
-        )
+        ends = [first["median"], second["median"]]
+        more, less = ends if goal == "front" else ends[::-1]
+        names = [TITLES[row["method"]] for row in (first, second)]
+        if more == less:
+            said.append(f"{what}: {names[0]} and {names[1]} are even at the median")
+            continue
+        factor = f"{more / less:.4g} times as good as" if less > 0.0 else "before"
+        said.append(f"{what}: {names[0]} wins at the median, {factor} {names[1]}")
     return said
 
 

@@ -8,8 +8,10 @@ from hwdse.cli.exits import CommandError, Exit
 from hwdse.cli.tables import print_json, progress_bar, say, tell_files
 
 if TYPE_CHECKING:
+    from hwdse.cli.sweep_job import SweepJob
     from hwdse.config import LoadedSearch
     from hwdse.results import Run
+    from hwdse.search.front import Front
     from hwdse.search.front_search import FrontResult
 
 CLOUD_POINTS = 4096
@@ -36,9 +38,9 @@ def run_front(
     options = {"command": "optimize", "evaluations": num_evaluations, "front": True}
     record = start_run(loaded, options, config, out, seed, resume=True)
     result, cloud = _search(loaded, num_evaluations, seed)
-    _write_part(loaded, record, result)
+    table = _write_part(loaded, record, result)
     markers = preset_markers(loaded, config, sets)
-    files = write_front(loaded, record, result.front, cloud, markers)
+    files = [*write_front(loaded, record, result.front, cloud, markers), table]
     record.finish(
         "finished" if len(result.front) else "infeasible",
         num_points=result.num_evaluations,
@@ -105,17 +107,36 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
     return result, cloud[:: max(len(cloud) // CLOUD_POINTS, 1)]
 
 
-def _write_part(loaded: "LoadedSearch", record: "Run", result: "FrontResult") -> None:
-    from hwdse.cli.sweep_job import chunk_columns, chunk_notes, job_of
+def _write_part(loaded: "LoadedSearch", record: "Run", result: "FrontResult") -> Path:
+    """The part and the table of a sweep's folder, with all figures of the designs."""
+    from hwdse.cli.sweep_job import chunk_columns, chunk_notes, job_of, row_columns
     from hwdse.search.plan import SweepChunk
 
+    job = job_of(loaded)
+    front, nearest = (_with_metrics(job, rows) for rows in (result.front, result.least_violated))
     chunk = SweepChunk(
         index=0,
         num_points=result.num_evaluations,
         num_feasible=result.num_feasible,
         num_not_finite=result.num_not_finite,
         num_changed_verdicts=0,
-        front=result.front,
-        least_violated=result.least_violated,
+        front=front,
+        least_violated=nearest,
     )
-    record.write_part(0, chunk_columns(job_of(loaded), chunk), chunk_notes(chunk))
+    record.write_part(0, chunk_columns(job, chunk), chunk_notes(chunk))
+    return record.write_table("front.parquet", row_columns(job, front))
+
+
+def _with_metrics(job: "SweepJob", rows: "Front") -> "Front":
+    import numpy as np
+
+    from hwdse.config.metrics import SCALARS
+    from hwdse.search.plan import plan_list
+
+    plan = plan_list(job.space, rows.units, rows.variants)
+    judge = dataclasses.replace(job, plan=plan).runner().judge
+    metrics = np.empty((len(rows), len(SCALARS)))
+    for variant, places in enumerate(plan.listed):
+        if len(places):
+            metrics[places] = judge.rows(variant, places).metrics
+    return dataclasses.replace(rows, metrics=metrics)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import Counter
 from collections.abc import Generator, Iterable
@@ -104,9 +105,18 @@ def _work(connection: Any, packed: bytes, place: int, num_workers: int) -> None:
             except OSError:
                 raise
             except Exception as error:
-                connection.send(error)
+                connection.send(_sendable(error))
     except (EOFError, OSError):
         return
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one that says the same where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _take_share_of_cores(place: int, num_workers: int) -> None:

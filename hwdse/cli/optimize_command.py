@@ -72,11 +72,32 @@ def run(
     if front:
         from hwdse.cli.front_runs import run_front
 
+        _check_front(time, optimizer, schedule, learning_rate, neighbors)
         return run_front(
             loaded, config, num_evaluations=evaluations, sets=list(sets or ()), out=out,
             seed=seed, json=json,
         )  # fmt: skip
     _optimize(loaded, budget, config, out, seed, neighbors, json)
+
+
+def _check_front(
+    time: str | None,
+    optimizer: str,
+    schedule: str,
+    learning_rate: float | None,
+    neighbors: int | None,
+) -> None:
+    given = {
+        "time": time,
+        "optimizer": None if optimizer == "adam" else optimizer,
+        "schedule": None if schedule == "cosine" else schedule,
+        "learning-rate": learning_rate,
+        "neighbors": neighbors,
+    }
+    for name, value in given.items():
+        if value is not None:
+            text = f"--{name} {value}: not with --front, whose budget is --evaluations"
+            raise CommandError(f"{text} and whose descent is fixed")
 
 
 def _checked(
@@ -122,6 +143,7 @@ def _optimize(
         "finished" if result.is_feasible else "infeasible",
         objective=math.exp(result.log_objective),
         evaluations=result.num_evaluations,
+        certificate_evaluations=0 if found is None else found.num_evaluations,
     )
     if json:
         answer = _as_json(loaded, result, before, after, record, files)
@@ -184,17 +206,34 @@ def _print(
     elif prices:
         say(f"1 % more of a limit would move the objective by: {', '.join(prices)}")
     say(figures.what_limits(after, loaded))
+    say(f"minimized: {_minimized(loaded, result, before)}")
     if loaded.robust is not None:
-        value = figures.format_metric(
-            math.exp(result.log_objective), figures.METRIC_UNITS[loaded.objective]
-        )
-        say(f"minimized: {loaded.robust.text} of {loaded.objective.replace('_', ' ')}, {value}")
         say(fronts.robust_line(loaded, result.num_evaluations))
     gap = f"; rounding to what can be built moved the objective by {_moved(result.reading_gap)}"
     say(
         f"{human_count(result.num_evaluations)} evaluations"
         + (f"{gap} before polishing" if math.isfinite(result.reading_gap) else "")
     )
+    if found is not None:
+        better = f": {found.num_moves} times a better neighbor took its place"
+        say(
+            f"{human_count(found.num_evaluations)} more for what it is worth"
+            + (better if found.num_moves else "")
+        )
+
+
+def _minimized(loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation") -> str:
+    """The objective at the end and, where it is not robust, against the base."""
+    from hwdse.cli.figures import METRIC_UNITS, format_metric
+    from hwdse.objectives import OBJECTIVES
+
+    name, unit = loaded.objective.replace("_", " "), METRIC_UNITS[loaded.objective]
+    value = math.exp(result.log_objective)
+    if loaded.robust is not None:
+        return f"{loaded.robust.text} of {name}, {format_metric(value, unit)}"
+    start = float(OBJECTIVES[loaded.objective](before))
+    moved = f" ({start / value:.3g} x better)" if start > value else ""
+    return f"{name}, {format_metric(start, unit)} before, {format_metric(value, unit)} now{moved}"
 
 
 def _moved(log_change: float) -> str:

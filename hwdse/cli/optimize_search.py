@@ -107,7 +107,8 @@ def search(
             )  # fmt: skip
             best = found if best is None else rounds_joined(best, found)
             num_rounds += 1
-        update(total, f"best {format_metric(math.exp(best.log_objective), unit)}")
+        end = format_metric(math.exp(best.log_objective), unit) if best.is_feasible else "none yet"
+        update(total, f"best {end}")
     return best, num_rounds
 
 

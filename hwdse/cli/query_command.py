@@ -9,13 +9,13 @@ import typer
 
 from hwdse.cli.exits import CommandError
 from hwdse.cli.options import Json
-from hwdse.cli.tables import note, print_json, print_table
+from hwdse.cli.tables import MOST_TURNED, note, print_json, print_rows
 
 if TYPE_CHECKING:
     from hwdse.results import Run
 
 NAME = "query"
-DEFAULT_QUERY = "select * where is_front limit 20"
+EXAMPLE = "select * where is_front limit 5"
 PIECES = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|[\w.]+|\s+|.""", re.DOTALL)
 """Pieces of a query: texts, quoted names, comments, words with their dots, the rest."""
 AFTER_FROM = ("where", "group", "having", "window", "qualify", "order", "limit", "offset", "using")
@@ -24,8 +24,13 @@ AFTER_FROM = ("where", "group", "having", "window", "qualify", "order", "limit",
 
 def run(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    query: Annotated[str, typer.Argument(metavar="SQL", help="Without FROM it asks `points`.")]
-    = DEFAULT_QUERY,
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SQL",
+            help="Without FROM it asks `points`; without SQL it shows some of the front.",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip
@@ -52,12 +57,13 @@ def run(
         writer = csv_module.writer(sys.stdout, lineterminator="\n")
         writer.writerows([names, *rows])
     else:
-        print_table("", names, [[_cell(value) for value in row] for row in rows], left=0)
-        note(f"{len(rows):,} rows")
+        print_rows(names, [[_cell(value) for value in row] for row in rows])
+        note(f"{len(rows):,} rows" + ("" if query else '; all columns: "describe points"'))
 
 
-def ask(record: "Run", query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Names of the columns and rows of the answer to a query over a run.
+def ask(record: "Run", query: str | None) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Names of the columns and rows of the answer to a query over a run; of none, some designs of
+    the front with their objectives and parameters.
 
     Raises `CommandError`, one line, without DuckDB, for a run without points and for a mistake
     in the query.
@@ -76,9 +82,13 @@ def ask(record: "Run", query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             path = record.folder / f"{name}.parquet"
             if path.exists():
                 _make_view(connection, name, [str(path)])
+        if query is None:
+            has_front = (record.folder / "front.parquet").exists()
+            query = default_query(columns, "front" if has_front else "points where is_front")
         answer = connection.execute(with_tables(query, columns))
-        names = [column[0] for column in answer.description or ()]
-        return names, answer.fetchall()
+        if answer is None or answer.description is None:
+            raise CommandError(f'"{query}": expected a query such as "{EXAMPLE}"')
+        return [column[0] for column in answer.description], answer.fetchall()
     except duckdb.Error as error:
         lines = str(error).splitlines()
         raise CommandError(f'"{query}": {lines[0] if lines else error}') from error
@@ -106,6 +116,25 @@ def column_names(paths: list[str]) -> dict[str, str]:
         path: path if path.startswith(logs) or words.count(word) > 1 else word
         for path, word in last.items()
     }
+
+
+def default_query(columns: dict[str, str], table: str) -> str:
+    """Designs evenly over the front, by their first objective."""
+    from hwdse.cli.part_fronts import NOT_SHOWN
+    from hwdse.cli.sweep_job import OBJECTIVE_COLUMNS, ROBUST
+
+    objectives = [path.removeprefix("log.") for path in columns if path.startswith("log.")]
+    shown = [OBJECTIVE_COLUMNS[name] for name in objectives]
+    shown = [ROBUST + name if ROBUST + name in columns else name for name in shown]
+    other = ("log.", "violation.")
+    shown += [path for path in columns if path not in NOT_SHOWN and not path.startswith(other)]
+    names = ", ".join(_quoted(columns[path]) for path in shown)
+    order = _quoted(columns[shown[0]])
+    return (
+        f"select {names} from (select *, ntile({MOST_TURNED}) over (order by {order}) as part "
+        f"from {table}) qualify row_number() over (partition by part order by "
+        f"{order}) = 1 order by {order}"
+    )
 
 
 def with_tables(query: str, columns: dict[str, str]) -> str:

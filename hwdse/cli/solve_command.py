@@ -139,10 +139,12 @@ def _print(
         )
     last = "1 % more costs" if solved.is_feasible else "weight in the conflict"
     print_table("targets", ["", "before", "after", "", last], cells)
-    say(
+    text = (
         f"total change {100.0 * solved.size:.2f} % ({100.0 * solved.relaxed.size:.2f} % before "
-        "rounding to what can be built); 1 % more of a target adds the figure beside it to that"
+        "rounding to what can be built), by logarithms: 100 ln(after / before)"
     )
+    costs = "; 1 % more of a target adds the figure beside it to that"
+    say(text + costs if solved.is_feasible else text)
 
 
 def _as_json(

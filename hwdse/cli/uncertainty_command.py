@@ -64,7 +64,7 @@ def run(
     from hwdse.config import load_search
     from hwdse.config.metrics import parse_metric
 
-    changes = [*(sets or ()), *(f"uncertain.{text}" for text in spread or ())]
+    changes = [*(sets or ()), *(_checked_spread(text) for text in spread or ())]
     loaded = load_search(config, changes)
     if not loaded.spreads:
         raise CommandError(
@@ -83,12 +83,28 @@ def run(
         return
     if out is not None:
         raise CommandError(f"--out {out}: only with --front")
-    metrics = [parse_metric(name) for name in metric or _headlines(loaded)]
+    metrics = [parse_metric(name, "--metric") for name in metric or _headlines(loaded)]
     rows, budget = _figures(loaded, metrics, samples, seed)
     if json:
         print_json(_as_json(loaded, metrics, rows, budget, samples))
     else:
         _print(loaded, metrics, rows, budget)
+
+
+def _checked_spread(text: str) -> str:
+    """A `--spread` as the change of a search file that it is."""
+    from hwdse.search.spreads import relative_spread
+    from hwdse.units import to_base
+
+    path, _, value = text.partition("=")
+    if not path.strip() or not value.strip():
+        raise CommandError(f"--spread {text}: expected PATH=SPREAD such as chip.hbm.energy=30%")
+    try:
+        relative_spread(path, to_base(value.strip(), "1"))
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise CommandError(f"--spread {text}: expected {reason}") from None
+    return f"uncertain.{text}"
 
 
 def _headlines(loaded: "LoadedSearch") -> list[str]:

@@ -64,7 +64,11 @@ def print_worth(loaded: "LoadedSearch", result: "SearchResult", found: "Certific
     unit = METRIC_UNITS[loaded.objective]
     whole = "all" if found.is_whole else "some"
     rows = [
-        ["no better design among", f"{found.num_neighbors:,} neighbors", f"{whole} within a step"],
+        [
+            "no better design among" if found.is_settled else "a better one is still among",
+            f"{found.num_neighbors:,} neighbors",
+            f"{whole} within a step",
+        ],
         [
             "lower bound" if found.is_bound else "best possible (estimate)",
             format_metric(math.exp(found.log_bound), unit) if _is_known(found) else "unknown",
@@ -159,6 +163,7 @@ def worth_json(
         "neighbors": found.num_neighbors,
         "all_neighbors": found.is_whole,
         "better_neighbors_taken": found.num_moves,
+        "better_neighbors_left": not found.is_settled,
         "elasticities": dict(zip(paths, found.elasticities.tolist(), strict=True)),
         "held_by": dict(zip(paths, found.held_by, strict=True)),
         "shadow_prices": dict(zip(loaded.limits, found.multipliers.tolist(), strict=True)),

@@ -88,14 +88,15 @@ def metric_names() -> tuple[str, ...]:
     return (*SCALARS, *(name for name in OBJECTIVES if name not in known))
 
 
-def parse_metric(name: str) -> Metric:
-    """The metric of a name with or without its unit. Raises `ConfigError`, one line."""
+def parse_metric(name: str, label: str = "metric") -> Metric:
+    """The metric of a name with or without its unit. Raises `ConfigError`, one line that begins
+    with `label`."""
     names = metric_names()
     found = field_of(_ALIASES.get(name, name), list(names))
     if found is None:
         shorts = [name if name in _UNITS else split_field(name)[0] for name in names]
         hint = did_you_mean(name, [*shorts, *names])
-        raise ConfigError(one_line(f"metric {name}: expected one of {listed(names)}{hint}"))
+        raise ConfigError(one_line(f"{label} {name}: expected one of {listed(names)}{hint}"))
     unit = _UNITS.get(found, split_field(found)[1])
     value = OBJECTIVES.get(found) or _getter(found)
     return Metric(found, unit, value)

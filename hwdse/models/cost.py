@@ -1,6 +1,5 @@
 """Price of a chip and of a token."""
 
-
 from hwdse.shapes import Scalar
 from hwdse.specs.hardware import Chip, Cluster, Process
 from hwdse.wafers import gross_dies_per_wafer

@@ -29,7 +29,8 @@ CHECK_TOLERANCE = 1e-9
 FLAT = 1e-3
 """Elasticities below this hold a parameter by themselves: the optimum lies inside its range."""
 BATCH = 256
-MOST_MOVES = 8
+MOST_MOVES = 100
+"""Moves to a better neighbor; each looks at all neighbors again."""
 ALL = np.ones(len(SOURCES))
 
 
@@ -38,11 +39,13 @@ class Certificate:
     """How good an answer is, at the alternatives and variants that it has."""
 
     unit: np.ndarray
-    """The answer, no worse than any of its neighbors that were looked at."""
+    """The answer; where it `is_settled`, no worse than any of its neighbors that were looked at."""
     log_objective: float
     violations: np.ndarray
     num_moves: int
     """Times that a better neighbor took its place."""
+    is_settled: bool
+    """Whether no neighbor is better; else `MOST_MOVES` were made."""
     log_bound: float
     """No feasible design has a smaller log objective, as far as `is_bound` says; -inf: unknown."""
     is_bound: bool
@@ -118,6 +121,7 @@ def certify(
         log_objective=float(around.here.log_objectives[0]),
         violations=around.here.violations[0],
         num_moves=around.num_moves,
+        is_settled=around.is_settled,
         log_bound=log_bound if optimum.is_feasible else -np.inf,
         is_bound=optimum.is_feasible and num_above == num_not_convex == 0,
         num_checked=len(checked),
@@ -137,11 +141,12 @@ def certify(
 
 @dataclass(frozen=True)
 class _Around:
-    """An answer no worse than any of its neighbors."""
+    """An answer with its neighbors, none of which is better if it `is_settled`."""
 
     unit: np.ndarray
     here: Scored
     num_moves: int
+    is_settled: bool
     num_neighbors: int
     is_whole: bool
     checked: np.ndarray
@@ -160,10 +165,11 @@ def _climb(
         judged = scored(checked, rows[:, 0], rows[:, 1:])
         place = judged.best_place()
         here = judged.take(np.asarray([0]))
-        if judged.standing() >= here.standing() or num_moves == MOST_MOVES:
+        is_settled = judged.standing() >= here.standing()
+        if is_settled or num_moves == MOST_MOVES:
             break
         unit = checked[place]
-    return _Around(unit, here, num_moves, len(around), is_whole, checked)
+    return _Around(unit, here, num_moves, is_settled, len(around), is_whole, checked)
 
 
 class _Readings:

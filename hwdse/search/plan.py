@@ -1,12 +1,13 @@
 """Which points a sweep visits, and what its chunks leave behind."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hwdse.search.front import Front, merge
-from hwdse.search.points import PointSequence, make_list, make_sequence
+from hwdse.search.points import WORD_BITS, PointSequence, make_list, make_sequence
 from hwdse.search.space import SearchSpace
 
 
@@ -49,9 +50,11 @@ class SweepPlan:
         """Numbers of the first points of a variant."""
         return self.listed[variant][:count] if self.listed else np.arange(count)
 
-    def shard(self, number: int, num_shards: int) -> list[int]:
+    def shard(self, number: int, num_shards: int) -> Sequence[int]:
         """Chunks of share `number`, from 1, of `num_shards`: every one belongs to one share."""
-        full = [index for index in range(self.num_chunks) if self.chunk(index)[2]]
+        full: Sequence[int] = range(self.num_chunks)
+        if len({-(-points // self.chunk_points) for points in self.variant_points}) > 1:
+            full = [index for index in full if self.chunk(index)[2]]
         return full[number - 1 :: num_shards]
 
 
@@ -67,15 +70,28 @@ def plan_sweep(
 
     A grid may have fewer, and a Latin hypercube leaves out what does not divide evenly, so that
     each variant has a whole one. Chunks have the next power of two of `chunk_points`. Chunk size
-    does not change the points.
+    does not change the points. Raises `ValueError` where there is no such grid.
     """
     num_variants = math.prod(len(variant.values) for variant in space.variants)
     share, rest = divmod(num_points, num_variants)
     sequence = make_sequence(method, space, seed=seed, num_points=share)
     each = [share + (variant < rest) for variant in range(num_variants)]
+    if method == "grid":
+        _check_grid(sequence, num_points, num_variants)
     if method in ("grid", "latin"):
         each = [sequence.num_grid_points if method == "grid" else share] * num_variants
     return SweepPlan(space, sequence, _power_of_two(chunk_points, max(each)), tuple(each))
+
+
+def _check_grid(sequence: PointSequence, num_points: int, num_variants: int) -> None:
+    size = sequence.num_grid_points
+    if size * num_variants > num_points:
+        raise ValueError(
+            f"a grid has at least {size * num_variants:,} points here: every alternative of every "
+            "choice and variant"
+        )
+    if size > 1 << WORD_BITS:
+        raise ValueError(f"a grid has at most 2^{WORD_BITS} points of each variant")
 
 
 def plan_list(

@@ -73,15 +73,15 @@ def relative_spread(
     """A spread of +- `relative`: of a lognormal distribution one standard deviation is the factor
     1 + `relative`, of a normal one the share `relative`; others end that far from the nominal."""
     if not 0.0 < relative < (math.inf if distribution == "lognormal" else 1.0):
-        raise ValueError(
-            f"{path}: a relative spread lies above 0, and below 100 % unless lognormal"
-        )
+        raise ValueError(f"{path}: a relative spread above 0, and below 100 % unless lognormal")
     if distribution == "lognormal":
         factor = (1.0 + relative) ** OUTER_SIGMAS
         return Spread(path, 1.0 / factor, factor, distribution, highest)
     width = relative * (OUTER_SIGMAS if distribution == "normal" else 1.0)
     if width > 1.0:
-        raise ValueError(f"{path}: a normal spread of that size reaches zero; use lognormal")
+        raise ValueError(
+            f"{path}: a smaller spread, or lognormal: a normal one of that size reaches zero"
+        )
     return Spread(path, 1.0 - width, 1.0 + width, distribution, highest)
 
 
