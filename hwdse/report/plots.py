@@ -97,6 +97,8 @@ def plot_pareto(
         tidy_log_axis(axis)
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7, zorder=0)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    # What the picture is about gets the best places.
+    markers = sorted(markers, key=lambda marker: marker.role == "preset")
     colors = [str(_ROLES[marker.role]["color"]) for marker in markers]
     points = [(marker.cost[0], marker.cost[1]) for marker in markers]
     texts = [marker.label for marker in markers]

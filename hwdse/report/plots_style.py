@@ -1,12 +1,14 @@
 """What all pictures share: colors, fonts, ticks of logarithmic axes, labels beside points."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox, BboxBase
@@ -33,9 +35,15 @@ STYLE: dict[Any, Any] = {
 }
 HALO = withStroke(linewidth=2.4, foreground="white", alpha=0.85)
 """White rim that keeps text readable on top of points and lines."""
-_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-_DISTANCES = (7.0, 16.0, 28.0, 44.0)
+_DIRECTIONS = (
+    (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0),
+    (-1.0, -1.0), (0.4, 1.0), (-0.4, 1.0), (0.4, -1.0), (-0.4, -1.0), (1.0, 0.4), (-1.0, 0.4),
+    (1.0, -0.4), (-1.0, -0.4),
+)  # fmt: skip
+_DISTANCES = (7.0, 16.0, 28.0, 44.0, 64.0, 88.0)
 """Points between a design and its label, tried from near to far."""
+NUM_ROUNDS = 3
+"""Times that each label looks for its place."""
 
 
 def tidy_log_axis(axis: Axis) -> None:
@@ -72,8 +80,8 @@ def place_labels(
 ) -> None:
     """Write `texts` beside `points` where they cover neither each other nor a point.
 
-    Tries eight directions from near to far, for each point in turn, and takes the place that
-    covers least; a far label gets a thin line to its point.
+    Tries sixteen directions from near to far, for each point in turn, and takes the place that
+    covers least; then each again beside all others. A far label gets a thin line to its point.
     """
     figure = axes.get_figure(root=True)
     if figure is None or not points:
@@ -81,58 +89,100 @@ def place_labels(
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     spots = axes.transData.transform(np.array(points, dtype=float))
-    hard: list[BboxBase] = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
-    soft = axes.transData.transform(obstacles) if obstacles is not None and len(obstacles) else None
-    for point, text, color, spot in zip(points, texts, colors, spots, strict=True):
-        if not text or not frame.contains(*spot):
-            continue
-        box, options = _best_place(axes, point, text, lambda box: _covered(box, hard, soft, frame))
-        hard.append(box)
-        leader = {"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkB": 3}
-        far = max(abs(x) for x in options["xytext"]) > _DISTANCES[0]
+    taken = _Taken(frame, [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots])
+    if obstacles is not None and len(obstacles):
+        taken.soft = axes.transData.transform(obstacles)
+    shown = [i for i, text in enumerate(texts) if text and frame.contains(*spots[i])]
+    options = {}
+    for _, number in itertools.product(range(NUM_ROUNDS), shown):
+        taken.labels.pop(number, None)
+        taken.lines.pop(number, None)
+        size = _text_size(axes, texts[number])
+        box, line, options[number] = _best_place(
+            size, spots[number], figure.dpi / 72.0, taken, taken.points[number]
+        )
+        taken.labels[number] = box
+        if line is not None:
+            taken.lines[number] = line
+    for number in shown:
+        color, chosen = colors[number], options[number]
+        if chosen["arrowprops"] is not None:
+            chosen["arrowprops"]["color"] = color
         axes.annotate(
-            text, point, fontsize=8, color=color, zorder=8, path_effects=[HALO],
-            arrowprops=leader if far else None, **options,
+            texts[number], points[number], fontsize=8, color=color, zorder=8,
+            path_effects=[HALO], **chosen,
         )  # fmt: skip
 
 
+@dataclass
+class _Taken:
+    """What a label must not cover, in pixels."""
+
+    frame: BboxBase
+    points: list[Bbox]
+    labels: dict[int, Bbox] = field(default_factory=dict)
+    lines: dict[int, Path] = field(default_factory=dict)
+    """From far labels to their points."""
+    soft: np.ndarray | None = None
+    """Places that weigh little, such as those of a front."""
+
+    def penalty(self, box: Bbox, line: Path | None, own: Bbox) -> float:
+        """How much a label at `box` would hide: other labels weigh most, points of a front
+        little. Its line may cross its `own` point, and those that lie upon it."""
+        labels, lines = list(self.labels.values()), list(self.lines.values())
+        penalty = 10.0 * sum(box.overlaps(other) for other in (*self.points, *labels))
+        penalty += 6.0 * sum(other.intersects_bbox(box) for other in lines)
+        if line is not None:
+            apart = [point for point in self.points if not point.overlaps(own)]
+            penalty += 6.0 * sum(line.intersects_bbox(other) for other in (*apart, *labels))
+            penalty += 2.0 * sum(line.intersects_path(other) for other in lines)
+        frame = self.frame
+        if not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)):
+            penalty += 20.0
+        if self.soft is not None:
+            inside = (self.soft[:, 0] > box.x0) & (self.soft[:, 0] < box.x1)
+            inside &= (self.soft[:, 1] > box.y0) & (self.soft[:, 1] < box.y1)
+            penalty += min(4.0, float(inside.sum()))
+        return float(penalty)
+
+
+def _text_size(axes: Axes, text: str) -> np.ndarray:
+    sample = axes.annotate(text, (0.5, 0.5), xycoords="axes fraction", fontsize=8)
+    size = np.asarray(sample.get_window_extent().size)
+    sample.remove()
+    return size
+
+
 def _best_place(
-    axes: Axes, point: tuple[float, float], text: str, penalty_of: Callable[[BboxBase], float]
-) -> tuple[BboxBase, dict]:
-    """Extent and offset of the place around `point` whose penalty is least, the nearest first."""
-    least, place = np.inf, (Bbox.null(), {})
+    size: np.ndarray, spot: np.ndarray, scale: float, taken: _Taken, own: Bbox
+) -> tuple[Bbox, Path | None, dict]:
+    """Extent, line and options of the place around a point whose penalty is least, the nearest
+    first; `scale` is pixels a typographic point."""
+    least, place = np.inf, (Bbox.null(), None, {})
     for distance, direction in itertools.product(_DISTANCES, _DIRECTIONS):
-        options = _offset(direction, distance)
-        label = axes.annotate(text, point, fontsize=8, **options)
-        box = label.get_window_extent()
-        label.remove()
-        penalty = penalty_of(box) + 0.02 * distance
+        way = np.asarray(direction)
+        anchor = spot + scale * distance * way
+        box = Bbox.from_bounds(*(anchor + 0.5 * (np.sign(way) - 1.0) * size), *size)
+        line = Path([spot, anchor]) if distance > _DISTANCES[0] else None
+        penalty = taken.penalty(box, line, own) + 0.02 * distance
         if penalty < least:
-            least, place = penalty, (box, options)
+            least, place = penalty, (box, line, _options(direction, distance))
         if least < 0.2:
             break
     return place
 
 
-def _offset(direction: tuple[int, int], distance: float) -> dict:
-    x, y = direction
+def _options(direction: tuple[float, float], distance: float) -> dict:
+    x, y = (int(np.sign(part)) for part in direction)
+    # The line ends where the label is nearest to its point.
+    leader = {
+        "arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3,
+        "relpos": (0.5 * (1 - x), 0.5 * (1 - y)),
+    }  # fmt: skip
     return {
-        "xytext": (x * distance, y * distance),
+        "xytext": (direction[0] * distance, direction[1] * distance),
         "textcoords": "offset points",
         "ha": ("right", "center", "left")[x + 1],
         "va": ("top", "center", "bottom")[y + 1],
+        "arrowprops": leader if distance > _DISTANCES[0] else None,
     }
-
-
-def _covered(
-    box: BboxBase, hard: Sequence[BboxBase], soft: np.ndarray | None, frame: BboxBase
-) -> float:
-    """How much a label at `box` would hide: other labels weigh most, points of a front little."""
-    penalty = 10.0 * float(sum(box.overlaps(other) for other in hard))
-    if not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)):
-        penalty += 20.0
-    if soft is not None:
-        inside = (soft[:, 0] > box.x0) & (soft[:, 0] < box.x1)
-        inside &= (soft[:, 1] > box.y0) & (soft[:, 1] < box.y1)
-        penalty += min(4.0, float(inside.sum()))
-    return penalty
