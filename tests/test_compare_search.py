@@ -11,7 +11,7 @@ from hwdse.cli.contest_tables import as_rows, curves_of, verdicts
 from hwdse.cli.main import run
 from hwdse.report import plots
 from hwdse.report.plots_contest import plot_spread
-from hwdse.results import open_run
+from hwdse.results import create_run, open_run
 from hwdse.results_files import read_csv_columns
 from hwdse.search.contest import Contest, Trace
 
@@ -94,6 +94,18 @@ def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypat
     assert all(row["designs"] > 0 for row in merged["runs"])
     assert all(0.0 < row["share"] <= 1.0 for row in merged["runs"])
     assert (runs[0] / "best_energy_per_token.toml").exists()
+    # The folder can be asked what a sweep's can: figures of each design, and the front by itself.
+    assert (parts["step_time_s"] > 0.0).all()
+    assert (runs[0] / "front.parquet").exists()
+    code, _, told = answer(capsys, "optimize", folder / "search.toml", "--front", "--time", "1s")
+    assert (code, told.count("\n")) == (2, 1)
+    assert "--time 1s: not with --front" in told
+
+
+def test_a_folder_without_designs_has_no_front(folder, capsys):
+    create_run(folder / "empty", {"objective": "step_time"}, "", seed=0)
+    code, _, told = answer(capsys, "pareto", folder / "empty", "--out", folder / "both")
+    assert (code, told.count("\n")) == (2, 1)
 
 
 def traces_of(values):

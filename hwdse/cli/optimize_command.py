@@ -34,7 +34,11 @@ def run(
     ] = 10_000,
     time: Annotated[
         str | None,
-        typer.Option("--time", metavar="30s", help="Rounds of that budget until time is up."),
+        typer.Option(
+            "--time",
+            metavar="30s",
+            help="Rounds of that budget until time is up; the certificate comes on top.",
+        ),
     ] = None,
     optimizer: Annotated[
         str, typer.Option("--optimizer", help="adam, adamw, lion, sgd, ... of optax.")

@@ -31,7 +31,12 @@ def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray
     from hwdse.search.pareto import non_dominated_mask
 
     front: dict[str, np.ndarray] = {}
-    for index in sorted(record.finished_parts()):
+    parts = sorted(record.finished_parts())
+    if not parts:
+        raise CommandError(
+            f"{record.folder}: holds no designs; expected a sweep or an optimize --front"
+        )
+    for index in parts:
         part, _ = record.read_part(index)
         if missing := [name for name in objectives if f"log.{name}" not in part]:
             raise CommandError(f"{record.part_path(index)}: has no column log.{missing[0]}")

@@ -115,7 +115,7 @@ def plot_convergence(
     axes.set_ylabel(label)
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7)
     if len(curves) > 1:
-        axes.legend(loc="upper right", frameon=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
 
 def _along_slope(axes: Axes, x: float, slope: float, text: str) -> None:
