@@ -27,6 +27,8 @@ IS_MINE = FOLDER not in os.environ
 if IS_MINE:
     # Workers and the processes that tests start inherit the folder of this run.
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="hwdse_programs_")
+# Where each operation was written is left out of the programs: a tenth of tracing.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Small ones too: what runs operation by operation compiles some hundred of them.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
