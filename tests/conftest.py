@@ -66,5 +66,6 @@ def pytest_collection_finish():
 
 
 def pytest_unconfigure():
+    gc.unfreeze()  # else libraries report what was frozen as leaked
     if IS_MINE:
         shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
