@@ -219,7 +219,8 @@ def _print(
         + (f"{gap} before polishing" if math.isfinite(result.reading_gap) else "")
     )
     if found is not None:
-        better = f": {found.num_moves} times a better neighbor took its place"
+        neighbors = "neighbor" if found.num_moves == 1 else "neighbors in turn"
+        better = f": {found.num_moves} better {neighbors} took its place"
         say(
             f"{human_count(found.num_evaluations)} more for what it is worth"
             + (better if found.num_moves else "")
