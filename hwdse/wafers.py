@@ -14,7 +14,7 @@ def gross_dies_per_wafer(
 
     A includes the scribe lane, $A + 2 s \sqrt{A} + s^2$. Two conventions: the plain one has
     D = 300 mm and no scribe lane (814 mm2: 63.5 dies), Chiplet Actuary's an edge of 5 mm, so
-    D = 290 mm, and s = 0.2 mm (57.6 dies; `models.cost`). Square dies; exact
+    D = 290 mm, and s = 0.2 mm (57.6 dies; `models.cost.dies_per_wafer`). Square dies; exact
     counts differ by a die or two. Source: de Vries, IEEE Trans. Semicond. Manuf. 18(1), 2005.
     """
     area = die_area_mm2 + 2.0 * scribe_mm * jnp.sqrt(die_area_mm2) + scribe_mm**2

@@ -7,18 +7,7 @@ from jax.test_util import check_grads
 
 from hwdse.config import load_chip, load_system
 from hwdse.models.area import die_yield_fraction
-from hwdse.models.cost import (
-    SCRIBE_MM,
-    WAFER_DIAMETER_MM,
-    chip_cost_usd,
-    good_die_cost_usd,
-    step_cost_usd,
-)
-from hwdse.wafers import gross_dies_per_wafer
-
-
-def dies_per_wafer(area_mm2):
-    return gross_dies_per_wafer(area_mm2, WAFER_DIAMETER_MM, SCRIBE_MM)
+from hwdse.models.cost import chip_cost_usd, dies_per_wafer, good_die_cost_usd, step_cost_usd
 
 
 @pytest.fixture(scope="module")

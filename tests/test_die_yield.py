@@ -13,6 +13,7 @@ from hwdse.models.carbon import chip_carbon_g, die_carbon_g_per_mm2, step_carbon
 from hwdse.models.cost import (
     chip_cost_usd,
     chip_price_usd_per_s,
+    dies_per_wafer,
     good_die_cost_usd,
 )
 from hwdse.models.die_yield import YIELDS
@@ -68,7 +69,7 @@ def test_laws_meet_in_their_limits():
 
 def test_dies_per_wafer_by_both_conventions():
     assert gross_dies_per_wafer(814.0) == pytest.approx(63.5, rel=1e-3)
-    assert gross_dies_per_wafer(814.0, 290.0, 0.2) == pytest.approx(57.6, abs=0.05)
+    assert gross_dies_per_wafer(814.0, 290.0, 0.2) == pytest.approx(float(dies_per_wafer(814.0)))
 
 
 @pytest.mark.parametrize(

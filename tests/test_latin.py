@@ -43,10 +43,10 @@ def test_cells_hold_their_point_up_to_the_bits_of_a_coordinate():
 
 
 def test_beyond_its_bits_coordinates_are_as_even_as_can_be():
-    num_points = 2 << 23  # two of each word of 23 bits
-    column = latin_column(num_points, np.random.default_rng(0))
-    words = np.asarray(words_of(num_points, column))
-    assert np.all(np.bincount(words, minlength=1 << 23) == 2)
+    num_points = 3 << 21  # of each two words of 23 bits three halves of a point
+    column = latin_column(4 * num_points, np.random.default_rng(0))
+    words = np.asarray(words_of(4 * num_points, column))
+    assert np.all(np.bincount(words, minlength=1 << 23) == 3)
 
 
 def test_dimensions_are_independent_and_places_inside_cells_even():

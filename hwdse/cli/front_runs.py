@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from hwdse.cli.sweep_job import SweepJob
     from hwdse.config import LoadedSearch
     from hwdse.results import Run
-    from hwdse.search.front import Front
     from hwdse.search.front_search import FrontResult
 
 CLOUD_POINTS = 4096
@@ -31,6 +30,7 @@ def run_front(
     """Searches the front of the file's `front` objectives and writes the run folder."""
     from hwdse.cli.fronts import preset_markers, robust_json, write_front
     from hwdse.cli.runs import start_run
+    from hwdse.cli.sweep_job import job_of
 
     if not 2 <= len(loaded.front_objectives) <= 4:
         given = ", ".join(loaded.front_objectives)
@@ -38,9 +38,11 @@ def run_front(
     options = {"command": "optimize", "evaluations": num_evaluations, "front": True}
     record = start_run(loaded, options, config, out, seed, resume=True)
     result, cloud = _search(loaded, num_evaluations, seed)
-    table = _write_part(loaded, record, result)
+    job = job_of(loaded)
+    result = _with_metrics(job, result)
+    _write_part(job, record, result)
     markers = preset_markers(loaded, config, sets)
-    files = [*write_front(loaded, record, result.front, cloud, markers), table]
+    files = write_front(loaded, job, record, result.front, cloud, markers)
     record.finish(
         "finished" if len(result.front) else "infeasible",
         num_points=result.num_evaluations,
@@ -107,36 +109,39 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
     return result, cloud[:: max(len(cloud) // CLOUD_POINTS, 1)]
 
 
-def _write_part(loaded: "LoadedSearch", record: "Run", result: "FrontResult") -> Path:
-    """The part and the table of a sweep's folder, with all figures of the designs."""
-    from hwdse.cli.sweep_job import chunk_columns, chunk_notes, job_of, row_columns
+def _write_part(job: "SweepJob", record: "Run", result: "FrontResult") -> None:
+    from hwdse.cli.sweep_job import chunk_columns, chunk_notes
     from hwdse.search.plan import SweepChunk
 
-    job = job_of(loaded)
-    front, nearest = (_with_metrics(job, rows) for rows in (result.front, result.least_violated))
     chunk = SweepChunk(
         index=0,
         num_points=result.num_evaluations,
         num_feasible=result.num_feasible,
         num_not_finite=result.num_not_finite,
         num_changed_verdicts=0,
-        front=front,
-        least_violated=nearest,
+        front=result.front,
+        least_violated=result.least_violated,
     )
     record.write_part(0, chunk_columns(job, chunk), chunk_notes(chunk))
-    return record.write_table("front.parquet", row_columns(job, front))
 
 
-def _with_metrics(job: "SweepJob", rows: "Front") -> "Front":
+def _with_metrics(job: "SweepJob", result: "FrontResult") -> "FrontResult":
+    """With all figures of the designs, as a sweep keeps them."""
     import numpy as np
 
     from hwdse.config.metrics import SCALARS
     from hwdse.search.plan import plan_list
 
+    rows, num_front = result.front.joined(result.least_violated), len(result.front)
     plan = plan_list(job.space, rows.units, rows.variants)
     judge = dataclasses.replace(job, plan=plan).runner().judge
     metrics = np.empty((len(rows), len(SCALARS)))
     for variant, places in enumerate(plan.listed):
         if len(places):
             metrics[places] = judge.rows(variant, places).metrics
-    return dataclasses.replace(rows, metrics=metrics)
+    rows = dataclasses.replace(rows, metrics=metrics)
+    return dataclasses.replace(
+        result,
+        front=rows.take(np.arange(num_front)),
+        least_violated=rows.take(np.arange(num_front, len(rows))),
+    )

@@ -13,6 +13,7 @@ from hwdse.cli.tables import print_table
 from hwdse.results_files import csv_text
 
 if TYPE_CHECKING:
+    from hwdse.cli.sweep_job import SweepJob
     from hwdse.config import LoadedSearch
     from hwdse.report.plots import Marker
     from hwdse.results import Run
@@ -78,15 +79,19 @@ def _cell(name: str, value: Any) -> str:
 
 def write_front(
     loaded: "LoadedSearch",
+    job: "SweepJob",
     record: "Run",
     front: "Front",
     cloud: np.ndarray,
     markers: Sequence["Marker"],
 ) -> list[Path]:
-    """front.csv, the best design of each objective as TOML, and the picture."""
+    """front.csv and, with all figures, front.parquet; the best design of each objective as TOML;
+    the picture."""
+    from hwdse.cli.sweep_job import row_columns
     from hwdse.config import to_toml
 
     files = [record.write_text("front.csv", csv_text(front_columns(loaded, front)))]
+    files.append(record.write_table("front.parquet", row_columns(job, front)))
     if not len(front):
         return files
     bases = [base for _, base in loaded.space.variant_bases(loaded.base)]

@@ -76,7 +76,7 @@ def run(
     if front:
         from hwdse.cli.front_runs import run_front
 
-        _check_front(time, optimizer, schedule, learning_rate, neighbors)
+        _check_front({**budget.options(), "time_s": time, "neighbors": neighbors})
         return run_front(
             loaded, config, num_evaluations=evaluations, sets=list(sets or ()), out=out,
             seed=seed, json=json,
@@ -84,23 +84,12 @@ def run(
     _optimize(loaded, budget, config, out, seed, neighbors, json)
 
 
-def _check_front(
-    time: str | None,
-    optimizer: str,
-    schedule: str,
-    learning_rate: float | None,
-    neighbors: int | None,
-) -> None:
-    given = {
-        "time": time,
-        "optimizer": None if optimizer == "adam" else optimizer,
-        "schedule": None if schedule == "cosine" else schedule,
-        "learning-rate": learning_rate,
-        "neighbors": neighbors,
-    }
+def _check_front(given: dict[str, Any]) -> None:
+    """A front takes no other option of the search than its number of evaluations."""
     for name, value in given.items():
-        if value is not None:
-            text = f"--{name} {value}: not with --front, whose budget is --evaluations"
+        if name != "evaluations" and value is not None:
+            flag = name.removesuffix("_s").replace("_", "-")
+            text = f"--{flag} {value}: not with --front, whose budget is --evaluations"
             raise CommandError(f"{text} and whose descent is fixed")
 
 

@@ -156,8 +156,7 @@ def _write(
     from hwdse.cli.sweep_job import row_columns
     from hwdse.results_files import csv_text
 
-    files = write_front(loaded, record, result.front, _cloud(job), markers)
-    files.append(record.write_table("front.parquet", row_columns(job, result.front)))
+    files = write_front(loaded, job, record, result.front, _cloud(job), markers)
     if job.keep == "top":
         text = csv_text(front_columns(loaded, result.top))
         files.append(record.write_text("top.csv", text))

@@ -93,13 +93,13 @@ def place_labels(
     if obstacles is not None and len(obstacles):
         taken.soft = axes.transData.transform(obstacles)
     shown = [i for i, text in enumerate(texts) if text and frame.contains(*spots[i])]
+    sizes = {i: _text_size(axes, texts[i]) for i in shown}
     options = {}
     for _, number in itertools.product(range(NUM_ROUNDS), shown):
         taken.labels.pop(number, None)
         taken.lines.pop(number, None)
-        size = _text_size(axes, texts[number])
         box, line, options[number] = _best_place(
-            size, spots[number], figure.dpi / 72.0, taken, taken.points[number]
+            sizes[number], spots[number], figure.dpi / 72.0, taken, taken.points[number]
         )
         taken.labels[number] = box
         if line is not None:
