@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hwdse.config import load_chip, load_search, load_system, load_workload
-    from hwdse.numerics import EXACT, smooth
-    from hwdse.search.elasticity import elasticities
-    from hwdse.search.gradient import minimize
-    from hwdse.search.pareto import hypervolume, non_dominated_mask
-    from hwdse.search.sweep import sweep
+    from hwdse.evaluation import evaluate
+    from hwdse.numerics.relaxation import EXACT, smooth
+    from hwdse.search.answers.elasticity import elasticities
+    from hwdse.search.descent.minimize import minimize
+    from hwdse.search.front.pareto import hypervolume, non_dominated_mask
+    from hwdse.search.sweep.chunked_sweep import sweep
     from hwdse.specs.design import Design
-    from hwdse.specs.evaluation import Evaluation
-    from hwdse.specs.hardware import Chip, Cluster
-    from hwdse.system import evaluate
+    from hwdse.specs.hardware.chip import Chip
+    from hwdse.specs.hardware.cluster import Cluster
+    from hwdse.specs.results.evaluation_result import Evaluation
 
 __all__ = [
     "EXACT",
@@ -41,15 +42,16 @@ __all__ = [
 _MODULES = MappingProxyType(
     {
         "hwdse.config": ("load_chip", "load_search", "load_system", "load_workload"),
-        "hwdse.numerics": ("EXACT", "smooth"),
-        "hwdse.search.elasticity": ("elasticities",),
-        "hwdse.search.gradient": ("minimize",),
-        "hwdse.search.pareto": ("hypervolume", "non_dominated_mask"),
-        "hwdse.search.sweep": ("sweep",),
+        "hwdse.numerics.relaxation": ("EXACT", "smooth"),
+        "hwdse.search.answers.elasticity": ("elasticities",),
+        "hwdse.search.descent.minimize": ("minimize",),
+        "hwdse.search.front.pareto": ("hypervolume", "non_dominated_mask"),
+        "hwdse.search.sweep.chunked_sweep": ("sweep",),
         "hwdse.specs.design": ("Design",),
-        "hwdse.specs.evaluation": ("Evaluation",),
-        "hwdse.specs.hardware": ("Chip", "Cluster"),
-        "hwdse.system": ("evaluate",),
+        "hwdse.specs.results.evaluation_result": ("Evaluation",),
+        "hwdse.specs.hardware.chip": ("Chip",),
+        "hwdse.specs.hardware.cluster": ("Cluster",),
+        "hwdse.evaluation": ("evaluate",),
     }
 )
 

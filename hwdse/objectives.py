@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.numerics import EXACT, Reading, safe_log
-from hwdse.shapes import PerConstraint, Scalar
+from hwdse.evaluation import Workload, evaluate
+from hwdse.numerics.array_types import PerConstraint, Scalar
+from hwdse.numerics.relaxation import EXACT, Reading, safe_log
 from hwdse.specs.design import CoreDesign, Design
-from hwdse.specs.evaluation import Evaluation
-from hwdse.system import Workload, evaluate
+from hwdse.specs.results.evaluation_result import Evaluation
 
 Objective = Callable[[Evaluation], Scalar]
 Score = Callable[[Design | CoreDesign, Reading], tuple[Scalar, PerConstraint]]

@@ -39,15 +39,15 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 LONGEST = (
-    "test_sweep_engines.py",
-    "test_cli.py",
-    "test_main_job.py",
+    "test_sweep_workers.py",
+    "test_commands.py",
+    "test_reference_job.py",
     "test_core_search.py",
-    "test_main_job_box.py",
+    "test_reference_job_box.py",
     "test_power_cap.py",
-    "test_evaluate.py",
-    "test_core.py",
-    "test_balance.py",
+    "test_evaluation.py",
+    "test_evaluate_core.py",
+    "test_resource_balance.py",
 )
 """Files of half a minute and more. They come first: a worker takes whole files, and one of these
 at the end would leave the other worker idle."""

@@ -19,8 +19,8 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "search_comparison"))
 from problems import PROBLEMS, TITLES, problem_of
 
-from hwdse.compiling import quick_jit
-from hwdse.numerics import EXACT, smooth
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT, smooth
 
 BATCHES = (8, 64)
 REPEATS = 30

@@ -26,10 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.config import load_search
-from hwdse.system import evaluate
-from hwdse.system.layout_list import LayoutOptions, list_layouts
-from hwdse.system.layout_scores import layout_program, scores_of
-from hwdse.system.staged import Columns
+from hwdse.evaluation import evaluate
+from hwdse.training.factored_program import Columns
+from hwdse.training.strategy_enumeration import LayoutOptions, list_layouts
+from hwdse.training.strategy_ranking import layout_program, scores_of
 
 SEARCH = "trn2_llama3_70b"
 CHANGES = (

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.config.accelerators import load_accelerator
-from hwdse.specs.accelerator import Accelerator
-from hwdse.system.mapping import HARDWARE, best_mapping
-from hwdse.system.tile_choices import methods, num_choices
-from hwdse.workload.operators import Operators, products
+from hwdse.config.hardware.accelerators import load_accelerator
+from hwdse.core.mapper.mapper import HARDWARE, best_mapping
+from hwdse.core.mapper.mapspace import methods, num_choices
+from hwdse.specs.hardware.accelerator import Accelerator
+from hwdse.workload.loops.operators import Operators, products
 
 PRODUCTS = (
     (512, 768, 768),

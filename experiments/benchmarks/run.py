@@ -22,14 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.compiling import quick_jit
 from hwdse.config import load_search
-from hwdse.models.systolic import DATAFLOWS
-from hwdse.numerics import EXACT, Reading, smooth
+from hwdse.models.compute.systolic import DATAFLOWS
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT, Reading, smooth
 from hwdse.objectives import make_costs, make_score
-from hwdse.search.sweep import BLOCK
-from hwdse.specs.hardware import SystolicArray
-from hwdse.workload.gemms import Gemms
+from hwdse.search.sweep.chunked_sweep import BLOCK
+from hwdse.specs.hardware.chip import SystolicArray
+from hwdse.workload.transformer.gemms import Gemms
 
 HERE = pathlib.Path(__file__).parent
 SEARCH = HERE.parents[1] / "configs" / "searches" / "trn2_llama3_70b.toml"

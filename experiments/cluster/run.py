@@ -14,12 +14,12 @@ from pathlib import Path
 
 from distributed import Client, LocalCluster
 
-from hwdse.cli.dask_workers import run_chunks
-from hwdse.cli.sweep_job import job_of
-from hwdse.cli.sweep_run import run_sweep
 from hwdse.config import load_search
-from hwdse.results import create_run
-from hwdse.search.plan import plan_sweep
+from hwdse.runs.dask_workers import run_chunks
+from hwdse.runs.run_chunks import run_sweep
+from hwdse.runs.run_folder import create_run
+from hwdse.runs.sweep_job import job_of
+from hwdse.search.sweep.sweep_plan import plan_sweep
 
 SEARCH = "trn2_llama3_70b"
 IDLE_S = 1.0
@@ -49,7 +49,7 @@ def kill_one(cluster: LocalCluster, folder: Path, after: int) -> None:
 
 def scheduling_overhead(address: str) -> float:
     """Share of the time that tasks of a second take beyond their own: scheduling and transport."""
-    from hwdse.cli import dask_workers
+    from hwdse.runs import dask_workers
 
     run_chunk, dask_workers.run_chunk = dask_workers.run_chunk, _idle
     try:

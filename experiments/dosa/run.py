@@ -17,13 +17,13 @@ import jax
 import numpy as np
 
 from hwdse.config import load_operators, load_search
-from hwdse.numerics import EXACT
+from hwdse.core.map_network import map_network
+from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import make_costs, make_score
-from hwdse.search.gradient import minimize, split_evaluations
-from hwdse.search.paths import get_path
-from hwdse.search.plan import plan_sweep
-from hwdse.search.sweep import sweep
-from hwdse.system.network_mapping import map_network
+from hwdse.search.descent.minimize import minimize, split_evaluations
+from hwdse.search.space.pytree_path import get_path
+from hwdse.search.sweep.chunked_sweep import sweep
+from hwdse.search.sweep.sweep_plan import plan_sweep
 
 HERE = pathlib.Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from tables import PATHS
 
-from hwdse.report.plots import new_figure, save_figure
-from hwdse.report.plots_style import COLORS
+from hwdse.plots.pareto_plots import new_figure, save_figure
+from hwdse.plots.plot_style import COLORS
 
 KAPPAS = (8.6, 23.2)
 """Area of one fp64 flop/s over one fp16 flop/s: Horowitz's multipliers and adders, squares of
@@ -33,7 +33,7 @@ def draw_losses(found: list[dict[str, Any]], folder: pathlib.Path) -> None:
 
 def draw_shares(found: list[dict[str, Any]], folder: pathlib.Path) -> None:
     """Best FP64:FP16 against the share of fp64 work, and the ratios of chips."""
-    from hwdse.models.precision import best_fp64_per_fp16_ratio
+    from hwdse.models.precision.precision_mix import best_fp64_per_fp16_ratio
 
     figure, (axes,) = new_figure(width_in=7.2, height_in=4.6)
     shares = np.geomspace(1e-5, 0.5, 200)

@@ -17,19 +17,19 @@ import matplotlib
 from figures import draw_losses, draw_shares
 from tables import all_tables
 
-from hwdse.balance import knob_balances
-from hwdse.compiling import quick_jit
+from hwdse.analysis.memory_balance import memory_balance
+from hwdse.analysis.precision_balance import precision_balance
+from hwdse.analysis.resource_balance import knob_balances
 from hwdse.config import load_system, load_workload
-from hwdse.models.precision import fp64_share_for_ratio
+from hwdse.evaluation import evaluate
+from hwdse.models.precision.precision_mix import fp64_share_for_ratio
+from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.design import Design, Parallelism
-from hwdse.specs.evaluation import Evaluation
-from hwdse.specs.formats import PrecisionMix
-from hwdse.specs.hardware import Chip
-from hwdse.system import evaluate
-from hwdse.system.layout_list import FIELDS, LayoutOptions, layout_name, list_layouts
-from hwdse.system.layout_scores import score_layouts
-from hwdse.system.precision_balance import precision_balance
-from hwdse.system.starved_levels import memory_balance
+from hwdse.specs.hardware.chip import Chip
+from hwdse.specs.number_formats import PrecisionMix
+from hwdse.specs.results.evaluation_result import Evaluation
+from hwdse.training.strategy_enumeration import FIELDS, LayoutOptions, layout_name, list_layouts
+from hwdse.training.strategy_ranking import score_layouts
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 JOB = "llama3_70b"

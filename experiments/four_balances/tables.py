@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hwdse.unit_text import format_quantity
+from hwdse.units.format_units import format_quantity
 
 PATHS = {
     "chip.fp64_per_fp16_ratio": "FP64:FP16",

@@ -8,21 +8,21 @@ import jax
 import numpy as np
 
 from hwdse.config import load_system
-from hwdse.models.reliability import best_checkpoint_interval_s
+from hwdse.evaluation import evaluate
+from hwdse.models.reliability.single_level_checkpoint import best_checkpoint_interval_s
 from hwdse.specs.design import Design, Parallelism
-from hwdse.specs.evaluation import TimeParts
-from hwdse.specs.formats import PrecisionMix
-from hwdse.system.evaluate import evaluate
-from hwdse.system.layout_list import (
+from hwdse.specs.number_formats import PrecisionMix
+from hwdse.specs.results.evaluation_result import TimeParts
+from hwdse.training.factored_program import Columns, StagedProgram
+from hwdse.training.strategy_enumeration import (
     FIELDS,
     LayoutOptions,
     layout_name,
     list_layouts,
     zero_stages,
 )
-from hwdse.system.layout_scores import LayoutScores, scores_of
-from hwdse.system.staged import Columns, StagedProgram
-from hwdse.workload.model_shape import TransformerTraining
+from hwdse.training.strategy_ranking import LayoutScores, scores_of
+from hwdse.workload.transformer.model_config import TransformerTraining
 
 MICRO_BATCHES = (1.0, 2.0, 4.0)
 ZERO = (1, 2, 3)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from best_layouts import HIDDEN, Point, base_design, best_of, with_best_interval
 
 from hwdse.config import load_software, load_workload
+from hwdse.evaluation import evaluate
 from hwdse.specs.design import Design
-from hwdse.system.evaluate import evaluate
-from hwdse.workload.transformer import num_parameters
+from hwdse.workload.transformer.dense_transformer import num_parameters
 
 NUM_CHIPS = 4608
 JOBS = MappingProxyType({"Llama 3 405B": "llama3_405b", "DeepSeek-V3": "deepseek_v3"})

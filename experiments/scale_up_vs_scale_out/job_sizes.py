@@ -7,8 +7,8 @@ from best_layouts import STATE_BYTES, Point, base_design, best_of, shares_of
 from domain_sizes import DEFAULTS, JOBS, design_with
 
 from hwdse.config import load_workload
-from hwdse.models.reliability import best_useful_time_fraction
-from hwdse.workload.transformer import num_parameters
+from hwdse.models.reliability.single_level_checkpoint import best_useful_time_fraction
+from hwdse.workload.transformer.dense_transformer import num_parameters
 
 SIZES = (16, 64, *(2**power for power in range(7, 19)), 458_752)
 """Chips: one server, one UltraServer, ...; the last are 7168 of Rainier's 7812 UltraServers, a

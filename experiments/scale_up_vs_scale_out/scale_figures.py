@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from tables import millions, pick
 
-from hwdse.report.plots_style import COLORS, STYLE
+from hwdse.plots.plot_style import COLORS, STYLE
 
 Rows = list[dict[str, Any]]
 PARTS = {

@@ -2,9 +2,9 @@
 
 import pathlib
 
-from hwdse.cli.compare_search_command import contest_of
+from hwdse.cli.compare.compare_search_command import contest_of
 from hwdse.config import load_search
-from hwdse.search.contest import Contest
+from hwdse.search.compare.method_comparison import Contest
 
 HERE = pathlib.Path(__file__).parent
 SEARCHES = HERE.parents[1] / "configs" / "searches"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from problems import SCAN, TITLES
 
-from hwdse.report import plots
-from hwdse.report.plots_contest import plot_spread
-from hwdse.search.baselines import TPE_TRIALS
+from hwdse.plots import pareto_plots
+from hwdse.plots.comparison_curves import plot_spread
+from hwdse.search.compare.baselines import TPE_TRIALS
 
 OURS = "gradient"
 NAMES = {
@@ -155,7 +155,7 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
             spread[NAMES[method]] = np.stack(
                 [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
             )
-        figure, (axes,) = plots.new_figure()
+        figure, (axes,) = pareto_plots.new_figure()
         label = "Hypervolume (logarithms)" if goal == "front" else "Energy times time (J s)"
         plot_spread(axes, marks, spread, "Evaluations of the model", label)
-        plots.save_figure(figure, folder, f"{problem}_{goal}")
+        pareto_plots.save_figure(figure, folder, f"{problem}_{goal}")

@@ -20,11 +20,18 @@ import numpy as np
 import report
 from problems import HERE, PROBLEMS, SCAN, problem_of
 
-from hwdse.cli.program_cache import keep_programs
-from hwdse.numerics import EXACT
-from hwdse.search.contest import METHODS, Contest, is_offered, limit_of, reference_point, run_method
-from hwdse.search.plan import plan_sweep
-from hwdse.search.sweep import ChunkRunner, sweep_chunks
+from hwdse.cli.shared.compilation_cache import keep_programs
+from hwdse.numerics.relaxation import EXACT
+from hwdse.search.compare.method_comparison import (
+    METHODS,
+    Contest,
+    is_offered,
+    limit_of,
+    reference_point,
+    run_method,
+)
+from hwdse.search.sweep.chunked_sweep import ChunkRunner, sweep_chunks
+from hwdse.search.sweep.sweep_plan import plan_sweep
 
 BUDGETS = (500, 2_000, 10_000)
 FIRST_SEED = 20

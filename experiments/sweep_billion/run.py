@@ -50,10 +50,10 @@ def brute_force(num_points: int) -> bool:
     """Whether the front of a sweep is that of all its points, each evaluated in float64."""
     from hwdse.config import load_search
     from hwdse.objectives import exactly, make_costs
-    from hwdse.search.pareto import non_dominated_mask
-    from hwdse.search.points import host_points
-    from hwdse.search.result import without_rounding
-    from hwdse.search.sweep import plan_sweep, sweep
+    from hwdse.search.descent.search_result import without_rounding
+    from hwdse.search.front.pareto import non_dominated_mask
+    from hwdse.search.space.point_sequences import host_points
+    from hwdse.search.sweep.chunked_sweep import plan_sweep, sweep
 
     loaded = load_search(SEARCH)
     space, limits = loaded.space, loaded.limits

@@ -16,19 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from hwdse.config.accelerators import load_accelerator
-from hwdse.config.simd_file import load_simd
-from hwdse.models.simd import simd_costs
-from hwdse.models.systolic import DATAFLOWS
-from hwdse.numerics import EXACT
-from hwdse.report.plots_reuse import plot_over_sides, plot_stacks
-from hwdse.report.plots_style import STYLE
-from hwdse.specs.accelerator import Accelerator, Level
-from hwdse.specs.cpu import SimdEngine
-from hwdse.specs.hardware import Memory, SystolicArray
-from hwdse.specs.reuse_words import ReuseWords
-from hwdse.specs.row_sets import RowSets
-from hwdse.system.reuse import (
+from hwdse.analysis.operand_reuse import (
     EYERISS_ENERGIES,
     INSTRUCTION_MACS,
     instruction_energy_j,
@@ -37,10 +25,22 @@ from hwdse.system.reuse import (
     simd_reuse,
     systolic_reuse,
 )
-from hwdse.system.row_set_search import best_row_sets
-from hwdse.system.row_stationary import row_stationary_costs
-from hwdse.workload.gemms import Gemms
-from hwdse.workload.operators import Operators
+from hwdse.config.hardware.accelerators import load_accelerator
+from hwdse.config.hardware.cpus import load_simd
+from hwdse.core.mapper.row_stationary import row_stationary_costs
+from hwdse.core.mapper.row_stationary_mapper import best_row_sets
+from hwdse.models.compute.cpu_simd import simd_costs
+from hwdse.models.compute.systolic import DATAFLOWS
+from hwdse.numerics.relaxation import EXACT
+from hwdse.plots.plot_style import STYLE
+from hwdse.plots.reuse_plots import plot_over_sides, plot_stacks
+from hwdse.specs.hardware.accelerator import Accelerator, Level
+from hwdse.specs.hardware.chip import Memory, SystolicArray
+from hwdse.specs.hardware.cpu import SimdEngine
+from hwdse.specs.mappings.row_stationary_mapping import RowSets
+from hwdse.specs.results.access_counts import ReuseWords
+from hwdse.workload.loops.operators import Operators
+from hwdse.workload.transformer.gemms import Gemms
 
 HERE = pathlib.Path(__file__).parent
 CHIP = HERE.parents[1] / "tests" / "data" / "eyeriss_alexnet.csv"

@@ -13,8 +13,8 @@ import pathlib
 import jax
 
 from hwdse.calibration.training_fit import read_runs, report
-from hwdse.validation import training, vtrain
-from hwdse.validation.table import Metrics
+from hwdse.validation.measured import training_runs, vtrain
+from hwdse.validation.shared.reference_table import Metrics
 
 HERE = pathlib.Path(__file__).parent
 DATA = HERE.parents[1] / "tests" / "data"
@@ -39,7 +39,7 @@ NAMES = {
 def errors() -> dict[str, dict[str, Metrics]]:
     """Metrics by source and quantity."""
     found: dict[str, dict[str, Metrics]] = {}
-    for result in (vtrain.validate(SINGLE), training.validate(RUNS)):
+    for result in (vtrain.validate(SINGLE), training_runs.validate(RUNS)):
         for group, metrics in result.groups.items():
             if group.startswith("source="):
                 found[group.removeprefix("source=")] = metrics

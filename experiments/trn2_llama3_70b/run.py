@@ -13,13 +13,13 @@ import jax
 import numpy as np
 
 from hwdse.config import LoadedSearch, load_search
-from hwdse.numerics import EXACT
+from hwdse.evaluation import evaluate
+from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import make_costs, make_score
-from hwdse.search.gradient import minimize, split_evaluations
-from hwdse.search.plan import plan_sweep
-from hwdse.search.space import SearchSpace
-from hwdse.search.sweep import sweep
-from hwdse.system import evaluate
+from hwdse.search.descent.minimize import minimize, split_evaluations
+from hwdse.search.space.search_space import SearchSpace
+from hwdse.search.sweep.chunked_sweep import sweep
+from hwdse.search.sweep.sweep_plan import plan_sweep
 
 HERE = pathlib.Path(__file__).parent
 SEARCH = HERE.parents[1] / "configs" / "searches" / "trn2_llama3_70b.toml"

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwdse.calibration.collective_devices import Fabric
-from hwdse.models.collectives import (
+from hwdse.models.network.collective_library import (
     CUSTOM_ROUTES,
     NCCL_ROUTES,
     NOT_SHARED,
@@ -20,7 +19,8 @@ from hwdse.models.collectives import (
     Protocol,
     Routes,
 )
-from hwdse.workload.collective_work import ALGORITHMS
+from hwdse.validation.measured.device_fabrics import Fabric
+from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
 
 PRIOR = {
     "ll": (1e-7, 0.8e-6, 0.3),

@@ -8,7 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.calibration.collective_costs import (
+from hwdse.calibration.collective_fit import Rows
+from hwdse.models.network.collective_library import Library
+from hwdse.validation.measured.collective_libraries import (
     EXCHANGES,
     KINDS,
     VTRAIN,
@@ -19,12 +21,10 @@ from hwdse.calibration.collective_costs import (
     model_times,
     read_tokens,
 )
-from hwdse.calibration.collective_devices import Fabric, find_fabric
-from hwdse.calibration.collective_fit import Rows
-from hwdse.models.collectives import Library
+from hwdse.validation.measured.device_fabrics import Fabric, find_fabric
 
 COLLECTIVE_HEAD = """\
-# Fitted costs of communication libraries; see hwdse/models/collectives.py for the model.
+# Fitted costs of communication libraries; see hwdse/models/network/collective_library.py for the model.
 # Made by hwdse.calibration.collective_tables from tests/data/measured_collectives_public.csv
 # (every second row of the published file: the other half is held out) and, for nccl_vtrain, from
 # every second size of tests/data/measured_nccl_all_reduce_public.csv.

@@ -18,9 +18,9 @@ import jax
 import numpy as np
 
 from hwdse.calibration.training_fit import Batch, Constant, Run, fit
-from hwdse.validation.aws_training import measured_runs
-from hwdse.validation.neuron_jobs import SOFTWARE, job_of
-from hwdse.validation.neuron_models import plain_name
+from hwdse.validation.aws.aws_training import measured_runs
+from hwdse.validation.aws.neuron_jobs import SOFTWARE, job_of
+from hwdse.validation.aws.neuron_models import plain_name
 
 CHIP = "trainium1"
 CONSTANTS = [

@@ -20,12 +20,11 @@ import jax
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwdse.compiling import quick_jit
-from hwdse.numerics import EXACT
-from hwdse.search.paths import get_path, set_path
-from hwdse.system import evaluate
-from hwdse.validation.table import read_table
-from hwdse.validation.training_jobs import (
+from hwdse.evaluation import evaluate
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT
+from hwdse.search.space.pytree_path import get_path, set_path
+from hwdse.validation.measured.training_jobs import (
     SYSTEMS,
     Job,
     cell_number,
@@ -33,8 +32,9 @@ from hwdse.validation.training_jobs import (
     problem_of,
     software_name,
 )
-from hwdse.validation.training_times import batches_of
-from hwdse.validation.vtrain import COMMON
+from hwdse.validation.measured.training_times import batches_of
+from hwdse.validation.measured.vtrain import COMMON
+from hwdse.validation.shared.reference_table import read_table
 
 
 @dataclass(frozen=True)

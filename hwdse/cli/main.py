@@ -8,24 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from hwdse.cli import (
-    balance_command,
-    compare_search_command,
+from hwdse.cli.balance import balance_command
+from hwdse.cli.compare import compare_search_command
+from hwdse.cli.evaluate import (
     evaluate_command,
-    layout_command,
-    mapping_command,
-    optimize_command,
-    pareto_command,
     presets_command,
-    query_command,
     sensitivity_command,
-    solve_command,
-    sweep_command,
-    uncertainty_command,
     validate_command,
 )
-from hwdse.cli.exits import CommandError, Exit
-from hwdse.cli.program_cache import keep_programs
+from hwdse.cli.mapping import mapping_command
+from hwdse.cli.optimize import optimize_command
+from hwdse.cli.parallelism import parallelism_command
+from hwdse.cli.shared.compilation_cache import keep_programs
+from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.solve import solve_command
+from hwdse.cli.sweep import pareto_command, query_command, sweep_command
+from hwdse.cli.uncertainty import uncertainty_command
 
 app = typer.Typer(
     name="hwdse",
@@ -39,7 +37,7 @@ for _module in (
     sensitivity_command,
     balance_command,
     mapping_command,
-    layout_command,
+    parallelism_command,
     optimize_command,
     solve_command,
     sweep_command,
@@ -115,6 +113,6 @@ def _line_of(error: Exception) -> str | None:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}"
     from hwdse.config.errors import ConfigError
-    from hwdse.results import RunError
+    from hwdse.runs.run_folder import RunError
 
     return str(error) if isinstance(error, ConfigError | RunError) else None

@@ -1,13 +1,19 @@
 """TOML to specs: every check of user input, with one line for every mistake."""
 
-from hwdse.config.accelerators import load_accelerator
-from hwdse.config.catalog import PresetEntry, list_presets
-from hwdse.config.dump import to_toml
+from hwdse.config.design.load_specs import (
+    System,
+    load_chip,
+    load_software,
+    load_system,
+    load_workload,
+)
+from hwdse.config.design.operator_csv import load_operators
+from hwdse.config.design.user_paths import format_value
+from hwdse.config.design.write_toml import to_toml
 from hwdse.config.errors import ConfigError
-from hwdse.config.leaf_paths import format_value
-from hwdse.config.load import System, load_chip, load_software, load_system, load_workload
-from hwdse.config.operators_file import load_operators
-from hwdse.config.search_file import LoadedSearch, load_search
+from hwdse.config.hardware.accelerators import load_accelerator
+from hwdse.config.preset_catalog import PresetEntry, list_presets
+from hwdse.config.search.search_file import LoadedSearch, load_search
 
 __all__ = [
     "ConfigError",

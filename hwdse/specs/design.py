@@ -2,11 +2,12 @@
 
 import flax.struct
 
-from hwdse.shapes import Leaf
-from hwdse.specs.accelerator import Accelerator
+from hwdse.numerics.array_types import Leaf
 from hwdse.specs.checkpointing import BLOCKING, Checkpointing
-from hwdse.specs.formats import PrecisionMix
-from hwdse.specs.hardware import Chip, Cluster
+from hwdse.specs.hardware.accelerator import Accelerator
+from hwdse.specs.hardware.chip import Chip
+from hwdse.specs.hardware.cluster import Cluster
+from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.software import COMPILED, Software
 
 

@@ -2,7 +2,7 @@
 
 import flax.struct
 
-from hwdse.shapes import Leaf
+from hwdse.numerics.array_types import Leaf
 
 
 @flax.struct.dataclass

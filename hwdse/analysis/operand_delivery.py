@@ -1,0 +1,136 @@
+"""What feeding the same multipliers costs on a systolic array, on vector units, and unshared."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.analysis.operand_reuse import EYERISS_ENERGIES, simd_reuse, systolic_reuse
+from hwdse.models.compute.cpu_simd import lanes, simd_words
+from hwdse.models.compute.systolic import accumulator_words, scratchpad_words
+from hwdse.models.energy.voltage_and_leakage import ACCUMULATOR_MACRO_BYTES, sram_energy_j_per_byte
+from hwdse.models.memory.hbm_traffic import ACCUMULATOR_BYTES
+from hwdse.numerics.array_types import PerOp, Scalar
+from hwdse.numerics.relaxation import EXACT, Reading
+from hwdse.specs.hardware.chip import Chip, SystolicArray
+from hwdse.specs.hardware.cpu import SimdEngine
+from hwdse.specs.results.access_counts import ReuseEnergies, ReuseWords
+from hwdse.specs.results.balance_results import DeliveryComparison, OperandDelivery
+from hwdse.workload.transformer.gemms import Gemms
+
+LARGE_PRODUCT_FOLDS = 64.0
+"""Extents of `large_product` over the sides of the array: ragged edges and drains are small."""
+
+
+def large_product(array: SystolicArray) -> Gemms:
+    """A product of many whole tiles of the array in each extent, for balances of machines."""
+    longer = jnp.maximum(array.rows, array.cols)
+    one = jnp.ones_like(jnp.asarray(longer, float))
+    m, k, n = (LARGE_PRODUCT_FOLDS * x for x in (array.rows, longer, array.cols))
+    return Gemms(m * one, k * one, n * one, one, one, one, one, 0.0 * one, 0.0 * one)
+
+
+def engine_of_as_many_multipliers(
+    engine: SimdEngine, chip: Chip, bytes_per_element: Scalar
+) -> SimdEngine:
+    """Vector cores like `engine`, as many as do the chip's multiply-accumulates of a cycle, sharing
+    its SRAM as their last-level cache."""
+    array = chip.array
+    per_core = engine.num_fma_ports * lanes(engine, bytes_per_element)
+    num_macs = array.rows * array.cols * array.num_arrays
+    llc = dataclasses.replace(engine.llc, capacity_bytes=chip.sram.capacity_bytes)
+    return dataclasses.replace(engine, num_cores=num_macs / per_core, llc=llc)
+
+
+def _delivery(
+    words: ReuseWords,
+    memory: tuple[PerOp, PerOp],
+    size: Scalar,
+    energies: ReuseEnergies,
+    flop: PerOp,
+) -> OperandDelivery:
+    """Words by place, and bytes and energy of the memories, as those of a flop."""
+    memory_bytes, memory_j = memory
+    return OperandDelivery(
+        memory_bytes_per_flop=memory_bytes / flop,
+        register_bytes_per_flop=size * words.registers / flop,
+        hop_bytes_per_flop=size * words.array / flop,
+        memory_energy_j_per_flop=memory_j / flop,
+        register_energy_j_per_flop=energies.registers_j * words.registers / flop,
+        hop_energy_j_per_flop=energies.array_j * words.array / flop,
+    )
+
+
+def _array_memory(gemms: Gemms, chip: Chip, size: Scalar, reading: Reading) -> tuple[PerOp, PerOp]:
+    """Bytes and energy of the scratchpad and, for sums, of the accumulator next to the array."""
+    operand_bytes = size * scratchpad_words(gemms, chip.array, reading)
+    sum_bytes = ACCUMULATOR_BYTES * accumulator_words(gemms, chip.array, reading)
+    macro, reference = chip.sram.capacity_bytes / chip.num_scratchpads, chip.sram.energy_j_per_byte
+    operand_j = sram_energy_j_per_byte(macro, reference) * operand_bytes
+    sum_j = sram_energy_j_per_byte(ACCUMULATOR_MACRO_BYTES, reference) * sum_bytes
+    return operand_bytes + sum_bytes, operand_j + sum_j
+
+
+def _vector_memory(
+    gemms: Gemms, engine: SimdEngine, chip: Chip, size: Scalar, reading: Reading
+) -> tuple[PerOp, PerOp]:
+    """Bytes of L1, and energy of all caches; the last is one scratchpad of the chip."""
+    words, reference = simd_words(gemms, engine, size, reading), chip.sram.energy_j_per_byte
+    macro = chip.sram.capacity_bytes / chip.num_scratchpads
+    levels = (
+        (engine.l1.capacity_bytes, words.l1),
+        (engine.l2.capacity_bytes, words.l2),
+        (macro, words.llc),
+    )
+    energy_j = sum(sram_energy_j_per_byte(held, reference) * size * moved for held, moved in levels)
+    return size * words.l1, energy_j
+
+
+def compare_operand_delivery(
+    chip: Chip,
+    engine: SimdEngine,
+    bytes_per_element: Scalar,
+    gemms: Gemms | None = None,
+    energies: ReuseEnergies = EYERISS_ENERGIES,
+    reading: Reading = EXACT,
+) -> DeliveryComparison:
+    r"""The chip's multipliers as its arrays, as vector units like `engine`, and without any reuse.
+
+    Bytes of a flop from the SRAM next to the multipliers: an R x C array reads each word once for C
+    or R multiply-accumulates, $e (1/R + 1/C) / 2$ where outputs stay (where operands stay, sums
+    that leave a fold unfinished add to it); a vector unit reads L1 once for a block of sums in its
+    registers, $e (1/m_r + 1/n_r) / 2$; without sharing it is $e$, both operands for every
+    multiply-accumulate. For `gemms`, or for `large_product`.
+
+    Energy at the nominal clock: memories by `models.energy`, of the array and without sharing one
+    scratchpad of the chip, of vector units their L1, L2 and one scratchpad as the last cache.
+    Registers and hops by `energies`, in units of the chip's multiply-accumulate (65 nm; a hop that
+    is one pipeline register is likely cheaper than the 2 of Eyeriss's network). Instructions are
+    left out: see `system.reuse.instruction_energy_j`.
+    """
+    product = large_product(chip.array) if gemms is None else gemms
+    flop, size = 2.0 * product.num_macs, bytes_per_element
+    in_joules = jax.tree.map(lambda ratio: ratio * chip.process.mac_energy_j, energies)
+    macro = chip.sram.capacity_bytes / chip.num_scratchpads
+    sram_j = sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
+    equal = engine_of_as_many_multipliers(engine, chip, size)
+    none, both = 0.0 * flop, size * flop
+    return DeliveryComparison(
+        systolic=_delivery(
+            systolic_reuse(product, chip.array, chip.sram, size, reading),
+            _array_memory(product, chip, size, reading),
+            size,
+            in_joules,
+            flop,
+        ),
+        simd=_delivery(
+            simd_reuse(product, equal, size, reading),
+            _vector_memory(product, equal, chip, size, reading),
+            size,
+            in_joules,
+            flop,
+        ),
+        unshared=_delivery(
+            ReuseWords(flop, none, flop, none), (both, sram_j * both), size, in_joules, flop
+        ),
+    )

@@ -1,0 +1,166 @@
+"""The same product on systolic arrays, a vector unit and a row-stationary array: words by place.
+
+A systolic array reads an operand from its scratchpad once and hands it from element to element; a
+vector unit reads it from registers for every multiply-accumulate, and from L1 once for each block
+that fits its registers. Counts are per place of `specs.reuse_words`, so that one table of energies
+serves all engines.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.core.mapper.row_stationary import hop_words, row_memories, row_stationary_costs
+from hwdse.models.compute.cpu_simd import lanes, register_block, simd_words
+from hwdse.models.compute.systolic import FOLDS, Folds, accumulator_words, operand_words
+from hwdse.models.memory.hbm_traffic import hbm_traffic_bytes
+from hwdse.numerics.array_types import PerOp
+from hwdse.numerics.relaxation import EXACT, Reading, total
+from hwdse.specs.hardware.accelerator import Accelerator
+from hwdse.specs.hardware.chip import Memory, SystolicArray
+from hwdse.specs.hardware.cpu import SimdEngine
+from hwdse.specs.mappings.row_stationary_mapping import RowSets
+from hwdse.specs.results.access_counts import ReuseEnergies, ReuseWords
+from hwdse.workload.loops.operators import Operators
+from hwdse.workload.transformer.gemms import Gemms
+
+EYERISS_ENERGIES = ReuseEnergies(
+    mac_j=1.0, registers_j=1.0, array_j=2.0, buffer_j=6.0, dram_j=200.0, instruction_j=0.0
+)
+"""In units of a 16-bit multiply-accumulate: register file of 0.5 KiB, network between elements,
+buffer of over 100 KiB, DRAM. Source: Chen, Emer and Sze, ISCA 2016, table IV (65 nm)."""
+INSTRUCTION_MACS = 20.0
+"""Energy of an instruction over that of its half-precision multiply-accumulate: 30 pJ to 1.5 pJ
+for an HFMA. Source: Dally, Trends in Deep Learning Hardware (Hot Chips slides, 2000 % overhead);
+of a GPU at 45 nm, an out-of-order core takes more."""
+
+
+def _output_stationary(gemms: Gemms, folds: Folds, rows: PerOp) -> tuple[PerOp, PerOp]:
+    """Registers: the sum, read and written. Wires: A and B, and the sums on their way out."""
+    macs = gemms.num_macs / gemms.count
+    entering = folds.a_passes * gemms.m * gemms.k + folds.b_passes * gemms.k * gemms.n
+    drained = gemms.m * gemms.n * (rows - 1.0) / 2.0
+    return 2.0 * macs, 2.0 * macs - entering + drained
+
+
+def _operand_stationary(
+    gemms: Gemms, stays: PerOp, enters: PerOp, folds: Folds, rows: PerOp
+) -> tuple[PerOp, PerOp]:
+    """Registers: what stays. Wires: it on its way in, the operand that streams, the sums."""
+    macs = gemms.num_macs / gemms.count
+    loaded = stays * (rows - 1.0) / 2.0
+    handed_on = (macs - enters) + (macs - folds.c_passes * gemms.m * gemms.n)
+    return macs + stays, handed_on + loaded
+
+
+def _weight_stationary(gemms: Gemms, folds: Folds, rows: PerOp) -> tuple[PerOp, PerOp]:
+    enters = folds.a_passes * gemms.m * gemms.k
+    return _operand_stationary(gemms, gemms.k * gemms.n, enters, folds, rows)
+
+
+def _input_stationary(gemms: Gemms, folds: Folds, rows: PerOp) -> tuple[PerOp, PerOp]:
+    enters = folds.b_passes * gemms.k * gemms.n
+    return _operand_stationary(gemms, gemms.m * gemms.k, enters, folds, rows)
+
+
+_STAYS = (
+    ("output_stationary", _output_stationary, ("", "_drained", "_overlapped")),
+    ("weight_stationary", _weight_stationary, ("", "_overlapped")),
+    ("input_stationary", _input_stationary, ("", "_overlapped")),
+)
+WIRES: Mapping[str, Callable[[Gemms, Folds, PerOp], tuple[PerOp, PerOp]]] = MappingProxyType(
+    {f"{name}{ending}": words for name, words, endings in _STAYS for ending in endings}
+)
+"""Words in registers and over wires of one product of each row, by the dataflow's name; when
+things happen moves no other words."""
+
+
+def systolic_reuse(
+    gemms: Gemms,
+    array: SystolicArray,
+    scratchpad: Memory,
+    bytes_per_element: PerOp,
+    reading: Reading = EXACT,
+) -> ReuseWords:
+    r"""Words of products on a systolic array, all counts.
+
+    Each multiply-accumulate takes its streamed operands from a neighbor, unless it is the first of
+    a row or column to see them; those come from the scratchpad. What is loaded into the array or
+    drained from it passes $(R - 1) / 2$ elements on average. Sums of different folds meet in the
+    scratchpad. DRAM as in `models.memory`, all words of the same width.
+    """
+    folds = FOLDS[array.dataflow](gemms, array, reading)
+    registers, wires = WIRES[array.dataflow](gemms, folds, array.rows)
+    a_words, b_words = operand_words(gemms, array, reading)
+    dram_bytes = hbm_traffic_bytes(gemms, scratchpad, 1.0, bytes_per_element, reading)
+    return ReuseWords(
+        registers=gemms.count * registers,
+        array=gemms.count * wires,
+        buffer=a_words + b_words + accumulator_words(gemms, array, reading),
+        dram=dram_bytes / bytes_per_element,
+    )
+
+
+def simd_reuse(
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+) -> ReuseWords:
+    """Words of products on vector units, all counts; the buffer is L1, nothing is handed on."""
+    words = simd_words(gemms, engine, bytes_per_element, reading)
+    return ReuseWords(
+        registers=words.register_reads + words.register_writes,
+        array=0.0 * words.l1,
+        buffer=words.l1,
+        dram=words.dram,
+    )
+
+
+def row_stationary_reuse(
+    operators: Operators, accelerator: Accelerator, sets: RowSets
+) -> ReuseWords:
+    """Words of convolutions on a row-stationary array, all counts.
+
+    The buffer's are those between it and the array, as for the other engines.
+    """
+    names = row_memories(accelerator)
+    traffic = row_stationary_costs(operators, accelerator, sets).traffic
+    levels = zip(accelerator.levels, traffic.levels, strict=True)
+    reads, writes = {}, {}
+    for level, moved in levels:
+        reads[level.name] = jax.tree.map(jnp.divide, moved.reads, level.word_bytes)
+        writes[level.name] = jax.tree.map(jnp.divide, moved.writes, level.word_bytes)
+    spads = (names.filters, names.inputs, names.sums)
+    registers = sum(total(reads[name]) + total(writes[name]) for name in spads)
+    buffer = total(reads[names.buffer]) + writes[names.buffer].outputs
+    words = ReuseWords(
+        registers=registers,
+        array=hop_words(operators, sets),
+        buffer=buffer,
+        dram=total(reads[names.dram]) + total(writes[names.dram]),
+    )
+    return jax.tree.map(lambda x: operators.count * x, words)
+
+
+def reuse_energy_j(words: ReuseWords, energies: ReuseEnergies) -> ReuseWords:
+    """Energy in each place; that of multiply-accumulates and instructions is not in it."""
+    return ReuseWords(
+        registers=energies.registers_j * words.registers,
+        array=energies.array_j * words.array,
+        buffer=energies.buffer_j * words.buffer,
+        dram=energies.dram_j * words.dram,
+    )
+
+
+def instruction_energy_j(
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, energies: ReuseEnergies
+) -> PerOp:
+    """Energy of issuing the vector instructions of products, all counts.
+
+    One for each vector multiply-accumulate and each vector that is loaded; loop control is left
+    out. An array has none: its control is a shift register.
+    """
+    block = register_block(engine, bytes_per_element)
+    loads_per_mac = 1.0 / block.rows + 1.0 / block.cols
+    vectors = gemms.num_macs / lanes(engine, bytes_per_element) * (1.0 + loads_per_mac)
+    return energies.instruction_j * vectors

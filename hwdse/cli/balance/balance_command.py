@@ -1,0 +1,133 @@
+"""`hwdse balance`: the four balances of one design and workload on one page."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
+from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.table_output import print_json, tell_files
+
+if TYPE_CHECKING:
+    from hwdse.analysis.resource_balance import KnobBalance
+    from hwdse.cli.balance.balance_tables import Page
+    from hwdse.config import LoadedSearch
+
+NAME = "balance"
+
+
+def run(
+    config: Config,
+    metric: Annotated[
+        str, typer.Option("--metric", help="time_per_token, energy_per_token, energy_delay, ...")
+    ] = "time_per_token",
+    sets: Sets = None,
+    plots: Plots = None,
+    json: Json = False,
+) -> None:
+    """Show the four balances of a design: FP64:FP16, network, memory and checkpoints.
+
+    Each with its present value, the best one, what being off it loses, and the elasticity of
+    the metric. Hardware is moved at equal silicon: what a part takes, the matrix engines give.
+
+    \b
+    Examples:
+      hwdse balance trn2_llama3_70b --plots pictures
+      hwdse balance trn2_llama3_70b --set mix.fp64_flop_fraction=0.01 --metric energy_delay
+    """
+    from hwdse.config import load_search
+
+    loaded = load_search(config, sets or ())
+    page = _page(loaded, metric)
+    files = _draw(page, plots) if plots is not None else []
+    if json:
+        print_json({**_as_json(page), "files": files})
+    else:
+        from hwdse.cli.balance.balance_tables import print_page
+
+        print_page(page)
+    tell_files(files)
+
+
+def _page(loaded: "LoadedSearch", metric: str) -> "Page":
+    """Everything that the page shows."""
+    from hwdse.cli.balance.balance_tables import Page
+    from hwdse.cli.evaluate.metric_tables import evaluate_exact
+    from hwdse.objectives import OBJECTIVES
+    from hwdse.specs.design import CoreDesign
+    from hwdse.workload.loops.operators import Operators
+
+    design, workload = loaded.base, loaded.workload
+    if isinstance(design, CoreDesign) or isinstance(workload, Operators):
+        raise CommandError("a core has no network and no checkpoints: expected a cluster's search")
+    if metric not in OBJECTIVES:
+        raise CommandError(f"--metric {metric}: expected one of {', '.join(OBJECTIVES)}")
+    import jax
+
+    from hwdse.analysis.memory_balance import memory_balance
+    from hwdse.analysis.operand_delivery import compare_operand_delivery
+    from hwdse.analysis.precision_balance import design_precision_balance
+    from hwdse.analysis.resource_balance import knob_balances
+    from hwdse.config.hardware.cpus import load_simd
+    from hwdse.models.precision.precision_mix import mix_bytes_per_element
+    from hwdse.numerics.jit_compile import quick_jit
+
+    evaluation = evaluate_exact(design, workload)
+    knobs = knob_balances(design, workload, metric)
+    engine = load_simd(SIMD_ENGINE)
+
+    with jax.enable_x64(True):
+        base = jax.tree.map(float, design)
+        size = mix_bytes_per_element(base.mix)
+
+        def parts(_: Any) -> Any:
+            return (
+                design_precision_balance(base, evaluation),
+                memory_balance(base, workload),
+                compare_operand_delivery(base.chip, engine, size),
+            )
+
+        precision, memory, delivery = jax.tree.map(float, quick_jit(parts)(0.0))
+    return Page(loaded, design, metric, evaluation, knobs, precision, memory, delivery)
+
+
+SIMD_ENGINE = "graviton4"
+"""A vector unit to compare the array with: four 128-bit pipes of a Neoverse V2."""
+
+
+def _as_json(page: "Page") -> dict[str, Any]:
+    """The page in SI base units."""
+    from hwdse.cli.evaluate import metric_tables
+
+    def knob_json(item: "KnobBalance") -> dict[str, Any]:
+        return {
+            "balance": item.knob.balance,
+            "path": item.knob.path,
+            "present": item.present,
+            "best": item.best,
+            "within_one_percent": item.good,
+            "best_is_end_of_range": item.is_at_end,
+            "loss_fraction": item.loss_fraction,
+            "elasticity": item.elasticity,
+        }
+
+    return {
+        "title": page.loaded.title,
+        "labels": dict(page.loaded.labels),
+        "metric": page.metric,
+        "value": page.value,
+        "knobs": [knob_json(item) for item in page.knobs],
+        "precision": dataclasses.asdict(page.precision),
+        "memory": dataclasses.asdict(page.memory),
+        "operand_delivery": dataclasses.asdict(page.delivery),
+        **metric_tables.as_json(page.evaluation),
+    }
+
+
+def _draw(page: "Page", folder: Path) -> list[Path]:
+    """Four panels."""
+    from hwdse.cli.balance.balance_plots import save_balance
+
+    return save_balance(page, folder)

@@ -1,0 +1,175 @@
+"""`hwdse compare-search`: our search beside those without gradients, at equal budgets."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets, parse_count
+from hwdse.cli.shared.exit_codes import CommandError, refuse_robust
+from hwdse.cli.shared.table_output import note, print_json, print_table, say, tell_files
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.runs.run_folder import Run
+    from hwdse.search.compare.method_comparison import Contest, Trace
+
+NAME = "compare-search"
+
+
+def run(
+    config: Config,
+    budget: Annotated[
+        int,
+        typer.Option(
+            "--budget",
+            parser=parse_count,
+            metavar="N",
+            help="Evaluations of each search; a gradient counts as three.",
+        ),
+    ] = 2_000,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Searches of each method.")] = 3,
+    methods: Annotated[
+        str, typer.Option("--methods", help="Of gradient, random, sobol, nsga2, tpe, cma_es.")
+    ] = "gradient,random,sobol,nsga2,tpe,cma_es",
+    sets: Sets = None,
+    out: Out = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Compare search methods: best objective and hypervolume at equal budgets.
+
+    NSGA-II, TPE and CMA-ES need pip install 'hwdse[compare]'. Each search is on disk when it is
+    done; the same command goes on, and more --seeds or --methods add to what is there.
+
+    \b
+    Examples:
+      hwdse compare-search trn2_llama3_70b --budget 500 --seeds 3
+      hwdse compare-search gemmini_bert_explicit --methods gradient,sobol --out runs/who_wins
+    """
+    from hwdse.cli.compare.comparison_tables import as_rows, save_contest, table_of, verdicts
+    from hwdse.cli.shared.start_run import start_run
+    from hwdse.config import load_search
+    from hwdse.runs.atomic_files import csv_text
+    from hwdse.search.compare.method_comparison import reference_point
+
+    names = _methods(methods)
+    loaded = load_search(config, sets or ())
+    refuse_robust(loaded, config, NAME)
+    seed = loaded.seed if seed is None else seed
+    options = {"command": NAME, "budget": budget}
+    record = start_run(loaded, options, config, out, seed, resume=True)
+    contest = contest_of(loaded)
+    goals = ("best", "front") if len(loaded.front_objectives) > 1 else ("best",)
+    traces = _all_traces(contest, record, names, goals, range(seed, seed + seeds), budget)
+    reference = reference_point(contest) if "front" in goals else None
+    rows = as_rows(loaded, traces, reference)
+    columns = {name: _column([row[name] for row in rows]) for name in rows[0]}
+    files = [record.write_text("comparison.csv", csv_text(columns))]
+    files += save_contest(loaded, traces, reference, record.folder / "plots", budget)
+    said = verdicts(loaded, rows)
+    record.finish("finished", verdicts=said)
+    if json:
+        print_json({"title": loaded.title, "folder": record.folder, "budget": budget,
+                    "methods": rows, "verdicts": said, "files": files})  # fmt: skip
+    else:
+        for title, heads, cells in table_of(loaded, rows):
+            print_table(title, heads, cells)
+        for line in said:
+            say(line)
+    tell_files(files)
+
+
+def contest_of(loaded: "LoadedSearch") -> "Contest":
+    """The question of a search file, for all methods."""
+    from hwdse.config.search.objective_functions import costs_of, score_of
+    from hwdse.search.compare.method_comparison import Contest
+
+    return Contest(score_of(loaded), costs_of(loaded), loaded.space, loaded.base)
+
+
+def _methods(text: str) -> list[str]:
+    import importlib.util
+
+    from hwdse.search.compare.method_comparison import METHODS
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        raise CommandError(f"--methods {text}: expected some of {', '.join(METHODS)}")
+    packages = {"nsga2": ("pymoo",), "tpe": ("optuna",), "cma_es": ("cmaes",)}
+    for name in names:
+        for package in packages.get(name, ()):
+            if importlib.util.find_spec(package) is None:
+                raise CommandError(
+                    f"--methods {name}: needs {package}: pip install 'hwdse[compare]', or choose "
+                    "other methods"
+                )
+    return list(dict.fromkeys(names))
+
+
+def _all_traces(
+    contest: "Contest",
+    record: "Run",
+    methods: list[str],
+    goals: tuple[str, ...],
+    seeds: range,
+    budget: int,
+) -> "dict[tuple[str, str, int], Trace]":
+    """Traces by goal, method and seed; those on disk are read, the others made and written."""
+    import time
+
+    from hwdse.cli.shared.table_output import progress_bar
+    from hwdse.search.compare.method_comparison import METHODS, is_offered, run_method
+
+    cells = [(g, m, s) for s in seeds for g in goals for m in methods if is_offered(m, g)]
+    done, traces = record.finished_parts(), {}
+    kept = [cell for cell in cells if _part(cell, METHODS) in done]
+    if kept:
+        note(f"{len(kept)} of {len(cells)} searches are on disk already")
+    with progress_bar("comparing", len(cells), "searches") as update:
+        for place, cell in enumerate(cells):
+            goal, method, seed = cell
+            update(place, f"{method} {goal} seed {seed}")
+            if cell not in kept:
+                trace = run_method(
+                    contest, method, goal, num_evaluations=budget, seed=seed,
+                    clock=time.perf_counter,
+                )  # fmt: skip
+                _write_trace(record, _part(cell, METHODS), trace)
+            traces[cell] = _read_trace(record, _part(cell, METHODS))
+        update(len(cells), "")
+    return traces
+
+
+def _part(cell: tuple[str, str, int], methods: tuple[str, ...]) -> int:
+    goal, method, seed = cell
+    return 100 * seed + 50 * (goal == "front") + methods.index(method)
+
+
+def _write_trace(record: "Run", index: int, trace: "Trace") -> None:
+    columns = {"evaluations": trace.evaluations, "seconds": trace.seconds}
+    columns |= {f"log.{i}": trace.costs[:, i] for i in range(trace.costs.shape[1])}
+    notes = {"num_evaluations": trace.num_evaluations, "total_seconds": trace.total_seconds}
+    record.write_part(index, columns, notes)
+
+
+def _read_trace(record: "Run", index: int) -> "Trace":
+    import numpy as np
+
+    from hwdse.search.compare.method_comparison import Trace
+
+    columns, notes = record.read_part(index)
+    costs = [columns[name] for name in columns if name.startswith("log.")]
+    return Trace(
+        columns["evaluations"],
+        columns["seconds"],
+        np.stack(costs, axis=1),
+        int(notes["num_evaluations"]),
+        float(notes["total_seconds"]),
+    )
+
+
+def _column(values: list[Any]) -> Any:
+    import numpy as np
+
+    return np.array(values, dtype=object if isinstance(values[0], str) else float)

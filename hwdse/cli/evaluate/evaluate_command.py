@@ -1,0 +1,50 @@
+"""`hwdse evaluate`: one design, one workload, every figure."""
+
+from typing import Any
+
+from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
+from hwdse.cli.shared.table_output import print_json, say, tell_files
+
+NAME = "evaluate"
+
+
+def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = False) -> None:
+    """Evaluate the base design of a search file: times, energy, area, cost, and what limits it.
+
+    \b
+    Examples:
+      hwdse evaluate configs/searches/trn2_llama3_70b.toml
+      hwdse evaluate trn2_llama3_70b --set chip.hbm.bandwidth="4 TB/s" --plots pictures
+    """
+    from hwdse.cli.evaluate import metric_tables
+    from hwdse.config import load_search
+
+    loaded = load_search(config, sets or ())
+    evaluation = metric_tables.evaluate_exact(loaded.base, loaded.workload)
+    limits = metric_tables.limit_rows(loaded, evaluation)
+    files = []
+    if plots is not None:
+        from hwdse.cli.evaluate import evaluation_plots
+
+        name = loaded.labels["chip"]
+        files += evaluation_plots.save_breakdown({name: evaluation}, plots)
+        draw: Any = evaluation_plots.save_roofline
+        if metric_tables.is_core(loaded):
+            draw = evaluation_plots.save_core_roofline
+        files += draw(loaded.base, loaded.workload, evaluation, plots)
+    if json:
+        print_json(
+            {
+                "title": loaded.title,
+                "labels": dict(loaded.labels),
+                **metric_tables.as_json(evaluation),
+                "limits": limits,
+                "files": files,
+            }
+        )
+    else:
+        metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
+        metric_tables.print_breakdowns(evaluation, loaded)
+        metric_tables.print_limits(limits)
+        say(metric_tables.what_limits(evaluation, loaded))
+    tell_files(files)

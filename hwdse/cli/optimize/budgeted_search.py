@@ -1,0 +1,140 @@
+"""The search of `hwdse optimize` with its budgets: evaluations, and time in rounds."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.table_output import progress_bar
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.search.descent.search_result import Score, SearchResult
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may spend, and by which rule it descends."""
+
+    evaluations: int
+    time_s: float | None = None
+    optimizer: str = "adam"
+    schedule: str = "cosine"
+    learning_rate: float | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What the record of a run says; defaults are left out."""
+        default = Budget(self.evaluations)
+        changed = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != getattr(default, field.name)
+        }
+        return {"evaluations": self.evaluations, **changed}
+
+
+def make_budget(
+    evaluations: int,
+    time_text: str | None,
+    optimizer: str,
+    schedule: str,
+    learning_rate: float | None,
+) -> Budget:
+    """A checked budget. Raises `CommandError`, one line, for a wrong name or time."""
+    from hwdse.config.errors import did_you_mean, listed
+    from hwdse.search.descent.optimizers import OPTIMIZERS, SCHEDULES
+    from hwdse.units.parse_units import to_base
+
+    for name, value, allowed in (
+        ("optimizer", optimizer, OPTIMIZERS),
+        ("schedule", schedule, SCHEDULES),
+    ):
+        if value not in allowed:
+            hint = did_you_mean(value, allowed)
+            raise CommandError(f"--{name} {value}: expected one of {listed(allowed)}{hint}")
+    if learning_rate is not None and not 0.0 < learning_rate < 100.0:
+        raise CommandError(f"--learning-rate {learning_rate}: expected a number above 0, below 100")
+    time_s = None
+    if time_text is not None:
+        try:
+            is_plain = time_text.replace(".", "", 1).isdecimal()
+            time_s = to_base(float(time_text) if is_plain else time_text, "s")
+        except ValueError as error:
+            raise CommandError(f"--time {time_text}: expected {error}") from None
+        if not time_s > 0.0:
+            raise CommandError(f"--time {time_text}: expected a time above 0, such as 30s")
+    return Budget(evaluations, time_s, optimizer, schedule, learning_rate)
+
+
+def search(
+    loaded: "LoadedSearch", score: "Score", budget: Budget, seed: int
+) -> tuple["SearchResult", int]:
+    """The best design and the number of rounds.
+
+    Without a time there is one round. With one, rounds of `budget.evaluations` follow each other,
+    each with the next seed, until it is up; a stage or round of polishing that has begun is ended.
+    """
+    import jax
+
+    from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric
+    from hwdse.search.descent.minimize import minimize, never, split_evaluations
+
+    num_variants = math.prod(len(variant.values) for variant in loaded.space.variants)
+    effort = split_evaluations(budget.evaluations, num_variants)
+    unit = METRIC_UNITS[loaded.objective]
+    title = f"minimizing {loaded.objective.replace('_', ' ')}"
+    is_over, share = _clock(budget.time_s)
+    total = budget.evaluations if budget.time_s is None else 100.0
+    kind = "evaluations" if budget.time_s is None else "% of the time"
+    best: SearchResult | None = None
+    num_rounds = 0
+    with progress_bar(title, total, kind) as update, jax.enable_x64(True):
+
+        def progress(count: int, log: float) -> None:
+            lead = min(log, best.log_objective) if best and best.is_feasible else log
+            value = format_metric(math.exp(lead), unit) if math.isfinite(lead) else "none yet"
+            update(count if budget.time_s is None else share(), f"best {value}")
+
+        while best is None or (budget.time_s is not None and not is_over()):
+            found = minimize(
+                score, loaded.space, loaded.base, seed=seed + num_rounds, progress=progress,
+                optimizer=budget.optimizer, schedule=budget.schedule,
+                learning_rate=budget.learning_rate,
+                is_over=never if budget.time_s is None else is_over, **effort,
+            )  # fmt: skip
+            best = found if best is None else rounds_joined(best, found)
+            num_rounds += 1
+        end = format_metric(math.exp(best.log_objective), unit) if best.is_feasible else "none yet"
+        update(total, f"best {end}")
+    return best, num_rounds
+
+
+def _clock(time_s: float | None) -> tuple[Callable[[], bool], Callable[[], float]]:
+    """Whether the time is up, and how much of it is, in percent."""
+    begin = time.monotonic()
+    whole = math.inf if time_s is None else time_s
+    return (
+        lambda: time.monotonic() - begin > whole,
+        lambda: min(100.0 * (time.monotonic() - begin) / whole, 100.0),
+    )
+
+
+def rounds_joined(first: "SearchResult", second: "SearchResult") -> "SearchResult":
+    """The better of two rounds, with the evaluations and the history of both."""
+    import numpy as np
+
+    def rank(result: "SearchResult") -> tuple[float, float]:
+        return float(np.maximum(result.violations, 0.0).sum()), result.log_objective
+
+    better = min(first, second, key=rank)
+    later = second.history_evaluations + first.num_evaluations
+    logs = np.concatenate((first.history_log_objective, second.history_log_objective))
+    return dataclasses.replace(
+        better,
+        num_evaluations=first.num_evaluations + second.num_evaluations,
+        history_evaluations=np.concatenate((first.history_evaluations, later)),
+        history_log_objective=np.minimum.accumulate(logs),
+    )

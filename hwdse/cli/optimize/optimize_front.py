@@ -1,0 +1,147 @@
+"""`hwdse optimize --front`: a front by gradients, in the same kind of run folder as a sweep's."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.shared.table_output import print_json, progress_bar, say, tell_files
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.runs.run_folder import Run
+    from hwdse.runs.sweep_job import SweepJob
+    from hwdse.search.front.front_search import FrontResult
+
+CLOUD_POINTS = 4096
+"""Designs of the search that a picture shows behind the front."""
+
+
+def run_front(
+    loaded: "LoadedSearch",
+    config: str,
+    *,
+    num_evaluations: int,
+    sets: list[str],
+    out: Path | None,
+    seed: int,
+    json: bool,
+) -> None:
+    """Searches the front of the file's `front` objectives and writes the run folder."""
+    from hwdse.cli.shared.start_run import start_run
+    from hwdse.cli.sweep.front_tables import preset_markers, robust_json, write_front
+    from hwdse.runs.sweep_job import job_of
+
+    if not 2 <= len(loaded.front_objectives) <= 4:
+        given = ", ".join(loaded.front_objectives)
+        raise CommandError(f"{config}: [objective] front = {given}: expected two to four")
+    options = {"command": "optimize", "evaluations": num_evaluations, "front": True}
+    record = start_run(loaded, options, config, out, seed, resume=True)
+    result, cloud = _search(loaded, num_evaluations, seed)
+    job = job_of(loaded)
+    result = _with_metrics(job, result)
+    _write_part(job, record, result)
+    markers = preset_markers(loaded, config, sets)
+    files = write_front(loaded, job, record, result.front, cloud, markers)
+    record.finish(
+        "finished" if len(result.front) else "infeasible",
+        num_points=result.num_evaluations,
+        num_feasible=result.num_feasible,
+        num_front=len(result.front),
+        markers=[dataclasses.asdict(marker) for marker in markers],
+        **robust_json(loaded, result.num_evaluations),
+    )
+    _tell(loaded, record, result, files, json)
+    tell_files(files)
+    if not len(result.front):
+        from hwdse.cli.shared.start_run import explain_infeasible
+
+        nearest = result.least_violated.violations[0]
+        raise CommandError(explain_infeasible(loaded, nearest), Exit.INFEASIBLE)
+
+
+def _tell(
+    loaded: "LoadedSearch", record: "Run", result: "FrontResult", files: list[Path], json: bool
+) -> None:
+    from hwdse.cli.sweep.front_tables import front_columns, print_front, robust_json, robust_line
+
+    if json:
+        print_json(
+            {
+                "title": loaded.title,
+                "folder": record.folder,
+                "evaluations": result.num_evaluations,
+                **robust_json(loaded, result.num_evaluations),
+                "front": front_columns(loaded, result.front),
+                "files": files,
+            }
+        )
+    else:
+        print_front(loaded, result.front, f"designs after {result.num_evaluations:,} evaluations")
+        say(f"{result.num_feasible:,} of the designs judged on the way meet the constraints")
+        if line := robust_line(loaded, result.num_evaluations):
+            say(line)
+
+
+def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[FrontResult, Any]":
+    """The front, and logs of the objectives of other designs judged on the way."""
+    import numpy as np
+
+    from hwdse.config.search.objective_functions import costs_of
+    from hwdse.search.front.front_search import search_front
+
+    seen: list[np.ndarray] = []
+    with progress_bar("searching the front", num_evaluations, "evaluations") as update:
+
+        def report(rows: Any, spent: int) -> None:
+            seen.append(rows.costs[rows.is_feasible])
+            update(spent, f"{sum(map(len, seen)):,} within the limits")
+
+        result = search_front(
+            costs_of(loaded),
+            loaded.space,
+            loaded.base,
+            seed=seed,
+            num_evaluations=num_evaluations,
+            report=report,
+        )
+    cloud = np.concatenate(seen)
+    return result, cloud[:: max(len(cloud) // CLOUD_POINTS, 1)]
+
+
+def _write_part(job: "SweepJob", record: "Run", result: "FrontResult") -> None:
+    from hwdse.runs.sweep_job import chunk_columns, chunk_notes
+    from hwdse.search.sweep.sweep_plan import SweepChunk
+
+    chunk = SweepChunk(
+        index=0,
+        num_points=result.num_evaluations,
+        num_feasible=result.num_feasible,
+        num_not_finite=result.num_not_finite,
+        num_changed_verdicts=0,
+        front=result.front,
+        least_violated=result.least_violated,
+    )
+    record.write_part(0, chunk_columns(job, chunk), chunk_notes(chunk))
+
+
+def _with_metrics(job: "SweepJob", result: "FrontResult") -> "FrontResult":
+    """With all figures of the designs, as a sweep keeps them."""
+    import numpy as np
+
+    from hwdse.config.search.metric_names import SCALARS
+    from hwdse.search.sweep.sweep_plan import plan_list
+
+    rows, num_front = result.front.joined(result.least_violated), len(result.front)
+    plan = plan_list(job.space, rows.units, rows.variants)
+    judge = dataclasses.replace(job, plan=plan).runner().judge
+    metrics = np.empty((len(rows), len(SCALARS)))
+    for variant, places in enumerate(plan.listed):
+        if len(places):
+            metrics[places] = judge.rows(variant, places).metrics
+    rows = dataclasses.replace(rows, metrics=metrics)
+    return dataclasses.replace(
+        result,
+        front=rows.take(np.arange(num_front)),
+        least_violated=rows.take(np.arange(num_front, len(rows))),
+    )

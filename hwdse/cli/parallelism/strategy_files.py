@@ -1,0 +1,58 @@
+"""What `hwdse layout` leaves in a folder: all layouts that fit, the best one, a picture."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwdse.cli.parallelism.strategy_tables import Found, layout_columns
+from hwdse.training.strategy_enumeration import layout_at, layout_name
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+
+GB = 1e9
+
+
+def save(loaded: "LoadedSearch", found: Found, config: str, folder: Path) -> list[Path]:
+    """Writes layouts.csv and best.toml where anything fits, and the picture; their paths."""
+    from hwdse.cli.shared.start_run import start_run
+    from hwdse.config import to_toml
+    from hwdse.runs.atomic_files import csv_text
+
+    options = {"command": "layout", "by": found.by, "layouts": len(found.layouts)}
+    record = start_run(loaded, options, config, folder, loaded.seed, resume=True)
+    files = []
+    if len(found.order):
+        layout = layout_at(found.layouts, int(found.order[0]), found.design.parallelism)
+        best = dataclasses.replace(found.design, parallelism=layout)
+        record.write_text("layouts.csv", csv_text(layout_columns(found, found.order)))
+        record.write_text("best.toml", to_toml(loaded, best))
+        files = [record.folder / name for name in ("layouts.csv", "best.toml")]
+    files += _draw(found, record.folder / "plots")
+    is_feasible = len(found.order) > 0
+    record.finish("finished" if is_feasible else "infeasible", evaluations=len(found.layouts))
+    return files
+
+
+def _draw(found: Found, folder: Path) -> list[Path]:
+    from hwdse.plots import pareto_plots
+    from hwdse.plots.strategy_scatter import plot_layouts
+    from hwdse.search.front.pareto import non_dominated_mask
+
+    scores = found.scores
+    capacity = found.design.chip.hbm.capacity_bytes
+    used_gb, step_s = scores.hbm_used_ratio * capacity / GB, scores.step_time_s
+    finite = np.flatnonzero(np.isfinite(used_gb) & np.isfinite(step_s))
+    best, label = None, ""
+    if len(found.order):
+        row = int(found.order[0])
+        best = int(np.searchsorted(finite, row))
+        label = layout_name(found.layouts, row, found.num_chips)
+    figure, (axes,) = pareto_plots.new_figure()
+    used_gb, step_s = used_gb[finite], step_s[finite]
+    front = np.flatnonzero(non_dominated_mask(np.stack([used_gb, step_s], axis=1)))
+    room = found.most_hbm_ratio * capacity / GB
+    plot_layouts(axes, used_gb, step_s, room, front, best, label)
+    return pareto_plots.save_figure(figure, folder, "layouts")

@@ -1,0 +1,92 @@
+"""What a user frees and asks for, checked: parameters with range, step and weight; targets."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hwdse.cli.shared.exit_codes import CommandError
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.config.search.metric_names import Target
+    from hwdse.search.answers.minimum_change import Free
+
+WIDEST = 1e3
+"""Factor by which a parameter that the search file does not bound may change, down or up."""
+
+
+def free_parameters(
+    loaded: "LoadedSearch", paths: str, weights: Sequence[str]
+) -> tuple["Free", ...]:
+    """Free parameters from a list with commas, and `PATH=W` texts. Raises `CommandError`."""
+    names = [text.strip() for text in paths.split(",") if text.strip()]
+    resolved = [_resolved(loaded, text, "--free") for text in names]
+    if not resolved or len(set(resolved)) != len(resolved):
+        raise CommandError(f"--free {paths}: expected one or more different paths")
+    factors = _weights(loaded, weights, resolved)
+    return tuple(_free(loaded, path, factors.get(path, 1.0)) for path in resolved)
+
+
+def _resolved(loaded: "LoadedSearch", text: str, option: str) -> str:
+    from hwdse.config.design.user_paths import is_static, leaf_paths, resolve
+
+    roots = {name: getattr(loaded.base, name) for name in loaded.plain if name != "workload"}
+    try:
+        path = resolve(roots, text)
+        if path not in leaf_paths(roots) or is_static(roots, path):
+            raise ValueError("a path that ends in a number")
+    except ValueError as error:
+        raise CommandError(f"{option} {text}: expected {error}") from None
+    if any(path in choice.paths for choice in loaded.space.choices):
+        raise CommandError(f"{option} {text}: expected a number, this one belongs to a layout")
+    return path
+
+
+def _weights(
+    loaded: "LoadedSearch", texts: Sequence[str], allowed: Sequence[str]
+) -> dict[str, float]:
+    factors = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        path = _resolved(loaded, name.strip(), "--weight")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if path not in allowed or not 0.0 < value < 1e9:
+            raise CommandError(f"--weight {text}: expected PATH=W of a freed path, W above 0")
+        factors[path] = value
+    return factors
+
+
+def _free(loaded: "LoadedSearch", path: str, weight: float) -> "Free":
+    from hwdse.config.design.field_rules import rule_of
+    from hwdse.config.design.user_paths import field_name
+    from hwdse.search.answers.minimum_change import Free
+    from hwdse.search.space.search_space import get_path
+
+    base = float(get_path(loaded.base, path))
+    if not base > 0.0:
+        raise CommandError(f"--free {path}: is 0, and a relative change starts from above 0")
+    for dimension in loaded.space.dimensions:
+        if dimension.path == path:
+            low = dimension.low if dimension.low > 0.0 else base / WIDEST
+            return Free(path, base, min(low, base), max(dimension.high, base), dimension.step,
+                        weight)  # fmt: skip
+    rule = rule_of(field_name(path))
+    low = max(base / WIDEST, 1.0 if rule.is_whole else 0.0, rule.low)
+    high = min(base * WIDEST, rule.high)
+    step = 1.0 if rule.is_whole else None
+    return Free(path, base, min(low, base), max(high, base), step, weight)
+
+
+def limits_as_targets(loaded: "LoadedSearch") -> tuple["Target", ...]:
+    """The limits of the search file as upper bounds."""
+    from hwdse.config.search.metric_names import Target, parse_metric
+    from hwdse.config.search.search_file import LIMIT_FIELDS
+
+    found = []
+    for name, limit in loaded.limits.items():
+        field = LIMIT_FIELDS[name].replace("memory_used", "hbm_used")
+        metric = parse_metric(field)
+        found.append(Target(f"{name} <= {metric.format(limit)}", metric, True, limit))
+    return tuple(found)

@@ -1,0 +1,46 @@
+"""Changes of single values: `--set chip.hbm.bandwidth="4 TB/s"` and tables named [overrides]."""
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from hwdse.config.design.user_paths import Roots, check_value, replace_value, resolve
+from hwdse.config.errors import ConfigError, Where
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted paths: `{"chip": {"num_dies": 2}}` is `{"chip.num_dies": 2}`."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Path and value of a `--set`: a TOML value, or a text that needs no quotes."""
+    path, mark, value = text.partition("=")
+    path, value = path.strip(), value.strip()
+    if not mark or not path or not value:
+        raise ConfigError(f'--set {text}: expected PATH=VALUE such as chip.hbm.bandwidth="4 TB/s"')
+    try:
+        return path, tomllib.loads(f"value = {value}")["value"]
+    except (ValueError, RecursionError):
+        return path, value
+
+
+def apply_overrides(roots: Roots, changes: Mapping[str, Any], where: Where) -> Roots:
+    """A copy of the specs with values changed, each checked as if it stood in its file."""
+    done: dict[str, str] = {}
+    for text, value in changes.items():
+        try:
+            path = resolve(roots, text)
+            if path in done:
+                raise ValueError(f"each value only once, it is also given as {done[path]}")
+            roots = replace_value(roots, path, check_value(roots, path, value))
+        except ValueError as error:
+            raise where.error(text, value, str(error)) from None
+        done[path] = text
+    return roots

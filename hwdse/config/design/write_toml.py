@@ -1,0 +1,83 @@
+"""A design back into a search file that reads to exactly that design."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hwdse.config.design.user_paths import Roots, check_value, get_value, leaf_paths
+from hwdse.config.search.search_file import LoadedSearch
+from hwdse.specs.design import CoreDesign, Design
+
+
+def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
+    """Text of a search file whose base design is `design`, equal to the last bit.
+
+    The tables stand as they were; what differs from them is in [overrides], by path, in SI base
+    units, each number with all its digits. Raises `ValueError` for values that no file may hold.
+    """
+    roots: Roots = {name: getattr(design, name) for name in loaded.plain if name != "workload"}
+    roots["workload"] = loaded.workload
+    changes: dict[str, Any] = {}
+    for path, leaf in leaf_paths(roots).items():
+        if leaf is None:  # what the design has not, such as a limit of power
+            continue
+        if not isinstance(leaf, str | tuple) and getattr(leaf, "shape", ()) == ():
+            leaf = float(leaf)
+        if not _is_same(leaf, get_value(loaded.plain, path)):
+            changes[path] = check_value(roots, path, leaf)
+    return dump_tables({**loaded.tables, "overrides": changes})
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    if isinstance(value, float | str):
+        return value == other
+    return value is other  # rows of a layer list are never changed
+
+
+def dump_tables(tables: Mapping[str, Any]) -> str:
+    """TOML text of nested tables: numbers by `repr`, so that they read back bit by bit."""
+    return "\n".join(_lines(tables, "")).strip() + "\n"
+
+
+def _lines(table: Mapping[str, Any], prefix: str) -> list[str]:
+    plain, below = [], []
+    for key, value in table.items():
+        name = _key(key)
+        if isinstance(value, Mapping):
+            head = f"{prefix}.{name}" if prefix else name
+            below += ["", f"[{head}]", *_lines(value, head)]
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            head = f"{prefix}.{name}" if prefix else name
+            for item in value:
+                below += ["", f"[[{head}]]"]
+                below += [f"{_key(k)} = {_value(v)}" for k, v in item.items()]
+        else:
+            plain.append(f"{name} = {_value(value)}")
+    return plain + below
+
+
+def _key(key: str) -> str:
+    """A bare or dotted key where TOML allows it, else a quoted one."""
+    is_bare = all(
+        part and part.isascii() and part.replace("_", "").replace("-", "").isalnum()
+        for part in key.split(".")
+    )
+    return key if is_bare else _text(key)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return str(value)  # dates and times print as TOML

@@ -1,0 +1,169 @@
+"""Cores from TOML files and presets: an array of multipliers below memories of any depth.
+
+The memories are tables `[[levels]]`, outermost first. Beside the fields of `specs.accelerator` a
+level takes short forms: `bandwidth` where reads and writes share ports, `energy` where both cost
+the same, `word` as one width for all operands, bandwidths a cycle (`"2 B/cycle"`, of the nominal
+clock), and no `energy_slope` where energy does not depend on the capacity.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, StrictBool, StrictStr, create_model
+
+from hwdse.config.design.consistency_checks import check_accelerator
+from hwdse.config.design.field_rules import rule_of
+from hwdse.config.design.load_specs import COMMON, NamedIn, Preset, open_file, with_process
+from hwdse.config.design.schema import STRICT, check, number_field, spec_fields, to_spec
+from hwdse.config.errors import Where, did_you_mean, listed
+from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
+from hwdse.units.parse_units import to_base
+from hwdse.workload.loops.operators import DIMS
+
+PER_CYCLE = "/cycle"
+_LEVEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_BANDWIDTHS = ("read_bandwidth_bytes_per_s", "write_bandwidth_bytes_per_s")
+_ENERGIES = ("read_energy_j_per_byte", "write_energy_j_per_byte")
+
+
+@dataclass(frozen=True)
+class AcceleratorFile(Preset):
+    """A core with what its file says about it."""
+
+    accelerator: Accelerator
+
+
+def _check_level_name(value: str) -> str:
+    taken = {field.name for field in fields(Accelerator)}
+    if not _LEVEL_NAME.fullmatch(value) or value in taken:
+        raise ValueError("a name of letters, digits, _ and -, that is no other key of a core")
+    return value
+
+
+def _check_operand(value: str) -> str:
+    if value not in OPERANDS:
+        raise ValueError(f"one of {listed(OPERANDS)}{did_you_mean(value, OPERANDS)}")
+    return value
+
+
+def _check_dims(value: str) -> str:
+    if not value or len(set(value)) != len(value) or not set(value) <= set(DIMS):
+        raise ValueError(f"different letters of {DIMS} (dimensions of operators)")
+    return value
+
+
+_WIDTHS: Any = {name: (number_field("word_bytes")[0], Field()) for name in OPERANDS}
+_WORD_TABLE = create_model("WordTable", __config__=STRICT, **_WIDTHS)
+_Operand = Annotated[StrictStr, AfterValidator(_check_operand)]
+_LEVEL_FIELDS: Any = spec_fields(Level) | {
+    "name": (Annotated[StrictStr, AfterValidator(_check_level_name)], Field()),
+    "keeps": (Annotated[list[_Operand], Field(min_length=1)], Field()),
+    "word_bytes": (_WORD_TABLE, Field()),
+    "shares_port": (StrictBool, Field()),
+    "follows_clock": (StrictBool, Field()),
+}
+_LEVEL_TABLE = create_model("LevelTable", __config__=STRICT, **_LEVEL_FIELDS)
+_Dims = Annotated[StrictStr, AfterValidator(_check_dims)]
+_ACCELERATOR_FIELDS: Any = spec_fields(Accelerator) | {
+    "levels": (Annotated[list[dict[str, Any]], Field(min_length=2, max_length=12)], Field()),
+    "rows_dims": (_Dims, Field()),
+    "cols_dims": (_Dims, Field()),
+}
+_TABLES = create_model("AcceleratorTables", __config__=STRICT, **COMMON, **_ACCELERATOR_FIELDS)
+
+
+def load_accelerator_file(
+    name_or_path: str | Path, named_in: NamedIn | None = None
+) -> AcceleratorFile:
+    """A core from a preset's name or a TOML file, with its sources."""
+    file = open_file("accelerators", name_or_path, named_in)
+    where = Where(file.label)
+    tables, files = with_process(file.tables, file)
+    checked = check(_TABLES, tables, where)
+    levels = tuple(
+        _level(table, checked.nominal_clock_hz, where.inside(f"levels {number}"))
+        for number, table in enumerate(checked.levels, 1)
+    )
+    accelerator = to_spec(Accelerator, checked.model_copy(update={"levels": levels}))
+    check_accelerator(accelerator, where)
+    figures = {
+        "rows": accelerator.rows,
+        "cols": accelerator.cols,
+        "clock_hz": accelerator.clock_hz,
+        "dram_bandwidth_bytes_per_s": levels[0].read_bandwidth_bytes_per_s,
+        "sram_bytes": sum(x.capacity_bytes for x in levels[1:] if x.banks != "elements"),
+    }
+    sources = tuple(checked.sources)
+    return AcceleratorFile(checked.name, figures, sources, (file, *files), accelerator)
+
+
+def load_accelerator(name_or_path: str | Path) -> Accelerator:
+    """A core from a preset's name (`gemmini`) or a TOML file; SI base units."""
+    return load_accelerator_file(name_or_path).accelerator
+
+
+def _level(table: dict[str, Any], nominal_clock_hz: float, where: Where) -> Level:
+    """A level from its table, short forms written out first."""
+    full = _without_cycles(dict(table), nominal_clock_hz, where)
+    if full.get("shares_port") is not False:
+        _expand(full, "bandwidth_bytes_per_s", _BANDWIDTHS, where)
+    _expand(full, "energy_j_per_byte", _ENERGIES, where)
+    if "word" in full:
+        full["word_bytes"] = full.pop("word")
+    if "word_bytes" in full and not isinstance(full["word_bytes"], dict):
+        full["word_bytes"] = dict.fromkeys(OPERANDS, full["word_bytes"])
+    if not {"energy_slope", "energy_exponent"} & set(full):
+        full |= {"energy_slope": 0.0, "energy_exponent": 0.0}
+    if isinstance(full.get("energy_slope"), str):
+        full["energy_slope"] = _slope(full["energy_slope"], full.get("energy_exponent"), where)
+    checked = check(_LEVEL_TABLE, full, where)
+    values = {f.name: getattr(checked, f.name) for f in fields(Level)}
+    values |= {"keeps": tuple(checked.keeps), "word_bytes": to_spec(Operands, checked.word_bytes)}
+    return Level(**values)
+
+
+def _without_cycles(table: dict[str, Any], clock_hz: float, where: Where) -> dict[str, Any]:
+    """The table with its bandwidths a cycle as bandwidths a second."""
+    keys = [key for key in table if key in ("bandwidth", "read_bandwidth", "write_bandwidth")]
+    for key in keys:
+        value = table[key]
+        if not isinstance(value, str) or not value.rstrip().endswith(PER_CYCLE):
+            continue
+        try:
+            table[key] = clock_hz * to_base(value.rstrip().removesuffix(PER_CYCLE), "B")
+        except ValueError:
+            expected = 'bytes a cycle such as "2 B/cycle", or a bandwidth such as "2 GB/s"'
+            raise where.error(key, value, expected) from None
+    return table
+
+
+def _expand(table: dict[str, Any], field: str, wholes: tuple[str, str], where: Where) -> None:
+    """Two fields from the key that stands for both, in place; it excludes theirs."""
+    short = field.split("_")[0]
+    if short not in table:
+        return
+    value = table.pop(short)
+    try:
+        number = rule_of(wholes[0]).check(value)
+    except ValueError as error:
+        raise where.error(short, value, str(error)) from None
+    for whole in wholes:
+        key = f"{whole.split('_')[0]}_{short}"
+        if key in table or whole in table:
+            raise where.error(key, table.get(key), f"it not beside {short}, which stands for both")
+        table[whole] = number
+
+
+def _slope(value: str, exponent: object, where: Where) -> float:
+    """Slope of an energy that grows linearly with the capacity, from its text."""
+    try:
+        number = to_base(value, "J/B/B")
+    except ValueError:
+        raise where.error(
+            "energy_slope", value, 'a number, or a text such as "0.025 pJ/B/KiB"'
+        ) from None
+    if exponent != 1:
+        raise where.error("energy_exponent", exponent, "1 beside an energy_slope with a unit")
+    return number

@@ -1,0 +1,67 @@
+"""CPUs from TOML files and presets, for `models.simd`."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import create_model
+
+from hwdse.config.design.load_specs import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.design.schema import STRICT, check, spec_fields, to_spec
+from hwdse.config.errors import Where
+from hwdse.models.compute.cpu_simd import MOST_REGISTERS
+from hwdse.specs.hardware.cpu import SimdEngine
+
+_FIGURES = "fp64_flop_per_s fp32_flop_per_s fp16_flop_per_s dram_bandwidth_bytes_per_s year"
+_WHOLE = ("num_cores", "num_fma_ports", "num_registers")
+
+
+_TABLES = create_model(
+    "SimdTables",
+    __config__=STRICT,
+    **COMMON,
+    **spec_fields(SimdEngine),
+    published=figures_field(_FIGURES),
+)
+
+
+@dataclass(frozen=True)
+class SimdFile(Preset):
+    """The vector units of a CPU with what their file says about them."""
+
+    engine: SimdEngine
+
+
+def load_simd_file(name_or_path: str | Path) -> SimdFile:
+    """A CPU from a preset's name (`graviton4`) or a TOML file, with its published figures."""
+    file = open_file("simd", name_or_path, None)
+    where = Where(file.label)
+    checked = check(_TABLES, file.tables, where)
+    engine = to_spec(SimdEngine, checked)
+    _check_engine(engine, where)
+    return SimdFile(
+        name=checked.name,
+        published=published_of(checked),
+        sources=tuple(checked.sources),
+        files=(file,),
+        engine=engine,
+    )
+
+
+def load_simd(name_or_path: str | Path) -> SimdEngine:
+    """The vector units of a CPU from a preset's name (`graviton4`) or a TOML file; SI units."""
+    return load_simd_file(name_or_path).engine
+
+
+def _check_engine(engine: SimdEngine, where: Where) -> None:
+    """Whole counts, registers within the enumeration of blocks, caches that grow outwards."""
+    for name in _WHOLE:
+        value = getattr(engine, name)
+        if value != math.floor(value):
+            raise where.error(name, value, "a whole number above 0")
+    if not 3 <= engine.num_registers <= MOST_REGISTERS:
+        expected = f"a whole number from 3 to {MOST_REGISTERS}"
+        raise where.error("num_registers", engine.num_registers, expected)
+    if engine.l2.capacity_bytes < engine.l1.capacity_bytes:
+        expected = f"at least that of l1, {engine.l1.capacity_bytes:g} bytes"
+        raise where.inside("l2").error("capacity", engine.l2.capacity_bytes, expected)

@@ -1,0 +1,75 @@
+"""Failure rates of fleets from TOML files and presets."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, create_model
+
+from hwdse.config.design.load_specs import (
+    COMMON,
+    NamedIn,
+    Preset,
+    figures_field,
+    open_file,
+    published_of,
+)
+from hwdse.config.design.overrides import apply_overrides, flatten
+from hwdse.config.design.schema import STRICT, check, number_field
+from hwdse.config.design.user_paths import Roots
+from hwdse.config.errors import Where
+from hwdse.models.reliability.single_level_checkpoint import chip_mtbf_s
+from hwdse.specs.hardware.cluster import Cluster
+
+_FIGURES = "failures_per_1000_node_days chips_per_node chip_mtbf_s"
+_TABLES = create_model(
+    "ReliabilityTables",
+    __config__=STRICT,
+    **COMMON,
+    failures_per_1000_node_days=number_field("failures_per_1000_node_days"),
+    chips_per_node=number_field("chips_per_node"),
+    cluster=(dict[str, Any], Field({})),
+    published=figures_field(_FIGURES),
+)
+
+
+@dataclass(frozen=True)
+class ReliabilityFile(Preset):
+    """A failure rate with what its file says about it."""
+
+    chip_mtbf_s: float
+    label: str
+    changes: dict[str, Any]
+    """Values of `[cluster]` beside the rate, such as `restart_time`."""
+
+    def apply(self, cluster: Cluster) -> Cluster:
+        """The cluster with these failures; a `ConfigError` for what it has not."""
+        roots: Roots = {"cluster": dataclasses.replace(cluster, chip_mtbf_s=self.chip_mtbf_s)}
+        changes = flatten({"cluster": self.changes}) if self.changes else {}
+        return apply_overrides(roots, changes, Where(self.label))["cluster"]
+
+
+def load_reliability_file(
+    name_or_path: str | Path, named_in: NamedIn | None = None
+) -> ReliabilityFile:
+    """Failure rates from a preset's name (`llama3`) or a TOML file, in failures per 1000 days of
+    a node; the rate of a chip is that of its share of the node."""
+    file = open_file("reliability", name_or_path, named_in)
+    checked = check(_TABLES, file.tables, Where(file.label))
+    rate, chips = checked.failures_per_1000_node_days, checked.chips_per_node
+    mtbf_s = float(chip_mtbf_s(rate, chips))
+    figures = {
+        "failures_per_1000_node_days": rate,
+        "chips_per_node": chips,
+        "chip_mtbf_s": mtbf_s,
+    }
+    return ReliabilityFile(
+        name=checked.name,
+        published={**figures, **published_of(checked)},
+        sources=tuple(checked.sources),
+        files=(file,),
+        chip_mtbf_s=mtbf_s,
+        label=file.label,
+        changes=checked.cluster,
+    )

@@ -1,0 +1,64 @@
+"""NeuronCores from TOML files and presets."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import create_model
+
+from hwdse.config.design.load_specs import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.design.schema import STRICT, check, spec_fields, to_spec
+from hwdse.config.errors import Where
+from hwdse.specs.hardware.neuron_core import NeuronCore
+
+_FIGURES = "bf16_flop_per_s fp8_flop_per_s fp32_flop_per_s year"
+_WHOLE = (("tensor", "psum_banks"), ("tensor", "psum_bank_elements"), ("dma", "num_engines"))
+
+
+_TABLES = create_model(
+    "EnginesTables",
+    __config__=STRICT,
+    **COMMON,
+    **spec_fields(NeuronCore),
+    published=figures_field(_FIGURES),
+)
+
+
+@dataclass(frozen=True)
+class EnginesFile(Preset):
+    """A core with what its file says about it."""
+
+    core: NeuronCore
+
+
+def load_engines_file(name_or_path: str | Path) -> EnginesFile:
+    """A core from a preset's name (`neuron_core_v3`) or a TOML file, with published figures."""
+    file = open_file("engines", name_or_path, None)
+    where = Where(file.label)
+    checked = check(_TABLES, file.tables, where)
+    core = to_spec(NeuronCore, checked)
+    _check_core(core, where)
+    return EnginesFile(
+        name=checked.name,
+        published=published_of(checked),
+        sources=tuple(checked.sources),
+        files=(file,),
+        core=core,
+    )
+
+
+def load_engines(name_or_path: str | Path) -> NeuronCore:
+    """A core from a preset's name (`neuron_core_v3`) or a TOML file; SI base units."""
+    return load_engines_file(name_or_path).core
+
+
+def _check_core(core: NeuronCore, where: Where) -> None:
+    """Whole counts, and fractions above zero where a time is divided by them."""
+    for table, name in _WHOLE:
+        value = getattr(getattr(core, table), name)
+        if value != math.floor(value):
+            raise where.inside(table).error(name, value, "a whole number above 0")
+    for table, name in (("tensor", "sustained_fraction"), ("dma", "transpose_fraction")):
+        value = getattr(getattr(core, table), name)
+        if value <= 0.0:
+            raise where.inside(table).error(name, value, "a number above 0 and at most 1")

@@ -1,0 +1,97 @@
+"""Choices of a search: rows of values that change together, such as parallel layouts."""
+
+from typing import Any
+
+from hwdse.config.design.consistency_checks import layout_problem
+from hwdse.config.design.user_paths import (
+    Roots,
+    check_value,
+    field_name,
+    get_value,
+    leaf_paths,
+    resolve,
+)
+from hwdse.config.errors import Where
+from hwdse.config.search.parallelism_choices import LAYOUT_KEYS, all_layouts, best_layouts
+from hwdse.search.space.search_space import Choice
+from hwdse.units.format_units import format_field
+from hwdse.units.parse_units import split_field
+from hwdse.workload.loops.layer_list import LayerList
+
+LAYOUT_WORDS = {"all": all_layouts, "best": best_layouts}
+"""What stands for a list of layouts."""
+
+
+def make_choice(table: Any, roots: Roots, where: Where) -> Choice:
+    """A choice from its checked table: `path`, and `values` as rows, numbers, "all", "best"."""
+    try:
+        path = resolve(roots, table.path)
+    except ValueError as error:
+        raise where.error("path", table.path, str(error)) from None
+    if isinstance(table.values, str) and table.values in LAYOUT_WORDS:
+        if path != "parallelism":
+            raise where.error(
+                "values", table.values, f'a list; "{table.values}" is for path = "parallelism" only'
+            )
+        return LAYOUT_WORDS[table.values](table, roots, where)
+    for key in ("micro_batch", "recompute_fraction", *LAYOUT_KEYS):
+        if getattr(table, key) is not None:
+            raise where.error(key, getattr(table, key), 'it only beside values = "all" or "best"')
+    if not isinstance(table.values, list) or not table.values:
+        raise where.error("values", table.values, 'a list of tables or numbers, "all" or "best"')
+    return _listed(path, table, roots, where)
+
+
+def _listed(path: str, table: Any, roots: Roots, where: Where) -> Choice:
+    """Rows as the user wrote them; what a row leaves out stays as in the base design."""
+    rows = [_row(path, value, roots, where) for value in table.values]
+    paths = tuple(dict.fromkeys(name for row in rows for name in row))
+    base = {name: float(get_value(roots, name)) for name in paths}
+    full = [{**base, **row} for row in rows]
+    if path == "parallelism":
+        for index, row in enumerate(full):
+            _check_layout(row, roots, where, table.values[index])
+    labels = tuple(table.labels or [_label(row) for row in full])
+    if len(labels) != len(full) or len(set(labels)) != len(labels):
+        raise where.error("labels", list(labels), f"{len(full)} different texts, one a row")
+    if len({tuple(row.items()) for row in full}) != len(full):
+        raise where.error("values", table.values, "rows that differ")
+    return Choice(path, paths, tuple(tuple(row.values()) for row in full), labels)
+
+
+def _row(path: str, value: Any, roots: Roots, where: Where) -> dict[str, float]:
+    leaves = leaf_paths(get_value(roots, path))
+    if leaves and not (isinstance(value, dict) and value):
+        raise where.error("values", value, f"tables with keys such as {next(iter(leaves))}")
+    entries = value if leaves else {"": value}
+    row: dict[str, float] = {}
+    for key, item in entries.items():
+        full = f"{path}.{key}" if key else path
+        try:
+            name = resolve(roots, full)
+            checked = check_value(roots, name, item)
+        except ValueError as error:
+            raise where.error(full, item, str(error)) from None
+        if isinstance(checked, str):
+            raise where.error(full, item, "a number; a text is searched by [[variants]]")
+        row[name] = checked
+    return row
+
+
+def _label(row: dict[str, float]) -> str:
+    parts = []
+    for path, value in row.items():
+        name = field_name(path)
+        parts.append(f"{split_field(name)[0]} {format_field(name, value, 6)}")
+    return ", ".join(parts)
+
+
+def _check_layout(row: dict[str, float], roots: Roots, where: Where, value: Any) -> None:
+    workload = roots["workload"]
+    if isinstance(workload, LayerList):
+        return
+    fields = {path.rpartition(".")[2]: number for path, number in row.items()}
+    layout = roots["parallelism"].replace(**fields)
+    problem = layout_problem(layout, roots["cluster"].num_chips, workload)
+    if problem is not None:
+        raise where.error("values", value, f"{problem[0]}: {problem[1]}")

@@ -1,0 +1,149 @@
+"""Figures of an `Evaluation` by name, with their units, and targets such as "power <= 500 W"."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import jax.numpy as jnp
+
+from hwdse.config.design.field_rules import field_of
+from hwdse.config.errors import ConfigError, did_you_mean, listed, one_line
+from hwdse.evaluation import Workload, evaluate
+from hwdse.numerics.array_types import PerConstraint
+from hwdse.numerics.relaxation import Reading, safe_log
+from hwdse.objectives import OBJECTIVES, Objective
+from hwdse.specs.results.evaluation_result import Evaluation
+from hwdse.units.format_units import format_quantity
+from hwdse.units.parse_units import split_field, to_base
+
+SCALARS = tuple(
+    field.name
+    for field in dataclasses.fields(Evaluation)
+    if not dataclasses.is_dataclass(field.type)
+)
+"""Fields of an evaluation that are one figure; the names give the units."""
+_UNITS = MappingProxyType(
+    {
+        "useful_tokens_per_s": "1/s",
+        "hbm_bytes_per_chip": "B",
+        "flop_per_chip": "FLOP",
+        "energy_delay": "1",
+    }
+)
+"""Units of those whose names do not end with theirs; a product of time and energy goes without."""
+_ALIASES = MappingProxyType(
+    {
+        "cost_per_token": "cost_usd_per_token",
+        "carbon_per_token": "carbon_g_per_token",
+        "useful_tokens": "useful_tokens_per_s",
+    }
+)
+"""Objectives and short forms that are not spelled as their fields."""
+_TARGET = re.compile(r"\s*(\w+)\s*(<=|>=|<|>|=+)\s*(\S.*?)\s*")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A scalar figure of an evaluation, above zero."""
+
+    name: str
+    unit: str
+    value: Objective
+
+    @property
+    def label(self) -> str:
+        """The name for people, without the unit."""
+        name = self.name if self.name in _UNITS else split_field(self.name)[0]
+        return name.replace("_", " ")
+
+    def format(self, value: float, digits: int = 4) -> str:
+        """A value as people write it."""
+        if self.unit == "1/s":
+            return f"{value:,.{0 if abs(value) >= 1e3 else 4}f} /s"
+        return format_quantity(value, self.unit, digits)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a metric, in base units."""
+
+    text: str
+    metric: Metric
+    is_upper: bool
+    limit: float
+
+    @property
+    def sign(self) -> float:
+        """+1 for an upper bound, -1 for a lower one."""
+        return 1.0 if self.is_upper else -1.0
+
+
+def metric_names() -> tuple[str, ...]:
+    """Names of all metrics: scalar fields of `Evaluation`, then other objectives."""
+    shorts = {split_field(name)[0] for name in SCALARS}
+    known = {*SCALARS, *shorts, *_ALIASES}
+    return (*SCALARS, *(name for name in OBJECTIVES if name not in known))
+
+
+def parse_metric(name: str, label: str = "metric") -> Metric:
+    """The metric of a name with or without its unit. Raises `ConfigError`, one line that begins
+    with `label`."""
+    names = metric_names()
+    found = field_of(_ALIASES.get(name, name), list(names))
+    if found is None:
+        shorts = [name if name in _UNITS else split_field(name)[0] for name in names]
+        hint = did_you_mean(name, [*shorts, *names])
+        raise ConfigError(one_line(f"{label} {name}: expected one of {listed(names)}{hint}"))
+    unit = _UNITS.get(found, split_field(found)[1])
+    value = OBJECTIVES.get(found) or _getter(found)
+    return Metric(found, unit, value)
+
+
+def _getter(name: str) -> Callable[[Evaluation], Any]:
+    return lambda evaluation: getattr(evaluation, name)
+
+
+def parse_target(text: str) -> Target:
+    """`useful_tokens_per_s >= 1e6` or `chip_power <= 0.5 kW`, the value with or without its unit.
+
+    Raises `ConfigError`, one line, for anything else.
+    """
+    match = _TARGET.fullmatch(text)
+    if match is None or match[2] not in ("<=", ">=", "<", ">"):
+        raise ConfigError(
+            one_line(f"--target {text!r}: expected METRIC <= VALUE or METRIC >= VALUE, "
+                     'such as "chip_power <= 500 W"')
+        )  # fmt: skip
+    name, mark, given = match.groups()
+    metric = parse_metric(name)
+    try:
+        value: float | str = float(given)
+    except ValueError:
+        value = given.strip("\"'")
+    try:
+        limit = to_base(value, metric.unit)
+    except ValueError as error:
+        raise ConfigError(one_line(f"--target {text!r}: expected {error}")) from None
+    if not limit > 0.0:
+        raise ConfigError(one_line(f"--target {text!r}: expected a value above 0"))
+    return Target(" ".join(text.split()), metric, mark.startswith("<"), limit)
+
+
+def target_violations(
+    targets: tuple[Target, ...], workload: Workload
+) -> Callable[[Any, Reading], PerConstraint]:
+    """Function of a design and a reading: ln(value / limit) of each upper bound, ln(limit / value)
+    of each lower one; above zero the target is missed."""
+
+    def violations(design: Any, reading: Reading) -> PerConstraint:
+        evaluation = evaluate(design, workload, reading)
+        logs = [
+            target.sign * safe_log(jnp.asarray(target.metric.value(evaluation)) / target.limit)
+            for target in targets
+        ]
+        return jnp.stack(logs)
+
+    return violations

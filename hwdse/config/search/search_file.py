@@ -1,0 +1,289 @@
+"""Search files: what is the base design, what is minimized, what may change."""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field, StrictStr, create_model
+
+from hwdse.config.design.allowed_names import limit_names, objective_names
+from hwdse.config.design.cluster_design_table import CLUSTER
+from hwdse.config.design.core_design_table import CORE
+from hwdse.config.design.load_specs import DesignKind
+from hwdse.config.design.overrides import apply_overrides, flatten, parse_override
+from hwdse.config.design.schema import STRICT, check, number_field
+from hwdse.config.design.user_paths import Roots
+from hwdse.config.errors import Where, did_you_mean, listed
+from hwdse.config.search.choices import make_choice
+from hwdse.config.search.parallelism_choices import LAYOUT_KEYS
+from hwdse.config.search.resolved_config import resolved_tables
+from hwdse.config.search.uncertain_table import file_entries, make_spreads, table_entries
+from hwdse.config.search.uncertainty_suffix import split_spread
+from hwdse.config.search.variables import check_distinct, make_dimensions, make_variant
+from hwdse.config.toml_files import find_file, read_toml
+from hwdse.search.space.pytree_path import get_path, set_path
+from hwdse.search.space.search_space import SearchSpace
+from hwdse.search.uncertainty.robust import DEFAULT_SAMPLES, Robust, parse_robust
+from hwdse.search.uncertainty.uncertain_constants import Spread
+from hwdse.specs.design import CoreDesign, Design
+from hwdse.units.parse_units import split_field
+from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.loops.operators import Operators
+from hwdse.workload.transformer.model_config import TransformerTraining
+
+
+@dataclass(frozen=True)
+class LoadedSearch:
+    """A checked search file: the base design, the workload, and what may change."""
+
+    title: str
+    seed: int
+    base: Design | CoreDesign
+    workload: TransformerTraining | LayerList | Operators
+    labels: Mapping[str, str]
+    """Names for people: `system`, `chip`, `workload`."""
+    space: SearchSpace
+    objective: str
+    front_objectives: tuple[str, ...]
+    limits: Mapping[str, float]
+    resolved: dict[str, Any]
+    """Everything in SI base units, with the hashes of all files: JSON-able."""
+    tables: dict[str, Any] = field(repr=False)
+    """The file's tables after `--set`, without [overrides]; names of files made absolute."""
+    plain: Roots = field(repr=False)
+    """The specs as the tables give them, before [overrides]."""
+    spreads: tuple[Spread, ...] = ()
+    """What is known of constants that are uncertain."""
+    robust: Robust | None = None
+    """How objectives and limits are taken over a sample of these; None: at the nominal values."""
+
+
+LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "die_area": "die_area_mm2",
+        "chip_power": "chip_power_w",
+        "hbm_used_ratio": "hbm_used_ratio",
+        "memory_used_ratio": "memory_used_ratio",
+        "chip_cost": "chip_cost_usd",
+        "time_per_token": "time_per_token_s",
+        "energy_per_token": "energy_per_token_j",
+        "reticle_used_ratio": "reticle_used_ratio",
+        "carbon_per_token": "carbon_g_per_token",
+    }
+)
+"""Constraints by the name of a field whose last words give their unit."""
+
+BELOW_DESIGN = (
+    "design.mix",
+    "design.parallelism",
+    "design.checkpoint_interval",
+    "design.checkpointing",
+)
+"""Paths of `--set` into the specs, where the table `[design]` has them too."""
+_OBJECTIVE = create_model(
+    "ObjectiveTable",
+    __config__=STRICT,
+    minimize=(StrictStr, Field()),
+    front=(list[StrictStr], Field([])),
+    robust=(StrictStr | None, Field(None)),
+    robust_samples=(int, Field(DEFAULT_SAMPLES, ge=2, le=4096)),
+)
+_Tables = list[dict[str, Any]]
+_SEARCH: Mapping[DesignKind, Any] = MappingProxyType(
+    {
+        kind: create_model(
+            "SearchTables",
+            __config__=STRICT,
+            title=(StrictStr, Field()),
+            seed=(int, Field(0, ge=0, lt=2**32)),
+            design=(kind.table, Field()),
+            objective=(_OBJECTIVE, Field()),
+            limits=(dict[str, Any], Field({})),
+            variables=(_Tables, Field([])),
+            choices=(_Tables, Field([])),
+            variants=(_Tables, Field([])),
+            overrides=(dict[str, Any], Field({})),
+            uncertain=(Any, Field([])),
+        )
+        for kind in (CLUSTER, CORE)
+    }
+)
+_VARIABLE = create_model(
+    "VariableTable",
+    __config__=STRICT,
+    path=(StrictStr, Field()),
+    low=(Any, Field()),
+    high=(Any, Field()),
+    step=(Any, Field(None)),
+    scale=(StrictStr, Field("log")),
+)
+_CHOICE = create_model(
+    "ChoiceTable",
+    __config__=STRICT,
+    path=(StrictStr, Field()),
+    values=(Any, Field()),
+    labels=(list[StrictStr] | None, Field(None)),
+    micro_batch=(list[Any] | None, Field(None)),
+    recompute_fraction=(list[Any] | None, Field(None)),
+    **LAYOUT_KEYS,
+)
+_VARIANT = create_model(
+    "VariantTable",
+    __config__=STRICT,
+    path=(StrictStr, Field()),
+    values=(list[StrictStr], Field()),
+)
+
+
+def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch:
+    """A search from a TOML file (or a preset's name) and `--set` texts such as
+    `chip.hbm.bandwidth="4 TB/s"`, `design.num_systems=4`, `workload.seq_len=4096`.
+
+    `[design]` names a system, or an accelerator for a search inside the chip. Raises
+    `ConfigError`, one line, for every mistake.
+    """
+    found = find_file("searches", path)
+    file = read_toml(found, str(path) if Path(path).suffix else None)
+    tables, changes, spread_texts = _merge_sets(file.tables, overrides)
+    where = Where(f"{file.label} with --set" if overrides else file.label)
+    own = table_entries(tables.get("uncertain", []), where)
+    own += [_entry(path, text) for path, text in (*file.spreads.items(), *spread_texts.items())]
+    tables.update({"uncertain": own} if own else {})
+    design = tables.get("design")
+    kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
+    checked = check(_SEARCH[kind], tables, where)
+    parts = kind.load(checked.design, found.parent, where.inside("design"))
+    roots = apply_overrides(parts.roots, flatten(checked.overrides), where.inside("overrides"))
+    roots = apply_overrides(roots, changes, Where("--set"))
+    base = kind.design_of(roots, parts.mapping)
+    kind.check(base, roots["workload"], where)
+    space = _space(checked, roots, base, kind, where)
+    base = _with_searched(base, space)
+    objective, front = _objectives(checked.objective, kind, where.inside("objective"))
+    entries = [*file_entries(parts.files), *((where.inside("uncertain"), item) for item in own)]
+    spreads = make_spreads(entries, roots, base)
+    loaded = LoadedSearch(
+        title=checked.title,
+        seed=checked.seed,
+        base=base,
+        workload=roots["workload"],
+        labels=MappingProxyType(parts.labels),
+        space=space,
+        objective=objective,
+        front_objectives=front,
+        limits=MappingProxyType(_limits(checked.limits, where.inside("limits"))),
+        resolved={},
+        tables=_absolute(tables, kind, found.parent),
+        plain=parts.roots,
+        spreads=spreads,
+        robust=_robust(checked.objective, spreads, where.inside("objective")),
+    )
+    files = (("search", file), *parts.files)
+    return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
+
+
+def _entry(path: str, relative: str) -> dict[str, Any]:
+    """Entry of [[uncertain]] for a value of the search file that has a spread."""
+    return {"path": path.removeprefix("overrides.").removeprefix("design."), "relative": relative}
+
+
+def _robust(table: Any, spreads: tuple[Spread, ...], where: Where) -> Robust | None:
+    if table.robust is None:
+        return None
+    if not spreads:
+        raise where.error("robust", table.robust, "uncertain constants, in [uncertain]")
+    try:
+        return parse_robust(table.robust, table.robust_samples)
+    except ValueError as error:
+        raise where.error("robust", table.robust, str(error)) from None
+
+
+def _merge_sets(
+    tables: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """The tables with every `--set` that names one of them, the others by path, and spreads."""
+    merged, changes, spreads = copy.deepcopy(dict(tables)), {}, {}
+    for text in overrides:
+        path, value = parse_override(text)
+        if path.startswith("uncertain."):
+            spreads[path.removeprefix("uncertain.")] = value
+            continue
+        value, spread = split_spread(value)
+        if spread is not None:
+            spreads[path] = spread
+        if path.startswith(BELOW_DESIGN):
+            path = path.removeprefix("design.")  # also after the file's [overrides]
+        if path.split(".")[0] not in ("title", "seed", "design", "objective", "limits"):
+            changes[path] = value
+            continue
+        node = merged
+        *parents, last = path.split(".")
+        for name in parents:
+            child = node.get(name)
+            node[name] = child if isinstance(child, dict) else {}
+            node = node[name]
+        for key in [key for key in node if split_field(key)[0] == split_field(last)[0]]:
+            del node[key]
+        node[last] = value
+    return merged, changes, spreads
+
+
+def _objectives(table: Any, kind: DesignKind, where: Where) -> tuple[str, tuple[str, ...]]:
+    names = tuple(name for name in objective_names() if name not in kind.no_objectives)
+    for key, values in (("minimize", [table.minimize]), ("front", table.front)):
+        for value in values:
+            if value not in names:
+                hint = did_you_mean(value, names)
+                raise where.error(key, value, f"one of {listed(names)}{hint}")
+    if len(set(table.front)) != len(table.front) or len(table.front) == 1:
+        raise where.error("front", table.front, "two or more different objectives")
+    return table.minimize, tuple(table.front)
+
+
+def _limits(table: Mapping[str, Any], where: Where) -> dict[str, float]:
+    fields = {LIMIT_FIELDS.get(name, name): name for name in limit_names()}
+    definitions = {name: number_field(name, is_optional=True) for name in fields}
+    checked = check(create_model("LimitsTable", __config__=STRICT, **definitions), table, where)
+    values = {name: getattr(checked, name) for name in fields}
+    return {fields[name]: value for name, value in values.items() if value is not None}
+
+
+def _space(checked: Any, roots: Roots, base: Any, kind: DesignKind, where: Where) -> SearchSpace:
+    def made(name: str, model: Any, make: Callable) -> tuple:
+        parts = []
+        for number, table in enumerate(getattr(checked, name), 1):
+            place = where.inside(f"{name} {number}")
+            parts.append(make(check(model, table, place), roots, place))
+        return tuple(parts)
+
+    dimensions = made("variables", _VARIABLE, make_dimensions)
+    choices = made("choices", _CHOICE, make_choice)
+    variants = made("variants", _VARIANT, make_variant)
+    check_distinct(dimensions, choices, variants, where)
+    space = SearchSpace(tuple(itertools.chain(*dimensions)), choices, variants)
+    for labels, design in space.variant_bases(base):
+        kind.check_variant(design, where.inside("variants " + ", ".join(labels.values())))
+    return space
+
+
+def _with_searched(base: Any, space: SearchSpace) -> Any:
+    """The base with the upper end of the range for what is searched and it has none of."""
+    for dimension in space.dimensions:
+        if get_path(base, dimension.path) is None:
+            base = set_path(base, dimension.path, dimension.high)
+    return base
+
+
+def _absolute(tables: dict[str, Any], kind: DesignKind, folder: Path) -> dict[str, Any]:
+    """The tables with paths of other files made absolute, and without [overrides]."""
+    design = dict(tables["design"])
+    for key, presets in kind.file_keys.items():
+        if design.get(key, "").lower().endswith((".toml", ".csv")):
+            design[key] = str(find_file(presets, design[key], folder).resolve())
+    rest = {key: value for key, value in tables.items() if key != "overrides"}
+    return {**rest, "design": design}

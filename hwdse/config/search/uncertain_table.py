@@ -1,0 +1,118 @@
+"""Uncertain constants of a search: `[uncertain]`, `[[uncertain]]`, texts such as "5 W +- 30 %"."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import Field, StrictStr, create_model
+
+from hwdse.config.design.field_rules import LARGEST, rule_of
+from hwdse.config.design.schema import STRICT, check
+from hwdse.config.design.user_paths import (
+    Roots,
+    field_name,
+    format_value,
+    get_value,
+    is_static,
+    leaf_paths,
+    resolve,
+)
+from hwdse.config.errors import Where, did_you_mean, listed
+from hwdse.config.toml_files import TomlFile
+from hwdse.search.uncertainty.uncertain_constants import DISTRIBUTIONS, Spread, relative_spread
+from hwdse.units.parse_units import to_base
+
+_ENTRY = create_model(
+    "UncertainTable",
+    __config__=STRICT,
+    path=(StrictStr, Field()),
+    relative=(Any, Field(None)),
+    low=(Any, Field(None)),
+    high=(Any, Field(None)),
+    distribution=(StrictStr | None, Field(None)),
+)
+_KEYS = {"relative", "low", "high", "distribution"}
+_PLACES = {"chip": "chip.", "process": "chip.process.", "accelerator": "accelerator.",
+           "software": "software.", "system": ""}  # fmt: skip
+"""Where the keys of each kind of file lie in a design."""
+
+
+def file_entries(files: Iterable[tuple[str, TomlFile]]) -> list[tuple[Where, dict[str, Any]]]:
+    """Entries of texts with a spread in the files that a design is made of."""
+    found = []
+    for kind, file in files:
+        for key, spread in file.spreads.items():
+            path = _PLACES.get(kind, "") + key.removeprefix("overrides.")
+            found.append((Where(file.label), {"path": path, "relative": spread}))
+    return found
+
+
+def table_entries(tables: Any, where: Where) -> list[dict[str, Any]]:
+    """Entries of `[[uncertain]]`, or of `[uncertain]` with paths as keys."""
+    if isinstance(tables, list):
+        return list(tables)
+    if not isinstance(tables, Mapping):
+        raise where.error("uncertain", tables, "a table of paths, or a list of tables")
+    return list(_flat(tables, ""))
+
+
+def _flat(table: Mapping[str, Any], prefix: str) -> Iterable[dict[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping) and not (value and set(value) <= _KEYS):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            inner = value if isinstance(value, Mapping) else {"relative": value}
+            yield {"path": f"{prefix}{key}", **inner}
+
+
+def make_spreads(
+    entries: Iterable[tuple[Where, Any]], roots: Roots, base: Any
+) -> tuple[Spread, ...]:
+    """Spreads from entries; a later entry of the same path takes the place of an earlier one.
+
+    `base` is the design, whose values are the nominal ones. Raises `ConfigError`, one line.
+    """
+    found: dict[str, Spread] = {}
+    for where, entry in entries:
+        checked = check(_ENTRY, entry, where)
+        path = _design_path(checked.path, roots, where)
+        found.pop(path, None)
+        found[path] = _spread(path, checked, float(get_value(roots, path)), where)
+    return tuple(found.values())
+
+
+def _design_path(text: str, roots: Roots, where: Where) -> str:
+    design = {name: value for name, value in roots.items() if name != "workload"}
+    try:
+        path = resolve(design, text)
+        if path not in leaf_paths(design) or is_static(design, path):
+            raise ValueError("a path that ends in a number")
+        if not float(get_value(design, path)) > 0.0:
+            raise ValueError("a number above 0: spreads are factors of it")
+    except ValueError as error:
+        raise where.error("path", text, str(error)) from None
+    return path
+
+
+def _spread(path: str, entry: Any, nominal: float, where: Where) -> Spread:
+    rule = rule_of(field_name(path))
+    highest = rule.high if rule.high < LARGEST else float("inf")
+    name = entry.distribution or ("lognormal" if entry.relative is not None else "uniform")
+    if name not in DISTRIBUTIONS:
+        hint = did_you_mean(name, DISTRIBUTIONS)
+        raise where.error("distribution", name, f"one of {listed(DISTRIBUTIONS)}{hint}")
+    is_relative = entry.relative is not None
+    if is_relative == (entry.low is not None or entry.high is not None):
+        raise where.error("path", path, 'relative = "30 %", or low and high')
+    try:
+        if is_relative:
+            return relative_spread(path, to_base(entry.relative, "1"), name, highest)
+        if entry.low is None or entry.high is None:
+            raise ValueError("both low and high")
+        low, high = (rule.check(value) for value in (entry.low, entry.high))
+        if not low <= nominal <= high or low == high:
+            text = format_value(path, nominal)
+            raise ValueError(f"low <= {text} <= high, the nominal value, and low < high")
+        return Spread(path, low / nominal, high / nominal, name, highest)
+    except ValueError as error:
+        key, value = ("relative", entry.relative) if is_relative else ("low", entry.low)
+        raise where.error(key, value, str(error).removeprefix(f"{path}: ")) from None

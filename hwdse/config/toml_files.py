@@ -1,0 +1,149 @@
+"""TOML files: where presets and user files are found, and how they are read."""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hwdse
+from hwdse.config.errors import ConfigError, MissingFileError, did_you_mean, listed, one_line
+from hwdse.config.search.uncertainty_suffix import split_spreads
+
+FOLDERS = (
+    "chips",
+    "clusters",
+    "processes",
+    "workloads",
+    "accelerators",
+    "layers",
+    "reliability",
+    "searches",
+)
+CSV_FOLDERS = ("layers",)
+"""Those whose files are CSV; the others hold TOML."""
+_MAX_BYTES = 4_000_000
+MOST_LISTED = 12
+"""Names of presets that one line of a message has room for."""
+
+
+@dataclass(frozen=True)
+class TomlFile:
+    """A file that was read: its path, how messages name it, and its tables (none of a CSV)."""
+
+    path: Path
+    label: str
+    tables: dict[str, Any]
+    sha256: str = field(repr=False)
+    spreads: dict[str, str] = field(default_factory=dict)
+    """Texts after "+-" of values such as "0.9 pJ/bit +- 30 %" by path; `tables` lacks them."""
+
+
+def preset_root() -> Path:
+    """The folder of the presets: inside the installed package, or beside it in a checkout."""
+    package = Path(hwdse.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def preset_names(folder: str) -> tuple[str, ...]:
+    """Names of all presets of one kind, sorted."""
+    pattern = f"*{_suffix(folder)}"
+    return tuple(sorted(path.stem for path in (preset_root() / folder).glob(pattern)))
+
+
+def _suffix(folder: str) -> str:
+    return ".csv" if folder in CSV_FOLDERS else ".toml"
+
+
+def _is_name(text: str) -> bool:
+    """A preset's name, not a path: no folder and no extension of a file."""
+    return not any(mark in text for mark in "/\\") and not text.lower().endswith((".toml", ".csv"))
+
+
+def find_file(folder: str, name_or_path: str | Path, beside: Path | None = None) -> Path:
+    """The file of a preset's name, or of a path.
+
+    A path is looked up relative to the folder `beside` (that of the file which names it), then
+    to the working directory. Raises `MissingFileError` naming the near miss.
+    """
+    text = str(name_or_path)
+    if not text.isprintable() or not text:
+        raise MissingFileError(text, "the name of a preset or a path")
+    if _is_name(text) and not isinstance(name_or_path, Path):
+        return _find_preset(folder, text)
+    candidates = [Path(text)]
+    if beside is not None:
+        candidates.insert(0, beside / text)
+    for path in candidates:
+        if _exists(path):
+            return path
+    neighbors = _neighbors(candidates[0].parent)
+    hint = did_you_mean(candidates[0].name, neighbors) or did_you_mean(
+        candidates[0].stem, preset_names(folder)
+    )
+    raise MissingFileError(text, f"a file, there is none{hint}")
+
+
+def _find_preset(folder: str, text: str) -> Path:
+    names = preset_names(folder)
+    key = text.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
+    if key in names:
+        return preset_root() / folder / f"{key}{_suffix(folder)}"
+    shown = listed(names[:MOST_LISTED])
+    if len(names) > MOST_LISTED:
+        shown += f" and {len(names) - MOST_LISTED} more (hwdse presets lists all)"
+    allowed = f"a path ending in {_suffix(folder)} or a preset of {folder}: {shown}"
+    raise MissingFileError(text, f"{allowed}{did_you_mean(key, names)}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # names that are too long
+        return False
+
+
+def _neighbors(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError:
+        return []
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """What a file holds. Raises `ConfigError` of one line that calls it `name`."""
+    if path.is_dir():
+        raise ConfigError(f"{name}: expected a file, this is a folder")
+    if not path.is_file():
+        raise ConfigError(f"{name}: expected a regular file")
+    try:
+        data = path.read_bytes()[: _MAX_BYTES + 1]
+    except OSError as error:
+        raise ConfigError(f"{name}: expected a readable file ({error.strerror})") from None
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{name}: expected a file below {_MAX_BYTES // 10**6} MB")
+    return data
+
+
+def read_toml(path: Path, label: str | None = None) -> TomlFile:
+    """Read and parse a TOML file. Raises `ConfigError` of one line for whatever is wrong."""
+    name = label or str(path)
+    data = read_bytes(path, name)
+    tables, spreads = split_spreads(parse_toml(data, name))
+    return TomlFile(path, name, tables, hashlib.sha256(data).hexdigest(), spreads)
+
+
+def parse_toml(data: bytes, label: str) -> dict[str, Any]:
+    """Tables of a TOML text; mistakes of syntax become one line that names `label`."""
+    try:
+        return tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n"))
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{label} line {line}: expected UTF-8 text") from None
+    except RecursionError:
+        raise ConfigError(f"{label}: expected valid TOML (nested too deeply)") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{label}: expected valid TOML ({one_line(str(error))})") from None
+    except ValueError:  # integers of more digits than Python converts
+        raise ConfigError(f"{label}: expected valid TOML (a number is too long)") from None

@@ -1,0 +1,182 @@
+"""Matrix products of a chip under the best mapping of one of its cores, in place of fixed tilings.
+
+A core is what belongs to one scratchpad: its arrays, its part of the scratchpads and of the HBM.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.core.mapper.mapper import best_mapping
+from hwdse.models.energy import voltage_and_leakage
+from hwdse.models.memory import hbm_traffic
+from hwdse.numerics.array_types import Leaf, PerOp
+from hwdse.numerics.relaxation import Reading, materialize, num_tiles, total
+from hwdse.specs.hardware.accelerator import Accelerator, Level, Operands
+from hwdse.specs.hardware.chip import Chip
+from hwdse.workload.loops.operators import Operators, products
+from hwdse.workload.transformer.gemms import Gemms
+
+ENDLESS_BYTES_PER_S = 1e18
+"""Bandwidth of memories that the chip model gives no time of their own."""
+STARVED_PENALTY = 1e3
+"""Factor on the traffic of a split with fewer products than scratchpads, as in models.memory."""
+
+
+def chip_core(
+    chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf, in_hbm: Operands
+) -> Accelerator:
+    """One core of a chip: DRAM, scratchpad, accumulators of 2 MiB an array, registers.
+
+    All its arrays are one whose clock is higher as many times as there are, since mappings are
+    the same for each. `in_hbm` is the share of each operand's traffic that goes to HBM.
+    """
+    array = chip.array
+    clock_hz = array.clock_hz * matrix_speedup_ratio * array.num_arrays / chip.num_scratchpads
+    return Accelerator(
+        rows=array.rows,
+        cols=array.cols,
+        clock_hz=clock_hz,
+        nominal_clock_hz=clock_hz,
+        mac_energy_j=chip.process.mac_energy_j,
+        levels=_levels(chip, bytes_per_element, in_hbm),
+        process=chip.process,
+        fixed_area_mm2=0.0,
+        package_cost_usd=0.0,
+        dram_cost_usd_per_byte=0.0,
+        rows_dims="C",
+        cols_dims="K",
+    )
+
+
+def _levels(chip: Chip, size: Leaf, in_hbm: Operands) -> tuple[Level, ...]:
+    """Memories of a core. The scratchpad is used up to `RESIDENT_FRACTION`, the rest
+    double-buffers; registers are part of the energy of a MAC."""
+    share, num_arrays = 1.0 / chip.num_scratchpads, chip.array.num_arrays / chip.num_scratchpads
+    slope = (
+        chip.sram.energy_j_per_byte
+        / voltage_and_leakage.SRAM_REFERENCE_BYTES**voltage_and_leakage.SRAM_EXPONENT
+    )
+    words = Operands(size, size, hbm_traffic.ACCUMULATOR_BYTES)
+    dram = _level(
+        "hbm",
+        ("weights", "inputs", "outputs"),
+        share * chip.hbm.capacity_bytes,
+        share * chip.hbm.bandwidth_bytes_per_s,
+        jax.tree.map(lambda fraction: size * fraction, in_hbm),
+        energy_j_per_byte=chip.hbm.energy_j_per_byte,
+    )
+    scratchpad = _level(
+        "scratchpad",
+        ("weights", "inputs"),
+        hbm_traffic.RESIDENT_FRACTION * share * chip.sram.capacity_bytes,
+        share * chip.sram.bandwidth_bytes_per_s,
+        words,
+        energy_slope=slope,
+    )
+    sums_bytes = num_arrays * voltage_and_leakage.ACCUMULATOR_MACRO_BYTES
+    sums = _level(
+        "accumulator", ("outputs",), sums_bytes, ENDLESS_BYTES_PER_S, words, energy_slope=slope
+    )
+    held = chip.array.rows * chip.array.cols * size
+    return (
+        dram,
+        scratchpad,
+        sums,
+        _level("registers", ("weights",), held, ENDLESS_BYTES_PER_S, words),
+    )
+
+
+def _level(
+    name: str,
+    keeps: tuple[str, ...],
+    capacity_bytes: Leaf,
+    bandwidth_bytes_per_s: Leaf,
+    word_bytes: Operands,
+    *,
+    energy_j_per_byte: Leaf = 0.0,
+    energy_slope: Leaf = 0.0,
+) -> Level:
+    return Level(
+        capacity_bytes=capacity_bytes,
+        read_bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        write_bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        read_energy_j_per_byte=energy_j_per_byte,
+        write_energy_j_per_byte=energy_j_per_byte,
+        energy_slope=energy_slope,
+        energy_exponent=voltage_and_leakage.SRAM_EXPONENT,
+        word_bytes=word_bytes,
+        name=name,
+        keeps=keeps,
+        ports="one",
+        banks="one",
+        shares_port=True,
+        follows_clock=False,
+    )
+
+
+def mapped_traffic_bytes(
+    gemms: Gemms,
+    chip: Chip,
+    matrix_speedup_ratio: Leaf,
+    bytes_per_element: Leaf,
+    reading: Reading,
+) -> PerOp:
+    """HBM bytes of the products of each row, under the best mapping of their parts on the cores.
+
+    Products are cut over the scratchpads by rows, by columns, or dealt out whole
+    (`models.memory.SPLITS`), and each part gets the mapping with the least time x energy on a
+    core; the split with the least traffic counts. Unlike the tilings of `models.memory` this
+    knows accumulators, on-chip energy and time, so it need not move the fewest bytes.
+    """
+    cuts = cut_products(gemms, chip, matrix_speedup_ratio, bytes_per_element)
+    dram = best_mapping(cuts.parts, cuts.core, reading).costs.traffic.levels[0]
+    idle = jnp.maximum(chip.num_scratchpads / cuts.parts.count, 1.0)
+    penalty = jnp.where(cuts.is_dealt & (idle > 1.0), STARVED_PENALTY * idle, 1.0)
+    moved = cuts.copies * penalty * total((dram.reads, dram.writes))
+    least = jnp.min(moved.reshape(len(hbm_traffic.SPLITS), -1), axis=0)
+    return materialize(gemms.count * least)
+
+
+class Cuts(NamedTuple):
+    """Every product cut over the cores of a chip in every way of `models.memory.SPLITS`."""
+
+    parts: Operators
+    """One way after another; `count` is that of the products."""
+    copies: PerOp
+    """Parts of a product, one for each core; 1 where whole products are dealt out."""
+    is_dealt: Leaf
+    """Whether whole products are dealt out."""
+    core: Accelerator
+
+
+def cut_products(
+    gemms: Gemms, chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf
+) -> Cuts:
+    """Products by rows, by columns, or dealt out whole, and the core that runs the parts."""
+    shape, cores = jnp.shape(gemms.m), chip.num_scratchpads
+    columns = [
+        (
+            num_tiles(gemms.m, cores if by_rows else 1.0),
+            num_tiles(gemms.n, cores if by_cols else 1.0),
+            cores if by_rows or by_cols else 1.0,
+            not (by_rows or by_cols),
+        )
+        for by_rows, by_cols in hbm_traffic.SPLITS.values()
+    ]
+    m, n, copies, is_dealt = (
+        jnp.concatenate([jnp.broadcast_to(x, shape) for x in column])
+        for column in zip(*columns, strict=True)
+    )
+
+    def spread(x: Leaf) -> Leaf:
+        return jnp.tile(jnp.broadcast_to(x, shape), len(columns))
+
+    in_hbm = Operands(spread(gemms.b_in_hbm), spread(gemms.a_in_hbm), spread(gemms.c_in_hbm))
+    return Cuts(
+        parts=products(m, spread(gemms.k), n, spread(gemms.count)),
+        copies=copies,
+        is_dealt=is_dealt,
+        core=chip_core(chip, matrix_speedup_ratio, bytes_per_element, in_hbm),
+    )

@@ -1,0 +1,176 @@
+"""Time of a kernel on a NeuronCore: engines side by side, stages one after another."""
+
+import flax.struct
+import jax.numpy as jnp
+
+from hwdse.models.compute.neuron_engines import (
+    lane_cycles,
+    passes,
+    product_cycles,
+    queued_transfer_time_s,
+    sbuf_time_s,
+    transpose_cycles,
+)
+from hwdse.numerics.array_types import Leaf, PerOp
+from hwdse.numerics.relaxation import EXACT, Reading, maximum
+from hwdse.specs.hardware.neuron_core import LaneEngine, NeuronCore
+from hwdse.workload.kernels.kernel_instructions import (
+    FORMAT_BYTES,
+    Kernel,
+    LaneWork,
+    Product,
+    Stage,
+    Transfer,
+)
+
+
+@flax.struct.dataclass
+class KernelTimes:
+    """Busy seconds of each engine, elapsed seconds, bytes and flops of a kernel.
+
+    `..._active_s` is what the Neuron profiler shows: each instruction until its results are
+    written, although the next one starts before.
+    """
+
+    tensor_s: Leaf
+    vector_s: Leaf
+    scalar_s: Leaf
+    gpsimd_s: Leaf
+    dma_s: Leaf
+    sbuf_s: Leaf
+    vector_active_s: Leaf
+    scalar_active_s: Leaf
+    latency_s: Leaf
+    read_bytes: Leaf
+    written_bytes: Leaf
+    useful_flop: Leaf
+    """Two for each multiply-accumulate that the kernel asks for."""
+    hardware_flop: Leaf
+    """What the Neuron profiler counts: every product on TensorE, fp32 ones twice."""
+
+
+def product_time_s(product: Product, core: NeuronCore) -> PerOp:
+    """Time of products on TensorE, at the rate that long runs reach."""
+    tensor = core.tensor
+    if product.kind == "transpose":
+        cycles = transpose_cycles(product.contraction, product.stationary, product.format, tensor)
+    else:
+        num_passes = passes(product.format, tensor, product.kind)
+        cycles = product_cycles(product.stationary, product.moving, num_passes, tensor)
+    return product.count * cycles / (tensor.clock_hz * tensor.sustained_fraction)
+
+
+def lane_time_s(work: LaneWork, engine: LaneEngine) -> PerOp:
+    """Time of lane instructions on their engine."""
+    cycles = lane_cycles(
+        work.operation,
+        work.elements,
+        engine,
+        format_name=work.format,
+        in_psum=work.in_psum,
+    )
+    return work.count * cycles / engine.clock_hz
+
+
+def transfer_time_s(transfer: Transfer, core: NeuronCore) -> PerOp:
+    """Time of a queued transfer: by packets, and no faster than the core's share of HBM."""
+    packets = queued_transfer_time_s(transfer.total_bytes, transfer.row_bytes, core.dma)
+    if transfer.is_transpose:
+        packets = packets / core.dma.transpose_fraction
+    return jnp.maximum(packets, transfer.total_bytes / core.hbm_bandwidth_bytes_per_s)
+
+
+def _lane_times(stage: Stage, core: NeuronCore) -> dict[str, PerOp]:
+    """Busy time by engine, the part of it with an operand in PSUM, and the time on the way."""
+    engines, parts = ("vector", "scalar", "gpsimd"), ("", "_psum", "_access")
+    times: dict[str, PerOp] = {name + part: 0.0 for name in engines for part in parts}
+    for work in stage.lane_work:
+        engine = getattr(core, work.engine)
+        spent, access = lane_time_s(work, engine), f"{work.engine}_access"
+        times[work.engine] = times[work.engine] + spent
+        times[access] = times[access] + work.count * engine.access_cycles / engine.clock_hz
+        if work.in_psum:
+            times[f"{work.engine}_psum"] = times[f"{work.engine}_psum"] + spent
+    return times
+
+
+def _shared(a: PerOp, b: PerOp, fraction: PerOp) -> PerOp:
+    """Time of two engines of which a fraction of the shorter's work waits for the port."""
+    return jnp.maximum(a, b) + fraction * jnp.minimum(a, b)
+
+
+def _busiest(times: list[PerOp], reading: Reading) -> PerOp:
+    """The longest of several times, all with the shape of their sum."""
+    everything = 0.0 * sum(times)
+    longest = everything + times[0]
+    for time in times[1:]:
+        longest = maximum(longest, everything + time, reading)
+    return longest
+
+
+def _sbuf_bytes(stage: Stage, core: NeuronCore) -> PerOp:
+    """Bytes that the engines read and write in SBUF, operands in PSUM counted as well."""
+    total: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
+    for work in stage.lane_work:
+        lanes = getattr(core, work.engine).lanes
+        total = total + 2.0 * work.count * work.elements * lanes * FORMAT_BYTES[work.format]
+    for product in stage.products:
+        columns = product.stationary + product.moving
+        moved = product.count * product.contraction * columns
+        total = total + moved * FORMAT_BYTES[product.format]
+    return total
+
+
+def hardware_flop(product: Product, core: NeuronCore) -> PerOp:
+    """Flops as the Neuron profiler counts them: fp32 products twice, unless one side is 0 or 1."""
+    weight = 2.0 if product.format == "fp32" and product.kind != "broadcast" else 1.0
+    macs = product.count * product.contraction * product.stationary * product.moving
+    return 2.0 * weight * macs
+
+
+def stage_times(stage: Stage, core: NeuronCore, reading: Reading = EXACT) -> KernelTimes:
+    """Times of one stage: as long as its busiest engine, and the waits between engines.
+
+    Assumes that the tiles of a stage keep all engines going (double buffering). Where engines
+    share a port to SBUF or PSUM (NeuronCore-v2) they take turns on it.
+    A wait is the overhead of a dependent instruction.
+    """
+    tensor_s: PerOp = sum((product_time_s(p, core) for p in stage.products), 0.0)
+    dma_s: PerOp = sum((transfer_time_s(t, core) for t in stage.transfers), 0.0)
+    lanes = _lane_times(stage, core)
+    sbuf_s = sbuf_time_s(_sbuf_bytes(stage, core), core.sbuf)
+    sbuf_port = _shared(lanes["vector"], lanes["gpsimd"], core.vector_gpsimd_fraction)
+    psum_port = _shared(lanes["vector_psum"], lanes["scalar_psum"], core.vector_scalar_fraction)
+    busiest = _busiest([tensor_s, dma_s, lanes["scalar"], sbuf_port, psum_port, sbuf_s], reading)
+    waits = stage.num_waits * core.vector.dependent_cycles / core.vector.clock_hz
+    written: PerOp = sum((t.total_bytes for t in stage.transfers if t.is_write), 0.0)
+    moved: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
+    useful = [p for p in stage.products if p.is_useful]
+    return KernelTimes(
+        tensor_s=tensor_s,
+        vector_s=lanes["vector"],
+        scalar_s=lanes["scalar"],
+        gpsimd_s=lanes["gpsimd"],
+        dma_s=dma_s,
+        sbuf_s=sbuf_s,
+        vector_active_s=jnp.minimum(lanes["vector"] + lanes["vector_access"], busiest + waits),
+        scalar_active_s=jnp.minimum(lanes["scalar"] + lanes["scalar_access"], busiest + waits),
+        latency_s=busiest + waits,
+        read_bytes=moved - written,
+        written_bytes=written,
+        useful_flop=sum((2.0 * p.count * _macs(p) for p in useful), 0.0),
+        hardware_flop=sum((hardware_flop(p, core) for p in stage.products), 0.0),
+    )
+
+
+def _macs(product: Product) -> PerOp:
+    return product.contraction * product.stationary * product.moving
+
+
+def kernel_times(kernel: Kernel, core: NeuronCore, reading: Reading = EXACT) -> KernelTimes:
+    """Times of a kernel: its stages one after another, after the launch and the first load."""
+    totals = [stage_times(stage, core, reading) for stage in kernel.stages]
+    names = list(KernelTimes.__dataclass_fields__)
+    sums = {name: sum(getattr(times, name) for times in totals) for name in names}
+    sums["latency_s"] = sums["latency_s"] + core.launch_latency_s + core.dma.start_latency_s
+    return KernelTimes(**sums)

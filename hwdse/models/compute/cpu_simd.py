@@ -1,0 +1,217 @@
+"""Matrix products on the vector units of a CPU: time, and words at each level.
+
+A vector unit has no neighbor to take an operand from: each multiply-accumulate reads its factors
+and its sum from registers. What a systolic array does in space, a program does in time: it holds a
+block of C of m_r x n_r elements in registers and streams a column of A and a row of B past it, so
+that L1 is read 1 / m_r + 1 / n_r times per multiply-accumulate, as the scratchpad of an array of
+R x C is 1 / R + 1 / C times. Registers bound the block, silicon bounds the array.
+
+Sources: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3),
+2008; Low, Igual, Smith and Quintana-Orti, Analytical Modeling Is Enough for High-Performance BLIS,
+ACM TOMS 43(2), 2016.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.array_types import PerOp
+from hwdse.numerics.relaxation import EXACT, Reading, floor_ste, maximum, num_tiles
+from hwdse.specs.hardware.cpu import (
+    Cache,
+    CacheBlocks,
+    RegisterBlock,
+    SimdCosts,
+    SimdEngine,
+    SimdWords,
+)
+from hwdse.workload.transformer.gemms import Gemms
+
+RESIDENT_FRACTION = 0.5
+"""Share of a cache for the block that stays in it; the rest is for what streams past. Source:
+Goto and van de Geijn, TOMS 2008, section 6.3 (about half of L1 and of the next level)."""
+MOST_REGISTERS = 64
+"""Registers up to which blocks are enumerated."""
+
+
+def lanes(engine: SimdEngine, bytes_per_element: PerOp) -> PerOp:
+    """Elements in a vector register."""
+    return engine.vector_bytes / bytes_per_element
+
+
+def simd_peak_flop_per_s(engine: SimdEngine, bytes_per_element: PerOp) -> PerOp:
+    r"""Peak rate of all cores, $2 P v N f$: P pipes of v lanes in each of N cores."""
+    macs_per_cycle = engine.num_fma_ports * lanes(engine, bytes_per_element) * engine.num_cores
+    return 2.0 * macs_per_cycle * engine.clock_hz
+
+
+def ideal_register_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
+    r"""Real-valued block that reads L1 least under the number of registers.
+
+    The block, a column of A and a row of B must fit: $(m_r n_r + m_r + n_r) / v \le V$, or
+    $(m_r + 1)(n_r + 1) \le V v + 1$. The least $1 / m_r + 1 / n_r$ is the square,
+    $m_r = n_r = \sqrt{V v + 1} - 1$. Assumes that a lane of B can be an operand by itself (NEON,
+    SVE), and no registers for what is loaded ahead.
+    """
+    side = jnp.sqrt(num_registers * num_lanes + 1.0) - 1.0
+    return RegisterBlock(side, side)
+
+
+def _whole_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
+    """Best block of whole vectors; ties go to the one with fewer rows. No gradient."""
+    vectors = np.arange(1.0, MOST_REGISTERS)[:, None]
+    cols = np.arange(1.0, MOST_REGISTERS)[None, :]
+    registers, width = (jnp.asarray(x, float)[..., None, None] for x in (num_registers, num_lanes))
+    rows = vectors * width
+    row_vectors = jnp.ceil((cols - 0.5) / width)
+    is_whole = (cols < width) | (jnp.abs(row_vectors * width - cols) < 0.5)
+    fits = vectors * cols + vectors + row_vectors <= registers + 1e-3
+    words = jnp.where(fits & is_whole, 1.0 / rows + 1.0 / cols, jnp.inf)
+    flat = jnp.reshape(words, (*words.shape[:-2], -1))
+    # Slightly favors earlier entries, so that equal quotients are a tie whatever the rounding.
+    order = 1.0 + 1e-6 * np.arange(flat.shape[-1]) / flat.shape[-1]
+    index = jnp.argmin(flat * order, axis=-1)
+    best_vectors, best_cols = jnp.divmod(index, cols.shape[-1])
+    return RegisterBlock((best_vectors + 1.0) * num_lanes, best_cols + 1.0)
+
+
+def register_block(
+    engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+) -> RegisterBlock:
+    r"""The block of C that a kernel keeps in registers.
+
+    Exact: the best block whose rows are whole vectors and whose columns are whole vectors or fewer
+    than one, under $a n_r + a + \lceil n_r / v \rceil \le V$ with $a = m_r / v$. For 32 registers
+    of 128 bits that is 8 x 12 in fp32, 6 x 8 in fp64 and 8 x 24 in fp16. Its gradient is that of
+    `ideal_register_block`; a smooth reading moves from the one to the other.
+    """
+    arguments = engine.num_registers, lanes(engine, bytes_per_element)
+    ideal = ideal_register_block(*arguments)
+    whole = _whole_block(*jax.lax.stop_gradient(arguments))
+
+    def joined(exact: PerOp, relaxed: PerOp) -> PerOp:
+        shift = exact - jax.lax.stop_gradient(relaxed)
+        return relaxed + shift * (1.0 if reading.is_exact else 1.0 - reading.temperature)
+
+    return RegisterBlock(joined(whole.rows, ideal.rows), joined(whole.cols, ideal.cols))
+
+
+def step_cycles(
+    block: RegisterBlock, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+) -> PerOp:
+    r"""Cycles of the multiply-accumulates of one k: $\max(m_r n_r / (v P), L)$.
+
+    Each of the sums is added to once a step, so a step cannot be shorter than the latency L; a
+    block needs $m_r n_r \ge v L P$ elements to keep the pipes busy. Source: Low et al., eq. (1).
+    """
+    vectors = block.rows * block.cols / lanes(engine, bytes_per_element)
+    return maximum(vectors / engine.num_fma_ports, engine.fma_latency_cycles, reading)
+
+
+def _whole(extent: PerOp, least: PerOp, most: PerOp) -> PerOp:
+    """`extent` as a whole number from `least` to `most`; the last wins."""
+    return jnp.minimum(jnp.maximum(floor_ste(extent * (1.0 + 1e-6)), least), most)
+
+
+def cache_blocks(
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, block: RegisterBlock
+) -> CacheBlocks:
+    r"""Blocks that half fill the caches: $k_c n_r$ in L1, $m_c k_c$ in L2, $k_c n_c$ in the LLC.
+
+    Source: Goto and van de Geijn, TOMS 2008, section 6; Van Zee and van de Geijn, BLIS, TOMS 2015.
+    """
+
+    def elements(cache: Cache) -> PerOp:
+        return RESIDENT_FRACTION * cache.capacity_bytes / bytes_per_element
+
+    k = _whole(elements(engine.l1) / block.cols, 1.0, gemms.k)
+    m = _whole(elements(engine.l2) / k, block.rows, gemms.m)
+    n = _whole(elements(engine.llc) / k, block.cols, gemms.n)
+    return CacheBlocks(k=k, m=m, n=n)
+
+
+def _kept_fraction(elements: PerOp, cache: Cache, bytes_per_element: PerOp) -> PerOp:
+    """Share of a block that a cache's resident part can hold."""
+    room = RESIDENT_FRACTION * cache.capacity_bytes / bytes_per_element
+    return jnp.minimum(room / jnp.maximum(elements, 1.0), 1.0)
+
+
+def simd_words(
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+) -> SimdWords:
+    r"""Elements of A, B and C moved at each level by a cache-blocked product, all counts.
+
+    | level | A | B | C |
+    | --- | --- | --- | --- |
+    | registers | each product | each product | each product, read and written |
+    | L1 | $\lceil n / n_r \rceil$ | $\lceil m / m_r \rceil$ | $2 \lceil k / k_c \rceil - 1$ |
+    | L2 | $\lceil n / n_r \rceil$ | $\lceil m / m_c \rceil$ | $2 \lceil k / k_c \rceil - 1$ |
+    | LLC | $\lceil n / n_c \rceil$ | $\lceil m / m_c \rceil$ | $2 \lceil k / k_c \rceil - 1$ |
+    | DRAM | $\lceil n / n_c \rceil$ | 1 | $2 \lceil k / k_c \rceil - 1$ |
+
+    times the elements of the operand. What fits where it would stream from is not fetched again:
+    the block of A in L1, the strip of C in the LLC, by the share that fits. The copies of A and B
+    into contiguous panels are left out: they are read once more for $\lceil n / n_c \rceil$ and 1.
+    """
+    block = register_block(engine, bytes_per_element, reading)
+    blocks = cache_blocks(gemms, engine, bytes_per_element, block)
+    a, b, c = gemms.m * gemms.k, gemms.k * gemms.n, gemms.m * gemms.n
+    a_outer = num_tiles(gemms.n, blocks.n, reading)
+    a_inner = num_tiles(gemms.n, block.cols, reading)
+    b_outer = num_tiles(gemms.m, blocks.m, reading)
+    b_inner = num_tiles(gemms.m, block.rows, reading)
+    c_passes = 2.0 * num_tiles(gemms.k, blocks.k, reading) - 1.0
+    a_kept = _kept_fraction(blocks.m * blocks.k, engine.l1, bytes_per_element)
+    # The strip of C is m x n_c, where n_c k_c fills the cache's resident part unless n is smaller.
+    c_kept = jnp.maximum(
+        _kept_fraction(c, engine.llc, bytes_per_element), jnp.minimum(blocks.k / gemms.m, 1.0)
+    )
+    a_to_l1 = a * (a_kept * a_outer + (1.0 - a_kept) * a_inner)
+    c_beyond = c * (c_kept + (1.0 - c_kept) * c_passes)
+    c_stores = 0.5 * (c_passes + 1.0) * c
+    macs, loads = gemms.m * gemms.k * gemms.n, a * a_inner + b * b_inner
+    words = SimdWords(
+        register_reads=3.0 * macs + c_stores,
+        register_writes=macs + loads + c_passes * c - c_stores,
+        l1=loads + c_passes * c,
+        l2=a_to_l1 + b * b_outer + c_passes * c,
+        llc=a * a_outer + b * b_outer + c_passes * c,
+        dram=a * a_outer + b + c_beyond,
+    )
+    return jax.tree.map(lambda x: gemms.count * x, words)
+
+
+def simd_costs(
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+) -> SimdCosts:
+    r"""Words and time of products on all cores: the slowest of pipes and levels, all overlapped.
+
+    Register blocks are dealt out to the cores, $\lceil \lceil m / m_r \rceil \lceil n / n_r \rceil
+    \cdot count / N \rceil$ to the busiest, each of k steps of `step_cycles`; a ragged block costs a
+    whole one. Private caches serve the busy cores only. Assumes that cores share a block of A where
+    there are fewer of them than cores (Smith et al., IPDPS 2014: threads inside the macro-kernel),
+    and that prefetching hides latencies.
+    """
+    block = register_block(engine, bytes_per_element, reading)
+    row_blocks = num_tiles(gemms.m, block.rows, reading)
+    col_blocks = num_tiles(gemms.n, block.cols, reading)
+    num_blocks = row_blocks * col_blocks * gemms.count
+    rounds = num_tiles(num_blocks, engine.num_cores, reading)
+    fma_cycles = rounds * gemms.k * step_cycles(block, engine, bytes_per_element, reading)
+    words = simd_words(gemms, engine, bytes_per_element, reading)
+    busy_hz = num_blocks / rounds * engine.clock_hz
+
+    def cache_s(moved: PerOp, cache: Cache) -> PerOp:
+        return moved * bytes_per_element / (busy_hz * cache.bytes_per_cycle)
+
+    parts = {
+        "fma_s": fma_cycles / engine.clock_hz,
+        "l1_s": cache_s(words.l1, engine.l1),
+        "l2_s": cache_s(words.l2, engine.l2),
+        "llc_s": cache_s(words.llc, engine.llc),
+        "dram_s": words.dram * bytes_per_element / engine.dram_bandwidth_bytes_per_s,
+    }
+    time_s = parts["fma_s"]
+    for part_s in list(parts.values())[1:]:
+        time_s = maximum(time_s, part_s, reading)
+    return SimdCosts(words=words, time_s=time_s, **parts)

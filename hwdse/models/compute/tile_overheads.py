@@ -1,0 +1,189 @@
+r"""What a real array adds to a roofline: filling, issuing and moving tile by tile, starting up.
+
+A host processor runs the loops of a nest's outermost tier. In each of their steps it issues one
+tile, which the core unrolls into instructions: the tiles of inputs and weights are read, block
+after block of weights is loaded into the array and multiplied, and after the last step of a sum
+the outputs are written. Two tiles are in flight, so reading and writing of one hide behind the
+multiplications of another; at the ends there is nothing to hide behind.
+
+Assumes a weight-stationary array with input channels along its rows and output channels along its
+columns, channels innermost in memory, and both operands read anew for each tile.
+Source: Gemmini (Genc et al., DAC 2021), github.com/ucb-bar/gemmini, BSD-3-Clause, the files
+`LoopConv.scala`, `LoopMatmul.scala` and `ExecuteController.scala`.
+"""
+
+import flax.struct
+import jax.numpy as jnp
+
+from hwdse.numerics.array_types import Leaf, PerOp
+from hwdse.numerics.relaxation import EXACT, Reading, maximum, num_tiles, positive_part
+from hwdse.specs.hardware.accelerator import Accelerator
+from hwdse.specs.mappings.loop_nest import LoopNest
+from hwdse.workload.loops.operators import DIMS, Operators, extents
+
+
+@flax.struct.dataclass
+class TileCosts:
+    """Cycles of what a tile needs beside its multiplications."""
+
+    convolution_issue_cycles: Leaf
+    """Of the host, for the instructions that describe one tile of a convolution."""
+    product_issue_cycles: Leaf
+    """The same for a matrix product, which has three loops instead of seven and no padding."""
+    read_row_cycles: Leaf
+    """Of the DMA, to move one row of the scratchpad in: as many values as the array is wide."""
+    write_row_cycles: Leaf
+    """The same for one row of results out."""
+    dram_bytes_per_cycle: Leaf
+    start_cycles: Leaf
+    """Once for each operator: first requests through cold caches, and waiting for the last."""
+    min_pass_cycles: Leaf
+    """Fewest cycles between two passes of the array."""
+
+
+GEMMINI_COSTS = TileCosts(
+    convolution_issue_cycles=274.8,
+    product_issue_cycles=129.0,
+    read_row_cycles=1.577,
+    write_row_cycles=4.717,
+    dram_bytes_per_cycle=6.740,
+    start_cycles=625.2,
+    min_pass_cycles=4.0,
+)
+"""Gemmini with a Rocket host. All but the last are fitted, to all 930 rows of both sets of
+`tests/data/gemmini_rtl_public.csv`, by `calibration.gemmini_rtl.fit`. The last is in the RTL:
+two writes to one accumulator address are four cycles apart (`ExecuteController.scala`)."""
+
+
+@flax.struct.dataclass
+class TileEvents:
+    """What one tile of an operator asks for; a mean over full and ragged tiles."""
+
+    num_tiles: Leaf
+    read_rows: Leaf
+    """Scratchpad rows of inputs and weights, as wide as the array."""
+    write_rows: Leaf
+    """Rows of results, spread over all steps of their sum."""
+    num_preloads: Leaf
+    """Blocks of weights loaded into the array."""
+    num_passes: Leaf
+    """Streams of inputs through it, at most as many pixels each as the array has rows."""
+    pass_pixels: Leaf
+    """Pixels of one pass, all of one row of the image."""
+
+
+@flax.struct.dataclass
+class TiledCycles:
+    """Cycles of an operator run tile by tile, by engine and together."""
+
+    issue_cycles: Leaf
+    read_cycles: Leaf
+    write_cycles: Leaf
+    dram_cycles: Leaf
+    array_cycles: Leaf
+    fill_cycles: Leaf
+    exposed_cycles: Leaf
+    """Before the first and after the last multiplication, where nothing hides anything."""
+    total_cycles: Leaf
+
+
+def tile_events(
+    nest: LoopNest, operators: Operators, accelerator: Accelerator, reading: Reading = EXACT
+) -> TileEvents:
+    r"""Instructions and rows of the mean tile of each operator.
+
+    A tile of $e_d$ in each dimension reads $e_N h w \lceil e_C / R \rceil$ rows of inputs, where
+    $h = (e_P - 1) s + (e_R - 1) \delta + 1$ and $w$ alike, and $e_R e_S e_C \lceil e_K / L \rceil$
+    of weights; R rows and L columns of the array. It loads $e_R e_S \lceil e_C / R \rceil
+    \lceil e_K / L \rceil$ blocks of weights, and past each go $e_N e_Q \lceil e_P / R \rceil$
+    passes.
+    """
+    sizes = extents(operators)
+    bounds = nest.temporal[..., 0, :]
+    steps = num_tiles(sizes, sizes / bounds, reading)
+    e = dict(zip(DIMS, jnp.moveaxis(sizes / steps, -1, 0), strict=True))
+    n = dict(zip(DIMS, jnp.moveaxis(jnp.asarray(steps), -1, 0), strict=True))
+
+    blocks_c = num_tiles(e["C"], accelerator.rows, reading)
+    blocks_k = num_tiles(e["K"], accelerator.cols, reading)
+    blocks_p = num_tiles(e["P"], accelerator.rows, reading)
+    height = (e["P"] - 1.0) * operators.stride_p + (e["R"] - 1.0) * operators.dilation_r + 1.0
+    width = (e["Q"] - 1.0) * operators.stride_q + (e["S"] - 1.0) * operators.dilation_s + 1.0
+    taps = e["R"] * e["S"]
+    num_preloads = taps * blocks_c * blocks_k
+    return TileEvents(
+        num_tiles=jnp.prod(steps, axis=-1),
+        read_rows=e["N"] * height * width * blocks_c + taps * e["C"] * blocks_k,
+        write_rows=e["N"] * e["P"] * e["Q"] * blocks_k / (n["R"] * n["S"] * n["C"]),
+        num_preloads=num_preloads,
+        num_passes=num_preloads * e["N"] * e["Q"] * blocks_p,
+        pass_pixels=e["P"] / blocks_p,
+    )
+
+
+def array_cycles(events: TileEvents, costs: TileCosts) -> PerOp:
+    """Cycles in which one tile streams through the array: a pixel each, and a least per pass."""
+    return events.num_passes * jnp.maximum(events.pass_pixels, costs.min_pass_cycles)
+
+
+def array_fill_cycles(events: TileEvents, accelerator: Accelerator, costs: TileCosts) -> PerOp:
+    """Cycles in which the array waits for weights, for one tile.
+
+    A block takes a cycle for each of its rows, behind one pass of the block before.
+    """
+    hidden = jnp.maximum(events.pass_pixels, costs.min_pass_cycles)
+    return events.num_preloads * positive_part(accelerator.rows - hidden)
+
+
+def issue_cycles(operators: Operators, costs: TileCosts) -> PerOp:
+    """Cycles of the host for one tile; what has one filter tap and one column is a product."""
+    is_product = operators.r * operators.s * operators.q == 1.0
+    return jnp.where(is_product, costs.product_issue_cycles, costs.convolution_issue_cycles)
+
+
+def dram_cycles(operators: Operators, accelerator: Accelerator, costs: TileCosts) -> PerOp:
+    """Cycles of DRAM for a whole operator: each operand passes once, a cache keeps the rest."""
+    o, word = operators, accelerator.levels[0].word_bytes
+    height = (o.p - 1.0) * o.stride_p + (o.r - 1.0) * o.dilation_r + 1.0
+    width = (o.q - 1.0) * o.stride_q + (o.s - 1.0) * o.dilation_s + 1.0
+    weights = o.r * o.s * o.c * o.k * word.weights
+    inputs = o.n * height * width * o.c * word.inputs
+    outputs = o.n * o.p * o.q * o.k * word.outputs
+    return (weights + inputs + outputs) / costs.dram_bytes_per_cycle
+
+
+def tiled_cycles(
+    nest: LoopNest,
+    operators: Operators,
+    accelerator: Accelerator,
+    costs: TileCosts,
+    reading: Reading = EXACT,
+) -> TiledCycles:
+    r"""Cycles of operators whose outermost loops are issued tile by tile.
+
+    $T = t_0 + h + m + a + (n - 1) \max(h, m, a)$ for n tiles, where h issues a tile, m moves it
+    (the larger of the DMA's rows and DRAM's bytes) and a multiplies it, array fills included.
+    Times `count` is left to the caller.
+    """
+    events = tile_events(nest, operators, accelerator, reading)
+    issue = issue_cycles(operators, costs)
+    read = events.read_rows * costs.read_row_cycles
+    write = events.write_rows * costs.write_row_cycles
+    dram = dram_cycles(operators, accelerator, costs) / events.num_tiles
+    stream = array_cycles(events, costs)
+    fill = array_fill_cycles(events, accelerator, costs)
+    move = maximum(read + write, dram, reading)
+    multiply = stream + fill
+    slowest = maximum(maximum(issue, move, reading), multiply, reading)
+    exposed = costs.start_cycles + issue + move + multiply - slowest
+    n = events.num_tiles
+    return TiledCycles(
+        issue_cycles=n * issue,
+        read_cycles=n * read,
+        write_cycles=n * write,
+        dram_cycles=n * dram,
+        array_cycles=n * stream,
+        fill_cycles=n * fill,
+        exposed_cycles=exposed,
+        total_cycles=exposed + n * slowest,
+    )

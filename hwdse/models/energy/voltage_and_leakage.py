@@ -1,0 +1,92 @@
+"""Energy of operations and memories, and the voltage that a clock needs."""
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.numerics.array_types import Scalar
+from hwdse.numerics.relaxation import is_known
+from hwdse.specs.hardware.chip import Process
+
+SRAM_REFERENCE_BYTES = 65536.0
+SRAM_EXPONENT = 0.52
+"""Read energy grows with capacity^0.52 from 64 KiB to 16 MiB: CACTI 7, 22 nm, 32-byte port."""
+VELOCITY_EXPONENT = 1.3
+"""Alpha of the alpha-power law for short channels: Sakurai and Newton, JSSC 25(2), 1990."""
+VECTOR_ENERGY_RATIO = 1.4
+"""An fp32 element operation over a 16-bit MAC with fp32 accumulation: at 7 nm an add takes 0.38
+and a multiply 1.31 pJ, their mean 0.85 against 0.59 pJ. Jouppi et al., ISCA 2021, table 2."""
+ACCUMULATOR_MACRO_BYTES = 2.0 * 1024.0**2
+"""PSUM of one TensorEngine, 2 MiB: AWS Neuron SDK, NKI architecture guides."""
+LARGEST_RISE = 40.0
+"""Of the exponent of leakage, so that it and its slope stay finite in float32."""
+_NEWTON_STEPS = 8
+
+
+@jax.custom_jvp
+def _log_overdrive(log_target: Scalar, threshold_v: Scalar) -> Scalar:
+    """Solves a y - ln(Vt + e^y) = target for y = ln(V - Vt); the left side rises with y."""
+    y = log_target + 0.0 * threshold_v
+    for _ in range(_NEWTON_STEPS):
+        over = jnp.exp(y)
+        voltage = threshold_v + over
+        residual = VELOCITY_EXPONENT * y - jnp.log(voltage) - log_target
+        y = y - residual / (VELOCITY_EXPONENT - over / voltage)
+    return y
+
+
+@_log_overdrive.defjvp
+def _log_overdrive_jvp(primals, tangents):
+    log_target, threshold_v = primals
+    y = _log_overdrive(log_target, threshold_v)
+    voltage = threshold_v + jnp.exp(y)
+    slope = VELOCITY_EXPONENT - jnp.exp(y) / voltage
+    return y, (tangents[0] + tangents[1] / voltage) / slope
+
+
+def supply_voltage_v(clock_ratio: Scalar, process: Process) -> Scalar:
+    r"""Voltage at which the silicon runs at `clock_ratio` times its nominal clock.
+
+    Alpha-power law $f \propto (V - V_t)^\alpha / V$, inverted by Newton's method with the
+    implicit derivative, and not below the least voltage of the process, where the clock falls
+    alone. Source: Sakurai and Newton, IEEE JSSC 25(2), 1990; threshold and nominal voltage are
+    the process's. Holds for some tens of percent around the nominal clock.
+    """
+    nominal_over = process.nominal_voltage_v - process.threshold_voltage_v
+    log_nominal = VELOCITY_EXPONENT * jnp.log(nominal_over) - jnp.log(process.nominal_voltage_v)
+    log_target = log_nominal + jnp.log(clock_ratio)
+    voltage_v = process.threshold_voltage_v + jnp.exp(
+        _log_overdrive(log_target, process.threshold_voltage_v)
+    )
+    return jnp.maximum(voltage_v, process.min_voltage_v)
+
+
+def dynamic_energy_ratio(clock_ratio: Scalar, process: Process) -> Scalar:
+    r"""Switching energy over that at the nominal clock, $(V / V_n)^2$."""
+    return (supply_voltage_v(clock_ratio, process) / process.nominal_voltage_v) ** 2
+
+
+def sram_energy_j_per_byte(macro_bytes: Scalar, reference_j_per_byte: Scalar) -> Scalar:
+    r"""Energy of a byte read from or written to one scratchpad of `macro_bytes`.
+
+    $e = e_{64\,KiB} (S / 64\,KiB)^{0.52}$; fitted for 64 KiB to 16 MiB and used beyond.
+    """
+    return reference_j_per_byte * (macro_bytes / SRAM_REFERENCE_BYTES) ** SRAM_EXPONENT
+
+
+def leakage_power_w(area_mm2: Scalar, voltage_ratio: Scalar, process: Process) -> Scalar:
+    r"""Static power of silicon, $\rho A (V / V_n) e^{(V - V_n) / V_0}$, or $\rho A (V / V_n)^2$
+    where the process gives no $V_0$.
+
+    Subthreshold current rises exponentially with the supply, since the drain lowers the barrier:
+    Roy, Mukhopadhyay, Mahmoodi-Meimand, Proc. IEEE 91(2), 2003. The quadratic law is an
+    assumption that holds for some tens of percent around nominal.
+    """
+    nominal_w = process.leakage_w_per_mm2 * area_mm2
+    scale_v = process.leakage_voltage_v
+    if is_known(scale_v, 0.0):
+        return nominal_w * voltage_ratio**2
+    is_given = jnp.asarray(scale_v) > 0.0
+    rise = process.nominal_voltage_v * (voltage_ratio - 1.0) / jnp.where(is_given, scale_v, 1.0)
+    return nominal_w * jnp.where(
+        is_given, voltage_ratio * jnp.exp(jnp.minimum(rise, LARGEST_RISE)), voltage_ratio**2
+    )

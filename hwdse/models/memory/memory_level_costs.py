@@ -1,0 +1,72 @@
+"""Time and energy of the memories of a core, from the bytes that a mapping moves."""
+
+from hwdse.numerics.array_types import Leaf
+from hwdse.numerics.relaxation import EXACT, Reading, largest, maximum, total
+from hwdse.specs.hardware.accelerator import Accelerator, Level, count_of
+from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts, NestTraffic
+
+
+def port_bytes_per_s(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:
+    """What all ports of a level read and write together; on chip that follows the clock."""
+    scale = count_of(level.ports, accelerator)
+    if level.follows_clock:
+        scale = scale * accelerator.clock_hz / accelerator.nominal_clock_hz
+    return scale * level.read_bandwidth_bytes_per_s, scale * level.write_bandwidth_bytes_per_s
+
+
+def port_time_s(
+    traffic: LevelTraffic, level: Level, accelerator: Accelerator, reading: Reading = EXACT
+) -> Leaf:
+    r"""Time that a level's ports need for the bytes of one operator.
+
+    $(r + w) / (P \beta)$ where reads and writes share ports, else
+    $\max(r / (P \beta_r), w / (P \beta_w))$; P ports. On-chip bandwidths follow the clock.
+    Assumes that ports are never idle while bytes wait (perfect overlap, as Timeloop).
+    """
+    read_rate, write_rate = port_bytes_per_s(level, accelerator)
+    reads, writes = total(traffic.reads), total(traffic.writes)
+    if level.shares_port:
+        return (reads + writes) / read_rate
+    return maximum(reads / read_rate, writes / write_rate, reading)
+
+
+def access_energy_j_per_byte(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:
+    r"""Energy of a byte read from and written to a level, $e_0 + a (S / B)^x$ with B banks.
+
+    With $x = 1$ this is the linear law of DOSA (MICRO 2023) for 40 nm, with $e_0 = 0$ a power law
+    as CACTI gives it, with $a = 0$ a constant.
+    """
+    bank_bytes = level.capacity_bytes / count_of(level.banks, accelerator)
+    slope = level.energy_slope * bank_bytes**level.energy_exponent
+    return level.read_energy_j_per_byte + slope, level.write_energy_j_per_byte + slope
+
+
+def level_energy_j(traffic: LevelTraffic, level: Level, accelerator: Accelerator) -> Leaf:
+    """Energy of one operator's accesses to a level, at the nominal voltage."""
+    read_j, write_j = access_energy_j_per_byte(level, accelerator)
+    return read_j * total(traffic.reads) + write_j * total(traffic.writes)
+
+
+def mapping_costs(
+    traffic: NestTraffic, accelerator: Accelerator, reading: Reading = EXACT
+) -> MappingCosts:
+    """Roofline time and energy of one operator: multipliers and all levels overlap perfectly.
+
+    Leakage is left to the caller, who knows the area. Source of the accounting: Parashar et al.,
+    Timeloop, ISPASS 2019, section V.
+    """
+    compute_s = traffic.compute_cycles / accelerator.clock_hz
+    pairs = list(zip(traffic.levels, accelerator.levels, strict=True))
+    level_s = tuple(port_time_s(moved, level, accelerator, reading) for moved, level in pairs)
+    level_j = tuple(level_energy_j(moved, level, accelerator) for moved, level in pairs)
+    mac_j = accelerator.mac_energy_j * traffic.num_macs
+    return MappingCosts(
+        traffic=traffic,
+        compute_s=compute_s,
+        level_s=level_s,
+        time_s=largest((compute_s, *level_s), reading),
+        mac_j=mac_j,
+        level_j=level_j,
+        energy_j=mac_j + sum(level_j, start=0.0),
+        used_ratio=tuple(total(moved.used) / level.capacity_bytes for moved, level in pairs),
+    )

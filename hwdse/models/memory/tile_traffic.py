@@ -1,0 +1,208 @@
+"""What a tile moves on a weight-stationary array, and how long the array is busy with it.
+
+The array holds weights in its registers: input channels C along the rows, whose partial sums are
+added on the way, output channels K along the columns, which share each input that is read. Filter
+taps R, S run in time. A tile of outputs stays on chip over its whole sum, so no partial sum goes
+to DRAM. For a product C[m, n] = A[m, k] B[k, n]: P = m, C = k, K = n.
+"""
+
+import flax.struct
+import jax.numpy as jnp
+
+from hwdse.numerics.array_types import Leaf, PerOp
+from hwdse.numerics.relaxation import EXACT, Reading, num_tiles
+from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
+from hwdse.specs.mappings.loop_nest import Accounting, LevelTraffic, NestTraffic
+from hwdse.specs.mappings.tiles import Roles, Tile, roles
+from hwdse.workload.loops.operators import Operators
+from hwdse.workload.loops.tile_footprint import (
+    all_words,
+    either,
+    held_inputs,
+    held_weights,
+    sums_a_row,
+    weights_a_channel,
+    windows,
+)
+
+Words = dict[tuple[int, str], PerOp]
+"""Words by level (place in `Accelerator.levels`) and operand."""
+
+
+@flax.struct.dataclass
+class Trips:
+    """How often loops around a tile run for one operator, and the passes of the array."""
+
+    blocks_p: Leaf
+    strips: Leaf
+    """Tiles over Q and N."""
+    tiles_q: Leaf
+    loads: Leaf
+    """How often each weight is loaded into the array."""
+    blocks_k: Leaf
+    cols: Leaf
+    """Passes over the columns for all output channels."""
+    sums: Leaf
+    """Products added one after the other to an output: passes over the rows, for each tap."""
+
+
+def even_width(extent: PerOp, limit: PerOp, reading: Reading = EXACT) -> PerOp:
+    """Smallest width that covers `extent` in as few passes as a width of `limit` needs."""
+    return num_tiles(extent, num_tiles(extent, limit, reading), reading)
+
+
+def nested_trips(
+    extent: PerOp, block: PerOp, tile: PerOp, accounting: Accounting, reading: Reading = EXACT
+) -> PerOp:
+    """Tiles in all blocks of an extent; the last block takes as many as its size needs.
+
+    With `fractional_edges` only the outermost loop is rounded, as in AccelForge.
+    """
+    blocks = num_tiles(extent, block, reading)
+    if accounting.fractional_edges:
+        return jnp.where(block < extent, blocks * block / tile, num_tiles(extent, tile, reading))
+    last = extent - (blocks - 1.0) * block
+    return (blocks - 1.0) * num_tiles(block, tile, reading) + num_tiles(last, tile, reading)
+
+
+def trips(
+    operators: Operators, tile: Tile, accounting: Accounting, reading: Reading = EXACT
+) -> Trips:
+    """Trips of the loops around one tile.
+
+    Weights are loaded once a tile of outputs. Where one pass over the rows makes a sum, they can
+    stay for all tiles of a block instead.
+    """
+    tiles_q = num_tiles(operators.q, tile.q, reading)
+    strips = tiles_q * num_tiles(operators.n, tile.n, reading)
+    blocks_p = num_tiles(operators.p, tile.block_p, reading)
+    sums = operators.r * operators.s * num_tiles(operators.c, tile.rows, reading)
+    tiles = nested_trips(operators.p, tile.block_p, tile.p, accounting, reading) * strips
+    held = tile.residency
+    block_loads = either(held.weights_once, 1.0, blocks_p * strips)
+    is_one_pass = either(held.inputs_once, True, tile.block_k <= tile.cols)
+    stays = either(held.whole_weights, is_one_pass & (sums <= 1.0), False)
+    return Trips(
+        blocks_p=blocks_p,
+        strips=strips,
+        tiles_q=tiles_q,
+        loads=jnp.where(stays, block_loads, tiles),
+        blocks_k=num_tiles(operators.k, tile.block_k, reading),
+        cols=nested_trips(operators.k, tile.block_k, tile.cols, accounting, reading),
+        sums=sums,
+    )
+
+
+def tile_traffic(
+    operators: Operators,
+    tile: Tile,
+    accelerator: Accelerator,
+    accounting: Accounting,
+    reading: Reading = EXACT,
+) -> NestTraffic:
+    """Bytes by level and cycles of each operator under one tile and residency.
+
+    Inputs are read once for each pass over the columns, sums read and written once for each pass
+    over the rows and filter tap, weights loaded into the registers as `trips` says.
+    A ragged last tile counts by its size, a ragged last pass of the array as a whole one unless
+    `fractional_edges`. Source of the counts: Parashar et al., Timeloop, ISPASS 2019, section V-B.
+    """
+    part, times = roles(accelerator), trips(operators, tile, accounting, reading)
+    points, filters = operators.p * operators.q * operators.n, weights_a_channel(operators)
+    outputs = points * operators.k
+    keeps_halo = getattr(accounting, "halo", "kept") != "reloaded"
+    fetched = _fetched(operators, tile, times, keeps_halo)
+    loaded = filters * operators.k * times.loads
+    sums_read = times.sums - accounting.elides_first_read + accounting.drains_outputs
+    reads = {
+        (part.dram, "weights"): fetched["weights"],
+        (part.dram, "inputs"): fetched["inputs"],
+        (part.scratchpad, "weights"): loaded,
+        (part.scratchpad, "inputs"): points * filters * times.cols,
+        (part.accumulator, "outputs"): outputs * sums_read,
+        (part.registers, "weights"): operators.num_macs * _edge_ratio(operators, tile, accounting),
+    }
+    writes = {
+        (part.dram, "outputs"): outputs,
+        (part.scratchpad, "weights"): fetched["weights"],
+        (part.scratchpad, "inputs"): fetched["inputs"],
+        (part.accumulator, "outputs"): outputs * times.sums,
+        (part.registers, "weights"): loaded,
+    }
+    used = _used(operators, tile, part)
+    levels = tuple(
+        LevelTraffic(*(_bytes(words, place, level) for words in (reads, writes, used)))
+        for place, level in enumerate(accelerator.levels)
+    )
+    cycles = points * times.sums * times.cols
+    if accounting.fractional_edges:
+        cycles = operators.num_macs / (tile.rows * tile.cols)
+    return NestTraffic(levels=levels, compute_cycles=cycles, num_macs=operators.num_macs)
+
+
+def _edge_ratio(operators: Operators, tile: Tile, accounting: Accounting) -> PerOp:
+    """Reads of registers over products: AccelForge counts outermost tiles of outputs as whole."""
+    if not accounting.fractional_edges:
+        return 1.0
+    outermost = jnp.where(tile.block_p < operators.p, tile.block_p, tile.p)
+    pairs = ((operators.p, outermost), (operators.q, tile.q), (operators.n, tile.n))
+    ratio = 1.0
+    for extent, part in pairs:
+        ratio = ratio * num_tiles(extent, part) * part / extent
+    return ratio
+
+
+def _fetched(operators: Operators, tile: Tile, times: Trips, keeps_halo: bool) -> dict[str, PerOp]:
+    """Words that come from DRAM.
+
+    Rows of inputs that two tiles share stay where all channels are held; then the loop over rows
+    of outputs is the innermost around the tile. So do columns where it has one trip.
+    """
+    held = tile.residency
+    height, width = _heights(operators, times.blocks_p), _widths(operators, times.tiles_q)
+    if keeps_halo:
+        kept_height = jnp.minimum(height, _heights(operators, 1.0))
+        kept_width = jnp.minimum(width, _widths(operators, 1.0))
+        kept_width = jnp.where(times.blocks_p > 1.0, width, kept_width)
+        height = either(held.whole_inputs, kept_height, height)
+        width = either(held.whole_inputs, kept_width, width)
+    weights = weights_a_channel(operators) * operators.k
+    inputs = operators.n * operators.c * height * width
+    return {
+        "weights": weights * either(held.weights_once, 1.0, times.blocks_p * times.strips),
+        "inputs": inputs * either(held.inputs_once, 1.0, times.blocks_k),
+    }
+
+
+def _heights(operators: Operators, tiles: PerOp) -> PerOp:
+    """Rows of inputs below all rows of outputs, cut into tiles."""
+    return windows(operators.p, tiles, operators.r, operators.stride_p, operators.dilation_r)
+
+
+def _widths(operators: Operators, tiles: PerOp) -> PerOp:
+    """Columns of inputs below all columns of outputs, cut into tiles."""
+    return windows(operators.q, tiles, operators.s, operators.stride_q, operators.dilation_s)
+
+
+def _used(operators: Operators, tile: Tile, part: Roles) -> Words:
+    """Words kept in each level at a time: in DRAM the whole operator, in the registers one pass."""
+    weights, inputs, outputs = all_words(operators)
+    return {
+        (part.dram, "weights"): weights,
+        (part.dram, "inputs"): inputs,
+        (part.dram, "outputs"): outputs,
+        (part.scratchpad, "weights"): held_weights(operators, tile),
+        (part.scratchpad, "inputs"): held_inputs(operators, tile),
+        (part.accumulator, "outputs"): tile.p * tile.k * sums_a_row(tile),
+        (part.registers, "weights"): tile.rows * tile.cols,
+    }
+
+
+def _bytes(words: Words, place: int, level: Level) -> Operands:
+    """Bytes of each operand at one level."""
+    return Operands(
+        *(
+            words.get((place, operand), 0.0) * getattr(level.word_bytes, operand)
+            for operand in OPERANDS
+        )
+    )

@@ -1,0 +1,177 @@
+r"""Communication libraries: algorithms, protocols, and the choice between them.
+
+An algorithm is so much `Work`: steps in a row, bytes sent and copied by a chip. A protocol gives
+the price of a step and the share of the line rate that its payload reaches. A library is a
+launch, a few protocols, and routes (algorithm, protocol) of which the fastest is taken: what its
+tuning aims at.
+
+    $t = t_{launch} + \min_r [t_r + s_r \alpha_r + n (w_r + c c_r) / (f_r \beta)]$
+
+Message sizes are those of `workload.collective_work`.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import flax.struct
+import jax.numpy as jnp
+
+from hwdse.numerics.array_types import Leaf, PerOp
+from hwdse.workload.transformer.collective_algorithms import ALGORITHMS, Work
+
+NEVER_S = 1e30
+"""Time of a route that a group cannot take."""
+NOT_SHARED = 1e9
+"""`Library.shared_ratio` where every port has a path of its own."""
+
+
+@flax.struct.dataclass
+class Protocol:
+    """How bytes move: one start, the price of a step, the share of the line rate for payload."""
+
+    start_s: Leaf
+    step_s: Leaf
+    bandwidth_fraction: Leaf
+
+
+Routes = Mapping[str, tuple[tuple[str, str], ...]]
+"""(algorithm, protocol) pairs that a library may take, by kind of collective."""
+_RINGS = (("ring", "ll"), ("ring", "ll128"), ("ring", "simple"))
+_EXCHANGE = (("direct", "p2p_ll"), ("direct", "p2p"))
+NCCL_ROUTES: Routes = MappingProxyType(
+    {
+        "all_reduce": (*_RINGS, ("in_switch", "nvls")),
+        "all_gather": _RINGS,
+        "reduce_scatter": _RINGS,
+        "all_to_all": _EXCHANGE,
+        "point_to_point": _EXCHANGE,
+    }
+)
+"""NCCL: three protocols around rings, reduction in the switch, sends for exchanges.
+Source: NVIDIA/nccl, src/graph/tuning.cc."""
+CUSTOM_ROUTES: Routes = MappingProxyType(
+    {
+        "all_reduce": (
+            ("mesh", "one_shot"),
+            ("direct", "two_shot"),
+            ("ring", "simple"),
+            ("in_switch", "nvls"),
+        )
+    }
+)
+"""Kernels of serving frameworks: one-shot and two-shot loads from the peers' memory; NCCL for
+what is larger. Source: vLLM, TensorRT-LLM and SGLang, custom all-reduce kernels."""
+
+
+@flax.struct.dataclass
+class Library:
+    """Costs of one communication library on one kind of chip; see the module's equation."""
+
+    launch_s: Leaf
+    """Start of a collective, whatever its kind and size: launch of the kernel, meeting of all."""
+    copy_ratio: Leaf
+    """Time to copy a byte of the chip's own part over that to send one."""
+    shared_ratio: Leaf
+    """What all chips beyond a pair can send together, over one chip's line rate: the host that
+    PCIe cards without a switch go through; `NOT_SHARED` where every port has its own path."""
+    protocols: dict[str, Protocol]
+    has_in_switch: bool = flax.struct.field(pytree_node=False)
+    """Whether the switches reduce (NVSwitch of Hopper and later)."""
+
+
+def route_time_s(
+    message_bytes: PerOp,
+    work: Work,
+    protocol: Protocol,
+    copy_ratio: PerOp,
+    bandwidth_bytes_per_s: PerOp,
+) -> PerOp:
+    """Start, steps and payload of one route, without the launch; see the module's equation."""
+    payload_bytes = message_bytes * (work.sent_ratio + copy_ratio * work.copied_ratio)
+    rate = protocol.bandwidth_fraction * bandwidth_bytes_per_s
+    return protocol.start_s + work.num_steps * protocol.step_s + payload_bytes / rate
+
+
+def library_time_s(
+    kind: str,
+    message_bytes: PerOp,
+    num_chips: PerOp,
+    bandwidth_bytes_per_s: PerOp,
+    library: Library,
+    routes: Routes,
+) -> PerOp:
+    """Time of a collective inside one domain by the fastest route; zero for one chip.
+
+    The gradient is that of the route taken. In-switch reduction needs more than two chips: for a
+    pair it would send more than the exchange of halves.
+    """
+    shared = library.shared_ratio * bandwidth_bytes_per_s / num_chips
+    rate = jnp.where(num_chips > 2.0, jnp.minimum(bandwidth_bytes_per_s, shared), 1.0)
+    rate = jnp.where(num_chips > 2.0, rate, bandwidth_bytes_per_s)
+    times = []
+    for algorithm, name in routes[kind]:
+        if name not in library.protocols or (name == "nvls" and not library.has_in_switch):
+            continue
+        work = ALGORITHMS[kind][algorithm](num_chips)
+        time_s = route_time_s(
+            message_bytes, work, library.protocols[name], library.copy_ratio, rate
+        )
+        times.append(jnp.where(num_chips > 2.0, time_s, NEVER_S) if name == "nvls" else time_s)
+    fastest_s = library.launch_s + jnp.min(jnp.stack(times), axis=0)
+    return jnp.where(num_chips > 1.0, fastest_s, 0.0)
+
+
+def across_time_s(
+    kind: str,
+    message_bytes: PerOp,
+    num_chips: PerOp,
+    node_bandwidth_bytes_per_s: PerOp,
+    library: Library,
+) -> PerOp:
+    r"""Rings (or one send) through the network ports of nodes, whose rates together are given.
+
+    All rings of a node cross its ports, each for its share of the message, so the ports carry
+    what a chip sends in a flat ring: $2 n (p - 1) / p$ of an all-reduce.
+    """
+    algorithm = "direct" if kind == "point_to_point" else "ring"
+    work = ALGORITHMS[kind][algorithm](num_chips)
+    protocol = library.protocols["net_p2p" if kind == "point_to_point" else "net"]
+    time_s = route_time_s(message_bytes, work, protocol, 0.0, node_bandwidth_bytes_per_s)
+    return jnp.where(num_chips > 1.0, library.launch_s + time_s, 0.0)
+
+
+@flax.struct.dataclass
+class ExpertExchange:
+    """Costs of a low-latency dispatch or combine of tokens to experts on one kind of chip."""
+
+    launch_s: Leaf
+    token_s_per_byte: Leaf
+    """Time of one streaming multiprocessor for a byte of a token that it hands out, each token
+    by itself."""
+    copy_s: Leaf
+    """Time to issue one of the copies of a token, which go out one after the other."""
+    bandwidth_fraction: Leaf
+    num_multiprocessors: Leaf
+
+
+def expert_exchange_time_s(
+    message_bytes: PerOp,
+    num_tokens: PerOp,
+    token_bytes: PerOp,
+    num_copies: PerOp,
+    num_experts: PerOp,
+    bandwidth_bytes_per_s: PerOp,
+    costs: ExpertExchange,
+) -> PerOp:
+    r"""Dispatch or combine of `num_tokens` a chip: $t = t_0 + t_{sm} + k t_k + n / (f \beta)$.
+
+    Each token goes to k experts, `num_copies`, n bytes in all. The kernel gives each expert a
+    share of the multiprocessors and never uses more of them than there are experts; tokens are
+    dealt out to these: $t_{sm} = T / \min(E, SMs) \cdot c\, b$.
+    Source: deepseek-ai/DeepEP, csrc/kernels/internode_ll.cu.
+    """
+    workers = jnp.minimum(num_experts, costs.num_multiprocessors)
+    token_s = num_tokens / workers * token_bytes * costs.token_s_per_byte
+    rate = costs.bandwidth_fraction * bandwidth_bytes_per_s
+    copies_s = num_copies * costs.copy_s
+    return costs.launch_s + token_s + copies_s + message_bytes / rate

@@ -1,0 +1,136 @@
+r"""fp64 matrix products on 16-bit or int8 engines (Ozaki schemes): what they cost, where they win.
+
+Symbols: n reference (16-bit) flops for one fp64 flop of a matrix product, f the fp64 share of all
+flops, g the share of matrix products in it, kappa and p as in the split of the area. Emulation
+needs no silicon of its own, and covers matrix products only.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.numerics.array_types import Scalar
+from hwdse.numerics.relaxation import SMALLEST, SMALLEST_DIVISOR
+
+MEASURED_FLOP_RATIO_GH200 = (12.3, 17.5)
+"""16-bit flops of the printed peak (989 TFLOPS) for one emulated fp64 flop on GH200: 80.2 and
+56.6 TFLOPS of DGEMM by int8 products. Source: Uchino, Ozaki, Imamura, arXiv 2508.03984."""
+_SMALLEST_STEP = 1e-3
+
+
+def ozaki_slice_products(num_slices: Scalar) -> Scalar:
+    r"""Low-precision products of the first scheme: $k (k + 1) / 2$ pairs of k slices that matter.
+
+    7, 8, 9 slices: 28, 36, 45. Source: Ozaki, Ogita, Oishi, Rump, Numer. Algorithms 59, 2012.
+    """
+    return num_slices * (num_slices + 1.0) / 2.0
+
+
+def ozaki_modular_products(num_moduli: Scalar) -> Scalar:
+    """Low-precision products of the second scheme: one for each modulus (Chinese remainders).
+
+    14 to 16 for the accuracy of fp64. Source: arXiv 2504.08009; RIKEN-RCCS/GEMMul8.
+    """
+    return num_moduli
+
+
+def emulated_flop_ratio(
+    num_products: Scalar, speed_ratio: Scalar, efficiency_fraction: Scalar
+) -> Scalar:
+    r"""16-bit flops at peak that take as long as one emulated fp64 flop.
+
+    $n = N / (s e)$ for N products at s times the 16-bit rate, of which a share e is reached, the
+    splitting and the summing up included.
+    """
+    return num_products / (speed_ratio * efficiency_fraction)
+
+
+def emulated_time_ratio(
+    fp64_flop_fraction: Scalar, gemm_fraction: Scalar, flop_ratio: Scalar
+) -> Scalar:
+    r"""16-bit work of a job whose fp64 products are emulated: $1 - f + n f g$.
+
+    The time of the whole job where g = 1 and no area goes to fp64 units.
+    """
+    return 1.0 - fp64_flop_fraction + flop_ratio * fp64_flop_fraction * gemm_fraction
+
+
+def native_fp64_work(fp64_flop_fraction: Scalar, gemm_fraction: Scalar) -> Scalar:
+    r"""fp64 work that stays on fp64 units where products are emulated: $f (1 - g)$."""
+    return fp64_flop_fraction * (1.0 - gemm_fraction)
+
+
+def break_even_flop_ratio(
+    fp64_flop_fraction: Scalar, area_ratio: Scalar, overlap_power: Scalar
+) -> Scalar:
+    r"""Largest n with which emulation beats the best native split, all fp64 work being products.
+
+    $n = (T - (1 - f)) / f$ with $T = ((1 - f)^q + (\kappa f)^q)^{1/q}$, $q = p/(p+1)$; for p = 1
+    $\kappa + 2 \sqrt{\kappa (1 - f) / f}$.
+    """
+    share = jnp.clip(fp64_flop_fraction, 1e-12, 1.0)
+    exponent = overlap_power / (overlap_power + 1.0)
+    # In units of the 16-bit work, with expm1 and log1p so that a small share does not cancel.
+    odds = jnp.maximum(1.0 - share, 1e-12) / share
+    log_fp64 = exponent * (jnp.log(area_ratio) - jnp.log(odds))
+    growth = jnp.expm1(jax.nn.softplus(log_fp64) / exponent)
+    return odds * growth
+
+
+def break_even_fp64_share(flop_ratio: Scalar, area_ratio: Scalar) -> Scalar:
+    r"""fp64 share below which emulation beats the best native split of phases in turn (p = 1).
+
+    $f / (1 - f) = 4 \kappa / (n - \kappa)^2$; 1, for every job, where $n \le \kappa$.
+    """
+    loss = jnp.maximum(flop_ratio - area_ratio, 0.0)
+    return 4.0 * area_ratio / (4.0 * area_ratio + loss**2)
+
+
+def best_split_with_gemms(
+    fp64_flop_fraction: Scalar,
+    gemm_fraction: Scalar,
+    flop_ratio: Scalar,
+    area_ratio: Scalar,
+    overlap_power: Scalar,
+) -> tuple[Scalar, Scalar]:
+    r"""Time on the best split, and the peak fp64 over peak 16-bit of it, with products emulated.
+
+    The closed forms of the split with $w_{16} = 1 - f + n f g$ and $w_{64} = f (1 - g)$ in place
+    of $1 - f$ and f. Emulating a part of the products is never best where the area follows: the
+    time is a root of order q < 1 of a sum of powers q of linear terms, hence concave in that part,
+    and its least value stands at an end.
+    """
+    exponent = overlap_power / (overlap_power + 1.0)
+    work = emulated_time_ratio(fp64_flop_fraction, gemm_fraction, flop_ratio)
+    native = native_fp64_work(fp64_flop_fraction, gemm_fraction)
+    log_work = jnp.log(jnp.maximum(work, SMALLEST))
+    log_native = jnp.log(area_ratio) + jnp.log(jnp.maximum(native, SMALLEST))
+    time = jnp.exp(jnp.logaddexp(exponent * log_work, exponent * log_native) / exponent)
+    return time, jnp.exp(exponent * (log_native - log_work)) / area_ratio
+
+
+def best_emulated_share(
+    fp64_area_fraction: Scalar,
+    fp64_flop_fraction: Scalar,
+    gemm_fraction: Scalar,
+    flop_ratio: Scalar,
+    area_ratio: Scalar,
+    overlap_power: Scalar,
+) -> Scalar:
+    r"""Share of the products to emulate on a chip whose area split is given.
+
+    With y the emulated part of the fp64 work, $t_{16} = (1 - f + n y) / (1 - a)$ and
+    $t_{64} = \kappa (f - y) / a$; $t_{16}^p + t_{64}^p$ is least where $t_{16} / t_{64} =
+    (\kappa (1 - a) / (n a))^{1/(p-1)}$, kept inside $0 \le y \le g f$. For p = 1 all or nothing,
+    whichever unit is faster; for $p \to \infty$ both units end together. Powers within 1e-3
+    of 1 count as 1.001.
+    """
+    area = jnp.clip(fp64_area_fraction, 1e-12, 1.0)
+    slow_16 = flop_ratio / jnp.maximum(1.0 - area, 1e-12)
+    slow_64 = area_ratio / area
+    log_gain = jnp.log(slow_64) - jnp.log(slow_16)
+    step = jnp.maximum(overlap_power - 1.0, _SMALLEST_STEP)
+    weight = jax.nn.sigmoid(log_gain / step + log_gain)
+    rest = (1.0 - fp64_flop_fraction) / flop_ratio
+    emulated = fp64_flop_fraction * weight - rest * (1.0 - weight)
+    products = jnp.maximum(gemm_fraction * fp64_flop_fraction, SMALLEST_DIVISOR)
+    return jnp.clip(emulated / products, 0.0, 1.0)

@@ -1,0 +1,54 @@
+"""Price of a chip and of a token."""
+
+from hwdse.models.silicon.dies_per_wafer import gross_dies_per_wafer
+from hwdse.numerics.array_types import Scalar
+from hwdse.specs.hardware.chip import Chip, Process
+from hwdse.specs.hardware.cluster import Cluster
+
+WAFER_DIAMETER_MM = 290.0
+"""300 mm less an edge of 5 mm: Chiplet Actuary, parameter.ini."""
+SCRIBE_MM = 0.2
+"""Scribe lane, same source."""
+
+
+def dies_per_wafer(die_area_mm2: Scalar) -> Scalar:
+    """Whole dies of a wafer with the edge and scribe lane of Chiplet Actuary (Feng and Ma, DAC
+    2022): 814 mm2 gives 57.6."""
+    return gross_dies_per_wafer(die_area_mm2, WAFER_DIAMETER_MM, SCRIBE_MM)
+
+
+def good_die_cost_usd(die_area_mm2: Scalar, yield_fraction: Scalar, process: Process) -> Scalar:
+    """Wafer price over its good dies; 814 mm2 in N5 costs 695 USD. No test or NRE cost."""
+    return process.wafer_cost_usd / (dies_per_wafer(die_area_mm2) * yield_fraction)
+
+
+def chip_cost_usd(good_die_usd: Scalar, chip: Chip) -> Scalar:
+    r"""Dies, package and HBM of one accelerator; the price of making it, without margin.
+
+    $(n D + H) / (b^{n + m} y) + K / y$: known-good dies D and HBM H are lost with any of the
+    n + m bonds of yield b, and with the package, of price K and yield y. Both yields are one
+    unless given. Source: Chiplet Actuary (Feng and Ma, DAC 2022), chip-last flow; the interposer,
+    of which it charges the lost ones to the bonds as well, is part of K.
+    """
+    hbm_usd = chip.hbm_cost_usd_per_byte * chip.hbm.capacity_bytes
+    bonds = chip.bond_yield_fraction ** (chip.num_dies + chip.num_hbm_stacks)
+    bonded_usd = chip.num_dies * good_die_usd / bonds
+    return (bonded_usd + chip.package_cost_usd + hbm_usd / bonds) / chip.package_yield_fraction
+
+
+def chip_price_usd_per_s(chip_usd: Scalar, chip_power_w: Scalar, cluster: Cluster) -> Scalar:
+    """Price of one chip in use for a second: capital with its server, and electricity."""
+    capital_usd = chip_usd + cluster.server_cost_usd_per_chip
+    facility_w = chip_power_w * cluster.power_overhead_ratio
+    return capital_usd / cluster.lifetime_s + facility_w * cluster.electricity_usd_per_j
+
+
+def step_cost_usd(
+    chip_usd: Scalar, step_time_s: Scalar, step_energy_j: Scalar, cluster: Cluster
+) -> Scalar:
+    """Capital written off over its life and electricity of the facility, for one step."""
+    capital_usd = cluster.num_chips * (chip_usd + cluster.server_cost_usd_per_chip)
+    facility_j = step_energy_j * cluster.power_overhead_ratio
+    return (
+        capital_usd * step_time_s / cluster.lifetime_s + facility_j * cluster.electricity_usd_per_j
+    )

@@ -1,0 +1,41 @@
+"""Pictures of a comparison of searches."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from hwdse.plots.plot_style import COLORS, tidy_log_axis
+
+FEW_MARKS = 6
+"""Curves of no more points show each of them."""
+
+
+def plot_spread(
+    axes: Axes, marks: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str
+) -> None:
+    """A line and a band for each method: rows of a curve are the median, the least and the most
+    at each mark; marks without a finite median are left out."""
+    finite = []
+    for index, (name, rows) in enumerate(curves.items()):
+        color = COLORS[index % len(COLORS)]
+        there = np.isfinite(rows[0])
+        median, low, high = (np.where(np.isfinite(row), row, np.nan)[there] for row in rows)
+        style = ("-", "--", ":", "-.")[index % 4]
+        marker = "o" if len(median) <= FEW_MARKS else None
+        axes.plot(
+            marks[there], median, style, color=color, linewidth=1.8, label=name, marker=marker
+        )
+        axes.fill_between(marks[there], low, high, color=color, alpha=0.15, linewidth=0.0)
+        finite.append(np.concatenate([row[np.isfinite(row)] for row in rows]))
+    axes.set_xscale("log")
+    values = np.concatenate(finite) if finite else np.ones(1)
+    if len(values) and values.min() > 0.0 and values.max() / values.min() > 3.0:
+        axes.set_yscale("log")
+        tidy_log_axis(axes.yaxis)
+    axes.set_xlim(marks[0], marks[-1])
+    tidy_log_axis(axes.xaxis)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7)
+    axes.legend(frameon=False)

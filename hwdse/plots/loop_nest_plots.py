@@ -1,0 +1,270 @@
+"""Pictures of one mapping: its loops as nested boxes, and the roof of each memory level."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hwdse.plots.plot_style import COLORS, STYLE, place_labels, tidy_log_axis
+
+OPERAND_COLORS = {"weights": COLORS[0], "inputs": COLORS[3], "outputs": COLORS[2]}
+LEVEL_COLORS = (COLORS[4], COLORS[1], COLORS[5], COLORS[6], COLORS[7], COLORS[10], COLORS[9])
+"""Of memories, outermost first; none is the color of an operand."""
+INK, PALE, RED = "#1f2933", "#f5f7fa", "#b42318"
+LINE_IN = 0.205
+"""Height of one line of text, in inches."""
+STEP = 0.022
+"""How far a box lies inside the one around it, as a share of the panel's width."""
+TERA = 1e12
+
+
+@dataclass(frozen=True)
+class NestBox:
+    """One place of a nest: `shares` of the capacity by operand, and the loops inside it.
+
+    `others` are the shares of operands that the same memory keeps at other places of the nest.
+    """
+
+    title: str
+    level: int
+    """Number of the memory, for its color."""
+    note: str
+    shares: Mapping[str, float]
+    lines: Sequence[str]
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether the memory does not hold all that is kept in it."""
+        return sum(self.shares.values()) + sum(self.others.values()) > 1.0 + 1e-6
+
+
+@dataclass(frozen=True)
+class ArrayBox:
+    """The multipliers, and rows and columns that the mapping takes over those that there are."""
+
+    note: str
+    """Lines; all but the first are about the use."""
+    rows_ratio: float
+    cols_ratio: float
+
+
+def new_mapping_figure(boxes: Sequence[NestBox], title: str) -> tuple[Figure, Axes, Axes]:
+    """Figure with room for the nest on the left, and the axes of the roofs on the right."""
+    height = max(4.8, LINE_IN * _height(boxes) + 0.75)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11.0, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        # Halves of their own, so that the legend of one leaves the other as high as it is.
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.0, 1.05))[0]
+        nest, roof = left.subplots(), right.subplots()
+        figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.01, ha="left")
+    return figure, nest, roof
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write one file, PNG or SVG by its suffix; the same figure gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "hwdse", "svg.fonttype": "path"}):
+        figure.savefig(path, dpi=150, metadata=metadata)
+
+
+def plot_nest(axes: Axes, boxes: Sequence[NestBox], array: ArrayBox) -> None:
+    """Nested boxes, outermost first: memory, bar of its capacity, loops; the array innermost.
+
+    A bar is red where a mapping keeps more than fits.
+    """
+    bottom = _height(boxes)
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(bottom, -1.3)
+    axes.axis("off")
+    _legend(axes, boxes)
+    top = 0.0
+    for depth, box in enumerate(boxes):
+        left, right = STEP * depth, 1.0 - STEP * depth
+        axes.add_patch(
+            Rectangle(
+                (left, top), right - left, bottom - 0.3 * depth - top, facecolor="white",
+                edgecolor="#7b8794", linewidth=0.9, zorder=depth,
+            )
+        )  # fmt: skip
+        inside = (left + 0.015, right - 0.015)
+        _text(axes, inside[0], top + 0.7, box.title, depth, fontweight="bold",
+              color=_level_color(box.level))  # fmt: skip
+        _text(
+            axes,
+            inside[1],
+            top + 0.7,
+            box.note,
+            depth,
+            ha="right",
+            color=RED if box.is_overfull else INK,
+        )
+        _bar(axes, inside, top + 1.3, box, depth)
+        for number, line in enumerate(box.lines):
+            _text(axes, inside[0] + 0.02, top + 2.5 + number, line, depth)
+        top += 2.15 + len(box.lines)
+    _array(axes, array, top, bottom - 0.3 * len(boxes), len(boxes))
+
+
+def plot_level_roofs(
+    axes: Axes,
+    names: Sequence[str],
+    intensity_macs_per_byte: np.ndarray,
+    bandwidth_bytes_per_s: np.ndarray,
+    peak_macs_per_s: float,
+    array_macs_per_s: float,
+    macs_per_s: float,
+    notes: Sequence[str],
+) -> None:
+    """The roof of each level over its own intensity, and the operator's point below each.
+
+    One line a level, as steep as its bandwidth, under one ceiling, the array; a dashed one where
+    the mapping leaves multipliers idle (`array_macs_per_s`). `notes` stand beside the points.
+    Levels through which nothing moves, or whose time is not counted, are left out.
+    """
+    intensity = np.asarray(intensity_macs_per_byte, dtype=float)
+    slopes = np.asarray(bandwidth_bytes_per_s, dtype=float) / TERA
+    peak, reached = peak_macs_per_s / TERA, macs_per_s / TERA
+    is_roof = np.isfinite(intensity) & np.isfinite(slopes) & (slopes > 0.0)
+    shown = np.flatnonzero(is_roof).tolist()
+    left = 0.1 * float(intensity[shown].min(initial=1.0))
+    right = 10.0 * float(intensity[shown].max(initial=1.0))
+    _ceilings(axes, (left, right), peak, array_macs_per_s / TERA)
+    for index in shown:
+        label = f"{names[index]} {_scaled(slopes[index], 'B/s')}"
+        _roof(axes, _level_color(index), label, slopes[index], (left, right), peak)
+        _point(axes, _level_color(index), intensity[index], slopes[index], peak, reached)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    axes.set_ylim(min(0.2 * reached, 0.01 * peak), 3.0 * peak)
+    axes.set_xlabel("MACs per byte moved at the level")
+    axes.set_ylabel("Rate (TMAC/s)")
+    for axis in (axes.xaxis, axes.yaxis):
+        tidy_log_axis(axis)
+    axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7, zorder=0)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, handlelength=1.6,
+        columnspacing=1.4, fontsize=8,
+    )  # fmt: skip
+    points = [(float(intensity[index]), reached) for index in shown]
+    along = np.geomspace(left, right, 160)
+    roofs = [np.stack([along, np.minimum(slopes[i] * along, peak)], axis=1) for i in shown]
+    obstacles = np.concatenate([np.zeros((0, 2)), *roofs])
+    colors = [_level_color(index) for index in shown]
+    place_labels(axes, points, [notes[index] for index in shown], colors, obstacles)
+
+
+def _ceilings(axes: Axes, span: tuple[float, float], peak: float, used: float) -> None:
+    """The array at its peak, and the part of it that the mapping keeps busy."""
+    label = f"array {_scaled(peak, 'MAC/s')}"
+    axes.plot(span, [peak, peak], color=INK, linewidth=1.8, zorder=3, label=label)
+    if used < 0.995 * peak:
+        label = f"array as used {_scaled(used, 'MAC/s')}"
+        axes.plot(span, [used, used], color=INK, linewidth=1.2, linestyle=(0, (5, 2)), zorder=3,
+                  label=label)  # fmt: skip
+
+
+def _level_color(index: int) -> str:
+    return LEVEL_COLORS[index % len(LEVEL_COLORS)]
+
+
+def _roof(
+    axes: Axes, color: str, label: str, slope: float, span: tuple[float, float], peak: float
+) -> None:
+    """What one level allows: its slope up to the ceiling, where that lies in the picture."""
+    left, right = span
+    end = min(max(peak / slope, left), right)
+    axes.plot(
+        [left, end], [min(slope * left, peak), min(slope * end, peak)], color=color,
+        linewidth=1.5, zorder=2, label=label,
+    )  # fmt: skip
+
+
+def _point(
+    axes: Axes, color: str, intensity: float, slope: float, peak: float, reached: float
+) -> None:
+    """The operator at one level, and the way up to the roof of that level."""
+    roof = min(peak, slope * intensity)
+    axes.plot(
+        [intensity, intensity], [reached, roof], color=color, linewidth=0.9,
+        linestyle=(0, (2, 2)), zorder=4,
+    )  # fmt: skip
+    axes.scatter(
+        [intensity], [reached], s=46, color=color, edgecolors="white", linewidths=0.8, zorder=6
+    )
+
+
+def _scaled(value: float, unit: str) -> str:
+    """A value in tera units with the prefix that suits it: 0.128 is 128 G."""
+    prefixes = ((1e-3, "P"), (1.0, "T"), (1e3, "G"), (1e6, "M"))
+    factor, prefix = next((x for x in prefixes if value * x[0] >= 1.0), prefixes[-1])
+    return f"{value * factor:.4g} {prefix}{unit}"
+
+
+def _height(boxes: Sequence[NestBox]) -> float:
+    """Lines that the nest takes: title, bar and loops of each box, then the array."""
+    return sum(2.15 + len(box.lines) for box in boxes) + 3.4 + 0.3 * len(boxes)
+
+
+def _text(axes: Axes, x: float, y: float, text: str, depth: int, **options: object) -> None:
+    style = {"fontsize": 8.5, "color": INK, "va": "center", "zorder": depth + 0.6}
+    axes.text(x, y, text, **{**style, **options})
+
+
+def _bar(axes: Axes, span: tuple[float, float], y: float, box: NestBox, depth: int) -> None:
+    """How full a memory is, one color an operand; pale what it keeps at other places."""
+    left, right = span
+    kept = ((box.others, 0.3), (box.shares, 1.0))
+    shares = [(o, part[o], alpha) for o in OPERAND_COLORS for part, alpha in kept if o in part]
+    whole = sum(share for _, share, _ in shares)
+    scale = (right - left) / max(whole, 1.0)
+    start, height = left, 0.42
+    for operand, share, alpha in shares:
+        axes.add_patch(
+            Rectangle((start, y), scale * share, height, facecolor=OPERAND_COLORS[operand],
+                      alpha=alpha, linewidth=0.0, zorder=depth + 0.4)
+        )  # fmt: skip
+        start += scale * share
+    axes.add_patch(
+        Rectangle((left, y), right - left, height, facecolor=PALE, edgecolor="none",
+                  zorder=depth + 0.3)
+    )  # fmt: skip
+    edge, width = (RED, 1.6) if box.is_overfull else ("#9aa5b1", 0.6)
+    axes.add_patch(
+        Rectangle((left, y), right - left, height, facecolor="none", edgecolor=edge,
+                  linewidth=width, zorder=depth + 0.5)
+    )  # fmt: skip
+
+
+def _array(axes: Axes, array: ArrayBox, top: float, bottom: float, depth: int) -> None:
+    """The multipliers as a rectangle, the used part of it filled."""
+    left, right = STEP * depth + 0.015, STEP * depth + 0.17
+    height = bottom - top - 0.5
+    is_overfull = max(array.rows_ratio, array.cols_ratio) > 1.0 + 1e-6
+    edge, width = (RED, 1.6) if is_overfull else ("#7b8794", 0.9)
+    frame = {"facecolor": PALE, "edgecolor": edge, "linewidth": width, "zorder": depth}
+    axes.add_patch(Rectangle((left, top + 0.35), right - left, height, **frame))
+    used = (right - left) * min(array.cols_ratio, 1.0), height * min(array.rows_ratio, 1.0)
+    axes.add_patch(Rectangle((left, top + 0.35), *used, facecolor="#52606d", zorder=depth + 0.5))
+    for number, line in enumerate(array.note.splitlines()):
+        color = RED if is_overfull and number > 0 else INK
+        _text(axes, right + 0.025, top + 0.95 + number, line, depth, color=color)
+
+
+def _legend(axes: Axes, boxes: Sequence[NestBox]) -> None:
+    """Colors of the operands that the nest keeps anywhere."""
+    kept = [o for o in OPERAND_COLORS if any(o in box.shares for box in boxes)]
+    handles = [Rectangle((0, 0), 1, 1, facecolor=OPERAND_COLORS[o], linewidth=0) for o in kept]
+    axes.legend(
+        handles, kept, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False,
+        handlelength=1.1, handleheight=0.9, borderaxespad=0.0, columnspacing=1.4,
+    )  # fmt: skip

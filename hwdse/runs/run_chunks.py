@@ -1,0 +1,89 @@
+"""The chunks of a sweep, by whatever runs them, each on disk as soon as it is done."""
+
+from collections.abc import Generator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.runs.sweep_job import SweepJob, chunk_columns, chunk_notes, read_chunk
+from hwdse.cli.shared.table_output import human_count, note, progress_bar
+from hwdse.search.sweep.sweep_plan import SweepResult, merge_chunk
+from hwdse.search.sweep.chunked_sweep import sweep_chunks
+
+if TYPE_CHECKING:
+    from hwdse.runs.local_workers import Outcome
+    from hwdse.runs.run_folder import Run
+    from hwdse.search.sweep.sweep_plan import SweepChunk
+
+
+def run_sweep(
+    job: SweepJob,
+    record: "Run",
+    share: tuple[int, int] | None,
+    num_workers: int,
+    scheduler: str | None,
+) -> tuple[SweepResult | None, bool]:
+    """What the finished chunks say after all that are missing, or those of a share, have run;
+    and whether it was stopped by Ctrl-C before that.
+
+    Raises `CommandError` where a chunk cannot be written.
+    """
+    plan = job.plan
+    result = None
+    for index in sorted(record.finished_parts()):
+        chunk = read_chunk(job, *record.read_part(index), index)
+        result = merge_chunk(result, chunk, top=job.top)
+    done = result.done if result else frozenset()
+    todo = [index for index in plan.shard(*(share or (1, 1))) if index not in done]
+    if not todo:
+        return result, False
+    if done:
+        note(f"going on after {len(done)} of {plan.num_chunks} chunks")
+    total = sum(plan.chunk(index)[2] for index in todo)
+    before = result.num_points if result else 0
+    each = f" x {job.robust.num_samples} samples" if job.robust else ""
+    title = f"sweep of {human_count(plan.num_points)} designs{each}"
+    with progress_bar(title, total, "designs") as bar, closing(
+        _outcomes(job, todo, num_workers, scheduler)
+    ) as outcomes:  # fmt: skip
+        bar(0, "compiling")
+        try:
+            for chunk, (index, columns, notes) in outcomes:
+                _write(record, index, columns, notes)
+                result = merge_chunk(result, chunk, top=job.top)
+                bar(result.num_points - before, f"front {len(result.front)}")
+        except KeyboardInterrupt:
+            return result, True
+    return result, False
+
+
+def _write(record: "Run", index: int, columns: dict, notes: dict[str, int]) -> None:
+    try:
+        record.write_part(index, columns, notes)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise CommandError(
+            f"{record.part_path(index)}: cannot be written: {reason}; the chunks before it are on "
+            "disk, and --resume goes on"
+        ) from error
+
+
+def _outcomes(
+    job: SweepJob, todo: list[int], num_workers: int, scheduler: str | None
+) -> "Generator[tuple[SweepChunk, Outcome], None, None]":
+    """Chunks as they are done, and as they go to disk."""
+    if scheduler is None and num_workers == 1:
+        for chunk in sweep_chunks(job.runner(), job.plan, only=todo):
+            yield chunk, (chunk.index, chunk_columns(job, chunk), chunk_notes(chunk))
+        return
+    if scheduler is None:
+        from hwdse.runs import local_workers
+
+        outcomes = local_workers.run_chunks(job.pack(), todo, num_workers)
+    else:
+        from hwdse.runs import dask_workers
+
+        outcomes = dask_workers.run_chunks(job.pack(), todo, scheduler)
+    with closing(outcomes):
+        for index, columns, notes in outcomes:
+            yield read_chunk(job, columns, notes, index), (index, columns, notes)

@@ -1,0 +1,28 @@
+"""What moves a value, and by how much: elasticities of every leaf by one backward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hwdse.numerics.array_types import Scalar
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.search.space.pytree_path import readable
+
+
+def elasticities(log_value: Callable[[Any], Scalar], spec: Any) -> dict[str, float]:
+    r"""$d \ln v / d \ln x$ of every leaf $x$ of `spec`, by dotted path; zero where $x$ is zero.
+
+    `log_value` gives $\ln v$. An elasticity of -0.6 says that 1 % more of the leaf makes the value
+    0.6 % smaller, as long as nothing else comes to bind; counts are moved as if they were
+    continuous. Runs in the float type of the caller's scope.
+    """
+    leaves = jax.tree.map(jnp.asarray, jax.tree.map(float, spec))
+    slopes = quick_jit(jax.grad(log_value))(leaves)
+    paths = jax.tree_util.tree_flatten_with_path(slopes)[0]
+    values = jax.tree.leaves(leaves)
+    return {
+        readable(spec, path): float(value) * float(slope)
+        for (path, slope), value in zip(paths, values, strict=True)
+    }

@@ -1,0 +1,210 @@
+"""Search methods side by side: what each found, after how many evaluations and seconds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from hwdse.search.compare.baselines import BASELINES, TPE_TRIALS
+from hwdse.search.descent.evaluator import LARGEST_BATCH, SMALL_BATCH, Costs, Evaluator
+from hwdse.search.descent.minimize import minimize, split_evaluations
+from hwdse.search.descent.search_result import Score
+from hwdse.search.front.front_search import search_front
+from hwdse.search.front.pareto import hypervolume, non_dominated_mask
+from hwdse.search.front.pareto_archive import Front
+from hwdse.search.space.point_sequences import host_points, make_sequence
+from hwdse.search.space.search_space import SearchSpace
+
+Clock = Callable[[], float]
+"""Seconds since any moment."""
+
+METHODS = ("gradient", *BASELINES)
+POINT_BY_POINT = ("tpe", "cma_es")
+"""Methods that ask for one design or few at a time, judged by a program of its own size."""
+GOALS = ("best", "front")
+"""The least value of one objective, or the front of several."""
+REFERENCE_POINTS = 4096
+"""Sobol points whose front, with the base design, sets where hypervolumes end."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One question that all methods get: objective, front objectives, space, base design."""
+
+    score: Score
+    """Of the one objective."""
+    costs: Costs
+    """Of the front's objectives."""
+    space: SearchSpace
+    base: Any
+
+    def costs_of(self, goal: str) -> Costs:
+        """Costs that baselines judge for a goal; the same object each time."""
+        return self.costs if goal == "front" else _SingleCosts(self.score)
+
+
+@dataclass(frozen=True)
+class _SingleCosts:
+    """One objective as costs of one column."""
+
+    score: Score
+
+    def __call__(self, design: Any, reading: Any) -> tuple[Any, Any]:
+        value, violations = self.score(design, reading)
+        return jax.numpy.reshape(value, (1,)), violations
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Feasible designs that were better than all before them, in the order found."""
+
+    evaluations: np.ndarray
+    seconds: np.ndarray
+    costs: np.ndarray
+    """Logs of the objectives, designs by objectives."""
+    num_evaluations: int
+    """Spent in all."""
+    total_seconds: float
+
+    def best_at(self, budget: float, *, in_seconds: bool = False) -> float:
+        """Least log objective found within a budget; infinite before the first."""
+        spent = self.seconds if in_seconds else self.evaluations
+        return float(np.min(self.costs[spent <= budget, 0], initial=np.inf))
+
+    def volume_at(self, budget: float, reference: np.ndarray, *, in_seconds: bool = False) -> float:
+        """Hypervolume, in logarithms, of what was found within a budget."""
+        spent = self.seconds if in_seconds else self.evaluations
+        return hypervolume(self.costs[spent <= budget], reference)
+
+
+def is_offered(method: str, goal: str) -> bool:
+    """Whether a method can be asked for a goal: CMA-ES knows one objective only."""
+    return goal == "best" or method != "cma_es"
+
+
+def limit_of(method: str, num_evaluations: int) -> int:
+    """Evaluations that a method spends of a budget: TPE stops early, see `TPE_TRIALS`."""
+    return min(num_evaluations, TPE_TRIALS) if method == "tpe" else num_evaluations
+
+
+def run_method(
+    contest: Contest, method: str, goal: str, *, num_evaluations: int, seed: int, clock: Clock
+) -> Trace:
+    """One search by one method, with its trace; programs of the exact reading that it shares
+    with other methods are compiled before the clock starts."""
+    if method not in METHODS or goal not in GOALS:
+        raise ValueError(f"no method {method!r} for {goal!r}: {', '.join(METHODS)}")
+    if method == "gradient" and goal == "best":
+        return _descent_trace(contest, num_evaluations, seed, clock)
+    sizes = (SMALL_BATCH,) if method in POINT_BY_POINT else (LARGEST_BATCH,)
+    shape = _warm_up(contest, goal, sizes)
+    start, notes = clock(), []
+
+    def report(rows: Front, spent: int) -> None:
+        feasible = rows.take(np.flatnonzero(rows.is_feasible))
+        counts = np.minimum(spent - len(rows) + 1 + np.flatnonzero(rows.is_feasible), spent)
+        notes.append((counts, np.full(len(feasible), clock() - start), feasible.costs))
+
+    if method == "gradient":
+        result = search_front(
+            contest.costs,
+            contest.space,
+            contest.base,
+            seed=seed,
+            num_evaluations=num_evaluations,
+            report=report,
+        )
+        spent = result.num_evaluations
+    else:
+        evaluator = Evaluator(
+            contest.costs_of(goal), contest.space, contest.base, report, sizes=sizes, shape=shape
+        )
+        BASELINES[method](evaluator, contest.base, num_evaluations, seed)
+        spent = evaluator.num_evaluations
+    return _improvements(notes, shape[0], spent, clock() - start)
+
+
+def _warm_up(contest: Contest, goal: str, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Compiles the programs of the exact reading, of each variant; numbers of objectives and
+    constraints."""
+    evaluator = Evaluator(contest.costs_of(goal), contest.space, contest.base, sizes=sizes)
+    point = contest.space.snap_points(contest.space.encode(contest.base)[None])
+    variants = np.arange(len(evaluator.bases))
+    evaluator(np.repeat(point, len(variants), axis=0), variants)
+    return evaluator.shape
+
+
+def _descent_trace(contest: Contest, num_evaluations: int, seed: int, clock: Clock) -> Trace:
+    """Trace of the gradient search of one objective."""
+    start, notes = clock(), []
+
+    def progress(spent: int, best: float) -> None:
+        if np.isfinite(best):
+            notes.append(([spent], [clock() - start], np.asarray([[best]])))
+
+    with jax.enable_x64(True):
+        result = minimize(
+            contest.score,
+            contest.space,
+            contest.base,
+            seed=seed,
+            progress=progress,
+            **split_evaluations(num_evaluations, contest.space.num_variants),
+        )
+    return _improvements(notes, 1, result.num_evaluations, clock() - start)
+
+
+def _improvements(
+    notes: Sequence[Any], num_columns: int, spent: int, total_seconds: float
+) -> Trace:
+    """The rows that nothing before them dominates."""
+    if notes:
+        counts, seconds, costs = (np.concatenate(column) for column in zip(*notes, strict=True))
+    else:
+        counts, seconds, costs = np.empty(0), np.empty(0), np.empty((0, num_columns))
+    if num_columns == 1:
+        before = np.minimum.accumulate(np.append(np.inf, costs[:, 0]))[:-1]
+        kept = np.flatnonzero(costs[:, 0] < before)
+    else:
+        kept = _new_members(costs)
+    return Trace(
+        np.asarray(counts, float)[kept],
+        np.asarray(seconds, float)[kept],
+        costs[kept],
+        spent,
+        float(total_seconds),
+    )
+
+
+def _new_members(costs: np.ndarray, block: int = 64) -> np.ndarray:
+    """Places of rows that no row of an earlier block dominates, nor one of their own."""
+    front, kept = np.empty((0, costs.shape[1])), []
+    for start in range(0, len(costs), block):
+        rows = np.concatenate((front, costs[start : start + block]))
+        mask = non_dominated_mask(rows)
+        kept.append(start + np.flatnonzero(mask[len(front) :]))
+        front = rows[mask]
+    return np.concatenate(kept) if kept else np.empty(0, int)
+
+
+def reference_point(contest: Contest) -> np.ndarray:
+    """Where hypervolumes of a contest end, in logarithms: the worst value of each objective on
+    the front of a fixed Sobol sample with the base design; of all points if none is feasible."""
+    evaluator = Evaluator(contest.costs, contest.space, contest.base, sizes=(LARGEST_BATCH,))
+    sample = host_points(make_sequence("sobol", contest.space, seed=0), np.arange(REFERENCE_POINTS))
+    points = np.concatenate((contest.space.encode(contest.base)[None], sample))
+    rows = evaluator(
+        contest.space.snap_points(points), np.arange(len(points)) % len(evaluator.bases)
+    )
+    costs = rows.costs[rows.is_feasible]
+    if not len(costs):
+        costs = rows.costs[np.isfinite(rows.costs).all(axis=1)]
+    return costs[non_dominated_mask(costs)].max(axis=0)
+
+
+def spread(values: Mapping[int, float]) -> tuple[float, float, float]:
+    """Median, least and most over seeds; infinite values count."""
+    numbers = np.asarray(list(values.values()), float)
+    return float(np.median(numbers)), float(numbers.min()), float(numbers.max())

@@ -1,0 +1,76 @@
+"""Exact scores of many buildable points, in batches of one shape: one program is compiled."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.jit_compile import search_jit
+from hwdse.numerics.relaxation import EXACT
+from hwdse.search.descent.search_result import Score, Scored, scored
+from hwdse.search.space.search_space import SearchSpace
+
+LARGEST_BATCH = 128
+"""Points scored at once at most."""
+
+
+@functools.partial(search_jit, static_argnames=("score", "space"))
+def score_batch(
+    units: Any, base: Any, *, score: Callable[..., Any], space: SearchSpace
+) -> tuple[Any, Any]:
+    """Exact score of each point: one objective or several, and the violations."""
+    return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
+
+
+def padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows, at least one, with the last repeated up to `size`: programs see one shape."""
+    return np.concatenate((rows, np.repeat(rows[-1:], size - len(rows), axis=0)))
+
+
+def by_variant(
+    run: Callable[[Any, int], tuple[Any, ...]],
+    units: np.ndarray,
+    variants: np.ndarray,
+    sizes: tuple[int, ...],
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, ...]:
+    """What `run(points, variant)` gives for each point, in the order of the points.
+
+    It sees points of one variant at once, padded to the first of `sizes` that holds them, or in
+    parts of the last; `on_batch` sees how many are done.
+    """
+    places, outcomes = [], []
+    for variant in np.unique(variants):
+        mine = np.flatnonzero(variants == variant)
+        size = next((n for n in sizes if n >= len(mine)), sizes[-1])
+        for start in range(0, len(mine), size):
+            part = mine[start : start + size]
+            outcome = run(jnp.asarray(padded(units[part], size), float), int(variant))
+            outcomes.append([np.asarray(x)[: len(part)] for x in outcome])
+            places.append(part)
+            if on_batch is not None:
+                on_batch(sum(map(len, places)))
+    order = np.argsort(np.concatenate(places))
+    return tuple(np.concatenate(column)[order] for column in zip(*outcomes, strict=True))
+
+
+def exact_scorer(
+    score: Score, space: SearchSpace, base: Any, num_moves: int
+) -> Callable[[np.ndarray], Scored]:
+    """Function that scores buildable points, in batches padded to one shape.
+
+    Most calls are rounds of polishing with `num_moves` points, so the shape is the power of two
+    that holds them.
+    """
+    size = min(1 << (num_moves - 1).bit_length(), LARGEST_BATCH)
+
+    def run(points: Any, _: int) -> tuple[Any, Any]:
+        return score_batch(points, base, score=score, space=space)
+
+    def exact(units: np.ndarray) -> Scored:
+        return scored(units, *by_variant(run, units, np.zeros(len(units), int), (size,)))
+
+    return exact

@@ -1,0 +1,48 @@
+"""Where descents begin: a few designs of a variant judged, and the best of them chosen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hwdse.search.descent.search_result import Scored
+from hwdse.search.space.point_sequences import host_points, make_sequence
+from hwdse.search.space.search_space import SearchSpace
+
+LEAST_PENALTY = 5.0
+"""Merit weight of a violation where no larger multiplier is known."""
+
+
+def screen(
+    exact: Callable[[np.ndarray], Scored], space: SearchSpace, base: Any, num: int, seed: int
+) -> Scored:
+    """The base design and the first Sobol points, all made buildable and judged.
+
+    With choices half of the points keep the other coordinates of the base design: alternatives
+    are told apart better beside a sound design than beside random ones.
+    """
+    sequence = make_sequence("sobol", space, seed=seed)
+    points, own = host_points(sequence, np.arange(num - 1)), space.encode(base)
+    if space.choices:
+        num_inner = len(space.dimensions)
+        points[: len(points) // 2, :num_inner] = own[:num_inner]
+    units = space.snap_points(np.concatenate((own[None], points)))
+    return exact(np.unique(units, axis=0))
+
+
+def choose_starts(space: SearchSpace, screened: Scored, num_starts: int) -> np.ndarray:
+    """Points to descend from: half the best by merit, half the best of each alternative in turn.
+
+    Descent cannot change a choice, and one random point says little about an alternative.
+    """
+    order = np.argsort(screened.merit(np.full(screened.violations.shape[1], LEAST_PENALTY)))
+    units = screened.units[order]
+    picked = list(range(min((num_starts + 1) // 2, len(units))))
+    _, alternative = np.unique(units[:, len(space.dimensions) :], axis=0, return_inverse=True)
+    turn = np.zeros(len(units), int)
+    for key in range(int(alternative.max()) + 1):
+        turn[alternative.ravel() == key] = np.arange(np.sum(alternative == key))
+    in_turn = np.lexsort((np.arange(len(units)), turn))
+    picked += [place for place in in_turn if place not in picked][: num_starts - len(picked)]
+    # Too few screened points: descend from some twice, so that the compiled shape stays.
+    return units[np.resize(np.asarray(picked), num_starts)]

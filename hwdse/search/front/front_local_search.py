@@ -1,0 +1,135 @@
+"""Polishing of a front: small moves from its members, judged in the exact reading."""
+
+import numpy as np
+
+from hwdse.search.descent.evaluator import Pool
+from hwdse.search.descent.local_search import design_key, design_keys, moved_points
+from hwdse.search.front.non_dominated_sorting import best_rows
+from hwdse.search.front.pareto_archive import Front
+from hwdse.search.space.search_space import SearchSpace
+from hwdse.search.surrogate.candidate_generation import ModelMoves, Seen
+from hwdse.search.surrogate.expected_improvement import FrontGain
+from hwdse.search.surrogate.surrogate_model import MOST_SEEN
+
+NUM_KEPT = 1024
+"""Points that are kept to learn and to move from: the front, thinned by crowding, then the next
+ranks."""
+NUM_PARENTS = 150
+"""Of these, those that random moves begin at."""
+MODEL_PARENTS = 60
+"""Of these, those that moves by a model begin at."""
+MODEL_SHARE = 0.75
+"""Rounds whose moves a model chooses: it cannot see what lies between two steps."""
+BLENDED_SHARE = 0.4
+"""Moves between two parents, rather than from one."""
+CROSSOVER_INDEX = 5.0
+"""Wider than pymoo's 15: parents of a front lie far from each other."""
+END_SHARE = 0.2
+"""Moves from the ends of the front, which have no neighbors on one side to be blended with."""
+OTHER_VARIANT_SHARE = 0.05
+"""Moves that also change the variant."""
+
+
+def polish_front(
+    pool: Pool,
+    space: SearchSpace,
+    generator: np.random.Generator,
+    num_evaluations: int,
+    num_moves: int,
+) -> None:
+    """Rounds of moves until so many evaluations are spent, or nothing new is left to try.
+
+    Moves are what a model promises most of, or random ones: parents by tournaments of two, better
+    rank first, then more room around. No design is judged twice.
+    """
+    best = best_rows(pool.rows, NUM_KEPT)
+    seen = design_keys(pool.rows.units, pool.rows.variants)
+    model_moves = ModelMoves(space, generator)
+    while pool.evaluator.num_evaluations < num_evaluations:
+        count = min(num_moves, num_evaluations - pool.evaluator.num_evaluations)
+        found = None
+        if generator.random() < MODEL_SHARE:
+            known = _taught(best, generator)
+            parents = best.take(np.arange(min(MODEL_PARENTS, len(best))))
+            found = model_moves.propose(
+                Seen((known.units, known.variants), known.costs, known.violations),
+                (parents.units, parents.variants),
+                FrontGain.over(pool.front.costs, generator),
+                seen,
+                count,
+            )
+        if found is None:
+            parents = best.take(np.arange(min(NUM_PARENTS, len(best))))
+            found = _new_points(space, parents, seen, generator, count)
+        if not len(found[0]):
+            return
+        seen |= design_keys(*found)
+        best = best_rows(best.joined(pool.add(*found)), NUM_KEPT)
+
+
+def _taught(best: Front, generator: np.random.Generator) -> Front:
+    """Rows that a model learns from: the best and, in turns with them, any of the others. Of the
+    front alone it would not see what leads away from it."""
+    count = min(MOST_SEEN, len(best))
+    num_best = (count + 1) // 2
+    others = generator.choice(np.arange(num_best, len(best)), count - num_best, replace=False)
+    places = np.arange(count)
+    places[0::2], places[1::2] = np.arange(num_best), np.sort(others)
+    return best.take(places)
+
+
+def _new_points(
+    space: SearchSpace,
+    parents: Front,
+    seen: set[bytes],
+    generator: np.random.Generator,
+    count: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct points near the parents that were not seen."""
+    found: dict[bytes, tuple[np.ndarray, int]] = {}
+    num_variants = space.num_variants
+    # Broken limits stand behind all that hold: the best of each objective is an end of the front.
+    standing = np.where(parents.is_feasible[:, None], parents.costs, np.inf)
+    ends = np.argmin(standing, axis=0)
+    for _ in range(4):
+        # Rows are sorted by standing: the smaller place of two wins a tournament.
+        first, second = np.min(generator.integers(0, len(parents), (2, 2, count)), axis=0)
+        is_end = generator.random(count) < END_SHARE
+        first = np.where(is_end, generator.choice(ends, count), first)
+        units = moved_points(space, parents.units[first], parents.units[second], generator)
+        blends = _blended(space, parents.units[first], parents.units[second], generator)
+        is_blend = generator.random(count) < BLENDED_SHARE
+        units = np.where(is_blend[:, None], blends, units)
+        variants = parents.variants[first]
+        if num_variants > 1:
+            is_other = generator.random(count) < OTHER_VARIANT_SHARE
+            jump = generator.integers(1, num_variants, count)
+            variants = np.where(is_other, (variants + jump) % num_variants, variants)
+        for unit, variant in zip(units, variants, strict=True):
+            key = design_key(unit, int(variant))
+            if key not in seen and key not in found and len(found) < count:
+                found[key] = unit, int(variant)
+        if len(found) == count:
+            break
+    if not found:
+        return np.empty((0, space.num_dims)), np.empty(0, int)
+    units, variants = zip(*found.values(), strict=True)
+    return np.stack(units), np.asarray(variants)
+
+
+def _blended(
+    space: SearchSpace, first: np.ndarray, second: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Buildable points between and around two parents, by simulated binary crossover of half
+    of the coordinates; alternatives of choices come from either.
+
+    Source: Deb and Agrawal, Complex Systems 9, 1995.
+    """
+    draws = generator.random(first.shape)
+    power = 1.0 / (1.0 + CROSSOVER_INDEX)
+    ratio = np.where(draws < 0.5, 2.0 * draws, 0.5 / np.maximum(1.0 - draws, 1e-12)) ** power
+    blends = 0.5 * ((1.0 + ratio) * first + (1.0 - ratio) * second)
+    num_reals = len(space.dimensions)
+    blends[:, num_reals:] = second[:, num_reals:]
+    is_mixed = generator.random(first.shape) < 0.5
+    return space.snap_points(np.clip(np.where(is_mixed, blends, first), 0.0, 1.0))

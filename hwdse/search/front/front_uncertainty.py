@@ -1,0 +1,131 @@
+"""Designs under one sample of uncertain constants: their bands, and how often each stays best."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from hwdse.numerics.jit_compile import search_jit
+from hwdse.numerics.relaxation import EXACT
+from hwdse.search.descent.batch_evaluation import by_variant
+from hwdse.search.descent.search_result import without_rounding
+from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.space.search_space import SearchSpace
+from hwdse.search.uncertainty.robust import Costs, over_sample
+from hwdse.search.uncertainty.uncertain_constants import Spread, sample_factors
+from hwdse.search.uncertainty.uncertainty_propagation import BAND_QUANTILES
+
+DESIGNS_AT_ONCE = 64
+"""Designs of one program, padded, with `SAMPLES_AT_ONCE` samples of each side by side."""
+
+
+@dataclass(frozen=True)
+class SampledDesigns:
+    """Designs under the same samples of the constants, so that they can be compared in each."""
+
+    nominal: np.ndarray
+    """Logs of the objectives at the nominal constants, designs by objectives."""
+    costs: np.ndarray
+    """Logs of the objectives, samples by designs by objectives."""
+    violations: np.ndarray
+    """ln(value / limit), samples by designs by constraints."""
+
+    @property
+    def bands(self) -> np.ndarray:
+        """`BAND_QUANTILES` of each objective in base units: quantiles by designs by objectives."""
+        return np.exp(np.quantile(self.costs, BAND_QUANTILES, axis=0))
+
+    @property
+    def meets_limits(self) -> np.ndarray:
+        """Whether a design holds all limits and has finite figures, samples by designs."""
+        return np.all(self.violations <= 0.0, axis=2) & np.all(np.isfinite(self.costs), axis=2)
+
+    @property
+    def is_on_front(self) -> np.ndarray:
+        """Whether a design holds all limits and no other that holds them dominates it, samples by
+        designs. Equal designs do not dominate each other: both stay."""
+        member = np.zeros(self.costs.shape[:2], bool)
+        for row, costs, holds in zip(member, self.costs, self.meets_limits, strict=True):
+            places = np.flatnonzero(holds)
+            if len(places):
+                distinct, of_each = np.unique(costs[places], axis=0, return_inverse=True)
+                row[places] = non_dominated_mask(distinct)[of_each.reshape(-1)]
+        return member
+
+
+def sample_designs(
+    costs: Costs,
+    space: SearchSpace,
+    base: Any,
+    units: np.ndarray,
+    variants: np.ndarray,
+    spreads: tuple[Spread, ...],
+    *,
+    num_samples: int,
+    seed: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> SampledDesigns:
+    """Exact float64 costs of buildable designs under one Latin hypercube of the constants.
+
+    `units` are points of the unit cube, `variants` their places in `space.variant_bases`. The
+    sample is the same for all designs (common random numbers) and for the same seed: differences
+    between designs are free of its noise. `on_batch` sees how many designs are done.
+    """
+    bases = [variant_base for _, variant_base in space.variant_bases(base)]
+    size = min(1 << (max(len(units), 1) - 1).bit_length(), DESIGNS_AT_ONCE)
+
+    def run(points: Any, variant: int) -> tuple[Any, Any]:
+        return _sample_batch(
+            points,
+            jax.tree.map(float, bases[variant]),
+            costs=costs,
+            space=space,
+            spreads=spreads,
+            num_samples=num_samples,
+            seed=seed,
+        )
+
+    with jax.enable_x64(True):
+        values, broken = by_variant(run, units, variants, (size,), on_batch)
+    broken = without_rounding(broken)
+    return SampledDesigns(values[:, 0], values[:, 1:].swapaxes(0, 1), broken[:, 1:].swapaxes(0, 1))
+
+
+@partial(search_jit, static_argnames=("costs", "space", "spreads", "num_samples", "seed"))
+def _sample_batch(
+    units: Any,
+    base: Any,
+    *,
+    costs: Costs,
+    space: SearchSpace,
+    spreads: tuple[Spread, ...],
+    num_samples: int,
+    seed: int,
+) -> tuple[Any, Any]:
+    """Costs and violations, designs by samples; sample 0 are the nominal constants."""
+    sample = sample_factors(spreads, num_samples, seed)
+    factors = np.concatenate((np.ones((1, len(spreads))), sample))
+
+    def one(unit: Any) -> Any:
+        design = space.decode_buildable(unit, base)
+        return over_sample(lambda varied: costs(varied, EXACT), design, spreads, factors)
+
+    return jax.vmap(one)(units)
+
+
+def attained(costs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Least second objective that each sample's front reaches within a first one: the attainment
+    curves at `BAND_QUANTILES`, quantiles by places of `first`; infinite where it reaches none.
+
+    `costs` are samples by designs by two objectives. Source: Grunert da Fonseca, Fonseca and
+    Hall, EMO 2001, section 3.
+    """
+    curves = np.empty((len(costs), len(first)))
+    for curve, points in zip(curves, costs, strict=True):
+        ordered = points[np.argsort(points[:, 0], kind="stable")]
+        best = np.append(np.inf, np.minimum.accumulate(ordered[:, 1]))
+        curve[:] = best[np.searchsorted(ordered[:, 0], first, side="right")]
+    return np.quantile(curves, BAND_QUANTILES, axis=0, method="inverted_cdf")

@@ -1,0 +1,71 @@
+"""Which of many points to go on from: ranks of domination, crowding, and selection by both."""
+
+import numpy as np
+
+from hwdse.numerics.array_types import PointsByObjectives
+from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.front.pareto_archive import Front
+
+
+def domination_ranks(costs: PointsByObjectives) -> np.ndarray:
+    """Rank of each point: 0 on the front, 1 on the front of the rest, and so on.
+
+    Of equal points the first has the better rank. Rows with NaN share a rank after all others.
+    Source: Deb et al., IEEE Trans. Evol. Comput. 6(2), 2002, section III-A.
+    """
+    values = np.asarray(costs, np.float64)
+    ranks = np.full(len(values), len(values))
+    left = np.flatnonzero(~np.isnan(values).any(axis=1))
+    rank = 0
+    while len(left):
+        is_front = non_dominated_mask(values[left])
+        ranks[left[is_front]] = rank
+        left = left[~is_front]
+        rank += 1
+    return ranks
+
+
+def crowding_distance(costs: PointsByObjectives) -> np.ndarray:
+    """Room around each point of a front: per objective the distance between its neighbors over
+    the extent of the front, in sum; infinite at the ends.
+
+    An objective in which all points agree adds nothing. Source: Deb et al., IEEE Trans. Evol.
+    Comput. 6(2), 2002, section III-B.
+    """
+    values = np.asarray(costs, np.float64)
+    distance = np.zeros(len(values))
+    for column in values.T:
+        order = np.argsort(column, kind="stable")
+        extent = column[order[-1]] - column[order[0]] if len(order) else 0.0
+        if not extent > 0.0:
+            continue
+        distance[order[[0, -1]]] = np.inf
+        distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / extent
+    return distance
+
+
+def standing_keys(rows: Front) -> tuple[np.ndarray, np.ndarray]:
+    """Rank and crowding of each row under constraints: feasible rows by domination, the others
+    after them by how much they break the constraints in sum.
+
+    Source: constrained domination of Deb et al. 2002, section VI.
+    """
+    feasible = np.asarray(rows.is_feasible)
+    ranks = np.zeros(len(rows), int)
+    crowding = np.zeros(len(rows))
+    ranks[feasible] = domination_ranks(rows.costs[feasible])
+    for rank in np.unique(ranks[feasible]):
+        places = np.flatnonzero(feasible & (ranks == rank))
+        crowding[places] = crowding_distance(rows.costs[places])
+    excess = np.sum(np.maximum(rows.violations, 0.0), axis=1)
+    broken = np.flatnonzero(~feasible)
+    excess = np.where(np.isfinite(rows.costs).all(axis=1), excess, np.inf)
+    order = broken[np.argsort(excess[broken], kind="stable")]
+    ranks[order] = len(rows) + np.arange(len(order))
+    return ranks, crowding
+
+
+def best_rows(rows: Front, num_kept: int) -> Front:
+    """The rows to go on from, best first: by rank, then by the room around them."""
+    ranks, crowding = standing_keys(rows)
+    return rows.take(np.lexsort((-crowding, ranks))[:num_kept])

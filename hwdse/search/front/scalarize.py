@@ -1,0 +1,147 @@
+"""Several objectives as one: Chebyshev distances and epsilon-constraints, aimed at gaps."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.array_types import PerConstraint, PointsByObjectives, Scalar
+from hwdse.numerics.relaxation import Reading
+from hwdse.search.descent.evaluator import Costs
+from hwdse.search.front.pareto import PerObjective
+
+AUGMENTATION = 0.02
+"""rho of the augmented Chebyshev distance: keeps weakly dominated points from being as good."""
+SOFTNESS = 0.1
+"""Softness of the maximum in logarithms at temperature 1: what differs by 10 % counts alike."""
+SHARPEST = 1e-3
+NO_BOUND = 1e3
+"""Distance of a bound that does not bind, in logarithms."""
+NUM_CANDIDATES = 512
+"""Directions among which the widest gaps of a front are looked for."""
+LEAST_SHARE = 0.02
+"""Of a direction's sum that each objective has: a weight is at most 50 times another."""
+
+
+class Aim(NamedTuple):
+    """What one descent minimizes; under vmap one row each."""
+
+    weights: Any
+    """Of each objective; the largest is 1."""
+    reference: Any
+    """Logs of the objectives that distances are measured from."""
+    bounds: Any
+    """Most that each log objective may be."""
+    is_bounded: Any
+    """1: weighted sum under bounds (epsilon-constraint); 0: Chebyshev distance."""
+
+
+def smooth_chebyshev(distances: PerObjective, temperature: Scalar) -> Scalar:
+    r"""Soft maximum $\tau \ln \sum_i e^{d_i / \tau}$: at most $\tau \ln m$ above the maximum.
+
+    $\tau$ is 0.1 of the temperature, at least 0.001; distances are logarithms. Source: Lin et
+    al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, ICML 2024, equation 9.
+    """
+    softness = jnp.maximum(SOFTNESS * temperature, SHARPEST)
+    return softness * jax.scipy.special.logsumexp(distances / softness)
+
+
+def scalarized(costs: PerObjective, aim: Aim, temperature: Scalar) -> Scalar:
+    r"""Value that an aim minimizes: smaller is better, and dominated points are never better.
+
+    Chebyshev: $\max_i w_i (f_i - r_i) + \rho \sum_i w_i (f_i - r_i)$, the maximum softened.
+    Epsilon-constraint: the weighted sum alone, whose bounds are constraints. Source: Miettinen,
+    Nonlinear Multiobjective Optimization, 1999, sections 3.2 and 3.4.
+    """
+    distances = aim.weights * (costs - aim.reference)
+    total = jnp.sum(distances)
+    distance = smooth_chebyshev(distances, temperature) + AUGMENTATION * total
+    return jnp.where(aim.is_bounded > 0.5, total, distance)
+
+
+@dataclass(frozen=True)
+class AimedScore:
+    """Score of a design for an aim; the bounds come after the constraints."""
+
+    costs: Costs
+
+    def __call__(self, design: Any, reading: Reading, aim: Aim) -> tuple[Scalar, PerConstraint]:
+        """Scalarized objective, violations of the constraints and of the aim's bounds."""
+        costs, violations = self.costs(design, reading)
+        value = scalarized(costs, aim, reading.temperature)
+        return value, jnp.concatenate((violations, costs - aim.bounds))
+
+
+def distances_to(costs: PointsByObjectives, aims: Aim) -> np.ndarray:
+    """Scalarized values of points (rows) for each aim (columns), at temperature zero; a bound
+    that is broken costs five times its excess."""
+    offsets = np.asarray(costs)[:, None] - np.asarray(aims.reference)[None]
+    weighted = np.asarray(aims.weights) * offsets
+    total = weighted.sum(axis=2)
+    chebyshev = weighted.max(axis=2) + AUGMENTATION * total
+    excess = np.maximum(np.asarray(costs)[:, None] - np.asarray(aims.bounds)[None], 0.0)
+    bounded = total + 5.0 * excess.sum(axis=2)
+    return np.where(np.asarray(aims.is_bounded) > 0.5, bounded, chebyshev)
+
+
+def choose_aims(
+    front: PointsByObjectives,
+    num_aims: int,
+    generator: np.random.Generator,
+    *,
+    with_ends: bool,
+) -> Aim:
+    """Aims at what a front lacks: directions far from all its members and from each other,
+    first where the front is far from the ideal point.
+
+    `with_ends` begins with each objective alone. The others are Chebyshev distances and
+    epsilon-constraints in turn, whose bounds are where the front is now.
+    """
+    costs = np.asarray(front, np.float64)
+    ideal, num_objectives = costs.min(axis=0), costs.shape[1]
+    extent = np.maximum(costs.max(axis=0) - ideal, 0.05)
+    scaled = np.maximum((costs - ideal) / extent, 1e-9) + LEAST_SHARE
+    directions = _gap_directions(scaled, num_aims, generator, with_ends=with_ends)
+    reach = np.min(np.max(scaled[None] / directions[:, None], axis=2), axis=1)
+    weights = 1.0 / (directions * extent)
+    bounds = np.full((num_aims, num_objectives), NO_BOUND)
+    is_bounded = np.zeros(num_aims)
+    num_ends = min(num_objectives, num_aims) if with_ends else 0
+    for place in range(num_aims):
+        is_end = place < num_ends
+        if not is_end and (place - num_ends) % 2 == 0:
+            continue
+        main = place if is_end else int(np.argmin(directions[place]))
+        is_bounded[place] = 1.0
+        weights[place] = np.where(np.arange(num_objectives) == main, 1.0, AUGMENTATION)
+        if not is_end:
+            there = ideal + extent * (reach[place] * directions[place] - LEAST_SHARE)
+            bounds[place] = np.where(np.arange(num_objectives) == main, NO_BOUND, there)
+    weights = weights / weights.max(axis=1, keepdims=True)
+    reference = np.repeat((ideal - LEAST_SHARE * extent)[None], num_aims, axis=0)
+    return Aim(weights, reference, bounds, is_bounded)
+
+
+def _gap_directions(
+    scaled: np.ndarray, num_aims: int, generator: np.random.Generator, *, with_ends: bool
+) -> np.ndarray:
+    """Directions of sum one, chosen one after the other where they are missed most."""
+    num_objectives = scaled.shape[1]
+    candidates = generator.dirichlet(np.ones(num_objectives), NUM_CANDIDATES)
+    candidates = candidates * (1.0 - num_objectives * LEAST_SHARE) + LEAST_SHARE
+    reach = np.min(np.max(scaled[None] / candidates[:, None], axis=2), axis=1)
+    members = scaled / scaled.sum(axis=1, keepdims=True)
+    nearest = np.min(np.linalg.norm(candidates[:, None] - members[None], axis=2), axis=1)
+    chosen = []
+    for place in range(num_aims):
+        if with_ends and place < num_objectives:
+            # An objective counts most where the direction hardly leaves room for it.
+            direction = np.where(np.arange(num_objectives) == place, LEAST_SHARE, 1.0)
+            direction = direction / direction.sum()
+        else:
+            direction = candidates[int(np.argmax(reach * nearest))]
+        chosen.append(direction)
+        nearest = np.minimum(nearest, np.linalg.norm(candidates - direction, axis=1))
+    return np.stack(chosen)

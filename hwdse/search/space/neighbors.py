@@ -1,0 +1,68 @@
+"""Buildable designs around one: all of them within some steps, or as many as asked for."""
+
+import itertools
+
+import numpy as np
+
+from hwdse.search.space.search_space import Dimension, SearchSpace
+
+FREE_MOVE = 0.005
+"""A step of a dimension without steps, as a share of its range."""
+
+
+def neighbors(
+    space: SearchSpace, unit: np.ndarray, *, reach: int, most: int, seed: int
+) -> tuple[np.ndarray, bool]:
+    """Points of all designs within `reach` steps of each dimension, and whether these are all.
+
+    With every alternative of each choice on its own besides. Where there are more than `most`,
+    first all that differ in one coordinate, then random ones. The point itself is not among them.
+    """
+    point = space.snap_points(np.asarray(unit, float)[None])[0]
+    columns = [_moves(dim, point[i], reach) for i, dim in enumerate(space.dimensions)]
+    rows = [*_single_moves(space, point, columns)]
+    sizes = [len(column) for column in columns]
+    is_whole = float(np.prod(sizes, dtype=float)) + len(rows) <= most
+    if is_whole:
+        rows += [np.append(row, point[len(columns) :]) for row in itertools.product(*columns)]
+    else:
+        generator = np.random.default_rng([seed, 0xB0C5])
+        for _ in range(max(most - len(rows), 0)):
+            picked = [column[generator.integers(len(column))] for column in columns]
+            rows.append(np.append(picked, point[len(columns) :]))
+    found = np.unique(np.asarray(rows).reshape(-1, space.num_dims), axis=0)
+    others = found[(found != point).any(axis=1)]
+    return others[:most] if is_whole else others, is_whole
+
+
+def step_toward(space: SearchSpace, unit: np.ndarray, dim: int, sign: float) -> np.ndarray | None:
+    """The point one step up or down in one dimension; None beyond the end of its range."""
+    dimension = space.dimensions[dim]
+    there = [u for u in _moves(dimension, unit[dim], 1) if (u - unit[dim]) * sign > 1e-12]
+    if not there:
+        return None
+    point = np.array(unit, float)
+    point[dim] = there[0]
+    return point
+
+
+def _moves(dimension: Dimension, unit: float, reach: int) -> np.ndarray:
+    """Unit coordinates within `reach` steps, the present one among them, inside the range."""
+    offsets = np.arange(-reach, reach + 1.0)
+    if dimension.step is None:
+        return np.unique(np.clip(unit + FREE_MOVE * offsets, 0.0, 1.0))
+    counts = np.asarray(dimension.count(np.float64(unit))) + offsets
+    inside = counts[(counts >= dimension.first_count) & (counts <= dimension.last_count)]
+    return np.asarray(dimension.unit(inside * dimension.step), float)
+
+
+def _single_moves(space: SearchSpace, point: np.ndarray, columns: list[np.ndarray]) -> list:
+    rows = []
+    for i, column in enumerate(columns):
+        for value in column:
+            rows.append(np.where(np.arange(space.num_dims) == i, value, point))
+    for i, choice in enumerate(space.choices, len(columns)):
+        for place in range(len(choice.table)):
+            value = (place + 0.5) / len(choice.table)
+            rows.append(np.where(np.arange(space.num_dims) == i, value, point))
+    return rows

@@ -1,0 +1,172 @@
+"""What is searched: named ranges, choices and variants, seen as a unit cube.
+
+A search moves a point of the unit cube: one coordinate for each `Dimension`, then one for each
+`Choice`. `decode` is differentiable and takes any point. `decode_buildable` gives the nearest
+design that can be built, its stepped values being exact multiples of the step; whatever is
+stored or shown comes from it.
+"""
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.array_types import Leaf, PerDim, PointsByDims
+from hwdse.search.space.dimension import Dimension, Ranges, array_library
+from hwdse.search.space.pytree_path import get_path, set_path
+
+__all__ = ["Choice", "Dimension", "SearchSpace", "Variant", "get_path", "set_path"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Alternatives that set several leaves together, for example parallel layouts."""
+
+    name: str
+    paths: tuple[str, ...]
+    table: tuple[tuple[float, ...], ...]
+    """One row for each alternative, one column for each path."""
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.table or len(self.labels) != len(self.table):
+            raise ValueError(f"{self.name}: needs alternatives, and one label for each")
+        if any(len(row) != len(self.paths) for row in self.table):
+            raise ValueError(f"{self.name}: each row needs {len(self.paths)} values")
+
+    def index(self, unit: Leaf) -> Leaf:
+        """Alternative at a unit coordinate, as a whole float; its gradient is zero."""
+        position = array_library(unit).floor(unit * len(self.table))
+        return array_library(unit).clip(position, 0.0, len(self.table) - 1.0)
+
+    def snap(self, unit: Leaf) -> Leaf:
+        """Middle of the alternative's share of the unit interval."""
+        return (self.index(unit) + 0.5) / len(self.table)
+
+    def column(self, unit: Leaf, position: int) -> Leaf:
+        """Value for the path at `position`."""
+        values = [row[position] for row in self.table]
+        index = self.index(unit)
+        if isinstance(unit, jax.Array):
+            return jnp.take(jnp.asarray(values, unit.dtype), index.astype(jnp.int32), mode="clip")
+        return values[int(index)]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A static field, for example the dataflow: each value is a program of its own."""
+
+    path: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All that a search may change; what it does not name stays as in the base design."""
+
+    dimensions: tuple[Dimension, ...]
+    choices: tuple[Choice, ...] = ()
+    variants: tuple[Variant, ...] = ()
+
+    @functools.cached_property
+    def ranges(self) -> Ranges:
+        """The dimensions, all at once."""
+        return Ranges(self.dimensions)
+
+    @property
+    def num_dims(self) -> int:
+        """Coordinates of the unit cube: dimensions first, then choices."""
+        return len(self.dimensions) + len(self.choices)
+
+    @property
+    def num_variants(self) -> int:
+        """Combinations of the values of the variants; 1 without any."""
+        return math.prod(len(variant.values) for variant in self.variants)
+
+    def decode(self, unit: PerDim, base: Any) -> Any:
+        """Design at a point of the unit cube, continuous in the dimensions, for gradients."""
+        units = _coordinates(unit)
+        values = [dim.value(units[i]) for i, dim in enumerate(self.dimensions)]
+        return self._filled(values, units, base)
+
+    def decode_buildable(self, unit: PerDim, base: Any) -> Any:
+        """Nearest buildable design: `decode(snap(unit))` with exact multiples of the steps."""
+        units = _coordinates(unit)
+        values = [dim.buildable(units[i]) for i, dim in enumerate(self.dimensions)]
+        return self._filled(values, units, base)
+
+    def _filled(self, values: list[Any], units: list[Any], base: Any) -> Any:
+        is_traced = any(isinstance(unit, jax.Array) for unit in units)
+        for dimension, value in zip(self.dimensions, values, strict=True):
+            base = set_path(base, dimension.path, value if is_traced else float(value))
+        for offset, choice in enumerate(self.choices, len(self.dimensions)):
+            for position, path in enumerate(choice.paths):
+                base = set_path(base, path, choice.column(units[offset], position))
+        return base
+
+    def encode(self, design: Any) -> np.ndarray:
+        """Unit cube point of a design; outside the ranges the nearest bound, and of each choice
+        the alternative whose values are nearest (a relative distance)."""
+        units = [float(dim.unit(np.float64(get_path(design, dim.path)))) for dim in self.dimensions]
+        for choice in self.choices:
+            table = np.asarray(choice.table, np.float64)
+            values = np.asarray([get_path(design, path) for path in choice.paths], np.float64)
+            scale = np.maximum(np.abs(table), np.abs(values)) + np.finfo(np.float64).tiny
+            nearest = int(np.argmin(np.sum(np.abs(table - values) / scale, axis=1)))
+            units.append((nearest + 0.5) / len(choice.table))
+        return np.asarray(units, np.float64)
+
+    def snap(self, unit: PerDim) -> PerDim:
+        """Point of the nearest buildable design: monotone, inside the cube, idempotent."""
+        xp = array_library(unit)
+        parts = [part.snap(unit[i]) for i, part in enumerate((*self.dimensions, *self.choices))]
+        return xp.stack(parts) if parts else xp.zeros(0)
+
+    def snap_points(self, units: PointsByDims) -> np.ndarray:
+        """`snap` of each row, on the host in float64."""
+        rows = np.asarray(units, np.float64)
+        num_ranges = len(self.dimensions)
+        snapped = [self.ranges.snap(rows[:, :num_ranges])]
+        for i, choice in enumerate(self.choices, num_ranges):
+            snapped.append(choice.snap(rows[:, i])[:, None])
+        return np.concatenate(snapped, axis=1)
+
+    def variant_bases(self, base: Any) -> tuple[tuple[dict[str, str], Any], ...]:
+        """Every combination of the variants: its labels by path, and the base that has it."""
+        bases = []
+        for values in itertools.product(*(variant.values for variant in self.variants)):
+            labels = dict(zip((v.path for v in self.variants), values, strict=True))
+            design = base
+            for path, value in labels.items():
+                design = set_path(design, path, value)
+            bases.append((labels, design))
+        return tuple(bases)
+
+    def describe(self, unit: PerDim, base: Any) -> dict[str, float | str]:
+        """Buildable values by path, alternatives by the name of the choice, variants by path."""
+        point = np.asarray(unit, np.float64)
+        texts: dict[str, float | str] = {}
+        for i, dimension in enumerate(self.dimensions):
+            texts[dimension.path] = float(dimension.buildable(point[i]))
+        for i, choice in enumerate(self.choices, len(self.dimensions)):
+            texts[choice.name] = choice.labels[int(choice.index(point[i]))]
+            for position, path in enumerate(choice.paths):
+                texts[path] = float(choice.column(point[i], position))
+        for variant in self.variants:
+            texts[variant.path] = str(get_path(base, variant.path))
+        return texts
+
+
+def _coordinates(unit: PerDim) -> list[Any]:
+    """The coordinates one by one.
+
+    The derivative of a split joins the parts; that of indexing each is a sum of padded ones.
+    """
+    if not isinstance(unit, jax.Array) or len(unit) == 0:
+        return list(unit)
+    return [jnp.reshape(part, ()) for part in jax.lax.split(unit, (1,) * len(unit))]

@@ -1,0 +1,132 @@
+"""What judging a design is expected to gain, from what a model says of its objectives."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from scipy.special import log_ndtr, logsumexp, ndtr
+
+from hwdse.search.front.pareto import non_dominated_mask
+
+FAR_TAIL = -6.0
+"""Standard deviations below which the expected gain is taken from its asymptote."""
+NUM_DIRECTIONS = 24
+"""Directions in which the gain of a front is looked at."""
+FEW_DIRECTIONS = 8
+"""Directions, other ones each time, for the next design of a batch."""
+REFERENCE_MARGIN = 0.3
+"""Of the extent of a front: its hypervolume ends so far behind its worst values."""
+LEAST_EXTENT = 0.05
+"""Logarithms: fronts that are shorter are not stretched."""
+TINY = 1e-200
+"""Expected gains below are summed by their logarithms."""
+STEPS = np.append(0.0, 3.0 ** np.arange(-6.0, 2.0))
+"""Gains along a direction between which the expectation is integrated: within half of it."""
+
+
+@runtime_checkable
+class Gain(Protocol):
+    """Expected gain of one more judged design over those that are known."""
+
+    def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+        """Logarithm of the expected gain of designs whose objectives are normal; objectives by
+        designs."""
+        ...
+
+    def after(self, means: np.ndarray) -> "Gain":
+        """The gain that is left when a design of these objectives is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class BestGain:
+    """Fall of one log objective below the best that is known; nothing before one is known."""
+
+    best: float | None
+
+    def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+        """See `log_expected_gain`; 0 for all before a feasible design is known."""
+        if self.best is None:
+            return np.zeros(means.shape[1])
+        return log_expected_gain(means[0], deviations[0], self.best)
+
+    def after(self, means: np.ndarray) -> "BestGain":
+        """The same: the best is not taken for found before it was judged."""
+        return self
+
+
+def log_expected_gain(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
+    r"""$\ln E[\max(b - y, 0)]$ of a normal $y$: $\sigma (\phi(u) + u \Phi(u))$, $u = (b - \mu) /
+    \sigma$, with the asymptote $\phi(u) / u^2$ far below.
+
+    Source: D. Jones, M. Schonlau and W. Welch, J. Global Optimization 13, 455 (1998), equation 15.
+    """
+    steps = (best - mean) / deviation
+    log_density = -0.5 * steps**2 - 0.5 * np.log(2.0 * np.pi)
+    near = np.exp(log_density) + steps * ndtr(steps)
+    far = log_density - 2.0 * np.log(np.maximum(-steps, 1.0))
+    is_far = steps < FAR_TAIL
+    return np.log(deviation) + np.where(is_far, far, np.log(np.where(is_far, 1.0, near)))
+
+
+@dataclass(frozen=True)
+class FrontGain:
+    r"""Growth of the hypervolume of a front, by its reach in some directions.
+
+    With the reach $r_\lambda(y) = \min_i (z_i - y_i) / (\lambda_i e_i)$ of a point from the
+    reference $z$ along a direction, $e$ the extents, the hypervolume of a set is proportional to
+    the mean of $\max_y r_\lambda(y)^m$ over the directions. Source: R. Zhang and D. Golovin,
+    Random Hypervolume Scalarizations, ICML 2020, lemma 5.
+    """
+
+    costs: np.ndarray
+    """Logs of the objectives of the feasible designs that are known, designs by objectives."""
+    generator: np.random.Generator
+    """Of the directions."""
+    num_directions: int = NUM_DIRECTIONS
+    reference: np.ndarray | None = None
+    extent: np.ndarray | None = None
+
+    @classmethod
+    def over(cls, costs: np.ndarray, generator: np.random.Generator) -> "FrontGain":
+        """Gain over these feasible designs, none of them dominated by another."""
+        if not len(costs):
+            return cls(costs, generator)
+        extent = np.maximum(np.ptp(costs, axis=0), LEAST_EXTENT)
+        return cls(
+            costs,
+            generator,
+            reference=costs.max(axis=0) + REFERENCE_MARGIN * extent,
+            extent=extent,
+        )
+
+    def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+        r"""$\ln$ of the mean over directions of $\int m r^{m-1} \prod_i P(z_i - y_i > r \lambda_i
+        e_i)\, dr$ from what the front reaches on; 0 for all before a feasible design is known."""
+        if self.reference is None or self.extent is None:
+            return np.zeros(means.shape[1])
+        num_objectives = len(means)
+        shape = (self.num_directions, num_objectives)
+        directions = np.abs(self.generator.standard_normal(shape)) + 1e-6
+        directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        depths = (self.reference - self.costs) / self.extent
+        reached = np.min(depths[:, None] / directions, axis=2).max(axis=0)
+        reach = np.maximum(reached, 0.0)[:, None] + STEPS
+        widths = np.gradient(STEPS) * num_objectives * reach ** (num_objectives - 1)
+        depth = ((self.reference - means.T) / self.extent)[:, None, None]
+        spread = (deviations.T / self.extent)[:, None, None]
+        excess = (depth - directions[:, None] * reach[:, :, None]) / spread
+        chances = np.prod(ndtr(excess), axis=3)
+        gains = np.einsum("pds,ds->p", chances, widths)
+        logs = np.log(np.maximum(gains, TINY))
+        is_far = gains <= TINY
+        if np.any(is_far):
+            chances = np.sum(log_ndtr(excess[is_far]), axis=3)
+            logs[is_far] = logsumexp(chances, b=widths, axis=(1, 2))
+        return logs - np.log(self.num_directions)
+
+    def after(self, means: np.ndarray) -> "FrontGain":
+        """Over the front with this member, seen along few other directions."""
+        costs = np.concatenate((self.costs, means[None]))
+        costs = costs[non_dominated_mask(costs)]
+        return replace(self, costs=costs, num_directions=FEW_DIRECTIONS)

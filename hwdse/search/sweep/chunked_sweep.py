@@ -1,0 +1,281 @@
+"""Sweeps of any length: chunks of points through one compiled program, and the front kept.
+
+The device makes the points from a counter, builds and evaluates the designs, and compares them
+with a few strong points that a pilot of the sweep found. Only the survivors, about one in a
+hundred, reach the host, which thins them out by the best of their own chunk, makes them again
+from their numbers and judges them in float64. So memory does not grow with the number of points,
+every verdict that is kept is one of float64, and a chunk leaves behind the same whoever runs it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.jit_compile import search_jit
+from hwdse.search.front.pareto_archive import Front, anchors, dominated_by, merge
+from hwdse.search.space.point_sequences import PointSequence, chunk_words, shared_words, unit_rows
+from hwdse.search.space.search_space import SearchSpace
+from hwdse.search.sweep.float64_evaluation import EvaluateCosts, EvaluateJudged, Judge, host_leaves
+from hwdse.search.sweep.sweep_plan import (
+    SweepChunk,
+    SweepPlan,
+    SweepResult,
+    merge_chunk,
+    plan_list,
+    plan_sweep,
+)
+from hwdse.search.uncertainty.robust import SAMPLES_AT_ONCE
+
+__all__ = [
+    "ChunkRunner",
+    "SweepChunk",
+    "SweepPlan",
+    "SweepResult",
+    "merge_chunk",
+    "plan_list",
+    "plan_sweep",
+    "sweep",
+    "sweep_chunks",
+]
+
+ScreenArrays = tuple[Any, Any, Any]
+"""Costs, objectives by points; worst violation; whether an anchor dominates the point."""
+
+SCREEN_MARGINS = {"float32": 1e-5, "float64": 1e-12}
+"""Distance from the front or a limit within which the screen does not decide: ten times the
+rounding error of a logarithm of magnitude 10."""
+KEEPS = ("front", "top", "all")
+"""What is kept of the points: the front; the best of one objective as well; every point."""
+FEW_SURVIVORS = 64
+"""Survivors of a chunk up to which they are not thinned out by the chunk's own best points."""
+MOST_PASSES = 4
+"""Times that survivors are thinned out, as long as many are left."""
+BLOCK = 1 << 14
+"""Points of a chunk that run at once: more of them fall out of the cache, at 2/3 of the rate."""
+BRIEF_POINTS = 1 << 14
+"""A sweep of so few is over before a thorough compiler is, unless each point runs long."""
+SAMPLE_POINTS = 4096
+"""Points that stand for a chunk when its own best are sought."""
+
+
+class ChunkRunner:
+    """Runs chunks of one plan, each from its index alone.
+
+    `screen` is the float type of the first verdict. With `keep="top"` the `top` best points by
+    the first objective are kept beside the front, with `keep="all"` every point; then, and for
+    lists, all are judged in float64 and nothing is screened. `evaluate_judged` gives what
+    `evaluate_costs` does, and more figures to be kept of each judged point. `num_samples` tells
+    how many designs stand for a point, where costs are robust: so much smaller are its blocks.
+    """
+
+    def __init__(
+        self,
+        evaluate_costs: EvaluateCosts,
+        plan: SweepPlan,
+        base: Any,
+        *,
+        screen: str = "float32",
+        keep: str = "front",
+        top: int = 0,
+        evaluate_judged: EvaluateJudged | None = None,
+        num_samples: int = 1,
+    ) -> None:
+        if screen not in SCREEN_MARGINS or keep not in KEEPS:
+            raise ValueError(f"no screen {screen!r} or nothing to keep that is called {keep!r}")
+        bases = tuple(host_leaves(base) for _, base in plan.space.variant_bases(base))
+        self.judge = Judge(plan, bases, evaluate_costs, evaluate_judged)
+        self._plan = plan
+        self._screen = screen
+        self._margin = SCREEN_MARGINS[screen]
+        self._keep = keep
+        self._top = top if keep == "top" else 0
+        self._is_screened = keep != "all" and plan.sequence.method != "list"
+        at_once = (min(num_samples, SAMPLES_AT_ONCE) - 1).bit_length()
+        self._block = BLOCK >> at_once
+        self._is_brief = plan.num_points * num_samples <= BRIEF_POINTS
+        self._words: Any = None
+        self._anchors: Any = None
+
+    def launch(self, index: int) -> tuple[int, ScreenArrays | None]:
+        """Starts a chunk on the device and does not wait for it."""
+        if not self._is_screened:
+            return index, None
+        plan, judge = self._plan, self.judge
+        if self._words is None:
+            strong = judge.pilot() + self._margin
+            with jax.enable_x64(self._screen == "float64"):
+                self._anchors = jnp.asarray(strong, float)
+                self._words = jnp.asarray(shared_words(plan.sequence, plan.chunk_points))
+        variant, start, _ = plan.chunk(index)
+        base = judge.bases[variant]
+        with jax.enable_x64(self._screen == "float64"):
+            return index, _screen_chunk(
+                self._words,
+                chunk_words(plan.sequence, start),
+                self._anchors,
+                base,
+                evaluate_costs=judge.evaluate_costs,
+                space=plan.space,
+                sequence=plan.sequence,
+                block=self._block,
+                is_brief=self._is_brief and not getattr(base, "runs_long", False),
+            )
+
+    def harvest(self, launched: tuple[int, ScreenArrays | None]) -> SweepChunk:
+        """Waits for a chunk and judges in float64 what the screen could not rule out."""
+        index, outcome = launched
+        numbers = self._plan.numbers(index)
+        variant, start, count = self._plan.chunk(index)
+        if outcome is None:
+            return self._judged_chunk(index, self.judge.rows(variant, numbers))
+        costs, worst, dominated = (np.asarray(part)[..., :count] for part in outcome)
+        places = _survivors(costs, worst, dominated, self._margin)
+        if self._top:
+            places = np.union1d(places, _best_places(costs[0], worst, self._margin, self._top))
+        finite = np.isfinite(worst) | np.isneginf(worst)
+        least = int(np.argmin(np.where(finite, worst, np.inf)))
+        judged = self.judge.rows(variant, start + np.append(places, least))
+        rows = judged.take(np.arange(len(places)))
+        feasible = rows.take(np.flatnonzero(rows.is_feasible))
+        screened = worst[places] <= 0.0
+        return SweepChunk(
+            index=index,
+            num_points=count,
+            num_feasible=int(np.sum(worst <= 0.0) + len(feasible) - np.sum(screened)),
+            num_not_finite=int(np.sum(~finite)),
+            num_changed_verdicts=int(np.sum(rows.is_feasible != screened)),
+            front=merge(feasible, feasible.take(np.arange(0))),
+            least_violated=judged.take(np.arange(len(places), len(judged) if finite.any() else 0)),
+            top=feasible.best(self._top) if self._top else None,
+        )
+
+    def run(self, index: int) -> SweepChunk:
+        """One chunk from beginning to end."""
+        return self.harvest(self.launch(index))
+
+    def _judged_chunk(self, index: int, rows: Front) -> SweepChunk:
+        """A chunk of which every point was judged."""
+        worst = rows.violations.max(axis=1, initial=-np.inf)
+        finite = np.isfinite(rows.costs).all(axis=1) & ~np.isnan(worst) & ~np.isposinf(worst)
+        feasible = rows.take(np.flatnonzero(rows.is_feasible))
+        least = np.lexsort((rows.numbers, np.where(finite, worst, np.inf)))[: int(finite.any())]
+        return SweepChunk(
+            index=index,
+            num_points=len(rows),
+            num_feasible=len(feasible),
+            num_not_finite=int(np.sum(~finite)),
+            num_changed_verdicts=0,
+            front=merge(feasible, feasible.take(np.arange(0))),
+            least_violated=rows.take(least),
+            top=feasible.best(self._top) if self._top else None,
+            rows=rows if self._keep == "all" else None,
+        )
+
+
+def sweep_chunks(
+    runner: ChunkRunner, plan: SweepPlan, *, only: Iterable[int] | None = None
+) -> Iterator[SweepChunk]:
+    """Chunks of a sweep in order, or those asked for. The next chunk runs while the caller has
+    the last one. A chunk's own front may hold points that other chunks dominate."""
+    launched = None
+    for index in range(plan.num_chunks) if only is None else only:
+        if not plan.chunk(index)[2]:
+            continue
+        following = runner.launch(index)
+        if launched is not None:
+            yield runner.harvest(launched)
+        launched = following
+    if launched is not None:
+        yield runner.harvest(launched)
+
+
+@partial(search_jit, static_argnames=("evaluate_costs", "space", "sequence", "block"))
+def _screen_chunk(
+    words: Any,
+    shift: Any,
+    strong: Any,
+    base: Any,
+    *,
+    evaluate_costs: EvaluateCosts,
+    space: SearchSpace,
+    sequence: PointSequence,
+    block: int,
+) -> ScreenArrays:
+    """Costs (objectives by points), worst violation, and whether an anchor dominates the point.
+
+    The worst violation is NaN where any figure is.
+    """
+    dtype = jnp.result_type(float).type
+    units = jnp.stack(unit_rows(sequence, words, shift, dtype, jnp))
+
+    def one(unit):
+        costs, violations = evaluate_costs(space.decode_buildable(unit, base))
+        worst = jnp.max(violations, initial=-jnp.inf)
+        return costs, jnp.where(jnp.isfinite(jnp.sum(costs)), worst, jnp.nan)
+
+    blocks = units.reshape(len(units), -1, min(block, units.shape[1])).swapaxes(0, 1)
+    costs, worst = jax.lax.map(jax.vmap(one, in_axes=1, out_axes=(1, 0)), blocks)
+    costs, worst = jnp.concatenate(costs, axis=1), worst.reshape(-1)
+    dominated = jnp.zeros(worst.shape, bool)
+    for anchor in strong:
+        nowhere_better = jnp.ones(worst.shape, bool)
+        for objective, limit in zip(costs, anchor, strict=True):
+            nowhere_better &= objective >= limit
+        dominated |= nowhere_better
+    return costs, worst, dominated
+
+
+def _survivors(
+    costs: np.ndarray, worst: np.ndarray, dominated: np.ndarray, margin: float
+) -> np.ndarray:
+    """Places of points on the edge of a limit, and of those that nothing known dominates."""
+    edge = np.flatnonzero(np.abs(worst) <= margin)
+    places = np.flatnonzero((worst <= margin) & ~dominated)
+    # What the pilot leaves, the chunk's own best points thin out.
+    for _ in range(MOST_PASSES):
+        inside = places[worst[places] <= -margin]
+        if len(places) <= FEW_SURVIVORS or not len(inside):
+            break
+        sample = costs[:, inside[:: max(len(inside) // SAMPLE_POINTS, 1)]].T.astype(np.float64)
+        known = dominated_by(costs[:, places].T, anchors(sample, 64), margin)
+        places = places[~known]
+        if np.sum(known) < 0.1 * len(known):
+            break
+    return np.union1d(places, edge)
+
+
+def _best_places(cost: np.ndarray, worst: np.ndarray, margin: float, count: int) -> np.ndarray:
+    """Places among which the `count` best feasible points must be, the screen's errors allowed."""
+    certain = cost[worst <= -margin]
+    enough = np.inf
+    if len(certain) >= count:
+        enough = np.partition(certain, count - 1)[count - 1] + 2.0 * margin
+    return np.flatnonzero((worst <= margin) & (cost <= enough))
+
+
+def sweep(
+    evaluate_costs: EvaluateCosts,
+    plan: SweepPlan,
+    base: Any,
+    *,
+    screen: str = "float32",
+    keep: str = "front",
+    top: int = 0,
+    so_far: SweepResult | None = None,
+    on_chunk: Callable[[SweepChunk, SweepResult], None] | None = None,
+) -> SweepResult:
+    """The whole sweep, or what is left of it after `so_far`; `on_chunk` sees each chunk."""
+    done: Collection[int] = so_far.done if so_far else ()
+    runner = ChunkRunner(evaluate_costs, plan, base, screen=screen, keep=keep, top=top)
+    only = (index for index in range(plan.num_chunks) if index not in done)
+    for chunk in sweep_chunks(runner, plan, only=only):
+        so_far = merge_chunk(so_far, chunk, top=top)
+        if on_chunk is not None:
+            on_chunk(chunk, so_far)
+    if so_far is None:
+        raise ValueError("the sweep has no points")
+    return so_far

@@ -1,0 +1,112 @@
+"""The verdicts of a sweep that are kept: points by their numbers, evaluated in float64."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.array_types import PerConstraint
+from hwdse.numerics.jit_compile import search_jit
+from hwdse.search.descent.batch_evaluation import padded
+from hwdse.search.descent.search_result import without_rounding
+from hwdse.search.front.pareto import PerObjective
+from hwdse.search.front.pareto_archive import Front, anchors, merge
+from hwdse.search.space.point_sequences import host_points
+from hwdse.search.space.search_space import SearchSpace
+from hwdse.search.sweep.sweep_plan import SweepPlan
+
+EvaluateCosts = Callable[[Any], tuple[PerObjective, PerConstraint]]
+"""Design to logs of the objectives and ln(value / limit) of the constraints. Closes over Python
+and NumPy numbers only, which both float types can take."""
+EvaluateJudged = Callable[[Any], tuple[PerObjective, PerConstraint, Any]]
+"""The same, and a vector of whatever else is to be kept of a design."""
+
+JUDGED_BATCH = 256
+"""Points judged in float64 at once, padded: one shape, hence one program a variant."""
+PILOT_POINTS = 1 << 13
+"""Points of all variants that a long sweep judges first, to know what dominates most others."""
+PILOT_SHARE = 64
+"""A sweep judges no more than one in so many of its points first."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Evaluates points of a plan in float64, in the exact reading."""
+
+    plan: SweepPlan
+    bases: tuple[Any, ...]
+    """Of the variants, with Python floats as leaves."""
+    evaluate_costs: EvaluateCosts
+    evaluate_judged: EvaluateJudged | None = None
+
+    def rows(self, variant: int, numbers: np.ndarray) -> Front:
+        """Points of these numbers, in batches padded to one shape; feasible or not.
+
+        A point has the same bits whatever it is judged beside.
+        """
+        units = self.plan.space.snap_points(host_points(self.plan.sequence, numbers))
+        parts = []
+        with jax.enable_x64(True):
+            for first in range(0, max(len(units), 1), JUDGED_BATCH):
+                part = units[first : first + JUDGED_BATCH]
+                any_points = part if len(part) else np.full((1, units.shape[1]), 0.5)
+                outcome = _evaluate_points(
+                    padded(any_points, JUDGED_BATCH),
+                    self.bases[variant],
+                    evaluate_costs=self.evaluate_costs,
+                    evaluate_judged=self.evaluate_judged,
+                    space=self.plan.space,
+                )
+                parts.append([np.asarray(values)[: len(part)] for values in outcome])
+        costs, violations, metrics = (np.concatenate(p) for p in zip(*parts, strict=True))
+        return Front(
+            units,
+            costs,
+            without_rounding(violations),
+            np.full(len(units), variant),
+            numbers.astype(np.int64),
+            metrics,
+        )
+
+    def pilot(self) -> np.ndarray:
+        """Costs that dominate much: anchors of the front of a few points of every variant.
+
+        They follow from the plan alone, so that all chunks are screened alike, wherever and in
+        whatever order they run.
+        """
+        share = min(PILOT_POINTS, self.plan.num_points // PILOT_SHARE) // len(self.bases)
+        front = self.rows(0, np.arange(0))
+        for variant, count in enumerate(self.plan.variant_points):
+            numbers = np.arange(min(share, count))
+            if self.plan.sequence.method == "grid":  # its first points are a corner
+                numbers = np.random.default_rng(0).integers(0, max(count, 1), len(numbers))
+            rows = self.rows(variant, numbers)
+            front = merge(front, rows.take(np.flatnonzero(rows.is_feasible)))
+        return anchors(front.costs)
+
+
+def host_leaves(base: Any) -> Any:
+    """The base with Python floats, which take part in either float type."""
+    return jax.tree.map(float, base)
+
+
+@partial(search_jit, static_argnames=("evaluate_costs", "evaluate_judged", "space"))
+def _evaluate_points(
+    units: Any,
+    base: Any,
+    *,
+    evaluate_costs: EvaluateCosts,
+    evaluate_judged: EvaluateJudged | None,
+    space: SearchSpace,
+) -> Any:
+    def one(unit: Any) -> Any:
+        design = space.decode_buildable(unit, base)
+        if evaluate_judged is None:
+            return *evaluate_costs(design), jnp.zeros(0)
+        return evaluate_judged(design)
+
+    return jax.vmap(one)(units)

@@ -1,0 +1,185 @@
+"""Which points a sweep visits, and what its chunks leave behind."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwdse.search.front.pareto_archive import Front, merge
+from hwdse.search.space.point_sequences import WORD_BITS, PointSequence, make_list, make_sequence
+from hwdse.search.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Which points a sweep visits: chunks are dealt to the variants in turn."""
+
+    space: SearchSpace
+    sequence: PointSequence
+    chunk_points: int
+    variant_points: tuple[int, ...]
+    """Points of each variant."""
+    listed: tuple[np.ndarray, ...] = ()
+    """For a list: which of its points each variant has."""
+
+    @property
+    def num_points(self) -> int:
+        """Points in all."""
+        return sum(self.variant_points)
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks in all, empty ones of variants with fewer points among them."""
+        return -(-max(self.variant_points) // self.chunk_points) * len(self.variant_points)
+
+    def chunk(self, index: int) -> tuple[int, int, int]:
+        """Variant, first point and number of points of a chunk."""
+        variant = index % len(self.variant_points)
+        start = index // len(self.variant_points) * self.chunk_points
+        return variant, start, max(min(self.chunk_points, self.variant_points[variant] - start), 0)
+
+    def numbers(self, index: int) -> np.ndarray:
+        """Numbers of the points of a chunk."""
+        variant, start, count = self.chunk(index)
+        if self.listed:
+            return self.listed[variant][start : start + count]
+        return np.arange(start, start + count)
+
+    def first_numbers(self, variant: int, count: int) -> np.ndarray:
+        """Numbers of the first points of a variant."""
+        return self.listed[variant][:count] if self.listed else np.arange(count)
+
+    def shard(self, number: int, num_shards: int) -> Sequence[int]:
+        """Chunks of share `number`, from 1, of `num_shards`: every one belongs to one share."""
+        full: Sequence[int] = range(self.num_chunks)
+        if len({-(-points // self.chunk_points) for points in self.variant_points}) > 1:
+            full = [index for index in full if self.chunk(index)[2]]
+        return full[number - 1 :: num_shards]
+
+
+def plan_sweep(
+    space: SearchSpace,
+    *,
+    num_points: int,
+    method: str = "sobol",
+    seed: int = 0,
+    chunk_points: int = 1 << 17,
+) -> SweepPlan:
+    """Plan of `num_points` points shared equally by the variants.
+
+    A grid may have fewer, and a Latin hypercube leaves out what does not divide evenly, so that
+    each variant has a whole one. Chunks have the next power of two of `chunk_points`. Chunk size
+    does not change the points. Raises `ValueError` where there is no such grid.
+    """
+    num_variants = math.prod(len(variant.values) for variant in space.variants)
+    share, rest = divmod(num_points, num_variants)
+    sequence = make_sequence(method, space, seed=seed, num_points=share)
+    each = [share + (variant < rest) for variant in range(num_variants)]
+    if method == "grid":
+        _check_grid(sequence, num_points, num_variants)
+    if method in ("grid", "latin"):
+        each = [sequence.num_grid_points if method == "grid" else share] * num_variants
+    return SweepPlan(space, sequence, _power_of_two(chunk_points, max(each)), tuple(each))
+
+
+def _check_grid(sequence: PointSequence, num_points: int, num_variants: int) -> None:
+    size = sequence.num_grid_points
+    if size * num_variants > num_points:
+        raise ValueError(
+            f"a grid has at least {size * num_variants:,} points here: every alternative of every "
+            "choice and variant"
+        )
+    if size > 1 << WORD_BITS:
+        raise ValueError(f"a grid has at most 2^{WORD_BITS} points of each variant")
+
+
+def plan_list(
+    space: SearchSpace, units: np.ndarray, variants: np.ndarray, *, chunk_points: int = 1 << 17
+) -> SweepPlan:
+    """Plan of given points; `variants` are places in `SearchSpace.variant_bases`."""
+    num_variants = math.prod(len(variant.values) for variant in space.variants)
+    listed = tuple(np.flatnonzero(variants == variant) for variant in range(num_variants))
+    each = tuple(len(numbers) for numbers in listed)
+    size = _power_of_two(chunk_points, max(each))
+    return SweepPlan(space, make_list(space.snap_points(units)), size, each, listed)
+
+
+def _power_of_two(chunk_points: int, most: int) -> int:
+    return 1 << (max(min(chunk_points, most), 1) - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class SweepChunk:
+    """What a chunk leaves behind. It depends on the plan and its index only, not on others."""
+
+    index: int
+    num_points: int
+    num_feasible: int
+    num_not_finite: int
+    num_changed_verdicts: int
+    """Judged points that float64 calls feasible and the screen did not, or the reverse."""
+    front: Front
+    """Feasible points of the chunk that were not seen to be dominated; judged in float64."""
+    least_violated: Front
+    """The point with the smallest worst violation: one row, or none if nothing is finite."""
+    top: Front | None = None
+    """The feasible points that are best in the first objective, if these were asked for."""
+    rows: Front | None = None
+    """Every point, where all are kept; only until the chunk is written."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep as far as it has come; `merge_chunk` adds to it."""
+
+    num_points: int
+    num_feasible: int
+    num_not_finite: int
+    num_changed_verdicts: int
+    front: Front
+    least_violated: Front
+    top: Front
+    done: frozenset[int]
+    """Indices of the chunks that are in it."""
+
+    def best(self, objective: int) -> Front:
+        """The one front member that is best in an objective; empty if nothing is feasible."""
+        return self.front.best(1, objective)
+
+
+def merge_chunk(result: SweepResult | None, chunk: SweepChunk, *, top: int = 0) -> SweepResult:
+    """A result with one more chunk; None is the empty one. The order does not matter.
+
+    `top` is how many of the best points are kept.
+    """
+    chunk_top = chunk.front.take(np.arange(0)) if chunk.top is None else chunk.top
+    if result is None:
+        return SweepResult(
+            chunk.num_points,
+            chunk.num_feasible,
+            chunk.num_not_finite,
+            chunk.num_changed_verdicts,
+            chunk.front,
+            chunk.least_violated,
+            chunk_top.best(top),
+            frozenset({chunk.index}),
+        )
+    return replace(
+        result,
+        num_points=result.num_points + chunk.num_points,
+        num_feasible=result.num_feasible + chunk.num_feasible,
+        num_not_finite=result.num_not_finite + chunk.num_not_finite,
+        num_changed_verdicts=result.num_changed_verdicts + chunk.num_changed_verdicts,
+        front=merge(result.front, chunk.front),
+        least_violated=_least(result.least_violated, chunk.least_violated),
+        top=result.top.joined(chunk_top).best(top),
+        done=result.done | {chunk.index},
+    )
+
+
+def _least(first: Front, second: Front) -> Front:
+    """The row that breaks its worst constraint less; of equals the least variant and number."""
+    both = first.joined(second)
+    worst = both.violations.max(axis=1, initial=-np.inf)
+    return both.take(np.lexsort((both.numbers, both.variants, worst))[:1])

@@ -1,0 +1,116 @@
+"""Costs that hold under uncertain constants: mean, worst or a quantile over one fixed sample."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.relaxation import Reading
+from hwdse.search.uncertainty.uncertain_constants import Spread, perturbed, sample_factors
+
+Costs = Callable[[Any, Reading], tuple[Any, Any]]
+"""Design and reading to the logs of objectives and of the constraints' value over limit."""
+
+RULES = ("mean", "worst", "quantile")
+DEFAULT_SAMPLES = 16
+SAMPLES_AT_ONCE = 64
+"""Samples of a design that run side by side; more of them follow in turn, in the same memory."""
+
+
+@dataclass(frozen=True)
+class Robust:
+    """How figures of a sample become one: a rule of `RULES`, and the share of a quantile."""
+
+    rule: str
+    share: float = 0.5
+    num_samples: int = DEFAULT_SAMPLES
+
+    @property
+    def text(self) -> str:
+        """As a search file has it."""
+        return f"quantile {self.share:g}" if self.rule == "quantile" else self.rule
+
+    def merged(self, logs: Any) -> Any:
+        """Log of what the rule makes of figures, given the logs of each sample (first axis)."""
+        if self.rule == "mean":
+            return _log_mean(logs)
+        if self.rule == "worst":
+            return jnp.max(logs, axis=0)
+        return jnp.quantile(logs, self.share, axis=0)
+
+
+def parse_robust(text: str, num_samples: int = DEFAULT_SAMPLES) -> Robust:
+    """`mean`, `worst` or `quantile 0.9`; raises `ValueError` whose text says what is allowed."""
+    rule, *rest = text.split() or [""]
+    if rule in ("mean", "worst") and not rest:
+        return Robust(rule, num_samples=num_samples)
+    try:
+        share = float(rest[0]) if rule == "quantile" and len(rest) == 1 else math.nan
+    except ValueError:
+        share = math.nan
+    if not 0.0 < share < 1.0:
+        raise ValueError('one of mean, worst, "quantile Q" with Q between 0 and 1')
+    return Robust(rule, share, num_samples)
+
+
+@dataclass(frozen=True)
+class RobustCosts:
+    r"""Costs over a sample of the constants, which is the same for every design and seed alike.
+
+    Mean: $\ln \overline{v}$; worst: the largest; quantile: linear between the two samples beside
+    it. Constraints take the same rule: "worst" holds in every sample, "quantile 0.9" in 90 % of
+    them. Common random numbers (the same sample for all designs) leave differences between designs
+    far less noisy than either figure: Glasserman, Monte Carlo Methods, 2003, section 7.2.
+
+    Equal for the same question, by which compiled programs are kept.
+    """
+
+    costs: Costs
+    spreads: tuple[Spread, ...]
+    robust: Robust
+    seed: int
+
+    def __call__(self, design: Any, reading: Reading) -> tuple[Any, Any]:
+        """Merged logs of the objectives, and of the constraints' value over limit."""
+        factors = sample_factors(self.spreads, self.robust.num_samples, self.seed)
+        values, broken = over_sample(
+            lambda varied: self.costs(varied, reading), design, self.spreads, factors
+        )
+        return self.robust.merged(values), self.robust.merged(broken)
+
+
+def over_sample(
+    function: Callable[[Any], Any], design: Any, spreads: tuple[Spread, ...], factors: np.ndarray
+) -> Any:
+    """A function of the design under each sample of the constants: `factors` has a row each.
+
+    One vmapped program, in turns of `SAMPLES_AT_ONCE`, so that memory does not grow with them.
+    """
+
+    def one(row: Any) -> Any:
+        return function(perturbed(design, spreads, row))
+
+    num_samples = len(factors)
+    if num_samples <= SAMPLES_AT_ONCE:
+        return jax.vmap(one)(jnp.asarray(factors, float))
+    num_turns = -(-num_samples // SAMPLES_AT_ONCE)
+    rows = np.resize(factors, (num_turns * SAMPLES_AT_ONCE, factors.shape[1]))
+    turns = jnp.asarray(rows, float).reshape(num_turns, SAMPLES_AT_ONCE, -1)
+    outcome = jax.lax.map(jax.vmap(one), turns)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num_samples], outcome)
+
+
+def _log_mean(logs: Any) -> Any:
+    """Log of the mean over the first axis. Halves are added to halves, so that the rounding error
+    grows with the logarithm of their number only, and the float32 screen of sweeps can tell."""
+    largest = jax.lax.stop_gradient(jnp.max(logs, axis=0))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+    terms = jnp.exp(logs - largest)
+    while len(terms) > 1:
+        half = len(terms) // 2
+        terms = jnp.concatenate((terms[:half] + terms[half : 2 * half], terms[2 * half :]))
+    return jnp.log(terms[0]) + largest - math.log(len(logs))

@@ -1,0 +1,109 @@
+"""Constants that nobody knows exactly: what is known of each, as factors of its nominal value."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtri
+
+from hwdse.numerics.array_types import Leaf
+from hwdse.search.space.search_space import get_path, set_path
+
+DISTRIBUTIONS = ("lognormal", "normal", "uniform", "triangular")
+OUTER_SIGMAS = 1.6448536269514722
+"""Standard deviations from the median to the 5 and 95 % points of a normal distribution."""
+LEAST_FACTOR = 1e-3
+"""A normal distribution is cut here: physical constants stay above zero."""
+_NODES = 20_000
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a leaf of the design may be from its nominal value, as factors of it.
+
+    `low` and `high` are: of a lognormal or normal distribution its 5 and 95 % points, of a uniform
+    or triangular one its ends; the triangular one peaks at the nominal value.
+    """
+
+    path: str
+    low: float
+    high: float
+    distribution: str = "lognormal"
+    highest: float = math.inf
+    """Largest value that the leaf may hold: 1 of a fraction."""
+
+    def __post_init__(self) -> None:
+        if self.distribution not in DISTRIBUTIONS:
+            raise ValueError(f"{self.path}: distribution is one of {', '.join(DISTRIBUTIONS)}")
+        if not (0.0 <= self.low <= 1.0 <= self.high and self.low < self.high < math.inf):
+            raise ValueError(f"{self.path}: needs low <= nominal <= high and low < high")
+        if self.distribution == "lognormal" and self.low <= 0.0:
+            raise ValueError(f"{self.path}: a lognormal distribution needs low above 0")
+
+    def factor(self, quantile: np.ndarray) -> np.ndarray:
+        """Factor of the nominal value below which a share `quantile` of the distribution lies."""
+        u = np.asarray(quantile, float)
+        low, high = self.low, self.high
+        if self.distribution == "lognormal":
+            return math.sqrt(low * high) * np.exp(self.log_sigma * ndtri(u))
+        if self.distribution == "normal":
+            sigma = (high - low) / (2.0 * OUTER_SIGMAS)
+            return np.maximum(0.5 * (low + high) + sigma * ndtri(u), LEAST_FACTOR)
+        if self.distribution == "uniform":
+            return np.maximum(low + u * (high - low), LEAST_FACTOR)
+        rising = low + np.sqrt(u * (high - low) * (1.0 - low))
+        falling = high - np.sqrt((1.0 - u) * (high - low) * (high - 1.0))
+        return np.maximum(np.where(u < (1.0 - low) / (high - low), rising, falling), LEAST_FACTOR)
+
+    @property
+    def log_sigma(self) -> float:
+        """Standard deviation of the logarithm of the factor; exact of a lognormal one, else by
+        the midpoint rule over its quantiles."""
+        if self.distribution == "lognormal":
+            return math.log(self.high / self.low) / (2.0 * OUTER_SIGMAS)
+        return float(np.log(self.factor((np.arange(_NODES) + 0.5) / _NODES)).std())
+
+
+def relative_spread(
+    path: str, relative: float, distribution: str = "lognormal", highest: float = math.inf
+) -> Spread:
+    """A spread of +- `relative`: of a lognormal distribution one standard deviation is the factor
+    1 + `relative`, of a normal one the share `relative`; others end that far from the nominal."""
+    if not 0.0 < relative < (math.inf if distribution == "lognormal" else 1.0):
+        raise ValueError(f"{path}: a relative spread above 0, and below 100 % unless lognormal")
+    if distribution == "lognormal":
+        factor = (1.0 + relative) ** OUTER_SIGMAS
+        return Spread(path, 1.0 / factor, factor, distribution, highest)
+    width = relative * (OUTER_SIGMAS if distribution == "normal" else 1.0)
+    if width > 1.0:
+        raise ValueError(
+            f"{path}: a smaller spread, or lognormal: a normal one of that size reaches zero"
+        )
+    return Spread(path, 1.0 - width, 1.0 + width, distribution, highest)
+
+
+def sample_factors(spreads: Sequence[Spread], num_samples: int, seed: int) -> np.ndarray:
+    """Factors of each spread (a column) in each sample (a row): a Latin hypercube.
+
+    Every column has one value in each of `num_samples` equally likely slices, in random order.
+    Source: McKay, Beckman, Conover, Technometrics 21(2), 1979.
+    """
+    generator = np.random.default_rng([seed, 0x51A])
+    columns = []
+    for spread in spreads:
+        slices = generator.permutation(num_samples)
+        columns.append(spread.factor((slices + generator.uniform(size=num_samples)) / num_samples))
+    return np.stack(columns, axis=1) if columns else np.ones((num_samples, 0))
+
+
+def perturbed(design: Any, spreads: Sequence[Spread], factors: Sequence[Leaf] | Any) -> Any:
+    """The design with each uncertain leaf multiplied by its factor."""
+    for i, spread in enumerate(spreads):
+        value = get_path(design, spread.path) * factors[i]
+        if math.isfinite(spread.highest):
+            value = jnp.minimum(value, spread.highest)
+        design = set_path(design, spread.path, value)
+    return design

@@ -1,0 +1,75 @@
+"""Bands of figures under uncertain constants, and which constant is to blame."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.search.uncertainty.uncertain_constants import Spread, perturbed, sample_factors
+
+Figures = Callable[[Any], Any]
+"""Design to a vector of figures, each above zero."""
+
+BAND_QUANTILES = (0.05, 0.5, 0.95)
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Budget:
+    r"""Linear error budget: variance of $\ln v$ as $\sum_p (e_p \sigma_p)^2$."""
+
+    elasticities: np.ndarray
+    """d ln(figure) / d ln(constant): figures by constants."""
+    log_sigmas: np.ndarray
+    """Standard deviation of the logarithm of each constant."""
+
+    @property
+    def variances(self) -> np.ndarray:
+        """Each constant's part of the variance of the logarithm of each figure."""
+        return (self.elasticities * self.log_sigmas) ** 2
+
+    @property
+    def total_sigmas(self) -> np.ndarray:
+        """Standard deviation of the logarithm of each figure."""
+        return np.sqrt(self.variances.sum(axis=1))
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Each constant's share of the variance; zero where nothing varies."""
+        whole = self.variances.sum(axis=1, keepdims=True)
+        return self.variances / np.where(whole > 0.0, whole, 1.0)
+
+
+def sample_figures(
+    figures: Figures, base: Any, spreads: Sequence[Spread], *, num_samples: int, seed: int
+) -> np.ndarray:
+    """Figures (columns) of the design under each sample (row) of the constants, from one vmapped
+    program in batches; the same for the same seed. Runs in the float type in scope."""
+    factors = sample_factors(spreads, num_samples, seed)
+    judge = quick_jit(jax.vmap(lambda row: figures(perturbed(base, spreads, row))))
+    rows = []
+    for start in range(0, num_samples, BATCH):
+        part = factors[start : start + BATCH]
+        padded = np.concatenate((part, np.repeat(part[-1:], BATCH - len(part), axis=0)))
+        rows.append(np.asarray(judge(jnp.asarray(padded, float)), np.float64)[: len(part)])
+    return np.concatenate(rows)
+
+
+def bands(samples: np.ndarray) -> np.ndarray:
+    """5, 50 and 95 % points (rows) of each figure."""
+    return np.quantile(samples, BAND_QUANTILES, axis=0)
+
+
+def error_budget(figures: Figures, base: Any, spreads: Sequence[Spread]) -> Budget:
+    """The linear error budget of figures at the nominal constants, by one backward pass each."""
+
+    def logs(log_factors: Any) -> Any:
+        return jnp.log(figures(perturbed(base, spreads, jnp.exp(log_factors))))
+
+    slopes = quick_jit(jax.jacrev(logs))(jnp.zeros(len(spreads)))
+    sigmas = np.asarray([spread.log_sigma for spread in spreads])
+    return Budget(np.asarray(slopes, np.float64), sigmas)

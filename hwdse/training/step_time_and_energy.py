@@ -1,0 +1,302 @@
+"""One step of one chip beside its rows: collectives, pipeline, optimizer; times and energies."""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hwdse.models.energy import voltage_and_leakage
+from hwdse.models.network import pipeline_and_overlap
+from hwdse.models.silicon import area
+from hwdse.numerics.array_types import Leaf, Scalar
+from hwdse.numerics.relaxation import Reading, positive_part, total
+from hwdse.specs.design import Design
+from hwdse.specs.hardware.chip import Chip
+from hwdse.specs.results.evaluation_result import EnergyParts, TimeParts
+from hwdse.training.fp64_work import Fp64Work, fp64_work
+from hwdse.training.operator_costs import RowCosts, row_costs, sum_rows, vector_rate_flop_per_s
+from hwdse.training.step_collectives import Collectives, collectives, sent_bytes
+from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.transformer.model_config import TransformerTraining
+from hwdse.workload.transformer.sharding import ShardedStep, shard
+
+BACKWARD_ELEMENTWISE_KERNELS = 1.5
+"""Elementwise kernels of a backward pass over those of a forward pass: every norm, activation and
+dropout has its gradient, and residuals and biases have sums."""
+
+
+@flax.struct.dataclass
+class PassTimes:
+    """Seconds of one micro-batch in one layer, forward or backward, by what they wait for.
+
+    They add up: kernels, then what is exposed of collectives, then the wait for the host, then
+    what is exposed of the gathers of weights.
+    """
+
+    kernels_s: Leaf
+    tensor_s: Leaf
+    context_s: Leaf
+    expert_s: Leaf
+    host_s: Leaf
+    data_s: Leaf
+
+    @property
+    def whole_s(self) -> Leaf:
+        """Their sum."""
+        return total(self)
+
+
+@flax.struct.dataclass
+class StepTimes:
+    """Seconds of the parts of a step that are not rows, on one chip."""
+
+    layer: PassTimes
+    """One micro-batch in one layer, forward and backward together."""
+    head: PassTimes
+    pipeline_s: Leaf
+    data_s: Leaf
+    bubble_s: Leaf
+    fp64: Fp64Work
+    optimizer_s: Leaf
+    overhead_s: Leaf
+    link_bytes: Leaf
+    """What one chip sends in a step over the scale-up fabric, and below over the network."""
+    network_bytes: Leaf
+
+
+def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
+    """Time to update a chip's share of the parameters, bound by vector engines or HBM."""
+    return jnp.maximum(
+        step.optimizer_flop / vector_rate_flop_per_s(chip),
+        step.optimizer_traffic_bytes
+        / (chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s),
+    )
+
+
+def _one_pass(
+    kernels_s: Scalar,
+    exposed_s: tuple[Scalar, Scalar, Scalar],
+    dispatch_s: Scalar,
+    gather_s: Scalar,
+    design: Design,
+) -> PassTimes:
+    """A pass through a layer: kernels and collectives in turn, or as slow as the host issues them,
+    or as slow as its weights arrive."""
+    issued_s = kernels_s + sum(exposed_s)
+    paced_s = pipeline_and_overlap.paced_time_s(issued_s, dispatch_s)
+    overlap = design.parallelism.data_overlap_fraction
+    data_s = pipeline_and_overlap.overlapped_time_s(paced_s, gather_s, overlap) - paced_s
+    return PassTimes(kernels_s, *exposed_s, paced_s - issued_s, data_s)
+
+
+def _layer_passes(
+    step: ShardedStep, layer: RowCosts, each: Collectives, design: Design
+) -> tuple[PassTimes, PassTimes]:
+    """One micro-batch in one layer, forward and backward."""
+    messages, layout, software = step.messages, design.parallelism, design.software
+    again = layout.recompute_fraction
+    exposed = 1.0 - layout.tensor_overlap_fraction
+    spread = 1.0 + software.dispatch_spread_ratio * jnp.log2(step.tensor)
+    dispatch_s = software.dispatch_time_s * spread
+    alone = (1.0 - software.elementwise_overlap_fraction) * design.chip.launch_latency_s
+    kernels_s = alone * software.num_elementwise_kernels
+    backward_kernels_s = (BACKWARD_ELEMENTWISE_KERNELS + again) * kernels_s
+    # An all-to-all there and back, forward; as much backward, and again where recomputed.
+    expert_s = messages.num_expert * each.expert_s / (2.0 + again)
+    hidden = layout.expert_overlap_fraction
+    forward_s = layer.forward_s + kernels_s
+    backward_s = layer.time_s - layer.forward_s + backward_kernels_s
+    forward = _one_pass(
+        forward_s,
+        (
+            exposed * messages.num_tensor_forward * each.tensor_s,
+            exposed * each.context_s,
+            positive_part(expert_s - hidden * forward_s),
+        ),
+        dispatch_s,
+        each.layer_gather_s,
+        design,
+    )
+    backward = _one_pass(
+        backward_s,
+        (
+            exposed * messages.num_tensor_backward * each.tensor_s,
+            exposed * (2.0 + again) * each.context_s,
+            positive_part((1.0 + again) * expert_s - hidden * backward_s),
+        ),
+        (1.0 + again) * dispatch_s,
+        each.layer_gather_s + each.layer_reduce_s,
+        design,
+    )
+    return forward, backward
+
+
+def _head_pass(head: RowCosts, each: Collectives, design: Design) -> PassTimes:
+    """The vocabulary projection and the loss, forward and backward; its input is gathered and its
+    gradient summed over the tensor-parallel ranks."""
+    exposed = 1.0 - design.parallelism.tensor_overlap_fraction
+    none = 0.0 * each.tensor_s
+    return _one_pass(
+        head.time_s,
+        (exposed * 2.0 * each.tensor_s, none, none),
+        design.software.dispatch_time_s,
+        2.0 * each.head_gather_s + each.head_reduce_s,
+        design,
+    )
+
+
+def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Design) -> StepTimes:
+    """Everything of a step beside its rows: what is exposed, what is sent."""
+    layout, each = design.parallelism, collectives(step, design)
+    forward, backward = _layer_passes(step, layer, each, design)
+    whole = jax.tree.map(jnp.add, forward, backward)
+    passes_s = (
+        step.layers_per_stage * forward.whole_s,
+        step.layers_per_stage * backward.whole_s,
+    )
+    link_bytes, network_bytes = sent_bytes(step, design)
+    trains = jnp.where(step.checkpoint_bytes > 0.0, 1.0, 0.0)
+    return StepTimes(
+        layer=whole,
+        head=_head_pass(head, each, design),
+        pipeline_s=pipeline_and_overlap.pipeline_send_time_s(
+            each.send_s, step.num_micro_batches, step.pipeline, layout.interleave
+        ),
+        data_s=pipeline_and_overlap.exposed_data_parallel_time_s(
+            each.reduce_s, each.update_gather_s, passes_s, layout.data_overlap_fraction
+        ),
+        bubble_s=pipeline_and_overlap.bubble_time_s(
+            sum(passes_s), step.pipeline, layout.interleave
+        ),
+        fp64=fp64_work(2.0 * per_step(step, layer.useful_macs, head.useful_macs), design),
+        optimizer_s=_optimizer_s(step, design.chip),
+        overhead_s=trains * design.software.step_overhead_s,
+        link_bytes=link_bytes,
+        network_bytes=network_bytes,
+    )
+
+
+def per_step(step: ShardedStep, layer: Leaf, head: Leaf) -> Leaf:
+    """Mean over stages of a sum over one layer and one head: for work and energy, not for time."""
+    per_pass = step.mean_layers_per_stage * layer + head / step.pipeline
+    return step.num_micro_batches * per_pass
+
+
+def step_time_s(step: ShardedStep, rest: StepTimes) -> Scalar:
+    """Seconds of one step of the fullest stage; the head sits on the last stage.
+
+    The sum of `time_parts`, without the detour over what bounds each row.
+    """
+    pass_s = step.layers_per_stage * rest.layer.whole_s + rest.head.whole_s
+    once_s = rest.fp64.time_s + rest.pipeline_s + rest.data_s + rest.bubble_s + rest.optimizer_s
+    return step.num_micro_batches * pass_s + once_s + rest.overhead_s
+
+
+def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTimes) -> TimeParts:
+    """Seconds of one step of the fullest stage, by what they wait for."""
+
+    def whole(in_layer: Leaf, in_head: Leaf) -> Leaf:
+        return step.num_micro_batches * (step.layers_per_stage * in_layer + in_head)
+
+    def of_rows(name: str) -> Leaf:
+        return whole(getattr(layer, name), getattr(head, name))
+
+    def of_passes(name: str) -> Leaf:
+        return whole(getattr(rest.layer, name), getattr(rest.head, name))
+
+    rows_s = whole(layer.time_s, head.time_s)
+    return TimeParts(
+        matrix=of_rows("matrix_s"),
+        vector=of_rows("vector_s"),
+        sram=of_rows("sram_s"),
+        hbm=of_rows("hbm_s"),
+        launch=of_rows("launch_s") + of_passes("kernels_s") - rows_s,
+        host=of_passes("host_s") + rest.overhead_s,
+        fp64=rest.fp64.time_s,
+        tensor_network=of_passes("tensor_s"),
+        context_network=of_passes("context_s"),
+        expert_network=of_passes("expert_s"),
+        pipeline_network=rest.pipeline_s,
+        data_network=of_passes("data_s") + rest.data_s,
+        bubble=rest.bubble_s,
+        optimizer=rest.optimizer_s,
+    )
+
+
+def energy_parts(
+    step: ShardedStep,
+    layer: RowCosts,
+    head: RowCosts,
+    rest: StepTimes,
+    elapsed_s: Scalar,
+    die_area_mm2: Scalar,
+    design: Design,
+) -> EnergyParts:
+    """Joules of one step over all chips."""
+    chip, process = design.chip, design.chip.process
+    dynamic = voltage_and_leakage.dynamic_energy_ratio(
+        chip.array.clock_hz / chip.nominal_clock_hz, process
+    )
+    mac_j = dynamic * process.mac_energy_j
+
+    def work(name: str) -> Leaf:
+        return per_step(step, getattr(layer, name), getattr(head, name))
+
+    macro = chip.sram.capacity_bytes / chip.num_scratchpads
+    sram_j = voltage_and_leakage.sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
+    accumulator_j = voltage_and_leakage.sram_energy_j_per_byte(
+        voltage_and_leakage.ACCUMULATOR_MACRO_BYTES, chip.sram.energy_j_per_byte
+    )
+    per_chip = EnergyParts(
+        matrix=process.mac_overhead_ratio * mac_j * work("num_macs"),
+        fp64=dynamic * rest.fp64.energy_j,
+        vector=mac_j
+        * voltage_and_leakage.VECTOR_ENERGY_RATIO
+        * (work("vector_flop") + step.optimizer_flop),
+        sram=dynamic * (sram_j * work("sram_bytes") + accumulator_j * work("accumulator_bytes")),
+        hbm=chip.hbm.energy_j_per_byte
+        * (work("hbm_bytes") + step.optimizer_traffic_bytes + rest.fp64.traffic_bytes),
+        link=chip.link.energy_j_per_byte * rest.link_bytes,
+        network=chip.network.energy_j_per_byte * rest.network_bytes,
+        leakage=voltage_and_leakage.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process)
+        * elapsed_s,
+    )
+    return jax.tree.map(lambda joules: joules * design.cluster.num_chips, per_chip)
+
+
+@flax.struct.dataclass
+class StepRun:
+    """What a step takes, on one chip but for the energy, which is that of all chips."""
+
+    step: ShardedStep
+    layer: RowCosts
+    head: RowCosts
+    rest: StepTimes
+    step_time_s: Leaf
+    energy: EnergyParts
+
+    def chip_power_w(self, design: Design) -> Scalar:
+        """Mean power of one chip during the step."""
+        return total(self.energy) / (self.step_time_s * design.cluster.num_chips)
+
+
+def run_step(
+    design: Design, workload: TransformerTraining | LayerList, reading: Reading
+) -> StepRun:
+    """A step without failures, whatever power it draws."""
+    step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+    rows = row_costs(step.gemms, step.runs, design, reading)
+    layer, head = sum_rows(rows, step.runs.is_head)
+    rest = step_times(step, layer, head, design)
+    elapsed_s = step_time_s(step, rest)
+    die_area_mm2 = total(area.area_parts_mm2(design.chip))
+    energy = energy_parts(step, layer, head, rest, elapsed_s, die_area_mm2, design)
+    return StepRun(step, layer, head, rest, elapsed_s, energy)
+
+
+def with_clock_ratio(design: Design, ratio: Scalar) -> Design:
+    """The design with the clock of its arrays and vector engines, and its voltage, scaled."""
+    array = design.chip.array
+    slower = dataclasses.replace(array, clock_hz=array.clock_hz * ratio)
+    return dataclasses.replace(design, chip=dataclasses.replace(design.chip, array=slower))

@@ -1,0 +1,87 @@
+"""Quantities as people write them: the usual unit, the fitting prefix, a few digits."""
+
+import math
+from types import MappingProxyType
+
+from hwdse.units.parse_units import BINARY_PREFIXES, split_field, unit_size
+
+_USUAL = MappingProxyType(
+    {
+        "USD/J": "USD/kWh",
+        "USD/B": "USD/GB",
+        "USD/B/s": "USD/GB/month",
+        "g/B": "g/GB",
+        "g/J": "g/kWh",
+        "g/mm^2": "g/cm^2",
+        "J/mm^2": "kWh/cm^2",
+        "USD/s": "USD/h",
+        "1/mm^2": "1/cm^2",
+        "mm^2/B": "mm^2/MiB",
+        "mm^2/(B/s)": "mm^2/(GB/s)",
+        "mm^2/(FLOP/s)": "mm^2/TFLOPS",
+    }
+)
+"""Units that people use in place of base units without a prefix."""
+_LONG_TIMES = (("year", 2 * 31557600.0), ("d", 172800.0), ("h", 7200.0), ("min", 120.0))
+"""Units of time and the seconds from which they are used."""
+
+_PREFIXES = ("f", "p", "n", "u", "m", "", "k", "M", "G", "T", "P", "E")
+_PREFIXED = MappingProxyType(
+    {
+        "s": ("f", ""),
+        "B": ("", "E"),
+        "B/s": ("", "E"),
+        "FLOP": ("", "E"),
+        "FLOP/s": ("", "E"),
+        "Hz": ("", "G"),
+        "J": ("f", "G"),
+        "J/B": ("f", "G"),
+        "W": ("u", "G"),
+        "V": ("m", ""),
+        "g": ("u", "M"),
+    }
+)
+"""Smallest and largest prefix with which a unit is printed."""
+
+
+def _scaled_unit(value: float, unit: str) -> str:
+    size = abs(value)
+    if unit in _USUAL:
+        return _USUAL[unit]
+    for name, least in _LONG_TIMES if unit == "s" else ():
+        if size >= least:
+            return name
+    if unit == "B" and size >= 1024 and size % (2**20 if size >= 2**20 else 2**10) == 0:
+        power = min(int(math.log2(size)) // 10, 6)
+        return list(BINARY_PREFIXES)[power - 1] + "B"
+    if unit not in _PREFIXED or size == 0:
+        return unit
+    low, high = (_PREFIXES.index(prefix) for prefix in _PREFIXED[unit])
+    index = _PREFIXES.index("") + math.floor(math.log10(size) / 3 + 1e-12)
+    return _PREFIXES[min(max(index, low), high)] + unit
+
+
+def format_number(value: float, digits: int = 3) -> str:
+    """A plain number with `digits` significant digits, without trailing zeros."""
+    text = f"{value:.{digits}g}"
+    if "e" in text and 1e-4 <= abs(value) < 1e15:
+        text = f"{float(text):.0f}"
+    return text
+
+
+def format_quantity(value: float, unit: str, digits: int = 3) -> str:
+    """A value in a base unit as people write it: `(2.9e12, "B/s")` gives `2.9 TB/s`.
+
+    Capacities that are whole KiB are written with binary prefixes, all else with SI ones.
+    """
+    value = float(value)
+    if not math.isfinite(value) or unit == "1":
+        return format_number(value, digits) if unit == "1" else f"{value} {unit}"
+    name = _scaled_unit(value, unit)
+    scaled = value * float(unit_size(unit)[0] / unit_size(name)[0])
+    return f"{format_number(scaled, digits)} {name}"
+
+
+def format_field(name: str, value: float, digits: int = 3) -> str:
+    """The value of a field, in the unit that its name ends with, as people write it."""
+    return format_quantity(value, split_field(name)[1], digits)

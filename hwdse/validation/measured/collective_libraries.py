@@ -1,0 +1,201 @@
+"""The fitted costs of communication libraries: the tables in `configs/libraries`, and their fits.
+
+`collectives.csv` has one row a device, library and protocol, `expert_exchange.csv` one a device
+and direction; both say how many rows they were fitted to and with what median error.
+`fit_collectives` and `fit_nccl_tests` make them anew from the reference files.
+"""
+
+import csv
+import functools
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from hwdse.calibration.collective_fit import Rows, fit_library, routes_of
+from hwdse.config.toml_files import preset_root
+from hwdse.models.network.collective_library import (
+    ExpertExchange,
+    Library,
+    Protocol,
+    across_time_s,
+    expert_exchange_time_s,
+    library_time_s,
+)
+from hwdse.validation.measured.device_fabrics import FABRICS, Fabric, find_fabric
+
+KINDS: Mapping[str, str] = {
+    "all_reduce": "all_reduce",
+    "all_gather": "all_gather",
+    "reduce_scatter": "reduce_scatter",
+    "alltoall": "all_to_all",
+    "all_to_all": "all_to_all",
+    "send_recv": "point_to_point",
+}
+"""Kinds of collectives by the names that reference files use."""
+EXCHANGES = {"deepep_ll_dispatch": "dispatch", "deepep_ll_combine": "combine"}
+GATHER_IS_PER_RANK = frozenset({"oneccl"})
+"""Libraries whose benchmark counts what one rank hands to an all-gather. oneCCL's does: the time
+for 2 and 4 ranks is that of (p - 1) n bytes on the link, not of n (p - 1) / p."""
+HOST_SHARED = frozenset({"L40S"})
+"""Cards that reach each other through the host's memory beyond a pair."""
+VTRAIN = "nccl_vtrain"
+"""NCCL as vTrain's authors ran it (nccl-tests; a start of 40 to 70 us)."""
+TABLE, EXCHANGE_TABLE = "collectives.csv", "expert_exchange.csv"
+_TOKENS = re.compile(r"tokens_per_gpu=(\d+);hidden=(\d+);topk=(\d+);experts=(\d+)")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an expert exchange is about, a row each."""
+
+    num_tokens: np.ndarray
+    token_bytes: np.ndarray
+    num_copies: np.ndarray
+    num_experts: np.ndarray
+
+
+def read_tokens(extras: Iterable[str]) -> Tokens:
+    """Tokens a chip, bytes of one in 16 bits, experts a token and in all; NaN where not stated."""
+    matches = [_TOKENS.search(extra) for extra in extras]
+    cells = [[float(x) for x in m.groups()] if m else [math.nan] * 4 for m in matches]
+    tokens, hidden, copies, experts = np.array(cells).reshape(-1, 4).T
+    return Tokens(tokens, 2.0 * hidden, copies, experts)
+
+
+def counted_bytes(
+    library: str, kinds: np.ndarray, sizes: np.ndarray, chips: np.ndarray
+) -> np.ndarray:
+    """Message bytes in the convention of `models.collectives`."""
+    if library in GATHER_IS_PER_RANK:
+        return np.where(kinds == "all_gather", sizes * chips, sizes)
+    return sizes
+
+
+def model_times(library: str, costs: Library, rows: Rows, fabric: Fabric) -> np.ndarray:
+    """Seconds of every row by `models.collectives`; `time_s` of the rows is not looked at."""
+    times = np.full(len(rows.kinds), math.nan)
+    for kind in set(rows.kinds):
+        for is_across in (False, True):
+            chosen = (rows.kinds == kind) & ((rows.num_nodes > 1) == is_across)
+            if not chosen.any():
+                continue
+            size, chips = rows.message_bytes[chosen], rows.num_chips[chosen]
+            if is_across:
+                rate = fabric.node_bandwidth(chips / rows.num_nodes[chosen])
+                times[chosen] = across_time_s(kind, size, chips, rate, costs)
+            else:
+                rate = fabric.group_bandwidth(chips)
+                routes = routes_of(library)
+                times[chosen] = library_time_s(kind, size, chips, rate, costs, routes)
+    return times
+
+
+def fit_rows(library: str, rows: Rows, fabric: Fabric) -> Library:
+    """`fit_library` with what is known of the device and the library."""
+    shared = fabric.name in HOST_SHARED
+    return fit_library(rows, fabric, routes_of(library), is_host_shared=shared)
+
+
+def fit_exchange(
+    sizes: np.ndarray, tokens: Tokens, time_s: np.ndarray, fabric: Fabric
+) -> ExpertExchange:
+    """Costs of an expert exchange: least squares of log time, soft L1."""
+
+    def costs(logs: np.ndarray) -> ExpertExchange:
+        launch, token, copy, fraction = np.exp(logs).tolist()
+        return ExpertExchange(launch, token, copy, fraction, fabric.num_multiprocessors)
+
+    def errors(logs: np.ndarray) -> np.ndarray:
+        return np.log(exchange_times(costs(logs), sizes, tokens, fabric) / time_s)
+
+    start = np.log([1e-5, 1e-10, 5e-7, 0.7])
+    return costs(least_squares(errors, start, loss="soft_l1", f_scale=0.1, max_nfev=100).x)
+
+
+def exchange_times(
+    costs: ExpertExchange, sizes: np.ndarray, tokens: Tokens, fabric: Fabric
+) -> np.ndarray:
+    """Seconds of expert exchanges of `sizes` bytes."""
+    time_s = expert_exchange_time_s(
+        sizes,
+        tokens.num_tokens,
+        tokens.token_bytes,
+        tokens.num_copies,
+        tokens.num_experts,
+        fabric.bandwidth_bytes_per_s,
+        costs,
+    )
+    return np.asarray(time_s)
+
+
+@functools.cache
+def load_libraries() -> Mapping[tuple[str, str], Library]:
+    """Fitted costs by device (a name of `FABRICS`) and library."""
+    found: dict[tuple[str, str], Library] = {}
+    for row in _read(preset_root() / "libraries" / TABLE):
+        key = (row["device"], row["library"])
+        protocol = Protocol(
+            float(row["start_s"]), float(row["step_s"]), float(row["bandwidth_fraction"])
+        )
+        old = found[key].protocols if key in found else {}
+        found[key] = Library(
+            launch_s=float(row["launch_s"]),
+            copy_ratio=float(row["copy_ratio"]),
+            shared_ratio=float(row["shared_ratio"]),
+            protocols={**old, row["protocol"]: protocol},
+            has_in_switch=FABRICS[row["device"]].has_in_switch,
+        )
+    return found
+
+
+@functools.cache
+def load_exchanges() -> Mapping[tuple[str, str], ExpertExchange]:
+    """Fitted costs of expert exchanges by device and direction."""
+    return {
+        (row["device"], row["direction"]): ExpertExchange(
+            float(row["launch_s"]),
+            float(row["token_s_per_byte"]),
+            float(row["copy_s"]),
+            float(row["bandwidth_fraction"]),
+            FABRICS[row["device"]].num_multiprocessors,
+        )
+        for row in _read(preset_root() / "libraries" / EXCHANGE_TABLE)
+    }
+
+
+def find_library(device: str, library: str) -> tuple[Library, str] | None:
+    """Costs for a device and library, and the device they were fitted on; or nothing.
+
+    A device without a fit of its own takes those of the same generation; `nccl_torch` on a device
+    that has it not at all is that device's `nccl`, and a framework's kernel that of another.
+    """
+    fabric = find_fabric(device)
+    if fabric is None:
+        return None
+    fits = load_libraries()
+    for name in (library, *_STAND_INS.get(library, ()), *_by_suffix(library)):
+        for source in (fabric.name, fabric.fits):
+            if (source, name) in fits:
+                return fits[source, name], source
+    return None
+
+
+_STAND_INS = {"nccl_torch": ("nccl",), VTRAIN: ("nccl_torch", "nccl"), "oneccl": ()}
+
+
+def _by_suffix(library: str) -> tuple[str, ...]:
+    """Fitted kernels of the same way to launch."""
+    if "custom" not in library:
+        return ("nccl",) if library.startswith("nccl") else ()
+    is_eager = library.endswith("eager")
+    return ("vllm_custom_eager",) if is_eager else ("vllm_custom_graph", "trtllm_custom")
+
+
+def _read(path: Path) -> Iterable[dict[str, str]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return csv.DictReader(line for line in lines if not line.startswith("#"))

@@ -1,0 +1,282 @@
+"""Published training runs as designs of this model: chip, network, software, layout, job."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from hwdse.config import load_chip, load_software, load_system, load_workload
+from hwdse.specs.design import Design, Parallelism
+from hwdse.specs.hardware.cluster import Cluster
+from hwdse.specs.number_formats import PrecisionMix
+from hwdse.workload.transformer.model_config import Transformer, TransformerTraining, with_kinds
+
+GBIT_PER_S = 1e9 / 8.0
+CHECKPOINT_INTERVAL_S = 3600.0
+"""Plays no part in the time of a step."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a source says of all its runs, and the rows do not repeat."""
+
+    software: str
+    """A preset of configs/software."""
+    network_gbit_per_s: float | None = None
+    """Of one chip between servers, where it is not that of the chip's preset."""
+    gradient_bytes: float = 2.0
+    """On the wire."""
+    interleave: float | None = None
+    """Chunks a pipeline stage, where rows leave it open."""
+    zero3_software: str | None = None
+    """Stack of the rows in which replicas share the weights, where it is another."""
+    weight_overlap_fraction: float = 1.0
+    """Share of the gathers of weights that hides behind compute."""
+    tensor_overlap_fraction: float = 0.0
+    expert_overlap_fraction: float = 0.0
+    data_overlap_fraction: float = 0.0
+    """Of the gradient sums of replicas that hold whole weights."""
+    is_block_parallel: bool = False
+    """Attention and MLP side by side, sharing one norm and one pair of collectives."""
+
+
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        # 8 x 200 Gb/s HDR a DGX A100; fp16 gradients in fp32 accumulators (arXiv 2104.04473, 5.1).
+        "narayanan2021": Source(
+            "megatron_lm", 200.0, zero3_software="deepspeed_zero3", weight_overlap_fraction=0.7
+        ),
+        "korthikanti2022": Source("megatron_lm", 200.0),
+        "vtrain_multi": Source("megatron_deepspeed", 100.0),
+        "vtrain_single": Source("megatron_deepspeed", 100.0),
+        # 200 Gb/s a GPU (arXiv 2402.15627, 3.6); 6 interleaved chunks (6.1).
+        "megascale2024": Source("megatron_lm", 200.0, interleave=6.0),
+        "mosaicml_llm_foundry": Source("llm_foundry", 200.0),
+        "torchtitan": Source("torchtitan", 400.0),
+        # Gradient sums overlap, stages of one layer (arXiv 2407.21783, 3.3.2).
+        "llama3": Source("llama3", 400.0, interleave=8.0, data_overlap_fraction=1.0),
+        "simumax_b200": Source("megatron_core", gradient_bytes=4.0),
+        # Attention and MLP side by side (arXiv 2204.02311, section 2).
+        "palm2022": Source("compiled", is_block_parallel=True),
+        # DualPipe hides all-to-alls and gradient sums (arXiv 2412.19437, section 3.2.1).
+        "deepseekv3": Source(
+            "deepseek", 400.0, expert_overlap_fraction=1.0, data_overlap_fraction=1.0
+        ),
+    }
+)
+OWN_STACKS: Mapping[str, Source] = MappingProxyType(
+    {
+        # Parallel blocks, tensor collectives behind products, gradient sums behind the backward
+        # pass (arXiv 2402.15627, sections 3.1 and 3.2).
+        "MegaScale": Source(
+            "megascale",
+            200.0,
+            interleave=6.0,
+            tensor_overlap_fraction=1.0,
+            data_overlap_fraction=1.0,
+            is_block_parallel=True,
+        )
+    }
+)
+"""By the stack that the name of a model ends in, where it is not that of its source."""
+OTHER = Source("megatron_lm")
+"""For sources that are not in the list."""
+
+SYSTEMS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "A100": ("dgx_a100", "a100"),
+        "A100-80GB": ("dgx_a100", "a100"),
+        "A100 (Ampere)": ("dgx_a100", "a100"),
+        "A100-40GB": ("dgx_a100", "a100_40"),
+        "H100-80GB": ("dgx_h100", "h100"),
+        "H100-96GB (500 W, 2.4 TB/s)": ("dgx_h100", "h100_96gb"),
+        "H800": ("dgx_h100", "h800"),
+        "B200-SXM": ("p6_b200", "b200"),
+        "TPUv4": ("tpu_v4_pod", "tpu_v4"),
+    }
+)
+"""Presets of configs/clusters and configs/chips by the name of an accelerator in such files."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as the model takes it."""
+
+    design: Design
+    workload: TransformerTraining
+
+
+SCOPES = ("iteration", "whole pre-training")
+WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "recompute": ("", "none", "selective", "full"),
+        "sequence_parallel": ("", "true", "false"),
+        "data_sharding": (
+            "",
+            "none",
+            "zero1",
+            "zero2",
+            "zero3",
+            "fsdp",
+            "zero2-like FSDP",
+            "2D weight sharding",
+        ),
+    }
+)
+"""What a row may say there."""
+CUT_WEIGHTS = ("zero3", "2D weight sharding")
+
+
+def cell_number(cell: str, default: float = math.nan) -> float:
+    """The number of a cell, or the default where it is empty."""
+    return float(cell) if cell else default
+
+
+def problem_of(row: Mapping[str, str]) -> str | None:
+    """Why a row is no iteration that the model can express, or nothing."""
+    if row["scope"] not in SCOPES:
+        return f"scope {row['scope']}"
+    for column, known in WORDS.items():
+        if row[column] not in known:
+            return f"{column} {row[column]}"
+    if row["accelerator"] not in SYSTEMS:
+        return f"no preset for accelerator {row['accelerator']}"
+    for column in ("num_layers", "hidden", "num_heads", "seq_len", "global_batch", "num_chips"):
+        if not row[column]:
+            return f"no {column}"
+    ranks = math.prod(cell_number(row[degree], 1.0) for degree in ("tp", "pp", "cp"))
+    return "more ranks than chips" if ranks > cell_number(row["num_chips"]) else None
+
+
+def layout_of(row: Mapping[str, str], source: Source) -> Parallelism:
+    """Degrees, recomputation and what replicas share."""
+    sharding = row["data_sharding"]
+    # "ZeRO-2-like" keeps the gathered weights for the backward pass (arXiv 2407.21783, 3.3.2).
+    keeps_weights = sharding.startswith("zero2")
+    is_cut = not keeps_weights and ("fsdp" in sharding.lower() or sharding in CUT_WEIGHTS)
+    chunks = cell_number(row["pp_interleave"], source.interleave or 1.0)
+    pipeline = cell_number(row["pp"], 1.0)
+    selective = row["recompute"] == "selective"
+    return Parallelism(
+        tensor=cell_number(row["tp"], 1.0),
+        pipeline=pipeline,
+        micro_batch=cell_number(row["micro_batch"], 1.0),
+        recompute_fraction=float(row["recompute"] == "full"),
+        tensor_overlap_fraction=source.tensor_overlap_fraction,
+        context=cell_number(row["cp"], 1.0),
+        expert=cell_number(row["ep"], 1.0),
+        interleave=chunks if pipeline > 1.0 else 1.0,
+        attention_recompute_fraction=float(selective),
+        sequence_fraction=float(row["sequence_parallel"] == "true"),
+        optimizer_cut_fraction=float(sharding != "none"),
+        gradient_cut_fraction=float(keeps_weights),
+        weight_cut_fraction=float(is_cut),
+        data_overlap_fraction=(
+            source.weight_overlap_fraction if is_cut else source.data_overlap_fraction
+        ),
+        expert_overlap_fraction=source.expert_overlap_fraction,
+    )
+
+
+def software_name(row: Mapping[str, str]) -> str:
+    """Preset of the stack that ran a row."""
+    source = source_of(row)
+    if row["data_sharding"] == "zero3" and source.zero3_software:
+        return source.zero3_software
+    return source.software
+
+
+def source_of(row: Mapping[str, str]) -> Source:
+    """What is known of the runs of a row's source."""
+    own = OWN_STACKS.get(row["model"].rpartition("/")[2])
+    return own or SOURCES.get(row["source_id"], OTHER)
+
+
+NAMED_MODELS = MappingProxyType({"deepseekv2": "deepseek_v2", "deepseekv3": "deepseek_v3"})
+"""Presets of models whose shape takes more than the columns of a row, by the start of their name
+without hyphens."""
+CUT_DENSE_LAYERS = 1.0
+"""Dense layers of a mixture of experts that a row cuts in depth."""
+
+
+@cache
+def _named_model(name: str) -> Any:
+    workload: Any = load_workload(NAMED_MODELS[name])
+    return workload.model
+
+
+def _preset_model(row: Mapping[str, str]) -> Transformer | None:
+    """The preset that a row's model is, with the row's depth; nothing for other models."""
+    name = row["model"].lower().replace("-", "").partition(" ")[0]
+    if name not in NAMED_MODELS:
+        return None
+    model, num_layers = _named_model(name), cell_number(row["num_layers"])
+    if num_layers == model.num_layers:
+        return model
+    return replace(model, num_layers=num_layers, num_dense_layers=CUT_DENSE_LAYERS)
+
+
+def model_of(row: Mapping[str, str]) -> Transformer:
+    """The model of a row: a preset by its name, else a dense decoder of the row's shape."""
+    preset = _preset_model(row)
+    if preset is not None:
+        return preset
+    heads, hidden = cell_number(row["num_heads"]), cell_number(row["hidden"])
+    matrices = cell_number(row["mlp_matrices"], 2.0)
+    is_gated = matrices > 2.5
+    vocabulary = cell_number(row["vocab"], 51200.0)
+    return Transformer(
+        num_layers=cell_number(row["num_layers"]),
+        hidden=hidden,
+        feedforward=cell_number(row["feedforward"], 4.0 * hidden),
+        num_heads=heads,
+        num_kv_heads=cell_number(row["num_kv_heads"], heads),
+        head_dim=cell_number(row["head_dim"], hidden / heads),
+        vocabulary=vocabulary,
+        num_positions=0.0 if is_gated else cell_number(row["seq_len"]),
+        num_mlp_matrices=matrices,
+        num_embeddings=2.0 if is_gated else 1.0,
+        num_norm_vectors=1.0 if is_gated else 2.0,
+        num_bias=0.0 if is_gated else 1.0,
+        num_layer_norms=1.0 if source_of(row).is_block_parallel else 2.0,
+    )
+
+
+@cache
+def preset_of(accelerator: str) -> tuple[Cluster, Any]:
+    """Cluster and chip of an accelerator of `SYSTEMS`."""
+    cluster, chip = SYSTEMS[accelerator]
+    return load_system(cluster).cluster, load_chip(chip)
+
+
+def job_of(row: Mapping[str, str]) -> Job:
+    """Design and workload of a row that `problem_of` finds nothing wrong with."""
+    source = source_of(row)
+    cluster, chip = preset_of(row["accelerator"])
+    if source.network_gbit_per_s is not None:
+        bandwidth = source.network_gbit_per_s * GBIT_PER_S
+        chip = replace(chip, network=replace(chip.network, bandwidth_bytes_per_s=bandwidth))
+    num_chips = cell_number(row["num_chips"])
+    per_node = cell_number(row["chips_per_node"], 8.0)
+    if len(cluster.torus_sizes) == 1:
+        cluster = replace(cluster, torus_sizes=(per_node,))
+    is_fp8 = "8" in row["number_format"]
+    design = Design(
+        chip=chip,
+        cluster=replace(cluster, num_chips=num_chips),
+        mix=PrecisionMix(fp64_flop_fraction=0.0, fp8_flop_fraction=float(is_fp8)),
+        parallelism=layout_of(row, source),
+        checkpoint_interval_s=CHECKPOINT_INTERVAL_S,
+        software=load_software(software_name(row)),
+    )
+    job = TransformerTraining(
+        model=model_of(row),
+        seq_len=cell_number(row["seq_len"]),
+        global_batch=cell_number(row["global_batch"]),
+        attention_fraction=0.5,
+        gradient_bytes=source.gradient_bytes,
+        optimizer_bytes_per_parameter=12.0,
+    )
+    return Job(design, with_kinds(job))

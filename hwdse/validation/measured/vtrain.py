@@ -1,0 +1,55 @@
+"""Iteration times of small GPT models on one node of A100 (the single-node file of vTrain).
+
+Columns: `num_chips`, `global_batch`, `micro_batch`, `hidden`, `num_heads`, `num_layers`,
+`seq_len`, `tp`, `dp`, `pp`, `step_time_s`. All rows have feedforward 4 x hidden, vocabulary
+50257, fp16, full recomputation and no sharing between replicas, as its heading says. A file with
+the columns of `training` is scored as there.
+"""
+
+from pathlib import Path
+
+from hwdse.validation.measured.training_runs import COLUMNS as TRAINING_COLUMNS
+from hwdse.validation.measured.training_runs import report_of
+from hwdse.validation.measured.training_runs import validate as validate_training
+from hwdse.validation.shared.reference_table import ValidationReport, read_table
+
+COLUMNS = (
+    "num_chips",
+    "global_batch",
+    "micro_batch",
+    "hidden",
+    "num_heads",
+    "num_layers",
+    "seq_len",
+    "tp",
+    "dp",
+    "pp",
+    "step_time_s",
+)
+COMMON = {
+    **dict.fromkeys(TRAINING_COLUMNS, ""),
+    "source_id": "vtrain_single",
+    "scope": "iteration",
+    "accelerator": "A100",
+    "chips_per_node": "8",
+    "number_format": "float16",
+    "model": "GPT",
+    "mlp_matrices": "2",
+    "vocab": "50257",
+    "recompute": "full",
+    "sequence_parallel": "false",
+    "data_sharding": "none",
+}
+"""What the file says of all its rows."""
+
+
+def validate(path: Path) -> ValidationReport:
+    """Error table of the step time."""
+    table = read_table(path)
+    if "source_id" in table.columns:
+        return validate_training(path)
+    table = read_table(path, COLUMNS)
+    for name in COLUMNS:
+        table.numbers(name, at_least=1e-9)
+    rows = [{**COMMON, **row} for row in table.rows]
+    return report_of("vtrain", path, table, rows)

@@ -1,0 +1,111 @@
+"""Areas of memories, units and dies against published ones.
+
+The file has one figure a row: columns `item`, `node` (such as N7), `value`, `unit`. Scored are what
+follows from smaller things: SRAM macros from cells, caches, units from transistors, matrix units
+from the process's multiply-add, and dies ("... die", or their cores) from `configs/dies`. Cells,
+PHYs, controllers and other constants are the model's inputs, and are skipped.
+"""
+
+import re
+from pathlib import Path
+
+from hwdse.config.hardware.process_presets import load_process
+from hwdse.config.hardware.published_dies import load_dies
+from hwdse.models.silicon import die_area_from_units
+from hwdse.specs.hardware.process_nodes import logic_density_mtr_per_mm2
+from hwdse.validation.shared.reference_table import (
+    Comparison,
+    ReferenceTable,
+    ValidationReport,
+    build_report,
+    read_table,
+)
+from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_figures
+
+MIB = 1024.0**2
+BITS_PER_MBIT = {"Mib/mm2": MIB, "Mb/mm2": 1e6}
+MANTISSA_BITS = {"fp64": 52.0, "fp32": 23.0, "fp16": 10.0, "bf16": 7.0}
+UM2 = 1e6
+INPUT = "a constant that the model takes, not a result"
+
+
+def validate(path: Path) -> ValidationReport:
+    """Error table of `area`, each row in its own unit, by the kind of item and by node."""
+    table = read_table(path, ("item", "node", "value", "unit"))
+    references = {"area": table.numbers("value", at_least=1e-12)}
+    models, skipped = model_figures(table, references, _figures)
+    comparisons = {name: Comparison(references[name], models[name]) for name in references}
+    groups = {"item": [_kind_of(item) for item in table.text("item")], "node": table.text("node")}
+    return build_report("area", path, comparisons, rows_skipped=skipped, group_by=groups)
+
+
+def _kind_of(item: str) -> str:
+    """Groups of items in the table."""
+    words = ("macro", "cache", "FPU", "MXU", "cores", "die")
+    return next((word for word in words if word in item), "other")
+
+
+def _figures(table: ReferenceTable, index: int) -> Figures:
+    row = table.rows[index]
+    item, unit = row["item"], row["unit"]
+    if item.startswith("sram macro"):
+        return {"area": _macro(row["node"], unit)}
+    if item.startswith("gpu cache") and unit == "mm2/MiB":
+        return {
+            "area": MIB * float(die_area_from_units.cache_area_mm2_per_byte(_node_nm(row["node"])))
+        }
+    unit_name = re.fullmatch(r"(\w+) FPU", item)
+    if unit_name and unit == "um2":
+        return {"area": _float_unit_um2(unit_name[1], row["node"])}
+    engine = re.fullmatch(r"MXU (\d+)x(\d+) (?:bf16|fp16)", item)
+    if engine and unit == "mm2":
+        return {"area": float(engine[1]) * float(engine[2]) * _mac_mm2(row["node"])}
+    if " die" in item and unit == "mm2":
+        return {"area": _die(item)}
+    raise NoModelError(INPUT)
+
+
+def _node_nm(node: str) -> float:
+    """7 for N7, 3 for N3E."""
+    match = re.match(r"N(\d+)", node)
+    if match is None:
+        raise NoModelError("no single node")
+    return float(match[1])
+
+
+def _macro(node: str, unit: str) -> float:
+    """mm2 for each MiB, or the inverse in either sort of megabit."""
+    cell = die_area_from_units.BITCELL_UM2.get(_node_nm(node))
+    if cell is None:
+        raise NoModelError("no bit cell of this node")
+    per_byte = float(die_area_from_units.macro_area_mm2_per_byte(cell))
+    if unit == "mm2/MiB":
+        return MIB * per_byte
+    if unit in BITS_PER_MBIT:
+        return die_area_from_units.BITS_PER_BYTE / per_byte / BITS_PER_MBIT[unit]
+    raise NoModelError(f"unit {unit}: not known")
+
+
+def _float_unit_um2(name: str, node: str) -> float:
+    """By transistors and peak density, as its source counts."""
+    if name not in MANTISSA_BITS:
+        raise NoModelError("no transistor count of this unit")
+    density = float(logic_density_mtr_per_mm2(_node_nm(node)))
+    return UM2 * float(die_area_from_units.float_unit_mtr(MANTISSA_BITS[name])) / density
+
+
+def _mac_mm2(node: str) -> float:
+    try:
+        return float(load_process(f"n{_node_nm(node):g}").mac_area_mm2)
+    except ValueError:
+        raise NoModelError("no process preset of this node") from None
+
+
+def _die(item: str) -> float:
+    """A die with counts, whole or its cores."""
+    plans = load_dies()
+    name = next((n for n in sorted(plans, key=len, reverse=True) if item.startswith(n)), None)
+    if name is None:
+        raise NoModelError("no counts of this die")
+    parts = die_area_from_units.plan_parts_mm2(plans[name][0])
+    return float(parts.cores if "cores" in item else parts.whole)

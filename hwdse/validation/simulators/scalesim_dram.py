@@ -1,0 +1,243 @@
+"""DRAM words that SCALE-Sim 3.0.0 reports for one layer without stalls (CALC): for comparisons.
+
+Counted in whole numbers, layer by layer, without a gradient. SCALE-Sim's read buffer takes in
+half of its SRAM in distinct words and then forgets all of them, so traffic is a step in the size
+of an operand: exact for comparisons, useless for a search. One word is one element.
+Source: the code of SCALE-Sim 3.0.0 (MIT), file names in the docstrings.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from hwdse.models.compute.systolic import FOLDS
+from hwdse.numerics.relaxation import EXACT
+from hwdse.specs.hardware.chip import SystolicArray
+from hwdse.workload.loops.scalesim_topology import ConvShape
+from hwdse.workload.transformer.gemms import Gemms
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One run of SCALE-Sim in whole numbers: a layer, an array, three SRAM sizes in KiB."""
+
+    shape: ConvShape
+    dataflow: str
+    rows: int
+    cols: int
+    ifmap_kib: int
+    filter_kib: int
+    ofmap_kib: int
+
+    @property
+    def product_size(self) -> tuple[int, int, int]:
+        """Extents (m, k, n), the output size rounded up."""
+        return self.shape.product_size("ceil")
+
+
+def half_buffer_words(sram_kib: int) -> int:
+    """Words that the active half of an SRAM takes in: 50 blocks of 1 % of it, rounded down."""
+    return 50 * (1024 * sram_kib // 100)
+
+
+def swept_words(num_distinct: int, num_sweeps: int, buffer_words: int) -> int:
+    """DRAM words of an operand read `num_sweeps` times in the same order.
+
+    SCALE-Sim's buffer takes in `buffer_words` distinct words and then forgets all of them, so an
+    operand that reaches that size misses in full in every sweep.
+    Source: `memory/read_buffer_estimate_bw.py`.
+    """
+    return num_distinct if num_distinct < buffer_words else num_sweeps * num_distinct
+
+
+def striped_words(stripes: Iterator[int], num_sweeps: int, buffer_words: int) -> int:
+    """DRAM words of stripes that share a buffer, each swept `num_sweeps` times before the next.
+
+    `held` counts the words taken in since the buffer was last emptied. A stripe below the buffer's
+    size that is cut by an emptying is read again up to where it was cut; one that reaches that
+    size misses in every sweep.
+    """
+    words = held = 0
+    for stripe in stripes:
+        if stripe >= buffer_words:
+            words += num_sweeps * stripe
+            held = (held + num_sweeps * stripe) % buffer_words
+        elif held + stripe < buffer_words:
+            words += stripe
+            held += stripe
+        else:
+            tail = held + stripe - buffer_words
+            is_repeated = num_sweeps > 1
+            words += stripe + (stripe - tail if is_repeated else 0)
+            held = stripe if is_repeated else tail
+    return words
+
+
+def _covered(extent: int, window: int, stride: int, num_windows: int) -> int:
+    """Distinct rows (or columns) of an image that any window touches."""
+    if stride <= window:
+        return min(extent, (num_windows - 1) * stride + window)
+    in_range = (min(window, extent - i * stride) for i in range(num_windows))
+    return sum(max(words, 0) for words in in_range)
+
+
+def distinct_ifmap_words(shape: ConvShape) -> int:
+    """Elements of the image that any window touches, the output size rounded up."""
+    rows, cols = shape.output_size("ceil")
+    covered_rows = _covered(shape.ifmap_height, shape.filter_height, shape.stride_height, rows)
+    covered_cols = _covered(shape.ifmap_width, shape.filter_width, shape.stride_width, cols)
+    return covered_rows * covered_cols * shape.channels
+
+
+def _windows_overlap(shape: ConvShape) -> bool:
+    rows, cols = shape.output_size("ceil")
+    over_rows = rows > 1 and shape.stride_height < shape.filter_height
+    return over_rows or (cols > 1 and shape.stride_width < shape.filter_width)
+
+
+def ifmap_addresses(shape: ConvShape) -> np.ndarray:
+    """Address of each element of the unrolled image, m x k; -1 where a window hangs over the edge.
+
+    Source: `compute/operand_matrix.py`, `calc_ifmap_elem_addr`.
+    """
+    rows, cols = shape.output_size("ceil")
+    row = np.arange(rows)[:, None] * shape.stride_height + np.arange(shape.filter_height)
+    col = np.arange(cols)[:, None] * shape.stride_width + np.arange(shape.filter_width)
+    row, col = row[:, None, :, None, None], col[None, :, None, :, None]
+    is_inside = (row < shape.ifmap_height) & (col < shape.ifmap_width)
+    channel = np.arange(shape.channels)
+    address = (row * shape.ifmap_width + col) * shape.channels + channel
+    return np.where(is_inside, address, -1).reshape(rows * cols, -1)
+
+
+def _skewed(block: np.ndarray) -> np.ndarray:
+    """Elements of a time x rows block in the order in which the array's wave asks for them."""
+    num_cycles, num_rows = block.shape
+    demand = np.full((num_cycles + num_rows - 1, num_rows), -1)
+    for row in range(num_rows):
+        demand[row : row + num_cycles, row] = block[:, row]
+    return demand.ravel()
+
+
+def _ordered_by_output(addresses: np.ndarray, rows: int, cols: int) -> Iterator[np.ndarray]:
+    for start in range(0, addresses.shape[0], rows):
+        yield _skewed(addresses[start : start + rows].T)
+
+
+def _ordered_by_weight(addresses: np.ndarray, rows: int, cols: int) -> Iterator[np.ndarray]:
+    for start in range(0, addresses.shape[1], rows):
+        yield _skewed(addresses[:, start : start + rows])
+
+
+def _ordered_by_input(addresses: np.ndarray, rows: int, cols: int) -> Iterator[np.ndarray]:
+    for col in range(0, addresses.shape[0], cols):
+        for row in range(0, addresses.shape[1], rows):
+            yield addresses[col : col + cols, row : row + rows].T[::-1].ravel()
+
+
+DEMAND_ORDERS: Mapping[str, Callable[[np.ndarray, int, int], Iterator[np.ndarray]]] = (
+    MappingProxyType(
+        {
+            "output_stationary": _ordered_by_output,
+            "weight_stationary": _ordered_by_weight,
+            "input_stationary": _ordered_by_input,
+        }
+    )
+)
+"""One sweep over the unrolled image, fold by fold, in the order of SCALE-Sim's demand matrices."""
+
+
+def replayed_words(demand: np.ndarray, num_sweeps: int, buffer_words: int) -> int:
+    """DRAM words of a demand order read `num_sweeps` times through a buffer that empties when full.
+
+    Walks the order in chunks: in each, the first requests of words not held are new; where their
+    number reaches what the buffer still takes in, it is emptied and the walk goes on behind it.
+    """
+    is_held = np.zeros(int(demand.max()) + 1, dtype=bool)
+    first_index = np.zeros(len(is_held), dtype=np.int64)
+    words = held = 0
+    for _ in range(num_sweeps):
+        start = 0
+        while start < len(demand):
+            chunk = demand[start : start + buffer_words]
+            index = np.arange(len(chunk))
+            first_index[chunk[::-1]] = index[::-1]  # of repeated addresses the last write stays
+            is_new = ~is_held[chunk] & (first_index[chunk] == index)
+            num_new = np.cumsum(is_new)
+            room = buffer_words - held
+            if num_new[-1] < room:
+                is_held[chunk] = True
+                held += int(num_new[-1])
+                words += int(num_new[-1])
+                start += len(chunk)
+            else:
+                is_held[:] = False
+                held = 0
+                words += room
+                start += int(np.searchsorted(num_new, room)) + 1
+    return words
+
+
+def _num_passes(layer: Layer) -> tuple[int, int, int]:
+    """Passes over ifmap, filter and ofmap in whole numbers, from `systolic`."""
+    m, k, n = (float(extent) for extent in layer.product_size)
+    gemms = Gemms(m, k, n, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+    array = SystolicArray(float(layer.rows), float(layer.cols), 1.0, 1.0, dataflow=layer.dataflow)
+    folds = FOLDS[layer.dataflow](gemms, array, EXACT)
+    return int(folds.a_passes), int(folds.b_passes), int(folds.c_passes)
+
+
+def dram_ifmap_words(layer: Layer) -> int:
+    """`DRAM IFMAP Reads` without stalls: swept, or replayed where overlapping windows spill."""
+    num_sweeps = _num_passes(layer)[0]
+    buffer_words = half_buffer_words(layer.ifmap_kib)
+    num_distinct = distinct_ifmap_words(layer.shape)
+    if num_distinct < buffer_words or not _windows_overlap(layer.shape):
+        return swept_words(num_distinct, num_sweeps, buffer_words)
+    order = DEMAND_ORDERS[layer.dataflow]
+    demand = np.concatenate(list(order(ifmap_addresses(layer.shape), layer.rows, layer.cols)))
+    return replayed_words(demand[demand >= 0], num_sweeps, buffer_words)
+
+
+def dram_filter_words(layer: Layer) -> int:
+    """`DRAM Filter Reads` without stalls.
+
+    Output stationary takes the filters in stripes of `cols`, each swept once for each row fold;
+    the others sweep them as a whole.
+    """
+    _, k, n = layer.product_size
+    return FILTER_ORDERS[layer.dataflow](k, n, layer)
+
+
+def _filter_in_stripes(k: int, n: int, layer: Layer) -> int:
+    stripes = (k * min(layer.cols, n - start) for start in range(0, n, layer.cols))
+    return striped_words(stripes, _num_passes(layer)[1], half_buffer_words(layer.filter_kib))
+
+
+def _filter_in_sweeps(k: int, n: int, layer: Layer) -> int:
+    return swept_words(k * n, _num_passes(layer)[1], half_buffer_words(layer.filter_kib))
+
+
+FILTER_ORDERS: Mapping[str, Callable[[int, int, Layer], int]] = MappingProxyType(
+    {
+        "output_stationary": _filter_in_stripes,
+        "weight_stationary": _filter_in_sweeps,
+        "input_stationary": _filter_in_sweeps,
+    }
+)
+"""DRAM words of a k x n filter, by the order in which a dataflow asks for it."""
+
+
+def dram_ofmap_words(layer: Layer) -> int:
+    """`DRAM OFMAP Writes` without stalls: every partial sum, and C - 1 words of padding.
+
+    The padding is counted once where C divides half the SRAM and that half has been filled.
+    Source: `memory/write_buffer.py`.
+    """
+    m, _, n = layer.product_size
+    written = m * n * _num_passes(layer)[2]
+    half_words = 512 * layer.ofmap_kib
+    is_padded = half_words % layer.cols == 0 and written >= half_words + 2
+    return written + (layer.cols - 1 if is_padded else 0)

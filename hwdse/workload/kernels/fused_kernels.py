@@ -1,0 +1,208 @@
+"""Kernels of Trainium that fuse matrix products with other work: norms, SwiGLU, LoRA.
+
+Each follows the loops of the NKIBench kernel (github.com/zhang677/AccelOpt) that its docstring
+names; `workload.kernels` says what the arguments are.
+"""
+
+import dataclasses
+
+from hwdse.numerics.array_types import PerOp
+from hwdse.numerics.relaxation import num_tiles
+from hwdse.specs.hardware.neuron_core import NeuronCore
+from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, Kernel, LaneWork, Stage
+from hwdse.workload.kernels.kernel_parts import (
+    BANK,
+    BLOCK,
+    PARTITIONS,
+    block_row,
+    broadcasts,
+    lane_work,
+    load,
+    loads_of,
+    products,
+    store,
+    transposes,
+)
+
+
+def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
+    """Down(silu(x gate) * (x up)) of m rows, k hidden and n inner columns, in three stages.
+
+    Gate; up with the activation, written to HBM; down. x is transposed once where it fits, else
+    for every 1024 inner columns of gate and of up. Source: NKIBench `swiglu`.
+    """
+    size = FORMAT_BYTES[format_name]
+    times = loads_of(m * k * size, 2.0 * num_tiles(n, BLOCK), core)
+    inner, outer = m * n / PARTITIONS, m * k / PARTITIONS
+    weights, product = load(k * n, BLOCK, format_name), products(n, k, m, format_name, core)
+    gate = Stage(
+        products=(product, transposes(m, k, format_name, core, count=times)),
+        lane_work=(
+            lane_work("scalar", "copy", times * outer, PARTITIONS, in_psum=True),
+            lane_work("scalar", "copy", inner, in_psum=True),
+        ),
+        transfers=(load(m * k, block_row(k), format_name, times), weights),
+    )
+    up = Stage(
+        products=(product,),
+        lane_work=(
+            *(lane_work("scalar", name, inner) for name in ("exp", "tensor_scalar", "reciprocal")),
+            lane_work("vector", "tensor_tensor", inner),
+            lane_work("vector", "tensor_tensor", inner, in_psum=True),
+        ),
+        transfers=(weights, store(m * n, BANK, format_name)),
+    )
+    down = Stage(
+        products=(products(m, n, k, format_name, core),),
+        lane_work=(lane_work("scalar", "copy", outer, in_psum=True),),
+        transfers=(
+            load(m * n, BANK, format_name),
+            weights,
+            store(m * k, BLOCK, format_name),
+        ),
+    )
+    return Kernel((gate, up, down))
+
+
+def lora(m: PerOp, k: PerOp, n: PerOp, rank: PerOp, format_name: str, core: NeuronCore) -> Kernel:
+    """x W + (x A) B of m rows: the low-rank product first, to HBM, then the full one, transposed.
+
+    The full product is x W with W stationary, so its result is transposed back in tiles of 128
+    and stored in rows of 128; x is transposed again for every 1024 columns of W unless it fits.
+    Source: NKIBench `lora`.
+    """
+    low_rank = _low_rank_stage(m, k, n, rank, format_name, core)
+    return Kernel((low_rank, _full_rank_stage(m, k, n, format_name, core)))
+
+
+def _low_rank_stage(
+    m: PerOp, k: PerOp, n: PerOp, rank: PerOp, format_name: str, core: NeuronCore
+) -> Stage:
+    inner, results = m * k / PARTITIONS, m * n / PARTITIONS
+    return Stage(
+        products=(
+            transposes(m, k, format_name, core),
+            products(rank, k, m, format_name, core),
+            products(n, rank, m, format_name, core),
+        ),
+        lane_work=(
+            lane_work("scalar", "copy", inner, PARTITIONS, in_psum=True),
+            lane_work("scalar", "copy", m * rank / PARTITIONS + results, in_psum=True),
+        ),
+        transfers=(
+            load(m * k, BLOCK, format_name),
+            load(k * rank, rank, format_name),
+            load(rank * n, BLOCK, format_name),
+            store(m * n, BANK, format_name),
+        ),
+    )
+
+
+LORA_PARTS = 4.0
+"""Blocks of the contraction that VectorE adds up."""
+
+
+def _full_rank_stage(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Stage:
+    inner, results = m * k / PARTITIONS, m * n / PARTITIONS
+    times = loads_of(m * k * FORMAT_BYTES[format_name], num_tiles(n, BLOCK), core)
+    return Stage(
+        products=(
+            transposes(m, k, format_name, core, count=times),
+            products(n, k, m, format_name, core),
+            transposes(n, m, format_name, core),
+        ),
+        lane_work=(
+            lane_work("scalar", "copy", times * inner + results, PARTITIONS, in_psum=True),
+            lane_work("vector", "tensor_tensor", LORA_PARTS * results, in_psum=True),
+            lane_work("vector", "tensor_tensor", results),
+        ),
+        transfers=(
+            load(m * k, BLOCK, format_name, times),
+            load(k * n, BLOCK, format_name),
+            load(m * n, BANK, format_name),
+            store(m * n, PARTITIONS, format_name),
+        ),
+    )
+
+
+def _norm_work(m: PerOp, width: PerOp, *, is_added: bool) -> tuple[LaneWork, ...]:
+    """Square, row sum and scaling of m rows; with `is_added` also a sum before, a gain after."""
+    rows = m * width / PARTITIONS
+    pairs = ("tensor_tensor",) * (2 if is_added else 0)
+    return (
+        *(lane_work("vector", name, rows, width) for name in (*pairs, "tensor_reduce")),
+        *(lane_work("scalar", name, rows, width) for name in ("activation", "tensor_scalar")),
+    )
+
+
+def _product_stage(
+    m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore, *, is_hoisted: bool
+) -> Stage:
+    """Product whose left operand TensorE transposes: once, or for every 512 columns."""
+    times = 1.0 if is_hoisted else num_tiles(n, BANK)
+    right_times = loads_of(k * n * FORMAT_BYTES[format_name], num_tiles(m, PARTITIONS), core)
+    return Stage(
+        products=(
+            products(m, k, n, format_name, core),
+            transposes(m, k, format_name, core, count=times),
+        ),
+        lane_work=(
+            lane_work("scalar", "copy", times * m * k / PARTITIONS, PARTITIONS, in_psum=True),
+            lane_work("scalar", "copy", m * n / PARTITIONS, in_psum=True),
+        ),
+        transfers=(load(k * n, BANK, format_name, right_times),),
+    )
+
+
+WAITS_PER_NORM = 3.0
+"""Row sum, reciprocal root and scaling wait for one another in every tile of 128 rows."""
+
+
+def norm_matmul(
+    m: PerOp,
+    k: PerOp,
+    n: PerOp,
+    format_name: str,
+    core: NeuronCore,
+    *,
+    is_added: bool = False,
+    is_hoisted: bool = True,
+) -> Kernel:
+    """RMS norm of m rows (of x + z where `is_added`) and its product with a matrix, two stages.
+
+    Source: NKIBench `rmsnorm_matmul` (reads x twice, transposes it once) and
+    `add_rmsnorm_matmul` (transposes it for every 512 columns).
+    """
+    norm = Stage(
+        products=(broadcasts(k, format_name),) if is_added else (),
+        lane_work=_norm_work(m, k, is_added=is_added),
+        transfers=(load(m * k, k, format_name, 2.0),),
+        num_waits=WAITS_PER_NORM * num_tiles(m, PARTITIONS),
+    )
+    product = _product_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
+    out = store(m * n, BANK, format_name)
+    return Kernel((norm, dataclasses.replace(product, transfers=(*product.transfers, out))))
+
+
+def matmul_norm(
+    m: PerOp,
+    k: PerOp,
+    n: PerOp,
+    format_name: str,
+    core: NeuronCore,
+    *,
+    is_hoisted: bool = False,
+) -> Kernel:
+    """A product, then the RMS norm of it plus z, in two stages.
+
+    Source: NKIBench `matmul_add_rmsnorm`.
+    """
+    product = _product_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
+    norm = Stage(
+        products=(broadcasts(n, format_name),),
+        lane_work=_norm_work(m, n, is_added=True),
+        transfers=(load(m * n, n, format_name), store(m * n, n, format_name)),
+        num_waits=WAITS_PER_NORM * num_tiles(m, PARTITIONS),
+    )
+    left = load(m * k, k, format_name)
+    return Kernel((dataclasses.replace(product, transfers=(*product.transfers, left)), norm))

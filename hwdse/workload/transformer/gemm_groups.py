@@ -1,0 +1,149 @@
+"""Parts of a layer as rows of products, put together to a layer, and how ranks cut a layer."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import flax.struct
+import jax.numpy as jnp
+
+from hwdse.numerics.array_types import Leaf, PerOp, Scalar
+from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
+from hwdse.workload.transformer.gemms import Gemms, Runs
+from hwdse.workload.transformer.model_config import TransformerTraining
+
+Row = tuple[Leaf, ...]
+"""The fields of `Gemms` for one row, in their order."""
+
+
+@flax.struct.dataclass
+class LayerCut:
+    """How many ranks cut one layer, and what of it is computed again; 1 and 0: one rank, once."""
+
+    micro_batch: Leaf = 1.0
+    tensor: Leaf = 1.0
+    """Ranks that cut heads, dense and shared MLPs."""
+    context: Leaf = 1.0
+    """Ranks that cut the sequence; each attends to the keys of all."""
+    expert: Leaf = 1.0
+    """Groups of ranks that hold different routed experts."""
+    expert_tensor: Leaf = 1.0
+    """Ranks of such a group, which cut each of its experts: as a rule `tensor`, or 1 where the
+    tensor ranks hold different experts."""
+    sequence_fraction: Leaf = 1.0
+    """1 where tensor ranks cut norms, residuals and dispatched tokens, 0 where each has all."""
+    recompute_fraction: Leaf = 0.0
+    """Share of the layers whose forward pass runs again."""
+    attention_recompute_fraction: Leaf = 0.0
+    """Share of the layers of which only scores and values run again."""
+    fused_attention_fraction: Leaf = 1.0
+    """Share of the attention whose scores stay on chip."""
+
+    @property
+    def own_ranks(self) -> Scalar:
+        """Ranks of a tensor group that share norms, residuals and dispatched tokens."""
+        return 1.0 + self.sequence_fraction * (self.tensor - 1.0)
+
+
+def tokens_of(job: TransformerTraining, cut: LayerCut) -> Scalar:
+    """Tokens of a micro-batch on one rank of its context group."""
+    return job.seq_len * cut.micro_batch / cut.context
+
+
+class Part(NamedTuple):
+    """Rows of a part of a layer, each with forward, backward, repeated and useful runs and
+    whether it is a product with weights."""
+
+    rows: list[Row]
+    runs: list[Row]
+
+
+def weight_rows(
+    tokens: Scalar,
+    k: Scalar,
+    n: Scalar,
+    vector: tuple[Leaf, Leaf],
+    extra: tuple[Leaf, Leaf],
+    count: Scalar = 1.0,
+) -> list[Row]:
+    """Forward, input-gradient and weight-gradient rows of `count` weight matrices k x n.
+
+    `vector` are the elementwise FLOP beside the first two, `extra` the bytes of these; both of
+    one matrix.
+    """
+    return [
+        (tokens, k, n, count, 1.0, 1.0, 1.0, vector[0], extra[0]),
+        (tokens, n, k, count, 1.0, 1.0, 1.0, vector[1], extra[1]),
+        (k, tokens, n, count, 1.0, 1.0, 1.0, 0.0, 0.0),
+    ]
+
+
+def weight_part(rows: list[Row], again: Scalar, useful: Leaf = 1.0) -> Part:
+    """Rows of `weight_rows`, for one matrix, with the runs of each."""
+    runs = [(1.0, 0.0, again, useful, 1.0)] + 2 * [(0.0, 1.0, 0.0, useful, 1.0)]
+    return Part(rows, runs)
+
+
+def stacked_rows(rows: list[Row]) -> tuple[PerOp, ...]:
+    """Rows to columns: one array for each field."""
+    return tuple(
+        jnp.stack([jnp.asarray(x, dtype=float) for x in col]) for col in zip(*rows, strict=True)
+    )
+
+
+def rows_of(parts: list[Part]) -> tuple[Gemms, Runs]:
+    """The rows of all parts of a layer, in their order, and how often each runs."""
+    gemms = Gemms(*stacked_rows([row for part in parts for row in part.rows]))
+    forward, backward, again, useful, is_linear = stacked_rows(
+        [row for part in parts for row in part.runs]
+    )
+    zero = jnp.zeros_like(forward)
+    runs = Runs(forward, backward, again, useful, is_head=zero, is_linear=is_linear)
+    return gemms, runs
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Elementwise FLOP forward and backward, and their bytes, of a number of elements."""
+
+    vector: tuple[Leaf, Leaf]
+    extra: tuple[Leaf, Leaf]
+
+    def __add__(self, other: "Elementwise") -> "Elementwise":
+        return Elementwise(
+            (self.vector[0] + other.vector[0], self.vector[1] + other.vector[1]),
+            (self.extra[0] + other.extra[0], self.extra[1] + other.extra[1]),
+        )
+
+
+def elementwise(
+    elements: Scalar, flop: tuple[Leaf, Leaf], num_bytes: tuple[float, float]
+) -> Elementwise:
+    """FLOP and bytes an element, forward and backward, times elements."""
+    return Elementwise(
+        (flop[0] * elements, flop[1] * elements),
+        (num_bytes[0] * elements, num_bytes[1] * elements),
+    )
+
+
+SCORE_STREAMS = (9.0, 11.0)
+"""Bytes that softmax and dropout of a 16-bit score move forward and backward, where scores live in
+memory: read, write; read, write and a mask of one byte; backward one more read in the softmax."""
+
+
+def core_work(
+    job: TransformerTraining, cut: LayerCut, runs_of_scores: Scalar
+) -> tuple[Scalar, Scalar, Scalar]:
+    """Keys that a query meets, and vector FLOP and bytes beside one product of scores.
+
+    A fused kernel keeps scores on chip, skips causal blocks and computes the softmax once more in
+    its backward pass; without it all scores are computed, written and read in memory. The softmax
+    of all runs is spread over the `runs_of_scores`.
+    """
+    fused = cut.fused_attention_fraction
+    again = cut.recompute_fraction + cut.attention_recompute_fraction
+    keys = job.seq_len * (fused * job.attention_fraction + 1.0 - fused)
+    elements = job.seq_len / cut.context * keys
+    softmax = SOFTMAX_FLOP[0] * (1.0 + again + fused) + SOFTMAX_FLOP[1]
+    streams = SCORE_STREAMS[0] * (1.0 + again) + SCORE_STREAMS[1]
+    vector = elements * softmax / runs_of_scores
+    return keys, vector, (1.0 - fused) * elements * streams / runs_of_scores

@@ -1,0 +1,122 @@
+"""The four balances: knobs at equal silicon, their best values, the page and its picture."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from support.designs import BASE, JOB
+
+from hwdse.analysis import resource_balance
+from hwdse.analysis.resource_balance import KNOBS, at_equal_area, knob_balances, turned
+from hwdse.cli import main
+from hwdse.cli.balance import balance_command
+from hwdse.cli.balance.balance_tables import print_page
+from hwdse.cli.evaluate.metric_tables import evaluate_exact
+from hwdse.models.silicon.area import area_parts_mm2
+from hwdse.numerics.relaxation import total
+from hwdse.search.space.pytree_path import get_path, set_path
+
+INTERVAL = KNOBS["checkpoint_interval_s"]
+LINK = KNOBS["chip.link.bandwidth_bytes_per_s"]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return {item.knob.path: item for item in knob_balances(BASE, JOB)}
+
+
+def area_of(design):
+    with jax.enable_x64(True):
+        return float(total(area_parts_mm2(jax.tree.map(float, design.chip))))
+
+
+@pytest.mark.parametrize("path", [path for path, knob in KNOBS.items() if knob.takes_silicon])
+def test_silicon_stays_whatever_the_knob(path):
+    knob = KNOBS[path]
+    now = float(get_path(BASE, path)) or 0.01
+    with jax.enable_x64(True):
+        for factor in (0.5, 1.0, 1.3):
+            moved = turned(BASE, knob, factor * now)
+            assert float(get_path(moved, path)) == factor * now
+            assert area_of(moved) == pytest.approx(area_of(BASE), rel=1e-12)
+
+
+def test_a_part_that_takes_the_whole_chip_leaves_almost_no_engines():
+    with jax.enable_x64(True):
+        moved = turned(BASE, LINK, 1e3 * float(get_path(BASE, LINK.path)))
+        assert moved.chip.array.num_arrays == pytest.approx(
+            resource_balance.LEAST_ARRAYS_FRACTION * BASE.chip.array.num_arrays
+        )
+        same = at_equal_area(BASE, area_of(BASE))
+        assert same.chip.array.num_arrays == pytest.approx(BASE.chip.array.num_arrays, rel=1e-12)
+
+
+def test_best_interval_is_the_exact_one(found):
+    exact_s = evaluate_exact(BASE, JOB).best_checkpoint_interval_s
+    item = found[INTERVAL.path]
+    assert item.best == pytest.approx(exact_s, rel=2e-3)
+    at_best = evaluate_exact(replace(BASE, checkpoint_interval_s=item.best), JOB)
+    now = evaluate_exact(BASE, JOB)
+    expected = now.time_per_token_s / at_best.time_per_token_s - 1.0
+    assert item.loss_fraction == pytest.approx(expected, rel=1e-9)
+
+
+def test_losses_and_elasticities_agree_with_evaluations(found):
+    now = evaluate_exact(BASE, JOB).time_per_token_s
+    for item in found.values():
+        assert item.loss_fraction >= 0.0
+        assert item.good[0] <= item.best <= item.good[1]
+        assert np.all(np.isfinite(item.metric_ratios))
+        assert item.metric_ratios.min() >= 1.0 / (1.0 + item.loss_fraction) - 1e-12
+    item = found[LINK.path]
+    more = evaluate_exact(set_path(BASE, LINK.path, 1.0001 * item.present), JOB).time_per_token_s
+    assert item.elasticity == pytest.approx(np.log(more / now) / np.log(1.0001), rel=1e-3)
+    best = evaluate_exact(turned(BASE, LINK, item.best), JOB).time_per_token_s
+    assert now / best - 1.0 == pytest.approx(item.loss_fraction, rel=1e-9)
+
+
+def test_native_fp64_pays_for_a_job_that_needs_it(found):
+    item = found["chip.fp64_per_fp16_ratio"]
+    assert item.present == 0.0
+    assert item.elasticity == 0.0
+    assert 1e-4 < item.best < 1e-2  # for 0.01 % of the FLOP
+    assert not item.is_at_end
+    # The network takes no silicon here: as much as possible.
+    assert found["chip.network.bandwidth_bytes_per_s"].is_at_end
+
+
+def test_page_and_picture(capsys, tmp_path, monkeypatch):
+    made = []
+    whole = balance_command._as_json
+    monkeypatch.setattr(balance_command, "_as_json", lambda page: made.append(page) or whole(page))
+    with pytest.raises(SystemExit) as left:
+        main(["balance", "trn2_llama3_70b", "--plots", str(tmp_path), "--json"])
+    assert left.value.code == 0
+    page = json.loads(capsys.readouterr().out)
+    assert [knob["balance"] for knob in page["knobs"]] == [
+        "precision", "network", "network", "memory", "memory", "checkpoint",
+    ]  # fmt: skip
+    assert page["memory"]["traffic_over_bound_ratio"] >= 1.0
+    assert (tmp_path / "balance.png").stat().st_size > 10_000
+    print_page(made[0])
+    text = capsys.readouterr().out
+    for word in ("1 precision", "2 network", "3 memory", "4 checkpoints", "asynchronous"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["balance", "gemmini_bert"], "expected a cluster's search"),
+        (["balance", "trn2_llama3_70b", "--metric", "speed"], "expected one of"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments, word):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert word in said
+    assert said.count("\n") == 1

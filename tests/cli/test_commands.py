@@ -1,0 +1,319 @@
+"""The command line: quick to help, plain about mistakes, and resumable."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from support.small_search import SEARCH
+
+from hwdse.cli.evaluate.metric_tables import evaluate_exact, limit_rows
+from hwdse.cli.main import run
+from hwdse.cli.shared.exit_codes import Exit
+from hwdse.cli.shared.table_output import human_count, print_json, print_table, safe_text
+from hwdse.cli.sweep import front_tables
+from hwdse.config import load_search
+from hwdse.runs.atomic_files import read_csv_columns
+from hwdse.runs.run_folder import open_run
+
+COMMANDS = (
+    "presets",
+    "evaluate",
+    "sensitivity",
+    "mapping",
+    "optimize",
+    "sweep",
+    "pareto",
+    "validate",
+)
+HEAVY = ("jax", "matplotlib", "pydantic", "pyarrow", "numpy", "optax", "flax", "scipy")
+
+
+ALL_SYSTEMS = front_tables._other_systems
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch) -> Path:
+    """A small search; two presets beside a front are enough, but for a test of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        front_tables, "_other_systems", lambda *asked: itertools.islice(ALL_SYSTEMS(*asked), 2)
+    )
+    path = tmp_path / "small.toml"
+    path.write_text(SEARCH)
+    return path
+
+
+def command(*arguments: str) -> list[str]:
+    code = "from hwdse.cli import main; main()"
+    return [sys.executable, "-c", code, *arguments]
+
+
+def environment() -> dict[str, str]:
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": str(root), "NO_COLOR": "1"}
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys, time\nstart = time.process_time()\nfrom hwdse.cli.main import run\n"
+        "assert run(['--help']) == 0\nspent = time.process_time() - start\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], spent, file=sys.stderr)"
+    )
+    outcomes = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment(),
+            check=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    modules, _, spent = outcomes[-1].stderr.strip().rpartition(" ")
+    assert modules == "[]"
+    assert float(spent) < 0.5
+    for name in COMMANDS:
+        assert f"  {name}" in outcomes[-1].stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_shows_two_examples(name, capsys):
+    assert run([name, "--help"]) == Exit.OK
+    assert capsys.readouterr().out.count(f"    hwdse {name}") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nonsense"], "nonsense"),
+        (["evaluate"], "CONFIG"),
+        (["evaluate", "missing.toml"], "missing.toml"),
+        (["evaluate", "small.toml", "--set", "chip.hbm.bandwith=1"], "chip.hbm.bandwidth"),
+        (["evaluate", "small.toml", "--set", "chip.hbm.bandwidth=4 TB"], "TB/s"),
+        (["evaluate", "small.toml", "--set", "limits.die_area=-4"], "die_area"),
+        (["sensitivity", "small.toml", "--metric", "energy_pr_token"], "energy_per_token"),
+        (["sweep", "small.toml", "--points", "1.5"], "1e6"),
+        (["sweep", "small.toml", "--method", "sobel"], "sobol, grid, random"),
+        (["presets", "chips"], "chip, system, workload"),
+        (["pareto", "nowhere"], "run.json"),
+        (["validate", "weather", "a.csv"], "scalesim"),
+        (["validate", "scalesim", "missing.csv"], "missing.csv"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, search, capsys):
+    assert run(arguments) == Exit.MISTAKE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("hwdse: ")
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+
+
+def test_presets_come_as_table_and_as_json(capsys):
+    assert run(["presets", "system", "--json"]) == Exit.OK
+    presets = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["presets"]}
+    assert presets["trn2_ultraserver"]["figures"]["fp8_flop_per_s"] == pytest.approx(83.2e15)
+    assert run(["presets"]) == Exit.OK
+    text = capsys.readouterr().out
+    assert "83.2 PFLOP/s" in text
+    assert "llama3_70b" in text
+
+
+def test_evaluate_tells_what_the_library_says(search, capsys, tmp_path):
+    arguments = ["evaluate", str(search), "--plots", str(tmp_path / "pictures")]
+    assert run([*arguments, "--json"]) == Exit.OK
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    parts = told["breakdowns"]["time"]
+    assert sum(parts.values()) == pytest.approx(told["metrics"]["step_time_s"])
+    assert told["limits"][0]["value"] == pytest.approx(told["metrics"]["die_area_mm2"])
+    for name in ("breakdown.png", "breakdown.svg", "roofline.png", "roofline.svg"):
+        assert (tmp_path / "pictures" / name).stat().st_size > 1000
+        assert name in captured.err
+    assert run(["evaluate", str(search)]) == Exit.OK
+    text = capsys.readouterr().out
+    assert "limited by:" in text
+    assert "100.0 %" in text
+    assert "\x1b" not in text
+
+
+def test_elasticities_predict_a_small_change(search, capsys):
+    figures = {}
+    for clock in (2.4e9, 2.4e9 * 1.001):
+        change = f"chip.array.clock_hz={clock!r}"
+        arguments = ["sensitivity", str(search), "--json", "--set", change]
+        assert run([*arguments, "--metric", "step_time"]) == Exit.OK
+        figures[clock] = json.loads(capsys.readouterr().out)
+    slope = figures[2.4e9]["elasticities"]["chip.array.clock_hz"]
+    low, high = (figure["value"] for figure in figures.values())
+    assert np.log(high / low) / np.log(1.001) == pytest.approx(slope, rel=1e-3)
+    assert -1.0 <= slope < 0.0
+
+
+def test_optimize_writes_a_design_that_evaluate_takes(search, capsys):
+    arguments = ["optimize", str(search), "--evaluations", "200", "--json"]
+    assert run(arguments) == Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert told["is_feasible"]
+    assert told["design"]["chip.array.rows"] % 32 == 0
+    best = Path(told["folder"]) / "best.toml"
+    assert run(["evaluate", str(best), "--json"]) == Exit.OK
+    again = json.loads(capsys.readouterr().out)["metrics"]
+    assert again == told["after"]["metrics"]
+    product = again["time_per_token_s"] * again["energy_per_token_j"]
+    assert product == pytest.approx(told["value"], rel=1e-12)
+    before = told["before"]["metrics"]
+    assert product < before["time_per_token_s"] * before["energy_per_token_j"]
+
+
+def test_limits_that_no_design_meets_give_exit_code_3(search, capsys):
+    limit = ["--set", 'limits.die_area="300 mm^2"']
+    for verb in (
+        ["optimize", "--evaluations", "100"],
+        ["sweep", "--points", "256", "--chunk", "128"],
+    ):
+        assert run([verb[0], str(search), *verb[1:], *limit]) == Exit.INFEASIBLE
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith("hwdse: no design meets the constraints")
+        assert "die_area" in line
+        assert "over its limit of 300 mm^2" in line
+
+
+def sweep_into(folder: Path, search: Path, *more: str) -> list[str]:
+    return [
+        "sweep", str(search), "--points", "1024", "--chunk", "128", "--out", str(folder), *more
+    ]  # fmt: skip
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(search, tmp_path, capsys):
+    part = tmp_path / "part"
+    assert run(sweep_into(part, search)) == Exit.OK
+    capsys.readouterr()
+    whole = (part / "front.csv").read_bytes()
+    kept = open_run(part).part_path(0).stat().st_mtime_ns
+    for index in (3, 5):
+        open_run(part).part_path(index).unlink()
+    open_run(part).part_path(7).write_bytes(b"PAR1")
+    (part / "front.csv").unlink()
+    assert run(sweep_into(part, search)) == Exit.MISTAKE
+    assert "--resume" in capsys.readouterr().err
+    assert run(sweep_into(part, search, "--resume")) == Exit.OK
+    assert open_run(part).part_path(0).stat().st_mtime_ns == kept
+    assert open_run(part).finished_parts() == set(range(8))
+    assert (part / "front.csv").read_bytes() == whole
+    assert open_run(part).record["summary"]["num_points"] == 1024
+    assert run(sweep_into(part, search, "--resume", "--seed", "1")) == Exit.MISTAKE
+    assert "seed is 0 there and 1 now" in capsys.readouterr().err
+
+
+def test_fronts_merge_and_the_whole_has_the_largest_volume(search, tmp_path, capsys):
+    for name, points in (("small", "128"), ("large", "512")):
+        # The chunk of the sweep above: one program serves them all.
+        out = ["--chunk", "128", "--out", str(tmp_path / name)]
+        assert run(["sweep", str(search), "--points", points, *out]) == Exit.OK
+    capsys.readouterr()
+    folders = [str(tmp_path / "small"), str(tmp_path / "large")]
+    assert run(["pareto", *folders, "--out", str(tmp_path / "both"), "--json"]) == Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert all(0.0 < row["share"] <= 1.0 + 1e-12 for row in told["runs"])
+    merged = read_csv_columns((tmp_path / "both" / "front.csv").read_text())
+    times, energies = merged["time_per_token"], merged["energy_per_token"]
+    assert np.all(np.diff(times) > 0.0)
+    assert np.all(np.diff(energies) < 0.0)
+    assert set(merged["run"]) <= set(folders)
+    assert (tmp_path / "both" / "pareto.png").stat().st_size > 1000
+
+
+def test_presets_beside_a_front_are_what_evaluate_says(search, monkeypatch):
+    """Each once; what is evaluated operation by operation is what its program gives."""
+    monkeypatch.setattr(front_tables, "_other_systems", ALL_SYSTEMS)
+    loaded = load_search(search)
+    base, *others = front_tables.preset_markers(loaded, str(search), ())
+    names = [base.label, *(marker.label for marker in others)]
+    assert len(set(names)) == len(names) > 10
+    assert [base.role, *{marker.role for marker in others}] == ["baseline", "preset"]
+    exact = evaluate_exact(loaded.base, loaded.workload)
+    assert base.cost == (exact.time_per_token_s, exact.energy_per_token_j)
+    once = front_tables._evaluate_once(loaded.base, loaded.workload)
+    assert jax.tree.leaves(once) == pytest.approx(jax.tree.leaves(exact), rel=1e-12)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_ctrl_c_keeps_what_is_done(search, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ["sweep", str(search), "--points", "1e9", "--chunk", "4096", "--out", str(folder)]
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{heed}from hwdse.cli import main; main()", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    deadline = time.monotonic() + 240.0
+    while len(list(folder.glob("points/part-*.parquet"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=240.0)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "--resume goes on" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert open_run(folder).record["status"] == "interrupted"
+    assert len(open_run(folder).finished_parts()) >= 3
+    assert (folder / "front.csv").exists()
+
+
+def test_validate_prints_the_same_as_json_and_table(tmp_path, capsys):
+    data = Path(__file__).parents[1] / "data" / "checkpoint_mc_public.csv"
+    assert run(["validate", "checkpoint", str(data), "--json"]) == Exit.OK
+    report = json.loads(capsys.readouterr().out)
+    assert report["kind"] == "checkpoint"
+    assert report["rows_scored"] > 0
+    assert run(["validate", "checkpoint", str(data)]) == Exit.OK
+    assert f"{report['rows_scored']} rows scored" in capsys.readouterr().out
+
+
+def test_names_are_never_markup_or_control_codes(capsys):
+    print_table("[bold]t[/bold]", ["a", "b"], [["[red]x[/red]", "\x1b[31my\n"], [":smile:", "="]])
+    text = capsys.readouterr().out
+    for piece in ("[bold]t[/bold]", "[red]x[/red]", "\\x1b[31my\\n", ":smile:"):
+        assert piece in text
+    assert "\x1b" not in text
+    assert safe_text("plain µs") == "plain µs"
+
+
+def test_json_has_no_nan(capsys):
+    print_json({"a": float("nan"), "b": np.array([1.0, np.inf]), "c": Path("x")})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.0, None], "c": "x"}
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.23e7, "12.3M"), (999.0, "999"), (5e11, "500G")])
+def test_counts_in_passing(value, text):
+    assert human_count(value) == text
+
+
+def test_every_public_name_is_there():
+    import hwdse
+
+    assert len(hwdse.__all__) <= 20
+    for name in hwdse.__all__:
+        assert getattr(hwdse, name) is not None
+    with pytest.raises(AttributeError, match="evalute"):
+        _ = hwdse.evalute
+
+
+def test_a_design_on_its_limit_holds_it_but_for_rounding():
+    loaded = load_search("trn2_llama3_70b")
+    evaluation = evaluate_exact(loaded.base, loaded.workload)
+    area = evaluation.die_area_mm2
+    for share, holds in ((1.0, True), (1.0 - 1e-13, True), (1.0 - 1e-6, False)):
+        rows = limit_rows(
+            dataclasses.replace(loaded, limits={"die_area": share * area}), evaluation
+        )
+        assert rows[0]["holds"] is holds

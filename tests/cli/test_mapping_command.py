@@ -1,0 +1,177 @@
+"""`hwdse mapping`: sums as `evaluate` has them, nests that can be given back, and mistakes."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from support.designs import BASE, JOB, LAYERS
+
+from hwdse.cli.evaluate.metric_tables import evaluate_exact
+from hwdse.cli.main import run
+from hwdse.cli.shared.exit_codes import Exit
+from hwdse.config import load_search
+from hwdse.core.map_network import ROW_NAMES, map_network
+from hwdse.core.mapped_network import costs_of_nest
+from hwdse.workload.transformer.sharding import shard
+
+BERT = ("mapping", "gemmini_bert")
+TINY = ("--set", "accelerator.accumulator.capacity=2 B")
+NEST = "dram[WIO] C4 - scratchpad[WI] K8 - accumulator[O] N1 C16X K16X - registers[W] P128"
+
+
+def told(arguments, capsys, code=Exit.OK):
+    """JSON of a command."""
+    assert run([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_sums_are_those_of_evaluate(capsys):
+    loaded = load_search(BERT[1])
+    evaluation = evaluate_exact(loaded.base, loaded.workload)
+    totals = told(BERT, capsys)["totals"]
+    assert totals["time_s"] == pytest.approx(evaluation.step_time_s)
+    assert totals["energy_j"] + totals["leakage_j"] == pytest.approx(evaluation.step_energy_j)
+    used = evaluation.matrix_utilization_fraction
+    assert totals["utilization_fraction"] == pytest.approx(used)
+
+
+@pytest.mark.parametrize("name", ["gemmini_resnet50", "gemmini_bert_explicit", "trn2_llama3_70b"])
+def test_every_nest_costs_what_its_mapping_was_found_for(name):
+    loaded = load_search(name)
+    network = map_network(loaded.base, loaded.workload)
+    for index in range(len(network.operators.names)):
+        mapped = network.operator(index)
+        again = costs_of_nest(mapped.nest, mapped.operator, mapped.accelerator)
+        for own, known in zip(jax.tree.leaves(again), jax.tree.leaves(mapped.costs), strict=True):
+            assert own == pytest.approx(known, rel=1e-6), mapped.text
+        bound = [level.above_least_ratio for level in mapped.figures.levels]
+        assert min(bound) >= 1.0 - 1e-9
+
+
+def test_the_nest_that_is_printed_can_be_given_back(capsys):
+    found = told([*BERT, "--operator", "mm_4"], capsys)
+    again = told([*BERT, "--operator", "mm_4", "--nest", found["nest"]], capsys)
+    for key in ("time_s", "energy_j", "compute_cycles"):
+        assert again[key] == pytest.approx(found[key])
+    assert again["lines"] == found["lines"]
+    assert run([*BERT, "--operator", "mm_4"]) == Exit.OK
+    text = capsys.readouterr().out
+    for line in (
+        *found["lines"],
+        f"nest: {found['nest']}",
+        f"limited by {found['limits'][0]['name']}",
+    ):
+        assert line in text
+
+
+def test_numbers_and_names_mean_the_same(capsys):
+    assert told([*BERT, "--operator", "1"], capsys) == told([*BERT, "--operator", "mm_1"], capsys)
+
+
+def test_help_shows_two_examples(capsys):
+    assert run(["mapping", "--help"]) == Exit.OK
+    assert capsys.readouterr().out.count("    hwdse mapping") == 2
+
+
+def test_a_table_of_the_network(capsys):
+    assert run(list(BERT)) == Exit.OK
+    lines = capsys.readouterr().out.splitlines()
+    for name in load_search("gemmini_bert").workload.names:
+        assert any(name in line for line in lines)
+    assert "  all" in lines[-2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--operator", "mm_9"), "did you mean 'mm_"),
+        (("--operator", "7"), "0 to 4"),
+        (("--nest", NEST), "--operator"),
+        (("--plot", "a.png"), "--operator"),
+        (("--operator", "1", "--plot", "a.pdf"), ".svg"),
+        (("--operator", "1", "--nest", NEST.replace("C4", "C5")), "cover 80: expected 64"),
+        (("--operator", "1", "--nest", NEST.replace("dram", "L3")), "scratchpad"),
+        (("--operator", "1", "--nest", "dram"), "dram"),
+        (("--set", "accelerator.row=3"), "accelerator.rows"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, capsys):
+    assert run([*BERT, *arguments]) == Exit.MISTAKE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+
+
+def test_a_network_that_does_not_fit_ends_with_3_and_says_what_is_short(capsys):
+    assert run([*BERT, *TINY]) == Exit.INFEASIBLE
+    captured = capsys.readouterr()
+    assert "does not fit" in captured.out
+    assert "5 of 5 operators" in captured.err
+    assert re.search(r"accumulator would keep \d+ B, \d times its 2 B", captured.err)
+    rows = told([*BERT, *TINY], capsys, Exit.INFEASIBLE)["operators"]
+    assert {row["shortages"][0]["place"] for row in rows} == {"accumulator"}
+    for row in rows:
+        (shortage,) = row["shortages"]
+        assert shortage["available"] == 2.0
+        assert shortage["ratio"] == pytest.approx(shortage["needed"] / 2.0)
+
+
+def test_a_nest_that_does_not_fit_ends_with_3_and_is_drawn_all_the_same(tmp_path: Path, capsys):
+    wide = NEST.replace("C4", "N1").replace("C16X", "C64X")
+    picture = tmp_path / "nest.svg"
+    arguments = [*BERT, "--operator", "mm_1", "--nest", wide, "--plot", str(picture)]
+    assert run(arguments) == Exit.INFEASIBLE
+    captured = capsys.readouterr()
+    assert "rows would take 64, 4 times its 16" in captured.err
+    assert "<svg" in picture.read_text()
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_picture_is_the_file_that_was_named(suffix, tmp_path: Path, capsys):
+    picture = tmp_path / "new" / f"nest.{suffix}"
+    arguments = [*BERT, "--operator", "mm_1", "--nest", NEST, "--plot", str(picture)]
+    assert str(picture) in told(arguments, capsys)["files"]
+    assert picture.stat().st_size > 1000
+    assert list(picture.parent.iterdir()) == [picture]
+
+
+def test_a_part_on_each_core_makes_the_whole_step():
+    network = map_network(BASE, JOB)
+    with jax.enable_x64(True):
+        step = shard(JOB, BASE.parallelism, BASE.cluster.num_chips)
+    layers = np.where(np.asarray(step.runs.is_head) > 0.5, 1.0, float(step.layers_per_stage))
+    runs = np.asarray(step.runs.whole) * layers * float(step.num_micro_batches)
+    macs = np.asarray(step.gemms.num_macs, float) * runs
+    parts = np.asarray(network.operators.num_macs) * network.operators.count * network.num_cores
+    np.testing.assert_allclose(parts, macs, rtol=1e-6)
+    assert network.operators.names == ROW_NAMES
+    assert len(macs) == len(ROW_NAMES)
+
+
+def test_layers_of_a_topology_keep_their_names():
+    network = map_network(BASE, LAYERS)
+    assert network.operators.names == LAYERS.names
+    assert network.operator(1).operator.names == ("b",)
+
+
+def test_the_rows_of_a_transformer_bear_the_right_names():
+    with jax.enable_x64(True):
+        gemms = shard(JOB, BASE.parallelism, BASE.cluster.num_chips).gemms
+    rows = {
+        name: (float(m), float(k), float(n))
+        for name, m, k, n in zip(ROW_NAMES, gemms.m, gemms.k, gemms.n, strict=True)
+    }
+    model, tensor = JOB.model, BASE.parallelism.tensor
+    assert rows["out"][1:] == (model.num_heads * model.head_dim / tensor, model.hidden)
+    assert rows["down"][1:] == (model.feedforward / tensor, model.hidden)
+    assert rows["up"][1:] == (model.hidden, 2.0 * model.feedforward / tensor)
+    assert rows["head"][1:] == (model.hidden, model.vocabulary / tensor)
+    assert rows["scores"][1] == rows["values"][2] == model.head_dim
+    for name in ("qkv", "out", "up", "down", "head"):
+        tokens, k, n = rows[name]
+        assert rows[f"{name}_dx"] == (tokens, n, k)
+        assert rows[f"{name}_dw"] == (k, tokens, n)

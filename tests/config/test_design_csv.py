@@ -1,0 +1,98 @@
+"""Lists of designs from CSV: values with units, moved to what can be built, mistakes by line."""
+
+import numpy as np
+import pytest
+
+from hwdse.cli.main import run
+from hwdse.cli.shared.exit_codes import Exit
+from hwdse.config import ConfigError, load_search
+from hwdse.config.search.design_csv import load_design_list
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    # With units of fp64, so that the base design lies inside of its ranges.
+    return load_search("trn2_llama3_70b", ["chip.fp64_per_fp16_ratio=0.001"])
+
+
+def listed(loaded, tmp_path, text):
+    path = tmp_path / "designs.csv"
+    path.write_text(text)
+    return load_design_list(path, loaded)
+
+
+def designs_of(loaded, units, variants):
+    space = loaded.space
+    bases = [base for _, base in space.variant_bases(loaded.base)]
+    snapped = space.snap_points(units)
+    return [space.describe(u, bases[v]) for u, v in zip(snapped, variants, strict=True)]
+
+
+def test_values_with_and_without_units_are_moved_to_buildable_ones(loaded, tmp_path):
+    text = (
+        "# measured last week\n"
+        "chip.array.rows,chip.hbm.bandwidth,chip.array.clock_hz,chip.array.dataflow\n"
+        '128,"4.04 TB/s",2.4e9,output_stationary_overlapped\n'
+        "\n"
+        "100,2.9e12,1.21 GHz,weight_stationary_overlapped\n"
+    )
+    units, variants = listed(loaded, tmp_path, text)
+    first, second = designs_of(loaded, units, variants)
+    assert (first["chip.array.rows"], second["chip.array.rows"]) == (128.0, 96.0)
+    assert first["chip.hbm.bandwidth_bytes_per_s"] == pytest.approx(4.0e12)
+    assert second["chip.array.clock_hz"] == pytest.approx(1.2e9)
+    assert first["chip.array.dataflow"] == "output_stationary_overlapped"
+    # What has no column is as in the base design.
+    assert first["chip.array.cols"] == float(loaded.base.chip.array.cols)
+    assert first["parallelism.pipeline"] == float(loaded.base.parallelism.pipeline)
+
+
+def test_layouts_go_by_label_or_by_their_numbers(loaded, tmp_path):
+    choice = loaded.space.choices[0]
+    labels = "".join(f'"{label}"\n' for label in choice.labels)
+    units, _ = listed(loaded, tmp_path, f"{choice.name}\n{labels}")
+    np.testing.assert_array_equal(choice.index(units[:, -1]), np.arange(len(choice.labels)))
+    names = ",".join(choice.paths)
+    rows = "".join(",".join(repr(value) for value in row) + "\n" for row in choice.table)
+    again, _ = listed(loaded, tmp_path, f"{names}\n{rows}")
+    np.testing.assert_array_equal(again[:, -1], units[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "a line of column names"),
+        ("chip.array.rows\n", "a line for each design"),
+        ("chip.array.row\n128\n", "did you mean 'chip.array.rows'"),
+        ("chip.array.rows,chip.array.rows\n1,2\n", "each path only once"),
+        ("chip.array.rows\n128\n4096\n", r"line 3 .*rows = \"4096\": expected a value from 32 to"),
+        ("#\nchip.array.rows\n128,5\n", "line 3: 2 cells, expected 1"),
+        ("chip.hbm.bandwidth\n4 GHz\n", "line 2 chip.hbm.bandwidth_bytes_per_s"),
+        ("chip.array.rows\nmany\n", "line 2 chip.array.rows"),
+        ("chip.array.dataflow\nweights\n", "expected one of weight_stationary_overlapped"),
+        ("parallelism\nTP3\n", "one of the 138 alternatives"),
+        ("parallelism.tensor\n7\n", "one of the 138 alternatives"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(loaded, tmp_path, text, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        listed(loaded, tmp_path, text)
+    assert "\n" not in str(caught.value)
+    assert "designs.csv" in str(caught.value)
+
+
+def test_a_missing_file_and_a_missing_option_are_one_line(tmp_path, capsys):
+    for options, told in (
+        (["--method", "list", "--from", str(tmp_path / "no.csv")], "no.csv: cannot be read"),
+        (["--method", "list"], "give both"),
+        (["--from", str(tmp_path / "no.csv")], "give both"),
+    ):
+        assert run(["sweep", "trn2_llama3_70b", *options]) == Exit.MISTAKE
+        err = capsys.readouterr().err
+        assert told in err
+        assert len(err.splitlines()) == 1
+
+
+def test_what_has_no_column_must_be_buildable_in_the_base_design(tmp_path):
+    with pytest.raises(ConfigError, match=r"fp64_per_fp16_ratio = 0.*no column has it"):
+        listed(load_search("trn2_llama3_70b"), tmp_path, "chip.array.rows\n128\n")

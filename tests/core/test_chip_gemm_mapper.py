@@ -1,0 +1,112 @@
+"""HBM traffic of a chip under the best mapping of its cores, against the fixed tilings."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hwdse.config import load_chip, load_search
+from hwdse.core.mapper.chip_gemm_mapper import chip_core, mapped_traffic_bytes
+from hwdse.models.memory import hbm_traffic
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT
+from hwdse.search.space.pytree_path import set_path
+from hwdse.specs.hardware.accelerator import Operands
+from hwdse.workload.transformer.gemms import Gemms
+
+CHIP = load_chip("trainium2")
+SIZES = np.array([[4096.0, 4096.0, 4096.0, 1.0], [64.0, 1000.0, 333.0, 12.0], [512.0] * 3 + [3.0]])
+M, K, N, COUNT = SIZES.T
+ONES = np.ones(3)
+GEMMS = Gemms(M, K, N, COUNT, ONES, ONES, ONES, 0.0 * ONES, 0.0 * ONES)
+DISTINCT = 2.0 * COUNT * (M * K + K * N + M * N)
+KIB = 1024.0
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+@functools.cache
+def program():
+    """Bytes and the gradient of their sum in the chip, for each capacity."""
+
+    def traffic(chip, gemms):
+        return mapped_traffic_bytes(gemms, chip, 1.0, 2.0, EXACT)
+
+    return quick_jit(lambda chip, gemms: (
+        traffic(chip, gemms), jax.grad(lambda x: jnp.sum(traffic(x, gemms)))(chip)
+    ))  # fmt: skip
+
+
+def run(capacity_bytes, **fractions):
+    chip = set_path(CHIP, "sram.capacity_bytes", 8.0 * capacity_bytes)
+    gemms = GEMMS.replace(**{name: share * ONES for name, share in fractions.items()})
+    moved, slope = program()(jax.tree.map(lambda x: jnp.asarray(x, float), chip), gemms)
+    return np.asarray(moved), slope
+
+
+def test_never_below_the_distinct_words_and_equal_where_all_fits():
+    for capacity in (64 * KIB, 1024 * KIB, 2.0**40):
+        assert np.all(run(capacity)[0] >= DISTINCT * (1.0 - 1e-12))
+    # Whole products are dealt to eight cores, or cut so that one operand goes to each.
+    endless = run(2.0**40)[0]
+    cut = 2.0 * COUNT * (M * K + 8.0 * K * N + M * N)
+    assert np.all(endless <= cut)
+    assert endless[1] == pytest.approx(DISTINCT[1])  # 12 products for 8 cores
+
+
+def test_a_larger_scratchpad_never_moves_more():
+    moved = [np.sum(run(capacity * KIB)[0]) for capacity in (32.0, 128.0, 512.0, 2048.0, 8192.0)]
+    assert np.all(np.diff(moved) <= 0.02 * moved[0])  # energy, not traffic, is what it minimizes
+    assert moved[-1] < 0.7 * moved[0]
+
+
+def test_comparable_with_the_closed_form():
+    for capacity in (128 * KIB, 1024 * KIB, 4096 * KIB):
+        sram = CHIP.sram.replace(capacity_bytes=8.0 * capacity)
+        closed = hbm_traffic.hbm_traffic_bytes(GEMMS, sram, CHIP.num_scratchpads, 2.0)
+        ratio = run(capacity)[0] / np.asarray(closed)
+        assert np.all(ratio < 1.6)
+        assert np.all(ratio > 0.25)
+
+
+def test_what_is_not_in_hbm_moves_nothing():
+    moved, _ = run(1024 * KIB, a_in_hbm=0.0, c_in_hbm=0.0)
+    assert np.all(moved >= 2.0 * COUNT * K * N * (1.0 - 1e-12))
+    assert np.all(moved < run(1024 * KIB)[0])
+    np.testing.assert_array_equal(run(1024 * KIB, a_in_hbm=0.0, b_in_hbm=0.0, c_in_hbm=0.0)[0], 0.0)
+
+
+def test_gradients_are_finite_and_a_scratchpad_helps():
+    _, slope = run(40 * KIB)
+    assert all(bool(jnp.isfinite(x)) for x in jax.tree.leaves(slope))
+    assert float(slope.sram.capacity_bytes) < 0.0
+
+
+def test_a_core_is_the_share_of_one_scratchpad():
+    core = chip_core(CHIP, 1.0, 2.0, Operands(1.0, 0.5, 0.0))
+    hbm, scratchpad, sums, registers = core.levels
+    assert hbm.read_bandwidth_bytes_per_s == pytest.approx(CHIP.hbm.bandwidth_bytes_per_s / 8)
+    assert scratchpad.capacity_bytes == pytest.approx(0.75 * 28 * 2**20)
+    assert sums.capacity_bytes == 2.0 * 2**20
+    assert registers.capacity_bytes == 128 * 128 * 2
+    assert (hbm.word_bytes.inputs, hbm.word_bytes.outputs) == (1.0, 0.0)
+    assert core.clock_hz == CHIP.array.clock_hz
+    four = chip_core(CHIP.replace(num_scratchpads=2.0), 2.0, 2.0, Operands(1.0, 1.0, 1.0))
+    assert four.clock_hz == 8.0 * CHIP.array.clock_hz  # four arrays, twice the rate
+
+
+def test_search_files_choose_it():
+    assert load_search("trn2_llama3_70b").base.mapping == "closed_form"
+    loaded = load_search("trn2_llama3_70b", ["design.mapping=optimise"])
+    assert loaded.base.mapping == "optimise"
+    assert loaded.base.runs_long
+    with pytest.raises(
+        ValueError, match=r"\[design\] mapping = \"best\": expected one of closed_f"
+    ):
+        load_search("trn2_llama3_70b", ["design.mapping=best"])

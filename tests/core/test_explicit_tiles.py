@@ -1,0 +1,91 @@
+"""Explicit tiles: the residency of each operator, and what the gradient is made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.small_core import CORE, NETWORK
+
+from hwdse.config.search.initial_tiles import first_tiles
+from hwdse.core.mapper.mapper import HARDWARE, behind_what_fits
+from hwdse.core.mapping_policies import explicit_mappings, sum_runs, tile_of, time_price_w
+from hwdse.models.memory.memory_level_costs import mapping_costs
+from hwdse.models.memory.tile_traffic import tile_traffic
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT, smooth
+from hwdse.specs.design import CoreDesign, TileExtents
+from hwdse.specs.mappings.tiles import RESIDENCIES
+
+NAMES = tuple(tile.name for tile in first_tiles(NETWORK, CORE))
+LEAK_W = 0.05
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def _design(sizes):
+    """Tiles of all operators from numbers of shape [8, operators]."""
+    columns = [TileExtents(*sizes[:, i], name=name) for i, name in enumerate(NAMES)]
+    return CoreDesign(CORE, tuple(columns), "explicit")
+
+
+def _sizes(number):
+    return np.exp(np.random.default_rng(5).uniform(0.0, np.log(256.0), (number, 8, 3))).round()
+
+
+def _costs_of_each(sizes, reading):
+    """One residency after the other, each with flags of its own."""
+    extents = TileExtents(*sizes, name="")
+    each = []
+    for residency in RESIDENCIES.values():
+        tile = tile_of(extents, NETWORK, CORE, residency, reading)
+        costs = mapping_costs(tile_traffic(NETWORK, tile, CORE, HARDWARE, reading), CORE, reading)
+        each.append(jax.tree.map(lambda x: jnp.broadcast_to(x, (3,)), costs))
+    return jax.tree.map(lambda *x: jnp.stack(x), *each)
+
+
+def _chosen_one_by_one(sizes, reading):
+    costs = _costs_of_each(sizes, reading)
+
+    def least(score):
+        return jnp.argmin(behind_what_fits(score, costs, CORE), axis=0)
+
+    def taken(choice):
+        return jax.tree.map(lambda x: x[choice, jnp.arange(3)], costs)
+
+    first = taken(least(costs.time_s * costs.energy_j))
+    choice = least(costs.energy_j + time_price_w(first, NETWORK, LEAK_W) * costs.time_s)
+    return choice, taken(choice)
+
+
+@pytest.mark.parametrize("reading", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
+def test_residencies_together_are_what_they_are_one_by_one(reading):
+    def both(sizes):
+        found = explicit_mappings(_design(sizes), NETWORK, LEAK_W, reading)
+        return (found.residency, found.costs), _chosen_one_by_one(sizes, reading)
+
+    (choice, costs), (expected, reference) = quick_jit(jax.vmap(both))(jnp.asarray(_sizes(200)))
+    assert len(np.unique(choice)) >= 4
+    assert np.array_equal(choice, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), costs, reference)
+
+
+@pytest.mark.parametrize("reading", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
+def test_only_the_chosen_residency_is_differentiated(reading):
+    """Nothing that goes back has an axis of residencies, nor is it longer than the evaluation."""
+
+    def product(sizes):
+        costs = explicit_mappings(_design(sizes), NETWORK, LEAK_W, reading).costs
+        return sum_runs(costs.time_s, NETWORK) * sum_runs(costs.energy_j, NETWORK)
+
+    sizes = jnp.asarray(_sizes(1)[0])
+    _, back = jax.vjp(product, sizes)
+    forward, program = str(jax.make_jaxpr(product)(sizes)), str(jax.make_jaxpr(back)(1.0))
+    axes = f"[{len(RESIDENCIES)},{len(NAMES)}]"
+    assert axes in forward
+    assert "mul" in program
+    assert axes not in program
+    assert program.count("\n") < forward.count("\n")

@@ -1,0 +1,168 @@
+"""Figures of a mapping: reuse, bounds and roofs, at a case that others worked out."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.mapping_examples import ACCOUNTING, CORE, GEMM, NEST, TRAFFIC, K, M, N, nest
+
+from hwdse.core.mapping_analysis import distinct_words, explain, ranked_resources
+from hwdse.core.ordered_loops import Loop, is_product, nest_tree, one_operator
+from hwdse.models.memory.memory_level_costs import mapping_costs
+from hwdse.workload.loops.operators import DIMS, Operators, products
+
+COSTS = mapping_costs(TRAFFIC, CORE)
+FIGURES = explain(COSTS, GEMM, CORE, ACCOUNTING)
+
+
+def convolution(p, q, r, s, stride, dilation, c=3.0, k=5.0, n=2.0):
+    return Operators(r, s, p, q, c, k, n, *stride, *dilation, 1.0, ("layer",))
+
+
+def test_costs_are_those_of_the_reference():
+    assert COSTS.time_s == pytest.approx(7.3727999e-05, rel=1e-6)
+    assert COSTS.energy_j == pytest.approx(0.00056061165, rel=1e-6)
+
+
+def test_a_full_array_is_fully_used():
+    assert FIGURES.peak_macs_per_s == pytest.approx(4.096e12)
+    assert FIGURES.utilization_fraction == pytest.approx(1.0, rel=1e-6)
+    assert FIGURES.macs_per_s == pytest.approx(M * K * N / 73.728e-6)
+
+
+def test_reuse_by_hand():
+    dram, scratchpad, accumulator, registers = FIGURES.levels
+    assert dram.accesses_per_distinct_ratio.inputs == pytest.approx(1.0)
+    assert dram.macs_per_byte.weights == pytest.approx(M)
+    # A is written once and read for each of the 12 tiles of n, B written and read once.
+    assert scratchpad.accesses_per_distinct_ratio.inputs == pytest.approx(13.0)
+    assert scratchpad.accesses_per_distinct_ratio.weights == pytest.approx(2.0)
+    assert scratchpad.macs_per_byte.outputs == 0.0
+    assert scratchpad.accesses_per_distinct_ratio.outputs == 0.0
+    # C is written for each of 12 tiles of k, read for all but the first, and drained.
+    assert accumulator.accesses_per_distinct_ratio.outputs == pytest.approx(24.0)
+    assert registers.distinct_bytes.weights == pytest.approx(K * N)
+    assert registers.accesses_per_distinct_ratio.weights == pytest.approx(M + 1.0)
+
+
+def test_how_far_levels_lie_above_the_fewest_accesses():
+    dram, scratchpad, accumulator, _ = FIGURES.levels
+    assert dram.least_bytes == pytest.approx(M * K + K * N + M * N)
+    assert dram.above_least_ratio == pytest.approx(1.0)
+    assert scratchpad.least_bytes == pytest.approx(2.0 * (M * K + K * N))
+    assert scratchpad.above_least_ratio == pytest.approx(3.2)
+    assert accumulator.least_bytes == pytest.approx(8.0 * M * N)
+    assert accumulator.above_least_ratio == pytest.approx(12.0)
+
+
+def test_no_drain_needs_one_access_less():
+    lazy = explain(COSTS, GEMM, CORE, type(ACCOUNTING)(False, True, False))
+    assert lazy.levels[2].least_bytes == pytest.approx(4.0 * M * N)
+
+
+def test_shares_add_up_and_the_slowest_has_the_whole_time():
+    energy = sum(level.energy_fraction for level in FIGURES.levels) + COSTS.mac_j / COSTS.energy_j
+    assert energy == pytest.approx(1.0)
+    ranked = ranked_resources(COSTS, CORE)
+    assert [name for name, _ in ranked] == [
+        "array", "accumulator", "scratchpad", "DRAM", "registers",
+    ]  # fmt: skip
+    assert ranked[0][1] == pytest.approx(float(COSTS.time_s))
+    assert [level.time_fraction for level in FIGURES.levels] == pytest.approx(
+        [43.008 / 73.728, 49.152 / 73.728, 1.0, (M * K * N + K * N) / 1e16 / 73.728e-6]
+    )
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_roof_is_bandwidth_times_intensity_below_the_array(index):
+    level = FIGURES.levels[index]
+    assert level.bandwidth_bytes_per_s == pytest.approx(
+        CORE.levels[index].read_bandwidth_bytes_per_s
+    )
+    slope = level.bandwidth_bytes_per_s * level.intensity_macs_per_byte
+    assert level.attainable_macs_per_s == pytest.approx(min(slope, 4.096e12))
+    assert level.attainable_macs_per_s >= FIGURES.macs_per_s * (1.0 - 1e-9)
+
+
+def test_an_idle_level_has_no_roof_and_nothing_is_nan():
+    still = jax.tree.map(lambda x: 0.0 * x, TRAFFIC.levels[2])
+    moved = TRAFFIC.replace(levels=(*TRAFFIC.levels[:2], still, TRAFFIC.levels[3]))
+    figures = explain(mapping_costs(moved, CORE), GEMM, CORE, ACCOUNTING)
+    assert figures.levels[2].attainable_macs_per_s == figures.peak_macs_per_s
+    assert figures.levels[2].bandwidth_bytes_per_s == np.inf
+    assert not any(np.isnan(x) for x in jax.tree.leaves(figures))
+
+
+def test_a_batch_is_its_members():
+    pair = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x), 2.0 * x]), TRAFFIC)
+    both = products(*(jnp.array([x, x]) for x in (M, K, N, 1.0)), ("a", "b"))
+    figures = explain(mapping_costs(pair, CORE), both, CORE, ACCOUNTING)
+    first = jax.tree.map(lambda x: x if jnp.ndim(x) == 0 else x[0], figures)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(FIGURES), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    np.testing.assert_allclose(figures.levels[1].above_least_ratio, [3.2, 6.4], rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+def test_distinct_words_are_counted_one_by_one(outputs, taps, stride, dilation):
+    sets = [
+        {p * stride[i] + r * dilation[i] for p, r in
+         itertools.product(range(outputs[i]), range(taps[i]))}
+        for i in (0, 1)
+    ]  # fmt: skip
+    as_floats = [tuple(map(float, pair)) for pair in (stride, dilation)]
+    layer = convolution(*map(float, (*outputs, *taps)), *as_floats)
+    words = distinct_words(layer)
+    assert words.inputs == len(sets[0]) * len(sets[1]) * 3.0 * 2.0
+    assert words.weights == taps[0] * taps[1] * 3.0 * 5.0
+    assert words.outputs == outputs[0] * outputs[1] * 5.0 * 2.0
+
+
+def test_the_tree_has_the_loops_in_order_with_their_tiles():
+    tree = nest_tree(NEST, CORE)
+    assert [tier.memory for tier in tree] == [
+        "DRAM", "scratchpad", "scratchpad", "accumulator", "registers",
+    ]  # fmt: skip
+    assert tree[0].extents == {"P": M, "C": K, "K": N}
+    assert tree[1].temporal == (Loop("K", 12, 64.0, 64.0),)
+    assert tree[2].temporal == ()
+    assert tree[2].extents == {"P": M, "C": K, "K": 64.0}
+    assert tree[3].temporal == (Loop("C", 12, 64.0, 64.0),)
+    assert tree[3].rows == (Loop("C", 64, 1.0, 1.0),)
+    assert tree[3].cols == (Loop("K", 64, 1.0, 1.0),)
+    assert tree[4].temporal == (Loop("P", 512, 1.0, 1.0),)
+    assert tree[4].extents == {"P": M}
+
+
+def test_loops_of_a_tier_stand_by_position_and_ragged_tiles_are_told():
+    loops = [(1, "C"), (1, "P"), (1, "K")]
+    bounds = {(1, "K"): 2.0, (1, "C"): 3.5, (1, "P"): 4.0, (4, "P"): 8.0}
+    tree = nest_tree(nest(bounds, {(3, "C"): 64.0}, loops), CORE)
+    assert [loop.dim for loop in tree[1].temporal] == ["C", "P", "K"]
+    assert tree[1].temporal[0] == Loop("C", 4, 64.0, 32.0)
+    assert tree[1].temporal[1] == Loop("P", 4, 8.0, 8.0)
+    assert tree[0].extents == {"C": 224.0, "P": 32.0, "K": 2.0}
+
+
+def test_bounds_from_quotients_in_float32_are_whole():
+    bound = float(np.float32(768.0) / np.float32(64.0 * (1.0 + 1e-7)))
+    assert nest_tree(nest({(1, "K"): bound}), CORE)[1].temporal[0].steps == 12
+
+
+def test_one_operator_of_a_row_and_what_a_product_is():
+    both = products(jnp.array([8.0, 9.0]), jnp.array(3.0), jnp.array([4.0, 5.0]), 1.0, ("a", "b"))
+    second = one_operator(both, 1)
+    assert (second.p, second.c, second.k, second.names) == (9.0, 3.0, 5.0, ("b",))
+    assert is_product(second)
+    assert not is_product(convolution(8.0, 8.0, 1.0, 1.0, (1.0, 1.0), (1.0, 1.0)))
+    assert set(DIMS) >= set("PCK")

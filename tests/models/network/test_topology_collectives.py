@@ -1,0 +1,222 @@
+"""Laws of collectives on rings, tori and switches, and across scale-up domains."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from hwdse.models.network.topology_collectives import (
+    TOPOLOGIES,
+    ring_all_gather_time_s,
+    ring_all_to_all_time_s,
+    switch_all_gather_time_s,
+    switch_all_reduce_time_s,
+    torus_all_gather_time_s,
+    torus_all_to_all_time_s,
+    torus_point_to_point_time_s,
+)
+from hwdse.specs.hardware.chip import Link
+from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
+from hwdse.workload.transformer.group_placement import Group, place_group
+
+LINK = Link(
+    latency_s=1e-6,
+    bandwidth_bytes_per_s=100e9,
+    energy_j_per_byte=1e-11,
+    launch_s=0.0,
+    efficiency_fraction=1.0,
+    rendezvous_s=0.0,
+    eager_fraction=1.0,
+)
+FREE = LINK.replace(latency_s=0.0)
+CUBE = ((4.0, 4.0, 4.0), (0.4, 0.4, 0.2), (1.0, 1.0, 1.0))
+LINE = ((64.0,), (1.0,), (1.0,))
+COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "broadcast")
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def fabric(name):
+    return CUBE if name == "torus" else LINE
+
+
+def group_of(name, num_chips):
+    return place_group(num_chips, 1.0, *fabric(name))
+
+
+@pytest.mark.parametrize("name", sorted(TOPOLOGIES))
+@pytest.mark.parametrize("collective", COLLECTIVES)
+def test_one_chip_sends_nothing(name, collective):
+    assert getattr(TOPOLOGIES[name], collective)(1e9, group_of(name, 1.0), LINK) == 0.0
+
+
+@pytest.mark.parametrize("name", sorted(TOPOLOGIES))
+@pytest.mark.parametrize("collective", [*COLLECTIVES, "point_to_point"])
+def test_time_rises_with_bytes_and_falls_with_bandwidth(name, collective):
+    run = getattr(TOPOLOGIES[name], collective)
+    group = group_of(name, 16.0)
+    times = [float(run(size, group, LINK)) for size in (0.0, 1e3, 1e6, 1e9)]
+    assert np.all(np.diff(times) > 0.0)
+    faster = LINK.replace(bandwidth_bytes_per_s=2.0 * LINK.bandwidth_bytes_per_s)
+    assert run(1e9, group, faster) < times[-1]
+    # At most linear: with another algorithm for small messages, latency and transfer trade.
+    assert times[-1] - times[0] <= 1e3 * (times[2] - times[0]) * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(TOPOLOGIES))
+def test_all_reduce_is_reduce_scatter_and_all_gather(name):
+    topology, group = TOPOLOGIES[name], group_of(name, 16.0)
+    both = topology.reduce_scatter(1e8, group, LINK) + topology.all_gather(1e8, group, LINK)
+    if topology.own_all_reduce is None:
+        assert topology.all_reduce(1e8, group, LINK) == both
+    assert topology.all_reduce(1e8, group, LINK) <= both
+
+
+@pytest.mark.parametrize("name", sorted(TOPOLOGIES))
+@pytest.mark.parametrize("num_chips", [2.0, 4.0, 16.0, 64.0])
+def test_never_faster_than_a_chip_can_receive(name, num_chips):
+    group = group_of(name, num_chips)
+    least_s = 1e9 * (num_chips - 1.0) / num_chips / FREE.bandwidth_bytes_per_s
+    assert TOPOLOGIES[name].all_gather(1e9, group, FREE) >= least_s * (1.0 - 1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(TOPOLOGIES))
+@pytest.mark.parametrize("collective", COLLECTIVES)
+@pytest.mark.parametrize("num_chips", [1.0, 64.0])
+def test_gradients_are_finite_and_agree_with_differences(name, collective, num_chips):
+    run = getattr(TOPOLOGIES[name], collective)
+
+    def time_s(message_bytes, link):
+        return 1e3 * run(1e6 * message_bytes, group_of(name, num_chips), link)
+
+    link = LINK
+
+    def scaled(message_bytes, latency, bandwidth):
+        scaled_link = link.replace(latency_s=1e-6 * latency, bandwidth_bytes_per_s=1e11 * bandwidth)
+        return time_s(message_bytes, scaled_link)
+
+    check_grads(scaled, (2.0, 1.5, 1.0), order=1)
+    slope = jax.grad(lambda chips: run(1e9, group_of(name, chips), LINK))(num_chips)
+    assert np.isfinite(slope)
+
+
+def test_ring_by_hand():
+    ring = Group((8.0,), (8.0,), (1.0,), (1.0,))
+    # 7 hops of 1 us and 125 MB at 100 GB/s
+    assert ring_all_gather_time_s(1e9, ring, LINK) == pytest.approx(7.0 * (1e-6 + 1.25e-3))
+    # Every link carries 8 x 7 / 2 shares of 125 MB.
+    assert ring_all_to_all_time_s(1e9, ring, FREE) == pytest.approx(28.0 * 1.25e-3)
+
+
+def test_switch_limits():
+    pair, many = Group((2.0,), (64.0,), (1.0,), (1.0,)), Group((1e6,), (1e6,), (1.0,), (1.0,))
+    assert switch_all_gather_time_s(1e9, pair, LINK) == pytest.approx(1e-6 + 5e-3)
+    assert switch_all_gather_time_s(1e9, many, FREE) == pytest.approx(1e-2, rel=1e-5)
+
+
+def test_switch_never_waits_for_hops():
+    ring, switch = TOPOLOGIES["ring"], TOPOLOGIES["switch"]
+    for num_chips, size in itertools.product((2.0, 8.0, 64.0), (0.0, 1e3, 1e9)):
+        group = place_group(num_chips, 1.0, *LINE)
+        assert switch.all_gather(size, group, LINK) <= ring.all_gather(size, group, LINK)
+        assert switch.all_to_all(size, group, LINK) <= ring.all_to_all(size, group, LINK)
+
+
+def test_torus_by_hand():
+    whole = place_group(64.0, 1.0, *CUBE)
+    # All links busy both ways: 63/64 GB at 100 GB/s; 2 hops a dimension.
+    expected = 6e-6 + 63.0 / 64.0 * 1e-2
+    assert torus_all_gather_time_s(1e9, whole, LINK) == pytest.approx(expected)
+    plane = place_group(16.0, 1.0, *CUBE)
+    expected = 4e-6 + 15.0 / 16.0 * 1e-2 / 0.8
+    assert torus_all_gather_time_s(1e9, plane, LINK) == pytest.approx(expected)
+    # n g / 4 a dimension: 1 GB at 40, 40 and 20 GB/s
+    assert torus_all_to_all_time_s(1e9, whole, FREE) == pytest.approx(0.025 + 0.025 + 0.05)
+    assert torus_point_to_point_time_s(1e9, whole, LINK) == pytest.approx(1e-6 + 0.1)
+
+
+@pytest.mark.parametrize("collective", COLLECTIVES)
+def test_whole_torus_beats_a_line_of_as_many_chips(collective):
+    run = getattr(TOPOLOGIES["torus"], collective)
+    line = Group((64.0,), (128.0,), (1.0,), (1.0,))
+    for size in (0.0, 1e6, 1e9):
+        assert run(size, place_group(64.0, 1.0, *CUBE), LINK) < run(size, line, LINK)
+
+
+def test_a_closed_ring_is_twice_a_line():
+    closed, line = Group((4.0,), (4.0,), (1.0,), (1.0,)), Group((4.0,), (8.0,), (1.0,), (1.0,))
+    for run in (torus_all_gather_time_s, torus_all_to_all_time_s):
+        assert run(1e9, line, FREE) == pytest.approx(2.0 * float(run(1e9, closed, FREE)))
+
+
+@given(st.integers(0, 6), st.integers(0, 6))
+@settings(max_examples=49, deadline=None)
+def test_groups_fill_what_is_left_of_the_fabric(log_chips, log_inner):
+    group = place_group(2.0**log_chips, 2.0**log_inner, *CUBE)
+    assert group.num_chips == min(2.0**log_chips, 64.0 / 2.0**log_inner)
+    assert all(1.0 <= extent <= size for extent, size in zip(group.extents, CUBE[0], strict=True))
+
+
+def test_groups_by_hand():
+    assert place_group(16.0, 1.0, *CUBE).extents == (4.0, 4.0, 1.0)
+    assert place_group(8.0, 2.0, *CUBE).extents == (2.0, 4.0, 1.0)
+    assert place_group(4.0, 16.0, *CUBE).extents == (1.0, 1.0, 4.0)
+    assert place_group(8.0, 64.0, *CUBE).extents == (1.0, 1.0, 1.0)
+    assert place_group(8.0, 256.0, *CUBE).extents == (1.0, 1.0, 1.0)
+
+
+def test_dimensions_have_their_own_latency():
+    slow = (CUBE[0], CUBE[1], (1.0, 1.0, 5.0))
+    inside = place_group(16.0, 1.0, *slow)
+    assert torus_all_gather_time_s(0.0, inside, LINK) == pytest.approx(4e-6)
+    across = place_group(4.0, 16.0, *slow)
+    assert torus_all_gather_time_s(0.0, across, LINK) == pytest.approx(10e-6)
+
+
+def test_reduction_in_the_switch_saves_bytes_not_for_pairs():
+    plain, reducing = TOPOLOGIES["switch"], TOPOLOGIES["reducing_switch"]
+    for num_chips in (2.0, 8.0, 64.0):
+        group = place_group(num_chips, 1.0, *LINE)
+        times = [float(t.all_reduce(1e9, group, FREE)) for t in (plain, reducing)]
+        expected = min(2.0 * (1.0 - 1.0 / num_chips), (1.0 + 1.0 / num_chips) / 0.85)
+        assert times[0] == pytest.approx(2.0 * (1.0 - 1.0 / num_chips) * 1e-2)
+        assert times[1] == pytest.approx(expected * 1e-2)
+
+
+def test_small_all_reduces_take_one_step_and_large_ones_few_bytes():
+    group = place_group(8.0, 1.0, *LINE)
+    mesh = ALGORITHMS["all_reduce"]["mesh"](8.0)
+    assert switch_all_reduce_time_s(1.0, group, LINK) == pytest.approx(
+        float(mesh.num_steps) * 1e-6, rel=1e-3
+    )
+    assert switch_all_reduce_time_s(1e12, group, LINK) == pytest.approx(17.5, rel=1e-3)
+
+
+def test_a_full_mesh_uses_the_links_to_the_members_only():
+    whole, part = Group((8.0,), (8.0,), (1.0,), (1.0,)), Group((4.0,), (8.0,), (1.0,), (1.0,))
+    run = TOPOLOGIES["fully_connected"].all_gather
+    assert run(1e9, whole, FREE) == pytest.approx(7.0 / 8.0 * 1e-2)
+    assert run(1e9, part, FREE) == pytest.approx(3.0 / 4.0 * 1e-2 * 7.0 / 3.0)
+
+
+@pytest.mark.parametrize("kind", sorted(ALGORITHMS))
+def test_work_of_algorithms(kind):
+    """Nobody sends less than the bytes that must arrive, and one chip sends nothing."""
+    least = {"all_reduce": 1.0, "broadcast": 1.0, "point_to_point": 1.0}
+    for name, work_of in ALGORITHMS[kind].items():
+        alone = work_of(1.0)
+        if kind != "point_to_point":
+            assert float(alone.num_steps) == float(alone.sent_ratio) == 0.0, name
+        for num_chips in (2.0, 8.0, 1024.0):
+            bound = least.get(kind, (num_chips - 1.0) / num_chips)
+            work = work_of(num_chips)
+            assert float(work.sent_ratio) >= bound * (1.0 - 1e-12), name
+            assert float(work.num_steps) >= 1.0 - 1e-12, name

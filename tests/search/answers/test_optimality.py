@@ -1,0 +1,234 @@
+"""Certificates: bounds below every design, prices that re-optimizing confirms, honest claims."""
+
+import math
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.search_toys import TOY_8, TOY_29, TOY_BASE, score_8, score_29
+
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT, RELAXED, num_tiles
+from hwdse.search.answers.optimality import certify
+from hwdse.search.descent.relaxed_optimum import RelaxedProblem, relaxed_optimum
+from hwdse.search.space.neighbors import neighbors, step_toward
+from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
+
+
+@flax.struct.dataclass
+class Plane:
+    x: object
+    y: object
+    kind: object
+
+
+PLANE = Plane(3.0, 3.0, 0.0)
+GRID = SearchSpace(
+    (Dimension("x", 1.0, 10.0, "linear", 1.0), Dimension("y", 1.0, 10.0, "linear", 1.0)),
+    (Choice("kind", ("kind",), ((0.0,), (1.0,), (2.0,)), ("a", "b", "c")),),
+)
+
+
+def waste_score(plane, reading):
+    """Whole folds of 1000 by 96 in rows and of 500 by y in columns, in a product."""
+    rows = num_tiles(jnp.asarray(1000.0), plane.x, reading, "rows")
+    return jnp.log(rows * num_tiles(jnp.asarray(500.0), plane.y, reading, "cols")), jnp.zeros(0)
+
+
+def bowl(plane, reading):
+    """(x - 3)^2 + (y - 3)^2 with x + y <= limit, a convex problem without rounding."""
+    value = (plane.x - 3.0) ** 2 + (plane.y - 3.0) ** 2
+    return value + plane.kind, jnp.log(plane.x + plane.y)[None] - math.log(4.0)
+
+
+def bumpy(plane, reading):
+    return jnp.sin(2.0 * plane.x) + 0.1 * plane.y, jnp.zeros(0)
+
+
+def upside_down(plane, reading):
+    """Rounding up is good here: the relaxed reading lies above the exact one."""
+    return -jnp.log(num_tiles(jnp.asarray(1000.0), plane.x, reading)), jnp.zeros(0)
+
+
+@pytest.fixture(scope="module", params=[(score_8, TOY_8), (score_29, TOY_29)], ids=["8-D", "29-D"])
+def toy(request):
+    score, space = request.param
+    unit = space.snap(space.encode(TOY_BASE))
+    with jax.enable_x64(True):
+        value, broken = score(space.decode_buildable(unit, TOY_BASE), EXACT)
+        names = [f"limit {i}" for i in range(len(broken))]
+        certificate = certify(
+            score,
+            space,
+            TOY_BASE,
+            unit,
+            names,
+            seed=0,
+            most_neighbors=500,
+            num_starts=2,
+            most_iterations=30,
+        )
+    return score, space, (unit, float(value)), certificate
+
+
+def test_the_bound_lies_below_every_feasible_design_that_was_sampled(toy):
+    score, space, (unit, _), certificate = toy
+    generator = np.random.default_rng(1)
+    wide = generator.random((2048, space.num_dims))
+    near = np.clip(unit + 0.2 * generator.standard_normal(wide.shape), 0.0, 1.0)
+    units = space.snap_points(np.concatenate((wide, near, unit[None])))
+    with jax.enable_x64(True):
+        judge = quick_jit(jax.vmap(lambda u: score(space.decode_buildable(u, TOY_BASE), EXACT)))
+        logs, broken = (np.asarray(x) for x in judge(jnp.asarray(units)))
+    feasible = logs[(broken <= 0.0).all(axis=1)]
+    assert len(feasible) > 20
+    assert certificate.log_bound < feasible.min()
+    assert 0.0 < certificate.gap < 0.99
+
+
+def test_tiles_relaxed_are_never_more_and_so_neither_is_the_objective(toy):
+    certificate = toy[3]
+    assert certificate.num_checked > 500
+    assert certificate.num_above == 0
+
+
+def test_the_neighborhood_is_as_large_as_asked_and_its_best_is_reported(toy):
+    score, space, (_, value), certificate = toy
+    assert 400 <= certificate.num_neighbors <= 520
+    with jax.enable_x64(True):
+        there, broken = score(space.decode_buildable(certificate.unit, TOY_BASE), EXACT)
+    assert float(there) == pytest.approx(certificate.log_objective, rel=1e-9)
+    np.testing.assert_allclose(broken, certificate.violations, atol=1e-9)
+    assert certificate.num_moves > 0
+    assert certificate.log_objective < value
+    assert (certificate.violations <= 0.0).all()
+
+
+def test_shadow_prices_are_what_a_larger_limit_gives():
+    class Eased(RelaxedProblem):
+        more = np.zeros(2)
+
+        def __call__(self, unit):
+            values, slopes = super().__call__(unit)
+            return values - np.append(0.0, self.more), slopes
+
+    problem = Eased(score_8, TOY_8, TOY_BASE)
+
+    def optimum(more):
+        problem.more = np.asarray(more)
+        with jax.enable_x64(True):
+            return relaxed_optimum(problem, TOY_8.encode(TOY_BASE)[None], most_iterations=200)
+
+    base = optimum([0.0, 0.0])
+    assert base.is_feasible
+    for place in (0, 1):
+        more = optimum(0.01 * np.eye(2)[place])
+        gain = (base.log_objective - more.log_objective) / 0.01
+        assert base.multipliers[place] == pytest.approx(gain, rel=0.03, abs=3e-3)
+    assert base.multipliers.max() > 0.05
+
+
+def test_a_convex_problem_is_certified_and_its_multiplier_is_known():
+    """Best at (2, 2), value 2, -dv/dL = 2 for x + y <= L = 4, so 8 for its logarithm; in linear
+    coordinates the limit is quasi-convex."""
+    design = Plane(2.0, 2.0, 0.0)
+    with jax.enable_x64(True):
+        found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
+    assert found.is_bound
+    assert found.multipliers[0] == pytest.approx(8.0, rel=1e-4)
+    assert 2.0 - 0.03 < found.log_bound < 2.0
+    assert found.num_moves == 0
+    assert found.is_whole
+    assert found.held_by == ("sum", "sum")
+    np.testing.assert_allclose(found.elasticities, -4.0, rtol=1e-6)
+
+
+def test_a_better_neighbor_is_found():
+    design = Plane(1.0, 2.0, 1.0)
+    with jax.enable_x64(True):
+        found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
+    assert found.num_moves == 2
+    assert found.is_settled
+    assert GRID.decode_buildable(found.unit, design) == Plane(2.0, 2.0, 0.0)
+    assert found.log_objective == pytest.approx(2.0)
+
+
+def test_moves_that_were_cut_short_are_said(monkeypatch):
+    monkeypatch.setattr("hwdse.search.answers.optimality.MOST_MOVES", 1)
+    design = Plane(1.0, 2.0, 1.0)
+    with jax.enable_x64(True):
+        found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
+    assert found.num_moves == 1
+    assert not found.is_settled
+    assert found.log_objective > 2.0 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("score", "field"), [(bumpy, "num_not_convex"), (upside_down, "num_above")]
+)
+def test_no_bound_is_claimed_where_a_check_fails(score, field):
+    with jax.enable_x64(True):
+        found = certify(score, GRID, PLANE, GRID.encode(PLANE), [], seed=0)
+    assert not found.is_bound
+    assert getattr(found, field) > 0
+
+
+def test_ends_of_ranges_and_rounding_hold():
+    space = SearchSpace(
+        (Dimension("x", 1.0, 96.0, "log", 1.0), Dimension("y", 1.0, 400.0, "log", 1.0))
+    )
+    design = Plane(96.0, 250.0, 0.0)
+    with jax.enable_x64(True):
+        found = certify(waste_score, space, design, space.encode(design), [], seed=0)
+    assert found.held_by == ("upper end of its range", "rounding")
+
+
+def test_waste_of_rounding_by_source_in_closed_form():
+    space = SearchSpace((Dimension("y", 130.0, 400.0, "linear", 1.0),))
+    design = Plane(96.0, 130.0, 0.0)
+    with jax.enable_x64(True):
+        waste = certify(waste_score, space, design, np.zeros(1), [], seed=0).waste
+    assert waste["rows"] == pytest.approx(math.log(11.0 * 96.0 / 1000.0))
+    assert waste["cols"] == pytest.approx(math.log(4.0 * 130.0 / 500.0))
+    assert waste["arrays"] == waste["tiles"] == 0.0
+    assert waste["all"] == pytest.approx(waste["rows"] + waste["cols"])
+
+
+def test_neighbors_are_distinct_buildable_and_without_the_point_itself():
+    unit = GRID.encode(Plane(1.0, 5.0, 1.0))
+    points, is_whole = neighbors(GRID, unit, reach=2, most=100, seed=0)
+    assert is_whole
+    assert len(points) == 3 * 5 - 1 + 2  # the lower end cuts x off; two other alternatives
+    np.testing.assert_allclose(GRID.snap_points(points), points, atol=1e-12)
+    assert len(np.unique(points, axis=0)) == len(points)
+    assert not (points == GRID.snap_points(unit[None])[0]).all(axis=1).any()
+    some, is_whole = neighbors(GRID, unit, reach=9, most=40, seed=0)
+    assert not is_whole
+    assert len(some) <= 40
+    np.testing.assert_array_equal(some, neighbors(GRID, unit, reach=9, most=40, seed=0)[0])
+
+
+def test_no_step_leads_out_of_a_range():
+    unit = GRID.encode(Plane(1.0, 5.0, 0.0))
+    assert step_toward(GRID, unit, 0, -1.0) is None
+    up = step_toward(GRID, unit, 0, 1.0)
+    assert up is not None
+    assert GRID.decode_buildable(up, PLANE).x == 2.0
+
+
+def test_the_same_seed_gives_the_same_certificate():
+    design = Plane(2.0, 2.0, 0.0)
+    with jax.enable_x64(True):
+        first, second = (
+            certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=3) for _ in range(2)
+        )
+    assert first.log_bound == second.log_bound
+    np.testing.assert_array_equal(first.multipliers, second.multipliers)
+
+
+def test_the_relaxed_reading_has_true_maxima():
+    from hwdse.numerics.relaxation import maximum
+
+    assert float(maximum(jnp.asarray(2.0), jnp.asarray(3.0), RELAXED)) == 3.0

@@ -1,0 +1,235 @@
+"""Fronts under uncertain constants: bands, who stays on the front, robust sweeps and fronts."""
+
+import itertools
+import math
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hwdse.numerics.relaxation import EXACT
+from hwdse.objectives import exactly
+from hwdse.search.front.front_search import search_front
+from hwdse.search.front.front_uncertainty import SampledDesigns, attained, sample_designs
+from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.space.point_sequences import host_points
+from hwdse.search.space.search_space import Dimension, SearchSpace
+from hwdse.search.sweep.chunked_sweep import ChunkRunner
+from hwdse.search.sweep.sweep_plan import merge_chunk, plan_sweep
+from hwdse.search.uncertainty.robust import SAMPLES_AT_ONCE, RobustCosts, over_sample, parse_robust
+from hwdse.search.uncertainty.uncertain_constants import Spread, relative_spread, sample_factors
+
+
+@flax.struct.dataclass
+class Machine:
+    a: object
+    b: object
+    x: object
+    y: object
+
+
+BASE = Machine(2.0, 5.0, 1.0, 0.3)
+SPACE = SearchSpace((Dimension("x", 0.1, 10.0, "log", None), Dimension("y", 0.1, 1.0, "log", None)))
+LIMIT = 12.0
+
+
+def costs(design, reading):
+    """Time a x, energy b (1 / x + y), with the time limited."""
+    time = design.a * design.x
+    energy = design.b * (1.0 / design.x + design.y)
+    return jnp.log(jnp.stack([time, energy])), jnp.log(time / LIMIT)[None]
+
+
+def spreads_of(relative):
+    return tuple(relative_spread(name, relative) for name in "ab")
+
+
+def units_at(*points):
+    return np.array([SPACE.encode(Machine(BASE.a, BASE.b, x, y)) for x, y in points])
+
+
+LINE = units_at(*((x, 0.1) for x in (0.5, 1.0, 2.0, 4.0, 5.9)))
+
+
+def sampled(spreads, units=LINE, num_samples=200, seed=0):
+    return sample_designs(
+        costs, SPACE, BASE, units, np.zeros(len(units), int), spreads,
+        num_samples=num_samples, seed=seed,
+    )  # fmt: skip
+
+
+def test_sure_constants_give_the_nominal_front_without_bands():
+    """The last point is dominated: as slow as the one before it, and hungrier."""
+    found = sampled((), np.concatenate((LINE, units_at((5.9, 0.5)))))
+    np.testing.assert_allclose(
+        np.exp(found.nominal[:, 0]), 2.0 * np.array([0.5, 1, 2, 4, 5.9, 5.9])
+    )
+    for band in found.bands:
+        np.testing.assert_allclose(band, np.exp(found.nominal), rtol=1e-14)
+    assert found.meets_limits.all()
+    assert (found.is_on_front == [True] * 5 + [False]).all()
+
+
+def test_bands_widen_with_the_spread_and_hold_the_nominal_value():
+    widths = []
+    for relative in (1e-6, 0.05, 0.2, 0.5):
+        found = sampled(spreads_of(relative))
+        low, middle, high = np.log(found.bands)
+        assert (low < found.nominal).all()
+        assert (found.nominal < high).all()
+        np.testing.assert_allclose(middle, found.nominal, atol=0.05 * relative + 1e-9)
+        # A monomial of one lognormal constant: 1.645 standard deviations on each side.
+        np.testing.assert_allclose(high - low, 3.29 * math.log1p(relative), rtol=0.06)
+        widths.append(np.max(high - low))
+    assert all(narrow < wide for narrow, wide in itertools.pairwise(widths))
+
+
+def test_constants_that_all_designs_share_change_no_order():
+    """Common random numbers: a and b move all designs alike, so nobody overtakes anybody."""
+    found = sampled(spreads_of(0.5), np.concatenate((LINE[:3], units_at((1.0, 0.11)))))
+    holds = found.meets_limits
+    assert 0.9 < holds.mean() < 1.0
+    assert (found.is_on_front[:, :3] == holds[:, :3]).all()
+    # Hardly worse than the second design, far inside its band, and yet always dominated.
+    low, _, high = found.bands[:, 1, 1]
+    assert low < np.exp(found.nominal[3, 1]) < high
+    assert not found.is_on_front[:, 3].any()
+
+
+def test_a_design_never_wins_over_itself():
+    found = sampled(spreads_of(0.3), np.repeat(LINE[1:2], 3, axis=0))
+    np.testing.assert_array_equal(found.costs[:, 0], found.costs[:, 2])
+    np.testing.assert_array_equal(found.is_on_front, found.meets_limits)
+
+
+def test_the_share_within_a_limit_is_that_of_the_constant():
+    """Time a x <= 12 with x = 6 and a = 2 on its median: half of the samples, and of x = 3 those
+    with a factor of a below 2."""
+    found = sampled((relative_spread("a", 0.5),), units_at((6.0, 0.1), (3.0, 0.1)))
+    share = 0.5 * (1.0 + math.erf(math.log(2.0) / math.log(1.5) / math.sqrt(2.0)))
+    np.testing.assert_allclose(found.meets_limits.mean(axis=0), [0.5, share], atol=0.006)
+    # Where the slow one is too slow, the other is alone; where both hold, neither dominates.
+    np.testing.assert_array_equal(found.is_on_front, found.meets_limits)
+
+
+def test_membership_is_that_of_each_sample_by_brute_force():
+    generator = np.random.default_rng(1)
+    values = generator.integers(0, 4, (40, 9, 2)).astype(float)  # with many ties
+    broken = generator.normal(-0.5, 1.0, (40, 9, 1))
+    found = SampledDesigns(values[0], values, broken).is_on_front
+    for s, i in np.ndindex(found.shape):
+        others = values[s, broken[s, :, 0] <= 0.0]
+        beaten = (others <= values[s, i]).all(axis=1) & (others < values[s, i]).any(axis=1)
+        assert found[s, i] == (broken[s, i, 0] <= 0.0 and not beaten.any())
+
+
+def test_attainment_of_one_sample_is_its_staircase():
+    points = np.array([[[2.0, 1.0], [1.0, 3.0], [3.0, 2.0]]])
+    curves = attained(points, np.array([0.5, 1.0, 1.9, 2.0, 9.0]))
+    np.testing.assert_array_equal(curves, [[np.inf, 3.0, 3.0, 1.0, 1.0]] * 3)
+    both = attained(np.concatenate((points, points + 1.0)), np.array([1.5, 9.0]))
+    np.testing.assert_array_equal(both, [[3.0, 1.0], [3.0, 1.0], [np.inf, 2.0]])
+
+
+@pytest.mark.parametrize("num_samples", [3, SAMPLES_AT_ONCE, SAMPLES_AT_ONCE + 1, 200])
+def test_samples_in_turns_are_all_samples_in_order(num_samples):
+    spreads = spreads_of(0.3)
+    factors = sample_factors(spreads, num_samples, 0)
+    with jax.enable_x64(True):
+        found = over_sample(lambda design: (design.a, design.b), BASE, spreads, factors)
+    np.testing.assert_allclose(np.stack(found, axis=1), factors * [2.0, 5.0], rtol=1e-15)
+
+
+@pytest.mark.parametrize("num_samples", [64, 300])
+def test_the_mean_of_a_linear_objective_is_in_closed_form(num_samples):
+    """Time a x with a uniform from 0.5 to 2 times its nominal value: 1.25 times the nominal."""
+    spreads = (Spread("a", 0.5, 2.0, "uniform"),)
+    robust = RobustCosts(costs, spreads, parse_robust("mean", num_samples), 0)
+    with jax.enable_x64(True):
+        values, broken = robust(BASE, EXACT)
+    expected = sample_factors(spreads, num_samples, 0).mean()
+    assert float(values[0]) == pytest.approx(math.log(2.0 * expected), rel=1e-12)
+    assert expected == pytest.approx(1.25, rel=0.01)
+    assert float(broken[0]) == pytest.approx(math.log(2.0 * expected / LIMIT), rel=1e-12)
+    assert float(values[1]) == pytest.approx(math.log(5.0 * 1.3), rel=1e-12)
+
+
+def brute_force(units, spreads, robust, seed):
+    """Robust logs of objectives and violation of each point, in NumPy."""
+    factors = sample_factors(spreads, robust.num_samples, seed)
+    x, y = (dim.buildable(units[:, i]) for i, dim in enumerate(SPACE.dimensions))
+    time = 2.0 * factors[:, 0, None] * x
+    energy = 5.0 * factors[:, 1, None] * (1.0 / x + y)
+    figures = np.log(np.stack((time, energy, time / LIMIT), axis=-1))
+    if robust.rule == "mean":
+        return np.log(np.exp(figures).mean(axis=0))
+    share = 1.0 if robust.rule == "worst" else robust.share
+    return np.quantile(figures, share, axis=0)
+
+
+def swept(robust, screen="float32", chunk_points=128):
+    plan = plan_sweep(SPACE, num_points=512, chunk_points=chunk_points)
+    wrapped = RobustCosts(costs, spreads_of(0.2), robust, 7)
+    runner = ChunkRunner(
+        exactly(wrapped), plan, BASE, screen=screen, num_samples=robust.num_samples
+    )
+    result = None
+    for index in reversed(range(plan.num_chunks)):
+        result = merge_chunk(result, runner.run(index))
+    assert result is not None
+    return plan, result
+
+
+@pytest.mark.parametrize(
+    ("rule", "num_samples"), [("mean", 100), ("worst", 16), ("quantile 0.9", 16), ("mean", 2)]
+)
+def test_a_robust_sweep_is_brute_force_over_its_points(rule, num_samples):
+    robust = parse_robust(rule, num_samples)
+    plan, result = swept(robust)
+    units = SPACE.snap_points(host_points(plan.sequence, np.arange(512)))
+    figures = brute_force(units, spreads_of(0.2), robust, 7)
+    feasible = np.flatnonzero(figures[:, 2] <= 0.0)
+    assert 0 < len(feasible) < 512
+    expected = feasible[non_dominated_mask(figures[feasible, :2])]
+    order = np.argsort(result.front.numbers)
+    np.testing.assert_array_equal(result.front.numbers[order], expected)
+    np.testing.assert_allclose(result.front.costs[order], figures[expected, :2], rtol=1e-12)
+    assert result.num_feasible == len(feasible)
+    assert result.num_points == 512
+
+
+def test_robust_sweeps_have_the_same_bits_in_other_chunks_and_screens():
+    robust = parse_robust("quantile 0.9", 16)
+    _, first = swept(robust)
+    _, second = swept(robust, screen="float64", chunk_points=64)
+    for name in ("numbers", "costs", "violations", "units"):
+        np.testing.assert_array_equal(getattr(first.front, name), getattr(second.front, name))
+
+
+def test_stricter_rules_leave_fewer_designs_with_worse_figures():
+    rules = ["quantile 0.1", "quantile 0.5", "quantile 0.9", "worst"]
+    results = [swept(parse_robust(rule, 16))[1] for rule in rules]
+    for loose, strict in itertools.pairwise(results):
+        assert strict.num_feasible < loose.num_feasible
+        assert (strict.front.costs.min(axis=0) > loose.front.costs.min(axis=0)).all()
+
+
+def test_a_robust_front_by_gradients_holds_the_limits_in_every_sample():
+    """The front is y = 0.1 and x up to the limit of the worst sample; its exact ends are known."""
+    spreads, robust = spreads_of(0.2), parse_robust("worst", 16)
+    wrapped = RobustCosts(costs, spreads, robust, 0)
+    found, again = (
+        search_front(wrapped, SPACE, BASE, seed=0, num_evaluations=600).front for _ in range(2)
+    )
+    np.testing.assert_array_equal(found.costs, again.costs)
+    largest = sample_factors(spreads, 16, 0).max(axis=0)
+    x, y = (dim.buildable(found.units[:, i]) for i, dim in enumerate(SPACE.dimensions))
+    np.testing.assert_allclose(
+        np.exp(found.costs),
+        np.stack((2.0 * largest[0] * x, 5.0 * largest[1] * (1.0 / x + y)), axis=1),
+        rtol=1e-12,
+    )
+    assert (2.0 * largest[0] * x <= LIMIT * (1.0 + 1e-9)).all()
+    assert x.max() == pytest.approx(LIMIT / 2.0 / largest[0], rel=0.05)

@@ -1,0 +1,207 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.search_toys import TOY_8, TOY_BASE, front_costs_8
+
+from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.front.pareto_archive import anchors, dominated_by, merge
+from hwdse.search.space.point_sequences import host_points
+from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
+from hwdse.search.sweep.chunked_sweep import (
+    ChunkRunner,
+    merge_chunk,
+    plan_sweep,
+    sweep,
+    sweep_chunks,
+)
+
+NUM_POINTS = 20_000
+
+
+def impossible(chip):
+    costs, violations = front_costs_8(chip)
+    return costs, violations + 20.0
+
+
+def sometimes_nan(chip):
+    costs, violations = front_costs_8(chip)
+    return jnp.where(chip.rows > 256.0, jnp.nan, 1.0) * costs, violations
+
+
+def plan_of(**changes):
+    return plan_sweep(
+        **{"space": TOY_8, "num_points": NUM_POINTS, "chunk_points": 4096, "seed": 7, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """Costs and violations of all points, evaluated at once in float64."""
+    plan = plan_of(chunk_points=1 << 15)
+    units = TOY_8.snap_points(host_points(plan.sequence, np.arange(NUM_POINTS)))
+    with jax.enable_x64(True):
+        both = jax.jit(jax.vmap(lambda u: front_costs_8(TOY_8.decode_buildable(u, TOY_BASE))))(
+            units
+        )
+    return tuple(np.asarray(part) for part in both)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return sweep(front_costs_8, plan_of(), TOY_BASE, screen="float64")
+
+
+def test_front_is_that_of_all_points(result, everything):
+    costs, violations = everything
+    feasible = (violations <= 0.0).all(axis=1)
+    expected = costs[feasible][non_dominated_mask(costs[feasible])]
+    np.testing.assert_allclose(np.sort(result.front.costs, axis=0), np.sort(expected, axis=0))
+    assert result.num_feasible == feasible.sum()
+    assert result.num_points == NUM_POINTS
+    assert result.num_changed_verdicts == result.num_not_finite == 0
+    assert non_dominated_mask(result.front.costs).all()
+
+
+def test_front_members_are_feasible_buildable_and_reproducible(result):
+    front = result.front
+    assert front.is_feasible.all()
+    np.testing.assert_array_equal(TOY_8.snap_points(front.units), front.units)
+    with jax.enable_x64(True):
+        again, _ = jax.vmap(lambda u: front_costs_8(TOY_8.decode_buildable(u, TOY_BASE)))(
+            front.units
+        )
+    np.testing.assert_allclose(again, front.costs, rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_points", [1024, 1 << 15])
+def test_chunk_size_changes_nothing(result, chunk_points):
+    other = sweep(front_costs_8, plan_of(chunk_points=chunk_points), TOY_BASE, screen="float64")
+    order, other_order = np.lexsort(result.front.costs.T), np.lexsort(other.front.costs.T)
+    for name in ("costs", "units", "numbers"):
+        np.testing.assert_array_equal(
+            getattr(result.front, name)[order], getattr(other.front, name)[other_order]
+        )
+    assert other.num_feasible == result.num_feasible
+
+
+def test_a_float32_screen_ends_with_the_same_front(result):
+    single = sweep(front_costs_8, plan_of(), TOY_BASE, screen="float32")
+    assert set(single.front.numbers) == set(result.front.numbers)
+    assert single.num_feasible == result.num_feasible
+
+
+def test_a_resumed_sweep_is_the_same_sweep(result):
+    chunks = sweep_chunks(
+        ChunkRunner(front_costs_8, plan_of(), TOY_BASE, screen="float64"), plan_of()
+    )
+    half = merge_chunk(merge_chunk(None, next(chunks)), next(chunks))
+    seen = []
+    whole = sweep(
+        front_costs_8,
+        plan_of(),
+        TOY_BASE,
+        screen="float64",
+        so_far=half,
+        on_chunk=lambda chunk, _: seen.append(chunk.index),
+    )
+    assert seen == [2, 3, 4]
+    assert set(whole.front.numbers) == set(result.front.numbers)
+    assert whole.num_feasible == result.num_feasible
+    assert whole.done == frozenset(range(5))
+
+
+def test_chunks_may_come_in_any_order(result):
+    runner = ChunkRunner(front_costs_8, plan_of(), TOY_BASE, screen="float64")
+    chunks = list(sweep_chunks(runner, plan_of()))
+    backwards = None
+    for chunk in reversed(chunks):
+        backwards = merge_chunk(backwards, chunk)
+    assert backwards is not None
+    assert set(backwards.front.numbers) == set(result.front.numbers)
+    # What is stored does not grow with the points: few of each chunk are left.
+    assert max(len(chunk.front) for chunk in chunks) < 0.2 * 4096
+
+
+def test_the_best_of_an_objective_is_in_the_front(result, everything):
+    costs, violations = everything
+    feasible = (violations <= 0.0).all(axis=1)
+    for objective in range(3):
+        best = result.best(objective)
+        assert best.costs[0, objective] == pytest.approx(costs[feasible, objective].min())
+
+
+@pytest.mark.parametrize("screen", ["float32", "float64"])
+def test_without_a_feasible_point_the_least_violation_is_kept(screen, everything):
+    plan = plan_of(num_points=8192)
+    result = sweep(impossible, plan, TOY_BASE, screen=screen)
+    assert result.num_feasible == len(result.front) == 0
+    least = (everything[1][:8192] + 20.0).max(axis=1).min()
+    assert result.least_violated.violations.max() == pytest.approx(least, rel=1e-6)
+
+
+def test_points_that_are_not_numbers_are_counted_and_left_out():
+    result = sweep(sometimes_nan, plan_of(num_points=4096), TOY_BASE)
+    assert 500 < result.num_not_finite < 2000
+    assert np.isfinite(result.front.costs).all()
+    assert len(result.front)
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_other_methods(method):
+    plan = plan_of(method=method, num_points=10_000)
+    result = sweep(front_costs_8, plan, TOY_BASE)
+    assert result.num_points == plan.num_points <= 10_000
+    assert plan.num_points > 3000
+    assert non_dominated_mask(result.front.costs).all()
+
+
+def test_choices_are_swept_too():
+    sides = Choice("sides", ("rows", "cols"), ((128.0, 64.0), (64.0, 128.0)), ("tall", "wide"))
+    space = SearchSpace((Dimension("clock_ghz", 0.6, 2.4, "linear", 0.1),), (sides,))
+    plan = plan_of(space=space, method="grid", num_points=1000)
+    assert plan.num_points == 2 * 19
+    result = sweep(front_costs_8, plan, TOY_BASE)
+    assert set(result.front.units[:, 1]) <= {0.25, 0.75}
+
+
+def test_a_grid_that_cannot_be_is_refused():
+    sides = Choice("sides", ("rows",), tuple((32.0 * n,) for n in range(1, 9)), tuple("abcdefgh"))
+    space = SearchSpace((Dimension("clock_ghz", 0.6, 2.4, "linear", 0.1),), (sides,))
+    assert plan_of(space=space, method="grid", num_points=8).num_points == 8
+    with pytest.raises(ValueError, match="at least 8 points"):
+        plan_of(space=space, method="grid", num_points=7)
+    wide = SearchSpace(tuple(Dimension(name, 1.0, 64.0, "log", None) for name in "abcdef"), ())
+    assert plan_of(space=wide, method="grid", num_points=1 << 32).num_points <= 1 << 32
+    with pytest.raises(ValueError, match="at most 2\\^32"):
+        plan_of(space=wide, method="grid", num_points=10**10)
+
+
+def test_shares_of_very_many_chunks_are_not_listed():
+    share = plan_of(num_points=10**15, chunk_points=1 << 17).shard(3, 1000)
+    assert (share[0], share[1] - share[0]) == (2, 1000)
+    assert len(share) == pytest.approx(10**15 / 2**17 / 1000, abs=1.0)
+
+
+def test_plan_deals_every_point_once():
+    plan = plan_of(num_points=10_001, chunk_points=1000)
+    assert plan.chunk_points == 1024
+    spans = [plan.chunk(index) for index in range(plan.num_chunks)]
+    numbers = np.concatenate([np.arange(start, start + count) for _, start, count in spans])
+    np.testing.assert_array_equal(numbers, np.arange(10_001))
+
+
+def test_anchors_come_from_the_front_and_dominate_most():
+    costs = np.random.default_rng(0).random((5000, 3))
+    front = costs[non_dominated_mask(costs)]
+    strong = anchors(front)
+    finite = strong[np.isfinite(strong).all(axis=1)]
+    assert {tuple(row) for row in finite} <= {tuple(row) for row in front}
+    beaten = dominated_by(costs, strong, 1e-12)
+    assert beaten.mean() > 0.9
+    assert not beaten[non_dominated_mask(costs)].any()
+
+
+def test_merging_a_front_with_itself_changes_nothing(result):
+    again = merge(result.front, result.front)
+    np.testing.assert_array_equal(np.sort(again.numbers), np.sort(result.front.numbers))

@@ -1,0 +1,56 @@
+"""Layouts of the main search with their scores, compiled once for all tests that need them."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from hwdse.config import load_search
+from hwdse.numerics.relaxation import total
+from hwdse.training.strategy_enumeration import FIELDS, list_layouts
+from hwdse.training.strategy_ranking import score_layouts
+
+PRESET = "trn2_llama3_70b"
+
+
+@functools.cache
+def scored():
+    """Base design, workload, all layouts of the default options, and their scores."""
+    loaded = load_search(PRESET)
+    layouts = list_layouts(loaded.workload, loaded.base.cluster.num_chips)
+    return (
+        loaded.base,
+        loaded.workload,
+        layouts,
+        score_layouts(loaded.base, loaded.workload, layouts),
+    )
+
+
+@functools.cache
+def row_of():
+    """Row of each layout by the values of its fields."""
+    layouts = scored()[2]
+    values = zip(*(layouts[name].tolist() for name in FIELDS), strict=True)
+    return {key: row for row, key in enumerate(values)}
+
+
+def known_scores(design, job, layouts):
+    """What `score_layouts` gives for some of these layouts; only the HBM's capacity may differ."""
+    base, work, _, scores = scored()
+    hbm = base.chip.hbm.replace(capacity_bytes=design.chip.hbm.capacity_bytes)
+    same = base.replace(chip=base.chip.replace(hbm=hbm))
+    assert design.replace(parallelism=same.parallelism) == same
+    assert job == work
+    keys = zip(*(layouts[name].tolist() for name in FIELDS), strict=True)
+    # ZeRO stages of one replica are listed once.
+    rows = np.array([row_of().get(key) or row_of()[(*key[:9], 1.0, 0.0, 0.0)] for key in keys])
+    picked = {}
+    for field in dataclasses.fields(scores):
+        value = getattr(scores, field.name)
+        if dataclasses.is_dataclass(value):
+            parts = {f.name: getattr(value, f.name)[rows] for f in dataclasses.fields(value)}
+            picked[field.name] = type(value)(**parts)
+        else:
+            picked[field.name] = value[rows]
+    picked["hbm_used_ratio"] = total(picked["hbm"]) / design.chip.hbm.capacity_bytes
+    return type(scores)(**picked)

@@ -1,0 +1,97 @@
+"""The main job as a whole: what the search must reach."""
+
+import jax
+import numpy as np
+import pytest
+
+from hwdse.cli.evaluate.metric_tables import evaluate_exact
+from hwdse.config import load_search
+from hwdse.objectives import make_score, violations
+from hwdse.search.descent.batch_evaluation import exact_scorer
+from hwdse.search.descent.minimize import minimize, split_evaluations
+from hwdse.search.descent.search_result import ROUNDING
+from hwdse.search.space.point_sequences import host_points, make_sequence
+
+NUM_DESIGNS = 50_000
+EFFORT = split_evaluations(NUM_DESIGNS // 40, num_variants=3)
+"""A fortieth of the evaluations of the Sobol points below."""
+
+
+@pytest.fixture(scope="module")
+def job():
+    return load_search("trn2_llama3_70b")
+
+
+@pytest.fixture(scope="module")
+def score(job):
+    return make_score(job.objective, job.limits, job.workload)
+
+
+@pytest.fixture(scope="module")
+def search(job, score):
+    """The gradient search; what it compiles is kept."""
+
+    def run():
+        with jax.enable_x64(True):
+            return minimize(score, job.space, job.base, seed=job.seed, **EFFORT)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def found(search):
+    return search()
+
+
+@pytest.mark.slow
+def test_gradient_search_beats_forty_times_as_many_sobol_points(job, score, found):
+    assert found.num_evaluations <= NUM_DESIGNS // 40
+    assert found.is_feasible
+    bases = job.space.variant_bases(job.base)
+    points = host_points(
+        make_sequence("sobol", job.space, seed=job.seed), np.arange(NUM_DESIGNS // len(bases))
+    )
+    for _, base in bases:
+        with jax.enable_x64(True):
+            rows = exact_scorer(score, job.space, base, EFFORT["num_moves"])(
+                job.space.snap_points(points)
+            )
+        assert rows.is_feasible.any()
+        assert found.log_objective <= rows.log_objectives[rows.best_place()]
+
+
+@pytest.mark.slow
+def test_the_optimized_design_beats_the_preset_within_its_area_and_power(job, found):
+    with jax.enable_x64(True):
+        before = evaluate_exact(job.base, job.workload)
+        after = evaluate_exact(found.design, job.workload)
+        broken = violations(after, job.limits)
+    gain = (before.time_per_token_s * before.energy_per_token_j) / (
+        after.time_per_token_s * after.energy_per_token_j
+    )
+    assert float(gain) > 1.0
+    assert np.all(np.asarray(broken) <= ROUNDING)
+    assert float(after.die_area_mm2) <= 1.001 * float(before.die_area_mm2)
+    assert float(after.chip_power_w) <= 1.001 * float(before.chip_power_w)
+
+
+@pytest.mark.slow
+def test_the_optimized_design_can_be_built(job, found):
+    array = found.design.chip.array
+    for side in (array.rows, array.cols):
+        assert float(side) % 32 == 0.0
+    for dimension in job.space.dimensions:
+        if dimension.step is not None:
+            value = float(job.space.describe(found.unit, job.base)[dimension.path])
+            assert value / dimension.step == pytest.approx(round(value / dimension.step), abs=1e-9)
+            assert dimension.low <= value <= dimension.high
+    layout = found.design.parallelism
+    data = float(job.base.cluster.num_chips) / float(layout.tensor * layout.pipeline)
+    assert data == int(data)
+
+
+@pytest.mark.slow
+def test_the_search_repeats_itself(search, found):
+    again = search()
+    assert again.log_objective == found.log_objective
+    np.testing.assert_array_equal(again.unit, found.unit)

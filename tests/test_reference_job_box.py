@@ -1,0 +1,107 @@
+"""The main job as a whole: finite gradients everywhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.designs import settled
+
+import hwdse.analysis.operand_reuse
+import hwdse.models.compute.systolic
+import hwdse.training.operator_costs
+from hwdse.config import load_search
+from hwdse.evaluation import evaluate
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT, smooth
+from hwdse.workload.transformer.gemms import Gemms
+
+NUM_DESIGNS = 24_000
+BATCH = 2_000
+ANY = "any of them"
+TABLES = (
+    (hwdse.models.compute.systolic, "FOLDS"),
+    (hwdse.analysis.operand_reuse, "FOLDS"),
+    (hwdse.training.operator_costs, "DATAFLOWS"),
+)
+
+
+@pytest.fixture(scope="module")
+def job():
+    return load_search("trn2_llama3_70b")
+
+
+class AnyDataflow:
+    """What each of a few dataflows says of the same products, and of these the one of `number`.
+
+    So one program has them all. Nothing is hidden: a slope that is not finite in a dataflow that
+    is not taken is zero times infinity, which is not a number.
+    """
+
+    def __init__(self, names):
+        self.names = names
+        self.number = None
+
+    def of(self, table):
+        def chosen(*arguments):
+            found = [table[name](*arguments) for name in self.names]
+            wanted = [self.number == place for place in range(len(found))]
+            return jax.tree.map(lambda *values: jnp.select(wanted, values), *found)
+
+        return {**table, ANY: chosen}
+
+
+@pytest.fixture
+def any_dataflow(job, monkeypatch):
+    bases = [base for _, base in job.space.variant_bases(job.base)]
+    names = [base.chip.array.dataflow for base in bases]
+    assert len(set(names)) == 3
+    assert all(with_dataflow(base, names[0]) == bases[0] for base in bases)  # alike in all else
+    choice = AnyDataflow(names)
+    for module, name in TABLES:
+        monkeypatch.setattr(module, name, choice.of(getattr(module, name)))
+    return choice
+
+
+def with_dataflow(design, name):
+    array = design.chip.array.replace(dataflow=name)
+    return design.replace(chip=design.chip.replace(array=array))
+
+
+def test_any_dataflow_is_the_one_of_its_number(job, any_dataflow):
+    gemms = Gemms(*np.array([[300.0, 70.0, 900.0, 5.0, 1.0, 1.0, 1.0, 0.0, 0.0]]).T)
+    arguments = gemms, job.base.chip.array, EXACT
+    with jax.enable_x64(True):
+        for place, name in enumerate(any_dataflow.names):
+            any_dataflow.number = place
+            for table in (getattr(module, attribute) for module, attribute in TABLES):
+                found, expected = (jax.tree.leaves(table[key](*arguments)) for key in (ANY, name))
+                assert len(found) == len(expected)
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_gradients_of_all_metrics_are_finite_in_the_whole_box(job, any_dataflow):
+    """A gradient of the sum of all metrics is finite only if each metric's is: nothing cancels
+    an infinity or a NaN. Half of the designs in the exact and half in smooth readings, every
+    dataflow, every leaf of Design that the job does not leave alone (`settled`)."""
+    base = with_dataflow(job.base, ANY)
+    generator = np.random.default_rng(1)
+
+    def metrics(design, reading):
+        return sum(jax.tree.leaves(evaluate(settled(design), job.workload, reading)))
+
+    def slopes(unit, number, temperature, kind):
+        any_dataflow.number = number
+        design = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), job.space.decode(unit, base))
+        found = jax.grad(metrics)(design, kind.replace(temperature=temperature))
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(found))
+
+    numbers = jnp.arange(BATCH) % len(any_dataflow.names)
+    with jax.enable_x64(True):
+        for kind in (EXACT, smooth(0.0)):
+            program = quick_jit(jax.vmap(lambda *each, kind=kind: slopes(*each, kind)))
+            for _ in range(NUM_DESIGNS // (2 * BATCH)):
+                units = jnp.asarray(generator.random((BATCH, job.space.num_dims)))
+                temperatures = jnp.asarray(generator.random(BATCH) * (not kind.is_exact))
+                assert bool(jnp.all(jnp.isfinite(program(units, numbers, temperatures))))

@@ -1,0 +1,181 @@
+"""A limit of power lowers the clock until the mean power of a step keeps it."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.designs import BASE, JOB, LAYERS, run_once
+
+import hwdse
+from hwdse.config import load_search
+from hwdse.evaluation import evaluate
+from hwdse.models.energy.voltage_and_leakage import (
+    dynamic_energy_ratio,
+    leakage_power_w,
+    supply_voltage_v,
+)
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT
+from hwdse.training.power_cap import LEAST_CLOCK_RATIO, throttled_clock_ratio
+
+
+def limited(numbers):
+    """The main job's design with a limit, and three leaves that move power or time."""
+    limit_w, hbm, leakage, link = numbers
+    chip = BASE.chip
+    chip = chip.replace(
+        power_limit_w=limit_w,
+        hbm=chip.hbm.replace(bandwidth_bytes_per_s=hbm),
+        link=chip.link.replace(bandwidth_bytes_per_s=link),
+        process=chip.process.replace(leakage_w_per_mm2=leakage),
+    )
+    return BASE.replace(chip=chip)
+
+
+def numbers_at(limits_w):
+    chip = BASE.chip
+    fixed = [chip.hbm.bandwidth_bytes_per_s, chip.process.leakage_w_per_mm2]
+    fixed.append(chip.link.bandwidth_bytes_per_s)
+    return jnp.stack([jnp.asarray([limit, *fixed]) for limit in limits_w])
+
+
+def log_time(numbers, products=LAYERS):
+    """Of a short list of products unless told: small programs, the same throttle."""
+    return jnp.log(evaluate(limited(numbers), products).step_time_s)
+
+
+SHARES = (3.0, 1.0001, 0.9999, 0.8, 0.6, 0.5, 0.3)
+SAME = SHARES.index(0.6)
+UNREACHABLE_W = 1.0
+
+
+@pytest.fixture(scope="module")
+def free():
+    with jax.enable_x64(True):
+        return run_once(BASE)
+
+
+@pytest.fixture(scope="module")
+def capped(free):
+    """The main job under shares of the power that it draws, then under a limit out of reach."""
+    with jax.enable_x64(True):
+        limits_w = [*(float(free.chip_power_w) * np.asarray(SHARES)), UNREACHABLE_W]
+        return jax.vmap(lambda n: evaluate(limited(n), JOB))(numbers_at(limits_w))
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def test_power_is_at_the_limit_and_no_limit_changes_nothing(free, capped):
+    num = len(SHARES)
+    expected_w = float(free.chip_power_w) * np.minimum(SHARES, 1.0)
+    assert np.asarray(capped.chip_power_w)[:num] == pytest.approx(expected_w, rel=1e-6)
+    ratio, time_s = np.asarray(capped.clock_ratio), np.asarray(capped.step_time_s)
+    assert np.all(ratio[:2] == 1.0)
+    assert time_s[:2] == pytest.approx(float(free.step_time_s), rel=1e-13)
+    assert np.all(np.diff(ratio[1:]) < 0.0)
+    assert np.all(np.diff(time_s[1:]) > 0.0)
+    assert ratio[2] == pytest.approx(1.0, abs=1e-3)  # continuous
+    # what follows the step time follows the throttle, what the design states does not
+    mfu = np.asarray(capped.matrix_utilization_fraction) * time_s / float(free.step_time_s)
+    assert mfu == pytest.approx(float(free.matrix_utilization_fraction), rel=1e-9)
+    for name in ("peak_flop_per_s", "die_area_mm2", "goodput_fraction"):
+        assert getattr(capped, name) == pytest.approx(float(getattr(free, name)), rel=1e-12)
+
+
+def test_a_throttled_design_is_the_design_of_that_clock(capped):
+    array = BASE.chip.array
+    slow = array.replace(clock_hz=array.clock_hz * float(capped.clock_ratio[SAME]))
+    whole = run_once(BASE.replace(chip=BASE.chip.replace(array=slow)))
+    for name in ("step_time_s", "step_energy_j", "cost_usd_per_token", "carbon_g_per_token"):
+        assert getattr(whole, name) == pytest.approx(float(getattr(capped, name)[SAME]), rel=1e-9)
+
+
+def test_a_limit_out_of_reach_leaves_the_least_clock_and_a_higher_power(capped):
+    assert capped.clock_ratio[-1] == pytest.approx(LEAST_CLOCK_RATIO)
+    assert capped.chip_power_w[-1] > UNREACHABLE_W
+    assert np.isfinite(capped.step_time_s[-1])
+
+
+def test_implicit_derivative_agrees_with_finite_differences():
+    points = numbers_at([1000.0, 150.0, 100.0, 60.0])  # the products draw 250 W
+    slopes = quick_jit(jax.vmap(jax.grad(log_time)))(points)
+    step = 1e-4
+    shifts = 1.0 + step * np.concatenate([np.eye(4), -np.eye(4)])
+    moved = (points[:, None, :] * shifts[None]).reshape(-1, 4)
+    values = quick_jit(jax.vmap(log_time))(moved).reshape(4, 8)
+    differences = (values[:, :4] - values[:, 4:]) / (2.0 * step)  # by ln of each number
+    by_log = np.asarray(slopes * points)
+    assert by_log == pytest.approx(np.asarray(differences), abs=1e-6)
+    assert np.all(by_log[0, [0, 2]] == 0.0)  # a limit that does not bind has no slope
+    assert np.all(by_log[1:, 0] < -0.05)  # one that does: more power, less time
+    assert np.all(by_log[1:, 2] > 0.0)  # leakage takes power from the clock
+
+
+def test_gradients_are_finite_in_float32_and_at_the_edges():
+    with jax.enable_x64(False):
+        limits = [1.0, 50.0, 183.26, 1e6, 1e9]
+        points = jnp.asarray(numbers_at(limits), jnp.float32)
+        slopes = quick_jit(jax.vmap(jax.grad(lambda n: log_time(n, JOB))))(points)
+        assert slopes.dtype == jnp.float32
+        assert np.all(np.isfinite(slopes))
+
+
+def test_without_a_limit_nothing_is_computed():
+    assert throttled_clock_ratio(BASE, JOB, EXACT) == 1.0
+    assert "power_limit_w" not in str(jax.tree_util.tree_flatten_with_path(BASE)[0])
+
+
+def test_the_limit_is_set_and_searched_like_other_numbers(tmp_path):
+    loaded = load_search("trn2_llama3_70b", ['chip.power_limit="150 W"'])
+    assert loaded.base.chip.power_limit_w == 150.0
+    searched = load_search("trn2_llama3_70b")
+    text = (Path(hwdse.__file__).parents[1] / "configs/searches/trn2_llama3_70b.toml").read_text()
+    more = '[[variables]]\npath = "chip.power_limit"\nlow = "100 W"\nhigh = "300 W"\n\n[[choices]]'
+    file = tmp_path / "capped.toml"
+    file.write_text(text.replace("[[choices]]", more, 1))
+    assert searched.base.chip.power_limit_w is None
+    assert load_search(file).base.chip.power_limit_w == 300.0  # the loosest of the range
+    process = ("min_voltage=0.6", "leakage_voltage=0.4", "mac_overhead_ratio=1.2")
+    base = load_search("trn2_llama3_70b", [f"chip.process.{text}" for text in process]).base
+    assert base.chip.process.min_voltage_v == 0.6
+    assert base.chip.process.mac_overhead_ratio == 1.2
+
+
+def test_voltage_stops_at_its_floor():
+    process = BASE.chip.process.replace(min_voltage_v=0.6)
+    ratios = jnp.linspace(0.05, 1.2, 40)
+    volts = jax.vmap(lambda r: supply_voltage_v(r, process))(ratios)
+    free_volts = jax.vmap(lambda r: supply_voltage_v(r, BASE.chip.process))(ratios)
+    assert volts == pytest.approx(np.maximum(free_volts, 0.6))
+    assert jax.grad(lambda r: dynamic_energy_ratio(r, process))(0.1) == 0.0
+
+
+def test_leakage_is_nominal_at_the_nominal_voltage_and_rises_faster_with_v0():
+    process = BASE.chip.process
+    steep = process.replace(leakage_voltage_v=0.3)
+    assert leakage_power_w(100.0, 1.0, steep) == pytest.approx(
+        leakage_power_w(100.0, 1.0, process), rel=1e-12
+    )
+    # V e^(V / V0) by hand: 0.9 x e^((0.675 - 0.75) / 0.3)
+    low = leakage_power_w(100.0, 0.9, steep) / leakage_power_w(100.0, 1.0, steep)
+    assert low == pytest.approx(0.9 * np.exp(-0.1 * process.nominal_voltage_v / 0.3))
+    assert leakage_power_w(100.0, 0.9, process) == pytest.approx(
+        0.81 * leakage_power_w(100.0, 1.0, process)
+    )
+    traced = jax.jit(lambda v0: leakage_power_w(100.0, 0.9, process.replace(leakage_voltage_v=v0)))
+    assert traced(0.0) == pytest.approx(leakage_power_w(100.0, 0.9, process))
+    assert np.isfinite(jax.grad(traced)(0.0))
+    assert np.isfinite(jax.grad(traced)(1e-6))
+
+
+def test_overhead_of_the_matrix_engines_scales_their_energy_alone(free):
+    process = BASE.chip.process.replace(mac_overhead_ratio=1.5)
+    whole = run_once(BASE.replace(chip=BASE.chip.replace(process=process)))
+    assert whole.energy.matrix == pytest.approx(1.5 * float(free.energy.matrix), rel=1e-12)
+    assert whole.energy.sram == pytest.approx(float(free.energy.sram), rel=1e-12)

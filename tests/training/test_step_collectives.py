@@ -1,0 +1,208 @@
+"""Laws of a step's collectives: which group sends what, none for one chip, bytes for energy."""
+
+from types import SimpleNamespace
+
+import jax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.trained_models import DEEPSEEK_V3, LLAMA3_70B, training
+
+from hwdse.config import load_search, load_system
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.specs.design import Parallelism
+from hwdse.specs.software import Software
+from hwdse.training.hierarchical_collectives import collective_time_s
+from hwdse.training.step_collectives import collectives, sent_bytes
+from hwdse.workload.transformer.model_config import with_kinds
+from hwdse.workload.transformer.sharding import shard
+
+P5 = load_system("p5_48xlarge")
+BASE = load_search("trn2_llama3_70b").base.replace(chip=P5.chip, cluster=P5.cluster)
+ALONE = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
+WIDE = Parallelism(4.0, 2.0, 1.0, 0.0, 0.0, context=2.0, expert=8.0)
+STEP_FIELDS = (
+    "messages tensor pipeline context expert data replicas num_micro_batches mean_layers_per_stage"
+)
+JOBS = {
+    name: with_kinds(training(model, 4096.0, 0.5).replace(global_batch=512.0))
+    for name, model in (("dense", LLAMA3_70B), ("experts", DEEPSEEK_V3))
+}
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@quick_jit
+def _run(job, design):
+    step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
+    kept = {name: getattr(step, name) for name in STEP_FIELDS.split()}
+    return kept, collectives(step, design), sent_bytes(step, design)
+
+
+def run(name, layout, num_chips, software=None, base=BASE):
+    """The step, its collectives, and its bytes over the fabric and over the network."""
+    design = base.replace(
+        parallelism=layout,
+        cluster=base.cluster.replace(num_chips=num_chips),
+        software=software or Software(),
+    )
+    found = _run(*jax.tree.map(float, (JOBS[name], design)))
+    step, each, sent = jax.tree.map(float, found)
+    return SimpleNamespace(**step), each, sent
+
+
+def alone_s(kind, size, num_chips, inner, chip=P5.chip):
+    return float(collective_time_s(kind, size, num_chips, inner, chip, P5.cluster))
+
+
+# Groups ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+@pytest.mark.parametrize("cut", [0.0, 1.0])
+def test_one_chip_takes_no_time_and_sends_nothing(name, cut):
+    _, each, sent = run(name, ALONE.replace(weight_cut_fraction=cut), 1.0)
+    assert set(jax.tree.leaves(each)) == {0.0}
+    assert sent == (0.0, 0.0)
+
+
+GROUPS = {  # degree: what it makes slow
+    "tensor": {"tensor_s", "expert_s"},
+    "context": {"context_s", "reduce_s", "update_gather_s"},
+    "pipeline": {"send_s"},
+}
+
+
+@pytest.mark.parametrize("field", sorted(GROUPS))
+@pytest.mark.parametrize("name", ["dense", "experts"])
+def test_a_group_has_its_own_collectives(name, field):
+    _, each, sent = run(name, ALONE.replace(**{field: 4.0}), 4.0)
+    slow = {key for key, value in vars(each).items() if value > 0.0}
+    # Tensor ranks bring the tokens of an expert together; a dense model has none.
+    assert slow == GROUPS[field] - ({"expert_s"} if name == "dense" else set())
+    assert sent[0] > 0.0
+    assert sent[1] == 0.0  # in one server
+
+
+def test_replicas_sum_and_gather_and_only_they():
+    _, each, _ = run("dense", ALONE, 4.0)
+    assert {k for k, v in vars(each).items() if v > 0.0} == {"reduce_s", "update_gather_s"}
+    _, each, _ = run("dense", ALONE.replace(weight_cut_fraction=1.0), 4.0)
+    layers = {"layer_gather_s", "layer_reduce_s", "head_gather_s", "head_reduce_s"}
+    assert {k for k, v in vars(each).items() if v > 0.0} == layers
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_times_are_those_of_single_collectives(name):
+    step, each, _ = run(name, WIDE, 256.0)
+    of, replicas = step.messages, 256.0 / 8.0
+    assert (step.data, step.replicas) == (16.0, replicas)
+    expected = {
+        "tensor_s": alone_s("all_gather", of.tensor_bytes, 4.0, 1.0),
+        "context_s": alone_s("all_gather", of.context_bytes, 2.0, 4.0),
+        "send_s": alone_s("point_to_point", of.pipeline_bytes, 2.0, 4.0 * replicas),
+        "reduce_s": alone_s("all_gather", of.gradient_bytes, replicas, 4.0),
+        "update_gather_s": alone_s("all_gather", of.weight_bytes, replicas, 4.0),
+    }
+    if name != "dense":
+        expected["expert_s"] = alone_s("all_to_all", of.expert_bytes, 8.0, 4.0)
+        expected["expert_s"] += alone_s("all_gather", of.expert_gather_bytes, 4.0, 1.0)
+        expected["reduce_s"] += alone_s("all_gather", of.expert_gradient_bytes, 4.0, 32.0)
+        expected["update_gather_s"] += alone_s("all_gather", of.expert_weight_bytes, 4.0, 32.0)
+    for key, value in expected.items():
+        assert getattr(each, key) == pytest.approx(value, rel=1e-12), key
+
+
+def test_replicas_that_all_update_sum_and_hand_out_gradients():
+    step, each, sent = run("dense", WIDE.replace(optimizer_cut_fraction=0.0), 256.0)
+    assert each.update_gather_s == each.reduce_s  # an all-reduce of the gradients
+    _, shared, fewer = run("dense", WIDE, 256.0)
+    assert shared.update_gather_s < each.update_gather_s
+    assert sum(fewer) < sum(sent)
+    assert step.messages.gradient_bytes == 2.0 * step.messages.weight_bytes
+
+
+def test_software_moves_the_gathers_of_weights_alone():
+    layout = WIDE.replace(weight_cut_fraction=1.0)
+    _, plain, _ = run("dense", layout, 256.0)
+    _, narrow, _ = run("dense", layout, 256.0, Software(gather_network_fraction=0.125))
+    _, many, _ = run("dense", layout, 256.0, Software(num_layer_messages=12.0))
+    for key, value in vars(plain).items():
+        is_gather = key.startswith(("layer", "head"))
+        assert (getattr(narrow, key) > value) if is_gather else (getattr(narrow, key) == value)
+        is_layer = key.startswith("layer")  # more starts
+        assert (getattr(many, key) > value) if is_layer else (getattr(many, key) == value)
+
+
+# Bytes -------------------------------------------------------------------------------------------
+
+
+def by_hand(step, layout):
+    """What leaves a chip: (p - 1) / p of every message of a group, sends whole."""
+    of, m, p = step.messages, step.num_micro_batches, step.pipeline
+    passes = m * step.mean_layers_per_stage
+    again, cut = layout.recompute_fraction, layout.weight_cut_fraction
+
+    def share(ranks):
+        return (ranks - 1.0) / ranks
+
+    updated = layout.optimizer_cut_fraction
+
+    def replicas(weights, gradients, ranks):
+        update = updated * weights + (1.0 - updated) * gradients
+        each = (1.0 - cut) * (gradients + update) + cut * m * (gradients + 2.0 * weights)
+        return share(ranks) * each
+
+    # Two collectives of the head, on one stage.
+    count = passes * (of.num_tensor_forward + of.num_tensor_backward) + 2.0 * m / p
+    sent = count * share(step.tensor) * of.tensor_bytes
+    sent += (3.0 + again) * passes * share(step.context) * of.context_bytes
+    sent += passes * of.num_expert * share(step.expert) * of.expert_bytes
+    sent += passes * of.num_expert * share(step.tensor) * of.expert_gather_bytes
+    sent += replicas(of.weight_bytes, of.gradient_bytes, step.replicas)
+    copies = max(step.replicas / step.expert, 1.0)
+    sent += replicas(of.expert_weight_bytes, of.expert_gradient_bytes, copies)
+    return sent + 2.0 * m * share(p) * of.pipeline_bytes
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(sorted(JOBS)),
+    degrees=st.tuples(
+        st.sampled_from([1.0, 2.0, 8.0]),
+        st.sampled_from([1.0, 4.0]),
+        st.sampled_from([1.0, 2.0]),
+        st.sampled_from([1.0, 4.0, 8.0]),
+    ),
+    again=st.sampled_from([0.0, 1.0]),
+    updated=st.sampled_from([0.0, 1.0]),
+    cut=st.sampled_from([0.0, 1.0]),
+)
+def test_bytes_by_hand_however_the_job_is_cut(name, degrees, again, updated, cut):
+    tensor, pipeline, context, expert = degrees
+    layout = ALONE.replace(
+        tensor=tensor,
+        pipeline=pipeline,
+        context=context,
+        expert=expert,
+        recompute_fraction=again,
+        optimizer_cut_fraction=updated,
+        weight_cut_fraction=cut,
+    )
+    with jax.enable_x64(True):
+        step, _, sent = run(name, layout, 512.0)
+        # A hierarchical gather hands on in the domain what came over the network: the sum over
+        # tiers of shares is the share of the whole.
+        assert sum(sent) == pytest.approx(by_hand(step, layout), rel=1e-9)
+
+
+def test_a_job_in_one_server_leaves_the_network_alone():
+    layout = ALONE.replace(tensor=2.0, pipeline=2.0, expert=2.0)
+    for name in JOBS:
+        _, _, (near, far) = run(name, layout, 8.0)
+        assert near > 0.0
+        assert far == 0.0

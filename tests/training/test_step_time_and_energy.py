@@ -1,0 +1,337 @@
+"""Laws of a training step as a whole: parts add up, every knob pulls the right way, gradients."""
+
+import jax
+import numpy as np
+import pytest
+from support.trained_models import DEEPSEEK_V3, GPT3_175B, training
+
+from hwdse.config import load_chip, load_search, load_system
+from hwdse.evaluation import evaluate
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT, total
+from hwdse.search.space.pytree_path import get_path, set_path
+from hwdse.specs.design import Parallelism
+from hwdse.specs.software import Software
+from hwdse.training.operator_costs import RowCosts, row_costs, sum_rows
+from hwdse.training.step_time_and_energy import step_time_s, step_times
+from hwdse.workload.transformer.gemms import Gemms, runs_once
+from hwdse.workload.transformer.model_config import with_kinds
+from hwdse.workload.transformer.sharding import shard
+
+JOBS = {
+    "dense": with_kinds(training(GPT3_175B).replace(global_batch=512.0)),
+    "experts": with_kinds(training(DEEPSEEK_V3, 4096.0, 0.5).replace(global_batch=512.0)),
+}
+SYSTEM = load_system("dgx_a100")
+STACK = Software(
+    dispatch_time_s=3e-3,
+    dispatch_spread_ratio=0.1,
+    fused_attention_fraction=0.5,
+    elementwise_traffic_ratio=1.5,
+    elementwise_overlap_fraction=0.5,
+    num_elementwise_kernels=8.0,
+    optimizer_traffic_ratio=1.2,
+    num_layer_messages=2.0,
+    gather_network_fraction=0.5,
+    step_overhead_s=5e-3,
+)
+LAYOUT = Parallelism(
+    tensor=4.0,
+    pipeline=4.0,
+    micro_batch=1.0,
+    recompute_fraction=0.25,
+    tensor_overlap_fraction=0.3,
+    context=2.0,
+    expert=4.0,
+    interleave=2.0,
+    attention_recompute_fraction=0.25,
+    sequence_fraction=0.5,
+    optimizer_cut_fraction=0.5,
+    gradient_cut_fraction=0.5,
+    weight_cut_fraction=0.5,
+    data_overlap_fraction=0.3,
+    expert_overlap_fraction=0.3,
+)
+"""Every knob in its middle, so that each can be turned both ways."""
+BASE = load_search("trn2_llama3_70b").base.replace(
+    chip=load_chip("a100"),
+    cluster=SYSTEM.cluster.replace(num_chips=512.0),
+    parallelism=LAYOUT,
+    software=STACK,
+)
+BATCH = 128
+"""Designs of one run of a compiled program; the last is repeated where there are fewer."""
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@quick_jit
+def _run(designs, job):
+    return jax.vmap(lambda design: evaluate(design, job, EXACT))(designs)
+
+
+def run(name, designs):
+    """Evaluations of a few designs, each field with an axis."""
+    many = [*designs, *[designs[-1]] * (BATCH - len(designs))]
+    batch = jax.tree.map(lambda *leaves: np.array(leaves, float), *many)
+    found = _run(batch, jax.tree.map(float, JOBS[name]))
+    return jax.tree.map(lambda x: np.asarray(x)[: len(designs)], found)
+
+
+def moved(path, factor):
+    return set_path(BASE, path, factor * get_path(BASE, path))
+
+
+# Sums ----------------------------------------------------------------------------------------
+
+
+def random_designs(count):
+    rng = np.random.default_rng(7)
+    designs = []
+    for _ in range(count):
+        degrees = {
+            name: float(rng.choice([1.0, 2.0, 4.0, 8.0]))
+            for name in ("tensor", "pipeline", "context", "expert", "interleave", "micro_batch")
+        }
+        if degrees["pipeline"] == 1.0:
+            degrees["interleave"] = 1.0
+        fractions = {
+            name: float(rng.choice([0.0, 1.0, rng.uniform()]))
+            for name in LAYOUT.__dataclass_fields__
+            if name.endswith("_fraction")
+        }
+        fractions["attention_recompute_fraction"] *= 1.0 - fractions["recompute_fraction"]
+        software = Software(
+            **{
+                name: getattr(STACK, name) * float(rng.choice([0.1, 1.0, 2.0]))
+                for name in STACK.__dataclass_fields__
+            }
+        ).replace(fused_attention_fraction=float(rng.choice([0.0, 1.0])))
+        chips = float(rng.choice([512.0, 1024.0, 4096.0]))
+        designs.append(
+            BASE.replace(
+                parallelism=Parallelism(**degrees, **fractions),
+                software=software,
+                cluster=BASE.cluster.replace(num_chips=chips),
+            )
+        )
+    return designs
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_parts_of_random_steps_add_up(name):
+    designs = random_designs(BATCH)
+    found = run(name, designs)
+    np.testing.assert_allclose(total(found.time), found.step_time_s, rtol=1e-11)
+    np.testing.assert_allclose(total(found.energy), found.step_energy_j, rtol=1e-11)
+    for leaf in jax.tree.leaves(found):
+        assert np.all(np.isfinite(leaf))
+    for part in (found.time, found.energy, found.hbm):
+        for leaf in jax.tree.leaves(part):
+            assert np.all(leaf >= -1e-12 * found.step_time_s)
+    assert np.all(found.matrix_utilization_fraction < 1.0)
+    layouts = [design.parallelism for design in designs]
+    for part, degree in (("context_network", "context"), ("pipeline_network", "pipeline")):
+        alone = np.array([getattr(x, degree) == 1.0 for x in layouts])
+        assert np.all(getattr(found.time, part)[alone] == 0.0)
+    no_overlap = np.array([x.tensor > 1.0 and x.tensor_overlap_fraction < 1.0 for x in layouts])
+    assert np.array_equal(found.time.tensor_network > 0.0, no_overlap)
+
+
+# Slopes --------------------------------------------------------------------------------------
+
+FASTER = (
+    "chip.matrix_efficiency_fraction",
+    "chip.attention_efficiency_fraction",
+    "chip.hbm_efficiency_fraction",
+    "chip.hbm.bandwidth_bytes_per_s",
+    "chip.link.bandwidth_bytes_per_s",
+    "chip.link.efficiency_fraction",
+    "chip.network.bandwidth_bytes_per_s",
+    "chip.network.efficiency_fraction",
+    "chip.vector_flop_per_s",
+    "chip.array.clock_hz",
+    "software.fused_attention_fraction",
+    "software.elementwise_overlap_fraction",
+    "software.gather_network_fraction",
+    "parallelism.tensor_overlap_fraction",
+    "parallelism.data_overlap_fraction",
+    "parallelism.expert_overlap_fraction",
+    "parallelism.interleave",
+    "parallelism.optimizer_cut_fraction",
+)
+SLOWER = (
+    "chip.launch_latency_s",
+    "chip.link.latency_s",
+    "chip.link.launch_s",
+    "software.dispatch_time_s",
+    "software.dispatch_spread_ratio",
+    "software.elementwise_traffic_ratio",
+    "software.num_elementwise_kernels",
+    "software.optimizer_traffic_ratio",
+    "software.num_layer_messages",
+    "software.step_overhead_s",
+    "parallelism.recompute_fraction",
+    "parallelism.attention_recompute_fraction",
+)
+LEFT_OUT = {"experts": "", "dense": "parallelism.expert_overlap_fraction"}  # no experts there
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_every_knob_moves_time_the_way_it_should(name):
+    paths = (*FASTER, *SLOWER)
+    factors = (0.5, 1.0, 1.25)
+    designs = [moved(path, factor) for path in paths for factor in factors]
+    times = run(name, designs).step_time_s.reshape(len(paths), len(factors))
+    for path, row in zip(paths, times, strict=True):
+        step = np.diff(row) * (1.0 if path in SLOWER else -1.0)
+        if path != LEFT_OUT[name]:
+            assert np.all(step >= -1e-12 * row[0]), (path, row)
+            assert np.any(step > 0.0), (path, row)
+    assert {x.partition(".")[2] for x in paths if x.startswith("software")} == set(
+        Software.__dataclass_fields__
+    )
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_every_layout_field_moves_memory_the_way_it_should(name):
+    """Less memory with more ranks that cut and with more that is computed again; no change by
+    what only hides time."""
+    less = {
+        "context": "activations",
+        "sequence_fraction": "activations",
+        "recompute_fraction": "activations",
+        "attention_recompute_fraction": "activations",
+        "optimizer_cut_fraction": "optimizer",
+        "gradient_cut_fraction": "gradients",
+        "weight_cut_fraction": "weights",
+        "tensor": "weights",
+        "pipeline": "weights",
+        "interleave": "activations",  # from two chunks to four: one is another schedule
+    }
+    more = {"micro_batch": "activations"}
+    none = ("tensor_overlap_fraction", "data_overlap_fraction", "expert_overlap_fraction")
+    base = set_path(BASE, "parallelism.weight_cut_fraction", 0.25)  # below that of gradients
+    fields = [*less, *more, *none]
+    designs = [base] + [
+        set_path(base, f"parallelism.{x}", 2.0 * get_path(base, f"parallelism.{x}")) for x in fields
+    ]
+    held = run(name, designs).hbm
+    for place, field in enumerate(fields, start=1):
+        part = getattr(held, {**less, **more}.get(field, "activations"))
+        sign = np.sign(part[place] - part[0])
+        assert sign == (-1.0 if field in less else 1.0 if field in more else 0.0), field
+    assert set(LAYOUT.__dataclass_fields__) == {*fields, "expert"}
+
+
+def test_step_overhead_comes_on_top_and_dispatch_only_where_kernels_are_short():
+    on_top = moved("software.step_overhead_s", 3.0)
+    nothing = set_path(BASE, "software.dispatch_time_s", 0.0)
+    tiny = set_path(BASE, "software.dispatch_time_s", 1e-9)
+    huge = set_path(BASE, "software.dispatch_time_s", 10.0)
+    found = run("dense", [BASE, on_top, nothing, tiny, huge]).step_time_s
+    assert found[1] - found[0] == pytest.approx(2.0 * STACK.step_overhead_s, rel=1e-9)
+    assert found[3] == pytest.approx(found[2], rel=1e-9)
+    # 24 layers a stage, 32 micro-batches, forward, backward and a quarter of it again, a bubble.
+    spread = 1.0 + 0.1 * 2.0
+    passes = (32.0 + 3.0 / 2.0) * 24.0 * 2.25 * spread
+    assert found[4] == pytest.approx((passes + 32.0) * 10.0, rel=0.02)  # and the head's
+
+
+def test_fewer_layers_wait_in_a_bubble_with_more_chunks():
+    found = run("dense", [BASE, moved("parallelism.interleave", 3.0)])
+    assert found.time.bubble[1] == pytest.approx(found.time.bubble[0] / 3.0, rel=1e-12)
+    assert found.time.pipeline_network[1] > found.time.pipeline_network[0]
+
+
+def test_elementwise_traffic_comes_on_top_of_the_products():
+    sizes = np.full(2, 100.0)
+    one, none = np.ones(2), np.zeros(2)
+    extra = np.array([0.0, 500.0])
+    gemms = Gemms(sizes, sizes, sizes, 7.0 * one, one, one, one, none, extra)
+    costs = quick_jit(lambda design: row_costs(gemms, runs_once(2), design, EXACT))(BASE)
+    assert costs.hbm_bytes[1] - costs.hbm_bytes[0] == pytest.approx(1.5 * 3500.0)
+
+
+# Gradients -----------------------------------------------------------------------------------
+
+SMOOTH = (
+    "chip.hbm_efficiency_fraction",
+    "chip.link.bandwidth_bytes_per_s",
+    "chip.network.bandwidth_bytes_per_s",
+    "software.dispatch_time_s",
+    "software.dispatch_spread_ratio",
+    "software.elementwise_overlap_fraction",
+    "software.num_elementwise_kernels",
+    "software.optimizer_traffic_ratio",
+    "software.num_layer_messages",
+    "software.gather_network_fraction",
+    "software.step_overhead_s",
+    "parallelism.recompute_fraction",
+    "parallelism.tensor_overlap_fraction",
+    "parallelism.interleave",
+    "parallelism.attention_recompute_fraction",
+    "parallelism.sequence_fraction",
+    "parallelism.optimizer_cut_fraction",
+    "parallelism.gradient_cut_fraction",
+    "parallelism.weight_cut_fraction",
+    "parallelism.data_overlap_fraction",
+    "parallelism.expert_overlap_fraction",
+)
+
+
+def edges():
+    """One rank of everything, a few, many; every fraction none and all; sizes tiny and huge."""
+    job = JOBS["experts"]
+    ones = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
+    all_of_it = {x: 1.0 for x in LAYOUT.__dataclass_fields__ if x.endswith("_fraction")}
+    wide = LAYOUT.replace(tensor=64.0, context=64.0, expert=256.0, pipeline=61.0, interleave=1.0)
+    layouts = [ones, ones.replace(**all_of_it), LAYOUT.replace(**all_of_it), LAYOUT, wide]
+    for number in (1.0, 2.0, 2.0**30):
+        for layout in layouts:
+            needed = float(layout.tensor * layout.context * layout.pipeline)
+            cluster = BASE.cluster.replace(num_chips=number * needed)
+            design = BASE.replace(cluster=cluster, parallelism=layout)
+            yield design, job
+            yield design.replace(software=Software(fused_attention_fraction=0.0)), job
+    yield BASE, job.replace(seq_len=1.0, global_batch=1.0)
+    yield BASE, job.replace(seq_len=1e7, global_batch=1e6)
+    yield BASE, job.replace(model=job.model.replace(num_layers=4.0, hidden=1.0, feedforward=1.0))
+    yield BASE, job.replace(model=job.model.replace(hidden=1e6, num_experts=4096.0))
+
+
+def schedule(design, job):
+    """Time of a step whose rows take as long as their multiply-adds say, and what it holds and
+    sends: all but the model of single products, whose gradients have tests of their own."""
+    step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
+    seconds = 1e-14 * (step.gemms.num_macs + step.gemms.vector_flop * step.gemms.count)
+    rows = RowCosts(*[step.runs.whole * seconds] * len(RowCosts.__dataclass_fields__))
+    rows = rows.replace(forward_s=step.runs.forward * seconds)
+    layer, head = sum_rows(rows, step.runs.is_head)
+    rest = step_times(step, layer, head, design)
+    num_bytes = total(step.held) + rest.link_bytes + rest.network_bytes
+    return step_time_s(step, rest) + 1e-12 * num_bytes
+
+
+@pytest.mark.slow
+def test_gradients_are_finite_at_the_edges_and_right_between():
+    job = JOBS["experts"]
+    ends = [moved(path, factor) for path in SMOOTH for factor in (1.0 - 1e-5, 1.0 + 1e-5)]
+    points = [(BASE, job), *((end, job) for end in ends), *edges()]
+    batch = jax.tree.map(lambda *leaves: np.array(leaves, float), *points)
+    values, slopes = quick_jit(jax.vmap(jax.value_and_grad(schedule, (0, 1))))(*batch)
+    broken = {
+        jax.tree_util.keystr(path)
+        for path, slope in jax.tree_util.tree_leaves_with_path(slopes)
+        if not np.all(np.isfinite(slope))
+    }
+    assert not broken
+    shifted = np.asarray(values)[1 : 1 + len(ends)].reshape(-1, 2)
+    for path, (low, high) in zip(SMOOTH, shifted, strict=True):
+        expected = (high - low) / (2e-5 * get_path(BASE, path))
+        slope = get_path(slopes[0], path)[0]
+        assert slope == pytest.approx(expected, rel=1e-5, abs=1e-6), path

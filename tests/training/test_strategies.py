@@ -1,0 +1,282 @@
+"""Lists of layouts, their scores, and the choices that a search makes of them."""
+
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.strategy_scores import PRESET, known_scores, scored
+
+from hwdse.cli.evaluate.metric_tables import evaluate_exact
+from hwdse.config import load_search, load_workload
+from hwdse.config.design.consistency_checks import layout_problem
+from hwdse.specs.design import Parallelism
+from hwdse.training.factored_program import Columns, StagedProgram
+from hwdse.training.strategy_enumeration import (
+    FIELDS,
+    RECOMPUTE,
+    ZERO,
+    LayoutOptions,
+    data_degrees,
+    layout_at,
+    layout_name,
+    list_layouts,
+    recompute_names,
+    zero_stages,
+)
+from hwdse.training.strategy_ranking import METRICS, ranked, representatives, scores_of
+
+BASE = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
+GPT3 = load_workload("gpt3_175b").replace(global_batch=1536.0)
+
+
+def keys(layouts):
+    """Rows as tuples of the values of `FIELDS`."""
+    return list(zip(*(layouts[name].tolist() for name in FIELDS), strict=True))
+
+
+def small_job(name="mixtral_8x7b"):
+    job = load_workload(name)
+    model = job.model.replace(num_layers=6.0, num_heads=12.0, num_kv_heads=4.0)
+    if name == "mixtral_8x7b":
+        model = model.replace(num_experts=4.0)
+    return job.replace(model=model, seq_len=16384.0, global_batch=24.0)
+
+
+def brute_force(job, num_chips):
+    """All layouts by trying everything; of those that are the same thing the canonical one."""
+    found = set()
+    degrees = [float(x) for x in range(1, int(num_chips) + 1)]
+    sizes = [2.0**x for x in range(6)]
+    ranges = (degrees, degrees, sizes[:4], degrees, sizes, degrees[:6])
+    for cut in itertools.product(*ranges):
+        tensor, pipeline, context = cut[:3]
+        if tensor * pipeline * context > num_chips or context > 4.0:
+            continue
+        layout = BASE.replace(**dict(zip(FIELDS, cut, strict=False)))
+        if layout_problem(layout, num_chips, job) is not None:
+            continue
+        saving = itertools.product((0.0, 1.0), RECOMPUTE.values(), (1, 2, 3))
+        for sequence, again, zero in saving:
+            is_one_rank = tensor == 1.0 and sequence == 0.0
+            if not (is_one_rank or (zero > 1 and tensor * pipeline == num_chips)):
+                found.add((*cut, sequence, *again, *ZERO[zero]))
+    return found
+
+
+@pytest.mark.parametrize("name", ["mixtral_8x7b", "gpt3_125m"])
+def test_the_list_is_what_brute_force_finds(name):
+    job = small_job(name)
+    listed = keys(list_layouts(job, 8.0))
+    assert len(listed) > 500
+    assert set(listed) == brute_force(job, 8.0)
+
+
+@pytest.mark.parametrize("num_chips", [12.0, 64.0, 4096.0])
+def test_layouts_are_valid_and_listed_once(num_chips):
+    layouts = list_layouts(GPT3, num_chips)
+    rows = keys(layouts)
+    assert len(set(rows)) == len(rows) == len(layouts)
+    data = data_degrees(layouts, num_chips)
+    assert np.all(layouts["tensor"] * layouts["pipeline"] * layouts["context"] * data == num_chips)
+    assert np.all(data == np.round(data))
+    for row in np.linspace(0, len(rows) - 1, 300).astype(int):
+        assert layout_problem(layout_at(layouts, int(row), BASE), num_chips, GPT3) is None
+
+
+def test_options_restrict_the_list_to_just_what_they_name():
+    everything = set(keys(list_layouts(GPT3, 512.0)))
+    options = LayoutOptions(
+        tensor=(8.0, 16.0), micro_batch=(1.0,), recompute=("full",), zero=(1, 3), sequence=(1,)
+    )
+    layouts = list_layouts(GPT3, 512.0, options)
+    assert set(layouts["tensor"]) == {8.0, 16.0}
+    assert set(recompute_names(layouts)) == {"full"}
+    assert set(zero_stages(layouts)) == {1.0, 3.0}
+    kept = {
+        row
+        for row in everything
+        if row[0] in (8.0, 16.0) and row[4] == 1.0 and row[6:9] == (1.0, 1.0, 0.0)
+        and row[9:] in (ZERO[1], ZERO[3])
+    }  # fmt: skip
+    assert set(keys(layouts)) == kept
+    even = list_layouts(GPT3.replace(global_batch=1280.0), 640.0, LayoutOptions(even_stages=True))
+    every = list_layouts(GPT3.replace(global_batch=1280.0), 640.0)
+    assert np.all(96 % even["pipeline"] == 0)
+    assert set(keys(even)) == {row for row in keys(every) if 96 % row[1] == 0}
+    assert len(even) < len(every)
+
+
+def test_nothing_possible_is_an_empty_list():
+    assert len(list_layouts(GPT3, 512.0, LayoutOptions(tensor=(7.0,)))) == 0
+    assert len(list_layouts(GPT3, 512.0, LayoutOptions(context=(3.0,)))) == 0
+
+
+def test_long_sequences_are_cut_and_short_ones_are_not():
+    assert set(list_layouts(GPT3, 64.0)["context"]) == {1.0}
+    long = list_layouts(GPT3.replace(seq_len=32768.0), 64.0)
+    assert set(long["context"]) == {1.0, 2.0, 4.0, 8.0}
+
+
+def toy(values):
+    """A function with parts that depend on few of its inputs, and on none."""
+    few = jnp.sum(jnp.sin(values["a"] * jnp.arange(50.0)))
+    other = jnp.where(values["b"] > 2.0, jnp.log(values["b"]), few)
+    none = jnp.sum(jnp.cos(jnp.arange(9.0)))
+    return {"late": few * other + values["c"] * values["d"], "few": few, "same": none}
+
+
+@pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-6), (True, 1e-13)])
+@pytest.mark.parametrize("size", [1, 9000])
+def test_a_staged_program_gives_what_the_function_gives(x64, tolerance, size):
+    rng = np.random.default_rng(0)
+    values = {name: rng.integers(1, 6, size).astype(float) for name in "abc"}
+    values["d"] = rng.normal(size=size)
+    values["fixed"] = np.full(size, 3.0)
+    with jax.enable_x64(x64):
+        got = StagedProgram(toy, Columns.of(values)).run()
+        want = jax.vmap(toy)({name: jnp.asarray(column, float) for name, column in values.items()})
+    assert got["late"].dtype == (np.float64 if x64 else np.float32)
+    for name, column in want.items():
+        np.testing.assert_allclose(got[name], column, rtol=tolerance, atol=tolerance)
+
+
+def test_a_part_runs_once_for_each_value_that_it_depends_on():
+    values = np.arange(10_000.0)
+    program = StagedProgram(toy, Columns.of({"a": values % 4, "b": values % 3, "c": values,
+                                             "d": values}))  # fmt: skip
+    names = [stage.names for stage in program._stages]
+    assert names[-1] == ("a", "b", "c", "d")
+    assert ("a",) in names
+
+
+def test_scores_are_what_evaluate_gives():
+    base, job, layouts, scores = scored()
+    for row in np.random.default_rng(1).integers(0, len(layouts), 32).tolist():
+        layout = layout_at(layouts, row, base.parallelism)
+        want = scores_of(evaluate_exact(base.replace(parallelism=layout), job))
+        # Parts that are differences of times are as exact as those.
+        part_of = 1e-13 * want.step_time_s
+        for path, value in jax.tree.leaves_with_path(want):
+            got = scores
+            for key in path:
+                got = getattr(got, key.name)
+            assert got[row] == pytest.approx(value, rel=1e-12, abs=part_of), path
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_ranking_is_sorted_and_fits(metric):
+    _, _, layouts, scores = scored()
+    order, values = ranked(scores, metric), getattr(scores, METRICS[metric])
+    assert 0 < len(order) < len(layouts)
+    assert np.all(np.diff(values[order]) >= 0.0)
+    assert np.all(scores.hbm_used_ratio[order] <= 1.0)
+    assert values[order[0]] == np.min(values[scores.hbm_used_ratio <= 1.0])
+    assert len(ranked(scores, metric, 0.5)) == np.sum(scores.hbm_used_ratio <= 0.5)
+
+
+def test_representatives_hold_the_best_of_every_group():
+    _, _, layouts, scores = scored()
+    kept = representatives(layouts, scores, 64)
+    assert len(set(kept.tolist())) == 64
+    assert kept[0] == ranked(scores, "step_time")[0]
+    groups = set(zip(layouts["tensor"][kept], layouts["pipeline"][kept], layouts["context"][kept],
+                     strict=True))  # fmt: skip
+    assert len(groups) == 64
+    assert len(representatives(layouts, scores, 10**9)) == len(layouts)
+
+
+def test_names_of_layouts():
+    values = dict.fromkeys(FIELDS, 1.0) | {"tensor": 8.0, "pipeline": 4.0, "interleave": 2.0,
+                                           "sequence_fraction": 0.0, "gradient_cut_fraction": 0.0,
+                                           "weight_cut_fraction": 0.0,
+                                           "attention_recompute_fraction": 0.0}  # fmt: skip
+    layouts = Columns.of({name: np.array([value]) for name, value in values.items()})
+    name = "TP8 PP4 DP2, micro-batch 1, 2 chunks, full recompute, ZeRO-1, no sequence parallelism"
+    assert layout_name(layouts, 0, 64.0) == name
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"context": 3.0}, "context"),
+        ({"expert": 2.0}, "expert"),
+        ({"interleave": 2.0}, "interleave"),
+        ({"pipeline": 4.0, "interleave": 5.0}, "interleave"),
+        ({"pipeline": 16.0, "micro_batch": 64.0, "interleave": 2.0}, "interleave"),
+        ({"recompute_fraction": 0.8, "attention_recompute_fraction": 0.4},
+         "attention_recompute_fraction"),
+    ],
+)  # fmt: skip
+def test_layouts_that_cannot_run(change, key):
+    assert layout_problem(BASE, 64.0, GPT3) is None
+    problem = layout_problem(BASE.replace(**change), 64.0, GPT3)
+    assert problem is not None
+    assert problem[0] == key
+
+
+def test_experts_divide_the_experts_and_the_data_ranks():
+    job = load_workload("mixtral_8x7b")
+    assert layout_problem(BASE.replace(expert=8.0), 64.0, job) is None
+    assert layout_problem(BASE.replace(expert=3.0), 64.0, job) == (
+        "expert", "a divisor of 8, the experts of a layer")  # fmt: skip
+    assert layout_problem(BASE.replace(expert=8.0, tensor=16.0), 64.0, job) == (
+        "expert", "a divisor of 4, the data-parallel ranks")  # fmt: skip
+
+
+def search_text(choice):
+    text = Path(__file__).parents[2].joinpath(f"configs/searches/{PRESET}.toml").read_text()
+    start, end = text.index('values = "all"'), text.index("[[variants]]")
+    return text[:start] + choice + "\n\n" + text[end:]
+
+
+def loaded_choice(tmp_path, choice):
+    tmp_path.joinpath("x.toml").write_text(search_text(choice))
+    return load_search(tmp_path / "x.toml").space.choices[0]
+
+
+def test_the_best_layouts_as_choices(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwdse.training.strategy_ranking.score_layouts", known_scores)
+    choice = loaded_choice(tmp_path, 'values = "best"\nzero = [1, 3]\ntensor = [4, 8]')
+    assert choice.paths == tuple(f"parallelism.{name}" for name in FIELDS)
+    assert len(choice.table) == len(set(choice.labels)) == 64
+    _, _, layouts, scores = scored()
+    mask = np.isin(zero_stages(layouts), (1.0, 3.0)) & np.isin(layouts["tensor"], (4.0, 8.0))
+    order = ranked(scores, "step_time")
+    best = order[mask[order]][0]
+    assert choice.table[0] == keys(layouts)[best]
+    fewer = loaded_choice(tmp_path, 'values = "best"\nkeep = 5')
+    assert len(fewer.table) == 5
+
+
+def test_all_layouts_take_lists_of_other_fields(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwdse.training.strategy_ranking.score_layouts", known_scores)
+    plain = loaded_choice(tmp_path, 'values = "all"')
+    assert all("ZeRO" not in label for label in plain.labels)
+    both = loaded_choice(tmp_path, 'values = "all"\nzero = [1, 3]')
+    assert len(both.table) == 2 * len(plain.table)
+    assert len(set(both.labels)) == len(both.labels)
+    many = 'values = "all"\nzero = [1, 3]\ncontext = [1, 2]\nmicro_batch = [1, 2]'
+    assert len(loaded_choice(tmp_path, many).table) == 64
+    assert len(loaded_choice(tmp_path, many + "\nkeep = 10_000").table) > 64
+
+
+@pytest.mark.parametrize(
+    ("choice", "line"),
+    [
+        ('values = "best"\nzero = [4]', "zero = [4]: expected a list of some of"),
+        ('values = "best"\nrecompute = ["half"]', "recompute = ['half']: expected a list of some"),
+        ('values = "best"\nrecompute_fraction = [1]', "recompute_fraction = [1]: expected recompu"),
+        ('values = "best"\nkeep = 0', "keep = 0: expected a whole number of at least 1"),
+        ('values = "best"\ntensor = [7]', 'values = "best": expected chips, heads, layers'),
+        ('values = "all"\ntensor = [8]', 'tensor = [8]: expected it only beside values = "best"'),
+        ("values = [{ tensor = 8 }]\nzero = [1]", "zero = [1]: expected it only beside values"),
+    ],
+)
+def test_mistakes_in_choices(tmp_path, choice, line):
+    with pytest.raises(ValueError, match=r"x\.toml") as caught:
+        loaded_choice(tmp_path, choice)
+    assert line.partition(":")[0] in str(caught.value)
+    assert line.partition(": ")[2] in str(caught.value)

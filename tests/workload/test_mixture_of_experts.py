@@ -1,0 +1,236 @@
+"""Laws of layers with experts and latent attention: FLOP by hand, ranks, imbalance, gradients."""
+
+import jax
+import numpy as np
+import pytest
+from support.trained_models import (
+    DEEPSEEK_V3,
+    GPT3_175B,
+    LLAMA3_70B,
+    MIXTRAL,
+    PALM,
+    QWEN3,
+    training,
+)
+
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.workload.transformer.decoder_layer import (
+    context_bytes,
+    decoder_rows,
+    kept_bytes,
+    mean_kept_bytes,
+    mean_layer_parts,
+)
+from hwdse.workload.transformer.dense_transformer import NORM_FLOP, num_mixture_layers
+from hwdse.workload.transformer.gemm_groups import LayerCut, rows_of
+from hwdse.workload.transformer.latent_attention import key_dim
+from hwdse.workload.transformer.mixture_of_experts import (
+    expert_messages,
+    expert_tokens,
+    mixture_kept_bytes,
+)
+from hwdse.workload.transformer.model_config import LayerKind, kinds_of, with_kinds
+
+DENSE, MIXED = LayerKind(False, False), LayerKind(False, True)
+LATENT, LATENT_MIXED = LayerKind(True, False), LayerKind(True, True)
+ONE_RANK = LayerCut()
+MODELS = {
+    "mixtral": (MIXTRAL, MIXED),
+    "qwen3": (QWEN3, MIXED),
+    "deepseek-v3": (DEEPSEEK_V3, LATENT_MIXED),
+    "deepseek-v3 dense": (DEEPSEEK_V3, LATENT),
+}
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def flop(job, cut, kind, which="useful"):
+    gemms, runs = decoder_rows(job, cut, kind)
+    return float(2.0 * np.sum(getattr(runs, which) * gemms.num_macs))
+
+
+def weights_met(model, kind):
+    """Weights that a token is multiplied with in one layer, by hand."""
+    h = model.hidden
+    if kind.is_latent:
+        keys = key_dim(model)
+        attention = h * (model.q_lora_rank + model.kv_lora_rank + model.qk_rope_head_dim)
+        attention += model.num_heads * model.q_lora_rank * keys
+        attention += model.num_heads * model.kv_lora_rank * 256.0
+        attention += model.num_heads * model.v_head_dim * h
+    else:
+        attention = 2.0 * h * (model.num_heads + model.num_kv_heads) * model.head_dim
+    if not kind.is_mixture:
+        return attention + 3.0 * h * model.feedforward
+    num_met = model.experts_per_token + model.num_shared_experts
+    return attention + h * (model.num_experts + 3.0 * num_met * model.expert_feedforward)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_flop_is_six_a_weight_met_and_attention(name, fraction):
+    model, kind = MODELS[name]
+    job = training(model, 4096.0, fraction)
+    widths = 192.0 + 128.0 if kind.is_latent else 2.0 * model.head_dim
+    attention = 6.0 * fraction * 4096.0 * model.num_heads * widths
+    tokens = 2.0 * 4096.0
+    expected = tokens * (6.0 * weights_met(model, kind) + attention)
+    assert flop(job, LayerCut(micro_batch=2.0), kind) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("cut", [LayerCut(), LayerCut(2.0, 8.0), LayerCut(2.0, 8.0, 4.0)])
+def test_products_of_a_dense_layer_by_hand(cut):
+    job = training(LLAMA3_70B, 8192.0, 0.5)
+    gemms, runs = decoder_rows(job, cut, DENSE)
+    tokens, t = 8192.0 * float(cut.micro_batch) / float(cut.context), float(cut.tensor)
+    weights = [(8192.0, 10240.0 / t), (8192.0 / t, 8192.0), (8192.0, 57344.0 / t)]
+    weights.append((28672.0 / t, 8192.0))
+    sizes = [size for k, n in weights for size in ((tokens, k, n), (tokens, n, k), (k, tokens, n))]
+    queries, keys = 8192.0 / float(cut.context), 8192.0 * 0.5
+    sizes[6:6] = [(queries, 128.0, keys), (queries, keys, 128.0)]
+    assert [tuple(x) for x in zip(gemms.m, gemms.k, gemms.n, strict=True)] == sizes
+    count = np.where(runs.is_linear == 1.0, 1.0, float(cut.micro_batch) * 64.0 / t)
+    np.testing.assert_array_equal(gemms.count, count)
+    # Eight query heads share a pair of keys and values.
+    assert np.array_equal(gemms.b_in_hbm[6:8], [1.0 / 8.0] * 2)
+    assert (gemms.c_in_hbm[6], gemms.a_in_hbm[7]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize(
+    ("cut", "num_ranks"),
+    [
+        (LayerCut(tensor=4.0, expert_tensor=4.0), 4.0),
+        (LayerCut(context=8.0), 8.0),
+        (LayerCut(tensor=2.0, context=2.0, expert_tensor=2.0), 4.0),
+    ],
+)
+def test_ranks_that_share_a_sequence_share_its_work(name, cut, num_ranks):
+    model, kind = MODELS[name]
+    job = training(model, 4096.0, 0.5)
+    whole, part = flop(job, ONE_RANK, kind), flop(job, cut, kind)
+    assert part * num_ranks == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("cut", [LayerCut(expert=8.0), LayerCut(tensor=4.0, expert=8.0)])
+def test_experts_that_are_dealt_out_do_the_same_work_on_other_tokens(cut):
+    """Each rank brings its own tokens: fewer experts, as many more tokens for each."""
+    job = training(MIXTRAL, 4096.0)
+    same = LayerCut(tensor=cut.tensor, expert_tensor=cut.tensor)
+    assert flop(job, cut, MIXED) == pytest.approx(flop(job, same, MIXED), rel=1e-12)
+    assert expert_tokens(job, cut) == 4096.0 / cut.tensor * 8.0 * 2.0 / 8.0
+
+
+def test_imbalance_slows_the_busiest_rank_and_is_no_useful_work():
+    even = training(DEEPSEEK_V3, 4096.0)
+    uneven = training(DEEPSEEK_V3.replace(load_imbalance_ratio=1.5), 4096.0)
+    cut = LayerCut(expert=64.0)
+    assert expert_tokens(uneven, cut) == 1.5 * expert_tokens(even, cut)
+    assert flop(uneven, cut, LATENT_MIXED) == pytest.approx(flop(even, cut, LATENT_MIXED))
+    routed = 2.0 * 3.0 * 4096.0 * 8.0 * 3.0 * 7168.0 * 2048.0
+    more = flop(uneven, cut, LATENT_MIXED, "whole") - flop(even, cut, LATENT_MIXED, "whole")
+    assert more == pytest.approx(0.5 * routed, rel=1e-9)
+    assert mixture_kept_bytes(uneven, cut) > mixture_kept_bytes(even, cut)
+    # One rank with all experts cannot be busier than itself.
+    assert expert_tokens(uneven, ONE_RANK) == expert_tokens(even, ONE_RANK)
+
+
+def test_messages_of_experts_by_hand():
+    job = training(DEEPSEEK_V3, 4096.0)
+    alone = expert_messages(job, LayerCut(expert=64.0))
+    assert alone.all_to_all_bytes == 4096.0 * 8.0 * 7168.0 * 2.0
+    assert (alone.num_all_to_alls, alone.gather_bytes) == (4.0, 0.0)
+    cut = LayerCut(tensor=4.0, expert=8.0, expert_tensor=4.0, recompute_fraction=1.0)
+    shared = expert_messages(job, cut)
+    assert shared.all_to_all_bytes == alone.all_to_all_bytes / 4.0
+    assert shared.gather_bytes == alone.all_to_all_bytes
+    assert shared.num_all_to_alls == 6.0
+    uneven = training(DEEPSEEK_V3.replace(load_imbalance_ratio=1.2), 4096.0)
+    busiest = expert_messages(uneven, LayerCut(expert=64.0)).all_to_all_bytes
+    assert busiest == pytest.approx(1.2 * alone.all_to_all_bytes)
+
+
+def test_context_ranks_exchange_keys_and_values():
+    job = training(LLAMA3_70B, 8192.0)
+    assert context_bytes(job, LayerCut(context=4.0), DENSE) == 2.0 * 8192.0 * 2.0 * 8.0 * 128.0
+    latent = context_bytes(training(DEEPSEEK_V3, 4096.0), LayerCut(tensor=8.0), LATENT)
+    assert latent == 2.0 * 4096.0 * 16.0 * (192.0 + 128.0)
+
+
+def test_kept_bytes_of_a_mixture_by_hand():
+    job = training(MIXTRAL, 4096.0)
+    kept, recomputed = kept_bytes(job, ONE_RANK, MIXED)
+    attention = 2.0 * 4096.0 + 2.0 * 8.0 * 128.0 + 2.0 * 32.0
+    routed = 2.0 * (2.0 * 4096.0 + 3.0 * 14336.0)
+    tokens = 4096.0
+    assert kept == 2.0 * tokens * (4.0 * 4096.0 + attention + routed + 2.0 * 8.0)
+    assert recomputed == 2.0 * tokens * 4096.0
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_recomputing_repeats_the_forward_pass(name):
+    model, kind = MODELS[name]
+    job = training(model, 4096.0)
+    gemms, runs = decoder_rows(job, LayerCut(recompute_fraction=1.0), kind)
+    assert np.array_equal(runs.again, runs.forward)
+    _, selective = decoder_rows(job, LayerCut(attention_recompute_fraction=1.0), kind)
+    assert np.array_equal(selective.again, np.where(selective.is_linear == 0.0, 1.0, 0.0))
+    assert np.all(gemms.m * gemms.k * gemms.n > 0.0)
+
+
+def test_a_parallel_block_has_one_norm():
+    one, two = training(PALM, 2048.0), training(PALM.replace(num_layer_norms=2.0), 2048.0)
+    elements = 2048.0 * PALM.hidden
+    totals = []
+    for job in (one, two):
+        gemms, runs = decoder_rows(job, ONE_RANK, DENSE)
+        totals.append(float(np.sum(runs.whole * gemms.vector_flop * gemms.count)))
+    assert totals[1] - totals[0] == pytest.approx(sum(NORM_FLOP) * elements, rel=1e-9)
+    kept = [float(kept_bytes(job, ONE_RANK, DENSE)[0]) for job in (one, two)]
+    assert kept[1] - kept[0] == 2.0 * 2.0 * elements
+
+
+@pytest.mark.parametrize("model", [LLAMA3_70B, MIXTRAL, DEEPSEEK_V3])
+def test_the_mean_layer_times_all_layers_is_the_model(model):
+    job, cut = training(model, 4096.0, 0.5), LayerCut(recompute_fraction=1.0, expert=4.0)
+    job = with_kinds(job)
+    mixed = float(num_mixture_layers(model))
+    kinds = [(k, mixed if k.is_mixture else model.num_layers - mixed) for k in job.kinds]
+    gemms, runs = rows_of(mean_layer_parts(job, cut))
+    kept = sum(num * float(kept_bytes(job, cut, kind)[0]) for kind, num in kinds)
+    assert float(mean_kept_bytes(job, cut)[0]) * model.num_layers == pytest.approx(kept, rel=1e-12)
+    for which in ("forward", "backward", "again", "useful"):
+        mean = float(2.0 * np.sum(getattr(runs, which) * gemms.num_macs))
+        each = sum(num * flop(job, cut, kind, which) for kind, num in kinds)
+        assert mean * model.num_layers == pytest.approx(each, rel=1e-12)
+
+
+def test_kinds_of_layers_are_told_apart():
+    assert kinds_of(GPT3_175B) == (DENSE,)
+    assert kinds_of(MIXTRAL) == (MIXED,)
+    assert kinds_of(DEEPSEEK_V3) == (LATENT, LATENT_MIXED)
+    assert kinds_of(DEEPSEEK_V3.replace(num_layers=3.0)) == (LATENT,)
+    assert with_kinds(training(DEEPSEEK_V3)).kinds == kinds_of(DEEPSEEK_V3)
+
+
+@pytest.mark.parametrize("name", ["mixtral", "deepseek-v3", "deepseek-v3 dense"])
+def test_gradients_are_finite_and_layouts_vectorize(name):
+    model, kind = MODELS[name]
+    job = training(model, 4096.0, 0.5)
+
+    def work(ranks, job):
+        cut = LayerCut(tensor=ranks, expert=ranks, expert_tensor=ranks, context=ranks)
+        gemms, runs = decoder_rows(job, cut, kind)
+        sent = expert_messages(job, cut).all_to_all_bytes
+        total = (runs.whole * (gemms.num_macs + gemms.vector_flop)).sum()
+        return total + sent + kept_bytes(job, cut, kind)[0] + context_bytes(job, cut, kind)
+
+    ranks = np.array([1.0, 2.0, 8.0])  # one rank: where maxima and minima meet
+    function = jax.value_and_grad(work, argnums=(0, 1))
+    values, slopes = quick_jit(jax.vmap(function, (0, None)))(ranks, job)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slopes))
+    assert values[2] == pytest.approx(float(work(8.0, job)), rel=1e-12)
