@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from hwdse.evaluation import evaluate
     from hwdse.numerics.relaxation import EXACT, smooth
     from hwdse.search.answers.elasticity import elasticities
-    from hwdse.search.descent.minimize import minimize
-    from hwdse.search.front.pareto import hypervolume, non_dominated_mask
+    from hwdse.search.minimize import minimize
+    from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
     from hwdse.search.sweep.chunked_sweep import sweep
     from hwdse.specs.design import Design
     from hwdse.specs.hardware.chip import Chip
@@ -44,8 +44,8 @@ _MODULES = MappingProxyType(
         "hwdse.config": ("load_chip", "load_search", "load_system", "load_workload"),
         "hwdse.numerics.relaxation": ("EXACT", "smooth"),
         "hwdse.search.answers.elasticity": ("elasticities",),
-        "hwdse.search.descent.minimize": ("minimize",),
-        "hwdse.search.front.pareto": ("hypervolume", "non_dominated_mask"),
+        "hwdse.search.minimize": ("minimize",),
+        "hwdse.search.pareto.pareto_set": ("hypervolume", "non_dominated_mask"),
         "hwdse.search.sweep.chunked_sweep": ("sweep",),
         "hwdse.specs.design": ("Design",),
         "hwdse.specs.results.evaluation_result": ("Evaluation",),

@@ -10,8 +10,8 @@ from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES, exactly, make_costs, make_score, violations
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.layer_list import LayerList
-from hwdse.workload.transformer.gemms import Gemms
 
 BASE = load_search("trn2_llama3_70b").base
 COLUMNS = np.array([[4096.0, 1024.0, 4096.0, 2.0], [49.0, 512.0, 300.0, 1.0]]).T

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from hwdse.cli.evaluate.metric_tables import evaluate_exact
+from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
 from hwdse.objectives import make_score, violations
-from hwdse.search.descent.batch_evaluation import exact_scorer
-from hwdse.search.descent.minimize import minimize, split_evaluations
-from hwdse.search.descent.search_result import ROUNDING
+from hwdse.search.evaluation.batch_evaluation import exact_scorer
+from hwdse.search.evaluation.search_result import ROUNDING
+from hwdse.search.minimize import minimize, split_evaluations
 from hwdse.search.space.point_sequences import host_points, make_sequence
 
 NUM_DESIGNS = 50_000

@@ -13,7 +13,7 @@ from hwdse.config import load_search
 from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, smooth
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 NUM_DESIGNS = 24_000
 BATCH = 2_000

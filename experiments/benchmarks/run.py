@@ -29,7 +29,7 @@ from hwdse.numerics.relaxation import EXACT, Reading, smooth
 from hwdse.objectives import make_costs, make_score
 from hwdse.search.sweep.chunked_sweep import BLOCK
 from hwdse.specs.hardware.chip import SystolicArray
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 HERE = pathlib.Path(__file__).parent
 SEARCH = HERE.parents[1] / "configs" / "searches" / "trn2_llama3_70b.toml"

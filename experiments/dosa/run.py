@@ -20,7 +20,7 @@ from hwdse.config import load_operators, load_search
 from hwdse.core.map_network import map_network
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import make_costs, make_score
-from hwdse.search.descent.minimize import minimize, split_evaluations
+from hwdse.search.minimize import minimize, split_evaluations
 from hwdse.search.space.pytree_path import get_path
 from hwdse.search.sweep.chunked_sweep import sweep
 from hwdse.search.sweep.sweep_plan import plan_sweep

@@ -50,8 +50,8 @@ def brute_force(num_points: int) -> bool:
     """Whether the front of a sweep is that of all its points, each evaluated in float64."""
     from hwdse.config import load_search
     from hwdse.objectives import exactly, make_costs
-    from hwdse.search.descent.search_result import without_rounding
-    from hwdse.search.front.pareto import non_dominated_mask
+    from hwdse.search.evaluation.search_result import without_rounding
+    from hwdse.search.pareto.pareto_set import non_dominated_mask
     from hwdse.search.space.point_sequences import host_points
     from hwdse.search.sweep.chunked_sweep import plan_sweep, sweep
 

@@ -39,8 +39,8 @@ from hwdse.specs.hardware.chip import Memory, SystolicArray
 from hwdse.specs.hardware.cpu import SimdEngine
 from hwdse.specs.mappings.row_stationary_mapping import RowSets
 from hwdse.specs.results.access_counts import ReuseWords
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
-from hwdse.workload.transformer.gemms import Gemms
 
 HERE = pathlib.Path(__file__).parent
 CHIP = HERE.parents[1] / "tests" / "data" / "eyeriss_alexnet.csv"

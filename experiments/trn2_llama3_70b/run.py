@@ -16,7 +16,7 @@ from hwdse.config import LoadedSearch, load_search
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import make_costs, make_score
-from hwdse.search.descent.minimize import minimize, split_evaluations
+from hwdse.search.minimize import minimize, split_evaluations
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.sweep.chunked_sweep import sweep
 from hwdse.search.sweep.sweep_plan import plan_sweep

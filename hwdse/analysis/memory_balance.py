@@ -19,8 +19,8 @@ from hwdse.specs.software import Software
 from hwdse.training.operator_costs import peak_flop_per_s, row_costs, sum_rows
 from hwdse.training.step_collectives import sent_bytes
 from hwdse.training.step_time_and_energy import per_step
+from hwdse.workload.gemms import Gemms, Runs
 from hwdse.workload.loops.layer_list import LayerList
-from hwdse.workload.transformer.gemms import Gemms, Runs
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
 

@@ -16,7 +16,7 @@ from hwdse.specs.hardware.chip import Chip, SystolicArray
 from hwdse.specs.hardware.cpu import SimdEngine
 from hwdse.specs.results.access_counts import ReuseEnergies, ReuseWords
 from hwdse.specs.results.balance_results import DeliveryComparison, OperandDelivery
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 LARGE_PRODUCT_FOLDS = 64.0
 """Extents of `large_product` over the sides of the array: ragged edges and drains are small."""

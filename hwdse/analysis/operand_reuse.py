@@ -23,8 +23,8 @@ from hwdse.specs.hardware.chip import Memory, SystolicArray
 from hwdse.specs.hardware.cpu import SimdEngine
 from hwdse.specs.mappings.row_stationary_mapping import RowSets
 from hwdse.specs.results.access_counts import ReuseEnergies, ReuseWords
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
-from hwdse.workload.transformer.gemms import Gemms
 
 EYERISS_ENERGIES = ReuseEnergies(
     mac_j=1.0, registers_j=1.0, array_j=2.0, buffer_j=6.0, dram_j=200.0, instruction_j=0.0

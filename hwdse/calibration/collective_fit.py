@@ -12,13 +12,13 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from hwdse.models.network.collective_library import (
-    CUSTOM_ROUTES,
-    NCCL_ROUTES,
     NOT_SHARED,
+    ExpertExchange,
     Library,
     Protocol,
     Routes,
 )
+from hwdse.validation.measured.collective_libraries import Rows, Tokens, exchange_times, routes_of
 from hwdse.validation.measured.device_fabrics import Fabric
 from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
 
@@ -35,6 +35,8 @@ PRIOR = {
     "net_p2p": (20e-6, 5e-6, 0.6),
 }
 """Where a fit begins, and what it is weakly pulled to: start and step in seconds, fraction."""
+HOST_SHARED = frozenset({"L40S"})
+"""Cards that reach each other through the host's memory beyond a pair."""
 PRIOR_COPY, PRIOR_SHARED = 0.2, 2.0
 PULL = 0.03
 """Residual for a factor of e away from the prior: as an error of 3 % of one row."""
@@ -42,25 +44,6 @@ INLIER_LOG_ERROR = 0.1
 SHARPNESS = (8.0, 20.0, 80.0)
 """Powers of the soft minimum over routes, one fit after the other; the result is judged exact."""
 LEAST_LAUNCH_S, LARGEST_START_S, LARGEST_FRACTION = 1e-6, 300e-6, 1.0
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Measured collectives of one device and library."""
-
-    kinds: np.ndarray
-    message_bytes: np.ndarray
-    num_chips: np.ndarray
-    num_nodes: np.ndarray
-    time_s: np.ndarray
-
-    def __getitem__(self, chosen: np.ndarray) -> "Rows":
-        return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-
-def routes_of(library: str) -> Routes:
-    """Routes by the name of a library: kernels of serving frameworks, or NCCL's."""
-    return CUSTOM_ROUTES if "custom" in library else NCCL_ROUTES
 
 
 @dataclass(frozen=True)
@@ -168,3 +151,25 @@ def _library(values: np.ndarray, names: list[str], fabric: Fabric, is_shared: bo
         protocols={name: Protocol(*columns[:, i].tolist()) for i, name in enumerate(names)},
         has_in_switch=fabric.has_in_switch,
     )
+
+
+def fit_rows(library: str, rows: Rows, fabric: Fabric) -> Library:
+    """`fit_library` with what is known of the device and the library."""
+    shared = fabric.name in HOST_SHARED
+    return fit_library(rows, fabric, routes_of(library), is_host_shared=shared)
+
+
+def fit_exchange(
+    sizes: np.ndarray, tokens: Tokens, time_s: np.ndarray, fabric: Fabric
+) -> ExpertExchange:
+    """Costs of an expert exchange: least squares of log time, soft L1."""
+
+    def costs(logs: np.ndarray) -> ExpertExchange:
+        launch, token, copy, fraction = np.exp(logs).tolist()
+        return ExpertExchange(launch, token, copy, fraction, fabric.num_multiprocessors)
+
+    def errors(logs: np.ndarray) -> np.ndarray:
+        return np.log(exchange_times(costs(logs), sizes, tokens, fabric) / time_s)
+
+    start = np.log([1e-5, 1e-10, 5e-7, 0.7])
+    return costs(least_squares(errors, start, loss="soft_l1", f_scale=0.1, max_nfev=100).x)

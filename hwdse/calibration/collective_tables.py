@@ -8,16 +8,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.calibration.collective_fit import Rows
+from hwdse.calibration.collective_fit import fit_exchange, fit_rows
 from hwdse.models.network.collective_library import Library
 from hwdse.validation.measured.collective_libraries import (
     EXCHANGES,
     KINDS,
     VTRAIN,
+    Rows,
     counted_bytes,
     exchange_times,
-    fit_exchange,
-    fit_rows,
     model_times,
     read_tokens,
 )

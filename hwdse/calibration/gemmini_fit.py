@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwdse.models.compute.tile_overheads import GEMMINI_COSTS, TileCosts, TiledCycles, tiled_cycles
+from hwdse.models.compute.tile_overheads import GEMMINI_COSTS, TileCosts, tiled_cycles
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.mappings.loop_nest import LoopNest
-from hwdse.validation.measured.gemmini_runs import Runs
+from hwdse.validation.measured.gemmini_runs import Runs, law_arguments, run_cycles
 from hwdse.workload.loops.operators import Operators
 
 FITTED = (
@@ -59,10 +59,10 @@ def fit(runs: Runs, chosen: np.ndarray | None = None) -> TileCosts:
     measured = np.log(runs.cycles)[rows]
 
     def errors(logs: np.ndarray) -> np.ndarray:
-        return np.asarray(_log_cycles(logs, *_case(runs)))[rows] - measured
+        return np.asarray(_log_cycles(logs, *law_arguments(runs)))[rows] - measured
 
     def slopes(logs: np.ndarray) -> np.ndarray:
-        return np.asarray(_log_slopes(logs, *_case(runs)))[rows]
+        return np.asarray(_log_slopes(logs, *law_arguments(runs)))[rows]
 
     jac: Any = slopes  # scipy's stubs know strings only
     with jax.enable_x64(True):
@@ -83,16 +83,6 @@ def held_out_cycles(runs: Runs, num_folds: int = NUM_FOLDS) -> HeldOut:
     return HeldOut(cycles[fold, np.arange(len(fold))], folds)
 
 
-def run_cycles(runs: Runs, costs: TileCosts = GEMMINI_COSTS) -> TiledCycles:
-    """Cycles of all runs by the law of `models.startup`, in float64."""
-    with jax.enable_x64(True):
-        return _tiled_cycles(*_case(runs), costs)
-
-
-def _case(runs: Runs) -> tuple[LoopNest, Operators, Accelerator]:
-    return runs.run_nest, runs.run_operators, runs.accelerator
-
-
 def _costs(values: Leaf) -> TileCosts:
     return replace(GEMMINI_COSTS, **dict(zip(FITTED, values, strict=True)))
 
@@ -105,6 +95,5 @@ def _cycles_of_logs(
     return jnp.log(tiled_cycles(nest, operators, accelerator, costs).total_cycles)
 
 
-_tiled_cycles = quick_jit(tiled_cycles)
 _log_cycles = quick_jit(_cycles_of_logs)
 _log_slopes = quick_jit(jax.jacfwd(_cycles_of_logs))

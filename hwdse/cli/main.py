@@ -98,8 +98,19 @@ def run(arguments: Sequence[str]) -> int:
         if line is None:
             raise
         sys.stderr.write(f"hwdse: {' '.join(line.split())}\n")
-        return error.code if isinstance(error, CommandError) else Exit.MISTAKE
+        return _code_of(error)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _code_of(error: Exception) -> Exit:
+    """Exit code of an error that is a line for the user."""
+    from hwdse.runs.run_errors import NoFeasibleDesignError, StoppedRunError
+
+    if isinstance(error, CommandError):
+        return error.code
+    if isinstance(error, NoFeasibleDesignError):
+        return Exit.INFEASIBLE
+    return Exit.INTERRUPTED if isinstance(error, StoppedRunError) else Exit.MISTAKE
 
 
 def _line_of(error: Exception) -> str | None:
@@ -112,7 +123,7 @@ def _line_of(error: Exception) -> str | None:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}"
-    from hwdse.config.errors import ConfigError
-    from hwdse.runs.run_folder import RunError
+    from hwdse.config.files.errors import ConfigError
+    from hwdse.runs.run_errors import RunError
 
     return str(error) if isinstance(error, ConfigError | RunError) else None

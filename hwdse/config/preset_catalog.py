@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-from hwdse.config.design.load_specs import (
+from hwdse.config.design.operator_csv import load_operators_file
+from hwdse.config.files.toml_files import preset_names
+from hwdse.config.hardware.accelerators import load_accelerator_file
+from hwdse.config.hardware.failure_rates import load_reliability_file
+from hwdse.config.hardware.load_specs import (
     Published,
     load_chip_file,
     load_software_file,
     load_system,
     load_workload_file,
 )
-from hwdse.config.design.operator_csv import load_operators_file
-from hwdse.config.hardware.accelerators import load_accelerator_file
-from hwdse.config.hardware.failure_rates import load_reliability_file
-from hwdse.config.toml_files import preset_names
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.runs.run_errors import RunError
 from hwdse.runs.local_workers import Outcome
 
 TIMEOUT_S = 30.0
@@ -24,19 +24,19 @@ def run_chunks(
     """Chunks of a packed `SweepJob` as they are done, by the workers of a scheduler.
 
     Results come to this process at once and leave the workers, so that a worker that dies costs
-    what it had in hand. Raises `CommandError` without Dask, or where no scheduler answers.
+    what it had in hand. Raises `RunError` without Dask, or where no scheduler answers.
     """
     try:
         from distributed import Client, as_completed
     except ImportError:
-        raise CommandError(
+        raise RunError(
             "--scheduler needs Dask: pip install 'hwdse[dask]', here and where the workers run"
         ) from None
     try:
         client: Any = Client(address, timeout=TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CommandError(f"--scheduler {address}: no answer ({reason})") from None
+        raise RunError(f"--scheduler {address}: no answer ({reason})") from None
     with client:
         client.run_on_scheduler(_allow_failures)
         todo = iter(indices)

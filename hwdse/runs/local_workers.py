@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.runs.run_errors import StoppedRunError
 
 LARGEST_NUM_DEATHS = 3
 """Workers that one chunk may cost before it is taken for the reason."""
@@ -69,7 +69,7 @@ def _note_death(index: int, deaths: Counter[int]) -> None:
     deaths[index] += 1
     if deaths[index] == LARGEST_NUM_DEATHS:
         text = f"chunk {index}: {LARGEST_NUM_DEATHS} workers died of it; is there enough memory?"
-        raise CommandError(f"{text} --resume goes on with fewer --workers", Exit.INTERRUPTED)
+        raise StoppedRunError(f"{text} --resume goes on with fewer --workers")
 
 
 def _hand_out(worker: _Worker, todo: list[int]) -> None:

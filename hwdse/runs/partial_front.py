@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.runs.run_errors import NoFeasibleDesignError, RunError
 from hwdse.runs.sweep_job import FLAGS, OBJECTIVE_COLUMNS, ROBUST
 from hwdse.config.search.metric_names import SCALARS
 
@@ -26,20 +26,20 @@ NOT_SHOWN = {
 def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray]:
     """Columns as those of front.csv: objectives, use of the limits, parameters.
 
-    Parts are read one by one. Raises `CommandError` where they hold no feasible design.
+    Parts are read one by one. Raises `RunError` where they hold no feasible design.
     """
-    from hwdse.search.front.pareto import non_dominated_mask
+    from hwdse.search.pareto.pareto_set import non_dominated_mask
 
     front: dict[str, np.ndarray] = {}
     parts = sorted(record.finished_parts())
     if not parts:
-        raise CommandError(
+        raise RunError(
             f"{record.folder}: holds no designs; expected a sweep or an optimize --front"
         )
     for index in parts:
         part, _ = record.read_part(index)
         if missing := [name for name in objectives if f"log.{name}" not in part]:
-            raise CommandError(f"{record.part_path(index)}: has no column log.{missing[0]}")
+            raise RunError(f"{record.part_path(index)}: has no column log.{missing[0]}")
         rows = {name: values[part["is_front"].astype(bool)] for name, values in part.items()}
         if front:
             rows = {name: np.concatenate((front[name], rows[name])) for name in front}
@@ -47,7 +47,7 @@ def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray
         kept = np.flatnonzero(non_dominated_mask(costs))
         front = {name: values[kept] for name, values in rows.items()}
     if not front or not len(front["number"]):
-        raise CommandError(f"{record.folder}: no design on this front", Exit.INFEASIBLE)
+        raise NoFeasibleDesignError(f"{record.folder}: no design on this front")
     return _as_in_csv(front, objectives)
 
 

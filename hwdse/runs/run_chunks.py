@@ -1,12 +1,11 @@
 """The chunks of a sweep, by whatever runs them, each on disk as soon as it is done."""
 
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING
 
-from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.runs.run_errors import RunError
 from hwdse.runs.sweep_job import SweepJob, chunk_columns, chunk_notes, read_chunk
-from hwdse.cli.shared.table_output import human_count, note, progress_bar
 from hwdse.search.sweep.sweep_plan import SweepResult, merge_chunk
 from hwdse.search.sweep.chunked_sweep import sweep_chunks
 
@@ -16,17 +15,30 @@ if TYPE_CHECKING:
     from hwdse.search.sweep.sweep_plan import SweepChunk
 
 
+Update = Callable[[int | float, str], None]
+"""Takes the number of designs done and a text."""
+Progress = Callable[[int, int], AbstractContextManager[Update]]
+"""Takes the number of designs to do and the number of chunks that were done before."""
+
+
+@contextmanager
+def no_progress(num_designs: int, num_chunks_before: int) -> Iterator[Update]:
+    """Progress that is not shown."""
+    yield lambda done, text: None
+
+
 def run_sweep(
     job: SweepJob,
     record: "Run",
     share: tuple[int, int] | None,
     num_workers: int,
     scheduler: str | None,
+    progress: Progress = no_progress,
 ) -> tuple[SweepResult | None, bool]:
     """What the finished chunks say after all that are missing, or those of a share, have run;
     and whether it was stopped by Ctrl-C before that.
 
-    Raises `CommandError` where a chunk cannot be written.
+    `progress` shows how far it is. Raises `RunError` where a chunk cannot be written.
     """
     plan = job.plan
     result = None
@@ -37,13 +49,9 @@ def run_sweep(
     todo = [index for index in plan.shard(*(share or (1, 1))) if index not in done]
     if not todo:
         return result, False
-    if done:
-        note(f"going on after {len(done)} of {plan.num_chunks} chunks")
     total = sum(plan.chunk(index)[2] for index in todo)
     before = result.num_points if result else 0
-    each = f" x {job.robust.num_samples} samples" if job.robust else ""
-    title = f"sweep of {human_count(plan.num_points)} designs{each}"
-    with progress_bar(title, total, "designs") as bar, closing(
+    with progress(total, len(done)) as bar, closing(
         _outcomes(job, todo, num_workers, scheduler)
     ) as outcomes:  # fmt: skip
         bar(0, "compiling")
@@ -62,7 +70,7 @@ def _write(record: "Run", index: int, columns: dict, notes: dict[str, int]) -> N
         record.write_part(index, columns, notes)
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
-        raise CommandError(
+        raise RunError(
             f"{record.part_path(index)}: cannot be written: {reason}; the chunks before it are on "
             "disk, and --resume goes on"
         ) from error

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from hwdse.runs.run_errors import RunError
 from hwdse.runs.atomic_files import (
     clear_temporaries,
     is_temporary,
@@ -34,10 +35,6 @@ PART_KEY = b"hwdse.part"
 NOTES_KEY = b"hwdse.notes"
 VERSIONED_PACKAGES = ("hwdse", "jax", "numpy")
 _PART_PATTERN = re.compile(r"part-(\d{5,})\.parquet")
-
-
-class RunError(ValueError):
-    """A run folder that cannot be used as asked; the message is one line for its user."""
 
 
 @dataclass(frozen=True)

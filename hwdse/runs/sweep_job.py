@@ -14,7 +14,7 @@ from hwdse.config.search.metric_names import SCALARS, parse_metric
 from hwdse.config.search.objective_functions import asked_costs
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import OBJECTIVES, exactly, log_costs
-from hwdse.search.front.pareto_archive import Front
+from hwdse.search.pareto.pareto_archive import Front
 from hwdse.search.space.pytree_path import get_path
 from hwdse.search.sweep.sweep_plan import SweepChunk, SweepPlan, plan_sweep
 from hwdse.search.space.point_sequences import host_points

@@ -17,7 +17,7 @@ from hwdse.numerics.relaxation import Reading, materialize
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip, Memory, SystolicArray
 from hwdse.specs.software import Software
-from hwdse.workload.transformer.gemms import Gemms, Runs
+from hwdse.workload.gemms import Gemms, Runs
 
 
 @flax.struct.dataclass

@@ -23,8 +23,8 @@ from hwdse.models.compute.systolic import FOLDS
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.chip import Memory, SystolicArray
 from hwdse.specs.mappings.row_stationary_mapping import RowSets
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
-from hwdse.workload.transformer.gemms import Gemms
 
 NAMES = sorted(FOLDS)
 SCRATCHPAD = Memory(2.0**20, 1e12, 0.0)

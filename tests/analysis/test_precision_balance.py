@@ -11,7 +11,7 @@ from hwdse.analysis.mixed_format_jobs import format_peak_flop_per_s, job_phase_t
 from hwdse.analysis.precision_balance import design_precision_balance, precision_balance
 from hwdse.analysis.resource_balance import KNOBS, turned
 from hwdse.config import load_chip, load_search
-from hwdse.config.errors import ConfigError
+from hwdse.config.files.errors import ConfigError
 from hwdse.evaluation import evaluate
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.precision import precision_mix

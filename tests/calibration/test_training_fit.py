@@ -17,7 +17,7 @@ from hwdse.calibration.training_fit import (
     read_runs,
 )
 from hwdse.config import load_chip, load_software
-from hwdse.config.toml_files import preset_root
+from hwdse.config.files.toml_files import preset_root
 from hwdse.search.space.pytree_path import get_path
 
 DATA = Path(__file__).parents[1] / "data"

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from support.small_search import SEARCH
 
-from hwdse.cli.evaluate.metric_tables import evaluate_exact, limit_rows
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
+from hwdse.cli.shared.metric_tables import evaluate_exact, limit_rows
 from hwdse.cli.shared.table_output import human_count, print_json, print_table, safe_text
 from hwdse.cli.sweep import front_tables
 from hwdse.config import load_search

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.designs import BASE, JOB, LAYERS
 
-from hwdse.cli.evaluate.metric_tables import evaluate_exact
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
+from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
 from hwdse.core.map_network import ROW_NAMES, map_network
 from hwdse.core.mapped_network import costs_of_nest

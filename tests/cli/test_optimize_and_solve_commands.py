@@ -14,15 +14,15 @@ from hwdse.cli.optimize.optimality_tables import certified, print_worth, worth_j
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.cli.solve.solve_command import in_the_way
 from hwdse.config import ConfigError, load_search, to_toml
+from hwdse.config.files.uncertainty_suffix import split_spread, split_spreads
 from hwdse.config.search.metric_names import metric_names, parse_metric, parse_target
 from hwdse.config.search.objective_functions import score_of
-from hwdse.config.search.uncertainty_suffix import split_spread, split_spreads
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.answers.minimum_change import Relaxed
 from hwdse.search.answers.solve_targets import Solved
-from hwdse.search.descent.minimize import minimize, split_evaluations
-from hwdse.search.descent.search_result import SearchResult
+from hwdse.search.evaluation.search_result import SearchResult
+from hwdse.search.minimize import minimize, split_evaluations
 from hwdse.search.uncertainty.uncertain_constants import sample_factors
 
 SEARCH = """
@@ -175,7 +175,7 @@ def test_spreads_may_stand_in_values_tables_and_options(search):
 
 
 def test_spreads_of_a_chip_file_are_found_and_yield_to_those_of_the_search(search, tmp_path):
-    from hwdse.config.toml_files import preset_root
+    from hwdse.config.files.toml_files import preset_root
 
     system = (preset_root() / "clusters/trn2_ultraserver.toml").read_text()
     chip = (preset_root() / "chips/trainium2.toml").read_text()

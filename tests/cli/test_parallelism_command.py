@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from support.strategy_scores import PRESET, known_scores, scored
 
-from hwdse.cli.evaluate.metric_tables import evaluate_exact
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
+from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.training.strategy_ranking import ranked

@@ -6,8 +6,10 @@ import jax
 import pytest
 
 from hwdse.config import ConfigError, load_accelerator, load_chip
-from hwdse.config.design.allowed_names import allowed_names
-from hwdse.config.design.user_paths import (
+from hwdse.config.files.toml_files import preset_names, preset_root
+from hwdse.config.hardware.accelerators import load_accelerator_file
+from hwdse.config.schema.allowed_names import allowed_names
+from hwdse.config.schema.user_paths import (
     check_value,
     format_value,
     get_value,
@@ -15,8 +17,6 @@ from hwdse.config.design.user_paths import (
     resolve,
     resolve_all,
 )
-from hwdse.config.hardware.accelerators import load_accelerator_file
-from hwdse.config.toml_files import preset_names, preset_root
 from hwdse.models.memory.memory_level_costs import access_energy_j_per_byte
 from hwdse.search.space.pytree_path import get_path, readable, set_path
 from hwdse.specs.hardware.accelerator import OPERANDS, count_of

@@ -9,7 +9,7 @@ import pytest
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.config import ConfigError, load_operators, load_search, to_toml
-from hwdse.config.toml_files import preset_root
+from hwdse.config.files.toml_files import preset_root
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import CoreDesign
 

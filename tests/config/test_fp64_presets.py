@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hwdse.config import load_chip, load_system
-from hwdse.config.design.load_specs import load_chip_file
-from hwdse.config.toml_files import preset_names
+from hwdse.config.files.toml_files import preset_names
+from hwdse.config.hardware.load_specs import load_chip_file
 
 TABLE = Path(__file__).parents[1] / "data" / "fp64_fp16_chips.csv"
 ROWS = {

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hwdse.config.errors import ConfigError
+from hwdse.config.files.errors import ConfigError
+from hwdse.config.files.toml_files import preset_names, preset_root
 from hwdse.config.hardware.neuron_cores import load_engines, load_engines_file
-from hwdse.config.toml_files import preset_names, preset_root
 from hwdse.models.compute.neuron_engines import peak_flop_per_s
 
 NAMES = preset_names("engines")

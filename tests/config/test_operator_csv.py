@@ -7,7 +7,7 @@ import pytest
 
 from hwdse.config import ConfigError, load_operators, load_workload
 from hwdse.config.design.operator_csv import load_operators_file, parse_operators
-from hwdse.config.toml_files import preset_names, preset_root
+from hwdse.config.files.toml_files import preset_names, preset_root
 from hwdse.workload.loops.operators import DIMS, extents
 
 DATA = Path(__file__).parents[1] / "data"

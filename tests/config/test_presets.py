@@ -8,8 +8,8 @@ import jax
 import pytest
 
 from hwdse.config import list_presets, load_chip, load_search, load_system, load_workload
-from hwdse.config.design.load_specs import load_chip_file
-from hwdse.config.toml_files import FOLDERS, preset_names, preset_root
+from hwdse.config.files.toml_files import FOLDERS, preset_names, preset_root
+from hwdse.config.hardware.load_specs import load_chip_file
 from hwdse.specs.hardware.chip import Chip
 from hwdse.workload.transformer.dense_transformer import num_active_parameters, num_parameters
 from hwdse.workload.transformer.model_config import TransformerTraining

@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from hwdse.config import ConfigError, load_chip, load_search, load_system, load_workload, to_toml
+from hwdse.config.files.toml_files import preset_root
 from hwdse.config.search.search_file import LIMIT_FIELDS
-from hwdse.config.toml_files import preset_root
 from hwdse.objectives import CONSTRAINTS
 from hwdse.search.space.pytree_path import set_path
 from hwdse.workload.loops.layer_list import LayerList

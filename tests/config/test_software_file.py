@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hwdse.config import ConfigError, load_search, load_software
-from hwdse.config.toml_files import preset_root
+from hwdse.config.files.toml_files import preset_root
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.software import COMPILED, Software
 

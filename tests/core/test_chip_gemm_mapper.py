@@ -14,7 +14,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.space.pytree_path import set_path
 from hwdse.specs.hardware.accelerator import Operands
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 CHIP = load_chip("trainium2")
 SIZES = np.array([[4096.0, 4096.0, 4096.0, 1.0], [64.0, 1000.0, 333.0, 12.0], [512.0] * 3 + [3.0]])

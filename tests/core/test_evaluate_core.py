@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.small_core import CORE, NETWORK
 
-from hwdse.config.search.initial_tiles import first_tiles, tile_names
+from hwdse.config.design.initial_tiles import first_tiles, tile_names
 from hwdse.core.evaluate_core import at_its_voltage, core_area_mm2, leakage_w
 from hwdse.core.mapper.mapper import best_mapping
 from hwdse.core.mapping_policies import sum_runs, time_price_w

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.small_core import CORE, NETWORK
 
-from hwdse.config.search.initial_tiles import first_tiles
+from hwdse.config.design.initial_tiles import first_tiles
 from hwdse.core.mapper.mapper import HARDWARE, behind_what_fits
 from hwdse.core.mapping_policies import explicit_mappings, sum_runs, tile_of, time_price_w
 from hwdse.models.memory.memory_level_costs import mapping_costs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from hwdse.cli.evaluate.evaluation_plots import SHARED_COLORS
+from hwdse.cli.shared.evaluation_plots import SHARED_COLORS
 from hwdse.plots import pareto_plots, roofline_and_tornado
 from hwdse.plots.pareto_plots import Marker, new_figure, save_figure
 from hwdse.plots.plot_style import COLORS, plain_number

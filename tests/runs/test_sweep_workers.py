@@ -19,6 +19,7 @@ from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.main import main, run
 from hwdse.runs.sweep_job import chunk_columns, job_of, read_chunk
 from hwdse.config import load_search
+from hwdse.runs.run_errors import StoppedRunError
 from hwdse.runs.run_folder import Run, create_run, open_run
 from hwdse.search.sweep.sweep_plan import plan_sweep
 
@@ -129,7 +130,7 @@ def test_a_chunk_that_kills_every_worker_ends_the_sweep(job, monkeypatch):
         return worker
 
     monkeypatch.setattr(local_workers, "_start", doomed)
-    with pytest.raises(CommandError, match="chunk 5: 3 workers died"):
+    with pytest.raises(StoppedRunError, match="chunk 5: 3 workers died"):
         list(local_workers.run_chunks(job.pack(), [5], 1))
 
 

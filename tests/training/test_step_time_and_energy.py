@@ -14,7 +14,7 @@ from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.training.operator_costs import RowCosts, row_costs, sum_rows
 from hwdse.training.step_time_and_energy import step_time_s, step_times
-from hwdse.workload.transformer.gemms import Gemms, runs_once
+from hwdse.workload.gemms import Gemms, runs_once
 from hwdse.workload.transformer.model_config import with_kinds
 from hwdse.workload.transformer.sharding import shard
 

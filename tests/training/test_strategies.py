@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.strategy_scores import PRESET, known_scores, scored
 
-from hwdse.cli.evaluate.metric_tables import evaluate_exact
+from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search, load_workload
-from hwdse.config.design.consistency_checks import layout_problem
+from hwdse.config.schema.consistency_checks import layout_problem
 from hwdse.specs.design import Parallelism
 from hwdse.training.factored_program import Columns, StagedProgram
 from hwdse.training.strategy_enumeration import (

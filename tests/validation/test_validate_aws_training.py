@@ -9,7 +9,7 @@ import pytest
 
 from hwdse.cli.evaluate.validate_command import run
 from hwdse.config import load_chip, load_system
-from hwdse.config.design.load_specs import load_software
+from hwdse.config.hardware.load_specs import load_software
 from hwdse.training.operator_costs import peak_flop_per_s
 from hwdse.validation.aws import neuron_jobs
 from hwdse.validation.aws.aws_training import COLUMNS, measured_runs, release_group, validate

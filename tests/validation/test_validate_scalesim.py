@@ -27,8 +27,8 @@ from hwdse.validation.simulators.scalesim_dram import (
     striped_words,
     swept_words,
 )
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.scalesim_topology import ConvShape, gemm_as_conv
-from hwdse.workload.transformer.gemms import Gemms
 
 REFERENCE = Path(__file__).parents[1] / "data" / "scalesim_public.csv"
 DATAFLOW_NAMES = sorted(DEMAND_ORDERS)

@@ -54,7 +54,7 @@ def run(
 def _page(loaded: "LoadedSearch", metric: str) -> "Page":
     """Everything that the page shows."""
     from hwdse.cli.balance.balance_tables import Page
-    from hwdse.cli.evaluate.metric_tables import evaluate_exact
+    from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.objectives import OBJECTIVES
     from hwdse.specs.design import CoreDesign
     from hwdse.workload.loops.operators import Operators
@@ -99,7 +99,7 @@ SIMD_ENGINE = "graviton4"
 
 def _as_json(page: "Page") -> dict[str, Any]:
     """The page in SI base units."""
-    from hwdse.cli.evaluate import metric_tables
+    from hwdse.cli.shared import metric_tables
 
     def knob_json(item: "KnobBalance") -> dict[str, Any]:
         return {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdse.cli.evaluate.metric_tables import spaced
+from hwdse.cli.shared.metric_tables import spaced
 from hwdse.plots.balance_curves import Curve, frame, plot_balance
 from hwdse.plots.pareto_plots import new_figure, save_figure
 

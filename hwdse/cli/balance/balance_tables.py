@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric, parts_of, spaced
+from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, parts_of, spaced
 from hwdse.cli.shared.table_output import percent, print_table, say
 from hwdse.units.format_units import format_number, format_quantity
 

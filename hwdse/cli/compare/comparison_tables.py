@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric, is_core
+from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, is_core
 from hwdse.search.compare.method_comparison import limit_of, spread
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def save_contest(
     loaded: "LoadedSearch", traces: "Traces", reference: Any, folder: Path, budget: int
 ) -> list[Path]:
     """Best objective and hypervolume against evaluations and against seconds, with the spread."""
-    from hwdse.cli.evaluate.evaluation_plots import CORE_SCALES, SCALES
+    from hwdse.cli.shared.evaluation_plots import CORE_SCALES, SCALES
     from hwdse.plots import pareto_plots
     from hwdse.plots.comparison_curves import plot_spread
 

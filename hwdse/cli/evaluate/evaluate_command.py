@@ -16,7 +16,7 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
       hwdse evaluate configs/searches/trn2_llama3_70b.toml
       hwdse evaluate trn2_llama3_70b --set chip.hbm.bandwidth="4 TB/s" --plots pictures
     """
-    from hwdse.cli.evaluate import metric_tables
+    from hwdse.cli.shared import metric_tables
     from hwdse.config import load_search
 
     loaded = load_search(config, sets or ())
@@ -24,7 +24,7 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
     limits = metric_tables.limit_rows(loaded, evaluation)
     files = []
     if plots is not None:
-        from hwdse.cli.evaluate import evaluation_plots
+        from hwdse.cli.shared import evaluation_plots
 
         name = loaded.labels["chip"]
         files += evaluation_plots.save_breakdown({name: evaluation}, plots)

@@ -33,7 +33,7 @@ def run(
       hwdse sensitivity configs/searches/trn2_llama3_70b.toml
       hwdse sensitivity trn2_llama3_70b --metric energy_per_token --top 10 --plots pictures
     """
-    from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric
+    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
     from hwdse.config import load_search
 
     loaded = load_search(config, sets or ())
@@ -42,7 +42,7 @@ def run(
     shown = [(path, slope) for path, slope in ordered[:top] if abs(slope) >= SMALLEST]
     files = []
     if plots is not None and shown:
-        from hwdse.cli.evaluate import evaluation_plots
+        from hwdse.cli.shared import evaluation_plots
 
         files = evaluation_plots.save_tornado(dict(shown), metric, plots)
     if json:
@@ -64,7 +64,7 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
 
     import jax
 
-    from hwdse.cli.evaluate.metric_tables import evaluate_exact
+    from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.evaluation import evaluate
     from hwdse.numerics.relaxation import safe_log
     from hwdse.objectives import OBJECTIVES

@@ -1,9 +1,9 @@
 """A mapping as text: sizes of an operator, the nest of loops, what breaks."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hwdse.cli.mapping.mapping_tables import bytes_text, times_or_percent
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import percent
 from hwdse.units.format_units import format_number, format_quantity
@@ -119,7 +119,7 @@ def shortages_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def find_operator(names: Sequence[str], asked: str) -> int:
     """Number of the operator with this name or number; a `CommandError` with a hint else."""
-    from hwdse.config.errors import did_you_mean, show
+    from hwdse.config.files.errors import did_you_mean, show
 
     if asked in names:
         return list(names).index(asked)
@@ -129,3 +129,16 @@ def find_operator(names: Sequence[str], asked: str) -> int:
         f"--operator = {show(asked)}: expected a name of the list or a number "
         f"from 0 to {len(names) - 1}{did_you_mean(asked, names)}"
     )
+
+
+def times_or_percent(ratio: float) -> str:
+    """19.0 %, or 13.2 times where a percentage would be hard to read."""
+    return percent(ratio) if ratio < 10.0 else f"{ratio:.3g} times"
+
+
+def bytes_text(value: float) -> str:
+    """`4.5 MiB`: binary prefixes throughout, as capacities have them, so that sizes compare."""
+    power = min(max(math.frexp(value)[1] - 1, 0) // 10, 6)
+    scaled = value / 1024.0**power
+    prefix = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")[power]
+    return f"{format_number(scaled, 3 if scaled < 1000.0 else 4)} {prefix}B"

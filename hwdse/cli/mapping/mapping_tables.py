@@ -5,6 +5,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hwdse.cli.mapping.loop_nest_printing import (
+    bytes_text,
+    limits_text,
+    nest_lines,
+    sizes_text,
+    times_or_percent,
+)
 from hwdse.cli.shared.table_output import percent, print_table, say
 from hwdse.units.format_units import format_number, format_quantity
 
@@ -17,7 +24,6 @@ if TYPE_CHECKING:
 
 def network_rows(network: "MappedNetwork") -> list[dict[str, Any]]:
     """Every operator with its time and energy of one run, what limits it and what breaks."""
-    from hwdse.cli.mapping.loop_nest_printing import sizes_text
     from hwdse.core.mapping_analysis import peak_macs_per_s, ranked_resources, shortages
     from hwdse.core.ordered_loops import one_of, one_operator
 
@@ -156,7 +162,6 @@ def _operand_rows(
 
 def operator_json(mapped: "MappedOperator") -> dict[str, Any]:
     """Everything about one operator and its nest, in base units."""
-    from hwdse.cli.mapping.loop_nest_printing import nest_lines, sizes_text
 
     costs, figures = mapped.costs, mapped.figures
     return {
@@ -182,7 +187,6 @@ def operator_json(mapped: "MappedOperator") -> dict[str, Any]:
 
 def print_operator(mapped: "MappedOperator", title: str) -> None:
     """The nest of one operator, its tables, and what limits it."""
-    from hwdse.cli.mapping.loop_nest_printing import limits_text, nest_lines
 
     costs, figures = mapped.costs, mapped.figures
     rows = level_rows(costs, figures, mapped.accelerator)
@@ -253,16 +257,3 @@ def _reuse(ratio: float) -> str:
 
 def _bandwidth(bytes_per_s: float) -> str:
     return format_quantity(bytes_per_s, "B/s") if math.isfinite(bytes_per_s) else "not counted"
-
-
-def times_or_percent(ratio: float) -> str:
-    """19.0 %, or 13.2 times where a percentage would be hard to read."""
-    return percent(ratio) if ratio < 10.0 else f"{ratio:.3g} times"
-
-
-def bytes_text(value: float) -> str:
-    """`4.5 MiB`: binary prefixes throughout, as capacities have them, so that sizes compare."""
-    power = min(max(math.frexp(value)[1] - 1, 0) // 10, 6)
-    scaled = value / 1024.0**power
-    prefix = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")[power]
-    return f"{format_number(scaled, 3 if scaled < 1000.0 else 4)} {prefix}B"

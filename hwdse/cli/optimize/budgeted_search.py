@@ -12,7 +12,7 @@ from hwdse.cli.shared.table_output import progress_bar
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.search.descent.search_result import Score, SearchResult
+    from hwdse.search.evaluation.search_result import Score, SearchResult
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def make_budget(
     learning_rate: float | None,
 ) -> Budget:
     """A checked budget. Raises `CommandError`, one line, for a wrong name or time."""
-    from hwdse.config.errors import did_you_mean, listed
+    from hwdse.config.files.errors import did_you_mean, listed
     from hwdse.search.descent.optimizers import OPTIMIZERS, SCHEDULES
     from hwdse.units.parse_units import to_base
 
@@ -79,8 +79,8 @@ def search(
     """
     import jax
 
-    from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric
-    from hwdse.search.descent.minimize import minimize, never, split_evaluations
+    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
+    from hwdse.search.minimize import minimize, never, split_evaluations
 
     num_variants = math.prod(len(variant.values) for variant in loaded.space.variants)
     effort = split_evaluations(budget.evaluations, num_variants)

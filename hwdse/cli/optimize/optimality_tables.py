@@ -4,13 +4,13 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric, spaced
+from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, spaced
 from hwdse.cli.shared.table_output import percent, print_table
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.search.answers.optimality import Certificate
-    from hwdse.search.descent.search_result import Score, SearchResult
+    from hwdse.search.evaluation.search_result import Score, SearchResult
 
 NEIGHBORS = 2000
 """Looked at where nothing is said; none where each design's mappings are searched, which takes tens

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.runs.run_folder import Run
     from hwdse.search.answers.optimality import Certificate
-    from hwdse.search.descent.search_result import SearchResult
+    from hwdse.search.evaluation.search_result import SearchResult
     from hwdse.specs.results.evaluation_result import Evaluation
 
 NAME = "optimize"
@@ -155,7 +155,7 @@ def _evaluate_and_draw(
 ) -> tuple["Evaluation", "Evaluation", list[Path]]:
     import numpy as np
 
-    from hwdse.cli.evaluate import evaluation_plots, metric_tables
+    from hwdse.cli.shared import evaluation_plots, metric_tables
     from hwdse.objectives import OBJECTIVES
 
     before = metric_tables.evaluate_exact(loaded.base, loaded.workload)
@@ -182,8 +182,8 @@ def _print(
     after: "Evaluation",
     found: "Certificate | None",
 ) -> None:
-    from hwdse.cli.evaluate import metric_tables
     from hwdse.cli.optimize import optimality_tables
+    from hwdse.cli.shared import metric_tables
     from hwdse.cli.sweep import front_tables
 
     pair = {loaded.labels["system"]: before, "optimized": after}
@@ -220,7 +220,7 @@ def _print(
 
 def _minimized(loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation") -> str:
     """The objective at the end and, where it is not robust, against the base."""
-    from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric
+    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
     from hwdse.objectives import OBJECTIVES
 
     name, unit = loaded.objective.replace("_", " "), METRIC_UNITS[loaded.objective]
@@ -259,7 +259,7 @@ def _as_json(
     record: "Run",
     files: list[Path],
 ) -> dict[str, Any]:
-    from hwdse.cli.evaluate import metric_tables
+    from hwdse.cli.shared import metric_tables
     from hwdse.cli.shared.start_run import searched_paths
     from hwdse.cli.sweep.front_tables import robust_json
     from hwdse.search.space.pytree_path import get_path

@@ -39,7 +39,7 @@ def save(loaded: "LoadedSearch", found: Found, config: str, folder: Path) -> lis
 def _draw(found: Found, folder: Path) -> list[Path]:
     from hwdse.plots import pareto_plots
     from hwdse.plots.strategy_scatter import plot_layouts
-    from hwdse.search.front.pareto import non_dominated_mask
+    from hwdse.search.pareto.pareto_set import non_dominated_mask
 
     scores = found.scores
     capacity = found.design.chip.hbm.capacity_bytes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.evaluate.metric_tables import format_metric, spaced
+from hwdse.cli.shared.metric_tables import format_metric, spaced
 from hwdse.cli.shared.table_output import percent, print_table
 from hwdse.training.strategy_enumeration import (
     FIELDS,

@@ -47,7 +47,7 @@ def searched_paths(space: "SearchSpace") -> list[str]:
 
 def explain_infeasible(loaded: "LoadedSearch", violations: np.ndarray) -> str:
     """Which constraints stand in the way, the worst first, and by how much."""
-    from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric
+    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
 
     broken = sorted(
         ((value, name) for value, name in zip(violations, loaded.limits, strict=True) if value > 0),

@@ -114,7 +114,7 @@ def _print(
     parts: tuple["Free", ...],
     solved: "Solved",
 ) -> None:
-    from hwdse.cli.evaluate.metric_tables import evaluate_exact
+    from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.config import format_value
 
     before = evaluate_exact(loaded.base, loaded.workload)

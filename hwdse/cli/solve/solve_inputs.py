@@ -27,7 +27,7 @@ def free_parameters(
 
 
 def _resolved(loaded: "LoadedSearch", text: str, option: str) -> str:
-    from hwdse.config.design.user_paths import is_static, leaf_paths, resolve
+    from hwdse.config.schema.user_paths import is_static, leaf_paths, resolve
 
     roots = {name: getattr(loaded.base, name) for name in loaded.plain if name != "workload"}
     try:
@@ -59,8 +59,8 @@ def _weights(
 
 
 def _free(loaded: "LoadedSearch", path: str, weight: float) -> "Free":
-    from hwdse.config.design.field_rules import rule_of
-    from hwdse.config.design.user_paths import field_name
+    from hwdse.config.schema.field_rules import rule_of
+    from hwdse.config.schema.user_paths import field_name
     from hwdse.search.answers.minimum_change import Free
     from hwdse.search.space.search_space import get_path
 

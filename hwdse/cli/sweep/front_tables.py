@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, evaluate_exact, format_metric, is_core
+from hwdse.cli.shared.metric_tables import METRIC_UNITS, evaluate_exact, format_metric, is_core
 from hwdse.cli.shared.table_output import print_table
 from hwdse.runs.atomic_files import csv_text
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hwdse.plots.pareto_plots import Marker
     from hwdse.runs.run_folder import Run
     from hwdse.runs.sweep_job import SweepJob
-    from hwdse.search.front.pareto_archive import Front
+    from hwdse.search.pareto.pareto_archive import Front
 
 SHOWN_DESIGNS = 6
 
@@ -101,7 +101,7 @@ def write_front(
         design = loaded.space.decode_buildable(front.units[place], base)
         files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
     if len(loaded.front_objectives) > 1:
-        from hwdse.cli.evaluate import evaluation_plots
+        from hwdse.cli.shared import evaluation_plots
 
         points = np.exp(np.concatenate((front.costs, cloud)))
         mask = np.arange(len(points)) < len(front)
@@ -178,7 +178,7 @@ def _other_systems(
     loaded: "LoadedSearch", config: str, sets: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
     from hwdse.config import ConfigError, load_search, load_system
-    from hwdse.config.toml_files import preset_names
+    from hwdse.config.files.toml_files import preset_names
 
     base: Any = loaded.base
     for name in preset_names("clusters"):

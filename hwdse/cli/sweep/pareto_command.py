@@ -36,10 +36,10 @@ def run(
     """
     import numpy as np
 
-    from hwdse.cli.evaluate import evaluation_plots
+    from hwdse.cli.shared import evaluation_plots
     from hwdse.runs.atomic_files import csv_text, replacing
     from hwdse.runs.run_folder import open_run
-    from hwdse.search.front.pareto import merge_fronts
+    from hwdse.search.pareto.pareto_set import merge_fronts
 
     records = [open_run(folder) for folder in runs]
     objectives = _shared_objectives(records)
@@ -161,7 +161,7 @@ def _volumes(
     """Hypervolume of each front in logarithms, also as a share of the merged front's."""
     import numpy as np
 
-    from hwdse.search.front.pareto import hypervolume
+    from hwdse.search.pareto.pareto_set import hypervolume
 
     everything = np.log(np.concatenate(costs))
     reference = everything.max(axis=0) + np.log(MARGIN)

@@ -1,6 +1,9 @@
 """`hwdse sweep`: many designs, of which the front is kept."""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +11,14 @@ import typer
 
 from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets, parse_count
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import print_json, say, tell_files
+from hwdse.cli.shared.table_output import (
+    human_count,
+    note,
+    print_json,
+    progress_bar,
+    say,
+    tell_files,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,8 +110,23 @@ def run(
     }  # fmt: skip
     record = start_run(loaded, options, config, out, seed, resume=resume or share is not None)
     job = job_of(loaded, plan, screen, keep, top)
-    result, is_stopped = run_sweep(job, record, share, workers, scheduler)
+    result, is_stopped = run_sweep(
+        job, record, share, workers, scheduler, functools.partial(_progress, job)
+    )
     _finish(loaded, job, record, result, is_stopped, shard, (config, sets or (), json))
+
+
+@contextmanager
+def _progress(
+    job: "SweepJob", num_designs: int, num_chunks_before: int
+) -> Iterator[Callable[[int | float, str], None]]:
+    """Progress bar of the designs that are missing."""
+    if num_chunks_before:
+        note(f"going on after {num_chunks_before} of {job.plan.num_chunks} chunks")
+    each = f" x {job.robust.num_samples} samples" if job.robust else ""
+    title = f"sweep of {human_count(job.plan.num_points)} designs{each}"
+    with progress_bar(title, num_designs, "designs") as bar:
+        yield bar
 
 
 def _finish(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdse.cli.evaluate.metric_tables import METRIC_UNITS, format_metric, is_core
 from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, is_core
 from hwdse.cli.shared.table_output import (
     percent,
     print_json,
@@ -126,7 +126,7 @@ def _check_same(
 
 def _robust_figures(loaded: "LoadedSearch", points: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     from hwdse.config.search.objective_functions import costs_of
-    from hwdse.search.descent.evaluator import Evaluator
+    from hwdse.search.evaluation.evaluator import Evaluator
 
     units, variants = points
     evaluator = Evaluator(costs_of(loaded), loaded.space, loaded.base)
@@ -134,7 +134,7 @@ def _robust_figures(loaded: "LoadedSearch", points: tuple[np.ndarray, np.ndarray
 
 
 def _draw(loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path) -> list[Path]:
-    from hwdse.cli.evaluate import evaluation_plots
+    from hwdse.cli.shared import evaluation_plots
 
     return evaluation_plots.save_front_bands(
         sampled, loaded.front_objectives, folder, of_core=is_core(loaded)

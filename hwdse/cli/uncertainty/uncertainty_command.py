@@ -108,7 +108,7 @@ def _checked_spread(text: str) -> str:
 
 
 def _headlines(loaded: "LoadedSearch") -> list[str]:
-    from hwdse.cli.evaluate import metric_tables
+    from hwdse.cli.shared import metric_tables
 
     names = metric_tables.CORE_HEADLINE if metric_tables.is_core(loaded) else metric_tables.HEADLINE
     return [field for _, field, _, _ in names]
@@ -122,7 +122,7 @@ def _figures(
     import jax.numpy as jnp
     import numpy as np
 
-    from hwdse.cli.evaluate.metric_tables import evaluate_exact
+    from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.evaluation import evaluate
     from hwdse.search.uncertainty.uncertainty_propagation import (
         bands,

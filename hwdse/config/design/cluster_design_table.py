@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
-from hwdse.config.design.allowed_names import cluster_mappings
-from hwdse.config.design.consistency_checks import check_cluster, check_design
-from hwdse.config.design.load_specs import (
+from hwdse.config.files.errors import Where
+from hwdse.config.hardware.failure_rates import ReliabilityFile, load_reliability_file
+from hwdse.config.hardware.load_specs import (
     BaseParts,
     DesignKind,
     NamedIn,
@@ -16,10 +16,10 @@ from hwdse.config.design.load_specs import (
     load_system,
     load_workload_file,
 )
-from hwdse.config.design.schema import STRICT, name_field, number_field, spec_model, to_spec
-from hwdse.config.design.user_paths import Roots
-from hwdse.config.errors import Where
-from hwdse.config.hardware.failure_rates import ReliabilityFile, load_reliability_file
+from hwdse.config.schema.allowed_names import cluster_mappings
+from hwdse.config.schema.consistency_checks import check_cluster, check_design
+from hwdse.config.schema.schema import STRICT, name_field, number_field, spec_model, to_spec
+from hwdse.config.schema.user_paths import Roots
 from hwdse.specs.checkpointing import Checkpointing
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.number_formats import PrecisionMix

@@ -6,15 +6,15 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
-from hwdse.config.design.allowed_names import core_mappings
-from hwdse.config.design.consistency_checks import check_accelerator
-from hwdse.config.design.load_specs import BaseParts, DesignKind, NamedIn
+from hwdse.config.design.initial_tiles import first_tiles
 from hwdse.config.design.operator_csv import load_operators_file
-from hwdse.config.design.schema import STRICT, name_field
-from hwdse.config.design.user_paths import Roots
-from hwdse.config.errors import Where
+from hwdse.config.files.errors import Where
 from hwdse.config.hardware.accelerators import load_accelerator_file
-from hwdse.config.search.initial_tiles import first_tiles
+from hwdse.config.hardware.load_specs import BaseParts, DesignKind, NamedIn
+from hwdse.config.schema.allowed_names import core_mappings
+from hwdse.config.schema.consistency_checks import check_accelerator
+from hwdse.config.schema.schema import STRICT, name_field
+from hwdse.config.schema.user_paths import Roots
 from hwdse.specs.design import CoreDesign
 from hwdse.specs.mappings.tiles import roles
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hwdse.config.design.load_specs import NamedIn, Preset, locate
-from hwdse.config.errors import ConfigError, did_you_mean, listed, one_line, show
-from hwdse.config.toml_files import TomlFile, read_bytes
+from hwdse.config.files.errors import ConfigError, did_you_mean, listed, one_line, show
+from hwdse.config.files.toml_files import TomlFile, read_bytes
+from hwdse.config.hardware.load_specs import NamedIn, Preset, locate
 from hwdse.workload.loops.operators import DIMS, Operators
 from hwdse.workload.loops.scalesim_topology import ConvShape, parse_layers
 

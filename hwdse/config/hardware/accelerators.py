@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StrictBool, StrictStr, create_model
 
-from hwdse.config.design.consistency_checks import check_accelerator
-from hwdse.config.design.field_rules import rule_of
-from hwdse.config.design.load_specs import COMMON, NamedIn, Preset, open_file, with_process
-from hwdse.config.design.schema import STRICT, check, number_field, spec_fields, to_spec
-from hwdse.config.errors import Where, did_you_mean, listed
+from hwdse.config.files.errors import Where, did_you_mean, listed
+from hwdse.config.hardware.load_specs import COMMON, NamedIn, Preset, open_file, with_process
+from hwdse.config.schema.consistency_checks import check_accelerator
+from hwdse.config.schema.field_rules import rule_of
+from hwdse.config.schema.schema import STRICT, check, number_field, spec_fields, to_spec
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.units.parse_units import to_base
 from hwdse.workload.loops.operators import DIMS

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import create_model
 
-from hwdse.config.design.load_specs import COMMON, Preset, figures_field, open_file, published_of
-from hwdse.config.design.schema import STRICT, check, spec_fields, to_spec
-from hwdse.config.errors import Where
+from hwdse.config.files.errors import Where
+from hwdse.config.hardware.load_specs import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.schema.schema import STRICT, check, spec_fields, to_spec
 from hwdse.models.compute.cpu_simd import MOST_REGISTERS
 from hwdse.specs.hardware.cpu import SimdEngine
 

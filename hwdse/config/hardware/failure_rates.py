@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from hwdse.config.design.load_specs import (
+from hwdse.config.files.errors import Where
+from hwdse.config.hardware.load_specs import (
     COMMON,
     NamedIn,
     Preset,
@@ -15,10 +16,9 @@ from hwdse.config.design.load_specs import (
     open_file,
     published_of,
 )
-from hwdse.config.design.overrides import apply_overrides, flatten
-from hwdse.config.design.schema import STRICT, check, number_field
-from hwdse.config.design.user_paths import Roots
-from hwdse.config.errors import Where
+from hwdse.config.schema.overrides import apply_overrides, flatten
+from hwdse.config.schema.schema import STRICT, check, number_field
+from hwdse.config.schema.user_paths import Roots
 from hwdse.models.reliability.single_level_checkpoint import chip_mtbf_s
 from hwdse.specs.hardware.cluster import Cluster
 

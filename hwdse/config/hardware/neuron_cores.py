@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import create_model
 
-from hwdse.config.design.load_specs import COMMON, Preset, figures_field, open_file, published_of
-from hwdse.config.design.schema import STRICT, check, spec_fields, to_spec
-from hwdse.config.errors import Where
+from hwdse.config.files.errors import Where
+from hwdse.config.hardware.load_specs import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.schema.schema import STRICT, check, spec_fields, to_spec
 from hwdse.specs.hardware.neuron_core import NeuronCore
 
 _FIGURES = "bf16_flop_per_s fp8_flop_per_s fp32_flop_per_s year"

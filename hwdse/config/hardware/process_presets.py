@@ -1,8 +1,8 @@
 """Process presets by themselves: `configs/processes/*.toml`."""
 
-from hwdse.config.design.load_specs import COMMON, open_file
-from hwdse.config.design.schema import check, spec_model, to_spec
-from hwdse.config.errors import Where
+from hwdse.config.files.errors import Where
+from hwdse.config.hardware.load_specs import COMMON, open_file
+from hwdse.config.schema.schema import check, spec_model, to_spec
 from hwdse.specs.hardware.chip import Process
 
 

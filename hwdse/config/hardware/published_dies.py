@@ -2,7 +2,7 @@
 
 import csv
 
-from hwdse.config.toml_files import preset_root
+from hwdse.config.files.toml_files import preset_root
 from hwdse.specs.hardware.die_unit_counts import DiePlan
 
 KIB, MIB = 1024.0, 1024.0**2

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from hwdse.config.design.consistency_checks import layout_problem
-from hwdse.config.design.user_paths import (
+from hwdse.config.files.errors import Where
+from hwdse.config.schema.consistency_checks import layout_problem
+from hwdse.config.schema.user_paths import (
     Roots,
     check_value,
     field_name,
@@ -11,7 +12,6 @@ from hwdse.config.design.user_paths import (
     leaf_paths,
     resolve,
 )
-from hwdse.config.errors import Where
 from hwdse.config.search.parallelism_choices import LAYOUT_KEYS, all_layouts, best_layouts
 from hwdse.search.space.search_space import Choice
 from hwdse.units.format_units import format_field

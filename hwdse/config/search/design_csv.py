@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.config.design.field_rules import rule_of
-from hwdse.config.design.user_paths import field_name, short_path
-from hwdse.config.errors import ConfigError, Where, did_you_mean, listed
+from hwdse.config.files.errors import ConfigError, Where, did_you_mean, listed
+from hwdse.config.schema.field_rules import rule_of
+from hwdse.config.schema.user_paths import field_name, short_path
 from hwdse.search.space.pytree_path import get_path
 from hwdse.search.space.search_space import Choice, Dimension, Variant
 

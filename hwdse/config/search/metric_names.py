@@ -9,8 +9,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from hwdse.config.design.field_rules import field_of
-from hwdse.config.errors import ConfigError, did_you_mean, listed, one_line
+from hwdse.config.files.errors import ConfigError, did_you_mean, listed, one_line
+from hwdse.config.schema.field_rules import field_of
 from hwdse.evaluation import Workload, evaluate
 from hwdse.numerics.array_types import PerConstraint
 from hwdse.numerics.relaxation import Reading, safe_log

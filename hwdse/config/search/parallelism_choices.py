@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, StrictStr
 
-from hwdse.config.design.consistency_checks import layout_problem
-from hwdse.config.design.field_rules import rule_of
-from hwdse.config.design.user_paths import Roots
-from hwdse.config.errors import Where, listed
+from hwdse.config.files.errors import Where, listed
+from hwdse.config.schema.consistency_checks import layout_problem
+from hwdse.config.schema.field_rules import rule_of
+from hwdse.config.schema.user_paths import Roots
 from hwdse.search.space.search_space import Choice
 from hwdse.specs.design import Design
 from hwdse.training.strategy_enumeration import RECOMPUTE

@@ -3,14 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from hwdse.config.toml_files import TomlFile
-
-if TYPE_CHECKING:
-    from hwdse.config.search.search_file import LoadedSearch
+from hwdse.config.files.toml_files import TomlFile
+from hwdse.config.search.loaded_search import LoadedSearch
 
 
 def plain(value: Any) -> Any:
@@ -33,7 +31,7 @@ def plain(value: Any) -> Any:
 
 
 def resolved_tables(
-    loaded: "LoadedSearch",
+    loaded: LoadedSearch,
     files: Iterable[tuple[str, TomlFile]],
     published: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:

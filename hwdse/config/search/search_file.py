@@ -4,64 +4,33 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
-from hwdse.config.design.allowed_names import limit_names, objective_names
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
-from hwdse.config.design.load_specs import DesignKind
-from hwdse.config.design.overrides import apply_overrides, flatten, parse_override
-from hwdse.config.design.schema import STRICT, check, number_field
-from hwdse.config.design.user_paths import Roots
-from hwdse.config.errors import Where, did_you_mean, listed
+from hwdse.config.files.errors import Where, did_you_mean, listed
+from hwdse.config.files.toml_files import find_file, read_toml
+from hwdse.config.files.uncertainty_suffix import split_spread
+from hwdse.config.hardware.load_specs import DesignKind
+from hwdse.config.schema.allowed_names import limit_names, objective_names
+from hwdse.config.schema.overrides import apply_overrides, flatten, parse_override
+from hwdse.config.schema.schema import STRICT, check, number_field
+from hwdse.config.schema.user_paths import Roots
 from hwdse.config.search.choices import make_choice
+from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.config.search.parallelism_choices import LAYOUT_KEYS
 from hwdse.config.search.resolved_config import resolved_tables
 from hwdse.config.search.uncertain_table import file_entries, make_spreads, table_entries
-from hwdse.config.search.uncertainty_suffix import split_spread
 from hwdse.config.search.variables import check_distinct, make_dimensions, make_variant
-from hwdse.config.toml_files import find_file, read_toml
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import DEFAULT_SAMPLES, Robust, parse_robust
 from hwdse.search.uncertainty.uncertain_constants import Spread
-from hwdse.specs.design import CoreDesign, Design
 from hwdse.units.parse_units import split_field
-from hwdse.workload.loops.layer_list import LayerList
-from hwdse.workload.loops.operators import Operators
-from hwdse.workload.transformer.model_config import TransformerTraining
-
-
-@dataclass(frozen=True)
-class LoadedSearch:
-    """A checked search file: the base design, the workload, and what may change."""
-
-    title: str
-    seed: int
-    base: Design | CoreDesign
-    workload: TransformerTraining | LayerList | Operators
-    labels: Mapping[str, str]
-    """Names for people: `system`, `chip`, `workload`."""
-    space: SearchSpace
-    objective: str
-    front_objectives: tuple[str, ...]
-    limits: Mapping[str, float]
-    resolved: dict[str, Any]
-    """Everything in SI base units, with the hashes of all files: JSON-able."""
-    tables: dict[str, Any] = field(repr=False)
-    """The file's tables after `--set`, without [overrides]; names of files made absolute."""
-    plain: Roots = field(repr=False)
-    """The specs as the tables give them, before [overrides]."""
-    spreads: tuple[Spread, ...] = ()
-    """What is known of constants that are uncertain."""
-    robust: Robust | None = None
-    """How objectives and limits are taken over a sample of these; None: at the nominal values."""
-
 
 LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
     {

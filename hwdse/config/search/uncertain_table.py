@@ -5,9 +5,11 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
-from hwdse.config.design.field_rules import LARGEST, rule_of
-from hwdse.config.design.schema import STRICT, check
-from hwdse.config.design.user_paths import (
+from hwdse.config.files.errors import Where, did_you_mean, listed
+from hwdse.config.files.toml_files import TomlFile
+from hwdse.config.schema.field_rules import LARGEST, rule_of
+from hwdse.config.schema.schema import STRICT, check
+from hwdse.config.schema.user_paths import (
     Roots,
     field_name,
     format_value,
@@ -16,8 +18,6 @@ from hwdse.config.design.user_paths import (
     leaf_paths,
     resolve,
 )
-from hwdse.config.errors import Where, did_you_mean, listed
-from hwdse.config.toml_files import TomlFile
 from hwdse.search.uncertainty.uncertain_constants import DISTRIBUTIONS, Spread, relative_spread
 from hwdse.units.parse_units import to_base
 

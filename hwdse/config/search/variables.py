@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from hwdse.config.design.field_rules import rule_of
-from hwdse.config.design.user_paths import (
+from hwdse.config.files.errors import Where, did_you_mean
+from hwdse.config.schema.field_rules import rule_of
+from hwdse.config.schema.user_paths import (
     Roots,
     check_value,
     field_name,
@@ -15,7 +16,6 @@ from hwdse.config.design.user_paths import (
     resolve,
     resolve_all,
 )
-from hwdse.config.errors import Where, did_you_mean
 from hwdse.search.space.pytree_path import item_names
 from hwdse.search.space.search_space import Choice, Dimension, Variant
 

@@ -15,8 +15,8 @@ from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import Reading, materialize, num_tiles, total
 from hwdse.specs.hardware.accelerator import Accelerator, Level, Operands
 from hwdse.specs.hardware.chip import Chip
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators, products
-from hwdse.workload.transformer.gemms import Gemms
 
 ENDLESS_BYTES_PER_S = 1e18
 """Bandwidth of memories that the chip model gives no time of their own."""

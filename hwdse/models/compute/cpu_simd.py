@@ -25,7 +25,7 @@ from hwdse.specs.hardware.cpu import (
     SimdEngine,
     SimdWords,
 )
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 RESIDENT_FRACTION = 0.5
 """Share of a cache for the block that stays in it; the rest is for what streams past. Source:

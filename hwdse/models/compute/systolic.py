@@ -24,7 +24,7 @@ from typing import NamedTuple
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import EXACT, Reading, maximum, num_tiles
 from hwdse.specs.hardware.chip import SystolicArray
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 LOAD_ROWS_PER_CYCLE = 2.0
 """Stationary rows that the TensorEngine of Trainium takes in a cycle behind the running fold: 128

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import EXACT, Reading, floor_ste, materialize, maximum, num_tiles
 from hwdse.specs.hardware.chip import Memory
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 RESIDENT_FRACTION = 0.75
 """Share of the scratchpad for the tile that stays; the rest double-buffers what streams past."""

@@ -26,9 +26,9 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import PerOp, Scalar
 from hwdse.numerics.relaxation import SMALLEST_DIVISOR, positive_part
 from hwdse.specs.results.balance_results import TrafficBound
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import window
-from hwdse.workload.transformer.gemms import Gemms
 
 SUM_BYTES = 4.0
 """Partial sums are fp32, as in `models.memory`."""

@@ -14,10 +14,10 @@ import numpy as np
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import SOURCES, relaxed_by_source
-from hwdse.search.descent.batch_evaluation import padded
 from hwdse.search.descent.relaxed_optimum import RelaxedProblem, relaxed_optimum
-from hwdse.search.descent.search_result import ROUNDING, Score, Scored, scored
-from hwdse.search.space.neighbors import neighbors, step_toward
+from hwdse.search.evaluation.batch_evaluation import padded
+from hwdse.search.evaluation.search_result import ROUNDING, Score, Scored, scored
+from hwdse.search.neighborhood.neighbors import neighbors, step_toward
 from hwdse.search.space.search_space import SearchSpace, set_path
 
 MARGIN = 2e-3

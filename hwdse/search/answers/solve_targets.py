@@ -18,7 +18,7 @@ from hwdse.search.answers.minimum_change import (
     Violations,
     solve_relaxed,
 )
-from hwdse.search.descent.search_result import without_rounding
+from hwdse.search.evaluation.search_result import without_rounding
 from hwdse.search.space.search_space import set_path
 
 NORMS = ("l2", "l1")

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hwdse.search.descent.evaluator import Evaluator
-from hwdse.search.descent.search_result import Scored
-from hwdse.search.front.pareto_archive import Front
+from hwdse.search.evaluation.evaluator import Evaluator
+from hwdse.search.evaluation.search_result import Scored
+from hwdse.search.pareto.pareto_archive import Front
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 

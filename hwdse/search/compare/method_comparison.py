@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from hwdse.search.compare.baselines import BASELINES, TPE_TRIALS
-from hwdse.search.descent.evaluator import LARGEST_BATCH, SMALL_BATCH, Costs, Evaluator
-from hwdse.search.descent.minimize import minimize, split_evaluations
-from hwdse.search.descent.search_result import Score
+from hwdse.search.evaluation.evaluator import LARGEST_BATCH, SMALL_BATCH, Costs, Evaluator
+from hwdse.search.evaluation.search_result import Score
 from hwdse.search.front.front_search import search_front
-from hwdse.search.front.pareto import hypervolume, non_dominated_mask
-from hwdse.search.front.pareto_archive import Front
+from hwdse.search.minimize import minimize, split_evaluations
+from hwdse.search.pareto.pareto_archive import Front
+from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 

@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import relaxed_soft
-from hwdse.search.descent.search_result import Score
+from hwdse.search.evaluation.search_result import Score
 from hwdse.search.space.search_space import SearchSpace
 
 FEASIBLE = 1e-6

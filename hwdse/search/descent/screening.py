@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdse.search.descent.search_result import Scored
+from hwdse.search.evaluation.search_result import Scored
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 

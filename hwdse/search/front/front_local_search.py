@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from hwdse.search.descent.evaluator import Pool
-from hwdse.search.descent.local_search import design_key, design_keys, moved_points
-from hwdse.search.front.non_dominated_sorting import best_rows
-from hwdse.search.front.pareto_archive import Front
+from hwdse.search.evaluation.evaluator import Pool
+from hwdse.search.neighborhood.local_search import design_key, design_keys, moved_points
+from hwdse.search.pareto.non_dominated_sorting import best_rows
+from hwdse.search.pareto.pareto_archive import Front
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.surrogate.candidate_generation import ModelMoves, Seen
 from hwdse.search.surrogate.expected_improvement import FrontGain

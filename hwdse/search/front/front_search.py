@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.search.descent.evaluator import LARGEST_BATCH, Costs, Evaluator, Pool, Report
-from hwdse.search.descent.minimize import BRIEF_GRADIENTS, LEAST_PENALTY
 from hwdse.search.descent.multistart_descent import descend
 from hwdse.search.descent.optimizers import OPTIMIZERS
-from hwdse.search.descent.search_result import GRADIENT_COST_EVALUATIONS
+from hwdse.search.evaluation.evaluator import LARGEST_BATCH, Costs, Evaluator, Pool, Report
+from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS
 from hwdse.search.front.front_local_search import polish_front
-from hwdse.search.front.pareto_archive import Front
 from hwdse.search.front.scalarize import Aim, AimedScore, choose_aims, distances_to
+from hwdse.search.minimize import BRIEF_GRADIENTS, LEAST_PENALTY
+from hwdse.search.pareto.pareto_archive import Front
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 

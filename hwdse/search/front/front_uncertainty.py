@@ -10,9 +10,9 @@ import numpy as np
 
 from hwdse.numerics.jit_compile import search_jit
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.descent.batch_evaluation import by_variant
-from hwdse.search.descent.search_result import without_rounding
-from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.evaluation.batch_evaluation import by_variant
+from hwdse.search.evaluation.search_result import without_rounding
+from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import Costs, over_sample
 from hwdse.search.uncertainty.uncertain_constants import Spread, sample_factors

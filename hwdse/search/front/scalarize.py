@@ -9,8 +9,8 @@ import numpy as np
 
 from hwdse.numerics.array_types import PerConstraint, PointsByObjectives, Scalar
 from hwdse.numerics.relaxation import Reading
-from hwdse.search.descent.evaluator import Costs
-from hwdse.search.front.pareto import PerObjective
+from hwdse.search.evaluation.evaluator import Costs
+from hwdse.search.pareto.pareto_set import PerObjective
 
 AUGMENTATION = 0.02
 """rho of the augmented Chebyshev distance: keeps weakly dominated points from being as good."""

@@ -5,7 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from hwdse.search.descent.local_search import NUM_KINDS, design_key, moved_by_kinds, parted_points
+from hwdse.search.neighborhood.local_search import (
+    NUM_KINDS,
+    design_key,
+    moved_by_kinds,
+    parted_points,
+)
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.surrogate.expected_improvement import Gain
 from hwdse.search.surrogate.surrogate_model import Surrogate, features

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwdse.search.descent.local_search import design_keys, kept_parents, polish
-from hwdse.search.descent.search_result import Scored
+from hwdse.search.evaluation.search_result import Scored
+from hwdse.search.neighborhood.local_search import design_keys, kept_parents, polish
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.surrogate.candidate_generation import ModelMoves, Points, Seen
 from hwdse.search.surrogate.expected_improvement import BestGain

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.jit_compile import search_jit
-from hwdse.search.front.pareto_archive import Front, anchors, dominated_by, merge
+from hwdse.search.pareto.pareto_archive import Front, anchors, dominated_by, merge
 from hwdse.search.space.point_sequences import PointSequence, chunk_words, shared_words, unit_rows
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.sweep.float64_evaluation import EvaluateCosts, EvaluateJudged, Judge, host_leaves

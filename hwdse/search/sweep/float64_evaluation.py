@@ -11,10 +11,10 @@ import numpy as np
 
 from hwdse.numerics.array_types import PerConstraint
 from hwdse.numerics.jit_compile import search_jit
-from hwdse.search.descent.batch_evaluation import padded
-from hwdse.search.descent.search_result import without_rounding
-from hwdse.search.front.pareto import PerObjective
-from hwdse.search.front.pareto_archive import Front, anchors, merge
+from hwdse.search.evaluation.batch_evaluation import padded
+from hwdse.search.evaluation.search_result import without_rounding
+from hwdse.search.pareto.pareto_archive import Front, anchors, merge
+from hwdse.search.pareto.pareto_set import PerObjective
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.sweep.sweep_plan import SweepPlan

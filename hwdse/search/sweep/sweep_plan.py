@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwdse.search.front.pareto_archive import Front, merge
+from hwdse.search.pareto.pareto_archive import Front, merge
 from hwdse.search.space.point_sequences import WORD_BITS, PointSequence, make_list, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 

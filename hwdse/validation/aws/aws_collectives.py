@@ -19,13 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from hwdse.calibration.collective_fit import Rows
-from hwdse.config.design.load_specs import load_chip, load_system
+from hwdse.config.hardware.load_specs import load_chip, load_system
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.training.hierarchical_collectives import collective_time_s
-from hwdse.validation.measured.collective_libraries import find_library, model_times
+from hwdse.validation.measured.collective_libraries import Rows, find_library, model_times
 from hwdse.validation.measured.device_fabrics import find_fabric
 from hwdse.validation.shared.reference_table import (
     Comparison,

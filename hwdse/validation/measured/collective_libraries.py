@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
 
-from hwdse.calibration.collective_fit import Rows, fit_library, routes_of
-from hwdse.config.toml_files import preset_root
+from hwdse.config.files.toml_files import preset_root
 from hwdse.models.network.collective_library import (
+    CUSTOM_ROUTES,
+    NCCL_ROUTES,
     ExpertExchange,
     Library,
     Protocol,
+    Routes,
     across_time_s,
     expert_exchange_time_s,
     library_time_s,
@@ -41,12 +42,29 @@ EXCHANGES = {"deepep_ll_dispatch": "dispatch", "deepep_ll_combine": "combine"}
 GATHER_IS_PER_RANK = frozenset({"oneccl"})
 """Libraries whose benchmark counts what one rank hands to an all-gather. oneCCL's does: the time
 for 2 and 4 ranks is that of (p - 1) n bytes on the link, not of n (p - 1) / p."""
-HOST_SHARED = frozenset({"L40S"})
-"""Cards that reach each other through the host's memory beyond a pair."""
 VTRAIN = "nccl_vtrain"
 """NCCL as vTrain's authors ran it (nccl-tests; a start of 40 to 70 us)."""
 TABLE, EXCHANGE_TABLE = "collectives.csv", "expert_exchange.csv"
 _TOKENS = re.compile(r"tokens_per_gpu=(\d+);hidden=(\d+);topk=(\d+);experts=(\d+)")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Measured collectives of one device and library."""
+
+    kinds: np.ndarray
+    message_bytes: np.ndarray
+    num_chips: np.ndarray
+    num_nodes: np.ndarray
+    time_s: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray) -> "Rows":
+        return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+def routes_of(library: str) -> Routes:
+    """Routes by the name of a library: kernels of serving frameworks, or NCCL's."""
+    return CUSTOM_ROUTES if "custom" in library else NCCL_ROUTES
 
 
 @dataclass(frozen=True)
@@ -93,28 +111,6 @@ def model_times(library: str, costs: Library, rows: Rows, fabric: Fabric) -> np.
                 routes = routes_of(library)
                 times[chosen] = library_time_s(kind, size, chips, rate, costs, routes)
     return times
-
-
-def fit_rows(library: str, rows: Rows, fabric: Fabric) -> Library:
-    """`fit_library` with what is known of the device and the library."""
-    shared = fabric.name in HOST_SHARED
-    return fit_library(rows, fabric, routes_of(library), is_host_shared=shared)
-
-
-def fit_exchange(
-    sizes: np.ndarray, tokens: Tokens, time_s: np.ndarray, fabric: Fabric
-) -> ExpertExchange:
-    """Costs of an expert exchange: least squares of log time, soft L1."""
-
-    def costs(logs: np.ndarray) -> ExpertExchange:
-        launch, token, copy, fraction = np.exp(logs).tolist()
-        return ExpertExchange(launch, token, copy, fraction, fabric.num_multiprocessors)
-
-    def errors(logs: np.ndarray) -> np.ndarray:
-        return np.log(exchange_times(costs(logs), sizes, tokens, fabric) / time_s)
-
-    start = np.log([1e-5, 1e-10, 5e-7, 0.7])
-    return costs(least_squares(errors, start, loss="soft_l1", f_scale=0.1, max_nfev=100).x)
 
 
 def exchange_times(

@@ -13,13 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.calibration.gemmini_fit import run_cycles
 from hwdse.config.hardware.accelerators import load_accelerator
 from hwdse.models.memory.loop_nest_traffic import TIMELOOP, nest_traffic
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.mappings.loop_nest import LoopNest, MappingCosts
-from hwdse.validation.measured.gemmini_runs import PRESET, Runs, read_runs
+from hwdse.validation.measured.gemmini_runs import PRESET, Runs, read_runs, run_cycles
 from hwdse.validation.shared.reference_table import Comparison, ValidationReport, build_report
 from hwdse.workload.loops.operators import Operators
 

@@ -19,9 +19,12 @@ github.com/ucb-bar/gemmini-rocc-tests, in `gemmini-data-collection/layers/extrac
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from hwdse.config.hardware.accelerators import load_accelerator
+from hwdse.models.compute.tile_overheads import GEMMINI_COSTS, TileCosts, TiledCycles, tiled_cycles
+from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.mappings.loop_nest import LoopNest
 from hwdse.specs.mappings.loop_nest_text import parse_nest
@@ -139,3 +142,17 @@ def _nests(table: ReferenceTable, sizes: np.ndarray) -> LoopNest:
         for arrays in zip(*((n.temporal, n.position, n.spatial) for n in nests), strict=True)
     )
     return LoopNest(*stacked, tiers=TIERS)
+
+
+def run_cycles(runs: Runs, costs: TileCosts = GEMMINI_COSTS) -> TiledCycles:
+    """Cycles of all runs by the law of `models.startup`, in float64."""
+    with jax.enable_x64(True):
+        return _tiled_cycles(*law_arguments(runs), costs)
+
+
+def law_arguments(runs: Runs) -> tuple[LoopNest, Operators, Accelerator]:
+    """Loop nests, operators and core of the runs: arguments of `tiled_cycles`."""
+    return runs.run_nest, runs.run_operators, runs.accelerator
+
+
+_tiled_cycles = quick_jit(tiled_cycles)

@@ -12,10 +12,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.calibration.collective_fit import Rows, routes_of
 from hwdse.validation.measured.collective_libraries import (
     EXCHANGES,
     KINDS,
+    Rows,
     Tokens,
     counted_bytes,
     exchange_times,
@@ -23,6 +23,7 @@ from hwdse.validation.measured.collective_libraries import (
     load_exchanges,
     model_times,
     read_tokens,
+    routes_of,
 )
 from hwdse.validation.measured.device_fabrics import Fabric, find_fabric
 from hwdse.validation.shared.reference_table import (

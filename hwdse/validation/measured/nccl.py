@@ -7,8 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.calibration.collective_fit import Rows
-from hwdse.validation.measured.collective_libraries import VTRAIN, find_library, model_times
+from hwdse.validation.measured.collective_libraries import VTRAIN, Rows, find_library, model_times
 from hwdse.validation.measured.device_fabrics import find_fabric
 from hwdse.validation.shared.reference_table import (
     Comparison,

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from hwdse.config import load_chip
-from hwdse.config.toml_files import preset_names
+from hwdse.config.files.toml_files import preset_names
 from hwdse.models.energy import arithmetic_unit_costs as units
 from hwdse.models.energy.peak_power import all_in_energy_j_per_flop, idle_and_transfer_power_w
 from hwdse.models.silicon.area import area_parts_mm2

@@ -13,7 +13,7 @@ from hwdse.models.compute.systolic import DATAFLOWS, FOLDS, mapping_efficiency, 
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import EXACT
 from hwdse.specs.hardware.chip import SystolicArray
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 COLUMN_SKEWS_ADDED: Mapping[str, float] = MappingProxyType(
     {"output_stationary": 0.0, "weight_stationary": 1.0, "input_stationary": 1.0}

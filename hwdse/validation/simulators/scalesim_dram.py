@@ -15,8 +15,8 @@ import numpy as np
 from hwdse.models.compute.systolic import FOLDS
 from hwdse.numerics.relaxation import EXACT
 from hwdse.specs.hardware.chip import SystolicArray
+from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.scalesim_topology import ConvShape
-from hwdse.workload.transformer.gemms import Gemms
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import flax.struct
 
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 
 @flax.struct.dataclass

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Scalar
+from hwdse.workload.gemms import Gemms, Runs
 from hwdse.workload.transformer.dense_transformer import (
     ACTIVATION_BYTES,
     NORM_FLOP,
@@ -21,7 +22,6 @@ from hwdse.workload.transformer.gemm_groups import (
     weight_part,
     weight_rows,
 )
-from hwdse.workload.transformer.gemms import Gemms, Runs
 from hwdse.workload.transformer.latent_attention import (
     NORM_TRAFFIC,
     RESIDUAL_TRAFFIC,

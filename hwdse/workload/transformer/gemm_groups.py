@@ -7,8 +7,8 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
+from hwdse.workload.gemms import Gemms, Runs
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
-from hwdse.workload.transformer.gemms import Gemms, Runs
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 Row = tuple[Leaf, ...]

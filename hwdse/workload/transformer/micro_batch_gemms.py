@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
+from hwdse.workload.gemms import Gemms, Runs
 from hwdse.workload.transformer.decoder_layer import mean_layer_parts
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
 from hwdse.workload.transformer.gemm_groups import (
@@ -16,7 +17,6 @@ from hwdse.workload.transformer.gemm_groups import (
     weight_part,
     weight_rows,
 )
-from hwdse.workload.transformer.gemms import Gemms, Runs
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 LOGIT_STREAMS = (4.0, 2.0)

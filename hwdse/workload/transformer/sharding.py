@@ -11,6 +11,7 @@ from hwdse.numerics.relaxation import num_tiles, scaled
 from hwdse.specs.design import Parallelism
 from hwdse.specs.results.evaluation_result import HbmParts
 from hwdse.specs.software import COMPILED, Software
+from hwdse.workload.gemms import Gemms, Runs, runs_once
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.decoder_layer import context_bytes
 from hwdse.workload.transformer.dense_transformer import (
@@ -19,7 +20,6 @@ from hwdse.workload.transformer.dense_transformer import (
     num_parameters,
 )
 from hwdse.workload.transformer.gemm_groups import LayerCut, tokens_of
-from hwdse.workload.transformer.gemms import Gemms, Runs, runs_once
 from hwdse.workload.transformer.micro_batch_gemms import cut_of, micro_batch_rows
 from hwdse.workload.transformer.mixture_of_experts import ExpertMessages, expert_messages
 from hwdse.workload.transformer.model_config import TransformerTraining

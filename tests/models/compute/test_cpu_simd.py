@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from hwdse.config.errors import ConfigError
+from hwdse.config.files.errors import ConfigError
+from hwdse.config.files.toml_files import preset_names, preset_root
 from hwdse.config.hardware.cpus import load_simd, load_simd_file
-from hwdse.config.toml_files import preset_names, preset_root
 from hwdse.models.compute.cpu_simd import (
     cache_blocks,
     ideal_register_block,
@@ -26,7 +26,7 @@ from hwdse.models.compute.systolic import scratchpad_words
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.specs.hardware.chip import SystolicArray
 from hwdse.specs.hardware.cpu import RegisterBlock
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 GRAVITON2 = load_simd("graviton2")
 LEVELS = ("l1", "l2", "llc", "dram")

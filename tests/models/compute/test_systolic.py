@@ -20,7 +20,7 @@ from hwdse.models.compute.systolic import (
 )
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.specs.hardware.chip import SystolicArray
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 NAMES = sorted(DATAFLOWS)
 OVERLAPPED_NAMES = [name for name in NAMES if name.endswith("_overlapped")]

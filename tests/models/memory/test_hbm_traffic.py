@@ -24,7 +24,7 @@ from hwdse.models.memory.hbm_traffic import (
 )
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.specs.hardware.chip import Memory
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 MIB = 2.0**20
 EXTENTS = st.sampled_from([1, 2, 7, 64, 100, 128, 333, 1024, 4096, 8191])

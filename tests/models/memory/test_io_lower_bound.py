@@ -28,7 +28,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import total
 from hwdse.specs.mappings.tiles import RESIDENCIES as TILE_RESIDENCIES
 from hwdse.specs.mappings.tiles import roles
-from hwdse.workload.transformer.gemms import Gemms
+from hwdse.workload.gemms import Gemms
 
 TILINGS = [Tiling(*split, *held) for split in SPLITS.values() for held in RESIDENCIES.values()]
 

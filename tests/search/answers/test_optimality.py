@@ -13,7 +13,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, RELAXED, num_tiles
 from hwdse.search.answers.optimality import certify
 from hwdse.search.descent.relaxed_optimum import RelaxedProblem, relaxed_optimum
-from hwdse.search.space.neighbors import neighbors, step_toward
+from hwdse.search.neighborhood.neighbors import neighbors, step_toward
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
 
 

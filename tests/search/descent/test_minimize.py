@@ -11,8 +11,8 @@ from support.search_toys import TOY_8, TOY_29, TOY_BASE, score_8, score_29
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.descent.minimize import minimize, split_evaluations
-from hwdse.search.descent.search_result import scored
+from hwdse.search.evaluation.search_result import scored
+from hwdse.search.minimize import minimize, split_evaluations
 from hwdse.search.space.search_space import Choice, SearchSpace, Variant
 
 BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.740679720}

@@ -9,8 +9,8 @@ import optax
 import pytest
 from support.plane_problem import PLANE, PLANE_EFFORT, PLANE_SPACE, bowl
 
-from hwdse.search.descent.minimize import minimize
 from hwdse.search.descent.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
+from hwdse.search.minimize import minimize
 
 NUM_STEPS = 80
 

@@ -14,10 +14,8 @@ from support.search_toys import TOY_8, TOY_29, TOY_BASE, costs_8, costs_29, scor
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.compare.baselines import BASELINES, TPE_TRIALS, MissingPackageError
 from hwdse.search.compare.method_comparison import METHODS, Contest, limit_of, run_method
-from hwdse.search.descent.evaluator import Evaluator
+from hwdse.search.evaluation.evaluator import Evaluator
 from hwdse.search.front.front_search import search_front, split_front_evaluations
-from hwdse.search.front.non_dominated_sorting import crowding_distance, domination_ranks
-from hwdse.search.front.pareto import hypervolume, non_dominated_mask
 from hwdse.search.front.scalarize import (
     Aim,
     choose_aims,
@@ -25,6 +23,8 @@ from hwdse.search.front.scalarize import (
     scalarized,
     smooth_chebyshev,
 )
+from hwdse.search.pareto.non_dominated_sorting import crowding_distance, domination_ranks
+from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
 from hwdse.search.space.search_space import SearchSpace
 
 HAS_PYMOO = importlib.util.find_spec("pymoo") is not None

@@ -13,7 +13,7 @@ from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import exactly
 from hwdse.search.front.front_search import search_front
 from hwdse.search.front.front_uncertainty import SampledDesigns, attained, sample_designs
-from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import Dimension, SearchSpace
 from hwdse.search.sweep.chunked_sweep import ChunkRunner

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from hwdse.search.front.pareto import hypervolume, non_dominated_mask
+from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
 from hwdse.search.surrogate.expected_improvement import BestGain, FrontGain, log_expected_gain
 
 SHARE_OF_BALL = {2: np.pi / 4.0, 3: np.pi / 6.0, 4: np.pi**2 / 32.0}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from hwdse.search.descent.search_result import Scored
+from hwdse.search.evaluation.search_result import Scored
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace, Variant
 from hwdse.search.surrogate.expected_improvement import BestGain
 from hwdse.search.surrogate.gaussian_process import Regression, first_logs, fitted_logs, loss

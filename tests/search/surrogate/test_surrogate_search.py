@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hwdse.search.descent.search_result import Scored
+from hwdse.search.evaluation.search_result import Scored
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace, Variant
 from hwdse.search.surrogate.surrogate_search import Known, Polisher
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.search_toys import TOY_8, TOY_BASE, front_costs_8
 
-from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.sweep.chunked_sweep import (
     ChunkRunner,

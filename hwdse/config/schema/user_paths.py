@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from hwdse.config.design.allowed_names import allowed_names
-from hwdse.config.design.field_rules import field_of, rule_of
-from hwdse.config.errors import did_you_mean, listed
+from hwdse.config.files.errors import did_you_mean, listed
+from hwdse.config.schema.allowed_names import allowed_names
+from hwdse.config.schema.field_rules import field_of, rule_of
 from hwdse.search.space.pytree_path import children, get_path, set_path
 from hwdse.specs.hardware.accelerator import OPERANDS
 from hwdse.units.format_units import format_field

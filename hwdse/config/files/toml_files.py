@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hwdse
-from hwdse.config.errors import ConfigError, MissingFileError, did_you_mean, listed, one_line
-from hwdse.config.search.uncertainty_suffix import split_spreads
+from hwdse.config.files.errors import ConfigError, MissingFileError, did_you_mean, listed, one_line
+from hwdse.config.files.uncertainty_suffix import split_spreads
 
 FOLDERS = (
     "chips",
@@ -41,7 +40,7 @@ class TomlFile:
 
 def preset_root() -> Path:
     """The folder of the presets: inside the installed package, or beside it in a checkout."""
-    package = Path(hwdse.__file__).parent
+    package = Path(__file__).parents[2]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdse.numerics.jit_compile import search_jit
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.descent.search_result import Score, Scored, scored
+from hwdse.search.evaluation.search_result import Score, Scored, scored
 from hwdse.search.space.search_space import SearchSpace
 
 LARGEST_BATCH = 128

@@ -18,9 +18,9 @@ from pydantic import (
     create_model,
 )
 
-from hwdse.config.design.allowed_names import VARIANTS, allowed_names
-from hwdse.config.design.field_rules import field_of, near_field, rule_of, short_names
-from hwdse.config.errors import ConfigError, Where, did_you_mean, listed
+from hwdse.config.files.errors import ConfigError, Where, did_you_mean, listed
+from hwdse.config.schema.allowed_names import VARIANTS, allowed_names
+from hwdse.config.schema.field_rules import field_of, near_field, rule_of, short_names
 from hwdse.units.parse_units import split_field
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hwdse.search.descent.search_result import Scored
+from hwdse.search.evaluation.search_result import Scored
 from hwdse.search.space.dimension import Ranges
 from hwdse.search.space.search_space import SearchSpace
 

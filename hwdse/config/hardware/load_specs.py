@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StrictStr, create_model
 
-from hwdse.config.design.consistency_checks import check_chip, check_cluster, check_training
-from hwdse.config.design.overrides import apply_overrides, flatten
-from hwdse.config.design.schema import (
+from hwdse.config.files.errors import ConfigError, MissingFileError, Where, one_line
+from hwdse.config.files.toml_files import TomlFile, find_file, read_toml
+from hwdse.config.schema.consistency_checks import check_chip, check_cluster, check_training
+from hwdse.config.schema.overrides import apply_overrides, flatten
+from hwdse.config.schema.schema import (
     STRICT,
     check,
     number_field,
@@ -19,8 +21,6 @@ from hwdse.config.design.schema import (
     spec_model,
     to_spec,
 )
-from hwdse.config.errors import ConfigError, MissingFileError, Where, one_line
-from hwdse.config.toml_files import TomlFile, find_file, read_toml
 from hwdse.specs.hardware.chip import Chip, Process
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.software import Software

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.evaluate.metric_tables import format_metric, parts_of, spaced
+from hwdse.cli.shared.metric_tables import format_metric, parts_of, spaced
 from hwdse.plots import pareto_plots, roofline_and_tornado, uncertainty_plots
 
 if TYPE_CHECKING:

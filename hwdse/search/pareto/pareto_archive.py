@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdse.search.front.pareto import non_dominated_mask
+from hwdse.search.pareto.pareto_set import non_dominated_mask
 
 NUM_ANCHORS = 32
 """Front members that the device compares every point with; few points that they do not dominate

@@ -163,7 +163,7 @@ def limit_rows(loaded: "LoadedSearch", evaluation: "Evaluation") -> list[dict[st
     """Each constraint with its value, its limit and whether it holds, but for rounding as searches
     see it."""
     from hwdse.objectives import CONSTRAINTS
-    from hwdse.search.descent.search_result import ROUNDING
+    from hwdse.search.evaluation.search_result import ROUNDING
 
     rows = []
     for name, limit in loaded.limits.items():

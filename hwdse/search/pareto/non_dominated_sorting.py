@@ -3,8 +3,8 @@
 import numpy as np
 
 from hwdse.numerics.array_types import PointsByObjectives
-from hwdse.search.front.pareto import non_dominated_mask
-from hwdse.search.front.pareto_archive import Front
+from hwdse.search.pareto.pareto_archive import Front
+from hwdse.search.pareto.pareto_set import non_dominated_mask
 
 
 def domination_ranks(costs: PointsByObjectives) -> np.ndarray:

@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.search.descent.batch_evaluation import exact_scorer
-from hwdse.search.descent.local_search import parted_points
 from hwdse.search.descent.multistart_descent import Descended, descend, undescended
 from hwdse.search.descent.optimizers import checked_rate
 from hwdse.search.descent.screening import LEAST_PENALTY, choose_starts, screen
-from hwdse.search.descent.search_result import (
+from hwdse.search.evaluation.batch_evaluation import exact_scorer
+from hwdse.search.evaluation.search_result import (
     GRADIENT_COST_EVALUATIONS,
     Score,
     Scored,
     SearchResult,
 )
+from hwdse.search.neighborhood.local_search import parted_points
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.surrogate.surrogate_search import Known, Polisher
 

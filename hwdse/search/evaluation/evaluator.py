@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.relaxation import EXACT, Reading
-from hwdse.search.descent.batch_evaluation import LARGEST_BATCH, by_variant, score_batch
-from hwdse.search.descent.search_result import GRADIENT_COST_EVALUATIONS, without_rounding
-from hwdse.search.front.pareto_archive import Front, merge
+from hwdse.search.evaluation.batch_evaluation import LARGEST_BATCH, by_variant, score_batch
+from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS, without_rounding
+from hwdse.search.pareto.pareto_archive import Front, merge
 from hwdse.search.space.search_space import SearchSpace
 
 Costs = Callable[[Any, Reading], tuple[Any, Any]]

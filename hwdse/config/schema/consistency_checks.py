@@ -2,7 +2,7 @@
 
 import math
 
-from hwdse.config.errors import Where, listed
+from hwdse.config.files.errors import Where, listed
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
 from hwdse.specs.hardware.chip import Chip, Process

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hwdse.search.front.pareto import hypervolume, merge_fronts, non_dominated_mask
+from hwdse.search.pareto.pareto_set import hypervolume, merge_fronts, non_dominated_mask
 
 SMALL_COSTS = st.integers(1, 4).flatmap(
     lambda m: hnp.arrays(

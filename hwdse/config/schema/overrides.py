@@ -4,8 +4,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from hwdse.config.design.user_paths import Roots, check_value, replace_value, resolve
-from hwdse.config.errors import ConfigError, Where
+from hwdse.config.files.errors import ConfigError, Where
+from hwdse.config.schema.user_paths import Roots, check_value, replace_value, resolve
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hwdse.config.design.user_paths import Roots, check_value, get_value, leaf_paths
+from hwdse.config.schema.user_paths import Roots, check_value, get_value, leaf_paths
 from hwdse.config.search.search_file import LoadedSearch
 from hwdse.specs.design import CoreDesign, Design
 

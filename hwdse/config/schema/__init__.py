@@ -1,0 +1,1 @@
+"""Rules that every table follows: names, units, ranges, paths of users, overrides, consistency."""
