@@ -6,7 +6,7 @@ import numpy as np
 
 from hwdse.core.evaluate_core import evaluate_core
 from hwdse.numerics.array_types import Leaf
-from hwdse.numerics.relaxation import EXACT, Reading
+from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.training.evaluate_cluster import evaluate_cluster
@@ -20,23 +20,23 @@ Workload = TransformerTraining | LayerList | Operators
 def evaluate(
     design: Design | CoreDesign,
     workload: Workload,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
 ) -> Evaluation:
     """Times, energies, areas and money of one design running one workload.
 
     A cluster runs a training or a layer list, a core the operators of a network
     (`evaluate_core`). Pure and differentiable in every leaf of `design`; batch it with `vmap`.
-    `reading` is exact or smooth (see `numerics`).
+    `relaxation` is exact or smooth (see `numerics`).
     """
     workload = jax.tree.map(_own_copy, workload)
     if isinstance(design, CoreDesign) and isinstance(workload, Operators):
-        return evaluate_core(design, workload, reading)
+        return evaluate_core(design, workload, relaxation)
     if isinstance(design, CoreDesign) or isinstance(workload, Operators):
         raise ValueError(
             f"a {type(design).__name__} cannot run a {type(workload).__name__}: a CoreDesign runs "
             "Operators, a Design a TransformerTraining or a LayerList"
         )
-    return evaluate_cluster(design, workload, reading)
+    return evaluate_cluster(design, workload, relaxation)
 
 
 def _own_copy(leaf: Leaf) -> Leaf:

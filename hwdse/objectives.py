@@ -11,13 +11,13 @@ import numpy as np
 
 from hwdse.evaluation import Workload, evaluate
 from hwdse.numerics.array_types import PerConstraint, Scalar
-from hwdse.numerics.relaxation import EXACT, Reading, safe_log
+from hwdse.numerics.relaxation import EXACT, Relaxation, safe_log
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
 
 Objective = Callable[[Evaluation], Scalar]
-Score = Callable[[Design | CoreDesign, Reading], tuple[Scalar, PerConstraint]]
-Costs = Callable[[Design | CoreDesign, Reading], tuple[jax.Array, PerConstraint]]
+ObjectiveFn = Callable[[Design | CoreDesign, Relaxation], tuple[Scalar, PerConstraint]]
+ObjectivesFn = Callable[[Design | CoreDesign, Relaxation], tuple[jax.Array, PerConstraint]]
 
 
 def time_per_token(evaluation: Evaluation) -> Scalar:
@@ -37,7 +37,7 @@ def energy_delay(evaluation: Evaluation) -> Scalar:
 
 def cost_per_token(evaluation: Evaluation) -> Scalar:
     """Capital and electricity for one useful token, in USD."""
-    return evaluation.cost_usd_per_token
+    return evaluation.cost_per_token_usd
 
 
 def step_time(evaluation: Evaluation) -> Scalar:
@@ -72,7 +72,7 @@ def reticle_used_ratio(evaluation: Evaluation) -> Scalar:
 
 def carbon_per_token(evaluation: Evaluation) -> Scalar:
     """CO2 equivalent of making and running the cluster for one useful token, in g."""
-    return evaluation.carbon_g_per_token
+    return evaluation.carbon_per_token_g
 
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
@@ -106,7 +106,7 @@ CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
 """Each is bounded from above by a limit in the same unit."""
 
 
-def violations(evaluation: Evaluation, limits: Mapping[str, float]) -> PerConstraint:
+def constraint_values(evaluation: Evaluation, limits: Mapping[str, float]) -> PerConstraint:
     """ln(value / limit) of each constraint, in the order of `limits`; above zero it is broken."""
     if not limits:
         return jnp.zeros((0,))
@@ -114,15 +114,15 @@ def violations(evaluation: Evaluation, limits: Mapping[str, float]) -> PerConstr
     return jnp.stack([safe_log(jnp.asarray(ratio)) for ratio in ratios])
 
 
-def log_costs(
+def log_objectives_of(
     evaluation: Evaluation, objectives: tuple[str, ...], limits: Mapping[str, float]
 ) -> tuple[jax.Array, PerConstraint]:
     """Log of each objective, and the violations."""
     values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in objectives]
-    return jnp.stack(values), violations(evaluation, limits)
+    return jnp.stack(values), constraint_values(evaluation, limits)
 
 
-class _Question:
+class _ObjectiveSpec:
     """Objectives, limits and a workload: equal to those with the very same names and numbers."""
 
     def __init__(
@@ -139,7 +139,7 @@ class _Question:
         return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Question) and self._key == other._key
+        return isinstance(other, _ObjectiveSpec) and self._key == other._key
 
 
 def _bits(leaf: Any) -> tuple[Any, ...]:
@@ -148,25 +148,27 @@ def _bits(leaf: Any) -> tuple[Any, ...]:
     return type(leaf), repr(leaf)
 
 
-def make_costs(
+def make_objectives_fn(
     objectives: tuple[str, ...],
     limits: Mapping[str, float],
     workload: Workload,
-) -> Costs:
+) -> ObjectivesFn:
     """Function of a design that gives the log of each objective and the violations.
 
     The same question gives the same function object, by which compiled programs are kept.
     """
-    question = _Question(objectives, limits, workload)
+    question = _ObjectiveSpec(objectives, limits, workload)
     return (_kept_costs if question.is_known else _new_costs)(question)
 
 
-def _new_costs(question: _Question) -> Costs:
+def _new_costs(question: _ObjectiveSpec) -> ObjectivesFn:
     names, limit_pairs, workload = question.parts
     limits = dict(limit_pairs)
 
-    def costs(design: Design | CoreDesign, reading: Reading) -> tuple[jax.Array, PerConstraint]:
-        return log_costs(evaluate(design, workload, reading), names, limits)
+    def costs(
+        design: Design | CoreDesign, relaxation: Relaxation
+    ) -> tuple[jax.Array, PerConstraint]:
+        return log_objectives_of(evaluate(design, workload, relaxation), names, limits)
 
     return costs
 
@@ -175,27 +177,29 @@ _kept_costs = functools.lru_cache(maxsize=16)(_new_costs)
 
 
 @functools.lru_cache(maxsize=16)
-def exactly(costs: Costs) -> Callable[[Design | CoreDesign], tuple[jax.Array, PerConstraint]]:
+def exact_objectives_fn(
+    costs: ObjectivesFn,
+) -> Callable[[Design | CoreDesign], tuple[jax.Array, PerConstraint]]:
     """The costs in the exact reading, as a sweep takes them."""
     return lambda design: costs(design, EXACT)
 
 
-def make_score(
+def make_objective_fn(
     objective: str,
     limits: Mapping[str, float],
     workload: Workload,
-) -> Score:
+) -> ObjectiveFn:
     """Function of a design that gives the log of one objective and the violations; see
-    `make_costs`."""
-    return score_of_costs(make_costs((objective,), limits, workload))
+    `make_objectives_fn`."""
+    return first_objective_fn(make_objectives_fn((objective,), limits, workload))
 
 
 @functools.lru_cache(maxsize=16)
-def score_of_costs(costs: Costs) -> Score:
+def first_objective_fn(costs: ObjectivesFn) -> ObjectiveFn:
     """Costs of one objective as a score; the same function for the same costs."""
 
-    def score(design: Design | CoreDesign, reading: Reading) -> tuple[Scalar, PerConstraint]:
-        values, broken = costs(design, reading)
+    def score(design: Design | CoreDesign, relaxation: Relaxation) -> tuple[Scalar, PerConstraint]:
+        values, broken = costs(design, relaxation)
         return values[0], broken
 
     return score

@@ -36,9 +36,9 @@ def _float64():
 
 
 @pytest.mark.parametrize("is_layer_list", [False, True])
-@pytest.mark.parametrize("reading", [EXACT, smooth(0.5)], ids=["exact", "smooth"])
-def test_parts_add_up(is_layer_list, reading):
-    result = run_once(BASE, reading, is_layer_list)
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(0.5)], ids=["exact", "smooth"])
+def test_parts_add_up(is_layer_list, relaxation):
+    result = run_once(BASE, relaxation, is_layer_list)
     assert total(result.time) == pytest.approx(float(result.step_time_s), rel=1e-12)
     assert total(result.energy) == pytest.approx(float(result.step_energy_j), rel=1e-12)
     assert total(result.area) == pytest.approx(float(result.die_area_mm2), rel=1e-12)
@@ -53,7 +53,7 @@ def test_figures_follow_from_each_other():
     useful = float(result.goodput_fraction) * float(result.tokens_per_step)
     step_s, step_j = float(result.step_time_s), float(result.step_energy_j)
     assert result.time_per_token_s == pytest.approx(step_s / useful)
-    assert result.useful_tokens_per_s == pytest.approx(useful / step_s)
+    assert result.effective_tokens_per_s == pytest.approx(useful / step_s)
     assert result.energy_per_token_j == pytest.approx(step_j / useful)
     assert result.chip_power_w == pytest.approx(step_j / step_s / chips)
     array = BASE.chip.array
@@ -70,7 +70,7 @@ def test_utilization_is_model_flop_over_peak():
     weights = model.num_layers * layer + model.hidden * model.vocabulary
     flop = (6.0 * weights + attention * width) * float(result.tokens_per_step)
     peak = float(result.peak_flop_per_s) * BASE.cluster.num_chips
-    found = float(result.matrix_utilization_fraction)
+    found = float(result.mfu_fraction)
     assert found == pytest.approx(flop / peak / float(result.step_time_s), rel=1e-9)
     assert 0.2 < found < 0.7  # the range of published training runs
 
@@ -80,10 +80,10 @@ def test_padding_and_recomputing_are_not_useful():
     again = run(set_path(BASE, "parallelism.recompute_fraction", 1.0))
     padded = run(set_path(BASE, "parallelism.micro_batch", 96.0))  # 1024 / (16 x 96): one, not full
     for result in (plain, again, padded):
-        work = result.matrix_utilization_fraction * result.step_time_s
-        same = float(plain.matrix_utilization_fraction * plain.step_time_s)
+        work = result.mfu_fraction * result.step_time_s
+        same = float(plain.mfu_fraction * plain.step_time_s)
         assert work == pytest.approx(same, rel=1e-9)
-    assert again.flop_per_chip > plain.flop_per_chip
+    assert again.hardware_flop > plain.hardware_flop
     assert again.step_time_s > plain.step_time_s
 
 
@@ -94,10 +94,10 @@ def test_padding_and_recomputing_are_not_useful():
 def test_never_faster_than_the_peaks(dataflow):
     design = BASE.replace(chip=BASE.chip.replace(array=BASE.chip.array.replace(dataflow=dataflow)))
     result = run_once(design)
-    assert result.step_time_s >= result.flop_per_chip / result.peak_flop_per_s
+    assert result.step_time_s >= result.hardware_flop / result.peak_flop_per_s
     bandwidth = BASE.chip.hbm.bandwidth_bytes_per_s
-    assert result.step_time_s >= result.hbm_bytes_per_chip / bandwidth
-    assert 0.0 < result.matrix_utilization_fraction <= 1.0
+    assert result.step_time_s >= result.hbm_traffic_bytes / bandwidth
+    assert 0.0 < result.mfu_fraction <= 1.0
     assert 0.0 < result.goodput_fraction < 1.0
 
 
@@ -111,11 +111,11 @@ def random_results():
 def test_random_designs_keep_to_the_bounds(random_results):
     batch, result = random_designs(), random_results
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result))
-    assert np.all(result.matrix_utilization_fraction <= 1.0)
-    assert np.all(result.matrix_utilization_fraction > 0.0)
+    assert np.all(result.mfu_fraction <= 1.0)
+    assert np.all(result.mfu_fraction > 0.0)
     assert np.all(result.goodput_fraction < 1.0)
     speedup = 1.0 / (1.0 - batch.mix.fp8_flop_fraction * (1.0 - 1.0 / batch.chip.fp8_speedup_ratio))
-    least_s = result.flop_per_chip / (result.peak_flop_per_s * speedup)
+    least_s = result.hardware_flop / (result.peak_flop_per_s * speedup)
     assert np.all(result.step_time_s >= least_s * (1.0 - 1e-9))
     parts = total(result.time), total(result.energy), total(result.area)
     sums = result.step_time_s, result.step_energy_j, result.die_area_mm2
@@ -165,7 +165,7 @@ def test_a_job_of_one_chip_sends_nothing():
     alone = set_path(BASE, "cluster.num_chips", 1.0)
     alone = set_path(set_path(alone, "parallelism.tensor", 1.0), "parallelism.pipeline", 1.0)
     result = run(alone)
-    for name in ("tensor_network", "pipeline_network", "data_network", "bubble"):
+    for name in ("tensor_comm", "pipeline_comm", "data_comm", "bubble"):
         assert getattr(result.time, name) == 0.0
     assert result.energy.link == result.energy.network == 0.0
 
@@ -186,7 +186,7 @@ def test_fp64_time_and_energy_speak_of_the_same_work():
     result = run(design)
     native = 0.5 * float(result.peak_flop_per_s)
     vectors = BASE.chip.vector_flop_per_s / BASE.chip.software_fp64_flop_ratio
-    useful = result.matrix_utilization_fraction * result.peak_flop_per_s * result.step_time_s
+    useful = result.mfu_fraction * result.peak_flop_per_s * result.step_time_s
     flop = float(useful) * fraction / (1.0 - fraction)
     assert result.time.fp64 == pytest.approx(flop / (native + vectors), rel=1e-9)
     # Native units and vector engines share the work by their rates.
@@ -208,17 +208,17 @@ def test_every_topology_runs(topology):
         )
     result = run_once(BASE.replace(cluster=cluster.replace(topology=topology)))
     assert all(np.isfinite(x) for x in jax.tree.leaves(result))
-    assert result.time.tensor_network > 0.0
+    assert result.time.tensor_comm > 0.0
 
 
 def test_layer_lists_run():
     result = run_once(BASE, is_layer_list=True)
     assert result.tokens_per_step == BASE.cluster.num_chips
     assert result.goodput_fraction == 1.0
-    for name in ("tensor_network", "pipeline_network", "data_network", "bubble", "optimizer"):
+    for name in ("tensor_comm", "pipeline_comm", "data_comm", "bubble", "optimizer"):
         assert getattr(result.time, name) == 0.0
     flop = 2.0 * np.sum(np.prod(SIZES, axis=1))
-    assert result.flop_per_chip == flop
+    assert result.hardware_flop == flop
     slopes = jax.grad(lambda design: evaluate(design, LAYERS).time_per_token_s)(as_arrays(BASE))
     assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))
 

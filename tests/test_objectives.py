@@ -9,7 +9,14 @@ from hwdse.config import load_search
 from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, smooth
-from hwdse.objectives import CONSTRAINTS, OBJECTIVES, exactly, make_costs, make_score, violations
+from hwdse.objectives import (
+    CONSTRAINTS,
+    OBJECTIVES,
+    constraint_values,
+    exact_objectives_fn,
+    make_objective_fn,
+    make_objectives_fn,
+)
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.layer_list import LayerList
 
@@ -61,57 +68,61 @@ def test_energy_delay_is_the_product(evaluation):
 
 
 def test_violations_are_logarithms_in_the_order_of_the_limits(evaluation):
-    found = violations(evaluation, LIMITS)
+    found = constraint_values(evaluation, LIMITS)
     expected = [np.log(float(CONSTRAINTS[name](evaluation)) / LIMITS[name]) for name in LIMITS]
     assert np.allclose(found, expected)
-    backwards = violations(evaluation, dict(reversed(LIMITS.items())))
+    backwards = constraint_values(evaluation, dict(reversed(LIMITS.items())))
     assert np.array_equal(backwards, found[::-1])
 
 
 def test_a_limit_is_kept_up_to_its_value(evaluation):
     area = float(evaluation.die_area_mm2)
-    signs = [float(violations(evaluation, {"die_area": area * x})[0]) for x in (0.9, 1.0, 1.1)]
+    signs = [
+        float(constraint_values(evaluation, {"die_area": area * x})[0]) for x in (0.9, 1.0, 1.1)
+    ]
     assert signs[0] > 0.0
     assert signs[1] == pytest.approx(0.0, abs=1e-12)
     assert signs[2] < 0.0
 
 
 def test_no_limits_are_never_broken(evaluation):
-    assert violations(evaluation, {}).shape == (0,)
+    assert constraint_values(evaluation, {}).shape == (0,)
 
 
 def test_unknown_names_are_errors(evaluation):
     with pytest.raises(KeyError):
-        violations(evaluation, {"beauty": 1.0})
+        constraint_values(evaluation, {"beauty": 1.0})
 
 
 def test_score_and_costs_say_what_the_evaluation_says(evaluation):
     """The score of programs that know of no limit of power, the costs of those that may have one:
     each is made of the costs."""
-    score = quick_jit(make_score("energy_delay", LIMITS, LAYERS))
+    score = quick_jit(make_objective_fn("energy_delay", LIMITS, LAYERS))
     value, broken = score(BASE, EXACT)
     assert value == pytest.approx(float(jnp.log(OBJECTIVES["energy_delay"](evaluation))))
-    assert np.allclose(broken, violations(evaluation, LIMITS))
+    assert np.allclose(broken, constraint_values(evaluation, LIMITS))
     names = ("time_per_token", "energy_per_token")
-    values, broken = quick_jit(make_costs(names, LIMITS, LAYERS))(BASE, EXACT)
+    values, broken = quick_jit(make_objectives_fn(names, LIMITS, LAYERS))(BASE, EXACT)
     expected = [float(jnp.log(OBJECTIVES[name](evaluation))) for name in names]
     assert np.allclose(values, expected)
-    assert np.allclose(broken, violations(evaluation, LIMITS))
+    assert np.allclose(broken, constraint_values(evaluation, LIMITS))
 
 
 def test_the_same_question_has_the_same_function():
     """Compiled programs are kept by it."""
     again = jax.tree.map(lambda x: x.copy(), LAYERS)
     other = jax.tree.map(lambda x: np.nextafter(x, 2e4), LAYERS)
-    costs = make_costs(("step_time",), LIMITS, LAYERS)
-    assert make_costs(("step_time",), dict(LIMITS), again) is costs
-    assert exactly(costs) is exactly(costs)
-    assert make_score("step_time", LIMITS, LAYERS) is make_score("step_time", LIMITS, again)
+    costs = make_objectives_fn(("step_time",), LIMITS, LAYERS)
+    assert make_objectives_fn(("step_time",), dict(LIMITS), again) is costs
+    assert exact_objectives_fn(costs) is exact_objectives_fn(costs)
+    assert make_objective_fn("step_time", LIMITS, LAYERS) is make_objective_fn(
+        "step_time", LIMITS, again
+    )
     for different in (
-        make_costs(("step_time",), LIMITS, other),
-        make_costs(("step_time",), {**LIMITS, "die_area": 800}, LAYERS),
-        make_costs(("step_time",), dict(reversed(LIMITS.items())), LAYERS),
-        make_costs(("die_area",), LIMITS, LAYERS),
+        make_objectives_fn(("step_time",), LIMITS, other),
+        make_objectives_fn(("step_time",), {**LIMITS, "die_area": 800}, LAYERS),
+        make_objectives_fn(("step_time",), dict(reversed(LIMITS.items())), LAYERS),
+        make_objectives_fn(("die_area",), LIMITS, LAYERS),
     ):
         assert different is not costs
 
@@ -120,12 +131,12 @@ def test_score_has_finite_gradients_in_both_readings():
     """In the smooth reading, which searches follow, also by a limit of power that binds; the exact
     one of that is in `test_evaluate`."""
     limited = BASE.replace(chip=BASE.chip.replace(power_limit_w=100.0))
-    score = make_score("energy_delay", LIMITS, LAYERS)
-    for reading, base in ((EXACT, BASE), (smooth(0.5), limited)):
+    score = make_objective_fn("energy_delay", LIMITS, LAYERS)
+    for relaxation, base in ((EXACT, BASE), (smooth(0.5), limited)):
         design = jax.tree.map(lambda x: jnp.asarray(x, float), base)
 
-        def merit(design, reading=reading):
-            value, broken = score(design, reading)
+        def merit(design, relaxation=relaxation):
+            value, broken = score(design, relaxation)
             return value + broken.sum()
 
         slopes = jax.grad(merit)(design)

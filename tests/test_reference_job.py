@@ -6,14 +6,14 @@ import pytest
 
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
-from hwdse.objectives import make_score, violations
+from hwdse.objectives import constraint_values, make_objective_fn
 from hwdse.search.evaluation.batch_evaluation import exact_scorer
 from hwdse.search.evaluation.search_result import ROUNDING
-from hwdse.search.minimize import minimize, split_evaluations
+from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.space.point_sequences import host_points, make_sequence
 
 NUM_DESIGNS = 50_000
-EFFORT = split_evaluations(NUM_DESIGNS // 40, num_variants=3)
+EFFORT = allocate_evaluations(NUM_DESIGNS // 40, num_variants=3)
 """A fortieth of the evaluations of the Sobol points below."""
 
 
@@ -24,7 +24,7 @@ def job():
 
 @pytest.fixture(scope="module")
 def score(job):
-    return make_score(job.objective, job.limits, job.workload)
+    return make_objective_fn(job.objective, job.limits, job.workload)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_gradient_search_beats_forty_times_as_many_sobol_points(job, score, foun
                 job.space.snap_points(points)
             )
         assert rows.is_feasible.any()
-        assert found.log_objective <= rows.log_objectives[rows.best_place()]
+        assert found.log_objective <= rows.log_objectives[rows.best_index()]
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_the_optimized_design_beats_the_preset_within_its_area_and_power(job, fo
     with jax.enable_x64(True):
         before = evaluate_exact(job.base, job.workload)
         after = evaluate_exact(found.design, job.workload)
-        broken = violations(after, job.limits)
+        broken = constraint_values(after, job.limits)
     gain = (before.time_per_token_s * before.energy_per_token_j) / (
         after.time_per_token_s * after.energy_per_token_j
     )
@@ -85,8 +85,8 @@ def test_the_optimized_design_can_be_built(job, found):
             value = float(job.space.describe(found.unit, job.base)[dimension.path])
             assert value / dimension.step == pytest.approx(round(value / dimension.step), abs=1e-9)
             assert dimension.low <= value <= dimension.high
-    layout = found.design.parallelism
-    data = float(job.base.cluster.num_chips) / float(layout.tensor * layout.pipeline)
+    parallelism = found.design.parallelism
+    data = float(job.base.cluster.num_chips) / float(parallelism.tensor * parallelism.pipeline)
     assert data == int(data)
 
 

@@ -88,8 +88,8 @@ def test_gradients_of_all_metrics_are_finite_in_the_whole_box(job, any_dataflow)
     base = with_dataflow(job.base, ANY)
     generator = np.random.default_rng(1)
 
-    def metrics(design, reading):
-        return sum(jax.tree.leaves(evaluate(settled(design), job.workload, reading)))
+    def metrics(design, relaxation):
+        return sum(jax.tree.leaves(evaluate(settled(design), job.workload, relaxation)))
 
     def slopes(unit, number, temperature, kind):
         any_dataflow.number = number

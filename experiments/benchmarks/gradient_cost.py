@@ -44,16 +44,16 @@ def main() -> None:
     print("| problem | designs at once | evaluation, us | gradient, us | ratio |")
     print("| --- | --- | --- | --- | --- |")
     for name in PROBLEMS:
-        contest = problem_of(name)
-        score, space = contest.score, contest.space
-        base = space.variant_bases(contest.base)[0][1]
+        problem = problem_of(name)
+        score, space = problem.score, problem.space
+        base = space.variant_bases(problem.base)[0][1]
 
         def value(unit, score=score, space=space, base=base):
-            return score(space.decode_buildable(unit, base), EXACT)
+            return score(space.decode_rounded(unit, base), EXACT)
 
         def loss(unit, score=score, space=space, base=base):
-            objective, violations = score(space.decode(unit, base), smooth(TEMPERATURE))
-            return objective + jnp.sum(jnp.maximum(1.0 + violations, 0.0) ** 2)
+            objective, constraint_values = score(space.decode(unit, base), smooth(TEMPERATURE))
+            return objective + jnp.sum(jnp.maximum(1.0 + constraint_values, 0.0) ** 2)
 
         evaluate, gradient = (
             quick_jit(jax.vmap(value)),

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/layout_rate.py [--float64] [--devices 2] [--repeats 9]
 
-One evaluation is one layout of one training step with all that `hwdse layout` ranks by: step time
+One evaluation is one layout of one training step with all that `hwdse parallelism` ranks by: step time
 and its 14 parts, memory of the fullest chip and its 5 parts, tokens a second, use of the matrix
 engines, energy and cost of a token. Two lists: every valid layout of the batch, and the same
 crossed with shares of the collectives that hide behind compute (which Calculon's grid varies as
@@ -28,8 +28,8 @@ import numpy as np
 from hwdse.config import load_search
 from hwdse.evaluation import evaluate
 from hwdse.training.factored_program import Columns
-from hwdse.training.strategy_enumeration import LayoutOptions, list_layouts
-from hwdse.training.strategy_ranking import layout_program, scores_of
+from hwdse.training.strategy_enumeration import StrategyOptions, enumerate_strategies
+from hwdse.training.strategy_ranking import strategy_metrics_of, strategy_program
 
 SEARCH = "trn2_llama3_70b"
 CHANGES = (
@@ -45,25 +45,25 @@ CALCULON_GRID = 9.67e6
 COMPARED_ROWS = 64
 
 
-def crossed(layouts: Columns) -> Columns:
+def crossed(strategies: Columns) -> Columns:
     """Every layout with every pair of hidden shares of tensor and data collectives."""
-    places = {name: np.repeat(place, SHARES.size**2) for name, place in layouts.places.items()}
+    places = {name: np.repeat(place, SHARES.size**2) for name, place in strategies.places.items()}
     shares = np.arange(SHARES.size, dtype=np.int16)
-    places["tensor_overlap_fraction"] = np.tile(np.repeat(shares, SHARES.size), len(layouts))
-    places["data_overlap_fraction"] = np.tile(shares, SHARES.size * len(layouts))
+    places["tensor_overlap_fraction"] = np.tile(np.repeat(shares, SHARES.size), len(strategies))
+    places["data_overlap_fraction"] = np.tile(shares, SHARES.size * len(strategies))
     own = {"tensor_overlap_fraction": SHARES, "data_overlap_fraction": SHARES}
-    return Columns({**layouts.levels, **own}, places)
+    return Columns({**strategies.levels, **own}, places)
 
 
-def largest_difference(design: Any, job: Any, layouts: Columns, scores: Any) -> float:
+def largest_difference(design: Any, job: Any, strategies: Columns, scores: Any) -> float:
     """Of some rows from `evaluate` in the same float type, as a share of each figure; for parts
     of the step time as a share of that."""
-    rows = np.linspace(0, len(layouts) - 1, COMPARED_ROWS).astype(int)
-    fields = {name: jnp.asarray(layouts[name][rows], float) for name in layouts.levels}
+    rows = np.linspace(0, len(strategies) - 1, COMPARED_ROWS).astype(int)
+    fields = {name: jnp.asarray(strategies[name][rows], float) for name in strategies.levels}
 
     def one(fields: dict[str, Any]) -> Any:
-        layout = design.parallelism.replace(**fields)
-        return scores_of(evaluate(design.replace(parallelism=layout), job))
+        parallelism = design.parallelism.replace(**fields)
+        return strategy_metrics_of(evaluate(design.replace(parallelism=parallelism), job))
 
     want = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(fields))
     got = jax.tree.map(lambda column: column[rows], scores)
@@ -76,10 +76,10 @@ def largest_difference(design: Any, job: Any, layouts: Columns, scores: Any) -> 
     return float(np.nanmax(ratios))
 
 
-def rate(design: Any, job: Any, layouts: Columns, repeats: int) -> dict[str, Any]:
+def rate(design: Any, job: Any, strategies: Columns, repeats: int) -> dict[str, Any]:
     """Wall and CPU seconds of one list (medians), and layouts in each."""
     start = time.perf_counter(), time.process_time()
-    program = layout_program(design, job, layouts)
+    program = strategy_program(design, job, strategies)
     scores = program.run()
     compile_s = time.perf_counter() - start[0], time.process_time() - start[1]
     walls, cpus = [], []
@@ -90,17 +90,17 @@ def rate(design: Any, job: Any, layouts: Columns, repeats: int) -> dict[str, Any
         cpus.append(time.process_time() - cpu)
     wall_s, cpu_s = float(np.median(walls)), float(np.median(cpus))
     return {
-        "layouts": len(layouts),
+        "layouts": len(strategies),
         "fit": int(np.sum(scores.hbm_used_ratio <= 1.0)),
         "compile_wall_s": compile_s[0],
         "compile_cpu_s": compile_s[1],
         "wall_s": wall_s,
         "cpu_s": cpu_s,
-        "layouts_per_s": len(layouts) / wall_s,
-        "layouts_per_cpu_s": len(layouts) / cpu_s,
-        "ratio_to_calculon": [len(layouts) / cpu_s / other for other in CALCULON_PER_CPU_S],
-        "calculon_grid_cpu_s": CALCULON_GRID * cpu_s / len(layouts),
-        "largest_difference_from_evaluate": largest_difference(design, job, layouts, scores),
+        "layouts_per_s": len(strategies) / wall_s,
+        "layouts_per_cpu_s": len(strategies) / cpu_s,
+        "ratio_to_calculon": [len(strategies) / cpu_s / other for other in CALCULON_PER_CPU_S],
+        "calculon_grid_cpu_s": CALCULON_GRID * cpu_s / len(strategies),
+        "largest_difference_from_evaluate": largest_difference(design, job, strategies, scores),
         "load_average": os.getloadavg()[0],
     }
 
@@ -114,12 +114,12 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", options.devices)
     loaded = load_search(SEARCH, CHANGES)
     design, job = jax.tree.map(float, (loaded.base, loaded.workload))
-    stages = LayoutOptions(zero=(0, 1, 2, 3))
-    layouts = list_layouts(job, design.cluster.num_chips, stages)
+    stages = StrategyOptions(zero=(0, 1, 2, 3))
+    strategies = enumerate_strategies(job, design.cluster.num_chips, stages)
     found: dict[str, Any] = {"float": 64 if options.float64 else 32, "devices": options.devices}
     with jax.enable_x64(options.float64):
-        found["list"] = rate(design, job, layouts, options.repeats)
-        found["crossed list"] = rate(design, job, crossed(layouts), options.repeats)
+        found["list"] = rate(design, job, strategies, options.repeats)
+        found["crossed list"] = rate(design, job, crossed(strategies), options.repeats)
     print(json.dumps(found, indent=2))
 
 

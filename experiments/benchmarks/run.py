@@ -25,8 +25,8 @@ import numpy as np
 from hwdse.config import load_search
 from hwdse.models.compute.systolic import DATAFLOWS
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.numerics.relaxation import EXACT, Reading, smooth
-from hwdse.objectives import make_costs, make_score
+from hwdse.numerics.relaxation import EXACT, Relaxation, smooth
+from hwdse.objectives import make_objective_fn, make_objectives_fn
 from hwdse.search.sweep.chunked_sweep import BLOCK
 from hwdse.specs.hardware.chip import SystolicArray
 from hwdse.workload.gemms import Gemms
@@ -66,12 +66,14 @@ def cold_start() -> dict[str, float]:
 def sweep_rate(num_designs: int = BLOCK) -> dict[str, float]:
     """Full evaluations a second of a sweep's block in float32, each with its own layout."""
     loaded = load_search(SEARCH)
-    costs = make_costs(("time_per_token", "energy_per_token"), loaded.limits, loaded.workload)
+    costs = make_objectives_fn(
+        ("time_per_token", "energy_per_token"), loaded.limits, loaded.workload
+    )
     base = jax.tree.map(float, loaded.base)
 
     def score(unit):
-        values, violations = costs(loaded.space.decode_buildable(unit, base), EXACT)
-        return jnp.sum(values), jnp.max(violations)
+        values, constraint_values = costs(loaded.space.decode_rounded(unit, base), EXACT)
+        return jnp.sum(values), jnp.max(constraint_values)
 
     points = np.random.default_rng(0).random((num_designs, loaded.space.num_dims))
     units = jnp.asarray(points, jnp.float32)
@@ -87,18 +89,18 @@ def sweep_rate(num_designs: int = BLOCK) -> dict[str, float]:
     }
 
 
-def gradient_cost(num_designs: int, reading: Reading, jit: Callable = quick_jit) -> dict:
+def gradient_cost(num_designs: int, relaxation: Relaxation, jit: Callable = quick_jit) -> dict:
     """Time of a value with its gradient over that of the value, float64, the same compiler.
 
     The value is the objective with its constraints; the gradient is in all searched dimensions.
     """
     loaded = load_search(SEARCH)
     with jax.enable_x64(True):
-        score = make_score(loaded.objective, loaded.limits, loaded.workload)
+        score = make_objective_fn(loaded.objective, loaded.limits, loaded.workload)
 
         def value(unit):
-            objective, violations = score(loaded.space.decode(unit, loaded.base), reading)
-            return objective + jnp.sum(jnp.maximum(violations, 0.0) ** 2)
+            objective, constraint_values = score(loaded.space.decode(unit, loaded.base), relaxation)
+            return objective + jnp.sum(jnp.maximum(constraint_values, 0.0) ** 2)
 
         points = np.random.default_rng(0).random((num_designs, loaded.space.num_dims))
         units = jnp.asarray(points)

@@ -68,7 +68,7 @@ def simulate(layer: dict[str, str], rows: int, cols: int, dataflow: str) -> dict
                 verbose=False,
                 config=str(root / "bench.cfg"),
                 topology=str(root / "topology.csv"),
-                layout=str(root / "layout.csv"),
+                parallelism=str(root / "layout.csv"),
             )
             run.run_scale(top_path=folder)
         cpu_s = time.process_time() - start

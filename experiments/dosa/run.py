@@ -19,8 +19,8 @@ import numpy as np
 from hwdse.config import load_operators, load_search
 from hwdse.core.map_network import map_network
 from hwdse.numerics.relaxation import EXACT
-from hwdse.objectives import make_costs, make_score
-from hwdse.search.minimize import minimize, split_evaluations
+from hwdse.objectives import make_objective_fn, make_objectives_fn
+from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.space.pytree_path import get_path
 from hwdse.search.sweep.chunked_sweep import sweep
 from hwdse.search.sweep.sweep_plan import plan_sweep
@@ -48,10 +48,10 @@ def seeds_of(network: str, num_evaluations: int) -> range:
     return range(2 if num_evaluations == BUDGETS[0] else 1)
 
 
-def search_of(network: str, mapping: str = "optimise") -> Any:
+def search_of(network: str, mapping: str = "optimize") -> Any:
     """The search file with this network."""
     change = [f"design.workload={network}"]
-    if mapping == "optimise":
+    if mapping == "optimize":
         return load_search(CONFIGS / "searches" / "dosa_bert.toml", change)
     head, *variables = (HERE / "explicit.toml").read_text().split("[[variables]]")
     if np.max(load_operators(network).q) == 1.0:  # matrix products have no columns to cut
@@ -81,21 +81,21 @@ def compared(network: str) -> dict[str, Any]:
     """Best, median and worst over seeds of each method, in uJ x cycles, with CPU seconds."""
     loaded = search_of(network)
     rows: dict[str, Any] = {}
-    score = make_score(loaded.objective, loaded.limits, loaded.workload)
+    score = make_objective_fn(loaded.objective, loaded.limits, loaded.workload)
     best = None
     for budget in BUDGETS:
         found, seconds = [], []
         for seed in seeds_of(network, budget):
             start = time.process_time()
             result = minimize(
-                score, loaded.space, loaded.base, seed=seed, **split_evaluations(budget)
+                score, loaded.space, loaded.base, seed=seed, **allocate_evaluations(budget)
             )
             seconds.append(time.process_time() - start)
             found.append(result)
         best = min([*found, *([best] if best else [])], key=lambda r: r.log_objective)
         logs = [result.log_objective for result in found]
         rows[f"gradient, mapping inside, {budget}"] = summary(logs, seconds)
-    costs = make_costs((loaded.objective,), loaded.limits, loaded.workload)
+    costs = make_objectives_fn((loaded.objective,), loaded.limits, loaded.workload)
 
     def only_exact(design: Any) -> Any:
         return costs(design, EXACT)
@@ -122,7 +122,7 @@ def compared(network: str) -> dict[str, Any]:
 def explicit(network: str) -> dict[str, Any]:
     """DOSA's way in our engine: tile factors of every operator as variables."""
     loaded = search_of(network, "explicit")
-    score = make_score(loaded.objective, loaded.limits, loaded.workload)
+    score = make_objective_fn(loaded.objective, loaded.limits, loaded.workload)
     num_variables = len(loaded.space.dimensions)
     rows = {}
     for budget in BUDGETS if network == FULL else BUDGETS[:1]:
@@ -130,7 +130,7 @@ def explicit(network: str) -> dict[str, Any]:
         for seed in seeds_of(network, budget):
             start = time.process_time()
             result = minimize(
-                score, loaded.space, loaded.base, seed=seed, **split_evaluations(budget)
+                score, loaded.space, loaded.base, seed=seed, **allocate_evaluations(budget)
             )
             seconds.append(time.process_time() - start)
             logs.append(result.log_objective if result.is_feasible else np.inf)

@@ -28,8 +28,13 @@ from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.results.evaluation_result import Evaluation
-from hwdse.training.strategy_enumeration import FIELDS, LayoutOptions, layout_name, list_layouts
-from hwdse.training.strategy_ranking import score_layouts
+from hwdse.training.strategy_enumeration import (
+    FIELDS,
+    StrategyOptions,
+    enumerate_strategies,
+    strategy_label,
+)
+from hwdse.training.strategy_ranking import evaluate_strategies
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 JOB = "llama3_70b"
@@ -59,23 +64,25 @@ def base_of(name: str) -> Design:
     preset, count = SYSTEMS[name]
     system, job = load_system(preset), load_workload(JOB)
     num_chips = float(count)
-    layout = Parallelism(1.0, 1.0, 1.0, 0.0, tensor_overlap_fraction=HIDDEN)
+    parallelism = Parallelism(1.0, 1.0, 1.0, 0.0, tensor_overlap_fraction=HIDDEN)
     design = Design(
         system.chip,
         dataclasses.replace(system.cluster, num_chips=num_chips),
         PrecisionMix(FP64_SHARE, 0.0),
-        layout,
+        parallelism,
         INTERVAL_S,
     )
-    layouts = list_layouts(job, num_chips, LayoutOptions(micro_batch=(1.0, 2.0), sequence=(1,)))
-    scores = score_layouts(design, job, layouts)
+    strategies = enumerate_strategies(
+        job, num_chips, StrategyOptions(micro_batch=(1.0, 2.0), sequence=(1,))
+    )
+    scores = evaluate_strategies(design, job, strategies)
     fits = scores.hbm_used_ratio <= 1.0
     if not fits.any():
         raise RuntimeError(f"{name}: no layout fits the memory")
     row = int((scores.time_per_token_s + 1e9 * ~fits).argmin())
-    print(f"{name}: {layout_name(layouts, row, num_chips)}", flush=True)
-    fields = {field: float(layouts[field][row]) for field in FIELDS}
-    return dataclasses.replace(design, parallelism=dataclasses.replace(layout, **fields))
+    print(f"{name}: {strategy_label(strategies, row, num_chips)}", flush=True)
+    fields = {field: float(strategies[field][row]) for field in FIELDS}
+    return dataclasses.replace(design, parallelism=dataclasses.replace(parallelism, **fields))
 
 
 def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
@@ -84,13 +91,13 @@ def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
     emulating = dataclasses.replace(chip, emulated_fp64_flop_ratio=EMULATED["flop_ratio"])
     kappa = chip.process.fp64_area_ratio
     # As much time for the 16-bit products as the arrays take for them in this job.
-    useful_s = evaluation.matrix_utilization_fraction * evaluation.step_time_s
+    useful_s = evaluation.mfu_fraction * evaluation.step_time_s
     rest = evaluation.time.matrix / useful_s
 
     def best_ratios(shares: jax.Array, one: Chip, products_share: float) -> jax.Array:
         def best(share: jax.Array) -> jax.Array:
             mix = PrecisionMix(share, 0.0, fp64_gemm_fraction=products_share)
-            return precision_balance(one, mix, rest_time_ratio=rest).best_ratio
+            return precision_balance(one, mix, rest_time_ratio=rest).optimal_ratio
 
         return jax.vmap(best)(shares)
 
@@ -126,14 +133,14 @@ def study(name: str) -> dict[str, Any]:
                 "best": item.best,
                 "good": item.good,
                 "is_at_end": item.is_at_end,
-                "loss": item.loss_fraction,
+                "loss": item.penalty_fraction,
                 "elasticity": item.elasticity,
             }
             for item in knobs
         },
         "shares": shares_for(design, evaluation),
         "memory": dataclasses.asdict(memory),
-        "utilization": evaluation.matrix_utilization_fraction,
+        "utilization": evaluation.mfu_fraction,
         "goodput": evaluation.goodput_fraction,
         "time": dataclasses.asdict(evaluation.time),
         "step_time_s": evaluation.step_time_s,

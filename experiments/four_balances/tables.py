@@ -66,7 +66,7 @@ def levels_table(found: list[dict[str, Any]]) -> str:
     rows = []
     for one in found:
         memory = one["memory"]
-        used = [percent(memory[level]["starved_ratio"], 0) for level in LEVELS]
+        used = [percent(memory[level]["demand_ratio"], 0) for level in LEVELS]
         bound = memory["traffic_over_bound_ratio"]
         rows.append([one["name"], *used, f"{bound:.2f} x", percent(one["utilization"], 0)])
     return table(["chip", *LEVELS, "HBM traffic over the pebble bound", "MFU"], rows)

@@ -9,19 +9,19 @@ import numpy as np
 
 from hwdse.config import load_system
 from hwdse.evaluation import evaluate
-from hwdse.models.reliability.single_level_checkpoint import best_checkpoint_interval_s
+from hwdse.models.reliability.single_level_checkpoint import optimal_checkpoint_interval_s
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.results.evaluation_result import TimeParts
-from hwdse.training.factored_program import Columns, StagedProgram
+from hwdse.training.factored_program import Columns, FactoredProgram
 from hwdse.training.strategy_enumeration import (
     FIELDS,
-    LayoutOptions,
-    layout_name,
-    list_layouts,
+    StrategyOptions,
+    enumerate_strategies,
+    strategy_label,
     zero_stages,
 )
-from hwdse.training.strategy_ranking import LayoutScores, scores_of
+from hwdse.training.strategy_ranking import StrategyMetrics, strategy_metrics_of
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 MICRO_BATCHES = (1.0, 2.0, 4.0)
@@ -37,10 +37,10 @@ PARTS = tuple(field.name for field in dataclasses.fields(TimeParts))
 def base_design() -> Design:
     """Trainium2 in Project Rainier, bf16, compiled software that costs nothing itself."""
     system = load_system("rainier")
-    layout = Parallelism(
+    parallelism = Parallelism(
         1.0, 1.0, 1.0, 0.0, tensor_overlap_fraction=HIDDEN, expert_overlap_fraction=HIDDEN
     )
-    return Design(system.chip, system.cluster, PrecisionMix(0.0, 0.0), layout, 3600.0)
+    return Design(system.chip, system.cluster, PrecisionMix(0.0, 0.0), parallelism, 3600.0)
 
 
 def with_best_interval(design: Design, num_parameters: float) -> Design:
@@ -49,7 +49,7 @@ def with_best_interval(design: Design, num_parameters: float) -> Design:
     paths = cluster.num_chips * chip.checkpoint_bandwidth_bytes_per_s
     rate = jax.numpy.minimum(paths, cluster.storage_bandwidth_bytes_per_s)
     mtbf_s = cluster.chip_mtbf_s / cluster.num_chips
-    best_s = best_checkpoint_interval_s(STATE_BYTES * num_parameters / rate, mtbf_s)
+    best_s = optimal_checkpoint_interval_s(STATE_BYTES * num_parameters / rate, mtbf_s)
     return design.replace(checkpoint_interval_s=best_s)
 
 
@@ -63,27 +63,27 @@ class Point:
     varied: dict[str, float]
 
 
-def options() -> LayoutOptions:
+def options() -> StrategyOptions:
     """All tensor, pipeline, context, expert and interleave degrees; always sequence parallel."""
-    return LayoutOptions(micro_batch=MICRO_BATCHES, zero=ZERO, sequence=(1,))
+    return StrategyOptions(micro_batch=MICRO_BATCHES, zero=ZERO, sequence=(1,))
 
 
-def is_even(layouts: Columns, num_chips: float, domain: float) -> np.ndarray:
+def is_even(strategies: Columns, num_chips: float, domain: float) -> np.ndarray:
     """Whether groups fill scale-up domains: the ranks up to each kind of group divide a domain or
     are a multiple of it. Others would lie across domains, each in another way."""
-    tensor, pipeline = layouts["tensor"], layouts["pipeline"]
-    fits = np.ones(len(layouts), dtype=bool)
+    tensor, pipeline = strategies["tensor"], strategies["pipeline"]
+    fits = np.ones(len(strategies), dtype=bool)
     for ranks in (
         tensor,
-        tensor * layouts["context"],
-        tensor * layouts["expert"],
+        tensor * strategies["context"],
+        tensor * strategies["expert"],
         num_chips / pipeline,
     ):
         fits &= (ranks % domain == 0) | (domain % ranks == 0)
     return fits
 
 
-def rows_of(job: TransformerTraining, points: Sequence[Point]) -> tuple[Columns, np.ndarray]:
+def stack_gemms(job: TransformerTraining, points: Sequence[Point]) -> tuple[Columns, np.ndarray]:
     """All layouts of all points one after the other, and the point of each row."""
     columns: dict[str, list[np.ndarray]] = {}
     places, lists = [], {}
@@ -91,14 +91,14 @@ def rows_of(job: TransformerTraining, points: Sequence[Point]) -> tuple[Columns,
         key = (point.num_chips, point.global_batch)
         if key not in lists:
             batch = job.replace(global_batch=float(point.global_batch))
-            lists[key] = list_layouts(batch, point.num_chips, options())
+            lists[key] = enumerate_strategies(batch, point.num_chips, options())
         is_kept = is_even(lists[key], point.num_chips, point.domain)
         is_kept &= zero_stages(lists[key]) <= point.varied["largest_zero"]
         kept = np.flatnonzero(is_kept)
-        layouts = lists[key].take(kept)
+        strategies = lists[key].take(kept)
         given = {"num_chips": point.num_chips, "domain": point.domain, **point.varied}
         given["global_batch"] = point.global_batch
-        values = {name: layouts[name] for name in FIELDS}
+        values = {name: strategies[name] for name in FIELDS}
         values |= {name: np.full(kept.size, float(value)) for name, value in given.items()}
         for name, value in values.items():
             columns.setdefault(name, []).append(value)
@@ -117,17 +117,17 @@ def best_of(
     `design_of` makes the design from the numbers of a point. Of a point where nothing fits, the
     row of the layout that needs the least memory.
     """
-    columns, places = rows_of(job, points)
+    columns, places = stack_gemms(job, points)
     work = jax.tree.map(float, job)
 
-    def scores(fields: dict[str, Any]) -> LayoutScores:
+    def scores(fields: dict[str, Any]) -> StrategyMetrics:
         design = design_of(fields)
-        layout = design.parallelism.replace(**{name: fields[name] for name in FIELDS})
+        parallelism = design.parallelism.replace(**{name: fields[name] for name in FIELDS})
         batch = work.replace(global_batch=fields["global_batch"])
-        return scores_of(evaluate(design.replace(parallelism=layout), batch))
+        return strategy_metrics_of(evaluate(design.replace(parallelism=parallelism), batch))
 
     with jax.enable_x64(True):
-        found = StagedProgram(scores, columns).run()
+        found = FactoredProgram(scores, columns).run()
     used = np.where(np.isfinite(found.hbm_used_ratio), found.hbm_used_ratio, np.inf)
     rank = np.where(used <= 1.0, found.step_time_s, 1e12 * used)
     order = np.lexsort((used, rank, places))
@@ -141,7 +141,7 @@ def best_of(
 
 
 def _row(
-    point: Point, seq_len: float, columns: Columns, found: LayoutScores, row: int
+    point: Point, seq_len: float, columns: Columns, found: StrategyMetrics, row: int
 ) -> dict[str, Any]:
     """Figures of one layout, by name."""
     tokens = point.global_batch * seq_len
@@ -152,15 +152,15 @@ def _row(
         "global_batch": point.global_batch,
         **point.varied,
         "tokens": tokens,
-        "layout": layout_name(columns, row, point.num_chips),
+        "layout": strategy_label(columns, row, point.num_chips),
         **{name: float(columns[name][row]) for name in FIELDS[:6]},
         "step_time_s": float(found.step_time_s[row]),
         "tokens_per_s": float(tokens / found.step_time_s[row]),
-        "mfu": float(found.matrix_utilization_fraction[row]),
+        "mfu": float(found.mfu_fraction[row]),
         "hbm_used_ratio": float(found.hbm_used_ratio[row]),
-        "useful_tokens_per_s": float(found.useful_tokens_per_s[row]),
-        "goodput": float(found.useful_tokens_per_s[row] * found.step_time_s[row] / tokens),
-        "usd_per_million_tokens": 1e6 * float(found.cost_usd_per_token[row]),
+        "effective_tokens_per_s": float(found.effective_tokens_per_s[row]),
+        "goodput": float(found.effective_tokens_per_s[row] * found.step_time_s[row] / tokens),
+        "usd_per_million_tokens": 1e6 * float(found.cost_per_token_usd[row]),
         **{f"{name}_s": value for name, value in seconds.items()},
     }
 
@@ -170,10 +170,10 @@ def shares_of(row: dict[str, Any]) -> dict[str, float]:
     parts = {
         "compute": ("matrix", "vector", "sram", "hbm", "launch", "host", "fp64", "optimizer"),
         "bubble": ("bubble",),
-        "tensor, context": ("tensor_network", "context_network"),
-        "expert": ("expert_network",),
-        "pipeline": ("pipeline_network",),
-        "data": ("data_network",),
+        "tensor, context": ("tensor_comm", "context_comm"),
+        "expert": ("expert_comm",),
+        "pipeline": ("pipeline_comm",),
+        "data": ("data_comm",),
     }
     return {
         label: sum(row[f"{name}_s"] for name in names) / row["step_time_s"]

@@ -103,13 +103,13 @@ def design_with(topology: str, base: Design, parameters: float) -> Any:
             + fields["software"] * getattr(measured, field.name)
             for field in dataclasses.fields(software)
         }
-        layout = base.parallelism.replace(
+        parallelism = base.parallelism.replace(
             tensor_overlap_fraction=fields["hidden"],
             expert_overlap_fraction=fields["hidden"],
             data_overlap_fraction=fields["data_hidden"],
         )
         design = base.replace(
-            chip=chip, cluster=cluster, parallelism=layout, software=software.replace(**stack)
+            chip=chip, cluster=cluster, parallelism=parallelism, software=software.replace(**stack)
         )
         return with_best_interval(design, parameters)
 
@@ -177,7 +177,7 @@ def choose_spares(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def per_usd(row: dict[str, Any]) -> float:
     """What a dollar of capital for each of all chips adds to a million tokens, over a lifetime."""
-    return 1e6 * NUM_CHIPS / (base_design().cluster.lifetime_s * row["useful_tokens_per_s"])
+    return 1e6 * NUM_CHIPS / (base_design().cluster.lifetime_s * row["effective_tokens_per_s"])
 
 
 def with_costs(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:

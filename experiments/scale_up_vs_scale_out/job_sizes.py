@@ -49,7 +49,7 @@ def study() -> list[dict[str, Any]]:
                 kind = "weak" if row["weak"] else "strong"
                 fast = fast_goodput(row["num_chips"], parameters)
                 given = {"job": title, "fabric": fabric, "scaling": kind, "fast_goodput": fast}
-                rows.append(given | row | {"limit": limit_of(row)})
+                rows.append(given | row | {"limit": evaluation_cap(row)})
     return rows
 
 
@@ -67,7 +67,7 @@ def fast_goodput(num_chips: int, parameters: float) -> float:
     )
 
 
-def limit_of(row: dict[str, Any]) -> str:
+def evaluation_cap(row: dict[str, Any]) -> str:
     """What takes the most time beside compute."""
     shares = shares_of(row)
     shares.pop("compute")

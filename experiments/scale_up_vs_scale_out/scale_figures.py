@@ -80,7 +80,7 @@ def save(figure: Figure, path: pathlib.Path) -> None:
 def draw_domains(rows: Rows, path: pathlib.Path) -> None:
     """Speed by batch, speed by network, and what chips wait for."""
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(2, 3, figsize=(13.0, 7.6), layout="constrained")
+        figure, grid = plt.subplots(2, 3, figsize=(13.0, 7.6), parallelism="constrained")
         for (speed, network, shares), job in zip(grid, JOBS, strict=True):
             for tokens, color in zip(BATCH_TOKENS, BATCH_COLORS, strict=True):
                 found = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens)
@@ -131,7 +131,7 @@ def networks(axes: Axes, rows: Rows, job: str, tokens: int) -> None:
 def draw_costs(rows: Rows, path: pathlib.Path) -> None:
     """Cost of a token with and without switches, and what the fabric may cost."""
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(2, 2, figsize=(10.0, 7.2), layout="constrained")
+        figure, grid = plt.subplots(2, 2, figsize=(10.0, 7.2), parallelism="constrained")
         for (cost, may), job in zip(grid, JOBS, strict=True):
             for tokens, color in zip(BATCH_TOKENS, BATCH_COLORS, strict=True):
                 found = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens)
@@ -172,7 +172,7 @@ def draw_sizes(rows: Rows, path: pathlib.Path) -> None:
     """Tokens a second, use of the chips, and what chips wait for."""
     rows = [row for row in rows if row["hbm_used_ratio"] <= 1.0]
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(2, 3, figsize=(13.0, 7.6), layout="constrained")
+        figure, grid = plt.subplots(2, 3, figsize=(13.0, 7.6), parallelism="constrained")
         for (tokens, use, shares), job in zip(grid, JOBS, strict=True):
             for fabric, color in FABRIC_COLORS.items():
                 for scaling in ("strong", "weak"):
@@ -207,7 +207,7 @@ def scaling_lines(tokens: Axes, use: Axes, rows: Rows, color: str, label: str) -
     style = {"color": color, "marker": "o" if is_strong else "s", "markersize": 4}
     style |= {"markerfacecolor": face}
     tokens.plot(chips, [row["tokens_per_s"] for row in rows], linestyle=":", color=color)
-    tokens.plot(chips, [row["useful_tokens_per_s"] for row in rows], label=label, **style)
+    tokens.plot(chips, [row["effective_tokens_per_s"] for row in rows], label=label, **style)
     use.plot(chips, [row["mfu"] for row in rows], **style)
 
 

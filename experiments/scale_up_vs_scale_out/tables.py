@@ -9,7 +9,7 @@ from job_sizes import FABRICS
 
 Rows = list[dict[str, Any]]
 SHOWN_SIZES = (16, 64, 128, 1024, 4096, 16384, 65536, 131072, 262144, 458752)
-LEAST_GAIN = 1.5
+MIN_GAIN = 1.5
 """Where twice the chips give less than this many times the tokens, scaling has stopped."""
 
 
@@ -62,7 +62,7 @@ def by_domain(rows: Rows, job: str) -> str:
     return table(head, lines)
 
 
-def layouts(rows: Rows, job: str) -> str:
+def strategies(rows: Rows, job: str) -> str:
     """The best layouts, for the largest and the smallest batch."""
     head = ["domain", f"best layout, {millions(BATCH_TOKENS[2])}", f"{millions(BATCH_TOKENS[1])}"]
     lines = []
@@ -135,18 +135,18 @@ def by_chips(rows: Rows, job: str, fabric: str) -> str:
                 f"{strong['step_time_s']:.2f} s",
                 f"{strong['mfu']:.1%}",
                 f"{strong['goodput']:.1%}",
-                f"{strong['useful_tokens_per_s'] / 1e6:.3g} M",
+                f"{strong['effective_tokens_per_s'] / 1e6:.3g} M",
                 f"{strong['limit']} {share:.0%}",
                 strong["layout"],
                 f"{weak['mfu']:.1%}",
-                f"{weak['useful_tokens_per_s'] / 1e6:.3g} M",
+                f"{weak['effective_tokens_per_s'] / 1e6:.3g} M",
             ]
         )
     return table(head, lines)
 
 
 def ends(rows: Rows) -> Rows:
-    """Where each scaling ends: the last doubling that gives `LEAST_GAIN` times the tokens without
+    """Where each scaling ends: the last doubling that gives `MIN_GAIN` times the tokens without
     failures, and the size with most useful tokens."""
     found = []
     for job in JOBS:
@@ -158,10 +158,10 @@ def ends(rows: Rows) -> Rows:
                 for before, after in itertools.pairwise(line):
                     size = after["num_chips"] / before["num_chips"]
                     gain = after["tokens_per_s"] / before["tokens_per_s"]
-                    if gain < LEAST_GAIN ** (size - 1.0):
+                    if gain < MIN_GAIN ** (size - 1.0):
                         break
                     last = after
-                most = max(line, key=lambda row: row["useful_tokens_per_s"])
+                most = max(line, key=lambda row: row["effective_tokens_per_s"])
                 fast = max(line, key=lambda row: row["tokens_per_s"] * row["fast_goodput"])
                 found.append(
                     {
@@ -169,7 +169,7 @@ def ends(rows: Rows) -> Rows:
                         "scales_to_chips": last["num_chips"],
                         "then_limited_by": line[min(line.index(last) + 1, len(line) - 1)]["limit"],
                         "most_useful_chips": most["num_chips"],
-                        "most_useful_tokens_per_s": most["useful_tokens_per_s"],
+                        "most_useful_tokens_per_s": most["effective_tokens_per_s"],
                         "goodput": most["goodput"],
                         "fast_chips": fast["num_chips"],
                         "fast_tokens_per_s": fast["tokens_per_s"] * fast["fast_goodput"],
@@ -200,7 +200,7 @@ def all_tables(domains: Rows, sizes: Rows) -> str:
     for job in JOBS:
         parts += [f"{job}, {NUM_CHIPS} chips in switched domains:\n", by_domain(domains, job)]
     for job in JOBS:
-        parts += [f"Best layouts, {job}:\n", layouts(domains, job)]
+        parts += [f"Best layouts, {job}:\n", strategies(domains, job)]
     parts += ["Tokens a second over those of domains of 16 with the network as it is:\n"]
     parts += [by_network(domains)]
     parts += [f"Tokens a second over those of domains of 16, {millions(BATCH_TOKENS[2])} tokens:\n"]

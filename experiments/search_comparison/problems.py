@@ -2,9 +2,9 @@
 
 import pathlib
 
-from hwdse.cli.compare.compare_search_command import contest_of
+from hwdse.cli.compare.compare_search_command import comparison_problem_of
 from hwdse.config import load_search
-from hwdse.search.compare.method_comparison import Contest
+from hwdse.search.compare.method_comparison import ComparisonProblem
 
 HERE = pathlib.Path(__file__).parent
 SEARCHES = HERE.parents[1] / "configs" / "searches"
@@ -21,6 +21,6 @@ TITLES = {
 SCAN = "random scan"
 
 
-def problem_of(name: str) -> Contest:
+def problem_of(name: str) -> ComparisonProblem:
     """The question of a problem, for all methods."""
-    return contest_of(load_search(str(PROBLEMS[name]), []))
+    return comparison_problem_of(load_search(str(PROBLEMS[name]), []))

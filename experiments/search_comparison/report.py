@@ -149,13 +149,13 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
         if ends:
             curves[OURS] = list(ends.values())
         marks = np.asarray(sorted({mark for each in curves.values() for c in each for mark in c}))
-        spread = {}
+        median_min_max = {}
         for method in [name for name in NAMES if name in curves]:
             table = np.asarray([[c.get(m, np.nan) for m in marks] for c in curves[method]])
-            spread[NAMES[method]] = np.stack(
+            median_min_max[NAMES[method]] = np.stack(
                 [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
             )
         figure, (axes,) = pareto_plots.new_figure()
         label = "Hypervolume (logarithms)" if goal == "front" else "Energy times time (J s)"
-        plot_spread(axes, marks, spread, "Evaluations of the model", label)
+        plot_spread(axes, marks, median_min_max, "Evaluations of the model", label)
         pareto_plots.save_figure(figure, folder, f"{problem}_{goal}")

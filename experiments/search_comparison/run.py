@@ -24,11 +24,11 @@ from hwdse.cli.shared.compilation_cache import keep_programs
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.compare.method_comparison import (
     METHODS,
-    Contest,
-    is_offered,
-    limit_of,
+    ComparisonProblem,
+    evaluation_cap,
     reference_point,
     run_method,
+    supports,
 )
 from hwdse.search.sweep.chunked_sweep import ChunkRunner, sweep_chunks
 from hwdse.search.sweep.sweep_plan import plan_sweep
@@ -68,25 +68,27 @@ def append(path: pathlib.Path, fields: tuple[str, ...], row: dict[str, Any]) -> 
         writer.writerow(row)
 
 
-def reference_of(name: str, contest: Contest) -> np.ndarray:
+def reference_of(name: str, problem: ComparisonProblem) -> np.ndarray:
     """Where hypervolumes of a problem end; found once and kept."""
     if REFERENCES.exists():
         with open(REFERENCES, newline="") as file:
             for row in csv.DictReader(file):
                 if row["problem"] == name:
                     return np.asarray([float(x) for x in row["logs"].split()])
-    logs = reference_point(contest)
+    logs = reference_point(problem)
     text = " ".join(repr(float(x)) for x in logs)
     append(REFERENCES, ("problem", "logs"), {"problem": name, "logs": text})
     return logs
 
 
-def run_cell(name: str, contest: Contest, goal: str, method: str, budget: int, seed: int) -> None:
+def run_cell(
+    name: str, problem: ComparisonProblem, goal: str, method: str, budget: int, seed: int
+) -> None:
     """One search: its value at the end and the curve there, as a line of the results."""
-    reference = reference_of(name, contest) if goal == "front" else None
+    reference = reference_of(name, problem) if goal == "front" else None
     cpu = time.process_time()
     trace = run_method(
-        contest, method, goal, num_evaluations=budget, seed=seed, clock=time.perf_counter
+        problem, method, goal, num_evaluations=budget, seed=seed, clock=time.perf_counter
     )
 
     def value(mark: float) -> float:
@@ -105,24 +107,26 @@ def run_cell(name: str, contest: Contest, goal: str, method: str, budget: int, s
     print(f"{name} {goal} {method} {budget} seed {seed}: {row['value']} ({row['seconds']} s)")
 
 
-def scan_cell(name: str, contest: Contest, budget: int, seed: int, seconds: float) -> None:
+def scan_cell(
+    name: str, problem: ComparisonProblem, budget: int, seed: int, seconds: float
+) -> None:
     """A vectorised plain random scan for as many wall seconds as our search of this budget took;
     what it finds in the chunk that runs when the time is over still counts."""
     rate_points = 1 << 22
 
-    def costs(design: Any) -> Any:
-        return contest.costs_of("best")(design, EXACT)
+    def log_objectives(design: Any) -> Any:
+        return problem.front_objectives_fn("best")(design, EXACT)
 
     plan = plan_sweep(
-        contest.space, num_points=rate_points, method="random", seed=seed, chunk_points=1 << 14
+        problem.space, num_points=rate_points, method="random", seed=seed, chunk_points=1 << 14
     )
-    runner = ChunkRunner(costs, plan, contest.base)
+    runner = ChunkRunner(log_objectives, plan, problem.base)
     best, count, start = np.inf, 0, 0.0
     for place, chunk in enumerate(sweep_chunks(runner, plan)):
-        if place == contest.space.num_variants:
+        if place == problem.space.num_variants:
             start = time.perf_counter()  # everything is compiled now
         count += chunk.num_points
-        best = min(best, float(np.min(chunk.front.costs[:, 0], initial=np.inf)))
+        best = min(best, float(np.min(chunk.front.log_objectives[:, 0], initial=np.inf)))
         if start and time.perf_counter() - start >= seconds:
             break
     row = {
@@ -144,10 +148,10 @@ def todo(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
                     budgets = set(arguments.budget)
                     if (method, goal) == ("gradient", "best"):
                         budgets.add(EXTRA_BUDGET)
-                    if not is_offered(method, goal):
+                    if not supports(method, goal):
                         continue
                     # A method that stops early has the same answer for all larger budgets.
-                    firsts = {limit_of(method, b): b for b in sorted(budgets, reverse=True)}
+                    firsts = {evaluation_cap(method, b): b for b in sorted(budgets, reverse=True)}
                     cells += [(name, goal, method, b, seed) for b in sorted(firsts.values())]
     return cells
 
@@ -167,18 +171,18 @@ def main() -> None:
         report.write(read_cells(), HERE)
         return
     keep_programs()
-    contests: dict[str, Contest] = {}
+    contests: dict[str, ComparisonProblem] = {}
     for cell in todo(arguments):
         name, goal, method, budget, seed = cell
         if tuple(map(str, cell)) in read_cells():
             continue
-        contest = contests.setdefault(name, contests.get(name) or problem_of(name))
-        run_cell(name, contest, goal, method, budget, seed)
+        problem = contests.setdefault(name, contests.get(name) or problem_of(name))
+        run_cell(name, problem, goal, method, budget, seed)
     if arguments.scan:
         run_scans(contests, arguments)
 
 
-def run_scans(contests: dict[str, Contest], arguments: argparse.Namespace) -> None:
+def run_scans(contests: dict[str, ComparisonProblem], arguments: argparse.Namespace) -> None:
     """A scan beside each of our searches that were asked for and whose programs were compiled
     before: later seeds."""
     cells = read_cells()
@@ -189,9 +193,9 @@ def run_scans(contests: dict[str, Contest], arguments: argparse.Namespace) -> No
             continue
         if int(seed) not in seeds or int(budget) not in arguments.budget:
             continue
-        contest = contests.setdefault(name, contests.get(name) or problem_of(name))
+        problem = contests.setdefault(name, contests.get(name) or problem_of(name))
         with jax.enable_x64(True):
-            scan_cell(name, contest, int(budget), int(seed), float(row["seconds"]))
+            scan_cell(name, problem, int(budget), int(seed), float(row["seconds"]))
 
 
 if __name__ == "__main__":

@@ -42,14 +42,14 @@ def measured(points: float, folder: Path) -> dict[str, float]:
         "peak_rss_mib": usage.ru_maxrss / 1024.0,
         "front": summary["num_front"],
         "feasible": summary["num_feasible"],
-        "changed_verdicts": summary["num_changed_verdicts"],
+        "changed_verdicts": summary["num_reclassified"],
     }
 
 
 def brute_force(num_points: int) -> bool:
     """Whether the front of a sweep is that of all its points, each evaluated in float64."""
     from hwdse.config import load_search
-    from hwdse.objectives import exactly, make_costs
+    from hwdse.objectives import exact_objectives_fn, make_objectives_fn
     from hwdse.search.evaluation.search_result import without_rounding
     from hwdse.search.pareto.pareto_set import non_dominated_mask
     from hwdse.search.space.point_sequences import host_points
@@ -57,20 +57,22 @@ def brute_force(num_points: int) -> bool:
 
     loaded = load_search(SEARCH)
     space, limits = loaded.space, loaded.limits
-    costs_of = exactly(make_costs(loaded.front_objectives, limits, loaded.workload))
+    front_objectives_fn = exact_objectives_fn(
+        make_objectives_fn(loaded.front_objectives, limits, loaded.workload)
+    )
     plan = plan_sweep(space, num_points=num_points, seed=loaded.seed)
-    found = sweep(costs_of, plan, loaded.base)
+    found = sweep(front_objectives_fn, plan, loaded.base)
     kept, keys = [], []
     for variant, (_, base) in enumerate(space.variant_bases(loaded.base)):
         one = jax.jit(
-            jax.vmap(lambda unit, base=base: costs_of(space.decode_buildable(unit, base)))
+            jax.vmap(lambda unit, base=base: front_objectives_fn(space.decode_rounded(unit, base)))
         )
         for first in range(0, plan.variant_points[variant], BATCH):
             numbers = np.arange(first, first + BATCH)
             with jax.enable_x64(True):
                 outcome = one(space.snap_points(host_points(plan.sequence, numbers)))
-            costs, violations = (np.asarray(part) for part in outcome)
-            is_kept = (without_rounding(violations) <= 0.0).all(axis=1)
+            costs, constraint_values = (np.asarray(part) for part in outcome)
+            is_kept = (without_rounding(constraint_values) <= 0.0).all(axis=1)
             is_kept &= np.isfinite(costs).all(axis=1) & (numbers < plan.variant_points[variant])
             kept.append(costs[is_kept])
             keys += [(variant, int(number)) for number in numbers[is_kept]]

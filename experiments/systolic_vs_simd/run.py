@@ -37,8 +37,8 @@ from hwdse.plots.reuse_plots import plot_over_sides, plot_stacks
 from hwdse.specs.hardware.accelerator import Accelerator, Level
 from hwdse.specs.hardware.chip import Memory, SystolicArray
 from hwdse.specs.hardware.cpu import SimdEngine
-from hwdse.specs.mappings.row_stationary_mapping import RowSets
-from hwdse.specs.results.access_counts import ReuseWords
+from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
+from hwdse.specs.results.access_counts import AccessCounts
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
 
@@ -115,7 +115,7 @@ def measure(job: Job, side: float) -> list[dict]:
     gemm, macs = job.gemm, float(job.gemm.num_macs)
     scratchpad, rows = Memory(SHARED_BYTES, 1e12, 0.0), []
 
-    def add(engine: str, words: ReuseWords, cycles: float, instructions: float = 0.0) -> None:
+    def add(engine: str, words: AccessCounts, cycles: float, instructions: float = 0.0) -> None:
         per_mac = {k: float(v) / macs for k, v in vars(words).items()}
         energy = {k: float(v) / macs for k, v in vars(reuse_energy_j(words, ENERGIES)).items()}
         rows.append(
@@ -152,7 +152,9 @@ def beside_the_chip() -> list[dict]:
         conv = job(name, row["R"], row["P"], row["Q"], row["C"], row["K"], row["N"]).operator
         stride = jnp.asarray(row["stride"])
         conv = conv.replace(stride_p=stride, stride_q=stride, count=jnp.asarray(row["groups"]))
-        chip = RowSets(row["R"], *(row[field.name] for field in dataclasses.fields(RowSets)[1:]))
+        chip = RowStationaryMapping(
+            row["R"], *(row[field.name] for field in dataclasses.fields(RowStationaryMapping)[1:])
+        )
         costs = row_stationary_costs(conv, core, chip)
         words = row_stationary_reuse(conv, core, chip)
         _, best = best_row_sets(conv, core)
@@ -184,7 +186,7 @@ def draw(rows: list[dict], side: float = 128.0) -> None:
     """Four panels: words and rate of the buffer, energy at one size, share of busy elements."""
     square, conv = (job.name for job in (make_jobs()[0], make_jobs()[2]))
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(2, 2, figsize=(10.0, 7.4), layout="constrained")
+        figure, grid = plt.subplots(2, 2, figsize=(10.0, 7.4), parallelism="constrained")
         (words, rate), (energy, busy) = grid
         plot_over_sides(
             words, SIDES, series(rows, square, "buffer_words_per_mac"),

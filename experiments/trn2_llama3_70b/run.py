@@ -15,8 +15,8 @@ import numpy as np
 from hwdse.config import LoadedSearch, load_search
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
-from hwdse.objectives import make_costs, make_score
-from hwdse.search.minimize import minimize, split_evaluations
+from hwdse.objectives import make_objective_fn, make_objectives_fn
+from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.sweep.chunked_sweep import sweep
 from hwdse.search.sweep.sweep_plan import plan_sweep
@@ -54,8 +54,8 @@ def spaces(loaded: LoadedSearch) -> dict[str, SearchSpace]:
 def search(loaded: LoadedSearch, space: SearchSpace, score, seed: int, share: int = 20):
     """One search with 1 / `share` of the sweep's evaluations."""
     num_variants = len(space.variant_bases(loaded.base))
-    effort = split_evaluations(SWEEP_POINTS // share, num_variants)
-    return minimize(score, space, loaded.base, seed=seed, **effort)
+    search_budget = allocate_evaluations(SWEEP_POINTS // share, num_variants)
+    return minimize(score, space, loaded.base, seed=seed, **search_budget)
 
 
 def parts_of_the_gain(loaded: LoadedSearch, score, before: float) -> dict[str, float]:
@@ -69,7 +69,7 @@ def parts_of_the_gain(loaded: LoadedSearch, score, before: float) -> dict[str, f
 
 def beside_sobol(loaded: LoadedSearch, score, before: float) -> dict[str, dict[str, list]]:
     """Factors of single searches, and of Sobol sweeps of 20 and 80 times their evaluations."""
-    costs = make_costs((loaded.objective,), loaded.limits, loaded.workload)
+    costs = make_objectives_fn((loaded.objective,), loaded.limits, loaded.workload)
 
     def only_exact(design):
         return costs(design, EXACT)
@@ -110,7 +110,7 @@ def main() -> None:
     with jax.enable_x64(True):
         base = evaluate(loaded.base, loaded.workload)
         before = float(np.log(base.time_per_token_s * base.energy_per_token_j))
-        score = make_score(loaded.objective, loaded.limits, loaded.workload)
+        score = make_objective_fn(loaded.objective, loaded.limits, loaded.workload)
         parts = parts_of_the_gain(loaded, score, before)
         compared = beside_sobol(loaded, score, before)
     results = {"gain_by_part": parts, "beside_sobol": compared}

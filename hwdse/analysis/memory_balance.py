@@ -7,19 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.evaluation import evaluate
-from hwdse.models.memory.io_lower_bound import gemm_traffic_bound, over, starved_ratio
+from hwdse.models.memory.io_lower_bound import demand_ratio, gemm_traffic_bound, over
 from hwdse.models.precision import precision_mix
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import EXACT, Reading
+from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.results.balance_results import LevelBalance, MemoryBalance, TrafficBound
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.specs.software import Software
-from hwdse.training.operator_costs import peak_flop_per_s, row_costs, sum_rows
+from hwdse.training.operator_costs import operator_costs, peak_flop_per_s, sum_operators
 from hwdse.training.step_collectives import sent_bytes
 from hwdse.training.step_time_and_energy import per_step
-from hwdse.workload.gemms import Gemms, Runs
+from hwdse.workload.gemms import ExecutionCounts, Gemms
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
@@ -31,7 +31,7 @@ NUM_HALVINGS = 52
 
 
 @flax.struct.dataclass
-class Moved:
+class StepTraffic:
     """Bytes of a step and chip at the levels whose traffic the rows or messages make."""
 
     operands: Leaf
@@ -45,7 +45,7 @@ class Moved:
 
 
 @flax.struct.dataclass
-class Slopes:
+class LevelElasticities:
     """Elasticities by level, or logarithms of factors of what they are taken of."""
 
     sram: Leaf
@@ -64,8 +64,10 @@ def sustained_flop_per_s(design: Design) -> Scalar:
     return chip.matrix_efficiency_fraction * peak_flop_per_s(chip) * speedup
 
 
-def _moved(step: ShardedStep, design: Design, reading: Reading) -> Moved:
-    layer, head = sum_rows(row_costs(step.gemms, step.runs, design, reading), step.runs.is_head)
+def _moved(step: ShardedStep, design: Design, relaxation: Relaxation) -> StepTraffic:
+    layer, head = sum_operators(
+        operator_costs(step.gemms, step.runs, design, relaxation), step.runs.is_lm_head
+    )
     link_bytes, network_bytes = sent_bytes(step, design)
 
     def work(name: str) -> Leaf:
@@ -73,10 +75,10 @@ def _moved(step: ShardedStep, design: Design, reading: Reading) -> Moved:
 
     other = _elementwise_bytes(step.gemms, step.runs, design.software)
     other_bytes = per_step(
-        step, jnp.dot(other, 1.0 - step.runs.is_head), jnp.dot(other, step.runs.is_head)
+        step, jnp.dot(other, 1.0 - step.runs.is_lm_head), jnp.dot(other, step.runs.is_lm_head)
     )
     num_macs, hbm_bytes = work("num_macs"), work("hbm_bytes")
-    return Moved(
+    return StepTraffic(
         operands=2.0 * precision_mix.mix_bytes_per_element(design.mix) * num_macs,
         sram=work("sram_bytes"),
         hbm=hbm_bytes + step.optimizer_traffic_bytes,
@@ -87,9 +89,9 @@ def _moved(step: ShardedStep, design: Design, reading: Reading) -> Moved:
     )
 
 
-def _elementwise_bytes(gemms: Gemms, runs: Runs, software: Software) -> Leaf:
+def _elementwise_bytes(gemms: Gemms, runs: ExecutionCounts, software: Software) -> Leaf:
     """HBM bytes of each row, all runs, that are no operand of a product."""
-    return runs.whole * software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
+    return runs.total * software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
 
 
 def workload_bound(
@@ -103,8 +105,8 @@ def workload_bound(
     each = gemm_traffic_bound(step.gemms, sram_bytes, element_bytes, num_parts)
 
     def whole(rows: Leaf) -> Scalar:
-        rows, is_head = step.runs.whole * rows, step.runs.is_head
-        return per_step(step, jnp.dot(rows, 1.0 - is_head), jnp.dot(rows, is_head))
+        rows, is_lm_head = step.runs.total * rows, step.runs.is_lm_head
+        return per_step(step, jnp.dot(rows, 1.0 - is_lm_head), jnp.dot(rows, is_lm_head))
 
     return jax.tree.map(whole, each), whole(each.bytes)
 
@@ -113,7 +115,7 @@ def balanced_sram_bytes(
     design: Design,
     workload: TransformerTraining | LayerList,
     other_hbm_bytes: Scalar = 0.0,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
 ) -> Scalar:
     """Least SRAM of the chip at which HBM takes no longer than the matrix engines; or infinity.
 
@@ -131,8 +133,8 @@ def balanced_sram_bytes(
     def is_fed(log_bytes: Leaf) -> Leaf:
         sram = dataclasses.replace(chip.sram, capacity_bytes=jnp.exp(log_bytes))
         resized = dataclasses.replace(chip, sram=sram)
-        moved = _moved(step, dataclasses.replace(design, chip=resized), reading)
-        return starved_ratio(moved.hbm + other, bandwidth, moved.flop, rate) <= 1.0
+        moved = _moved(step, dataclasses.replace(design, chip=resized), relaxation)
+        return demand_ratio(moved.hbm + other, bandwidth, moved.flop, rate) <= 1.0
 
     def halve(_: Leaf, ends: tuple[Leaf, Leaf]) -> tuple[Leaf, Leaf]:
         low, high = ends
@@ -151,12 +153,12 @@ def _sustained_bandwidths(chip: Chip) -> dict[str, Scalar]:
     return {
         "sram": chip.sram.bandwidth_bytes_per_s,
         "hbm": chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s,
-        "link": chip.link.efficiency_fraction * chip.link.bandwidth_bytes_per_s,
-        "network": chip.network.efficiency_fraction * chip.network.bandwidth_bytes_per_s,
+        "link": chip.link.bandwidth_efficiency_fraction * chip.link.bandwidth_bytes_per_s,
+        "network": chip.network.bandwidth_efficiency_fraction * chip.network.bandwidth_bytes_per_s,
     }
 
 
-def _scaled_design(design: Design, log_factors: Slopes) -> Design:
+def _scaled_design(design: Design, log_factors: LevelElasticities) -> Design:
     """The design with bandwidths and SRAM multiplied; storage means chips and file system both."""
     factor = jax.tree.map(jnp.exp, log_factors)
     chip, cluster = design.chip, design.cluster
@@ -179,18 +181,18 @@ def _scaled_design(design: Design, log_factors: Slopes) -> Design:
 
 
 def level_elasticities(
-    design: Design, workload: TransformerTraining | LayerList, reading: Reading = EXACT
-) -> tuple[Evaluation, Slopes, Slopes]:
+    design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation = EXACT
+) -> tuple[Evaluation, LevelElasticities, LevelElasticities]:
     r"""The evaluation, and $d \ln t / d \ln \beta$ of step time and of time per useful token.
 
     By one backward pass through `evaluate` with two columns; SRAM capacity moves the traffic as if
     tiles were continuous.
     """
     zero = 0.0 * jnp.asarray(design.chip.sram.capacity_bytes, float)
-    factors = Slopes(*[zero] * len(dataclasses.fields(Slopes)))
+    factors = LevelElasticities(*[zero] * len(dataclasses.fields(LevelElasticities)))
 
-    def log_times(log_factors: Slopes) -> tuple[Leaf, Evaluation]:
-        result = evaluate(_scaled_design(design, log_factors), workload, reading)
+    def log_times(log_factors: LevelElasticities) -> tuple[Leaf, Evaluation]:
+        result = evaluate(_scaled_design(design, log_factors), workload, relaxation)
         return jnp.log(jnp.stack([result.step_time_s, result.time_per_token_s])), result
 
     times, pull_back, result = jax.vjp(log_times, factors, has_aux=True)
@@ -216,14 +218,14 @@ def _level(
 ) -> LevelBalance:
     """A level without its elasticities; `work` is flop of a step and their rate."""
     flop, flop_per_s = work
-    ratio = starved_ratio(step_bytes, sustained, flop, flop_per_s)
+    ratio = demand_ratio(step_bytes, sustained, flop, flop_per_s)
     return LevelBalance(
         step_bytes=step_bytes,
         bandwidth_bytes_per_s=sustained,
-        needed_bytes_per_flop=over(step_bytes, flop),
-        provided_bytes_per_flop=over(sustained, flop_per_s),
-        starved_ratio=ratio,
-        reuse_flop_per_byte=over(flop, step_bytes),
+        required_bytes_per_flop=over(step_bytes, flop),
+        available_bytes_per_flop=over(sustained, flop_per_s),
+        demand_ratio=ratio,
+        intensity_flop_per_byte=over(flop, step_bytes),
         balanced_bandwidth_bytes_per_s=printed * ratio,
         step_time_elasticity=0.0 * flop,
         token_time_elasticity=0.0 * flop,
@@ -231,7 +233,7 @@ def _level(
 
 
 def _levels(
-    moved: Moved, storage: tuple[Scalar, Scalar], design: Design
+    moved: StepTraffic, storage: tuple[Scalar, Scalar], design: Design
 ) -> dict[str, LevelBalance]:
     """Every level without its elasticities; `storage` is its bytes and rate."""
     chip, flop_per_s = design.chip, sustained_flop_per_s(design)
@@ -252,21 +254,21 @@ def _levels(
 
 
 def memory_balance(
-    design: Design, workload: TransformerTraining | LayerList, reading: Reading = EXACT
+    design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation = EXACT
 ) -> MemoryBalance:
     """Every level of memory of a design under a workload, and its HBM traffic beside the bound.
 
-    Compare `starved_ratio` of the levels: the highest is out of balance where it is over 1, far
+    Compare `demand_ratio` of the levels: the highest is out of balance where it is over 1, far
     below 1 it is paid for and not used. Balanced bandwidths follow from the ratios, the balanced
     SRAM from `balanced_sram_bytes`. Pure; batch it with `vmap`. Elasticities are exact at the
     design: 0 where something else binds.
     """
-    result, of_step, of_token = level_elasticities(design, workload, reading)
+    result, of_step, of_token = level_elasticities(design, workload, relaxation)
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-    rows, sram_bytes = _moved(step, design, reading), design.chip.sram.capacity_bytes
+    rows, sram_bytes = _moved(step, design, relaxation), design.chip.sram.capacity_bytes
     # Beside rows and optimizer: fp64 work.
-    other_bytes = result.hbm_bytes_per_chip - rows.hbm
-    moved = dataclasses.replace(rows, hbm=result.hbm_bytes_per_chip)
+    other_bytes = result.hbm_traffic_bytes - rows.hbm
+    moved = dataclasses.replace(rows, hbm=result.hbm_traffic_bytes)
     element_bytes = precision_mix.mix_bytes_per_element(design.mix)
     bound, bound_bytes = workload_bound(step, sram_bytes, element_bytes)
     parts = design.chip.num_scratchpads
@@ -288,6 +290,6 @@ def memory_balance(
         traffic_over_bound_ratio=over(moved.products, bound_bytes),
         private_bound_bytes=private_bytes,
         traffic_over_private_bound_ratio=over(moved.products, private_bytes),
-        balanced_sram_bytes=balanced_sram_bytes(design, workload, other_bytes, reading),
+        balanced_sram_bytes=balanced_sram_bytes(design, workload, other_bytes, relaxation),
         sram_bytes_step_time_elasticity=of_step.capacity,
     )

@@ -11,10 +11,10 @@ from hwdse.models.compute.systolic import accumulator_words, scratchpad_words
 from hwdse.models.energy.voltage_and_leakage import ACCUMULATOR_MACRO_BYTES, sram_energy_j_per_byte
 from hwdse.models.memory.hbm_traffic import ACCUMULATOR_BYTES
 from hwdse.numerics.array_types import PerOp, Scalar
-from hwdse.numerics.relaxation import EXACT, Reading
+from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.hardware.chip import Chip, SystolicArray
 from hwdse.specs.hardware.cpu import SimdEngine
-from hwdse.specs.results.access_counts import ReuseEnergies, ReuseWords
+from hwdse.specs.results.access_counts import AccessCounts, AccessEnergies
 from hwdse.specs.results.balance_results import DeliveryComparison, OperandDelivery
 from hwdse.workload.gemms import Gemms
 
@@ -43,10 +43,10 @@ def engine_of_as_many_multipliers(
 
 
 def _delivery(
-    words: ReuseWords,
+    words: AccessCounts,
     memory: tuple[PerOp, PerOp],
     size: Scalar,
-    energies: ReuseEnergies,
+    energies: AccessEnergies,
     flop: PerOp,
 ) -> OperandDelivery:
     """Words by place, and bytes and energy of the memories, as those of a flop."""
@@ -61,10 +61,12 @@ def _delivery(
     )
 
 
-def _array_memory(gemms: Gemms, chip: Chip, size: Scalar, reading: Reading) -> tuple[PerOp, PerOp]:
+def _array_memory(
+    gemms: Gemms, chip: Chip, size: Scalar, relaxation: Relaxation
+) -> tuple[PerOp, PerOp]:
     """Bytes and energy of the scratchpad and, for sums, of the accumulator next to the array."""
-    operand_bytes = size * scratchpad_words(gemms, chip.array, reading)
-    sum_bytes = ACCUMULATOR_BYTES * accumulator_words(gemms, chip.array, reading)
+    operand_bytes = size * scratchpad_words(gemms, chip.array, relaxation)
+    sum_bytes = ACCUMULATOR_BYTES * accumulator_words(gemms, chip.array, relaxation)
     macro, reference = chip.sram.capacity_bytes / chip.num_scratchpads, chip.sram.energy_j_per_byte
     operand_j = sram_energy_j_per_byte(macro, reference) * operand_bytes
     sum_j = sram_energy_j_per_byte(ACCUMULATOR_MACRO_BYTES, reference) * sum_bytes
@@ -72,10 +74,10 @@ def _array_memory(gemms: Gemms, chip: Chip, size: Scalar, reading: Reading) -> t
 
 
 def _vector_memory(
-    gemms: Gemms, engine: SimdEngine, chip: Chip, size: Scalar, reading: Reading
+    gemms: Gemms, engine: SimdEngine, chip: Chip, size: Scalar, relaxation: Relaxation
 ) -> tuple[PerOp, PerOp]:
     """Bytes of L1, and energy of all caches; the last is one scratchpad of the chip."""
-    words, reference = simd_words(gemms, engine, size, reading), chip.sram.energy_j_per_byte
+    words, reference = simd_words(gemms, engine, size, relaxation), chip.sram.energy_j_per_byte
     macro = chip.sram.capacity_bytes / chip.num_scratchpads
     levels = (
         (engine.l1.capacity_bytes, words.l1),
@@ -91,8 +93,8 @@ def compare_operand_delivery(
     engine: SimdEngine,
     bytes_per_element: Scalar,
     gemms: Gemms | None = None,
-    energies: ReuseEnergies = EYERISS_ENERGIES,
-    reading: Reading = EXACT,
+    energies: AccessEnergies = EYERISS_ENERGIES,
+    relaxation: Relaxation = EXACT,
 ) -> DeliveryComparison:
     r"""The chip's multipliers as its arrays, as vector units like `engine`, and without any reuse.
 
@@ -117,20 +119,20 @@ def compare_operand_delivery(
     none, both = 0.0 * flop, size * flop
     return DeliveryComparison(
         systolic=_delivery(
-            systolic_reuse(product, chip.array, chip.sram, size, reading),
-            _array_memory(product, chip, size, reading),
+            systolic_reuse(product, chip.array, chip.sram, size, relaxation),
+            _array_memory(product, chip, size, relaxation),
             size,
             in_joules,
             flop,
         ),
         simd=_delivery(
-            simd_reuse(product, equal, size, reading),
-            _vector_memory(product, equal, chip, size, reading),
+            simd_reuse(product, equal, size, relaxation),
+            _vector_memory(product, equal, chip, size, relaxation),
             size,
             in_joules,
             flop,
         ),
         unshared=_delivery(
-            ReuseWords(flop, none, flop, none), (both, sram_j * both), size, in_joules, flop
+            AccessCounts(flop, none, flop, none), (both, sram_j * both), size, in_joules, flop
         ),
     )

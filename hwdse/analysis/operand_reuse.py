@@ -17,16 +17,16 @@ from hwdse.models.compute.cpu_simd import lanes, register_block, simd_words
 from hwdse.models.compute.systolic import FOLDS, Folds, accumulator_words, operand_words
 from hwdse.models.memory.hbm_traffic import hbm_traffic_bytes
 from hwdse.numerics.array_types import PerOp
-from hwdse.numerics.relaxation import EXACT, Reading, total
+from hwdse.numerics.relaxation import EXACT, Relaxation, total
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.hardware.chip import Memory, SystolicArray
 from hwdse.specs.hardware.cpu import SimdEngine
-from hwdse.specs.mappings.row_stationary_mapping import RowSets
-from hwdse.specs.results.access_counts import ReuseEnergies, ReuseWords
+from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
+from hwdse.specs.results.access_counts import AccessCounts, AccessEnergies
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
 
-EYERISS_ENERGIES = ReuseEnergies(
+EYERISS_ENERGIES = AccessEnergies(
     mac_j=1.0, registers_j=1.0, array_j=2.0, buffer_j=6.0, dram_j=200.0, instruction_j=0.0
 )
 """In units of a 16-bit multiply-accumulate: register file of 0.5 KiB, network between elements,
@@ -82,8 +82,8 @@ def systolic_reuse(
     array: SystolicArray,
     scratchpad: Memory,
     bytes_per_element: PerOp,
-    reading: Reading = EXACT,
-) -> ReuseWords:
+    relaxation: Relaxation = EXACT,
+) -> AccessCounts:
     r"""Words of products on a systolic array, all counts.
 
     Each multiply-accumulate takes its streamed operands from a neighbor, unless it is the first of
@@ -91,24 +91,24 @@ def systolic_reuse(
     drained from it passes $(R - 1) / 2$ elements on average. Sums of different folds meet in the
     scratchpad. DRAM as in `models.memory`, all words of the same width.
     """
-    folds = FOLDS[array.dataflow](gemms, array, reading)
+    folds = FOLDS[array.dataflow](gemms, array, relaxation)
     registers, wires = WIRES[array.dataflow](gemms, folds, array.rows)
-    a_words, b_words = operand_words(gemms, array, reading)
-    dram_bytes = hbm_traffic_bytes(gemms, scratchpad, 1.0, bytes_per_element, reading)
-    return ReuseWords(
+    a_words, b_words = operand_words(gemms, array, relaxation)
+    dram_bytes = hbm_traffic_bytes(gemms, scratchpad, 1.0, bytes_per_element, relaxation)
+    return AccessCounts(
         registers=gemms.count * registers,
         array=gemms.count * wires,
-        buffer=a_words + b_words + accumulator_words(gemms, array, reading),
+        buffer=a_words + b_words + accumulator_words(gemms, array, relaxation),
         dram=dram_bytes / bytes_per_element,
     )
 
 
 def simd_reuse(
-    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
-) -> ReuseWords:
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
+) -> AccessCounts:
     """Words of products on vector units, all counts; the buffer is L1, nothing is handed on."""
-    words = simd_words(gemms, engine, bytes_per_element, reading)
-    return ReuseWords(
+    words = simd_words(gemms, engine, bytes_per_element, relaxation)
+    return AccessCounts(
         registers=words.register_reads + words.register_writes,
         array=0.0 * words.l1,
         buffer=words.l1,
@@ -117,8 +117,8 @@ def simd_reuse(
 
 
 def row_stationary_reuse(
-    operators: Operators, accelerator: Accelerator, sets: RowSets
-) -> ReuseWords:
+    operators: Operators, accelerator: Accelerator, sets: RowStationaryMapping
+) -> AccessCounts:
     """Words of convolutions on a row-stationary array, all counts.
 
     The buffer's are those between it and the array, as for the other engines.
@@ -133,7 +133,7 @@ def row_stationary_reuse(
     spads = (names.filters, names.inputs, names.sums)
     registers = sum(total(reads[name]) + total(writes[name]) for name in spads)
     buffer = total(reads[names.buffer]) + writes[names.buffer].outputs
-    words = ReuseWords(
+    words = AccessCounts(
         registers=registers,
         array=hop_words(operators, sets),
         buffer=buffer,
@@ -142,9 +142,9 @@ def row_stationary_reuse(
     return jax.tree.map(lambda x: operators.count * x, words)
 
 
-def reuse_energy_j(words: ReuseWords, energies: ReuseEnergies) -> ReuseWords:
+def reuse_energy_j(words: AccessCounts, energies: AccessEnergies) -> AccessCounts:
     """Energy in each place; that of multiply-accumulates and instructions is not in it."""
-    return ReuseWords(
+    return AccessCounts(
         registers=energies.registers_j * words.registers,
         array=energies.array_j * words.array,
         buffer=energies.buffer_j * words.buffer,
@@ -153,7 +153,7 @@ def reuse_energy_j(words: ReuseWords, energies: ReuseEnergies) -> ReuseWords:
 
 
 def instruction_energy_j(
-    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, energies: ReuseEnergies
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, energies: AccessEnergies
 ) -> PerOp:
     """Energy of issuing the vector instructions of products, all counts.
 

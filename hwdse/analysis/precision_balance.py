@@ -23,11 +23,11 @@ class PrecisionBalance:
     of all flops at the 16-bit rate with the whole of it.
     """
 
-    present_ratio: Leaf
+    current_ratio: Leaf
     """Peak fp64 of the native units over the 16-bit peak."""
-    best_ratio: Leaf
+    optimal_ratio: Leaf
     """The one with the least time; 0 where native units do not pay."""
-    loss_fraction: Leaf
+    penalty_fraction: Leaf
     """Time with the present ratio over that with the best one, less one."""
     elasticity: Leaf
     """d ln(time) / d ln(ratio) at the present ratio; below 0 where more fp64 would be faster."""
@@ -37,11 +37,11 @@ class PrecisionBalance:
     largest_useful_ratio: Leaf
     """Of the whole fp64 rate, two-float arithmetic included: above it memory bounds the fp64 work
     outside of matrix products; huge without traffic."""
-    present_time_ratio: Leaf
-    best_time_ratio: Leaf
+    current_time_ratio: Leaf
+    optimal_time_ratio: Leaf
     is_emulated: Leaf
     """1 where the 16-bit engines are faster at fp64 matrix products with the present ratio."""
-    best_is_emulated: Leaf
+    optimum_is_emulated: Leaf
     """The same with the best ratio."""
 
 
@@ -91,23 +91,23 @@ def precision_balance(
     shares = [_best_share(job) for job in (native, emulated)]
     best = [_time(share, job) for share, job in zip(shares, (native, emulated), strict=True)]
     slopes = [jax.grad(_time)(present_share + 0.0, job) for job in (native, emulated)]
-    is_emulated, best_is_emulated = present[1] < present[0], best[1] < best[0]
+    is_emulated, optimum_is_emulated = present[1] < present[0], best[1] < best[0]
     time, best_time = jnp.minimum(*present), jnp.minimum(*best)
     slope = jnp.where(is_emulated, slopes[1], slopes[0])
-    share = jnp.where(best_is_emulated, shares[1], shares[0])
+    share = jnp.where(optimum_is_emulated, shares[1], shares[0])
     hbm_bytes_per_s = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
     useful = format_split.useful_peak_flop_per_s(mix.fp64_traffic_bytes_per_flop, hbm_bytes_per_s)
     return PrecisionBalance(
-        present_ratio=chip.fp64_per_fp16_ratio,
-        best_ratio=share / (kappa * jnp.maximum(1.0 - share, SMALLEST_DIVISOR)),
-        loss_fraction=time / best_time - 1.0,
+        current_ratio=chip.fp64_per_fp16_ratio,
+        optimal_ratio=share / (kappa * jnp.maximum(1.0 - share, SMALLEST_DIVISOR)),
+        penalty_fraction=time / best_time - 1.0,
         elasticity=slope * present_share * (1.0 - present_share) / time,
         share_it_suits=precision_mix.fp64_share_for_ratio(chip.fp64_per_fp16_ratio, kappa, 1.0),
         largest_useful_ratio=useful / peak_flop_per_s(chip),
-        present_time_ratio=time,
-        best_time_ratio=best_time,
+        current_time_ratio=time,
+        optimal_time_ratio=best_time,
         is_emulated=jnp.where(is_emulated, 1.0, 0.0),
-        best_is_emulated=jnp.where(best_is_emulated, 1.0, 0.0),
+        optimum_is_emulated=jnp.where(optimum_is_emulated, 1.0, 0.0),
     )
 
 
@@ -121,7 +121,7 @@ def design_precision_balance(design: Design, evaluation: Evaluation) -> Precisio
     """
     chip, mix = design.chip, design.mix
     speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
-    rest_s = evaluation.matrix_utilization_fraction * evaluation.step_time_s
+    rest_s = evaluation.mfu_fraction * evaluation.step_time_s
     fixed_s = evaluation.step_time_s - evaluation.time.matrix - evaluation.time.fp64
     whole = 1.0 + chip.process.fp64_area_ratio * chip.fp64_per_fp16_ratio
     all_s = rest_s * speedup / (whole * jnp.maximum(1.0 - mix.fp64_flop_fraction, 1e-6))

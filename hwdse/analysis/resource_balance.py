@@ -28,7 +28,7 @@ NUM_PASSES = 3
 """Grids of `NUM_POINTS` values; each next one lies between the neighbors of the best. Over a
 range of a million the last grid has steps of 0.06 %."""
 GOOD_FRACTION = 0.01
-LEAST_ARRAYS_FRACTION = 1e-3
+MIN_ARRAYS_FRACTION = 1e-3
 """Of the matrix engines; a knob that leaves less has taken the whole chip."""
 
 
@@ -44,7 +44,7 @@ class Knob:
     high: float
     is_relative: bool
     """Whether the range is in units of the present value."""
-    takes_silicon: bool
+    uses_area: bool
 
     def range_of(self, design: Design) -> tuple[float, float]:
         """Least and largest value that is tried, the present one inside unless it is zero."""
@@ -55,22 +55,22 @@ class Knob:
 
 def _chip_knob(path: str, balance: str) -> Knob:
     """A size of the chip, in units of what it is now."""
-    return Knob(balance, path, 1 / 64, 64.0, is_relative=True, takes_silicon=True)
+    return Knob(balance, path, 1 / 64, 64.0, is_relative=True, uses_area=True)
 
 
 _KNOBS = (
-    Knob("precision", "chip.fp64_per_fp16_ratio", 1e-6, 1.0, is_relative=False, takes_silicon=True),
+    Knob("precision", "chip.fp64_per_fp16_ratio", 1e-6, 1.0, is_relative=False, uses_area=True),
     _chip_knob("chip.link.bandwidth_bytes_per_s", "network"),
     _chip_knob("chip.network.bandwidth_bytes_per_s", "network"),
     _chip_knob("chip.sram.capacity_bytes", "memory"),
     _chip_knob("chip.hbm.bandwidth_bytes_per_s", "memory"),
-    Knob("checkpoint", "checkpoint_interval_s", 1.0, 1e6, is_relative=False, takes_silicon=False),
+    Knob("checkpoint", "checkpoint_interval_s", 1.0, 1e6, is_relative=False, uses_area=False),
 )
 KNOBS: Mapping[str, Knob] = MappingProxyType({knob.path: knob for knob in _KNOBS})
 """Knobs by path."""
 
 
-def at_equal_area(design: Design, area_mm2: Scalar) -> Design:
+def at_iso_area(design: Design, area_mm2: Scalar) -> Design:
     """The design with as many matrix engines as make its silicon `area_mm2`.
 
     Engines are dealt in fractions, and native fp64 units stay in their ratio to them. All else
@@ -79,7 +79,7 @@ def at_equal_area(design: Design, area_mm2: Scalar) -> Design:
     parts = area_parts_mm2(design.chip)
     engines_mm2 = parts.matrix + parts.fp64
     others_mm2 = total(parts) - engines_mm2
-    share = jnp.maximum((area_mm2 - others_mm2) / engines_mm2, LEAST_ARRAYS_FRACTION)
+    share = jnp.maximum((area_mm2 - others_mm2) / engines_mm2, MIN_ARRAYS_FRACTION)
     array = design.chip.array
     return replace(
         design,
@@ -87,12 +87,12 @@ def at_equal_area(design: Design, area_mm2: Scalar) -> Design:
     )
 
 
-def turned(design: Design, knob: Knob, value: Leaf) -> Design:
+def with_value(design: Design, knob: Knob, value: Leaf) -> Design:
     """The design with a knob at `value`, at equal silicon where the knob takes some."""
     moved = set_path(design, knob.path, value)
-    if not knob.takes_silicon:
+    if not knob.uses_area:
         return moved
-    return at_equal_area(moved, total(area_parts_mm2(design.chip)))
+    return at_iso_area(moved, total(area_parts_mm2(design.chip)))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class KnobBalance:
     """Where the metric is least, the rest as it is (and at equal silicon)."""
     good: tuple[float, float]
     """Least and largest value that was tried with a metric within `GOOD_FRACTION` of the best."""
-    loss_fraction: float
+    penalty_fraction: float
     """Metric at the present value over that at the best one, less one."""
     elasticity: float
     """d ln(metric) / d ln(value) at the present value, nothing else moved."""
@@ -149,7 +149,7 @@ def _log_metrics(base: Design, workload: Workload, knobs: list[Knob], metric: st
     """
 
     def one(number: jax.Array, value: Scalar) -> Scalar:
-        moved = [turned(base, knob, value) for knob in knobs]
+        moved = [with_value(base, knob, value) for knob in knobs]
         chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[number], *moved)
         return safe_log(OBJECTIVES[metric](evaluate(chosen, workload)))
 
@@ -209,7 +209,7 @@ def _balance(
         present=float(now),
         best=float(values[best]),
         good=(float(good.min()), float(good.max())),
-        loss_fraction=float(np.expm1(at_present - found[best])),
+        penalty_fraction=float(np.expm1(at_present - found[best])),
         elasticity=float(slope),
         values=grids[0],
         metric_ratios=np.exp(logs[0] - at_present),

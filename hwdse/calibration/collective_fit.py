@@ -43,7 +43,7 @@ PULL = 0.03
 INLIER_LOG_ERROR = 0.1
 SHARPNESS = (8.0, 20.0, 80.0)
 """Powers of the soft minimum over routes, one fit after the other; the result is judged exact."""
-LEAST_LAUNCH_S, LARGEST_START_S, LARGEST_FRACTION = 1e-6, 300e-6, 1.0
+MIN_LAUNCH_S, LARGEST_START_S, LARGEST_FRACTION = 1e-6, 300e-6, 1.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def fit_library(rows: Rows, fabric: Fabric, routes: Routes, *, is_host_shared: b
     high = np.full(len(prior), np.log(LARGEST_START_S))
     high[1:3], high[-len(names) :] = np.log([2.0, 1e10]), np.log(LARGEST_FRACTION)
     low = np.full(len(prior), np.log(1e-9))
-    low[0], low[-len(names) :] = np.log(LEAST_LAUNCH_S), np.log(1e-3)
+    low[0], low[-len(names) :] = np.log(MIN_LAUNCH_S), np.log(1e-3)
     best = prior
     for sharpness in SHARPNESS:
 

@@ -51,7 +51,7 @@ def read_rows(path: Path) -> Table:
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
-def rows_of(table: Table, library: str) -> Rows:
+def stack_gemms(table: Table, library: str) -> Rows:
     """Rows of `measured_collectives` in the convention of the model."""
     kinds = np.array([KINDS[row["op"]] for row in table])
     chips = np.array([float(row["num_gpus"]) for row in table])
@@ -106,7 +106,7 @@ def collective_lines(collectives: Path, nccl_tests: Path) -> list[list[str]]:
             fabric = find_fabric(device)
             if fabric is None:
                 continue
-            rows = rows_of(group, library)
+            rows = stack_gemms(group, library)
             lines += _library_lines(fabric, library, fit_rows(library, rows, fabric), rows)
         for (gpu,), group in _groups(read_rows(nccl_tests)[::2], "gpu"):
             fabric = find_fabric(gpu)

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.calibration.training_fit import Batch, Constant, Run, fit
+from hwdse.calibration.training_fit import Batch, Constant, FittedRun, fit
 from hwdse.validation.aws.aws_training import measured_runs
 from hwdse.validation.aws.neuron_jobs import SOFTWARE, job_of
 from hwdse.validation.aws.neuron_models import plain_name
@@ -32,17 +32,17 @@ CONSTANTS = [
 FAMILIES = ("gpt3", "llama", "bert", "vit")
 
 
-def read_runs(path: Path) -> list[Run]:
+def read_runs(path: Path) -> list[FittedRun]:
     """Runs with a throughput or a step time that the model can express; a run's source is its
     model. Utilizations repeat throughputs and are left out."""
     return [
-        Run(job_of(row), CHIP, SOFTWARE, plain_name(row["model"]), time_s)
+        FittedRun(job_of(row), CHIP, SOFTWARE, plain_name(row["model"]), time_s)
         for row, time_s in measured_runs(path)
         if row["chip"].lower() == CHIP
     ]
 
 
-def errors_of(runs: Sequence[Run], values: np.ndarray) -> np.ndarray:
+def errors_of(runs: Sequence[FittedRun], values: np.ndarray) -> np.ndarray:
     """Throughput of the model over the published one, less one, of each run."""
     batch = Batch(runs)
     return batch.measured_s / batch.step_times_s(CONSTANTS, values) - 1.0
@@ -56,7 +56,7 @@ def _line(label: str, errors: np.ndarray) -> str:
     )
 
 
-def left_out(runs: Sequence[Run]) -> dict[str, np.ndarray]:
+def left_out(runs: Sequence[FittedRun]) -> dict[str, np.ndarray]:
     """Errors on rows that the constants were not fitted on, by what was left out."""
     found = {"every other": errors_of(runs[1::2], fit(runs[::2], CONSTANTS))}
     for family in FAMILIES:
@@ -67,7 +67,7 @@ def left_out(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     return found
 
 
-def report(runs: Sequence[Run]) -> Iterator[str]:
+def report(runs: Sequence[FittedRun]) -> Iterator[str]:
     """Lines of the constants, with errors of the fit and on rows left out of one."""
     values = fit(runs, CONSTANTS)
     for constant, value in zip(CONSTANTS, values, strict=True):

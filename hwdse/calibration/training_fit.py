@@ -96,7 +96,7 @@ that earlier ones have fitted as they are."""
 
 
 @dataclass(frozen=True)
-class Run:
+class FittedRun:
     """A measured run: its job, chip, stack, source and step time."""
 
     job: Job
@@ -106,7 +106,7 @@ class Run:
     step_time_s: float
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path]) -> list[FittedRun]:
     """Every row with a step time and a micro-batch that the model can express."""
     runs = []
     for path in paths:
@@ -120,14 +120,14 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
                 continue
             chip = SYSTEMS[row["accelerator"]][1]
             time_s = cell_number(row["step_time_s"])
-            runs.append(Run(job_of(row), chip, software_name(row), row["source_id"], time_s))
+            runs.append(FittedRun(job_of(row), chip, software_name(row), row["source_id"], time_s))
     return runs
 
 
 class Batch:
     """Runs as batches of one structure each, with constants set by preset."""
 
-    def __init__(self, runs: Sequence[Run]):
+    def __init__(self, runs: Sequence[FittedRun]):
         self.runs = runs
         self.measured_s = np.array([run.step_time_s for run in runs])
         self.groups = batches_of([run.job for run in runs])
@@ -153,7 +153,7 @@ def _step_times() -> Callable[..., Any]:
     return quick_jit(jax.vmap(lambda d, w: evaluate(d, w, EXACT).step_time_s))
 
 
-def fit(runs: Sequence[Run], constants: Sequence[Constant]) -> np.ndarray:
+def fit(runs: Sequence[FittedRun], constants: Sequence[Constant]) -> np.ndarray:
     """Values of the constants; every source weighs the same."""
     batch = Batch(runs)
     sources = [run.source for run in runs]
@@ -172,7 +172,7 @@ def fit(runs: Sequence[Run], constants: Sequence[Constant]) -> np.ndarray:
 
 
 def errors(
-    runs: Sequence[Run], constants: Sequence[Constant], values: np.ndarray
+    runs: Sequence[FittedRun], constants: Sequence[Constant], values: np.ndarray
 ) -> dict[str, tuple[int, float]]:
     """Rows and mean absolute error of each source."""
     batch = Batch(runs)
@@ -193,7 +193,7 @@ def main(paths: Sequence[str]) -> None:
         sys.stdout.writelines(f"{line}\n" for line in report(read_runs([Path(p) for p in paths])))
 
 
-def report(runs: Sequence[Run]) -> Iterator[str]:
+def report(runs: Sequence[FittedRun]) -> Iterator[str]:
     """Lines of the constants of every group, with errors of the fit and on rows left out of one."""
     held: list[tuple[Constant, float]] = []
     for name, constants in GROUPS.items():
@@ -211,7 +211,7 @@ def report(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def fit_with(
-    runs: Sequence[Run],
+    runs: Sequence[FittedRun],
     constants: Sequence[Constant],
     fixed: Sequence[Constant],
     known: Sequence[float],
@@ -225,7 +225,7 @@ def fit_with(
 
 
 def _error_line(
-    label: str, runs: Sequence[Run], constants: Sequence[Constant], values: Sequence[float]
+    label: str, runs: Sequence[FittedRun], constants: Sequence[Constant], values: Sequence[float]
 ) -> str:
     table = errors(runs, constants, np.array(values))
     return f"  {label}: " + ", ".join(f"{n} {e:.1%} ({k})" for n, (k, e) in table.items())

@@ -110,7 +110,7 @@ def _code_of(error: Exception) -> Exit:
         return error.code
     if isinstance(error, NoFeasibleDesignError):
         return Exit.INFEASIBLE
-    return Exit.INTERRUPTED if isinstance(error, StoppedRunError) else Exit.MISTAKE
+    return Exit.INTERRUPTED if isinstance(error, StoppedRunError) else Exit.USER_ERROR
 
 
 def _line_of(error: Exception) -> str | None:

@@ -9,7 +9,7 @@ from hwdse.core.mapping_policies import MAPPINGS, sum_runs
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.silicon import area, cost
 from hwdse.numerics.array_types import PerOp, Scalar
-from hwdse.numerics.relaxation import EXACT, Reading, total
+from hwdse.numerics.relaxation import EXACT, Relaxation, total
 from hwdse.specs.design import CoreDesign
 from hwdse.specs.hardware.accelerator import Accelerator, Level
 from hwdse.specs.mappings.loop_nest import MappingCosts
@@ -17,7 +17,7 @@ from hwdse.specs.results.evaluation_result import (
     AreaParts,
     EnergyParts,
     Evaluation,
-    HbmParts,
+    MemoryParts,
     TimeParts,
 )
 from hwdse.workload.loops.operators import Operators
@@ -39,13 +39,13 @@ def core_area_mm2(accelerator: Accelerator) -> AreaParts:
         sram=sum(inner, start=zero) * process.sram_area_mm2_per_byte,
         hbm_phy=dram.read_bandwidth_bytes_per_s * process.hbm_phy_area_mm2_per_bytes_per_s,
         link_phy=zero,
-        fixed=accelerator.fixed_area_mm2 + zero,
+        other=accelerator.fixed_area_mm2 + zero,
     )
 
 
 def _is_shared(level: Level) -> bool:
     """Whether elements share a level, so that its capacity is a choice of its own."""
-    return level.banks != "elements"
+    return level.banks != "pes"
 
 
 def at_its_voltage(accelerator: Accelerator) -> Accelerator:
@@ -79,14 +79,14 @@ def leakage_w(accelerator: Accelerator) -> Scalar:
 
 
 def core_mappings(
-    design: CoreDesign, operators: Operators, reading: Reading = EXACT
+    design: CoreDesign, operators: Operators, relaxation: Relaxation = EXACT
 ) -> BestMapping:
     """The mapping of each operator of a network, and what ONE run of it costs without leakage.
 
     Energies are those of the voltage that the core's clock needs.
     """
     hot = dataclasses.replace(design, accelerator=at_its_voltage(design.accelerator))
-    return MAPPINGS[design.mapping](hot, operators, leakage_w(design.accelerator), reading)
+    return MAPPINGS[design.mapping](hot, operators, leakage_w(design.accelerator), relaxation)
 
 
 def bounds_of(costs: MappingCosts) -> tuple[PerOp, PerOp, PerOp]:
@@ -117,18 +117,18 @@ def _energy_parts(costs: MappingCosts, operators: Operators, static_j: Scalar) -
         hbm=dram_j,
         link=zero,
         network=zero,
-        leakage=static_j,
+        static=static_j,
     )
 
 
-def _held(costs: MappingCosts) -> HbmParts:
+def _held(costs: MappingCosts) -> MemoryParts:
     """What the operator that needs most holds in DRAM."""
     used = costs.traffic.levels[0].used
     largest = jnp.argmax(used.weights + used.inputs + used.outputs)
     weights = jnp.take(jnp.broadcast_to(used.weights, jnp.shape(costs.time_s)), largest)
     rest = jnp.broadcast_to(used.inputs + used.outputs, jnp.shape(costs.time_s))
     zero = 0.0 * weights
-    return HbmParts(weights, zero, zero, jnp.take(rest, largest), zero)
+    return MemoryParts(weights, zero, zero, jnp.take(rest, largest), zero)
 
 
 def memory_used_ratio(costs: MappingCosts, accelerator: Accelerator) -> Scalar:
@@ -152,16 +152,18 @@ def _cost_usd(die_area_mm2: Scalar, accelerator: Accelerator) -> Scalar:
 
 _NONE_OF = (
     "checkpoint_write_time_s",
-    "best_checkpoint_interval_s",
-    "cost_usd_per_token",
-    "chip_price_usd_per_s",
+    "optimal_checkpoint_interval_s",
+    "cost_per_token_usd",
+    "chip_operating_cost_usd_per_s",
     "chip_carbon_g",
-    "carbon_g_per_token",
+    "carbon_per_token_g",
 )
 """Fields of an `Evaluation` that a core alone has none of."""
 
 
-def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = EXACT) -> Evaluation:
+def evaluate_core(
+    design: CoreDesign, operators: Operators, relaxation: Relaxation = EXACT
+) -> Evaluation:
     """Times, energies, area and price of a core that runs a network once.
 
     Pure and differentiable in every leaf. The pass takes the place of the token, so
@@ -171,7 +173,7 @@ def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = E
     goodput one, and its price and carbon of a token zero, since no lifetime is given.
     """
     accelerator = design.accelerator
-    costs = core_mappings(design, operators, reading).costs
+    costs = core_mappings(design, operators, relaxation).costs
     time_s = sum_runs(costs.time_s, operators)
     silicon = core_area_mm2(accelerator)
     die_area_mm2 = total(silicon)
@@ -189,19 +191,19 @@ def evaluate_core(design: CoreDesign, operators: Operators, reading: Reading = E
         step_time_s=time_s,
         step_energy_j=energy_j,
         tokens_per_step=one,
-        matrix_utilization_fraction=flop / (time_s * peak),
+        mfu_fraction=flop / (time_s * peak),
         goodput_fraction=one,
-        useful_tokens_per_s=1.0 / time_s,
+        effective_tokens_per_s=1.0 / time_s,
         time_per_token_s=time_s,
         energy_per_token_j=energy_j,
         chip_power_w=energy_j / time_s,
         die_area_mm2=die_area_mm2,
         chip_cost_usd=_cost_usd(die_area_mm2, accelerator),
         hbm_used_ratio=memory_used_ratio(costs, accelerator),
-        hbm_bytes_per_chip=sum_runs(total(dram.reads) + total(dram.writes), operators),
-        flop_per_chip=flop,
+        hbm_traffic_bytes=sum_runs(total(dram.reads) + total(dram.writes), operators),
+        hardware_flop=flop,
         peak_flop_per_s=peak,
-        clock_ratio=one,
+        throttled_clock_ratio=one,
         reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, 1.0),
         **dict.fromkeys(_NONE_OF, zero),
     )

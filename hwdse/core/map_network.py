@@ -23,7 +23,7 @@ from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.loops.operators import Operators
-from hwdse.workload.transformer.micro_batch_gemms import ROW_NAMES
+from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
 
@@ -66,7 +66,7 @@ def _map_chip(design: Design, workload: TransformerTraining | LayerList) -> Mapp
     with jax.enable_x64(True):
         numbers = jax.tree.map(lambda x: np.asarray(x, float), (design, workload))
         operators, core, best = _numpy(_mapped_chip()(*numbers))
-    names = workload.names if isinstance(workload, LayerList) else ROW_NAMES
+    names = workload.names if isinstance(workload, LayerList) else GEMM_NAMES
     num_cores = float(design.chip.num_scratchpads)
     return MappedNetwork(operators.replace(names=names), core, lambda: best, 0.0, num_cores)
 
@@ -96,9 +96,9 @@ def all_parts(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Acce
     chip, mix = design.chip, design.mix
     speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
     cuts = cut_products(step.gemms, chip, speedup, precision_mix.mix_bytes_per_element(mix))
-    layers = jnp.where(step.runs.is_head > 0.5, 1.0, step.layers_per_stage)
+    layers = jnp.where(step.runs.is_lm_head > 0.5, 1.0, step.layers_per_stage)
     each = jnp.broadcast_to(
-        step.runs.whole * layers * step.num_micro_batches, jnp.shape(step.gemms.m)
+        step.runs.total * layers * step.num_micro_batches, jnp.shape(step.gemms.m)
     )
     runs = jnp.tile(each, len(hbm_traffic.SPLITS))
     count = cuts.parts.count

@@ -10,11 +10,11 @@ import numpy as np
 
 from hwdse.core.mapper.mapper import HARDWARE, BestMapping, nest_of
 from hwdse.core.mapping_analysis import (
-    MappingFigures,
-    Shortage,
+    CapacityViolation,
+    MappingMetrics,
+    capacity_violations,
     explain,
     ranked_resources,
-    shortages,
 )
 from hwdse.core.ordered_loops import EDGE, TierLoops, nest_tree, one_of, one_operator
 from hwdse.models.memory.loop_nest_traffic import nest_traffic
@@ -37,7 +37,7 @@ class MappedOperator:
     """Of one run, without leakage."""
 
     @cached_property
-    def figures(self) -> MappingFigures:
+    def figures(self) -> MappingMetrics:
         """Reuse, bounds and roofs of each level."""
         with jax.enable_x64(True):
             found = explain(self.costs, self.operator, self.accelerator, HARDWARE)
@@ -59,9 +59,9 @@ class MappedOperator:
         return ranked_resources(self.costs, self.accelerator)
 
     @property
-    def shortages(self) -> list[Shortage]:
+    def capacity_violations(self) -> list[CapacityViolation]:
         """What the mapping breaks, the worst first."""
-        return shortages(self.costs, self.accelerator, self.tree)
+        return capacity_violations(self.costs, self.accelerator, self.tree)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from hwdse.workload.loops.operators import Operators
 
 
 @flax.struct.dataclass
-class LevelFigures:
+class LevelMetrics:
     """One memory level under the mapping of one operator."""
 
     distinct_bytes: Operands
@@ -45,10 +45,10 @@ class LevelFigures:
 
 
 @flax.struct.dataclass
-class MappingFigures:
+class MappingMetrics:
     """What the mapping of one operator reaches, as a whole and at each level."""
 
-    levels: tuple[LevelFigures, ...]
+    levels: tuple[LevelMetrics, ...]
     """In the order of `Accelerator.levels`."""
     peak_macs_per_s: Leaf
     """Every element busy in every cycle."""
@@ -90,7 +90,7 @@ def peak_macs_per_s(accelerator: Accelerator) -> Leaf:
 
 def explain(
     costs: MappingCosts, operators: Operators, accelerator: Accelerator, accounting: Accounting
-) -> MappingFigures:
+) -> MappingMetrics:
     """Figures of mappings, elementwise over operators (one operator: scalars)."""
     words = distinct_words(operators)
     peak = peak_macs_per_s(accelerator)
@@ -99,7 +99,7 @@ def explain(
     for index, level in enumerate(accelerator.levels):
         levels.append(_level_figures(costs, index, level, words, peak, seen, accounting))
         seen |= set(level.keeps)
-    return MappingFigures(
+    return MappingMetrics(
         levels=tuple(levels),
         peak_macs_per_s=peak,
         array_macs_per_s=costs.traffic.num_macs / costs.compute_s,
@@ -116,7 +116,7 @@ def _level_figures(
     peak_macs_per_s: Leaf,
     outer: set[str],
     accounting: Accounting,
-) -> LevelFigures:
+) -> LevelMetrics:
     """`outer` are the operands that a level further out keeps."""
     traffic, macs = costs.traffic.levels[index], costs.traffic.num_macs
     moved, busy_s = total(traffic.reads) + total(traffic.writes), costs.level_s[index]
@@ -128,7 +128,7 @@ def _level_figures(
     )
     each = {o: getattr(traffic.reads, o) + getattr(traffic.writes, o) for o in OPERANDS}
     shares = {o: _ratio(each[o], getattr(distinct, o), 0.0) for o in OPERANDS}
-    return LevelFigures(
+    return LevelMetrics(
         distinct_bytes=distinct,
         macs_per_byte=_kept(level, {o: _ratio(macs, each[o], 0.0) for o in OPERANDS}),
         accesses_per_distinct_ratio=_kept(level, shares),
@@ -179,7 +179,7 @@ def ranked_resources(costs: MappingCosts, accelerator: Accelerator) -> list[tupl
 
 
 @dataclass(frozen=True)
-class Shortage:
+class CapacityViolation:
     """Something that a mapping takes more of than there is."""
 
     place: str
@@ -195,12 +195,14 @@ class Shortage:
         return self.needed / self.available
 
 
-def shortages(
+def capacity_violations(
     costs: MappingCosts, accelerator: Accelerator, tree: Sequence[TierLoops] = ()
-) -> list[Shortage]:
+) -> list[CapacityViolation]:
     """What one mapping breaks, the worst first: memories, and with the nest rows and columns."""
     found = [
-        Shortage(level.name, float(ratio * level.capacity_bytes), float(level.capacity_bytes), "B")
+        CapacityViolation(
+            level.name, float(ratio * level.capacity_bytes), float(level.capacity_bytes), "B"
+        )
         for level, ratio in zip(accelerator.levels, costs.used_ratio, strict=True)
         if ratio > 1.0 + EDGE and has_capacity(level, accelerator)
     ]
@@ -209,7 +211,7 @@ def shortages(
         ("columns", unrolled(tree, "cols"), accelerator.cols),
     ):
         if used > available * (1.0 + EDGE):
-            found.append(Shortage(place, used, float(available), "1"))
+            found.append(CapacityViolation(place, used, float(available), "1"))
     return sorted(found, key=lambda shortage: -shortage.ratio)
 
 
@@ -221,7 +223,7 @@ def has_capacity(level: Level, accelerator: Accelerator) -> bool:
     """
     width = min(float(getattr(level.word_bytes, operand)) for operand in level.keeps)
     least = float(accelerator.rows * accelerator.cols) * width
-    return level.banks != "elements" or float(level.capacity_bytes) >= least * (1.0 - EDGE)
+    return level.banks != "pes" or float(level.capacity_bytes) >= least * (1.0 - EDGE)
 
 
 def unrolled(tree: Sequence[TierLoops], place: str) -> float:

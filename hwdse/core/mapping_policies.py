@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdse.core.mapper.mapper import (
     HARDWARE,
-    MOST_MATERIALIZED,
+    MAX_MATERIALIZED,
     BestMapping,
     behind_what_fits,
     best_mapping,
@@ -18,7 +18,7 @@ from hwdse.core.mapper.mapper import (
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.models.memory.tile_traffic import even_width, tile_traffic
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
-from hwdse.numerics.relaxation import EXACT, Reading, materialize, num_tiles
+from hwdse.numerics.relaxation import EXACT, Relaxation, materialize, num_tiles
 from hwdse.specs.design import CoreDesign, TileExtents
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.mappings.loop_nest import MappingCosts
@@ -26,7 +26,7 @@ from hwdse.specs.mappings.tiles import RESIDENCIES, Residency, Tile
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import either
 
-CoreMapping = Callable[[CoreDesign, Operators, Scalar, Reading], BestMapping]
+CoreMapping = Callable[[CoreDesign, Operators, Scalar, Relaxation], BestMapping]
 """A mapping for each operator; takes a core at its voltage, and the leakage in W."""
 
 
@@ -36,7 +36,7 @@ def sum_runs(per_op: PerOp, operators: Operators) -> Scalar:
 
 
 def best_mappings(
-    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading = EXACT
+    design: CoreDesign, operators: Operators, static_w: Scalar, relaxation: Relaxation = EXACT
 ) -> BestMapping:
     r"""Every operator under the mapping that is best for the energy-delay product of the network.
 
@@ -50,13 +50,13 @@ def best_mappings(
     A smooth reading only steers a search, and takes the first choice: on random cores the second
     changes the product by less than 1 % in nine of ten cases.
     """
-    if not reading.is_exact:
-        return best_mapping(operators, design.accelerator, reading)
+    if not relaxation.is_exact:
+        return best_mapping(operators, design.accelerator, relaxation)
 
     def price_w(first: MappingCosts) -> Scalar:
         return time_price_w(first, operators, jax.lax.stop_gradient(static_w))
 
-    return best_mapping(operators, design.accelerator, reading, time_price_w=price_w)
+    return best_mapping(operators, design.accelerator, relaxation, time_price_w=price_w)
 
 
 def time_price_w(costs: MappingCosts, operators: Operators, static_w: Scalar) -> Scalar:
@@ -74,7 +74,7 @@ def tile_of(
     operators: Operators,
     accelerator: Accelerator,
     residency: Residency,
-    reading: Reading,
+    relaxation: Relaxation,
 ) -> Tile:
     """The tile that `extents` ask for: within the operator, blocks of whole tiles.
 
@@ -88,7 +88,7 @@ def tile_of(
     has_blocks = residency.whole_inputs & residency.whole_weights
 
     def block(asked: PerOp, part: PerOp, extent: PerOp) -> PerOp:
-        blocks = jnp.minimum(num_tiles(asked, part, reading) * part, extent)
+        blocks = jnp.minimum(num_tiles(asked, part, relaxation) * part, extent)
         return either(has_blocks, blocks, part)
 
     return Tile(
@@ -98,8 +98,8 @@ def tile_of(
         k=k,
         block_p=block(extents.block_p, p, operators.p),
         block_k=block(extents.block_k, k, operators.k),
-        rows=even_width(operators.c, jnp.minimum(extents.rows, accelerator.rows), reading),
-        cols=even_width(k, jnp.minimum(extents.cols, accelerator.cols), reading),
+        rows=even_width(operators.c, jnp.minimum(extents.rows, accelerator.rows), relaxation),
+        cols=even_width(k, jnp.minimum(extents.cols, accelerator.cols), relaxation),
         residency=residency,
     )
 
@@ -112,7 +112,7 @@ def _stacked(tiles: tuple[TileExtents, ...]) -> TileExtents:
 
 
 def explicit_mappings(
-    design: CoreDesign, operators: Operators, static_w: Scalar, reading: Reading = EXACT
+    design: CoreDesign, operators: Operators, static_w: Scalar, relaxation: Relaxation = EXACT
 ) -> BestMapping:
     """Every operator under its own tile, with the residency that is best for the network.
 
@@ -122,20 +122,20 @@ def explicit_mappings(
     """
     extents, core = _stacked(design.tiles), design.accelerator
     frozen = jax.lax.stop_gradient((extents, core, static_w))
-    choice = _best_residency(*frozen, operators, reading)
+    choice = _best_residency(*frozen, operators, relaxation)
     residency = jax.tree.map(lambda flags: _taken(flags, choice), _all_residencies())
-    tile = _once(tile_of(extents, operators, core, residency, reading))
-    costs = _tile_costs(operators, tile, core, reading)
+    tile = _once(tile_of(extents, operators, core, residency, relaxation))
+    costs = _tile_costs(operators, tile, core, relaxation)
     shape = jnp.shape(operators.count)
     costs, tile = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), (costs, tile))
     return BestMapping(costs, choice, tile)
 
 
 def _tile_costs(
-    operators: Operators, tile: Tile, accelerator: Accelerator, reading: Reading
+    operators: Operators, tile: Tile, accelerator: Accelerator, relaxation: Relaxation
 ) -> MappingCosts:
-    moved = tile_traffic(operators, tile, accelerator, HARDWARE, reading)
-    return mapping_costs(moved, accelerator, reading)
+    moved = tile_traffic(operators, tile, accelerator, HARDWARE, relaxation)
+    return mapping_costs(moved, accelerator, relaxation)
 
 
 def _best_residency(
@@ -143,11 +143,11 @@ def _best_residency(
     accelerator: Accelerator,
     static_w: Scalar,
     operators: Operators,
-    reading: Reading,
+    relaxation: Relaxation,
 ) -> Leaf:
     """Number of the residency of each operator, found in two passes as in `best_mappings`."""
-    tile = tile_of(extents, operators, accelerator, _all_residencies(), reading)
-    costs = _tile_costs(operators, tile, accelerator, reading)
+    tile = tile_of(extents, operators, accelerator, _all_residencies(), relaxation)
+    costs = _tile_costs(operators, tile, accelerator, relaxation)
     first = _least(costs, costs.time_s * costs.energy_j, accelerator)
     time_s, energy_j = _taken(costs.time_s, first), _taken(costs.energy_j, first)
     firsts = dataclasses.replace(costs, time_s=time_s, energy_j=energy_j)
@@ -162,7 +162,7 @@ def _all_residencies() -> Residency:
 
 def _once(tile: Tile) -> Tile:
     """The tile, computed once for all that depends on it (see `materialize`)."""
-    if jnp.shape(tile.k)[-1] > MOST_MATERIALIZED:
+    if jnp.shape(tile.k)[-1] > MAX_MATERIALIZED:
         return tile
     extents = materialize(dataclasses.replace(tile, residency=None))
     return dataclasses.replace(extents, residency=tile.residency)
@@ -181,6 +181,6 @@ def _taken(rows: Leaf, choice: Leaf) -> Leaf:
 
 
 MAPPINGS: Mapping[str, CoreMapping] = MappingProxyType(
-    {"optimise": best_mappings, "explicit": explicit_mappings}
+    {"optimize": best_mappings, "explicit": explicit_mappings}
 )
 """Where the mapping of each operator comes from, by `CoreDesign.mapping`."""

@@ -12,14 +12,14 @@ from hwdse.models.compute.neuron_engines import (
     transpose_cycles,
 )
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import EXACT, Reading, maximum
+from hwdse.numerics.relaxation import EXACT, Relaxation, maximum
 from hwdse.specs.hardware.neuron_core import LaneEngine, NeuronCore
 from hwdse.workload.kernels.kernel_instructions import (
     FORMAT_BYTES,
     Kernel,
+    KernelStage,
     LaneWork,
     Product,
-    Stage,
     Transfer,
 )
 
@@ -80,7 +80,7 @@ def transfer_time_s(transfer: Transfer, core: NeuronCore) -> PerOp:
     return jnp.maximum(packets, transfer.total_bytes / core.hbm_bandwidth_bytes_per_s)
 
 
-def _lane_times(stage: Stage, core: NeuronCore) -> dict[str, PerOp]:
+def _lane_times(stage: KernelStage, core: NeuronCore) -> dict[str, PerOp]:
     """Busy time by engine, the part of it with an operand in PSUM, and the time on the way."""
     engines, parts = ("vector", "scalar", "gpsimd"), ("", "_psum", "_access")
     times: dict[str, PerOp] = {name + part: 0.0 for name in engines for part in parts}
@@ -99,16 +99,16 @@ def _shared(a: PerOp, b: PerOp, fraction: PerOp) -> PerOp:
     return jnp.maximum(a, b) + fraction * jnp.minimum(a, b)
 
 
-def _busiest(times: list[PerOp], reading: Reading) -> PerOp:
+def _busiest(times: list[PerOp], relaxation: Relaxation) -> PerOp:
     """The longest of several times, all with the shape of their sum."""
     everything = 0.0 * sum(times)
     longest = everything + times[0]
     for time in times[1:]:
-        longest = maximum(longest, everything + time, reading)
+        longest = maximum(longest, everything + time, relaxation)
     return longest
 
 
-def _sbuf_bytes(stage: Stage, core: NeuronCore) -> PerOp:
+def _sbuf_bytes(stage: KernelStage, core: NeuronCore) -> PerOp:
     """Bytes that the engines read and write in SBUF, operands in PSUM counted as well."""
     total: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
     for work in stage.lane_work:
@@ -128,7 +128,9 @@ def hardware_flop(product: Product, core: NeuronCore) -> PerOp:
     return 2.0 * weight * macs
 
 
-def stage_times(stage: Stage, core: NeuronCore, reading: Reading = EXACT) -> KernelTimes:
+def stage_times(
+    stage: KernelStage, core: NeuronCore, relaxation: Relaxation = EXACT
+) -> KernelTimes:
     """Times of one stage: as long as its busiest engine, and the waits between engines.
 
     Assumes that the tiles of a stage keep all engines going (double buffering). Where engines
@@ -141,7 +143,7 @@ def stage_times(stage: Stage, core: NeuronCore, reading: Reading = EXACT) -> Ker
     sbuf_s = sbuf_time_s(_sbuf_bytes(stage, core), core.sbuf)
     sbuf_port = _shared(lanes["vector"], lanes["gpsimd"], core.vector_gpsimd_fraction)
     psum_port = _shared(lanes["vector_psum"], lanes["scalar_psum"], core.vector_scalar_fraction)
-    busiest = _busiest([tensor_s, dma_s, lanes["scalar"], sbuf_port, psum_port, sbuf_s], reading)
+    busiest = _busiest([tensor_s, dma_s, lanes["scalar"], sbuf_port, psum_port, sbuf_s], relaxation)
     waits = stage.num_waits * core.vector.dependent_cycles / core.vector.clock_hz
     written: PerOp = sum((t.total_bytes for t in stage.transfers if t.is_write), 0.0)
     moved: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
@@ -167,9 +169,9 @@ def _macs(product: Product) -> PerOp:
     return product.contraction * product.stationary * product.moving
 
 
-def kernel_times(kernel: Kernel, core: NeuronCore, reading: Reading = EXACT) -> KernelTimes:
+def kernel_times(kernel: Kernel, core: NeuronCore, relaxation: Relaxation = EXACT) -> KernelTimes:
     """Times of a kernel: its stages one after another, after the launch and the first load."""
-    totals = [stage_times(stage, core, reading) for stage in kernel.stages]
+    totals = [stage_times(stage, core, relaxation) for stage in kernel.stages]
     names = list(KernelTimes.__dataclass_fields__)
     sums = {name: sum(getattr(times, name) for times in totals) for name in names}
     sums["latency_s"] = sums["latency_s"] + core.launch_latency_s + core.dma.start_latency_s

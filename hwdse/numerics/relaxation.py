@@ -1,6 +1,6 @@
 """Rounding, maxima and divisions that serve the exact and the smooth reading of the model.
 
-Every formula is written once and takes a `Reading`. `EXACT` gives the true `ceil` and the true
+Every formula is written once and takes a `Relaxation`. `EXACT` gives the true `ceil` and the true
 maximum: whatever is stored, printed or plotted comes from it. A smooth reading is for search
 only; its temperature is a traced value, so annealing it does not recompile.
 """
@@ -22,44 +22,49 @@ SMALLEST_DIVISOR = 1e-18
 
 
 @flax.struct.dataclass
-class Reading:
+class Relaxation:
     """How rounding and maxima are read; `temperature` in [0, 1], zero being the exact values."""
 
     temperature: Leaf
     is_exact: bool = flax.struct.field(pytree_node=False)
     sharpness: Leaf = 1.0
     """Factor of the power of soft maxima."""
-    has_true_maxima: bool = flax.struct.field(pytree_node=False, default=False)
-    shares: tuple[Leaf, ...] = ()
-    """Temperatures of the roundings by source, in the order of `SOURCES`; none: `temperature`."""
+    has_exact_max: bool = flax.struct.field(pytree_node=False, default=False)
+    source_temperatures: tuple[Leaf, ...] = ()
+    """Temperatures of the roundings by source, in the order of `ROUNDING_SOURCES`; none: `temperature`."""
 
 
-EXACT = Reading(temperature=0.0, is_exact=True)
+EXACT = Relaxation(temperature=0.0, is_exact=True)
 
-RELAXED = Reading(temperature=1.0, is_exact=False, has_true_maxima=True)
+RELAXED = Relaxation(temperature=1.0, is_exact=False, has_exact_max=True)
 """No rounding, true maxima: tiles are never more than in the exact reading, so that what only
 grows with them lies below its exact value."""
 
 
-SOURCES = ("rows", "cols", "arrays", "tiles")
+ROUNDING_SOURCES = ("rows", "cols", "arrays", "tiles")
 """What `num_tiles` may be told that it rounds: folds over a matrix engine, or anything else."""
 
 
-def relaxed_by_source(shares: tuple[Leaf, ...]) -> Reading:
-    """True maxima, and the roundings of each of `SOURCES` relaxed by a share: all zero is exact,
+def relaxed_by_source(source_temperatures: tuple[Leaf, ...]) -> Relaxation:
+    """True maxima, and the roundings of each of `ROUNDING_SOURCES` relaxed by a share: all zero is exact,
     all one `RELAXED`. The shares may be traced, so that one program reads all ways."""
-    return Reading(shares[-1], is_exact=False, has_true_maxima=True, shares=shares)
+    return Relaxation(
+        source_temperatures[-1],
+        is_exact=False,
+        has_exact_max=True,
+        source_temperatures=source_temperatures,
+    )
 
 
-def relaxed_soft(sharpness: Leaf) -> Reading:
+def relaxed_smooth_max(sharpness: Leaf) -> Relaxation:
     """No rounding, maxima as p-norms of power 2 * `sharpness`: has slopes where maxima change
     hands, and lies at most the factor 2^(1/p) above `RELAXED` for each maximum."""
-    return Reading(temperature=1.0, is_exact=False, sharpness=sharpness)
+    return Relaxation(temperature=1.0, is_exact=False, sharpness=sharpness)
 
 
-def smooth(temperature: Leaf) -> Reading:
+def smooth(temperature: Leaf) -> Relaxation:
     """Reading of a search: 1 is fully relaxed (no rounding, soft maxima), 0 is nearly exact."""
-    return Reading(temperature=temperature, is_exact=False)
+    return Relaxation(temperature=temperature, is_exact=False)
 
 
 @jax.custom_jvp
@@ -76,7 +81,9 @@ def _whole_tiles_jvp(primals, tangents):
     return _whole_tiles(a, b), slope
 
 
-def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT, source: str = "tiles") -> PerOp:
+def num_tiles(
+    extent: PerOp, tile: PerOp, relaxation: Relaxation = EXACT, source: str = "tiles"
+) -> PerOp:
     r"""Tiles of size `tile` that cover `extent`; at least one, and with a gradient.
 
     Exact: $\lceil a / b \rceil$ computed as $\lceil (a - 1/2) / b \rceil$, which is the same for
@@ -89,10 +96,14 @@ def num_tiles(extent: PerOp, tile: PerOp, reading: Reading = EXACT, source: str 
     `source` says what is rounded (`rows`, `cols`), for readings that relax one source alone.
     """
     exact = _whole_tiles(extent, tile)
-    if reading.is_exact:
+    if relaxation.is_exact:
         return exact
     relaxed = jnp.maximum(extent / tile, 1.0)
-    share = reading.shares[SOURCES.index(source)] if reading.shares else reading.temperature
+    share = (
+        relaxation.source_temperatures[ROUNDING_SOURCES.index(source)]
+        if relaxation.source_temperatures
+        else relaxation.temperature
+    )
     return exact + share * (relaxed - exact)
 
 
@@ -107,12 +118,12 @@ def _floor_ste_jvp(primals, tangents):
     return jnp.floor(primals[0]), tangents[0]
 
 
-def maximum(a: PerOp, b: PerOp, reading: Reading = EXACT) -> PerOp:
+def maximum(a: PerOp, b: PerOp, relaxation: Relaxation = EXACT) -> PerOp:
     """Larger of two non-negative values; smooth: see `largest`."""
-    return largest((a, b), reading)
+    return largest((a, b), relaxation)
 
 
-def largest(values: Sequence[PerOp], reading: Reading = EXACT) -> PerOp:
+def largest(values: Sequence[PerOp], relaxation: Relaxation = EXACT) -> PerOp:
     r"""Largest of some non-negative values.
 
     Smooth: the scale-free p-norm $(\sum_i a_i^p)^{1/p}$ with $p = 2 + 30 (1 - \theta)$, written
@@ -122,11 +133,11 @@ def largest(values: Sequence[PerOp], reading: Reading = EXACT) -> PerOp:
     rounding, with one logarithm and one exponential instead of n - 1.
     """
     top = functools.reduce(jnp.maximum, values)
-    if reading.is_exact or reading.has_true_maxima:
+    if relaxation.is_exact or relaxation.has_exact_max:
         return top
-    power = 2.0 + 30.0 * (1.0 - reading.temperature)
-    if not is_known(reading.sharpness, 1.0):
-        power = power * reading.sharpness
+    power = 2.0 + 30.0 * (1.0 - relaxation.temperature)
+    if not is_known(relaxation.sharpness, 1.0):
+        power = power * relaxation.sharpness
     # The derivative of a quotient squares its denominator: nothing tiny may stand there.
     divisor = jnp.where(top > SMALLEST_DIVISOR, top, 1.0)
     # The floor keeps the gradient of ratio ** power finite at zero.

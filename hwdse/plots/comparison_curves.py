@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from hwdse.plots.plot_style import COLORS, tidy_log_axis
 
-FEW_MARKS = 6
+SMALL_MARKS = 6
 """Curves of no more points show each of them."""
 
 
@@ -22,7 +22,7 @@ def plot_spread(
         there = np.isfinite(rows[0])
         median, low, high = (np.where(np.isfinite(row), row, np.nan)[there] for row in rows)
         style = ("-", "--", ":", "-.")[index % 4]
-        marker = "o" if len(median) <= FEW_MARKS else None
+        marker = "o" if len(median) <= SMALL_MARKS else None
         axes.plot(
             marks[there], median, style, color=color, linewidth=1.8, label=name, marker=marker
         )

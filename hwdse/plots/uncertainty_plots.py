@@ -10,7 +10,7 @@ _SHARES = LinearSegmentedColormap.from_list("shares", ["#f4e3d7", COLORS[1], "#5
 """Seldom to always on the front: light to dark, told apart in gray too."""
 
 
-def plot_front_bands(
+def plot_front_uncertainty(
     axes: Axes,
     nominal: np.ndarray,
     low: np.ndarray,

@@ -5,8 +5,8 @@ import time
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from hwdse.runs.run_errors import RunError
 from hwdse.runs.local_workers import Outcome
+from hwdse.runs.run_errors import RunError
 
 TIMEOUT_S = 30.0
 """To reach the scheduler."""

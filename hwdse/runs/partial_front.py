@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwdse.config.search.metric_names import SCALARS
 from hwdse.runs.run_errors import NoFeasibleDesignError, RunError
 from hwdse.runs.sweep_job import FLAGS, OBJECTIVE_COLUMNS, ROBUST
-from hwdse.config.search.metric_names import SCALARS
 
 if TYPE_CHECKING:
     from hwdse.runs.run_folder import Run
@@ -43,8 +43,8 @@ def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray
         rows = {name: values[part["is_front"].astype(bool)] for name, values in part.items()}
         if front:
             rows = {name: np.concatenate((front[name], rows[name])) for name in front}
-        costs = np.stack([rows[f"log.{name}"] for name in objectives], axis=1)
-        kept = np.flatnonzero(non_dominated_mask(costs))
+        log_objectives = np.stack([rows[f"log.{name}"] for name in objectives], axis=1)
+        kept = np.flatnonzero(non_dominated_mask(log_objectives))
         front = {name: values[kept] for name, values in rows.items()}
     if not front or not len(front["number"]):
         raise NoFeasibleDesignError(f"{record.folder}: no design on this front")
@@ -56,7 +56,7 @@ def _as_in_csv(front: dict[str, np.ndarray], objectives: list[str]) -> dict[str,
     for name, values in front.items():
         head, _, limit = name.partition(".")
         if head == "violation":
-            shown[f"{limit}_of_limit"] = np.exp(values)
+            shown[f"{limit}_limit_ratio"] = np.exp(values)
     parameters = {
         name: values
         for name, values in front.items()

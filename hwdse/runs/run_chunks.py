@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from hwdse.runs.run_errors import RunError
 from hwdse.runs.sweep_job import SweepJob, chunk_columns, chunk_notes, read_chunk
-from hwdse.search.sweep.sweep_plan import SweepResult, merge_chunk
 from hwdse.search.sweep.chunked_sweep import sweep_chunks
+from hwdse.search.sweep.sweep_plan import SweepResult, merge_chunk
 
 if TYPE_CHECKING:
     from hwdse.runs.local_workers import Outcome

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from hwdse.runs.run_errors import RunError
 from hwdse.runs.atomic_files import (
     clear_temporaries,
     is_temporary,
@@ -27,6 +26,7 @@ from hwdse.runs.atomic_files import (
     replacing,
     write_parquet,
 )
+from hwdse.runs.run_errors import RunError
 
 RECORD_NAME = "run.json"
 POINTS_FOLDER = "points"

@@ -11,20 +11,20 @@ import numpy as np
 
 from hwdse.config import LoadedSearch
 from hwdse.config.search.metric_names import SCALARS, parse_metric
-from hwdse.config.search.objective_functions import asked_costs
-from hwdse.numerics.relaxation import EXACT
-from hwdse.objectives import OBJECTIVES, exactly, log_costs
-from hwdse.search.pareto.pareto_archive import Front
-from hwdse.search.space.pytree_path import get_path
-from hwdse.search.sweep.sweep_plan import SweepChunk, SweepPlan, plan_sweep
-from hwdse.search.space.point_sequences import host_points
-from hwdse.search.uncertainty.robust import Robust
-from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.uncertainty.uncertain_constants import Spread
-from hwdse.search.sweep.chunked_sweep import ChunkRunner
+from hwdse.config.search.objective_functions import make_robust_objectives_fn
 from hwdse.evaluation import evaluate
+from hwdse.numerics.relaxation import EXACT
+from hwdse.objectives import OBJECTIVES, exact_objectives_fn, log_objectives_of
+from hwdse.search.pareto.pareto_archive import DesignSet
+from hwdse.search.space.point_sequences import host_points
+from hwdse.search.space.pytree_path import get_path
+from hwdse.search.space.search_space import SearchSpace
+from hwdse.search.sweep.chunked_sweep import ChunkRunner
+from hwdse.search.sweep.sweep_plan import SweepChunk, SweepPlan, plan_sweep
+from hwdse.search.uncertainty.robust import Robust
+from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
 
-NOTES = ("num_points", "num_feasible", "num_not_finite", "num_changed_verdicts")
+NOTES = ("num_points", "num_feasible", "num_not_finite", "num_reclassified")
 FLAGS = ("is_front", "is_top", "is_least_violated")
 """Parts of a chunk that a row can belong to, with `is_` before their names."""
 OBJECTIVE_COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -50,24 +50,29 @@ class SweepJob:
     screen: str
     keep: str
     top: int
-    spreads: tuple[Spread, ...] = ()
+    uncertain_constants: tuple[UncertainConstant, ...] = ()
     robust: Robust | None = None
     seed: int = 0
     """Of the sample of uncertain constants."""
 
     def runner(self) -> ChunkRunner:
         """What runs the chunks; its programs compile once."""
-        costs = asked_costs(
-            self.objectives, dict(self.limits), self.workload, self.spreads, self.robust, self.seed
+        log_objectives = make_robust_objectives_fn(
+            self.objectives,
+            dict(self.limits),
+            self.workload,
+            self.uncertain_constants,
+            self.robust,
+            self.seed,
         )
         return ChunkRunner(
-            exactly(costs),
+            exact_objectives_fn(log_objectives),
             self.plan,
             self.base,
             screen=self.screen,
             keep=self.keep,
             top=self.top,
-            evaluate_judged=_Judged(costs, self),
+            evaluate_with_metrics=_Judged(log_objectives, self),
             num_samples=self.robust.num_samples if self.robust else 1,
         )
 
@@ -81,22 +86,22 @@ class _Judged:
     """Costs and metrics of a design by one evaluation, but that robust costs take their own; equal
     where the costs are the same function, so that compiled programs are kept."""
 
-    costs: Any
+    log_objectives: Any
     job: SweepJob
 
     def __hash__(self) -> int:
-        return hash(self.costs)
+        return hash(self.log_objectives)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Judged) and self.costs == other.costs
+        return isinstance(other, _Judged) and self.log_objectives == other.log_objectives
 
     def __call__(self, design: Any) -> tuple[Any, Any, Any]:
         job = self.job
         evaluation = evaluate(design, job.workload, EXACT)
         metrics = [jnp.asarray(getattr(evaluation, name), float) for name in SCALARS]
         if job.robust is not None:
-            return *self.costs(design, EXACT), jnp.stack(metrics)
-        return *log_costs(evaluation, job.objectives, dict(job.limits)), jnp.stack(metrics)
+            return *self.log_objectives(design, EXACT), jnp.stack(metrics)
+        return *log_objectives_of(evaluation, job.objectives, dict(job.limits)), jnp.stack(metrics)
 
 
 def job_of(
@@ -117,7 +122,7 @@ def job_of(
         screen=screen,
         keep=keep,
         top=top,
-        spreads=loaded.spreads,
+        uncertain_constants=loaded.uncertain_constants,
         robust=loaded.robust,
         seed=loaded.seed,
     )
@@ -141,12 +146,12 @@ def chunk_columns(job: SweepJob, chunk: SweepChunk) -> Columns:
     return {**flags, **row_columns(job, rows)}
 
 
-def row_columns(job: SweepJob, rows: Front) -> Columns:
+def row_columns(job: SweepJob, rows: DesignSet) -> Columns:
     """Points as columns: figures, parameters, and what tells them from all others."""
     columns: Columns = {"is_feasible": rows.is_feasible}
     for place, name in enumerate(job.objectives):
         prefix = "" if job.robust is None else ROBUST
-        columns[prefix + OBJECTIVE_COLUMNS[name]] = np.exp(rows.costs[:, place])
+        columns[prefix + OBJECTIVE_COLUMNS[name]] = np.exp(rows.log_objectives[:, place])
     columns |= dict(zip(SCALARS, rows.metrics.T, strict=False))  # not every search keeps them
     for name, values in _parameters(job, rows).items():
         columns[name if name not in columns else f"design.{name}"] = values
@@ -154,17 +159,17 @@ def row_columns(job: SweepJob, rows: Front) -> Columns:
         "variant": rows.variants.astype(np.int64),
         "number": rows.numbers.astype(np.int64),
     }
-    columns |= {f"log.{name}": rows.costs[:, i] for i, name in enumerate(job.objectives)}
+    columns |= {f"log.{name}": rows.log_objectives[:, i] for i, name in enumerate(job.objectives)}
     for place, (name, _) in enumerate(job.limits):
-        columns[f"violation.{name}"] = rows.violations[:, place]
+        columns[f"violation.{name}"] = rows.constraint_values[:, place]
     return columns
 
 
-def _parameters(job: SweepJob, rows: Front) -> Columns:
+def _parameters(job: SweepJob, rows: DesignSet) -> Columns:
     """Buildable values by path, alternatives by the name of the choice, variants by path."""
     columns: Columns = {}
     for place, dimension in enumerate(job.space.dimensions):
-        columns[dimension.path] = np.asarray(dimension.buildable(rows.units[:, place]), float)
+        columns[dimension.path] = np.asarray(dimension.rounded(rows.units[:, place]), float)
     for place, choice in enumerate(job.space.choices, len(job.space.dimensions)):
         index = np.asarray(choice.index(rows.units[:, place])).astype(int)
         columns[choice.name] = np.array(choice.labels, dtype=str)[index]
@@ -194,10 +199,10 @@ def read_chunk(
         return np.stack([columns[n] for n in names], axis=1) if names else np.zeros((size, 0))
 
     numbers = columns["number"]
-    rows = Front(
+    rows = DesignSet(
         units=job.space.snap_points(host_points(job.plan.sequence, numbers)),
-        costs=matrix([f"log.{name}" for name in job.objectives]),
-        violations=matrix([f"violation.{name}" for name, _ in job.limits]),
+        log_objectives=matrix([f"log.{name}" for name in job.objectives]),
+        constraint_values=matrix([f"violation.{name}" for name, _ in job.limits]),
         variants=columns["variant"],
         numbers=numbers,
         metrics=matrix(list(SCALARS)),

@@ -1,1 +1,1 @@
-"""Optimisers and sweeps of any loss; they know no hardware."""
+"""Optimizers and sweeps of any loss; they know no hardware."""

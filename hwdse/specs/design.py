@@ -32,17 +32,17 @@ class Parallelism:
     """Ranks that share the tokens of a sequence."""
     expert: Leaf = 1.0
     """Ranks over which the routed experts of a layer are dealt; at most the data-parallel ones."""
-    interleave: Leaf = 1.0
+    virtual_pipeline: Leaf = 1.0
     """Chunks of layers of one pipeline stage (virtual stages)."""
     attention_recompute_fraction: Leaf = 0.0
     """Share of the layers whose attention core alone runs again: selective recomputation."""
-    sequence_fraction: Leaf = 1.0
+    sequence_parallel_fraction: Leaf = 1.0
     """1 where tensor-parallel ranks cut norms and residuals by tokens, 0 where each holds all."""
-    optimizer_cut_fraction: Leaf = 1.0
+    optimizer_shard_fraction: Leaf = 1.0
     """1 where replicas share the optimizer state (ZeRO stage 1), 0 where each holds all."""
-    gradient_cut_fraction: Leaf = 0.0
+    gradient_shard_fraction: Leaf = 0.0
     """1 where replicas also share the summed gradients (ZeRO stage 2)."""
-    weight_cut_fraction: Leaf = 0.0
+    weight_shard_fraction: Leaf = 0.0
     """1 where replicas also share the weights and gather a layer before each use (ZeRO stage 3,
     fully sharded data parallelism)."""
     data_overlap_fraction: Leaf = 1.0
@@ -71,7 +71,7 @@ class Design:
     @property
     def runs_long(self) -> bool:
         """Whether an evaluation searches mappings, and so is worth a thorough compilation."""
-        return self.mapping == "optimise"
+        return self.mapping == "optimize"
 
 
 @flax.struct.dataclass
@@ -104,9 +104,9 @@ class CoreDesign:
     tiles: tuple[TileExtents, ...]
     """One for each operator with explicit mappings, else none."""
     mapping: str = flax.struct.field(pytree_node=False)
-    """An entry of `system.core_mapping.MAPPINGS`: "optimise" or "explicit"."""
+    """An entry of `system.core_mapping.MAPPINGS`: "optimize" or "explicit"."""
 
     @property
     def runs_long(self) -> bool:
         """Whether an evaluation searches mappings, and so is worth a thorough compilation."""
-        return self.mapping == "optimise"
+        return self.mapping == "optimize"

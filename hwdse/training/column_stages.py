@@ -11,15 +11,15 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 Group = frozenset[str]
 """Names of columns."""
 
-LEAST_SAVING = 0.02
+MIN_SAVING = 0.02
 """Share of the remaining work that another stage must save, for its lookups and compilation."""
-LEAST_ROWS = 4
+MIN_ROWS = 4
 """Rows for each combination of the columns of an early stage, whose values are all held."""
 MAX_STAGES = 8
 
 
 @dataclass(frozen=True)
-class Stage:
+class ColumnStage:
     """Part of a program that depends on the columns `names` alone."""
 
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class _Draft:
     equations: list[JaxprEqn] = field(default_factory=list)
 
 
-def plan_stages(traced: ClosedJaxpr, sizes: Mapping[str, int], num_rows: int) -> list[Stage]:
+def plan_stages(traced: ClosedJaxpr, sizes: Mapping[str, int], num_rows: int) -> list[ColumnStage]:
     """Stages in the order they run; the last has all columns and gives the outputs.
 
     The inputs of the program are scalars, one for each column of `sizes`, which says how many
@@ -74,7 +74,7 @@ def plan_stages(traced: ClosedJaxpr, sizes: Mapping[str, int], num_rows: int) ->
         )
         own_names = tuple(name for name in names if name in group)
         run = jaxpr_as_fun(ClosedJaxpr(piece, traced.consts))
-        stages.append(Stage(own_names, tuple(needs), run))
+        stages.append(ColumnStage(own_names, tuple(needs), run))
     return stages
 
 
@@ -152,12 +152,12 @@ def _choose_groups(
             (
                 (total({**times, on: grid}), on)
                 for on, grid in grids.items()
-                if LEAST_ROWS * grid <= num_rows
+                if MIN_ROWS * grid <= num_rows
             ),
             key=lambda choice: (choice[0], sorted(choice[1])),
             default=(before, Group()),
         )
-        if before - after <= LEAST_SAVING * before:
+        if before - after <= MIN_SAVING * before:
             break
         times[on], before = grids[on], after
     return times

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from hwdse.models.precision import precision_mix
 from hwdse.models.silicon import area, carbon, cost
 from hwdse.numerics.array_types import Scalar
-from hwdse.numerics.relaxation import SMALLEST, Reading, total
+from hwdse.numerics.relaxation import SMALLEST, Relaxation, total
 from hwdse.specs.design import Design
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.training.goodput import goodput, kept_checkpoints_cost_usd
-from hwdse.training.operator_costs import RowCosts, peak_flop_per_s
+from hwdse.training.operator_costs import OperatorCosts, peak_flop_per_s
 from hwdse.training.power_cap import throttled_clock_ratio
 from hwdse.training.step_time_and_energy import (
     StepRun,
@@ -24,50 +24,50 @@ from hwdse.workload.transformer.sharding import ShardedStep
 
 
 def evaluate_cluster(
-    design: Design, workload: TransformerTraining | LayerList, reading: Reading
+    design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation
 ) -> Evaluation:
     """Wasted work of failures costs the same power as useful work."""
     chip = design.chip
-    clock_ratio = throttled_clock_ratio(design, workload, reading)
-    run = run_step(with_clock_ratio(design, clock_ratio), workload, reading)
+    clock_ratio = throttled_clock_ratio(design, workload, relaxation)
+    run = run_step(with_clock_ratio(design, clock_ratio), workload, relaxation)
     step, layer, head, rest = run.step, run.layer, run.head, run.rest
     elapsed_s, energy = run.step_time_s, run.energy
     area_parts = area.area_parts_mm2(chip)
     die_area_mm2 = total(area_parts)
     step_energy_j = total(energy)
     useful = goodput(step, design)
-    useful_tokens = jnp.maximum(useful.fraction, SMALLEST) * step.tokens_per_step
+    effective_tokens = jnp.maximum(useful.fraction, SMALLEST) * step.tokens_per_step
     return Evaluation(
         time=time_parts(step, layer, head, rest),
         energy=energy,
         area=area_parts,
-        hbm=step.held,
+        hbm=step.memory,
         step_time_s=elapsed_s,
         step_energy_j=step_energy_j,
         tokens_per_step=step.tokens_per_step,
-        matrix_utilization_fraction=_matrix_utilization(step, layer, head, elapsed_s, design),
+        mfu_fraction=_matrix_utilization(step, layer, head, elapsed_s, design),
         goodput_fraction=useful.fraction,
         checkpoint_write_time_s=useful.write_time_s,
-        best_checkpoint_interval_s=useful.best_interval_s,
-        useful_tokens_per_s=useful_tokens / elapsed_s,
-        time_per_token_s=elapsed_s / useful_tokens,
-        energy_per_token_j=step_energy_j / useful_tokens,
+        optimal_checkpoint_interval_s=useful.best_interval_s,
+        effective_tokens_per_s=effective_tokens / elapsed_s,
+        time_per_token_s=elapsed_s / effective_tokens,
+        energy_per_token_j=step_energy_j / effective_tokens,
         chip_power_w=run.chip_power_w(design),
         die_area_mm2=die_area_mm2,
-        hbm_used_ratio=total(step.held) / chip.hbm.capacity_bytes,
-        hbm_bytes_per_chip=per_step(step, layer.hbm_bytes, head.hbm_bytes)
+        hbm_used_ratio=total(step.memory) / chip.hbm.capacity_bytes,
+        hbm_traffic_bytes=per_step(step, layer.hbm_bytes, head.hbm_bytes)
         + step.optimizer_traffic_bytes
         + rest.fp64.traffic_bytes,
-        flop_per_chip=2.0 * per_step(step, layer.num_macs, head.num_macs),
+        hardware_flop=2.0 * per_step(step, layer.num_macs, head.num_macs),
         peak_flop_per_s=peak_flop_per_s(chip),
-        clock_ratio=clock_ratio + 0.0 * elapsed_s,
+        throttled_clock_ratio=clock_ratio + 0.0 * elapsed_s,
         reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, chip.num_dies),
-        **_money_and_carbon(run, die_area_mm2, useful_tokens, design),
+        **_money_and_carbon(run, die_area_mm2, effective_tokens, design),
     )
 
 
 def _money_and_carbon(
-    run: StepRun, die_area_mm2: Scalar, useful_tokens: Scalar, design: Design
+    run: StepRun, die_area_mm2: Scalar, effective_tokens: Scalar, design: Design
 ) -> dict[str, Scalar]:
     """Fields of an `Evaluation`: what chips, hours and tokens cost, and the carbon of both."""
     cluster, elapsed_s, energy_j = design.cluster, run.step_time_s, total(run.energy)
@@ -81,20 +81,20 @@ def _money_and_carbon(
     step_g = carbon.step_carbon_g(chip_g, elapsed_s, energy_j, cluster)
     return {
         "chip_cost_usd": chip_usd,
-        "cost_usd_per_token": step_usd / useful_tokens,
-        "chip_price_usd_per_s": cost.chip_price_usd_per_s(
+        "cost_per_token_usd": step_usd / effective_tokens,
+        "chip_operating_cost_usd_per_s": cost.chip_operating_cost_usd_per_s(
             chip_usd, run.chip_power_w(design), cluster
         ),
         "chip_carbon_g": chip_g,
-        "carbon_g_per_token": step_g / useful_tokens,
+        "carbon_per_token_g": step_g / effective_tokens,
     }
 
 
 def _matrix_utilization(
-    step: ShardedStep, layer: RowCosts, head: RowCosts, elapsed_s: Scalar, design: Design
+    step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, elapsed_s: Scalar, design: Design
 ) -> Scalar:
     """FLOP of the batch, without recomputing and padding, over those of the peak of the mix."""
     speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
-    run_flop = 2.0 * per_step(step, layer.useful_macs, head.useful_macs)
+    run_flop = 2.0 * per_step(step, layer.model_macs, head.model_macs)
     useful_flop = run_flop * step.useful_micro_batches / step.num_micro_batches
     return useful_flop / (elapsed_s * peak_flop_per_s(design.chip) * speedup)

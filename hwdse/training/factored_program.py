@@ -36,14 +36,14 @@ class Columns:
     """Columns of equal length, each as its distinct values and the place of every row in them."""
 
     levels: Mapping[str, np.ndarray]
-    places: Mapping[str, np.ndarray]
+    indices: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(next(iter(self.places.values())))
+        return len(next(iter(self.indices.values())))
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Values of a column."""
-        return self.levels[name][self.places[name]]
+        return self.levels[name][self.indices[name]]
 
     @classmethod
     def of(cls, values: Mapping[str, np.ndarray]) -> "Columns":
@@ -54,10 +54,10 @@ class Columns:
 
     def take(self, rows: np.ndarray) -> "Columns":
         """Some rows, in their order."""
-        return Columns(self.levels, {name: place[rows] for name, place in self.places.items()})
+        return Columns(self.levels, {name: place[rows] for name, place in self.indices.items()})
 
 
-class StagedProgram:
+class FactoredProgram:
     """A function of scalars by name, to a pytree of scalars, for all rows of columns at once.
 
     Columns with one level are constants. Made and run under one setting of `jax.enable_x64`.
@@ -89,7 +89,7 @@ class StagedProgram:
         size = min(CALL, BLOCK * math.ceil(num_rows / BLOCK))
         found = []
         for number, start in enumerate(range(0, num_rows, size)):
-            part = {name: columns.places[name][start : start + size] for name in self._names}
+            part = {name: columns.indices[name][start : start + size] for name in self._names}
             padded = {name: np.pad(p, (0, size - len(p)), "edge") for name, p in part.items()}
             device = number % len(devices)
             found.append(self._last(*shared[device], jax.device_put(padded, devices[device])))
@@ -100,23 +100,23 @@ class StagedProgram:
         """Values of an early stage for all combinations of its columns, the last one fastest."""
         names = self._stages[number].names
         grids = jnp.meshgrid(*(jnp.arange(len(levels[name])) for name in names), indexing="ij")
-        places = {name: grid.reshape(-1) for name, grid in zip(names, grids, strict=True)}
-        return self._values(number, levels, tables, places)
+        indices = {name: grid.reshape(-1) for name, grid in zip(names, grids, strict=True)}
+        return self._values(number, levels, tables, indices)
 
-    def _rows(self, levels: Places, tables: Any, places: Places) -> list[jax.Array]:
+    def _rows(self, levels: Places, tables: Any, indices: Places) -> list[jax.Array]:
         """Values of the last stage for rows, block by block."""
         last = partial(self._values, len(self._stages) - 1, levels, tables)
-        blocks = {name: place.reshape(-1, BLOCK) for name, place in places.items()}
+        blocks = {name: place.reshape(-1, BLOCK) for name, place in indices.items()}
         return [out.reshape(-1) for out in jax.lax.map(last, blocks)]
 
-    def _values(self, number: int, levels: Places, tables: Any, places: Places) -> list[jax.Array]:
+    def _values(self, number: int, levels: Places, tables: Any, indices: Places) -> list[jax.Array]:
         """Values of a stage for rows that stand at these places of its columns."""
         stage, rows = self._stages[number], {}
-        values = [levels[name][places[name]] for name in stage.names]
+        values = [levels[name][indices[name]] for name in stage.names]
         for source in dict.fromkeys(source for source, _ in stage.needs):
             row = 0
             for name in self._stages[source].names:
-                row = row * len(levels[name]) + places[name].astype(jnp.int32)
+                row = row * len(levels[name]) + indices[name].astype(jnp.int32)
             rows[source] = row
         axes: list[int | None] = [0] * len(values)
         for source, position in stage.needs:

@@ -42,7 +42,7 @@ class Goodput:
 
     fraction: Leaf
     """Product of the next three, the straggler ratio below the line."""
-    useful_time_fraction: Leaf
+    ettr_fraction: Leaf
     """Effective training time ratio (ETTR): after failures, restarts and checkpoints."""
     straggler_ratio: Leaf
     schedule_fraction: Leaf
@@ -109,26 +109,28 @@ def two_level_times(times: CheckpointTimes, cluster: Cluster) -> two_level_check
 
 
 def _blocking(times: CheckpointTimes, design: Design) -> tuple[Scalar, Scalar]:
-    useful = single_level_checkpoint.useful_time_fraction(
+    useful = single_level_checkpoint.ettr_fraction(
         design.checkpoint_interval_s,
         times.remote_s,
         times.restart_s,
         times.downtime_s,
         times.mtbf_s,
     )
-    return useful, single_level_checkpoint.best_checkpoint_interval_s(times.remote_s, times.mtbf_s)
+    return useful, single_level_checkpoint.optimal_checkpoint_interval_s(
+        times.remote_s, times.mtbf_s
+    )
 
 
 def _two_level(times: CheckpointTimes, design: Design) -> tuple[Scalar, Scalar]:
     count = design.checkpointing.remote_every_count
     both = two_level_times(times, design.cluster)
-    useful = two_level_checkpoint.useful_time_fraction(design.checkpoint_interval_s, count, both)
+    useful = two_level_checkpoint.ettr_fraction(design.checkpoint_interval_s, count, both)
     return useful, two_level_checkpoint.best_interval_s(count, both)
 
 
 def _async(times: CheckpointTimes, design: Design) -> tuple[Scalar, Scalar]:
     slowdown = design.checkpointing.persist_slowdown_fraction
-    useful = async_checkpoint.useful_time_fraction(
+    useful = async_checkpoint.ettr_fraction(
         design.checkpoint_interval_s,
         times.snapshot_s,
         times.remote_s,
@@ -159,14 +161,12 @@ def goodput(step: ShardedStep, design: Design) -> Goodput:
     times = checkpoint_times(step.checkpoint_bytes, design)
     useful, best_s = SCHEMES[design.checkpointing.scheme](times, design)
     straggler = 1.0
-    if not is_known(cluster.straggler_variation_ratio, 0.0):
-        straggler = failure_overheads.straggler_ratio(
-            cluster.num_chips, cluster.straggler_variation_ratio
-        )
+    if not is_known(cluster.straggler_cv_ratio, 0.0):
+        straggler = failure_overheads.straggler_ratio(cluster.num_chips, cluster.straggler_cv_ratio)
     whole = useful / straggler * cluster.schedule_availability_fraction
     return Goodput(
         fraction=jnp.where(step.checkpoint_bytes > 0.0, whole, 1.0),
-        useful_time_fraction=useful,
+        ettr_fraction=useful,
         straggler_ratio=straggler,
         schedule_fraction=cluster.schedule_availability_fraction,
         write_time_s=times.remote_s,

@@ -23,7 +23,7 @@ from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known
 from hwdse.specs.hardware.chip import Chip, Link
 from hwdse.specs.hardware.cluster import Cluster
-from hwdse.workload.transformer.group_placement import Group, place_groups
+from hwdse.workload.transformer.group_placement import PlacedGroup, place_groups
 
 NUM_PIECES = 8.0
 """Pieces of a message on their way at once: the slots of a channel's buffer (NCCL_STEPS)."""
@@ -40,10 +40,10 @@ COLLECTIVES = (
 
 
 @flax.struct.dataclass
-class Tier:
+class FabricTier:
     """One level of a fabric: its geometry (a group of all its chips), its link, its topology."""
 
-    whole: Group
+    whole: PlacedGroup
     link: Link
     topology: str = flax.struct.field(pytree_node=False)
 
@@ -56,10 +56,12 @@ def domain_chips(cluster: Cluster) -> Scalar:
     return product
 
 
-def tiers_of(chip: Chip, cluster: Cluster) -> tuple[Tier, Tier, Tier]:
+def tiers_of(chip: Chip, cluster: Cluster) -> tuple[FabricTier, FabricTier, FabricTier]:
     """Domain, network inside a pod, network between pods."""
     sizes = cluster.torus_sizes
-    domain = Group(sizes, sizes, cluster.torus_bandwidth_fractions, cluster.torus_latency_ratios)
+    domain = PlacedGroup(
+        sizes, sizes, cluster.torus_bandwidth_fractions, cluster.torus_latency_ratios
+    )
     pod_size = jnp.maximum(cluster.pod_chips / domain_chips(cluster), 1.0)
     slower = dataclasses.replace(
         chip.network,
@@ -67,17 +69,19 @@ def tiers_of(chip: Chip, cluster: Cluster) -> tuple[Tier, Tier, Tier]:
         / cluster.network_oversubscription_ratio,
     )
     return (
-        Tier(domain, chip.link, cluster.topology),
-        Tier(_switch(pod_size), chip.network, "switch"),
-        Tier(_switch(UNBOUNDED), slower, "switch"),
+        FabricTier(domain, chip.link, cluster.topology),
+        FabricTier(_switch(pod_size), chip.network, "switch"),
+        FabricTier(_switch(UNBOUNDED), slower, "switch"),
     )
 
 
-def _switch(size: Scalar) -> Group:
-    return Group((size,), (size,), (1.0,), (1.0,))
+def _switch(size: Scalar) -> PlacedGroup:
+    return PlacedGroup((size,), (size,), (1.0,), (1.0,))
 
 
-def place(num_chips: Scalar, inner_chips: Scalar, tiers: tuple[Tier, ...]) -> tuple[Group, ...]:
+def place(
+    num_chips: Scalar, inner_chips: Scalar, tiers: tuple[FabricTier, ...]
+) -> tuple[PlacedGroup, ...]:
     """The part of a group on each tier; see `workload.placement` for the rule.
 
     `inner_chips` ranks of other kinds vary faster than those of the group: tensor parallel groups
@@ -87,11 +91,11 @@ def place(num_chips: Scalar, inner_chips: Scalar, tiers: tuple[Tier, ...]) -> tu
 
 
 def tier_time_s(
-    kind: str, message_bytes: Scalar, group: Group, tier: Tier, *, is_eager: bool
+    kind: str, message_bytes: Scalar, group: PlacedGroup, tier: FabricTier, *, is_eager: bool
 ) -> Scalar:
     """Time on one tier by one protocol, without its start; zero for one chip."""
     link = tier.link
-    fraction = link.efficiency_fraction
+    fraction = link.bandwidth_efficiency_fraction
     if is_eager:
         fraction = fraction * link.eager_fraction
     rate = dataclasses.replace(link, bandwidth_bytes_per_s=fraction * link.bandwidth_bytes_per_s)
@@ -99,7 +103,7 @@ def tier_time_s(
     return jnp.where(group.num_chips > 1.0, run(message_bytes, group, rate), 0.0)
 
 
-def _tier_bytes(kind: str, message_bytes: Scalar, groups: tuple[Group, ...]) -> list[Scalar]:
+def _tier_bytes(kind: str, message_bytes: Scalar, groups: tuple[PlacedGroup, ...]) -> list[Scalar]:
     """The message that each tier works on.
 
     Gathers, reductions and broadcasts hand the share of a chip's position across. Of an
@@ -139,11 +143,13 @@ def _largest(times: list[Scalar]) -> Scalar:
     return largest
 
 
-def _start_s(groups: tuple[Group, ...], tiers: tuple[Tier, ...], *, is_eager: bool) -> Scalar:
+def _start_s(
+    groups: tuple[PlacedGroup, ...], tiers: tuple[FabricTier, ...], *, is_eager: bool
+) -> Scalar:
     """The slowest start among the tiers that the group reaches into."""
     starts = []
     for group, tier in zip(groups, tiers, strict=True):
-        start_s = tier.link.launch_s
+        start_s = tier.link.collective_launch_s
         if not is_eager:
             start_s = start_s + tier.link.rendezvous_s
         starts.append(jnp.where(group.num_chips > 1.0, start_s, 0.0))
@@ -188,7 +194,7 @@ def collective_time_s(
     return jnp.where(runs, jnp.minimum(protocol_s(True), protocol_s(False)), 0.0)
 
 
-def _outermost(times: list[Scalar], groups: tuple[Group, ...]) -> Scalar:
+def _outermost(times: list[Scalar], groups: tuple[PlacedGroup, ...]) -> Scalar:
     """The time of the last tier that the group reaches into."""
     time_s = times[0]
     for group, other_s in zip(groups[1:], times[1:], strict=True):

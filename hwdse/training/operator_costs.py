@@ -13,15 +13,15 @@ from hwdse.models.compute.systolic import DATAFLOWS, accumulator_words, scratchp
 from hwdse.models.memory import hbm_traffic
 from hwdse.models.precision import precision_mix
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
-from hwdse.numerics.relaxation import Reading, materialize
+from hwdse.numerics.relaxation import Relaxation, materialize
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip, Memory, SystolicArray
 from hwdse.specs.software import Software
-from hwdse.workload.gemms import Gemms, Runs
+from hwdse.workload.gemms import ExecutionCounts, Gemms
 
 
 @flax.struct.dataclass
-class RowCosts:
+class OperatorCosts:
     """Costs of rows, or their sums. `time_s` is also given by the resource that bounds a row."""
 
     time_s: Leaf
@@ -33,7 +33,7 @@ class RowCosts:
     hbm_s: Leaf
     launch_s: Leaf
     num_macs: Leaf
-    useful_macs: Leaf
+    model_macs: Leaf
     vector_flop: Leaf
     hbm_bytes: Leaf
     sram_bytes: Leaf
@@ -52,7 +52,7 @@ def vector_rate_flop_per_s(chip: Chip) -> Scalar:
 
 
 @flax.struct.dataclass
-class Machine:
+class OperatorInputs:
     """What the cost of a row depends on, once for every row."""
 
     array: SystolicArray
@@ -71,7 +71,7 @@ class Machine:
     software: Software
 
 
-def _machine(design: Design, num_rows: int) -> Machine:
+def _operator_inputs(design: Design, num_rows: int) -> OperatorInputs:
     """Numbers of the design repeated for every row; plain ones stay as they are.
 
     Each by a product of its own, whose derivative is a sum over rows that XLA on CPU never fuses
@@ -80,7 +80,7 @@ def _machine(design: Design, num_rows: int) -> Machine:
     each leaf, also for those that nothing is searched in.
     """
     chip, mix = design.chip, design.mix
-    machine = Machine(
+    inputs = OperatorInputs(
         array=chip.array,
         num_scratchpads=chip.num_scratchpads,
         sram=chip.sram,
@@ -102,77 +102,81 @@ def _machine(design: Design, num_rows: int) -> Machine:
         number = jnp.reshape(jnp.asarray(leaf, dtype=float), (1,))
         return jnp.matmul(number, ones, precision="highest")
 
-    return jax.tree.map(spread, machine)
+    return jax.tree.map(spread, inputs)
 
 
-def _closed_form_bytes(gemms: Gemms, machine: Machine, design: Design, reading: Reading) -> PerOp:
+def _closed_form_bytes(
+    gemms: Gemms, inputs: OperatorInputs, design: Design, relaxation: Relaxation
+) -> PerOp:
     """The least of the nine tilings of `models.memory`, with the derivative of the winner."""
-    size = machine.bytes_per_element
+    size = inputs.bytes_per_element
     return hbm_traffic.hbm_traffic_bytes(
-        gemms, machine.sram, machine.num_scratchpads, size, reading
+        gemms, inputs.sram, inputs.num_scratchpads, size, relaxation
     )
 
 
-def _mapped_bytes(gemms: Gemms, machine: Machine, design: Design, reading: Reading) -> PerOp:
+def _mapped_bytes(
+    gemms: Gemms, inputs: OperatorInputs, design: Design, relaxation: Relaxation
+) -> PerOp:
     """That of the best mapping on one of the chip's cores."""
     speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
     size = precision_mix.mix_bytes_per_element(design.mix)
-    return mapped_traffic_bytes(gemms, design.chip, speedup, size, reading)
+    return mapped_traffic_bytes(gemms, design.chip, speedup, size, relaxation)
 
 
-MAPPINGS: Mapping[str, Callable[[Gemms, Machine, Design, Reading], PerOp]] = MappingProxyType(
-    {"closed_form": _closed_form_bytes, "optimise": _mapped_bytes}
+MAPPINGS: Mapping[str, Callable[[Gemms, OperatorInputs, Design, Relaxation], PerOp]] = (
+    MappingProxyType({"closed_form": _closed_form_bytes, "optimize": _mapped_bytes})
 )
 """Where the HBM bytes of rows, all counts, come from, by `Design.mapping`."""
 
 
 @flax.struct.dataclass
-class Busy:
+class BoundTimes:
     """Seconds of one run of each row: whole, and what of it each resource bounds."""
 
-    whole_s: Leaf
+    total_s: Leaf
     matrix_s: Leaf
     vector_s: Leaf
     sram_s: Leaf
     hbm_s: Leaf
 
 
-def _together(
-    matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, reading: Reading
-) -> Busy:
+def _overlapped_times(
+    matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, relaxation: Relaxation
+) -> BoundTimes:
     """Engines and memories side by side: all the time goes to the slowest."""
-    whole_s = hbm_traffic.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, reading)
+    total_s = hbm_traffic.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, relaxation)
     slowest = jnp.maximum(jnp.maximum(matrix_s, vector_s), jnp.maximum(sram_s, hbm_s))
     is_matrix = matrix_s >= slowest
     is_vector = ~is_matrix & (vector_s >= slowest)
     is_sram = ~is_matrix & ~is_vector & (sram_s >= slowest)
     is_hbm = ~(is_matrix | is_vector | is_sram)
-    return Busy(
-        whole_s,
-        jnp.where(is_matrix, whole_s, 0.0),
-        jnp.where(is_vector, whole_s, 0.0),
-        jnp.where(is_sram, whole_s, 0.0),
-        jnp.where(is_hbm, whole_s, 0.0),
+    return BoundTimes(
+        total_s,
+        jnp.where(is_matrix, total_s, 0.0),
+        jnp.where(is_vector, total_s, 0.0),
+        jnp.where(is_sram, total_s, 0.0),
+        jnp.where(is_hbm, total_s, 0.0),
     )
 
 
-def _busy(
+def _bound_times(
     matrix_s: PerOp,
     vector_s: PerOp,
     sram_s: PerOp,
     hbm_s: tuple[PerOp, PerOp],
     overlap: PerOp,
-    reading: Reading,
-) -> Busy:
+    relaxation: Relaxation,
+) -> BoundTimes:
     """`overlap` of the elementwise work beside the products, the rest in kernels of its own.
 
     `hbm_s` is the traffic of the products, then that of the elementwise work.
     """
     product_hbm_s, other_hbm_s = hbm_s
     none = jnp.zeros_like(matrix_s)
-    beside = _together(matrix_s, vector_s, sram_s, product_hbm_s + other_hbm_s, reading)
-    products = _together(matrix_s, none, sram_s, product_hbm_s, reading)
-    others = _together(none, vector_s, none, other_hbm_s, reading)
+    beside = _overlapped_times(matrix_s, vector_s, sram_s, product_hbm_s + other_hbm_s, relaxation)
+    products = _overlapped_times(matrix_s, none, sram_s, product_hbm_s, relaxation)
+    others = _overlapped_times(none, vector_s, none, other_hbm_s, relaxation)
     return jax.tree.map(
         lambda both, first, second: overlap * both + (1.0 - overlap) * (first + second),
         beside,
@@ -181,61 +185,63 @@ def _busy(
     )
 
 
-def row_costs(gemms: Gemms, runs: Runs, design: Design, reading: Reading) -> RowCosts:
+def operator_costs(
+    gemms: Gemms, runs: ExecutionCounts, design: Design, relaxation: Relaxation
+) -> OperatorCosts:
     """Costs of each row times its runs, on one chip. Each row's time goes to what bounds it."""
     gemms = materialize(gemms)
-    machine = _machine(design, jnp.asarray(gemms.m).shape[0])
-    array, size, software = machine.array, machine.bytes_per_element, machine.software
-    cycles = DATAFLOWS[array.dataflow](gemms, array, reading)
+    inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0])
+    array, size, software = inputs.array, inputs.bytes_per_element, inputs.software
+    cycles = DATAFLOWS[array.dataflow](gemms, array, relaxation)
     other_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
-    product_bytes = MAPPINGS[design.mapping](gemms, machine, design, reading)
+    product_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
     hbm_bytes = product_bytes + other_bytes
     # What comes from HBM is written to the scratchpad, then read into the array.
-    sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, reading)
-    accumulator_bytes = hbm_traffic.ACCUMULATOR_BYTES * accumulator_words(gemms, array, reading)
+    sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, relaxation)
+    accumulator_bytes = hbm_traffic.ACCUMULATOR_BYTES * accumulator_words(gemms, array, relaxation)
     vector_flop = gemms.vector_flop * gemms.count
-    busy = _busy(
-        cycles / (array.clock_hz * _rate_ratio(machine, runs)),
-        vector_flop / machine.vector_flop_per_s,
-        sram_bytes / machine.sram.bandwidth_bytes_per_s,
-        (product_bytes / machine.hbm_bytes_per_s, other_bytes / machine.hbm_bytes_per_s),
+    bound_times = _bound_times(
+        cycles / (array.clock_hz * _matrix_rate_ratio(inputs, runs)),
+        vector_flop / inputs.vector_flop_per_s,
+        sram_bytes / inputs.sram.bandwidth_bytes_per_s,
+        (product_bytes / inputs.hbm_bytes_per_s, other_bytes / inputs.hbm_bytes_per_s),
         software.elementwise_overlap_fraction,
-        reading,
+        relaxation,
     )
-    time_s = busy.whole_s + machine.launch_latency_s
-    once = RowCosts(
+    time_s = bound_times.total_s + inputs.launch_latency_s
+    once = OperatorCosts(
         time_s=time_s,
         forward_s=time_s,
-        matrix_s=busy.matrix_s,
-        vector_s=busy.vector_s,
-        sram_s=busy.sram_s,
-        hbm_s=busy.hbm_s,
-        launch_s=machine.launch_latency_s,
+        matrix_s=bound_times.matrix_s,
+        vector_s=bound_times.vector_s,
+        sram_s=bound_times.sram_s,
+        hbm_s=bound_times.hbm_s,
+        launch_s=inputs.launch_latency_s,
         num_macs=gemms.num_macs,
-        useful_macs=gemms.num_macs,
+        model_macs=gemms.num_macs,
         vector_flop=vector_flop,
         hbm_bytes=hbm_bytes,
         sram_bytes=sram_bytes,
         accumulator_bytes=accumulator_bytes,
     )
-    costs = jax.tree.map(lambda x: runs.whole * x, once)
+    costs = jax.tree.map(lambda x: runs.total * x, once)
     return dataclasses.replace(
-        costs, useful_macs=runs.useful * gemms.num_macs, forward_s=runs.forward * time_s
+        costs, model_macs=runs.model * gemms.num_macs, forward_s=runs.forward * time_s
     )
 
 
-def _rate_ratio(machine: Machine, runs: Runs) -> PerOp:
+def _matrix_rate_ratio(inputs: OperatorInputs, runs: ExecutionCounts) -> PerOp:
     """Matrix rate of a row over that of the arrays at their clock."""
-    software = machine.software
+    software = inputs.software
     fused = software.fused_attention_fraction
-    attention = fused * machine.attention_efficiency_fraction + (1.0 - fused)
-    linear = machine.matrix_speedup_ratio
+    attention = fused * inputs.attention_efficiency_fraction + (1.0 - fused)
+    linear = inputs.matrix_speedup_ratio
     of_kind = runs.is_linear * linear + (1.0 - runs.is_linear) * attention
-    return machine.matrix_efficiency_fraction * of_kind
+    return inputs.matrix_efficiency_fraction * of_kind
 
 
-def sum_rows(rows: RowCosts, is_head: PerOp) -> tuple[RowCosts, RowCosts]:
+def sum_operators(rows: OperatorCosts, is_lm_head: PerOp) -> tuple[OperatorCosts, OperatorCosts]:
     """Sums over the rows of a layer and over those of the head (products, see `materialize`)."""
-    layer = jax.tree.map(lambda x: jnp.dot(x, 1.0 - is_head), rows)
-    head = jax.tree.map(lambda x: jnp.dot(x, is_head), rows)
+    layer = jax.tree.map(lambda x: jnp.dot(x, 1.0 - is_lm_head), rows)
+    head = jax.tree.map(lambda x: jnp.dot(x, is_lm_head), rows)
     return layer, head

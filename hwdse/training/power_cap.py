@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import Reading
+from hwdse.numerics.relaxation import Relaxation
 from hwdse.specs.design import Design
 from hwdse.training.step_time_and_energy import run_step, with_clock_ratio
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
 
-LEAST_CLOCK_RATIO = 0.02
+MIN_CLOCK_RATIO = 0.02
 """The slowest clock that a limit asks for; a chip that draws more even then exceeds its limit."""
 MAX_STEPS = 40
 SMALLEST_SLOPE = 1e-3
@@ -43,7 +43,7 @@ def _newton_step(excess: Callable[[Scalar], Scalar], tolerance: float, state: _B
     is_above = value > 0.0
     low = jnp.where(is_above, state.low, root)
     high = jnp.where(is_above, root, state.high)
-    least = math.log(LEAST_CLOCK_RATIO)
+    least = math.log(MIN_CLOCK_RATIO)
     wanted = root - value / slope
     # The search starts with a lower end out of reach; the least clock is tried before halving.
     below = jnp.where(low < least, least, 0.5 * (low + high))
@@ -69,13 +69,13 @@ def _implicit_jvp(primals, tangents):
     return root, -tangents[1] / slope
 
 
-def throttled_clock_ratio(design: Design, workload: Work, reading: Reading) -> Scalar:
+def throttled_clock_ratio(design: Design, workload: Work, relaxation: Relaxation) -> Scalar:
     r"""Clock over the stated one, $r \le 1$, at which the mean power of a step is at the limit.
 
     $P(r) = E(r) / T(r)$ with energy and time of the whole model at the clock $r f$ and the
     voltage that it takes: switching energy falls as $V^2$, leakage power with V, the work that
     waits for the clock takes $1 / r$ as long and what waits for memory or links as long as
-    before. r is 1 where P(1) keeps the limit, and `LEAST_CLOCK_RATIO` where not even that clock
+    before. r is 1 where P(1) keeps the limit, and `MIN_CLOCK_RATIO` where not even that clock
     does. P rises with r, so Newton's method inside a bracket finds it; the derivative is the
     implicit one, $d \ln r = -(\partial \ln P - d \ln P_{max}) / (\partial \ln P / \partial
     \ln r)$, and zero where the limit does not bind.
@@ -90,14 +90,14 @@ def throttled_clock_ratio(design: Design, workload: Work, reading: Reading) -> S
     def excess_of(fixed: Design, job: Work, limit_w: Leaf) -> Callable[[Scalar], Scalar]:
         def excess(log_ratio: Scalar) -> Scalar:
             slowed = with_clock_ratio(fixed, jnp.exp(log_ratio))
-            power_w = run_step(slowed, job, reading).chip_power_w(slowed)
+            power_w = run_step(slowed, job, relaxation).chip_power_w(slowed)
             return jnp.log(power_w) - jnp.log(limit_w)
 
         return excess
 
     kind = jnp.result_type(float)
     found = _search(excess_of(*_constant((design, workload, limit_w))), kind)
-    binds = (found.root < 0.0) & (found.root > math.log(LEAST_CLOCK_RATIO))
+    binds = (found.root < 0.0) & (found.root > math.log(MIN_CLOCK_RATIO))
     at_root = excess_of(design, workload, limit_w)(found.root)
     log_ratio = _implicit(found.root, at_root, found.slope)
     return jnp.exp(jnp.where(binds, log_ratio, found.root))
@@ -108,7 +108,7 @@ def _search(excess: Callable[[Scalar], Scalar], kind: jnp.dtype) -> _Bracket:
     tolerance = 30.0 * float(jnp.finfo(kind).eps) ** 0.75
     zero = jnp.zeros((), kind)
     start = _Bracket(
-        low=zero + math.log(LEAST_CLOCK_RATIO) - 1.0,
+        low=zero + math.log(MIN_CLOCK_RATIO) - 1.0,
         high=zero,
         root=zero,
         slope=zero + 1.0,

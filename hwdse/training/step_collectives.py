@@ -43,7 +43,7 @@ class Collectives:
 
 
 @dataclass(frozen=True)
-class Group:
+class RankGroup:
     """Ranks of one kind of collective; groups lie side by side from the inside out: tensor,
     context, data, pipeline."""
 
@@ -67,34 +67,34 @@ class Group:
 class Groups:
     """The groups of a layout."""
 
-    tensor: Group
-    context: Group
-    expert: Group
-    replicas: Group
+    tensor: RankGroup
+    context: RankGroup
+    expert: RankGroup
+    replicas: RankGroup
     """Ranks that hold the same weights but routed experts."""
-    same_experts: Group
-    pipeline: Group
+    same_experts: RankGroup
+    pipeline: RankGroup
 
     @classmethod
     def of(cls, step: ShardedStep, design: Design) -> "Groups":
         """Expert groups are neighbors among the replicas; those with the same experts lie beyond
         them. Sizes that the layout gives as plain numbers are kept as they are."""
-        layout = design.parallelism
+        parallelism = design.parallelism
         copies = jnp.maximum(step.replicas / step.expert, 1.0)
         return cls(
-            Group(layout.tensor, 1.0, design),
-            Group(layout.context, step.tensor, design),
-            Group(layout.expert, step.tensor, design),
-            Group(step.replicas, step.tensor, design),
-            Group(copies, step.tensor * step.expert, design),
-            Group(layout.pipeline, step.tensor * step.replicas, design),
+            RankGroup(parallelism.tensor, 1.0, design),
+            RankGroup(parallelism.context, step.tensor, design),
+            RankGroup(parallelism.expert, step.tensor, design),
+            RankGroup(step.replicas, step.tensor, design),
+            RankGroup(copies, step.tensor * step.expert, design),
+            RankGroup(parallelism.pipeline, step.tensor * step.replicas, design),
         )
 
 
 class Gather(NamedTuple):
     """An all-gather, or a reduce-scatter, which takes as long."""
 
-    group: Group
+    group: RankGroup
     message_bytes: Scalar
     network_fraction: Leaf = 1.0
     """Share of a chip's network that it uses."""
@@ -103,7 +103,7 @@ class Gather(NamedTuple):
 def collectives(step: ShardedStep, design: Design) -> Collectives:
     """Every collective that the layout needs, alone on its links."""
     messages, groups = step.messages, Groups.of(step, design)
-    cut = design.parallelism.weight_cut_fraction
+    cut = design.parallelism.weight_shard_fraction
     gathers = {
         "tensor": Gather(groups.tensor, messages.tensor_bytes),
         "context": Gather(groups.context, messages.context_bytes),
@@ -168,11 +168,11 @@ def _update_bytes(weight_bytes: Leaf, gradient_bytes: Leaf, updated: Leaf) -> Le
 
 def _once_a_step(messages: Messages, groups: Groups, design: Design) -> dict[str, Gather]:
     """Gradient sums, and gathers of what was updated."""
-    layout = design.parallelism
-    if is_known(layout.weight_cut_fraction, 1.0):
+    parallelism = design.parallelism
+    if is_known(parallelism.weight_shard_fraction, 1.0):
         return {}
     sums, expert_sums = messages.gradient_bytes, messages.expert_gradient_bytes
-    updated = layout.optimizer_cut_fraction
+    updated = parallelism.optimizer_shard_fraction
     updates = _update_bytes(messages.weight_bytes, sums, updated)
     expert_updates = _update_bytes(messages.expert_weight_bytes, expert_sums, updated)
     return {
@@ -186,7 +186,7 @@ def _once_a_step(messages: Messages, groups: Groups, design: Design) -> dict[str
 def _for_each_use(step: ShardedStep, groups: Groups, design: Design) -> dict[str, Gather]:
     """Gathers of a layer's weights, sums of its gradients, and both of the head."""
     messages, software = step.messages, design.software
-    if is_known(design.parallelism.weight_cut_fraction, 0.0):
+    if is_known(design.parallelism.weight_shard_fraction, 0.0):
         return {}
     ports, num = software.gather_network_fraction, software.num_layer_messages
     head_share = step.layers_per_stage * messages.layer_weight_bytes
@@ -237,8 +237,8 @@ def sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
 
 def _replica_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
     """Gathers and sums of a step: over all replicas, and over those with the same experts."""
-    messages, layout = step.messages, design.parallelism
-    cut, updated = layout.weight_cut_fraction, layout.optimizer_cut_fraction
+    messages, parallelism = step.messages, design.parallelism
+    cut, updated = parallelism.weight_shard_fraction, parallelism.optimizer_shard_fraction
 
     def in_a_step(weight_bytes: Scalar, gradient_bytes: Scalar) -> Scalar:
         if is_known(weight_bytes, 0.0):

@@ -10,12 +10,17 @@ from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.network import pipeline_and_overlap
 from hwdse.models.silicon import area
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import Reading, positive_part, total
+from hwdse.numerics.relaxation import Relaxation, positive_part, total
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.results.evaluation_result import EnergyParts, TimeParts
 from hwdse.training.fp64_work import Fp64Work, fp64_work
-from hwdse.training.operator_costs import RowCosts, row_costs, sum_rows, vector_rate_flop_per_s
+from hwdse.training.operator_costs import (
+    OperatorCosts,
+    operator_costs,
+    sum_operators,
+    vector_rate_flop_per_s,
+)
 from hwdse.training.step_collectives import Collectives, collectives, sent_bytes
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
@@ -91,12 +96,12 @@ def _one_pass(
 
 
 def _layer_passes(
-    step: ShardedStep, layer: RowCosts, each: Collectives, design: Design
+    step: ShardedStep, layer: OperatorCosts, each: Collectives, design: Design
 ) -> tuple[PassTimes, PassTimes]:
     """One micro-batch in one layer, forward and backward."""
-    messages, layout, software = step.messages, design.parallelism, design.software
-    again = layout.recompute_fraction
-    exposed = 1.0 - layout.tensor_overlap_fraction
+    messages, parallelism, software = step.messages, design.parallelism, design.software
+    again = parallelism.recompute_fraction
+    exposed = 1.0 - parallelism.tensor_overlap_fraction
     spread = 1.0 + software.dispatch_spread_ratio * jnp.log2(step.tensor)
     dispatch_s = software.dispatch_time_s * spread
     alone = (1.0 - software.elementwise_overlap_fraction) * design.chip.launch_latency_s
@@ -104,7 +109,7 @@ def _layer_passes(
     backward_kernels_s = (BACKWARD_ELEMENTWISE_KERNELS + again) * kernels_s
     # An all-to-all there and back, forward; as much backward, and again where recomputed.
     expert_s = messages.num_expert * each.expert_s / (2.0 + again)
-    hidden = layout.expert_overlap_fraction
+    hidden = parallelism.expert_overlap_fraction
     forward_s = layer.forward_s + kernels_s
     backward_s = layer.time_s - layer.forward_s + backward_kernels_s
     forward = _one_pass(
@@ -132,7 +137,7 @@ def _layer_passes(
     return forward, backward
 
 
-def _head_pass(head: RowCosts, each: Collectives, design: Design) -> PassTimes:
+def _head_pass(head: OperatorCosts, each: Collectives, design: Design) -> PassTimes:
     """The vocabulary projection and the loss, forward and backward; its input is gathered and its
     gradient summed over the tensor-parallel ranks."""
     exposed = 1.0 - design.parallelism.tensor_overlap_fraction
@@ -146,9 +151,11 @@ def _head_pass(head: RowCosts, each: Collectives, design: Design) -> PassTimes:
     )
 
 
-def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Design) -> StepTimes:
+def step_times(
+    step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, design: Design
+) -> StepTimes:
     """Everything of a step beside its rows: what is exposed, what is sent."""
-    layout, each = design.parallelism, collectives(step, design)
+    parallelism, each = design.parallelism, collectives(step, design)
     forward, backward = _layer_passes(step, layer, each, design)
     whole = jax.tree.map(jnp.add, forward, backward)
     passes_s = (
@@ -161,15 +168,15 @@ def step_times(step: ShardedStep, layer: RowCosts, head: RowCosts, design: Desig
         layer=whole,
         head=_head_pass(head, each, design),
         pipeline_s=pipeline_and_overlap.pipeline_send_time_s(
-            each.send_s, step.num_micro_batches, step.pipeline, layout.interleave
+            each.send_s, step.num_micro_batches, step.pipeline, parallelism.virtual_pipeline
         ),
         data_s=pipeline_and_overlap.exposed_data_parallel_time_s(
-            each.reduce_s, each.update_gather_s, passes_s, layout.data_overlap_fraction
+            each.reduce_s, each.update_gather_s, passes_s, parallelism.data_overlap_fraction
         ),
         bubble_s=pipeline_and_overlap.bubble_time_s(
-            sum(passes_s), step.pipeline, layout.interleave
+            sum(passes_s), step.pipeline, parallelism.virtual_pipeline
         ),
-        fp64=fp64_work(2.0 * per_step(step, layer.useful_macs, head.useful_macs), design),
+        fp64=fp64_work(2.0 * per_step(step, layer.model_macs, head.model_macs), design),
         optimizer_s=_optimizer_s(step, design.chip),
         overhead_s=trains * design.software.step_overhead_s,
         link_bytes=link_bytes,
@@ -193,7 +200,9 @@ def step_time_s(step: ShardedStep, rest: StepTimes) -> Scalar:
     return step.num_micro_batches * pass_s + once_s + rest.overhead_s
 
 
-def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTimes) -> TimeParts:
+def time_parts(
+    step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, rest: StepTimes
+) -> TimeParts:
     """Seconds of one step of the fullest stage, by what they wait for."""
 
     def whole(in_layer: Leaf, in_head: Leaf) -> Leaf:
@@ -214,11 +223,11 @@ def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTim
         launch=of_rows("launch_s") + of_passes("kernels_s") - rows_s,
         host=of_passes("host_s") + rest.overhead_s,
         fp64=rest.fp64.time_s,
-        tensor_network=of_passes("tensor_s"),
-        context_network=of_passes("context_s"),
-        expert_network=of_passes("expert_s"),
-        pipeline_network=rest.pipeline_s,
-        data_network=of_passes("data_s") + rest.data_s,
+        tensor_comm=of_passes("tensor_s"),
+        context_comm=of_passes("context_s"),
+        expert_comm=of_passes("expert_s"),
+        pipeline_comm=rest.pipeline_s,
+        data_comm=of_passes("data_s") + rest.data_s,
         bubble=rest.bubble_s,
         optimizer=rest.optimizer_s,
     )
@@ -226,8 +235,8 @@ def time_parts(step: ShardedStep, layer: RowCosts, head: RowCosts, rest: StepTim
 
 def energy_parts(
     step: ShardedStep,
-    layer: RowCosts,
-    head: RowCosts,
+    layer: OperatorCosts,
+    head: OperatorCosts,
     rest: StepTimes,
     elapsed_s: Scalar,
     die_area_mm2: Scalar,
@@ -259,7 +268,7 @@ def energy_parts(
         * (work("hbm_bytes") + step.optimizer_traffic_bytes + rest.fp64.traffic_bytes),
         link=chip.link.energy_j_per_byte * rest.link_bytes,
         network=chip.network.energy_j_per_byte * rest.network_bytes,
-        leakage=voltage_and_leakage.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process)
+        static=voltage_and_leakage.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process)
         * elapsed_s,
     )
     return jax.tree.map(lambda joules: joules * design.cluster.num_chips, per_chip)
@@ -270,8 +279,8 @@ class StepRun:
     """What a step takes, on one chip but for the energy, which is that of all chips."""
 
     step: ShardedStep
-    layer: RowCosts
-    head: RowCosts
+    layer: OperatorCosts
+    head: OperatorCosts
     rest: StepTimes
     step_time_s: Leaf
     energy: EnergyParts
@@ -282,12 +291,12 @@ class StepRun:
 
 
 def run_step(
-    design: Design, workload: TransformerTraining | LayerList, reading: Reading
+    design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation
 ) -> StepRun:
     """A step without failures, whatever power it draws."""
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-    rows = row_costs(step.gemms, step.runs, design, reading)
-    layer, head = sum_rows(rows, step.runs.is_head)
+    rows = operator_costs(step.gemms, step.runs, design, relaxation)
+    layer, head = sum_operators(rows, step.runs.is_lm_head)
     rest = step_times(step, layer, head, design)
     elapsed_s = step_time_s(step, rest)
     die_area_mm2 = total(area.area_parts_mm2(design.chip))

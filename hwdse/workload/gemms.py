@@ -34,28 +34,28 @@ class Gemms:
 
 
 @flax.struct.dataclass
-class Runs:
+class ExecutionCounts:
     """How often the rows of one layer, or of the head, run for one micro-batch; each `PerOp`."""
 
     forward: PerOp
     backward: PerOp
     """Without what is computed again."""
-    again: PerOp
+    recompute: PerOp
     """Forward work repeated in the backward pass: recomputation."""
-    useful: PerOp
+    model: PerOp
     """Runs without repetitions and without copies of key-value heads; may be a fraction."""
-    is_head: PerOp
+    is_lm_head: PerOp
     """1 for rows that run once on the last stage, 0 for rows of every layer."""
     is_linear: PerOp
     """1 for products with weights, which low-precision formats speed up; 0 for attention."""
 
     @property
-    def whole(self) -> PerOp:
+    def total(self) -> PerOp:
         """Every run of a micro-batch."""
-        return self.forward + self.backward + self.again
+        return self.forward + self.backward + self.recompute
 
 
-def runs_once(num_rows: int) -> Runs:
+def runs_once(num_rows: int) -> ExecutionCounts:
     """Rows that run once, forward, in every layer."""
     one, zero = jnp.ones(num_rows), jnp.zeros(num_rows)
-    return Runs(one, zero, zero, one, zero, one)
+    return ExecutionCounts(one, zero, zero, one, zero, one)

@@ -56,9 +56,11 @@ def with_leaf(design, path, value):
 def test_needed_over_provided_is_the_ratio_at_every_level():
     for name in LEVELS:
         level = getattr(main_balance(), name)
-        ratio = level.needed_bytes_per_flop / level.provided_bytes_per_flop
-        assert level.starved_ratio == pytest.approx(float(ratio))
-        assert level.reuse_flop_per_byte == pytest.approx(float(1.0 / level.needed_bytes_per_flop))
+        ratio = level.required_bytes_per_flop / level.available_bytes_per_flop
+        assert level.demand_ratio == pytest.approx(float(ratio))
+        assert level.intensity_flop_per_byte == pytest.approx(
+            float(1.0 / level.required_bytes_per_flop)
+        )
 
 
 def test_flop_rate_is_that_of_all_multipliers():
@@ -70,15 +72,15 @@ def test_flop_rate_is_that_of_all_multipliers():
 
 def test_two_operands_for_every_product_reach_the_array():
     """Without an efficiency below one, needed and provided are equal: 2 bytes for a flop."""
-    assert main_balance().array.needed_bytes_per_flop == pytest.approx(2.0)
-    assert main_balance().array.starved_ratio == pytest.approx(1.0)
+    assert main_balance().array.required_bytes_per_flop == pytest.approx(2.0)
+    assert main_balance().array.demand_ratio == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", sorted(PATHS))
 def test_ratio_is_one_at_the_balanced_bandwidth(name):
     level = getattr(main_balance(), name)
     moved = with_leaf(BASE, PATHS[name], float(level.balanced_bandwidth_bytes_per_s))
-    assert getattr(balance_of(moved), name).starved_ratio == pytest.approx(1.0)
+    assert getattr(balance_of(moved), name).demand_ratio == pytest.approx(1.0)
 
 
 def step_time_of(balance):
@@ -134,15 +136,15 @@ class TestStarvedHbm:
         bandwidth = 2.0 * float(main_balance().hbm.balanced_bandwidth_bytes_per_s)
         edge = float(self.fed(1e8, bandwidth).balanced_sram_bytes)
         assert CAPACITY_RANGE_BYTES[0] < edge < BASE.chip.sram.capacity_bytes
-        assert self.fed(edge * (1.0 + 1e-9), bandwidth).hbm.starved_ratio <= 1.0
-        assert self.fed(edge * (1.0 - 1e-6), bandwidth).hbm.starved_ratio > 1.0
+        assert self.fed(edge * (1.0 + 1e-9), bandwidth).hbm.demand_ratio <= 1.0
+        assert self.fed(edge * (1.0 - 1e-6), bandwidth).hbm.demand_ratio > 1.0
 
     def test_no_sram_helps_where_the_compulsory_bytes_are_too_many(self):
         bandwidth = 0.3 * float(main_balance().hbm.balanced_bandwidth_bytes_per_s)
         starved = self.fed(BASE.chip.sram.capacity_bytes, bandwidth)
         assert jnp.isinf(starved.balanced_sram_bytes)
-        assert LEVELS[int(starved.worst_level)] == "hbm"
-        assert starved.starved_ratios[2] == starved.hbm.starved_ratio
+        assert LEVELS[int(starved.bottleneck_level)] == "hbm"
+        assert starved.demand_ratios[2] == starved.hbm.demand_ratio
 
 
 def test_bound_of_a_workload_is_the_sum_of_its_rows():

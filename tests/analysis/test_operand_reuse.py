@@ -22,7 +22,7 @@ from hwdse.config.hardware.cpus import load_simd
 from hwdse.models.compute.systolic import FOLDS
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.chip import Memory, SystolicArray
-from hwdse.specs.mappings.row_stationary_mapping import RowSets
+from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
 
@@ -127,7 +127,7 @@ def test_row_stationary_counts_what_the_other_engines_do():
     inputs enter the buffer from DRAM, which is not counted here."""
     sizes = (3.0, 3.0, 4.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0)
     operator = Operators(*sizes, names=("conv",))
-    sets = RowSets(3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    sets = RowStationaryMapping(3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     words = quick_jit(row_stationary_reuse)(operator, load_accelerator("eyeriss"), sets)
     assert words.buffer == 2 * (42 + 20 + 20)
     assert words.dram == 2 * (9 + 42 + 20)

@@ -9,7 +9,7 @@ from support.slopes import check_slopes
 
 from hwdse.analysis.mixed_format_jobs import format_peak_flop_per_s, job_phase_times_s, job_time_s
 from hwdse.analysis.precision_balance import design_precision_balance, precision_balance
-from hwdse.analysis.resource_balance import KNOBS, turned
+from hwdse.analysis.resource_balance import KNOBS, with_value
 from hwdse.config import load_chip, load_search
 from hwdse.config.files.errors import ConfigError
 from hwdse.evaluation import evaluate
@@ -23,7 +23,7 @@ from hwdse.training.operator_costs import peak_flop_per_s
 
 def with_fp64_ratio(chip, ratio):
     """The chip with another ratio on the same silicon."""
-    return turned(BASE.replace(chip=chip), KNOBS["chip.fp64_per_fp16_ratio"], ratio).chip
+    return with_value(BASE.replace(chip=chip), KNOBS["chip.fp64_per_fp16_ratio"], ratio).chip
 
 
 CHIP = load_chip("b200")
@@ -52,17 +52,17 @@ def mix_of(share, gemms=0.0, traffic=0.0):
 def test_plain_job_is_the_two_format_split(share):
     found = balance(BARE, mix_of(share))
     best = precision_mix.best_fp64_per_fp16_ratio(share, KAPPA, 1.0)
-    assert found.best_ratio == pytest.approx(float(best), rel=1e-6)
-    assert found.best_time_ratio == pytest.approx(
+    assert found.optimal_ratio == pytest.approx(float(best), rel=1e-6)
+    assert found.optimal_time_ratio == pytest.approx(
         float(precision_mix.best_split_time_ratio(share, KAPPA, 1.0)), rel=1e-6
     )
     native = KAPPA * 0.01
     time = precision_mix.split_time_ratio(native / (1.0 + native), share, KAPPA, 1.0)
-    assert found.present_time_ratio == pytest.approx(float(time), rel=1e-6)
-    assert found.loss_fraction == pytest.approx(
-        float(found.present_time_ratio / found.best_time_ratio) - 1.0, rel=1e-9
+    assert found.current_time_ratio == pytest.approx(float(time), rel=1e-6)
+    assert found.penalty_fraction == pytest.approx(
+        float(found.current_time_ratio / found.optimal_time_ratio) - 1.0, rel=1e-9
     )
-    assert found.present_ratio == 0.01
+    assert found.current_ratio == 0.01
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_one_to_a_hundred_suits_a_tenth_of_a_percent(kappa, percent):
     assert 100.0 * share == pytest.approx(percent, rel=0.03)
     found = balance(BARE, mix_of(share), cost_ratio=kappa)
     assert found.share_it_suits == pytest.approx(share, rel=1e-9)
-    assert found.best_ratio == pytest.approx(0.01, rel=1e-6)
-    assert abs(found.loss_fraction) < 1e-12
+    assert found.optimal_ratio == pytest.approx(0.01, rel=1e-6)
+    assert abs(found.penalty_fraction) < 1e-12
     assert abs(found.elasticity) < 1e-6
 
 
@@ -100,9 +100,9 @@ def test_best_ratio_is_the_fastest_and_its_time_is_that_of_a_chip_with_it(name, 
     found = balance(chip, job)
     ratios = np.concatenate(([0.0], np.geomspace(1e-8, 10.0, 4001)))
     times = _rebuilt_times(chip, job, ratios)
-    best, present = _rebuilt_times(chip, job, np.array([found.best_ratio, found.present_ratio]))
+    best, present = _rebuilt_times(chip, job, np.array([found.optimal_ratio, found.current_ratio]))
     assert best <= np.min(times) * (1.0 + 1e-9)
-    assert found.loss_fraction == pytest.approx(float(present / best) - 1.0, abs=1e-9)
+    assert found.penalty_fraction == pytest.approx(float(present / best) - 1.0, abs=1e-9)
     ratio = chip.fp64_per_fp16_ratio
     if ratio > 0.0:
         around = _rebuilt_times(chip, job, ratio * np.exp(np.array([-1e-5, 1e-5])))
@@ -125,26 +125,26 @@ def _rebuilt_times(chip, mix, ratios):
 def test_memory_makes_more_fp64_useless():
     free, bound = balance(BARE, mix_of(0.1)), balance(BARE, mix_of(0.1, 0.0, 2.0))
     bandwidth = BARE.hbm_efficiency_fraction * BARE.hbm.bandwidth_bytes_per_s
-    assert bound.best_ratio < free.best_ratio
+    assert bound.optimal_ratio < free.optimal_ratio
     assert bound.largest_useful_ratio == pytest.approx(
         bandwidth / 2.0 / float(peak_flop_per_s(BARE)), rel=1e-9
     )
     # At the best ratio units and memory take as long, on the chip rebuilt with it.
-    rebuilt = with_fp64_ratio(BARE, bound.best_ratio)
+    rebuilt = with_fp64_ratio(BARE, bound.optimal_ratio)
     assert fp64_rates(rebuilt)[1] == pytest.approx(bandwidth / 2.0, rel=1e-9)
 
 
 def test_a_power_budget_wants_more_fp64_than_one_of_area():
     energy_ratio = CHIP.process.fp64_energy_ratio
     area, power = balance(BARE, mix_of(0.01)), balance(BARE, mix_of(0.01), cost_ratio=energy_ratio)
-    assert power.best_ratio > area.best_ratio
+    assert power.optimal_ratio > area.optimal_ratio
 
 
 def test_balance_has_gradients():
     def of(share, gemms, traffic, ratio, kappa):
         chip = CHIP.replace(fp64_per_fp16_ratio=ratio)
         found = precision_balance(chip, mix_of(share, gemms, traffic), cost_ratio=kappa)
-        return found.best_ratio, found.loss_fraction, found.elasticity
+        return found.optimal_ratio, found.penalty_fraction, found.elasticity
 
     check_slopes(of, (0.05, 0.3, 0.05, 0.01, 20.0))
     slopes = quick_jit(jax.vmap(jax.jacfwd(of, range(5))))
@@ -162,10 +162,10 @@ def test_best_ratio_of_a_design_is_that_of_whole_evaluations():
     times = np.asarray(results.step_time_s).reshape(2, -1)
     present = jax.tree.map(lambda x: np.asarray(x).reshape(2, -1)[:, -1], found)
     # Tiles do not fill every number of arrays: neighbors differ by a percent or two.
-    rebuilt = _evaluated(shares, present.best_ratio)[0].step_time_s
+    rebuilt = _evaluated(shares, present.optimal_ratio)[0].step_time_s
     assert np.all(rebuilt <= 1.03 * np.min(times, axis=1))
     loss = times[:, -1] / np.min(times, axis=1) - 1.0
-    assert np.allclose(present.loss_fraction, loss, rtol=0.05)
+    assert np.allclose(present.penalty_fraction, loss, rtol=0.05)
 
 
 def _evaluated(shares, ratios, gemms=0.0, traffic=0.0, flop_ratio=36.0):
@@ -231,8 +231,8 @@ def test_an_evaluation_has_all_of_it():
     native, products, bound = (jax.tree.map(lambda x, i=i: x[i], results[0]) for i in range(3))
     assert products.time.fp64 < native.time.fp64 < bound.time.fp64
     assert products.energy.fp64 < native.energy.fp64
-    assert products.hbm_bytes_per_chip == native.hbm_bytes_per_chip
-    more = float(bound.hbm_bytes_per_chip - native.hbm_bytes_per_chip)
+    assert products.hbm_traffic_bytes == native.hbm_traffic_bytes
+    more = float(bound.hbm_traffic_bytes - native.hbm_traffic_bytes)
     joules = more * BASE.chip.hbm.energy_j_per_byte * BASE.cluster.num_chips
     assert bound.energy.hbm - native.energy.hbm == pytest.approx(joules, rel=1e-9)
     assert bound.energy.fp64 == pytest.approx(float(native.energy.fp64), rel=1e-12)
@@ -306,4 +306,4 @@ def test_without_products_emulation_is_never_asked_for():
     assert (BASE.mix.fp64_gemm_fraction, BASE.mix.fp64_traffic_bytes_per_flop) == (0.0, 0.0)
     results, found = _evaluated(np.full(2, 1e-3), np.zeros(2), 0.0, 0.0, np.array([1.0, 36.0]))
     assert results.step_time_s[0] == results.step_time_s[1]
-    assert found.best_ratio[0] == found.best_ratio[1]
+    assert found.optimal_ratio[0] == found.optimal_ratio[1]

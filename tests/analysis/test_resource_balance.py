@@ -9,7 +9,7 @@ import pytest
 from support.designs import BASE, JOB
 
 from hwdse.analysis import resource_balance
-from hwdse.analysis.resource_balance import KNOBS, at_equal_area, knob_balances, turned
+from hwdse.analysis.resource_balance import KNOBS, at_iso_area, knob_balances, with_value
 from hwdse.cli import main
 from hwdse.cli.balance import balance_command
 from hwdse.cli.balance.balance_tables import print_page
@@ -32,49 +32,49 @@ def area_of(design):
         return float(total(area_parts_mm2(jax.tree.map(float, design.chip))))
 
 
-@pytest.mark.parametrize("path", [path for path, knob in KNOBS.items() if knob.takes_silicon])
+@pytest.mark.parametrize("path", [path for path, knob in KNOBS.items() if knob.uses_area])
 def test_silicon_stays_whatever_the_knob(path):
     knob = KNOBS[path]
     now = float(get_path(BASE, path)) or 0.01
     with jax.enable_x64(True):
         for factor in (0.5, 1.0, 1.3):
-            moved = turned(BASE, knob, factor * now)
+            moved = with_value(BASE, knob, factor * now)
             assert float(get_path(moved, path)) == factor * now
             assert area_of(moved) == pytest.approx(area_of(BASE), rel=1e-12)
 
 
 def test_a_part_that_takes_the_whole_chip_leaves_almost_no_engines():
     with jax.enable_x64(True):
-        moved = turned(BASE, LINK, 1e3 * float(get_path(BASE, LINK.path)))
+        moved = with_value(BASE, LINK, 1e3 * float(get_path(BASE, LINK.path)))
         assert moved.chip.array.num_arrays == pytest.approx(
-            resource_balance.LEAST_ARRAYS_FRACTION * BASE.chip.array.num_arrays
+            resource_balance.MIN_ARRAYS_FRACTION * BASE.chip.array.num_arrays
         )
-        same = at_equal_area(BASE, area_of(BASE))
+        same = at_iso_area(BASE, area_of(BASE))
         assert same.chip.array.num_arrays == pytest.approx(BASE.chip.array.num_arrays, rel=1e-12)
 
 
 def test_best_interval_is_the_exact_one(found):
-    exact_s = evaluate_exact(BASE, JOB).best_checkpoint_interval_s
+    exact_s = evaluate_exact(BASE, JOB).optimal_checkpoint_interval_s
     item = found[INTERVAL.path]
     assert item.best == pytest.approx(exact_s, rel=2e-3)
     at_best = evaluate_exact(replace(BASE, checkpoint_interval_s=item.best), JOB)
     now = evaluate_exact(BASE, JOB)
     expected = now.time_per_token_s / at_best.time_per_token_s - 1.0
-    assert item.loss_fraction == pytest.approx(expected, rel=1e-9)
+    assert item.penalty_fraction == pytest.approx(expected, rel=1e-9)
 
 
 def test_losses_and_elasticities_agree_with_evaluations(found):
     now = evaluate_exact(BASE, JOB).time_per_token_s
     for item in found.values():
-        assert item.loss_fraction >= 0.0
+        assert item.penalty_fraction >= 0.0
         assert item.good[0] <= item.best <= item.good[1]
         assert np.all(np.isfinite(item.metric_ratios))
-        assert item.metric_ratios.min() >= 1.0 / (1.0 + item.loss_fraction) - 1e-12
+        assert item.metric_ratios.min() >= 1.0 / (1.0 + item.penalty_fraction) - 1e-12
     item = found[LINK.path]
     more = evaluate_exact(set_path(BASE, LINK.path, 1.0001 * item.present), JOB).time_per_token_s
     assert item.elasticity == pytest.approx(np.log(more / now) / np.log(1.0001), rel=1e-3)
-    best = evaluate_exact(turned(BASE, LINK, item.best), JOB).time_per_token_s
-    assert now / best - 1.0 == pytest.approx(item.loss_fraction, rel=1e-9)
+    best = evaluate_exact(with_value(BASE, LINK, item.best), JOB).time_per_token_s
+    assert now / best - 1.0 == pytest.approx(item.penalty_fraction, rel=1e-9)
 
 
 def test_native_fp64_pays_for_a_job_that_needs_it(found):

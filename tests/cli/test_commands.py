@@ -107,7 +107,7 @@ def test_help_of_each_command_shows_two_examples(name, capsys):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, search, capsys):
-    assert run(arguments) == Exit.MISTAKE
+    assert run(arguments) == Exit.USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("hwdse: ")
@@ -201,14 +201,14 @@ def test_a_sweep_goes_on_where_it_was_stopped(search, tmp_path, capsys):
         open_run(part).part_path(index).unlink()
     open_run(part).part_path(7).write_bytes(b"PAR1")
     (part / "front.csv").unlink()
-    assert run(sweep_into(part, search)) == Exit.MISTAKE
+    assert run(sweep_into(part, search)) == Exit.USER_ERROR
     assert "--resume" in capsys.readouterr().err
     assert run(sweep_into(part, search, "--resume")) == Exit.OK
     assert open_run(part).part_path(0).stat().st_mtime_ns == kept
     assert open_run(part).finished_parts() == set(range(8))
     assert (part / "front.csv").read_bytes() == whole
     assert open_run(part).record["summary"]["num_points"] == 1024
-    assert run(sweep_into(part, search, "--resume", "--seed", "1")) == Exit.MISTAKE
+    assert run(sweep_into(part, search, "--resume", "--seed", "1")) == Exit.USER_ERROR
     assert "seed is 0 there and 1 now" in capsys.readouterr().err
 
 

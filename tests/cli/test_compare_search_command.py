@@ -3,7 +3,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.plane_problem import FRONT_PLANE_SPACE, PLANE, bowl, two_costs
+from support.plane_problem import FRONT_PLANE_SPACE, PLANE, bowl, two_objectives
 from support.small_search import SEARCH
 
 from hwdse.cli.compare.comparison_tables import as_rows, curves_of, verdicts
@@ -12,7 +12,7 @@ from hwdse.plots import pareto_plots
 from hwdse.plots.comparison_curves import plot_spread
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.run_folder import create_run, open_run
-from hwdse.search.compare.method_comparison import Contest, Trace
+from hwdse.search.compare.method_comparison import ComparisonProblem, Trace
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def answer(capsys, *arguments):
 def test_a_comparison_is_written_goes_on_and_says_who_wins(folder, capsys, monkeypatch):
     # A question that compiles at once stands for that of the file.
     monkeypatch.setattr(
-        "hwdse.cli.compare.compare_search_command.contest_of",
-        lambda loaded: Contest(bowl, two_costs, FRONT_PLANE_SPACE, PLANE),
+        "hwdse.cli.compare.compare_search_command.comparison_problem_of",
+        lambda loaded: ComparisonProblem(bowl, two_objectives, FRONT_PLANE_SPACE, PLANE),
     )
     command = [
         "compare-search", folder / "search.toml", "--budget", 40, "--out", folder / "run",
@@ -69,7 +69,7 @@ def test_mistakes_are_one_line(folder, capsys, monkeypatch):
 
 
 def cheap_costs(objectives, limits, workload, **options):
-    def costs(design, reading):
+    def costs(design, relaxation):
         rows, clock = jnp.log(design.chip.array.rows), jnp.log(design.chip.array.clock_hz / 1e9)
         return jnp.stack([-rows - clock, 0.5 * rows + 2.0 * clock]), jnp.full(1, -1.0) + 0.0 * rows
 
@@ -78,7 +78,7 @@ def cheap_costs(objectives, limits, workload, **options):
 
 def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypatch):
     # A model that compiles at once stands for the real one.
-    monkeypatch.setattr("hwdse.objectives.make_costs", cheap_costs)
+    monkeypatch.setattr("hwdse.objectives.make_objectives_fn", cheap_costs)
     monkeypatch.setattr("hwdse.cli.sweep.front_tables.preset_markers", lambda *arguments: [])
     runs = [folder / "front", folder / "other"]
     for seed, place in enumerate(runs):

@@ -11,7 +11,7 @@ from support.small_search import SEARCH, files_of
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.config import load_search
-from hwdse.config.search.objective_functions import costs_of
+from hwdse.config.search.objective_functions import front_objectives_fn
 from hwdse.numerics.relaxation import EXACT
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.sweep_job import chunk_columns, chunk_notes, job_of, read_chunk
@@ -68,7 +68,7 @@ def test_a_robust_sweep_in_shards_ends_as_the_whole_and_counts_its_samples(
     (marker,) = json.loads((robust_run / "run.json").read_text())["summary"]["markers"]
     loaded = load_search(search, SETS[1::2])
     with jax.enable_x64(True):
-        expected = np.exp(np.asarray(costs_of(loaded)(loaded.base, EXACT)[0]))
+        expected = np.exp(np.asarray(front_objectives_fn(loaded)(loaded.base, EXACT)[0]))
     np.testing.assert_allclose(marker["cost"], expected, rtol=1e-9)
 
 
@@ -106,7 +106,7 @@ def test_bands_of_a_robust_front(search, robust_run, tmp_path, capsys):
     np.testing.assert_array_equal(written["energy_per_token.p95"], energy[2])
     assert (tmp_path / "bands" / "plots" / "bands.svg").stat().st_size > 1000
     # The file's figures are robust ones: by the nominal constants this is another question.
-    assert run([*map(str, arguments), "--out", str(tmp_path / "other")]) == Exit.MISTAKE
+    assert run([*map(str, arguments), "--out", str(tmp_path / "other")]) == Exit.USER_ERROR
     said = capsys.readouterr().err.splitlines()[-1]
     assert "expected the --set of the run" in said
 
@@ -120,13 +120,13 @@ def test_robust_fronts_are_merged_with_their_like_only(robust_run, tmp_path, cap
     rule = record["config"].pop("robust")
     (other / "run.json").write_text(json.dumps(record))
     capsys.readouterr()
-    assert run(arguments) == Exit.MISTAKE
+    assert run(arguments) == Exit.USER_ERROR
     said = capsys.readouterr().err
     assert "front of nominal figures, expected mean ones" in said
     assert said.count("\n") == 1
     record["config"] |= {"robust": rule, "seed": 5}  # another sample
     (other / "run.json").write_text(json.dumps(record))
-    assert run(arguments) == Exit.MISTAKE
+    assert run(arguments) == Exit.USER_ERROR
     assert "over the same sample" in capsys.readouterr().err
 
 
@@ -139,7 +139,7 @@ def test_robust_fronts_are_merged_with_their_like_only(robust_run, tmp_path, cap
     ],
 )
 def test_mistakes_are_one_line(search, options, named, capsys):
-    assert run(["uncertainty", str(search), *options]) == Exit.MISTAKE
+    assert run(["uncertainty", str(search), *options]) == Exit.USER_ERROR
     said = capsys.readouterr().err
     assert named in said
     assert said.count("\n") == 1

@@ -13,7 +13,7 @@ from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
-from hwdse.core.map_network import ROW_NAMES, map_network
+from hwdse.core.map_network import GEMM_NAMES, map_network
 from hwdse.core.mapped_network import costs_of_nest
 from hwdse.workload.transformer.sharding import shard
 
@@ -33,8 +33,8 @@ def test_sums_are_those_of_evaluate(capsys):
     evaluation = evaluate_exact(loaded.base, loaded.workload)
     totals = told(BERT, capsys)["totals"]
     assert totals["time_s"] == pytest.approx(evaluation.step_time_s)
-    assert totals["energy_j"] + totals["leakage_j"] == pytest.approx(evaluation.step_energy_j)
-    used = evaluation.matrix_utilization_fraction
+    assert totals["energy_j"] + totals["static_j"] == pytest.approx(evaluation.step_energy_j)
+    used = evaluation.mfu_fraction
     assert totals["utilization_fraction"] == pytest.approx(used)
 
 
@@ -99,7 +99,7 @@ def test_a_table_of_the_network(capsys):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, capsys):
-    assert run([*BERT, *arguments]) == Exit.MISTAKE
+    assert run([*BERT, *arguments]) == Exit.USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -113,9 +113,9 @@ def test_a_network_that_does_not_fit_ends_with_3_and_says_what_is_short(capsys):
     assert "5 of 5 operators" in captured.err
     assert re.search(r"accumulator would keep \d+ B, \d times its 2 B", captured.err)
     rows = told([*BERT, *TINY], capsys, Exit.INFEASIBLE)["operators"]
-    assert {row["shortages"][0]["place"] for row in rows} == {"accumulator"}
+    assert {row["capacity_violations"][0]["place"] for row in rows} == {"accumulator"}
     for row in rows:
-        (shortage,) = row["shortages"]
+        (shortage,) = row["capacity_violations"]
         assert shortage["available"] == 2.0
         assert shortage["ratio"] == pytest.approx(shortage["needed"] / 2.0)
 
@@ -143,13 +143,13 @@ def test_a_part_on_each_core_makes_the_whole_step():
     network = map_network(BASE, JOB)
     with jax.enable_x64(True):
         step = shard(JOB, BASE.parallelism, BASE.cluster.num_chips)
-    layers = np.where(np.asarray(step.runs.is_head) > 0.5, 1.0, float(step.layers_per_stage))
-    runs = np.asarray(step.runs.whole) * layers * float(step.num_micro_batches)
+    layers = np.where(np.asarray(step.runs.is_lm_head) > 0.5, 1.0, float(step.layers_per_stage))
+    runs = np.asarray(step.runs.total) * layers * float(step.num_micro_batches)
     macs = np.asarray(step.gemms.num_macs, float) * runs
     parts = np.asarray(network.operators.num_macs) * network.operators.count * network.num_cores
     np.testing.assert_allclose(parts, macs, rtol=1e-6)
-    assert network.operators.names == ROW_NAMES
-    assert len(macs) == len(ROW_NAMES)
+    assert network.operators.names == GEMM_NAMES
+    assert len(macs) == len(GEMM_NAMES)
 
 
 def test_layers_of_a_topology_keep_their_names():
@@ -163,7 +163,7 @@ def test_the_rows_of_a_transformer_bear_the_right_names():
         gemms = shard(JOB, BASE.parallelism, BASE.cluster.num_chips).gemms
     rows = {
         name: (float(m), float(k), float(n))
-        for name, m, k, n in zip(ROW_NAMES, gemms.m, gemms.k, gemms.n, strict=True)
+        for name, m, k, n in zip(GEMM_NAMES, gemms.m, gemms.k, gemms.n, strict=True)
     }
     model, tensor = JOB.model, BASE.parallelism.tensor
     assert rows["out"][1:] == (model.num_heads * model.head_dim / tensor, model.hidden)

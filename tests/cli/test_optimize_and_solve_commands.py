@@ -10,19 +10,23 @@ import pytest
 
 from hwdse.cli.main import run
 from hwdse.cli.optimize.budgeted_search import rounds_joined
-from hwdse.cli.optimize.optimality_tables import certified, print_worth, worth_json
+from hwdse.cli.optimize.optimality_tables import (
+    optimality_json,
+    print_optimality,
+    with_optimality_report,
+)
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.cli.solve.solve_command import in_the_way
 from hwdse.config import ConfigError, load_search, to_toml
-from hwdse.config.files.uncertainty_suffix import split_spread, split_spreads
+from hwdse.config.files.uncertainty_suffix import split_uncertainties, split_uncertainty
 from hwdse.config.search.metric_names import metric_names, parse_metric, parse_target
-from hwdse.config.search.objective_functions import score_of
+from hwdse.config.search.objective_functions import objective_fn
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.answers.minimum_change import Relaxed
-from hwdse.search.answers.solve_targets import Solved
+from hwdse.search.answers.solve_targets import SolveResult
 from hwdse.search.evaluation.search_result import SearchResult
-from hwdse.search.minimize import minimize, split_evaluations
+from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.uncertainty.uncertain_constants import sample_factors
 
 SEARCH = """
@@ -81,8 +85,8 @@ def loaded_with(search, extra, *sets):
 
 def test_solve_meets_its_target_in_steps_and_says_what_more_costs(search, capsys):
     base = load_search(search)
-    rate = evaluate(base.base, base.workload).useful_tokens_per_s
-    goal = f"useful_tokens_per_s >= {1.02 * float(rate):.6g}"
+    rate = evaluate(base.base, base.workload).effective_tokens_per_s
+    goal = f"effective_tokens_per_s >= {1.02 * float(rate):.6g}"
     code, found = answer(capsys, "solve", search, "--target", goal, "--free", PLANT)
     assert code == Exit.OK
     target = found["targets"][0]
@@ -96,19 +100,19 @@ def test_solve_meets_its_target_in_steps_and_says_what_more_costs(search, capsys
     changes = [part["log_change"] for part in found["parameters"].values()]
     assert found["change"] == pytest.approx(math.hypot(*changes))
     again = load_search(found["files"][0])
-    value = float(evaluate(again.base, again.workload).useful_tokens_per_s)
+    value = float(evaluate(again.base, again.workload).effective_tokens_per_s)
     assert value == pytest.approx(target["value"], rel=1e-4)  # float32 here
 
 
 def test_out_of_reach_is_told_with_the_worst_target_first():
-    targets = (parse_target("chip_power <= 100 W"), parse_target("useful_tokens_per_s >= 1e6"))
+    targets = (parse_target("chip_power <= 100 W"), parse_target("effective_tokens_per_s >= 1e6"))
     relaxed = Relaxed(np.zeros(1), 0.0, np.zeros(2), np.zeros(2), False)
     missed = np.log([1.5, 2.0])
     line = in_the_way(
-        targets, Solved(None, np.ones(1), np.zeros(1), 0.0, missed, False, relaxed, 1)
+        targets, SolveResult(None, np.ones(1), np.zeros(1), 0.0, missed, False, relaxed, 1)
     )
     first, second = line.split("nearest: ")[1].split("; ")
-    assert first == "useful_tokens_per_s >= 1e6: reaches 500,000 /s, 50 % below it"
+    assert first == "effective_tokens_per_s >= 1e6: reaches 500,000 /s, 50 % below it"
     assert second == "chip_power <= 100 W: reaches 150 W, 50 % above it"
 
 
@@ -129,7 +133,7 @@ def test_out_of_reach_is_told_with_the_worst_target_first():
     ],
 )  # fmt: skip
 def test_mistakes_of_solve_are_one_line(search, capsys, arguments, named):
-    assert run(["solve", str(search), *arguments]) == Exit.MISTAKE
+    assert run(["solve", str(search), *arguments]) == Exit.USER_ERROR
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
@@ -142,8 +146,8 @@ def test_every_metric_has_both_names_and_a_unit():
         assert metric.format(1.5)
         assert parse_metric(metric.label.replace(" ", "_")).name == name
     assert parse_target("chip_power_w<=1 MW").limit == 1e6
-    assert parse_target("useful_tokens_per_s >= 1e6").limit == 1e6
-    assert parse_target("matrix_utilization_fraction >= 40 %").limit == pytest.approx(0.4)
+    assert parse_target("effective_tokens_per_s >= 1e6").limit == 1e6
+    assert parse_target("mfu_fraction >= 40 %").limit == pytest.approx(0.4)
 
 
 def test_uncertainty_agrees_with_its_own_error_budget(search, capsys):
@@ -154,14 +158,14 @@ def test_uncertainty_agrees_with_its_own_error_budget(search, capsys):
     energy, time = (found["metrics"][name] for name in ("energy_per_token_j", "step_time_s"))
     assert energy["p5"] < energy["nominal"] < energy["p95"]
     assert energy["sampled_log_sigma"] == pytest.approx(energy["linear_log_sigma"], rel=0.15)
-    assert sum(energy["variance_shares"].values()) == pytest.approx(1.0)
+    assert sum(energy["variance_contributions"].values()) == pytest.approx(1.0)
     assert time["p5"] == time["p95"] == pytest.approx(time["nominal"])
     sigma = found["constants"]["chip.hbm.energy_j_per_byte"]["log_sigma"]
     assert sigma == pytest.approx(math.log(1.3))
 
 
 def test_spreads_may_stand_in_values_tables_and_options(search):
-    assert load_search(search).spreads == ()
+    assert load_search(search).uncertain_constants == ()
     assert "uncertain" not in load_search(search).resolved
     text = '[overrides]\nchip.hbm.energy = "3.9 pJ/bit +- 30 %"\n'
     in_value = loaded_with(search, text)
@@ -169,7 +173,7 @@ def test_spreads_may_stand_in_values_tables_and_options(search):
     by_option = loaded_with(search, "", "uncertain.chip.hbm.energy=30%")
     listed = loaded_with(search, '[[uncertain]]\npath = "chip.hbm.energy"\nrelative = 0.3\n')
     for other in (by_set, by_option, listed):
-        assert other.spreads == in_value.spreads
+        assert other.uncertain_constants == in_value.uncertain_constants
     assert in_value.base.chip.hbm.energy_j_per_byte == pytest.approx(8 * 3.9e-12)
     assert "uncertain" in in_value.resolved
 
@@ -188,10 +192,12 @@ def test_spreads_of_a_chip_file_are_found_and_yield_to_those_of_the_search(searc
     found = load_search(search)
     plain = load_search("trn2_llama3_70b")
     assert found.base.chip == plain.base.chip
-    assert len(found.spreads) == 1
-    assert found.spreads[0].log_sigma == pytest.approx(math.log(1.05))
-    search.write_text(text + f'[[uncertain]]\npath = "{found.spreads[0].path}"\nrelative = 0.5\n')
-    assert load_search(search).spreads[0].log_sigma == pytest.approx(math.log(1.5))
+    assert len(found.uncertain_constants) == 1
+    assert found.uncertain_constants[0].log_sigma == pytest.approx(math.log(1.05))
+    search.write_text(
+        text + f'[[uncertain]]\npath = "{found.uncertain_constants[0].path}"\nrelative = 0.5\n'
+    )
+    assert load_search(search).uncertain_constants[0].log_sigma == pytest.approx(math.log(1.5))
 
 
 def test_a_design_that_is_written_keeps_its_spreads(search, tmp_path):
@@ -199,7 +205,7 @@ def test_a_design_that_is_written_keeps_its_spreads(search, tmp_path):
     (tmp_path / "again.toml").write_text(to_toml(loaded, loaded.base))
     again = load_search(tmp_path / "again.toml")
     assert again.base == loaded.base
-    assert again.spreads == loaded.spreads
+    assert again.uncertain_constants == loaded.uncertain_constants
 
 
 @pytest.mark.parametrize(
@@ -233,11 +239,11 @@ def test_robust_objectives_need_uncertain_constants(search):
 
 
 def test_texts_without_a_spread_are_left_alone():
-    assert split_spread("0.9 pJ/bit +- 30 %") == ("0.9 pJ/bit", "30 %")
+    assert split_uncertainty("0.9 pJ/bit +- 30 %") == ("0.9 pJ/bit", "30 %")
     for text in ("3 nm", "Trn2 +- 3 %", 4.0, ["5 +- 3 %"], "5 W +- 3 W"):
-        assert split_spread(text) == (text, None)
+        assert split_uncertainty(text) == (text, None)
     tables = {"name": "3 +- 1 %", "a": {"b": "3 W +/- 1 %", "c": 2}}
-    plain, found = split_spreads(tables)
+    plain, found = split_uncertainties(tables)
     assert plain == {"name": "3 +- 1 %", "a": {"b": "3 W", "c": 2}}
     assert found == {"a.b": "1 %"}
 
@@ -246,43 +252,43 @@ def test_an_answer_comes_with_its_worth(search, capsys):
     """f = clock^-1 with the clock at most 2.4 GHz by a limit of 900 mm2: 1 mm2 buys f / 900."""
     loaded = load_search(search)
 
-    def score(design, reading):
+    def score(design, relaxation):
         clock = design.chip.array.clock_hz
         return -jnp.log(clock), jnp.log(clock / 2.4e9)[None]
 
     with jax.enable_x64(True):
-        answer = minimize(score, loaded.space, loaded.base, seed=0, **split_evaluations(50))
-    result, found = certified(loaded, score, answer, 0, 50)
+        answer = minimize(score, loaded.space, loaded.base, seed=0, **allocate_evaluations(50))
+    result, found = with_optimality_report(loaded, score, answer, 0, 50)
     assert found is not None
     assert result.design.chip.array.clock_hz == 2.4e9
-    worth = worth_json(loaded, result, found)
-    assert worth["is_bound"]
+    worth = optimality_json(loaded, result, found)
+    assert worth["passed_bound_checks"]
     assert worth["lower_bound"] <= 1.0 / 2.4e9
     assert worth["gap"] == pytest.approx(1.0 - worth["lower_bound"] * 2.4e9)
     assert worth["gap"] < 0.01
     assert worth["all_neighbors"]
-    assert worth["held_by"] == {"chip.array.clock_hz": "die_area"}
+    assert worth["bound_by"] == {"chip.array.clock_hz": "die_area"}
     assert worth["elasticities"]["chip.array.clock_hz"] == pytest.approx(-1.0)
-    assert worth["prices_per_unit"]["die_area"] == pytest.approx(-1.0 / 2.4e9 / 900.0)
-    assert worth["rounding_waste"]["all"] == pytest.approx(0.0, abs=1e-9)
-    print_worth(loaded, result, found)
+    assert worth["shadow_prices_per_unit"]["die_area"] == pytest.approx(-1.0 / 2.4e9 / 900.0)
+    assert worth["quantization_loss"]["all"] == pytest.approx(0.0, abs=1e-9)
+    print_optimality(loaded, result, found)
     text = capsys.readouterr().out
     for words in ("lower bound", "2 neighbors", "1 mm^2 more", "-1.000 %", "die_area"):
         assert words in text
-    assert certified(loaded, score, answer, 0, 0) == (answer, None)
+    assert with_optimality_report(loaded, score, answer, 0, 0) == (answer, None)
 
 
 def test_the_score_of_a_file_is_robust_where_it_says_so(search, monkeypatch):
     def energy_only(objectives, limits, workload):
-        return lambda design, reading: (
+        return lambda design, relaxation: (
             jnp.log(design.chip.hbm.energy_j_per_byte)[None],
             jnp.ones(1),
         )
 
-    monkeypatch.setattr("hwdse.config.search.objective_functions.make_costs", energy_only)
+    monkeypatch.setattr("hwdse.config.search.objective_functions.make_objectives_fn", energy_only)
     loaded = loaded_with(search, UNCERTAIN, "objective.robust=worst", "objective.robust_samples=8")
-    value, _ = score_of(loaded)(loaded.base, EXACT)
-    largest = sample_factors(loaded.spreads, 8, loaded.seed)[:, 0].max()
+    value, _ = objective_fn(loaded)(loaded.base, EXACT)
+    largest = sample_factors(loaded.uncertain_constants, 8, loaded.seed)[:, 0].max()
     nominal = loaded.base.chip.hbm.energy_j_per_byte
     assert float(value) == pytest.approx(math.log(nominal * largest), rel=1e-6)
 
@@ -291,11 +297,11 @@ def test_rounds_are_joined_to_the_better_with_the_evaluations_of_both():
     def result(log, excess, history):
         return SearchResult(
             design=None, unit=np.zeros(1), labels={}, log_objective=log,
-            violations=np.array([excess]), is_feasible=excess <= 0.0, multipliers=np.zeros(1),
+            constraint_values=np.array([excess]), is_feasible=excess <= 0.0, multipliers=np.zeros(1),
             relaxed_log_objective=log, snapped_log_objective=log, num_evaluations=10,
             history_evaluations=np.array([5, 10]), history_log_objective=np.array(history),
-            finalist_units=np.zeros((1, 1)), finalist_log_objectives=np.zeros(1),
-            finalist_variants=np.zeros(1),
+            top_units=np.zeros((1, 1)), top_log_objectives=np.zeros(1),
+            top_variants=np.zeros(1),
         )  # fmt: skip
 
     first, second = result(1.0, -0.1, [3.0, 1.0]), result(0.5, 0.2, [9.0, 0.9])
@@ -317,7 +323,7 @@ def test_rounds_are_joined_to_the_better_with_the_evaluations_of_both():
     ],
 )
 def test_wrong_budgets_are_one_line(search, capsys, arguments, named):
-    assert run(["optimize", str(search), *arguments]) == Exit.MISTAKE
+    assert run(["optimize", str(search), *arguments]) == Exit.USER_ERROR
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
@@ -327,7 +333,7 @@ def test_a_comparison_of_searches_refuses_a_robust_objective(capsys, tmp_path):
     command, options = "compare-search", ["--methods", "sobol"]
     sets = ["--set", "uncertain.chip.hbm.energy=30 %", "--set", "objective.robust=mean"]
     code = run([command, "trn2_llama3_70b", *options, *sets, "--out", str(tmp_path / "run")])
-    assert code == Exit.MISTAKE
+    assert code == Exit.USER_ERROR
     said = capsys.readouterr().err
     assert "robust = 'mean': expected none" in said
     assert said.count("\n") == 1

@@ -1,10 +1,10 @@
-"""`hwdse layout`: ranks, restricts, writes, and says what stands in the way."""
+"""`hwdse parallelism`: ranks, restricts, writes, and says what stands in the way."""
 
 import json
 
 import numpy as np
 import pytest
-from support.strategy_scores import PRESET, known_scores, scored
+from support.strategy_scores import PRESET, evaluated_points, known_scores
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
@@ -18,7 +18,7 @@ LAYOUT = ("layout", PRESET)
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch):
-    monkeypatch.setattr("hwdse.training.strategy_ranking.score_layouts", known_scores)
+    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_scores)
 
 
 def told(capsys, *arguments, code=Exit.OK):
@@ -29,9 +29,9 @@ def told(capsys, *arguments, code=Exit.OK):
 
 def test_the_best_come_first_and_all_are_counted(capsys):
     found = told(capsys, "--top", "7")
-    _, _, layouts, scores = scored()
+    _, _, listed, scores = evaluated_points()
     order = ranked(scores, "step_time")
-    assert found["scored"] == len(layouts)
+    assert found["scored"] == len(listed)
     assert found["fit"] == len(order)
     assert [row["step_time_s"] for row in found["layouts"]] == scores.step_time_s[
         order[:7]
@@ -50,7 +50,7 @@ def test_other_rankings_and_restrictions(capsys):
     assert used == sorted(used)
     assert {row["tensor"] for row in rows} <= {8.0, 16.0}
     assert {(row["recompute"], row["zero"]) for row in rows} == {("full", 3.0)}
-    assert found["scored"] < len(scored()[2])
+    assert found["scored"] < len(evaluated_points()[2])
 
 
 def test_the_table_has_a_row_for_each_layout(capsys):
@@ -60,7 +60,7 @@ def test_the_table_has_a_row_for_each_layout(capsys):
     for part in (first, second):
         lines = [line.split()[0] for line in part.splitlines() if line[:1].isdigit()]
         assert lines[:3] == ["1", "2", "3"]
-    assert f"{len(scored()[2]):,} layouts scored in" in text
+    assert f"{len(evaluated_points()[2]):,} layouts scored in" in text
 
 
 def test_files_hold_every_layout_that_fits_and_the_best_design(capsys, tmp_path):
@@ -82,9 +82,9 @@ def test_nothing_fits(capsys):
     assert found["layouts"] == []
     assert run([*LAYOUT, *small]) == Exit.INFEASIBLE
     (line,) = capsys.readouterr().err.splitlines()
-    _, _, layouts, scores = scored()
-    over = np.min(scores.hbm_used_ratio) * scored()[0].chip.hbm.capacity_bytes / 1e9 - 1.0
-    assert f"none of {len(layouts):,} layouts fits: the smallest (TP" in line
+    _, _, listed, scores = evaluated_points()
+    over = np.min(scores.hbm_used_ratio) * evaluated_points()[0].chip.hbm.capacity_bytes / 1e9 - 1.0
+    assert f"none of {len(listed):,} layouts fits: the smallest (TP" in line
     assert f" of 1 GB, {over:.4g} GB too much; largest part: " in line
 
 
@@ -104,10 +104,10 @@ def test_the_limit_of_the_search_file_counts(capsys):
     ],
 )
 def test_mistakes(capsys, arguments, line):
-    assert run([*LAYOUT, *arguments]) == Exit.MISTAKE
+    assert run([*LAYOUT, *arguments]) == Exit.USER_ERROR
     assert line in capsys.readouterr().err
 
 
 def test_a_core_has_no_layouts(capsys):
-    assert run(["layout", "gemmini_bert"]) == Exit.MISTAKE
+    assert run(["layout", "gemmini_bert"]) == Exit.USER_ERROR
     assert "layouts are about training jobs" in capsys.readouterr().err

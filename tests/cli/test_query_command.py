@@ -100,7 +100,7 @@ def test_table_and_csv(folder, capsys):
 
 @pytest.mark.parametrize("query", ["select nothing", "selec 1", "select 1 from nowhere", "drop"])
 def test_a_mistake_in_the_query_is_one_line(folder, query, capsys):
-    assert run(["query", str(folder), query]) == Exit.MISTAKE
+    assert run(["query", str(folder), query]) == Exit.USER_ERROR
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "Error" in err
@@ -108,7 +108,7 @@ def test_a_mistake_in_the_query_is_one_line(folder, query, capsys):
 
 @pytest.mark.parametrize("query", ["", " ; ", "-- nothing"])
 def test_no_query_is_a_mistake(folder, query, capsys):
-    assert run(["query", str(folder), "--", query]) == Exit.MISTAKE
+    assert run(["query", str(folder), "--", query]) == Exit.USER_ERROR
     assert "expected a query such as" in capsys.readouterr().err
 
 
@@ -121,8 +121,8 @@ def test_few_rows_that_are_too_wide_stand_as_columns(folder, capsys):
 
 
 def test_a_run_must_have_points(tmp_path, capsys):
-    assert run(["query", str(tmp_path), "select 1"]) == Exit.MISTAKE
+    assert run(["query", str(tmp_path), "select 1"]) == Exit.USER_ERROR
     assert "no run of hwdse" in capsys.readouterr().err
     create_run(tmp_path / "empty", {}, "", seed=0)
-    assert run(["query", str(tmp_path / "empty"), "select 1"]) == Exit.MISTAKE
+    assert run(["query", str(tmp_path / "empty"), "select 1"]) == Exit.USER_ERROR
     assert "no designs in it yet" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def test_hierarchies_of_any_depth_load_in_their_order(tmp_path, monkeypatch, dep
         (
             'ports = "rows"',
             'ports = "row"',
-            'x.toml [levels 2] ports = "row": expected one of one, rows, cols, elements; did you '
+            'x.toml [levels 2] ports = "row": expected one of one, rows, cols, pes; did you '
             "mean 'rows'?",
         ),
         (

@@ -74,7 +74,7 @@ def test_presets_search_rows_and_columns_memories_bandwidths_and_clock(name):
     kinds = [source["kind"] for source in loaded.resolved["sources"]]
     assert kinds == ["search", "accelerator", "process", "workload"]
     assert json.loads(json.dumps(loaded.resolved)) == loaded.resolved
-    design = loaded.space.decode_buildable(np.full(loaded.space.num_dims, 0.3), loaded.base)
+    design = loaded.space.decode_rounded(np.full(loaded.space.num_dims, 0.3), loaded.base)
     assert isinstance(design, CoreDesign)
 
 
@@ -140,7 +140,7 @@ def test_topologies_of_scalesim_are_workloads_of_a_core(search, name):
         (
             '"explicit"',
             '"explicitly"',
-            'small.toml [design] mapping = "explicitly": expected one of optimise, explicit',
+            'small.toml [design] mapping = "explicitly": expected one of optimize, explicit',
         ),
         (
             '"explicit"',
@@ -191,7 +191,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(search, capsys, old, new, line):
     with pytest.raises(ConfigError) as caught:
         load_search("small.toml")
     assert str(caught.value).startswith(line), str(caught.value)
-    assert run(["evaluate", "small.toml"]) == Exit.MISTAKE
+    assert run(["evaluate", "small.toml"]) == Exit.USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -259,7 +259,7 @@ def test_optimize_and_sweep_beat_the_base_within_the_limits(search, capsys):
 @pytest.mark.slow
 def test_hardware_is_searched_with_the_best_mapping_inside(search, capsys):
     search.write_text(SEARCH[: SEARCH.index('[[variables]]\npath = "tiles.*.p"')])
-    arguments = ["optimize", "small.toml", "--set", 'design.mapping="optimise"', "--evaluations",
+    arguments = ["optimize", "small.toml", "--set", 'design.mapping="optimize"', "--evaluations",
                  "300", "--out", "best", "--json"]  # fmt: skip
     assert run(arguments) == Exit.OK
     found = json.loads(capsys.readouterr().out)

@@ -87,7 +87,7 @@ def test_a_missing_file_and_a_missing_option_are_one_line(tmp_path, capsys):
         (["--method", "list"], "give both"),
         (["--from", str(tmp_path / "no.csv")], "give both"),
     ):
-        assert run(["sweep", "trn2_llama3_70b", *options]) == Exit.MISTAKE
+        assert run(["sweep", "trn2_llama3_70b", *options]) == Exit.USER_ERROR
         err = capsys.readouterr().err
         assert told in err
         assert len(err.splitlines()) == 1

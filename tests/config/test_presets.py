@@ -62,7 +62,7 @@ EXCESS_FP8 = {
 }
 
 
-def rows_of(name: str) -> dict[str, dict[str, float]]:
+def stack_gemms(name: str) -> dict[str, dict[str, float]]:
     """A table of published figures by preset; empty cells left out."""
     lines = [line for line in (DATA / name).read_text().splitlines() if not line.startswith("#")]
     table = csv.DictReader(lines)
@@ -94,7 +94,7 @@ def test_searches_load(name):
 
 @pytest.mark.parametrize("name", CHIPS)
 def test_published_chip_figures(name):
-    row, printed = rows_of("chips_published.csv")[name], load_chip_file(name).published
+    row, printed = stack_gemms("chips_published.csv")[name], load_chip_file(name).published
     chip, gigabyte = load_chip(name), 1e9 if name in GPUS else 2.0**30
     assert printed["bf16_flop_per_s"] == row["bf16_tflops"] * 1e12
     assert printed.get("fp8_flop_per_s", 0.0) == row.get("fp8_tflops", 0.0) * 1e12
@@ -132,7 +132,7 @@ def test_native_fp64_share(name):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_published_system_figures(name):
-    row, system = rows_of("servers_published.csv")[name], load_system(name)
+    row, system = stack_gemms("servers_published.csv")[name], load_system(name)
     printed, gigabyte = system.published, 1e9 if name in GPUS else 2.0**30
     num_chips = system.cluster.num_chips
     assert num_chips == row["accel_count"]

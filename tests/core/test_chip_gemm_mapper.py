@@ -103,8 +103,8 @@ def test_a_core_is_the_share_of_one_scratchpad():
 
 def test_search_files_choose_it():
     assert load_search("trn2_llama3_70b").base.mapping == "closed_form"
-    loaded = load_search("trn2_llama3_70b", ["design.mapping=optimise"])
-    assert loaded.base.mapping == "optimise"
+    loaded = load_search("trn2_llama3_70b", ["design.mapping=optimize"])
+    assert loaded.base.mapping == "optimize"
     assert loaded.base.runs_long
     with pytest.raises(
         ValueError, match=r"\[design\] mapping = \"best\": expected one of closed_f"

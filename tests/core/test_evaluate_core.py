@@ -21,7 +21,7 @@ from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import CoreDesign, TileExtents
 
 LEAKY = set_path(CORE, "process.leakage_w_per_mm2", 0.05)
-BASE = CoreDesign(LEAKY, (), "optimise")
+BASE = CoreDesign(LEAKY, (), "optimize")
 SEARCHED = {  # low, high
     "rows": (4.0, 64.0),
     "cols": (4.0, 64.0),
@@ -99,7 +99,7 @@ def test_the_whole_is_the_sum_of_its_operators_with_their_counts():
     static_j = float(leakage_w(LEAKY)) * time_s
     assert whole.step_time_s == pytest.approx(time_s, rel=1e-12)
     assert whole.step_energy_j == pytest.approx(spent_j + static_j, rel=1e-12)
-    assert whole.energy.leakage == pytest.approx(static_j, rel=1e-12)
+    assert whole.energy.static == pytest.approx(static_j, rel=1e-12)
     product = time_s * (spent_j + static_j)
     assert OBJECTIVES["energy_delay"](whole) == pytest.approx(product, rel=1e-12)
     assert OBJECTIVES["time_per_token"](whole) == whole.step_time_s
@@ -113,12 +113,12 @@ def test_parts_add_up():
         assert sum(jax.tree.leaves(parts)) == pytest.approx(total, rel=1e-12)
     assert whole.chip_power_w == pytest.approx(whole.step_energy_j / whole.step_time_s)
     macs = np.sum(NETWORK.num_macs * NETWORK.count)
-    assert whole.flop_per_chip == 2.0 * macs
+    assert whole.hardware_flop == 2.0 * macs
     assert whole.energy.matrix == pytest.approx(macs * CORE.mac_energy_j, rel=1e-12)
-    assert whole.matrix_utilization_fraction <= 1.0
+    assert whole.mfu_fraction <= 1.0
     assert whole.step_time_s >= macs / (CORE.rows * CORE.cols * CORE.clock_hz)
     distinct = 128 * 768 + 768 * 512 + 128 * 512
-    assert whole.hbm_bytes_per_chip >= 2 * distinct
+    assert whole.hbm_traffic_bytes >= 2 * distinct
 
 
 def test_area_and_price_by_hand():
@@ -173,7 +173,7 @@ def test_gradients_through_the_best_mapping_agree_with_differences():
         moved = LEAKY
         for path, log in zip(LEAVES, logs, strict=True):
             moved = set_path(moved, path, jnp.exp(log))
-        result = evaluate(CoreDesign(moved, (), "optimise"), NETWORK, smooth(1.0))
+        result = evaluate(CoreDesign(moved, (), "optimize"), NETWORK, smooth(1.0))
         return jnp.log(OBJECTIVES["energy_delay"](result))
 
     step = 1e-6 * jnp.eye(len(LEAVES))
@@ -188,7 +188,7 @@ def test_gradients_through_the_best_mapping_agree_with_differences():
 
 def test_exact_gradients_are_finite_for_every_leaf():
     def total(core):
-        result = evaluate(CoreDesign(core, (), "optimise"), NETWORK)
+        result = evaluate(CoreDesign(core, (), "optimize"), NETWORK)
         return sum(jax.tree.leaves(result))
 
     slope = quick_jit(jax.vmap(jax.grad(total)))(random_cores())

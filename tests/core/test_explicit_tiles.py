@@ -36,19 +36,21 @@ def _sizes(number):
     return np.exp(np.random.default_rng(5).uniform(0.0, np.log(256.0), (number, 8, 3))).round()
 
 
-def _costs_of_each(sizes, reading):
+def _costs_of_each(sizes, relaxation):
     """One residency after the other, each with flags of its own."""
     extents = TileExtents(*sizes, name="")
     each = []
     for residency in RESIDENCIES.values():
-        tile = tile_of(extents, NETWORK, CORE, residency, reading)
-        costs = mapping_costs(tile_traffic(NETWORK, tile, CORE, HARDWARE, reading), CORE, reading)
+        tile = tile_of(extents, NETWORK, CORE, residency, relaxation)
+        costs = mapping_costs(
+            tile_traffic(NETWORK, tile, CORE, HARDWARE, relaxation), CORE, relaxation
+        )
         each.append(jax.tree.map(lambda x: jnp.broadcast_to(x, (3,)), costs))
     return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
 
-def _chosen_one_by_one(sizes, reading):
-    costs = _costs_of_each(sizes, reading)
+def _chosen_one_by_one(sizes, relaxation):
+    costs = _costs_of_each(sizes, relaxation)
 
     def least(score):
         return jnp.argmin(behind_what_fits(score, costs, CORE), axis=0)
@@ -61,11 +63,11 @@ def _chosen_one_by_one(sizes, reading):
     return choice, taken(choice)
 
 
-@pytest.mark.parametrize("reading", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
-def test_residencies_together_are_what_they_are_one_by_one(reading):
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
+def test_residencies_together_are_what_they_are_one_by_one(relaxation):
     def both(sizes):
-        found = explicit_mappings(_design(sizes), NETWORK, LEAK_W, reading)
-        return (found.residency, found.costs), _chosen_one_by_one(sizes, reading)
+        found = explicit_mappings(_design(sizes), NETWORK, LEAK_W, relaxation)
+        return (found.residency, found.costs), _chosen_one_by_one(sizes, relaxation)
 
     (choice, costs), (expected, reference) = quick_jit(jax.vmap(both))(jnp.asarray(_sizes(200)))
     assert len(np.unique(choice)) >= 4
@@ -73,12 +75,12 @@ def test_residencies_together_are_what_they_are_one_by_one(reading):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), costs, reference)
 
 
-@pytest.mark.parametrize("reading", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
-def test_only_the_chosen_residency_is_differentiated(reading):
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
+def test_only_the_chosen_residency_is_differentiated(relaxation):
     """Nothing that goes back has an axis of residencies, nor is it longer than the evaluation."""
 
     def product(sizes):
-        costs = explicit_mappings(_design(sizes), NETWORK, LEAK_W, reading).costs
+        costs = explicit_mappings(_design(sizes), NETWORK, LEAK_W, relaxation).costs
         return sum_runs(costs.time_s, NETWORK) * sum_runs(costs.energy_j, NETWORK)
 
     sizes = jnp.asarray(_sizes(1)[0])

@@ -13,7 +13,7 @@ from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json
 from hwdse.core.mapped_network import MappedNetwork, MappedOperator, check_cover, costs_of_nest
 from hwdse.core.mapper.mapper import HARDWARE, BestMapping
-from hwdse.core.mapping_analysis import shortages, unrolled
+from hwdse.core.mapping_analysis import capacity_violations, unrolled
 from hwdse.core.ordered_loops import nest_tree, one_of, one_operator
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.specs.mappings.loop_nest import LevelTraffic
@@ -79,13 +79,13 @@ def test_the_limit_and_how_far_the_next_one_lags():
 
 
 def test_what_fits_breaks_nothing():
-    assert MAPPED.shortages == []
+    assert MAPPED.capacity_violations == []
     assert (unrolled(MAPPED.tree, "rows"), unrolled(MAPPED.tree, "cols")) == (64.0, 64.0)
 
 
 def test_what_breaks_is_named_with_its_size_the_worst_first():
     full = LevelTraffic(operands(), operands(), operands(outputs=1.5 * 256.0 * 1024.0))
-    found = with_level(CORE.replace(rows=16.0), 2, full).shortages
+    found = with_level(CORE.replace(rows=16.0), 2, full).capacity_violations
     assert [(x.place, x.ratio) for x in found] == [("rows", 4.0), ("accumulator", 1.5)]
     rows = [mapping_tables.shortage_row(shortage) for shortage in found]
     assert loop_nest_printing.shortages_text(rows) == (
@@ -95,10 +95,10 @@ def test_what_breaks_is_named_with_its_size_the_worst_first():
 
 def test_registers_stated_for_a_smaller_array_are_no_limit():
     words = LevelTraffic(operands(), operands(), operands(weights=8192.0))
-    assert [x.place for x in with_level(CORE, 3, words).shortages] == ["registers"]
+    assert [x.place for x in with_level(CORE, 3, words).capacity_violations] == ["registers"]
     few = CORE.levels[3].replace(capacity_bytes=256.0)
     other = with_level(CORE.replace(levels=(*CORE.levels[:3], few)), 3, words)
-    assert shortages(other.costs, other.accelerator) == []
+    assert capacity_violations(other.costs, other.accelerator) == []
     assert loop_nest_printing.kept_text(other.tree[4], other) == "8 KiB"
     assert loop_nest_printing.kept_text(MAPPED.tree[4], MAPPED) == "4 KiB of 4 KiB, 100.0 %"
     assert not mapping_plots.nest_boxes(other)[4].is_overfull
@@ -156,9 +156,9 @@ def test_a_network_is_the_sum_of_its_runs(capsys):
     totals = mapping_tables.network_totals(rows, pair)
     assert totals["time_s"] == pytest.approx(4.0 * 73.728e-6)
     assert totals["energy_j"] == pytest.approx(4.0 * COSTS.energy_j)
-    assert totals["leakage_j"] == pytest.approx(8.0 * 73.728e-6)
+    assert totals["static_j"] == pytest.approx(8.0 * 73.728e-6)
     assert totals["utilization_fraction"] == pytest.approx(1.0)
-    assert [row["limited_by"] for row in rows] == ["array", "array"]
+    assert [row["bound_by"] for row in rows] == ["array", "array"]
     mapping_tables.print_network(rows, totals, "two products")
     text = capsys.readouterr().out
     assert "75.0 %" in text
@@ -191,7 +191,7 @@ def test_the_nest_of_a_user_gives_the_costs_of_the_reference():
         assert own == pytest.approx(known)
     assert given.costs.time_s == pytest.approx(COSTS.time_s)
     assert given.costs.energy_j == pytest.approx(COSTS.energy_j)
-    assert given.shortages == []
+    assert given.capacity_violations == []
 
 
 def test_the_nest_found_has_the_costs_that_it_was_found_for():

@@ -57,8 +57,8 @@ def design(ratios, is_unified):
 
 def log_edp(ratios, temperature, is_unified=False):
     """Mean logarithm of the energy-delay product of some layers; exact without a temperature."""
-    reading = EXACT if temperature is None else smooth(temperature)
-    costs = best_mapping(gemms(*SIZES), design(ratios, is_unified), reading).costs
+    relaxation = EXACT if temperature is None else smooth(temperature)
+    costs = best_mapping(gemms(*SIZES), design(ratios, is_unified), relaxation).costs
     return jnp.mean(jnp.log(costs.energy_j) + jnp.log(costs.time_s))
 
 
@@ -134,12 +134,12 @@ def test_slopes_are_finite_everywhere(ratios, temperature, is_unified):
 
 
 def test_nothing_fits_and_the_slope_says_to_add_memory():
-    def most_used(memory, reading):
-        best = best_mapping(gemms(512, 768, 768), core(scratchpad=memory), reading)
+    def most_used(memory, relaxation):
+        best = best_mapping(gemms(512, 768, 768), core(scratchpad=memory), relaxation)
         return best.costs.used_ratio[1][0]
 
-    for reading in (EXACT, smooth(0.5)):
-        used, slope = quick_jit(jax.value_and_grad(most_used), static_argnums=())(10.0, reading)
+    for relaxation in (EXACT, smooth(0.5)):
+        used, slope = quick_jit(jax.value_and_grad(most_used), static_argnums=())(10.0, relaxation)
         assert used > 1.0
         assert slope < 0.0
 

@@ -38,7 +38,7 @@ def matrix_products(sizes):
 PROGRAM = quick_jit(lambda operators, core: best_mapping(operators, core))
 
 
-def costs_of(sizes, core):
+def front_objectives_fn(sizes, core):
     return jax.tree.map(np.asarray, PROGRAM(matrix_products(sizes), as_arrays(core))).costs
 
 
@@ -99,7 +99,7 @@ def least_by_trying(m, k, n, core):
 @pytest.mark.parametrize("core", [small_core(), small_core(8.0, 4.0, 700.0, 256.0)])
 @pytest.mark.parametrize("size", SIZES)
 def test_no_tile_beats_the_one_found(size, core):
-    found = costs_of([size], core)
+    found = front_objectives_fn([size], core)
     assert max(float(np.max(ratio)) for ratio in found.used_ratio[1:3]) <= 1.0 + 1e-5
     product = float(found.time_s[0] * found.energy_j[0])
     assert product <= least_by_trying(*size, core) * (1.0 + 1e-9)
@@ -129,7 +129,9 @@ def test_more_of_it_never_hurts(path, place, factor, size):
     value = low * (high / low) ** place
     size = tuple(map(float, size))
     with jax.enable_x64(True):
-        less, more = (costs_of([size], set_path(core, path, x)) for x in (value, factor * value))
+        less, more = (
+            front_objectives_fn([size], set_path(core, path, x)) for x in (value, factor * value)
+        )
     assert more.time_s[0] * more.energy_j[0] <= less.time_s[0] * less.energy_j[0] * (1 + 1e-9)
 
 
@@ -145,14 +147,14 @@ PATHS = (
 )
 
 
-@pytest.mark.parametrize("reading", [EXACT, smooth(0.5)], ids=["exact", "smooth"])
-def test_gradients_are_finite_from_the_smallest_to_the_largest(reading):
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(0.5)], ids=["exact", "smooth"])
+def test_gradients_are_finite_from_the_smallest_to_the_largest(relaxation):
     sizes = [(1.0, 1.0, 1.0), (5.0, 3.0, 2.0), *SIZES, (1e5, 2e4, 3e4)]
 
     def logs(values):
         pairs = zip(PATHS, values, strict=True)
         core = functools.reduce(lambda core, pair: set_path(core, *pair), pairs, GEMMINI)
-        costs = best_mapping(matrix_products(sizes), core, reading).costs
+        costs = best_mapping(matrix_products(sizes), core, relaxation).costs
         return jnp.sum(jnp.log(costs.time_s) + jnp.log(costs.energy_j))
 
     values = [jnp.asarray(float(get_path(GEMMINI, path))) for path in PATHS]

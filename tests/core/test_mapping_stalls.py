@@ -57,7 +57,7 @@ def level(name, keeps, bytes_per_cycle, sums=4.0, **others):
 def make_core(rates=(2.0, 8.0, 4.0, 1.0), sp_shares=True) -> Accelerator:
     """A weight-stationary 4 x 4; registers hold one weight each."""
     dram, scratchpad, column, element = rates
-    registers = level("REG", ("weights",), element, ports="elements", banks="elements")
+    registers = level("REG", ("weights",), element, ports="pes", banks="pes")
     return Accelerator(
         rows=4.0,
         cols=4.0,
@@ -226,13 +226,13 @@ def test_float32_is_close():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-15)
 
 
-def slope_in(reading):
+def slope_in(relaxation):
     """Cycles of the small mapping, and their slopes along rates and capacities."""
 
     def cycles(rates, sizes, traffic):
         core = with_rates(make_core(), rates, sizes)
-        waits = port_waits(NEST, traffic, core, ACCOUNTING, reading)
-        return CLOCK * latency_s(mapping_costs(traffic, core, reading), waits, reading)
+        waits = port_waits(NEST, traffic, core, ACCOUNTING, relaxation)
+        return CLOCK * latency_s(mapping_costs(traffic, core, relaxation), waits, relaxation)
 
     return quick_jit(jax.value_and_grad(cycles, argnums=(0, 1)))
 

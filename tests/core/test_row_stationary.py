@@ -19,7 +19,7 @@ from hwdse.core.mapper.row_stationary import (
 from hwdse.core.mapper.row_stationary_mapper import best_row_sets, possible_row_sets
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Operands
-from hwdse.specs.mappings.row_stationary_mapping import RowSets
+from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
 from hwdse.workload.loops.operators import Operators
 
 EYERISS = load_accelerator("eyeriss")
@@ -48,18 +48,20 @@ def convolution(r, s, p, q, c, k, n, stride=1.0, count=1.0, name="conv") -> Oper
     return Operators(*(float(x) for x in sizes), names=(name,))
 
 
-def layer(name) -> tuple[Operators, RowSets]:
+def layer(name) -> tuple[Operators, RowStationaryMapping]:
     """A layer of AlexNet (one group, `count` of them) and the chip's mapping of it."""
     row = ALEXNET[name]
     sizes = (row[key] for key in ("R", "S", "P", "Q", "C", "K", "N", "stride", "groups"))
     fields = "strip channel_sets filter_sets filters channels held_filters held_images"
-    return convolution(*sizes, name), RowSets(row["R"], *(row[key] for key in fields.split()))
+    return convolution(*sizes, name), RowStationaryMapping(
+        row["R"], *(row[key] for key in fields.split())
+    )
 
 
 PROGRAM = quick_jit(row_stationary_costs)
 
 
-def costs_of(operator, sets, core=EYERISS):
+def front_objectives_fn(operator, sets, core=EYERISS):
     """Costs by a program that serves all operators and mappings of one shape."""
     operator = operator.replace(names=())
     return PROGRAM(*jax.tree.map(jnp.float64, (operator, core, sets)))
@@ -75,7 +77,7 @@ class TestChip:
     @pytest.mark.parametrize("name", LAYERS)
     def test_number_of_multiply_accumulates(self, name):
         operator, sets = layer(name)
-        macs = operator.count * costs_of(operator, sets).traffic.num_macs
+        macs = operator.count * front_objectives_fn(operator, sets).traffic.num_macs
         assert macs / 1e6 == pytest.approx(ALEXNET[name]["num_macs_millions"], abs=0.06)
 
     @pytest.mark.parametrize("name", LAYERS)
@@ -87,7 +89,7 @@ class TestChip:
     def test_accesses_of_the_global_buffer(self, name):
         """Table V, to the digits that it prints."""
         operator, sets = layer(name)
-        words = moved(costs_of(operator, sets), "global_buffer")
+        words = moved(front_objectives_fn(operator, sets), "global_buffer")
         total = words.reads.inputs + words.reads.outputs + words.writes.outputs
         megabytes = operator.count * total * WORD / 1e6
         assert megabytes == pytest.approx(ALEXNET[name]["buffer_mb"], abs=0.06)
@@ -96,7 +98,7 @@ class TestChip:
     def test_time_is_that_of_the_chip_less_its_ramps(self, name):
         """The model fills the array in no time, so it may only be faster, by a sixth at most."""
         operator, sets = layer(name)
-        costs = costs_of(operator, sets)
+        costs = front_objectives_fn(operator, sets)
         model_ms = 1e3 * operator.count * costs.compute_s
         assert 5.0 / 6.0 < model_ms / ALEXNET[name]["processing_ms"] <= 1.0
         assert costs.time_s == costs.compute_s
@@ -104,7 +106,7 @@ class TestChip:
     @pytest.mark.parametrize("name", LAYERS)
     def test_dram_accesses_are_above_those_of_the_chip_which_codes_zeros(self, name):
         operator, sets = layer(name)
-        words = moved(costs_of(operator, sets), "dram")
+        words = moved(front_objectives_fn(operator, sets), "dram")
         total = sum(jax.tree.leaves((words.reads, words.writes)))
         megabytes = operator.count * total * WORD / 1e6
         assert 0.45 < ALEXNET[name]["dram_mb"] / megabytes < 1.0
@@ -112,14 +114,14 @@ class TestChip:
     @pytest.mark.parametrize("name", LAYERS)
     def test_mapping_fits_every_memory(self, name):
         operator, sets = layer(name)
-        costs = costs_of(operator, sets)
+        costs = front_objectives_fn(operator, sets)
         assert max(float(ratio) for ratio in costs.used_ratio) <= 1.0
         assert costs.used_ratio[1] > 0.85  # the chip keeps as many filters as there is room for
 
     def test_every_multiply_accumulate_touches_four_words_of_an_element(self):
         """ISCA 2016: a filter word, an input and a sum read, a sum written; fills add 1 to 5 %."""
         operator, sets = layer("conv3")
-        costs = costs_of(operator, sets)
+        costs = front_objectives_fn(operator, sets)
         words = [moved(costs, name) for name in ("filter_spad", "input_spad", "sum_spad")]
         total = sum(sum(jax.tree.leaves((x.reads, x.writes))) for x in words)
         assert 4.0 <= total / costs.traffic.num_macs < 4.2
@@ -129,10 +131,10 @@ class TestByHand:
     """One 3 x 3 filter over 6 x 7 inputs: 4 x 5 outputs, on 3 x 4 elements at once."""
 
     OPERATOR = convolution(3, 3, 4, 5, 1, 1, 1)
-    SETS = RowSets(3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    SETS = RowStationaryMapping(3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
     def test_words(self):
-        costs = costs_of(self.OPERATOR, self.SETS)
+        costs = front_objectives_fn(self.OPERATOR, self.SETS)
         dram, buffer = moved(costs, "dram"), moved(costs, "global_buffer")
         assert dram.reads == Operands(9.0, 42.0, 0.0)
         assert dram.writes == Operands(0.0, 0.0, 20.0)
@@ -149,7 +151,7 @@ class TestByHand:
 
     def test_two_channels_one_after_the_other_bring_the_sums_back(self):
         operator = convolution(3, 3, 4, 5, 2, 1, 1)
-        buffer = moved(costs_of(operator, self.SETS), "global_buffer")
+        buffer = moved(front_objectives_fn(operator, self.SETS), "global_buffer")
         assert buffer.writes.outputs == 2 * 20
         assert buffer.reads.outputs == 20 + 20
         assert buffer.reads.inputs == 2 * 42
@@ -157,7 +159,7 @@ class TestByHand:
     def test_two_channels_at_once_do_not(self):
         operator = convolution(3, 3, 4, 5, 2, 1, 1)
         for sets in (self.SETS.replace(channels=2.0), self.SETS.replace(channel_sets=2.0)):
-            buffer = moved(costs_of(operator, sets), "global_buffer")
+            buffer = moved(front_objectives_fn(operator, sets), "global_buffer")
             assert buffer.writes.outputs == buffer.reads.outputs == 20
             assert buffer.reads.inputs == 2 * 42
 
@@ -169,7 +171,7 @@ class TestSearch:
         sets = possible_row_sets(operator, EYERISS)
         assert np.all(sets.num_active <= EYERISS.rows * EYERISS.cols)
         some = jax.tree.map(lambda x: np.resize(x[:: len(x) // 500 + 1], 512), sets)
-        costs = costs_of(operator, some)
+        costs = front_objectives_fn(operator, some)
         for ratio in costs.used_ratio:
             assert np.max(ratio) <= 1.0
         assert np.all(
@@ -185,7 +187,7 @@ class TestSearch:
     def test_is_never_worse_than_the_chip(self):
         operator, sets = layer("conv2")
         _, best = best_row_sets(operator, EYERISS)
-        chip = costs_of(operator, sets)
+        chip = front_objectives_fn(operator, sets)
         assert best.time_s * best.energy_j <= chip.time_s * chip.energy_j * (1.0 + 1e-9)
 
     def test_maps_a_matrix_product(self):
@@ -248,7 +250,7 @@ def test_gradients_are_finite_and_point_the_right_way():
 
 def test_float32_counts_are_the_same():
     operator, sets = layer("conv4")
-    exact = float(costs_of(operator, sets).energy_j)
+    exact = float(front_objectives_fn(operator, sets).energy_j)
     with jax.enable_x64(False):
         program = quick_jit(lambda sets: row_stationary_costs(operator, EYERISS, sets).energy_j)
         single = program(jax.tree.map(jnp.float32, sets))

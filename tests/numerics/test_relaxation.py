@@ -103,11 +103,13 @@ def test_smooth_maximum_is_bounded(a, b, temperature):
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e15])
 def test_smooth_maximum_is_scale_free_and_symmetric(dtype, temperature, scale):
-    reading = smooth(temperature)
+    relaxation = smooth(temperature)
     a, b = jnp.asarray(2.0, dtype), jnp.asarray(3.0, dtype)
-    found = maximum(a, b, reading)
-    assert maximum(b, a, reading) == found
-    assert maximum(scale * a, scale * b, reading) / scale == pytest.approx(float(found), rel=1e-5)
+    found = maximum(a, b, relaxation)
+    assert maximum(b, a, relaxation) == found
+    assert maximum(scale * a, scale * b, relaxation) / scale == pytest.approx(
+        float(found), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -121,20 +123,20 @@ def test_gradient_of_smooth_maximum(temperature):
 )
 def test_gradients_of_maxima_are_finite_at_the_edges(dtype, pair):
     a, b = (jnp.asarray(x, dtype) for x in pair)
-    for reading in (EXACT, *map(smooth, TEMPERATURES)):
-        assert np.all(np.isfinite(jax.grad(maximum, (0, 1))(a, b, reading))), reading
+    for relaxation in (EXACT, *map(smooth, TEMPERATURES)):
+        assert np.all(np.isfinite(jax.grad(maximum, (0, 1))(a, b, relaxation))), relaxation
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_largest_of_many_is_their_maximum_one_by_one(temperature):
     """Also with ties and zeros; one logarithm and one exponential for all of them."""
-    reading = smooth(temperature)
+    relaxation = smooth(temperature)
 
     def one_by_one(values):
-        return functools.reduce(lambda a, b: maximum(a, b, reading), values)
+        return functools.reduce(lambda a, b: maximum(a, b, relaxation), values)
 
     def at_once(values):
-        return largest(values, reading)
+        return largest(values, relaxation)
 
     with jax.enable_x64(True):
         columns = np.exp(np.random.default_rng(0).normal(0.0, 2.0, (5, 50)))

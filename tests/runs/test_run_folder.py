@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwdse.runs.atomic_files import csv_text, read_csv_columns
 from hwdse.runs.run_errors import RunError
 from hwdse.runs.run_folder import Run, create_run, open_run
-from hwdse.runs.atomic_files import csv_text, read_csv_columns
 
 CONFIG = {"chip": {"array": {"rows": 128.0}}, "points": 1000, "method": "sobol"}
 

@@ -1,6 +1,5 @@
 """One sweep, whoever runs it: this process, others that die, shards, a cluster; killed or not."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,14 +12,14 @@ import numpy as np
 import pytest
 from support.small_search import SEARCH, files_of
 
-from hwdse.cli.sweep import front_tables
-from hwdse.runs import local_workers
-from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.main import main, run
-from hwdse.runs.sweep_job import chunk_columns, job_of, read_chunk
+from hwdse.cli.shared.exit_codes import Exit
+from hwdse.cli.sweep import front_tables
 from hwdse.config import load_search
+from hwdse.runs import local_workers
 from hwdse.runs.run_errors import StoppedRunError
 from hwdse.runs.run_folder import Run, create_run, open_run
+from hwdse.runs.sweep_job import chunk_columns, job_of, read_chunk
 from hwdse.search.sweep.sweep_plan import plan_sweep
 
 SIZE = ["--points", "640", "--chunk", "64"]
@@ -66,7 +65,7 @@ def job(search):
 def test_a_chunk_is_read_as_it_was_written(job):
     chunk = job.runner().run(3)
     notes = {name: getattr(chunk, name) for name in ("num_points", "num_feasible")}
-    notes |= {"num_not_finite": 0, "num_changed_verdicts": chunk.num_changed_verdicts}
+    notes |= {"num_not_finite": 0, "num_reclassified": chunk.num_reclassified}
     again = read_chunk(job, chunk_columns(job, chunk), notes, 3)
     for part in ("front", "least_violated"):
         before, after = getattr(chunk, part), getattr(again, part)
@@ -92,7 +91,7 @@ def test_shards_in_one_folder_end_as_the_whole(search, whole, tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0"])
 def test_shards_that_are_none(search, text, capsys):
-    assert run(["sweep", str(search), "--shard", text]) == Exit.MISTAKE
+    assert run(["sweep", str(search), "--shard", text]) == Exit.USER_ERROR
     assert "expected a share from 1/N to N/N" in capsys.readouterr().err
 
 
@@ -146,7 +145,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(
         return write(self, index, columns, notes)
 
     monkeypatch.setattr(Run, "write_part", fills_up)
-    assert run(arguments) == Exit.MISTAKE
+    assert run(arguments) == Exit.USER_ERROR
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "part-00004.parquet: cannot be written: No space left on device" in line
     assert "--resume goes on" in line
@@ -205,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(verb, search, capsys, monke
         raise OSError(30, "Read-only file system", "runs/x")
 
     monkeypatch.setattr(Path, "mkdir", read_only)
-    assert run([verb, str(search), "--out", "runs/x"]) == Exit.MISTAKE
+    assert run([verb, str(search), "--out", "runs/x"]) == Exit.USER_ERROR
     err = capsys.readouterr().err
     assert err.splitlines() == ["hwdse: runs/x: Read-only file system"]
 
@@ -245,7 +244,7 @@ def test_no_scheduler_is_one_line(search, tmp_path, capsys, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("hwdse.runs.dask_workers.TIMEOUT_S", 0.2)
     out = ["--out", str(tmp_path / "run"), "--scheduler", "tcp://127.0.0.1:9"]
-    assert run(["sweep", str(search), *SIZE, *out]) == Exit.MISTAKE
+    assert run(["sweep", str(search), *SIZE, *out]) == Exit.USER_ERROR
     assert "--scheduler tcp://127.0.0.1:9: no answer" in capsys.readouterr().err
 
 

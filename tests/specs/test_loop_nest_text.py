@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hwdse.specs.hardware.accelerator import OPERANDS
 from hwdse.specs.mappings import loop_nest_text
-from hwdse.specs.mappings.loop_nest import Tier
+from hwdse.specs.mappings.loop_nest import NestTier
 from hwdse.specs.mappings.loop_nest_text import format_nest, parse_nest
 from hwdse.workload.loops.operators import DIMS
 
@@ -33,10 +33,10 @@ def test_letters_are_those_of_operators():
 def test_example():
     nest = parse_nest(TEXT)
     assert nest.tiers == (
-        Tier("L3", OPERANDS),
-        Tier("L2", ("weights", "inputs")),
-        Tier("L1", ("outputs",)),
-        Tier("L0", ("weights",)),
+        NestTier("L3", OPERANDS),
+        NestTier("L2", ("weights", "inputs")),
+        NestTier("L1", ("outputs",)),
+        NestTier("L0", ("weights",)),
     )
     assert bounds(nest.temporal) == {
         (0, "C"): 2.0, (0, "K"): 8.0, (0, "R"): 3.0, (2, "K"): 16.0, (3, "P"): 7.0

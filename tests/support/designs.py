@@ -48,12 +48,12 @@ LAYOUTS = ((1, 1, 1), (1, 16, 4), (4, 2, 64), (16, 4, 16), (64, 1, 16), (8, 80, 
 NEUTRAL = (
     "context",
     "expert",
-    "interleave",
+    "virtual_pipeline",
     "attention_recompute_fraction",
-    "sequence_fraction",
-    "optimizer_cut_fraction",
-    "gradient_cut_fraction",
-    "weight_cut_fraction",
+    "sequence_parallel_fraction",
+    "optimizer_shard_fraction",
+    "gradient_shard_fraction",
+    "weight_shard_fraction",
     "expert_overlap_fraction",
 )
 
@@ -66,21 +66,21 @@ def settled(design):
 
 
 @functools.cache
-def _compiled(reading, is_layer_list):
+def _compiled(relaxation, is_layer_list):
     return quick_jit(
-        lambda design: evaluate(settled(design), LAYERS if is_layer_list else JOB, reading)
+        lambda design: evaluate(settled(design), LAYERS if is_layer_list else JOB, relaxation)
     )
 
 
-def run(design, reading=EXACT, is_layer_list=False):
+def run(design, relaxation=EXACT, is_layer_list=False):
     """Evaluation of one design; designs with a limit of power have a program of their own."""
-    return _compiled(reading, is_layer_list)(as_arrays(design))
+    return _compiled(relaxation, is_layer_list)(as_arrays(design))
 
 
-def run_once(design, reading=EXACT, is_layer_list=False):
+def run_once(design, relaxation=EXACT, is_layer_list=False):
     """As `run`, operation by operation: for what is asked once of a reading or a structure, and
     would wait for a program of its own."""
-    return evaluate(settled(as_arrays(design)), LAYERS if is_layer_list else JOB, reading)
+    return evaluate(settled(as_arrays(design)), LAYERS if is_layer_list else JOB, relaxation)
 
 
 def as_arrays(design):
@@ -104,11 +104,11 @@ def random_designs():
         if path.endswith(("rows", "cols", "num_arrays")):
             values = np.round(values)
         batch = set_path(batch, path, jnp.asarray(values))
-    layouts = np.array(LAYOUTS, float)[rng.integers(0, len(LAYOUTS), NUM_RANDOM)]
+    strategies = np.array(LAYOUTS, float)[rng.integers(0, len(LAYOUTS), NUM_RANDOM)]
     for column, name in enumerate(("tensor", "pipeline")):
-        batch = set_path(batch, f"parallelism.{name}", jnp.asarray(layouts[:, column]))
+        batch = set_path(batch, f"parallelism.{name}", jnp.asarray(strategies[:, column]))
     recompute = rng.integers(0, 2, NUM_RANDOM).astype(float)
     batch = set_path(batch, "parallelism.recompute_fraction", jnp.asarray(recompute))
     no_native = jnp.where(jnp.arange(NUM_RANDOM) % 5 == 0, 0.0, batch.chip.fp64_per_fp16_ratio)
     batch = set_path(batch, "chip.fp64_per_fp16_ratio", no_native)
-    return set_path(batch, "cluster.num_chips", jnp.asarray(np.prod(layouts, axis=1)))
+    return set_path(batch, "cluster.num_chips", jnp.asarray(np.prod(strategies, axis=1)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdse.config import load_chip
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
-from hwdse.specs.mappings.loop_nest import Accounting, LevelTraffic, LoopNest, NestTraffic, Tier
+from hwdse.specs.mappings.loop_nest import Accounting, LevelTraffic, LoopNest, NestTier, NestTraffic
 from hwdse.workload.loops.operators import DIMS, products
 
 ACCOUNTING = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
@@ -46,7 +46,7 @@ CORE = Accelerator(
         level("DRAM", OPERANDS, 16.0 * KIB**3, 3.2e10, 100e-12, follows_clock=False),
         level("scratchpad", ("weights", "inputs"), 512.0 * KIB, 1.28e11, 8 * 1.66957e-12),
         level("accumulator", ("outputs",), 256.0 * KIB, 5.12e11, 8 * 0.0731875e-12),
-        level("registers", ("weights",), 4096.0, 1e16, 8 * 0.060932715e-12, banks="elements"),
+        level("registers", ("weights",), 4096.0, 1e16, 8 * 0.060932715e-12, banks="pes"),
     ),
     process=load_chip("trainium2").process,
     fixed_area_mm2=1.0,
@@ -75,11 +75,11 @@ TRAFFIC = NestTraffic(
     num_macs=M * K * N,
 )  # fmt: skip
 TIERS = (
-    Tier("DRAM", OPERANDS),
-    Tier("scratchpad", ("inputs",)),
-    Tier("scratchpad", ("weights",)),
-    Tier("accumulator", ("outputs",)),
-    Tier("registers", ("weights",)),
+    NestTier("DRAM", OPERANDS),
+    NestTier("scratchpad", ("inputs",)),
+    NestTier("scratchpad", ("weights",)),
+    NestTier("accumulator", ("outputs",)),
+    NestTier("registers", ("weights",)),
 )
 
 

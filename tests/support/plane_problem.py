@@ -22,21 +22,21 @@ PLANE_DIMS = (
     Dimension("y", 0.1, 10.0, "linear", None),
 )
 PLANE_SPACE = SearchSpace(PLANE_DIMS)
-PLANE_EFFORT = {"num_screened": 64, "num_starts": 4, "num_steps": 200, "polish_rounds": 30}
+PLANE_EFFORT = {"num_screened": 64, "num_starts": 4, "num_steps": 200, "local_search_rounds": 30}
 
 
-def bowl(plane, reading):
+def bowl(plane, relaxation):
     """(x - 3)^2 + (y - 3)^2 with x + y <= 4: best at (2, 2), value 2, multiplier 2 in x + y,
     so 2 * 4 for the logarithm of the sum."""
     value = (plane.x - 3.0) ** 2 + (plane.y - 3.0) ** 2
     return value + plane.kind, jnp.log(plane.x + plane.y)[None] - math.log(4.0)
 
 
-def two_costs(plane, reading):
+def two_objectives(plane, relaxation):
     """Squares of the distances to (3, 3) and to the origin, under x + y <= 4."""
-    value, violations = bowl(plane, reading)
+    value, constraint_values = bowl(plane, relaxation)
     there = plane.x**2 + plane.y**2 + (0.0 if plane.shape == "square" else 1.0)
-    return jnp.stack([value, there]), violations
+    return jnp.stack([value, there]), constraint_values
 
 
 FRONT_PLANE_SPACE = SearchSpace(

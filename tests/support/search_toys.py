@@ -57,7 +57,7 @@ TOY_29 = SearchSpace(
 )
 
 
-def _totals(chip, reading, is_mapped):
+def _totals(chip, relaxation, is_mapped):
     """Time in ms, traffic in MB, and the largest tile set in MiB."""
     time, traffic, working_set = 0.0, 0.0, 0.0
     for (m, k, n, count), tile in zip(LAYERS, chip.tiles, strict=True):
@@ -68,23 +68,23 @@ def _totals(chip, reading, is_mapped):
         else:
             side = jnp.sqrt(chip.sram_mib * 2.0**20 / 12.0)
             tile_m, tile_n, tile_k = jnp.minimum(side, m), jnp.minimum(side, n), side
-        folds = num_tiles(k, chip.rows, reading) * num_tiles(n, chip.cols, reading)
-        blocks = num_tiles(m, tile_m, reading) if is_mapped else 1.0
+        folds = num_tiles(k, chip.rows, relaxation) * num_tiles(n, chip.cols, relaxation)
+        blocks = num_tiles(m, tile_m, relaxation) if is_mapped else 1.0
         cycles = folds * (m + blocks * (2.0 * chip.rows + chip.cols - 2.0))
         compute_ms = cycles / (chip.clock_ghz * 1e6) / (1.0 - 0.9 * chip.fp64_share)
-        loads = num_tiles(n, tile_n, reading) * m * k + num_tiles(m, tile_m, reading) * k * n
-        megabytes = 2e-6 * (loads + m * n * num_tiles(k, tile_k, reading))
+        loads = num_tiles(n, tile_n, relaxation) * m * k + num_tiles(m, tile_m, relaxation) * k * n
+        megabytes = 2e-6 * (loads + m * n * num_tiles(k, tile_k, relaxation))
         memory_ms = megabytes / (chip.hbm_tb_per_s * 1e3)
-        time = time + count * maximum(compute_ms, memory_ms, reading)
+        time = time + count * maximum(compute_ms, memory_ms, relaxation)
         traffic = traffic + count * megabytes
         need = 2.0 * (tile_m * tile_k + tile_k * tile_n + 2.0 * tile_m * tile_n) / 2.0**20
-        working_set = maximum(working_set, need, reading)
+        working_set = maximum(working_set, need, relaxation)
     return time, traffic, working_set
 
 
 def _make_costs(is_mapped):
-    def costs(chip, reading):
-        time, traffic, working_set = _totals(chip, reading, is_mapped)
+    def log_objectives(chip, relaxation):
+        time, traffic, working_set = _totals(chip, relaxation, is_mapped)
         time = time + 0.3 * 8.0 / chip.links + 0.05 / (0.02 + chip.fp64_share)
         overhead = 15.0 / chip.interval_s + chip.interval_s / (2.0 * 12_000.0)
         time = time * (1.0 + overhead)
@@ -99,43 +99,43 @@ def _make_costs(is_mapped):
         static_w = 0.1 * area + 3.0 * chip.links + 12.0 * chip.hbm_tb_per_s
         energy = energy + static_w * time
         peak_w = static_w + 1.2e-3 * chip.rows * chip.cols * chip.clock_ghz**3
-        violations = [jnp.log(area / 450.0), jnp.log(peak_w / 350.0)]
+        constraint_values = [jnp.log(area / 450.0), jnp.log(peak_w / 350.0)]
         if is_mapped:
-            violations.append(jnp.log(working_set / chip.sram_mib))
-        return time, energy, area, jnp.stack(violations)
+            constraint_values.append(jnp.log(working_set / chip.sram_mib))
+        return time, energy, area, jnp.stack(constraint_values)
 
-    return costs
+    return log_objectives
 
 
 def _make_score(is_mapped):
-    costs = _make_costs(is_mapped)
+    log_objectives = _make_costs(is_mapped)
 
-    def score(chip, reading):
-        time, energy, _, violations = costs(chip, reading)
-        return jnp.log(energy * time), violations
+    def score(chip, relaxation):
+        time, energy, _, constraint_values = log_objectives(chip, relaxation)
+        return jnp.log(energy * time), constraint_values
 
     return score
 
 
 def _make_front_costs(is_mapped):
-    costs = _make_costs(is_mapped)
+    log_objectives = _make_costs(is_mapped)
 
-    def front_costs(chip, reading):
-        *values, violations = costs(chip, reading)
-        return jnp.log(jnp.stack(values)), violations
+    def front_costs(chip, relaxation):
+        *values, constraint_values = log_objectives(chip, relaxation)
+        return jnp.log(jnp.stack(values)), constraint_values
 
     return front_costs
 
 
 score_8 = _make_score(False)
 score_29 = _make_score(True)
-costs_8 = _make_front_costs(False)
+objectives_8 = _make_front_costs(False)
 """Logs of time, energy and area."""
-costs_29 = _make_front_costs(True)
+objectives_29 = _make_front_costs(True)
 
 
-def front_costs_8(chip):
+def three_objectives_8(chip):
     """Energy-delay product, area-like and clock: three objectives that pull apart."""
-    log_objective, violations = score_8(chip, EXACT)
+    log_objective, constraint_values = score_8(chip, EXACT)
     size = jnp.log(chip.rows * chip.cols + 100.0 * chip.sram_mib)
-    return jnp.stack([log_objective, size, jnp.log(chip.clock_ghz * chip.links)]), violations
+    return jnp.stack([log_objective, size, jnp.log(chip.clock_ghz * chip.links)]), constraint_values

@@ -7,41 +7,41 @@ import numpy as np
 
 from hwdse.config import load_search
 from hwdse.numerics.relaxation import total
-from hwdse.training.strategy_enumeration import FIELDS, list_layouts
-from hwdse.training.strategy_ranking import score_layouts
+from hwdse.training.strategy_enumeration import FIELDS, enumerate_strategies
+from hwdse.training.strategy_ranking import evaluate_strategies
 
 PRESET = "trn2_llama3_70b"
 
 
 @functools.cache
-def scored():
+def evaluated_points():
     """Base design, workload, all layouts of the default options, and their scores."""
     loaded = load_search(PRESET)
-    layouts = list_layouts(loaded.workload, loaded.base.cluster.num_chips)
+    strategies = enumerate_strategies(loaded.workload, loaded.base.cluster.num_chips)
     return (
         loaded.base,
         loaded.workload,
-        layouts,
-        score_layouts(loaded.base, loaded.workload, layouts),
+        strategies,
+        evaluate_strategies(loaded.base, loaded.workload, strategies),
     )
 
 
 @functools.cache
 def row_of():
     """Row of each layout by the values of its fields."""
-    layouts = scored()[2]
-    values = zip(*(layouts[name].tolist() for name in FIELDS), strict=True)
+    strategies = evaluated_points()[2]
+    values = zip(*(strategies[name].tolist() for name in FIELDS), strict=True)
     return {key: row for row, key in enumerate(values)}
 
 
-def known_scores(design, job, layouts):
-    """What `score_layouts` gives for some of these layouts; only the HBM's capacity may differ."""
-    base, work, _, scores = scored()
+def known_scores(design, job, strategies):
+    """What `evaluate_strategies` gives for some of these layouts; only the HBM's capacity may differ."""
+    base, work, _, scores = evaluated_points()
     hbm = base.chip.hbm.replace(capacity_bytes=design.chip.hbm.capacity_bytes)
     same = base.replace(chip=base.chip.replace(hbm=hbm))
     assert design.replace(parallelism=same.parallelism) == same
     assert job == work
-    keys = zip(*(layouts[name].tolist() for name in FIELDS), strict=True)
+    keys = zip(*(strategies[name].tolist() for name in FIELDS), strict=True)
     # ZeRO stages of one replica are listed once.
     rows = np.array([row_of().get(key) or row_of()[(*key[:9], 1.0, 0.0, 0.0)] for key in keys])
     picked = {}

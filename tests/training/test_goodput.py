@@ -11,11 +11,11 @@ from support.designs import BASE, JOB
 from hwdse.config import ConfigError, load_search
 from hwdse.models.reliability.failure_overheads import straggler_ratio
 from hwdse.models.reliability.single_level_checkpoint import (
-    best_checkpoint_interval_s,
     best_useful_time_fraction,
     chip_mtbf_s,
+    ettr_fraction,
     job_mtbf_s,
-    useful_time_fraction,
+    optimal_checkpoint_interval_s,
 )
 from hwdse.models.reliability.two_level_checkpoint import best_schedule
 from hwdse.numerics.jit_compile import quick_jit
@@ -45,7 +45,7 @@ def in_scheme(design, scheme):
     return design.replace(checkpointing=design.checkpointing.replace(scheme=scheme))
 
 
-def lost(design, reading):
+def lost(design, relaxation):
     """-ln of the useful share, for a search."""
     times = checkpoint_times(STATE_BYTES, design)
     useful = SCHEMES[design.checkpointing.scheme](times, design)[0]
@@ -56,7 +56,7 @@ def found_by_search(scheme, *dimensions):
     space = SearchSpace((Dimension("checkpoint_interval_s", 5.0, 5e4, "log", None), *dimensions))
     return minimize(
         lost, space, in_scheme(BUSY, scheme), seed=0,
-        num_screened=64, num_starts=4, num_steps=250, polish_rounds=30, num_moves=32,
+        num_screened=64, num_starts=4, num_steps=250, local_search_rounds=30, num_moves=32,
     ).design  # fmt: skip
 
 
@@ -95,15 +95,15 @@ def test_default_is_the_blocking_single_level_as_before():
     )
     mtbf_s = cluster.chip_mtbf_s / cluster.num_chips
     rest = cluster.restart_time_s, cluster.downtime_s, mtbf_s
-    expected = useful_time_fraction(BASE.checkpoint_interval_s, state / rate, *rest)
+    expected = ettr_fraction(BASE.checkpoint_interval_s, state / rate, *rest)
     assert found.fraction == expected
-    assert found.best_interval_s == best_checkpoint_interval_s(state / rate, mtbf_s)
+    assert found.best_interval_s == optimal_checkpoint_interval_s(state / rate, mtbf_s)
     assert (found.straggler_ratio, found.schedule_fraction) == (1.0, 1.0)
 
 
 def test_parts_multiply_to_the_goodput():
-    found = of_job(BASE, straggler_variation_ratio=0.01, schedule_availability_fraction=0.9)
-    expected = found.useful_time_fraction / found.straggler_ratio * 0.9
+    found = of_job(BASE, straggler_cv_ratio=0.01, schedule_availability_fraction=0.9)
+    expected = found.ettr_fraction / found.straggler_ratio * 0.9
     assert found.fraction == pytest.approx(float(expected))
     assert found.straggler_ratio == pytest.approx(1.0 + 0.01 * math.sqrt(2.0 * math.log(1024.0)))
 
@@ -114,7 +114,7 @@ def test_every_burden_costs_goodput_in_every_scheme(scheme):
     burdens = {
         "detection_time_s": 300.0,
         "repair_time_s": 5e4,
-        "straggler_variation_ratio": 0.02,
+        "straggler_cv_ratio": 0.02,
         "schedule_availability_fraction": 0.95,
         "restart_time_s": 900.0,
     }
@@ -169,7 +169,7 @@ def test_54_days_of_llama_3():
     assert write_s == pytest.approx(2.8, abs=0.05)
     assert best_useful_time_fraction(write_s, 600.0, 300.0, mtbf_s) > 0.90
     # Blocking writes of a minute each half hour leave 90 % as well only with a fast restart.
-    assert useful_time_fraction(1800.0, 60.0, 300.0, 120.0, mtbf_s) < 0.90
+    assert ettr_fraction(1800.0, 60.0, 300.0, 120.0, mtbf_s) < 0.90
 
 
 def test_statements_of_rsc():

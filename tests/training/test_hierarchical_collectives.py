@@ -41,9 +41,9 @@ def ideal(system):
     """The same ports without start, latency or loss."""
     free = {
         "latency_s": 0.0,
-        "launch_s": 0.0,
+        "collective_launch_s": 0.0,
         "rendezvous_s": 0.0,
-        "efficiency_fraction": 1.0,
+        "bandwidth_efficiency_fraction": 1.0,
         "eager_fraction": 1.0,
     }
     chip = system.chip
@@ -92,9 +92,9 @@ def test_an_oversubscribed_network_is_slower_between_pods_only():
 def test_starts_are_paid_once_and_protocols_trade_them_for_rate():
     link = P5.chip.link
     tiny_s = seconds("all_gather", 1.0, 2.0, 1.0)
-    assert tiny_s == pytest.approx(link.launch_s + link.latency_s, rel=1e-6)
+    assert tiny_s == pytest.approx(link.collective_launch_s + link.latency_s, rel=1e-6)
     large_s = seconds("all_gather", 1e12, 2.0, 1.0)
-    rate = link.bandwidth_bytes_per_s * link.efficiency_fraction
+    rate = link.bandwidth_bytes_per_s * link.bandwidth_efficiency_fraction
     assert large_s == pytest.approx(0.5e12 / rate, rel=1e-3)
 
 

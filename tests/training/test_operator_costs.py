@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from hwdse.config import load_search
 from hwdse.numerics.relaxation import EXACT
-from hwdse.training.operator_costs import row_costs
+from hwdse.training.operator_costs import operator_costs
 from hwdse.workload.transformer.sharding import shard
 
 SEARCH = Path(__file__).parents[2] / "configs" / "searches" / "trn2_llama3_70b.toml"
@@ -20,7 +20,7 @@ def _row_seconds(clock_hz, capacity_bytes, design, step):
     array = dataclasses.replace(chip.array, clock_hz=clock_hz)
     sram = dataclasses.replace(chip.sram, capacity_bytes=capacity_bytes)
     design = dataclasses.replace(design, chip=dataclasses.replace(chip, array=array, sram=sram))
-    return jnp.sum(row_costs(step.gemms, step.runs, design, EXACT).time_s)
+    return jnp.sum(operator_costs(step.gemms, step.runs, design, EXACT).time_s)
 
 
 def test_gradient_pads_no_rows():

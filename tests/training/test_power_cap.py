@@ -18,7 +18,7 @@ from hwdse.models.energy.voltage_and_leakage import (
 )
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
-from hwdse.training.power_cap import LEAST_CLOCK_RATIO, throttled_clock_ratio
+from hwdse.training.power_cap import MIN_CLOCK_RATIO, throttled_clock_ratio
 
 
 def limited(numbers):
@@ -75,29 +75,29 @@ def test_power_is_at_the_limit_and_no_limit_changes_nothing(free, capped):
     num = len(SHARES)
     expected_w = float(free.chip_power_w) * np.minimum(SHARES, 1.0)
     assert np.asarray(capped.chip_power_w)[:num] == pytest.approx(expected_w, rel=1e-6)
-    ratio, time_s = np.asarray(capped.clock_ratio), np.asarray(capped.step_time_s)
+    ratio, time_s = np.asarray(capped.throttled_clock_ratio), np.asarray(capped.step_time_s)
     assert np.all(ratio[:2] == 1.0)
     assert time_s[:2] == pytest.approx(float(free.step_time_s), rel=1e-13)
     assert np.all(np.diff(ratio[1:]) < 0.0)
     assert np.all(np.diff(time_s[1:]) > 0.0)
     assert ratio[2] == pytest.approx(1.0, abs=1e-3)  # continuous
     # what follows the step time follows the throttle, what the design states does not
-    mfu = np.asarray(capped.matrix_utilization_fraction) * time_s / float(free.step_time_s)
-    assert mfu == pytest.approx(float(free.matrix_utilization_fraction), rel=1e-9)
+    mfu = np.asarray(capped.mfu_fraction) * time_s / float(free.step_time_s)
+    assert mfu == pytest.approx(float(free.mfu_fraction), rel=1e-9)
     for name in ("peak_flop_per_s", "die_area_mm2", "goodput_fraction"):
         assert getattr(capped, name) == pytest.approx(float(getattr(free, name)), rel=1e-12)
 
 
 def test_a_throttled_design_is_the_design_of_that_clock(capped):
     array = BASE.chip.array
-    slow = array.replace(clock_hz=array.clock_hz * float(capped.clock_ratio[SAME]))
+    slow = array.replace(clock_hz=array.clock_hz * float(capped.throttled_clock_ratio[SAME]))
     whole = run_once(BASE.replace(chip=BASE.chip.replace(array=slow)))
-    for name in ("step_time_s", "step_energy_j", "cost_usd_per_token", "carbon_g_per_token"):
+    for name in ("step_time_s", "step_energy_j", "cost_per_token_usd", "carbon_per_token_g"):
         assert getattr(whole, name) == pytest.approx(float(getattr(capped, name)[SAME]), rel=1e-9)
 
 
 def test_a_limit_out_of_reach_leaves_the_least_clock_and_a_higher_power(capped):
-    assert capped.clock_ratio[-1] == pytest.approx(LEAST_CLOCK_RATIO)
+    assert capped.throttled_clock_ratio[-1] == pytest.approx(MIN_CLOCK_RATIO)
     assert capped.chip_power_w[-1] > UNREACHABLE_W
     assert np.isfinite(capped.step_time_s[-1])
 

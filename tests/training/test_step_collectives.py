@@ -43,10 +43,10 @@ def _run(job, design):
     return kept, collectives(step, design), sent_bytes(step, design)
 
 
-def run(name, layout, num_chips, software=None, base=BASE):
+def run(name, parallelism, num_chips, software=None, base=BASE):
     """The step, its collectives, and its bytes over the fabric and over the network."""
     design = base.replace(
-        parallelism=layout,
+        parallelism=parallelism,
         cluster=base.cluster.replace(num_chips=num_chips),
         software=software or Software(),
     )
@@ -65,7 +65,7 @@ def alone_s(kind, size, num_chips, inner, chip=P5.chip):
 @pytest.mark.parametrize("name", sorted(JOBS))
 @pytest.mark.parametrize("cut", [0.0, 1.0])
 def test_one_chip_takes_no_time_and_sends_nothing(name, cut):
-    _, each, sent = run(name, ALONE.replace(weight_cut_fraction=cut), 1.0)
+    _, each, sent = run(name, ALONE.replace(weight_shard_fraction=cut), 1.0)
     assert set(jax.tree.leaves(each)) == {0.0}
     assert sent == (0.0, 0.0)
 
@@ -91,7 +91,7 @@ def test_a_group_has_its_own_collectives(name, field):
 def test_replicas_sum_and_gather_and_only_they():
     _, each, _ = run("dense", ALONE, 4.0)
     assert {k for k, v in vars(each).items() if v > 0.0} == {"reduce_s", "update_gather_s"}
-    _, each, _ = run("dense", ALONE.replace(weight_cut_fraction=1.0), 4.0)
+    _, each, _ = run("dense", ALONE.replace(weight_shard_fraction=1.0), 4.0)
     layers = {"layer_gather_s", "layer_reduce_s", "head_gather_s", "head_reduce_s"}
     assert {k for k, v in vars(each).items() if v > 0.0} == layers
 
@@ -118,7 +118,7 @@ def test_times_are_those_of_single_collectives(name):
 
 
 def test_replicas_that_all_update_sum_and_hand_out_gradients():
-    step, each, sent = run("dense", WIDE.replace(optimizer_cut_fraction=0.0), 256.0)
+    step, each, sent = run("dense", WIDE.replace(optimizer_shard_fraction=0.0), 256.0)
     assert each.update_gather_s == each.reduce_s  # an all-reduce of the gradients
     _, shared, fewer = run("dense", WIDE, 256.0)
     assert shared.update_gather_s < each.update_gather_s
@@ -127,10 +127,10 @@ def test_replicas_that_all_update_sum_and_hand_out_gradients():
 
 
 def test_software_moves_the_gathers_of_weights_alone():
-    layout = WIDE.replace(weight_cut_fraction=1.0)
-    _, plain, _ = run("dense", layout, 256.0)
-    _, narrow, _ = run("dense", layout, 256.0, Software(gather_network_fraction=0.125))
-    _, many, _ = run("dense", layout, 256.0, Software(num_layer_messages=12.0))
+    parallelism = WIDE.replace(weight_shard_fraction=1.0)
+    _, plain, _ = run("dense", parallelism, 256.0)
+    _, narrow, _ = run("dense", parallelism, 256.0, Software(gather_network_fraction=0.125))
+    _, many, _ = run("dense", parallelism, 256.0, Software(num_layer_messages=12.0))
     for key, value in vars(plain).items():
         is_gather = key.startswith(("layer", "head"))
         assert (getattr(narrow, key) > value) if is_gather else (getattr(narrow, key) == value)
@@ -141,16 +141,16 @@ def test_software_moves_the_gathers_of_weights_alone():
 # Bytes -------------------------------------------------------------------------------------------
 
 
-def by_hand(step, layout):
+def by_hand(step, parallelism):
     """What leaves a chip: (p - 1) / p of every message of a group, sends whole."""
     of, m, p = step.messages, step.num_micro_batches, step.pipeline
     passes = m * step.mean_layers_per_stage
-    again, cut = layout.recompute_fraction, layout.weight_cut_fraction
+    again, cut = parallelism.recompute_fraction, parallelism.weight_shard_fraction
 
     def share(ranks):
         return (ranks - 1.0) / ranks
 
-    updated = layout.optimizer_cut_fraction
+    updated = parallelism.optimizer_shard_fraction
 
     def replicas(weights, gradients, ranks):
         update = updated * weights + (1.0 - updated) * gradients
@@ -184,25 +184,25 @@ def by_hand(step, layout):
 )
 def test_bytes_by_hand_however_the_job_is_cut(name, degrees, again, updated, cut):
     tensor, pipeline, context, expert = degrees
-    layout = ALONE.replace(
+    parallelism = ALONE.replace(
         tensor=tensor,
         pipeline=pipeline,
         context=context,
         expert=expert,
         recompute_fraction=again,
-        optimizer_cut_fraction=updated,
-        weight_cut_fraction=cut,
+        optimizer_shard_fraction=updated,
+        weight_shard_fraction=cut,
     )
     with jax.enable_x64(True):
-        step, _, sent = run(name, layout, 512.0)
+        step, _, sent = run(name, parallelism, 512.0)
         # A hierarchical gather hands on in the domain what came over the network: the sum over
         # tiers of shares is the share of the whole.
-        assert sum(sent) == pytest.approx(by_hand(step, layout), rel=1e-9)
+        assert sum(sent) == pytest.approx(by_hand(step, parallelism), rel=1e-9)
 
 
 def test_a_job_in_one_server_leaves_the_network_alone():
-    layout = ALONE.replace(tensor=2.0, pipeline=2.0, expert=2.0)
+    parallelism = ALONE.replace(tensor=2.0, pipeline=2.0, expert=2.0)
     for name in JOBS:
-        _, _, (near, far) = run(name, layout, 8.0)
+        _, _, (near, far) = run(name, parallelism, 8.0)
         assert near > 0.0
         assert far == 0.0

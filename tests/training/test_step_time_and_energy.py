@@ -12,7 +12,7 @@ from hwdse.numerics.relaxation import EXACT, total
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
-from hwdse.training.operator_costs import RowCosts, row_costs, sum_rows
+from hwdse.training.operator_costs import OperatorCosts, operator_costs, sum_operators
 from hwdse.training.step_time_and_energy import step_time_s, step_times
 from hwdse.workload.gemms import Gemms, runs_once
 from hwdse.workload.transformer.model_config import with_kinds
@@ -43,12 +43,12 @@ LAYOUT = Parallelism(
     tensor_overlap_fraction=0.3,
     context=2.0,
     expert=4.0,
-    interleave=2.0,
+    virtual_pipeline=2.0,
     attention_recompute_fraction=0.25,
-    sequence_fraction=0.5,
-    optimizer_cut_fraction=0.5,
-    gradient_cut_fraction=0.5,
-    weight_cut_fraction=0.5,
+    sequence_parallel_fraction=0.5,
+    optimizer_shard_fraction=0.5,
+    gradient_shard_fraction=0.5,
+    weight_shard_fraction=0.5,
     data_overlap_fraction=0.3,
     expert_overlap_fraction=0.3,
 )
@@ -95,10 +95,17 @@ def random_designs(count):
     for _ in range(count):
         degrees = {
             name: float(rng.choice([1.0, 2.0, 4.0, 8.0]))
-            for name in ("tensor", "pipeline", "context", "expert", "interleave", "micro_batch")
+            for name in (
+                "tensor",
+                "pipeline",
+                "context",
+                "expert",
+                "virtual_pipeline",
+                "micro_batch",
+            )
         }
         if degrees["pipeline"] == 1.0:
-            degrees["interleave"] = 1.0
+            degrees["virtual_pipeline"] = 1.0
         fractions = {
             name: float(rng.choice([0.0, 1.0, rng.uniform()]))
             for name in LAYOUT.__dataclass_fields__
@@ -133,13 +140,13 @@ def test_parts_of_random_steps_add_up(name):
     for part in (found.time, found.energy, found.hbm):
         for leaf in jax.tree.leaves(part):
             assert np.all(leaf >= -1e-12 * found.step_time_s)
-    assert np.all(found.matrix_utilization_fraction < 1.0)
-    layouts = [design.parallelism for design in designs]
-    for part, degree in (("context_network", "context"), ("pipeline_network", "pipeline")):
-        alone = np.array([getattr(x, degree) == 1.0 for x in layouts])
+    assert np.all(found.mfu_fraction < 1.0)
+    listed = [design.parallelism for design in designs]
+    for part, degree in (("context_comm", "context"), ("pipeline_comm", "pipeline")):
+        alone = np.array([getattr(x, degree) == 1.0 for x in listed])
         assert np.all(getattr(found.time, part)[alone] == 0.0)
-    no_overlap = np.array([x.tensor > 1.0 and x.tensor_overlap_fraction < 1.0 for x in layouts])
-    assert np.array_equal(found.time.tensor_network > 0.0, no_overlap)
+    no_overlap = np.array([x.tensor > 1.0 and x.tensor_overlap_fraction < 1.0 for x in listed])
+    assert np.array_equal(found.time.tensor_comm > 0.0, no_overlap)
 
 
 # Slopes --------------------------------------------------------------------------------------
@@ -150,9 +157,9 @@ FASTER = (
     "chip.hbm_efficiency_fraction",
     "chip.hbm.bandwidth_bytes_per_s",
     "chip.link.bandwidth_bytes_per_s",
-    "chip.link.efficiency_fraction",
+    "chip.link.bandwidth_efficiency_fraction",
     "chip.network.bandwidth_bytes_per_s",
-    "chip.network.efficiency_fraction",
+    "chip.network.bandwidth_efficiency_fraction",
     "chip.vector_flop_per_s",
     "chip.array.clock_hz",
     "software.fused_attention_fraction",
@@ -161,13 +168,13 @@ FASTER = (
     "parallelism.tensor_overlap_fraction",
     "parallelism.data_overlap_fraction",
     "parallelism.expert_overlap_fraction",
-    "parallelism.interleave",
-    "parallelism.optimizer_cut_fraction",
+    "parallelism.virtual_pipeline",
+    "parallelism.optimizer_shard_fraction",
 )
 SLOWER = (
     "chip.launch_latency_s",
     "chip.link.latency_s",
-    "chip.link.launch_s",
+    "chip.link.collective_launch_s",
     "software.dispatch_time_s",
     "software.dispatch_spread_ratio",
     "software.elementwise_traffic_ratio",
@@ -203,19 +210,19 @@ def test_every_layout_field_moves_memory_the_way_it_should(name):
     what only hides time."""
     less = {
         "context": "activations",
-        "sequence_fraction": "activations",
+        "sequence_parallel_fraction": "activations",
         "recompute_fraction": "activations",
         "attention_recompute_fraction": "activations",
-        "optimizer_cut_fraction": "optimizer",
-        "gradient_cut_fraction": "gradients",
-        "weight_cut_fraction": "weights",
+        "optimizer_shard_fraction": "optimizer",
+        "gradient_shard_fraction": "gradients",
+        "weight_shard_fraction": "weights",
         "tensor": "weights",
         "pipeline": "weights",
-        "interleave": "activations",  # from two chunks to four: one is another schedule
+        "virtual_pipeline": "activations",  # from two chunks to four: one is another schedule
     }
     more = {"micro_batch": "activations"}
     none = ("tensor_overlap_fraction", "data_overlap_fraction", "expert_overlap_fraction")
-    base = set_path(BASE, "parallelism.weight_cut_fraction", 0.25)  # below that of gradients
+    base = set_path(BASE, "parallelism.weight_shard_fraction", 0.25)  # below that of gradients
     fields = [*less, *more, *none]
     designs = [base] + [
         set_path(base, f"parallelism.{x}", 2.0 * get_path(base, f"parallelism.{x}")) for x in fields
@@ -243,9 +250,9 @@ def test_step_overhead_comes_on_top_and_dispatch_only_where_kernels_are_short():
 
 
 def test_fewer_layers_wait_in_a_bubble_with_more_chunks():
-    found = run("dense", [BASE, moved("parallelism.interleave", 3.0)])
+    found = run("dense", [BASE, moved("parallelism.virtual_pipeline", 3.0)])
     assert found.time.bubble[1] == pytest.approx(found.time.bubble[0] / 3.0, rel=1e-12)
-    assert found.time.pipeline_network[1] > found.time.pipeline_network[0]
+    assert found.time.pipeline_comm[1] > found.time.pipeline_comm[0]
 
 
 def test_elementwise_traffic_comes_on_top_of_the_products():
@@ -253,7 +260,7 @@ def test_elementwise_traffic_comes_on_top_of_the_products():
     one, none = np.ones(2), np.zeros(2)
     extra = np.array([0.0, 500.0])
     gemms = Gemms(sizes, sizes, sizes, 7.0 * one, one, one, one, none, extra)
-    costs = quick_jit(lambda design: row_costs(gemms, runs_once(2), design, EXACT))(BASE)
+    costs = quick_jit(lambda design: operator_costs(gemms, runs_once(2), design, EXACT))(BASE)
     assert costs.hbm_bytes[1] - costs.hbm_bytes[0] == pytest.approx(1.5 * 3500.0)
 
 
@@ -273,12 +280,12 @@ SMOOTH = (
     "software.step_overhead_s",
     "parallelism.recompute_fraction",
     "parallelism.tensor_overlap_fraction",
-    "parallelism.interleave",
+    "parallelism.virtual_pipeline",
     "parallelism.attention_recompute_fraction",
-    "parallelism.sequence_fraction",
-    "parallelism.optimizer_cut_fraction",
-    "parallelism.gradient_cut_fraction",
-    "parallelism.weight_cut_fraction",
+    "parallelism.sequence_parallel_fraction",
+    "parallelism.optimizer_shard_fraction",
+    "parallelism.gradient_shard_fraction",
+    "parallelism.weight_shard_fraction",
     "parallelism.data_overlap_fraction",
     "parallelism.expert_overlap_fraction",
 )
@@ -289,13 +296,15 @@ def edges():
     job = JOBS["experts"]
     ones = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
     all_of_it = {x: 1.0 for x in LAYOUT.__dataclass_fields__ if x.endswith("_fraction")}
-    wide = LAYOUT.replace(tensor=64.0, context=64.0, expert=256.0, pipeline=61.0, interleave=1.0)
-    layouts = [ones, ones.replace(**all_of_it), LAYOUT.replace(**all_of_it), LAYOUT, wide]
+    wide = LAYOUT.replace(
+        tensor=64.0, context=64.0, expert=256.0, pipeline=61.0, virtual_pipeline=1.0
+    )
+    listed = [ones, ones.replace(**all_of_it), LAYOUT.replace(**all_of_it), LAYOUT, wide]
     for number in (1.0, 2.0, 2.0**30):
-        for layout in layouts:
-            needed = float(layout.tensor * layout.context * layout.pipeline)
+        for parallelism in listed:
+            needed = float(parallelism.tensor * parallelism.context * parallelism.pipeline)
             cluster = BASE.cluster.replace(num_chips=number * needed)
-            design = BASE.replace(cluster=cluster, parallelism=layout)
+            design = BASE.replace(cluster=cluster, parallelism=parallelism)
             yield design, job
             yield design.replace(software=Software(fused_attention_fraction=0.0)), job
     yield BASE, job.replace(seq_len=1.0, global_batch=1.0)
@@ -309,11 +318,11 @@ def schedule(design, job):
     sends: all but the model of single products, whose gradients have tests of their own."""
     step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
     seconds = 1e-14 * (step.gemms.num_macs + step.gemms.vector_flop * step.gemms.count)
-    rows = RowCosts(*[step.runs.whole * seconds] * len(RowCosts.__dataclass_fields__))
+    rows = OperatorCosts(*[step.runs.total * seconds] * len(OperatorCosts.__dataclass_fields__))
     rows = rows.replace(forward_s=step.runs.forward * seconds)
-    layer, head = sum_rows(rows, step.runs.is_head)
+    layer, head = sum_operators(rows, step.runs.is_lm_head)
     rest = step_times(step, layer, head, design)
-    num_bytes = total(step.held) + rest.link_bytes + rest.network_bytes
+    num_bytes = total(step.memory) + rest.link_bytes + rest.network_bytes
     return step_time_s(step, rest) + 1e-12 * num_bytes
 
 

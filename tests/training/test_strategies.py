@@ -7,34 +7,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.strategy_scores import PRESET, known_scores, scored
+from support.strategy_scores import PRESET, evaluated_points, known_scores
 
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search, load_workload
-from hwdse.config.schema.consistency_checks import layout_problem
+from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.specs.design import Parallelism
-from hwdse.training.factored_program import Columns, StagedProgram
+from hwdse.training.factored_program import Columns, FactoredProgram
 from hwdse.training.strategy_enumeration import (
     FIELDS,
     RECOMPUTE,
     ZERO,
-    LayoutOptions,
+    StrategyOptions,
     data_degrees,
-    layout_at,
-    layout_name,
-    list_layouts,
+    enumerate_strategies,
     recompute_names,
+    strategy_at,
+    strategy_label,
     zero_stages,
 )
-from hwdse.training.strategy_ranking import METRICS, ranked, representatives, scores_of
+from hwdse.training.strategy_ranking import METRICS, ranked, representatives, strategy_metrics_of
 
 BASE = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
 GPT3 = load_workload("gpt3_175b").replace(global_batch=1536.0)
 
 
-def keys(layouts):
+def keys(listed):
     """Rows as tuples of the values of `FIELDS`."""
-    return list(zip(*(layouts[name].tolist() for name in FIELDS), strict=True))
+    return list(zip(*(listed[name].tolist() for name in FIELDS), strict=True))
 
 
 def small_job(name="mixtral_8x7b"):
@@ -55,8 +55,8 @@ def brute_force(job, num_chips):
         tensor, pipeline, context = cut[:3]
         if tensor * pipeline * context > num_chips or context > 4.0:
             continue
-        layout = BASE.replace(**dict(zip(FIELDS, cut, strict=False)))
-        if layout_problem(layout, num_chips, job) is not None:
+        parallelism = BASE.replace(**dict(zip(FIELDS, cut, strict=False)))
+        if strategy_problem(parallelism, num_chips, job) is not None:
             continue
         saving = itertools.product((0.0, 1.0), RECOMPUTE.values(), (1, 2, 3))
         for sequence, again, zero in saving:
@@ -69,54 +69,56 @@ def brute_force(job, num_chips):
 @pytest.mark.parametrize("name", ["mixtral_8x7b", "gpt3_125m"])
 def test_the_list_is_what_brute_force_finds(name):
     job = small_job(name)
-    listed = keys(list_layouts(job, 8.0))
+    listed = keys(enumerate_strategies(job, 8.0))
     assert len(listed) > 500
     assert set(listed) == brute_force(job, 8.0)
 
 
 @pytest.mark.parametrize("num_chips", [12.0, 64.0, 4096.0])
 def test_layouts_are_valid_and_listed_once(num_chips):
-    layouts = list_layouts(GPT3, num_chips)
-    rows = keys(layouts)
-    assert len(set(rows)) == len(rows) == len(layouts)
-    data = data_degrees(layouts, num_chips)
-    assert np.all(layouts["tensor"] * layouts["pipeline"] * layouts["context"] * data == num_chips)
+    listed = enumerate_strategies(GPT3, num_chips)
+    rows = keys(listed)
+    assert len(set(rows)) == len(rows) == len(listed)
+    data = data_degrees(listed, num_chips)
+    assert np.all(listed["tensor"] * listed["pipeline"] * listed["context"] * data == num_chips)
     assert np.all(data == np.round(data))
     for row in np.linspace(0, len(rows) - 1, 300).astype(int):
-        assert layout_problem(layout_at(layouts, int(row), BASE), num_chips, GPT3) is None
+        assert strategy_problem(strategy_at(listed, int(row), BASE), num_chips, GPT3) is None
 
 
 def test_options_restrict_the_list_to_just_what_they_name():
-    everything = set(keys(list_layouts(GPT3, 512.0)))
-    options = LayoutOptions(
+    everything = set(keys(enumerate_strategies(GPT3, 512.0)))
+    options = StrategyOptions(
         tensor=(8.0, 16.0), micro_batch=(1.0,), recompute=("full",), zero=(1, 3), sequence=(1,)
     )
-    layouts = list_layouts(GPT3, 512.0, options)
-    assert set(layouts["tensor"]) == {8.0, 16.0}
-    assert set(recompute_names(layouts)) == {"full"}
-    assert set(zero_stages(layouts)) == {1.0, 3.0}
+    listed = enumerate_strategies(GPT3, 512.0, options)
+    assert set(listed["tensor"]) == {8.0, 16.0}
+    assert set(recompute_names(listed)) == {"full"}
+    assert set(zero_stages(listed)) == {1.0, 3.0}
     kept = {
         row
         for row in everything
         if row[0] in (8.0, 16.0) and row[4] == 1.0 and row[6:9] == (1.0, 1.0, 0.0)
         and row[9:] in (ZERO[1], ZERO[3])
     }  # fmt: skip
-    assert set(keys(layouts)) == kept
-    even = list_layouts(GPT3.replace(global_batch=1280.0), 640.0, LayoutOptions(even_stages=True))
-    every = list_layouts(GPT3.replace(global_batch=1280.0), 640.0)
+    assert set(keys(listed)) == kept
+    even = enumerate_strategies(
+        GPT3.replace(global_batch=1280.0), 640.0, StrategyOptions(even_stages=True)
+    )
+    every = enumerate_strategies(GPT3.replace(global_batch=1280.0), 640.0)
     assert np.all(96 % even["pipeline"] == 0)
     assert set(keys(even)) == {row for row in keys(every) if 96 % row[1] == 0}
     assert len(even) < len(every)
 
 
 def test_nothing_possible_is_an_empty_list():
-    assert len(list_layouts(GPT3, 512.0, LayoutOptions(tensor=(7.0,)))) == 0
-    assert len(list_layouts(GPT3, 512.0, LayoutOptions(context=(3.0,)))) == 0
+    assert len(enumerate_strategies(GPT3, 512.0, StrategyOptions(tensor=(7.0,)))) == 0
+    assert len(enumerate_strategies(GPT3, 512.0, StrategyOptions(context=(3.0,)))) == 0
 
 
 def test_long_sequences_are_cut_and_short_ones_are_not():
-    assert set(list_layouts(GPT3, 64.0)["context"]) == {1.0}
-    long = list_layouts(GPT3.replace(seq_len=32768.0), 64.0)
+    assert set(enumerate_strategies(GPT3, 64.0)["context"]) == {1.0}
+    long = enumerate_strategies(GPT3.replace(seq_len=32768.0), 64.0)
     assert set(long["context"]) == {1.0, 2.0, 4.0, 8.0}
 
 
@@ -136,7 +138,7 @@ def test_a_staged_program_gives_what_the_function_gives(x64, tolerance, size):
     values["d"] = rng.normal(size=size)
     values["fixed"] = np.full(size, 3.0)
     with jax.enable_x64(x64):
-        got = StagedProgram(toy, Columns.of(values)).run()
+        got = FactoredProgram(toy, Columns.of(values)).run()
         want = jax.vmap(toy)({name: jnp.asarray(column, float) for name, column in values.items()})
     assert got["late"].dtype == (np.float64 if x64 else np.float32)
     for name, column in want.items():
@@ -145,7 +147,7 @@ def test_a_staged_program_gives_what_the_function_gives(x64, tolerance, size):
 
 def test_a_part_runs_once_for_each_value_that_it_depends_on():
     values = np.arange(10_000.0)
-    program = StagedProgram(toy, Columns.of({"a": values % 4, "b": values % 3, "c": values,
+    program = FactoredProgram(toy, Columns.of({"a": values % 4, "b": values % 3, "c": values,
                                              "d": values}))  # fmt: skip
     names = [stage.names for stage in program._stages]
     assert names[-1] == ("a", "b", "c", "d")
@@ -153,10 +155,10 @@ def test_a_part_runs_once_for_each_value_that_it_depends_on():
 
 
 def test_scores_are_what_evaluate_gives():
-    base, job, layouts, scores = scored()
-    for row in np.random.default_rng(1).integers(0, len(layouts), 32).tolist():
-        layout = layout_at(layouts, row, base.parallelism)
-        want = scores_of(evaluate_exact(base.replace(parallelism=layout), job))
+    base, job, listed, scores = evaluated_points()
+    for row in np.random.default_rng(1).integers(0, len(listed), 32).tolist():
+        parallelism = strategy_at(listed, row, base.parallelism)
+        want = strategy_metrics_of(evaluate_exact(base.replace(parallelism=parallelism), job))
         # Parts that are differences of times are as exact as those.
         part_of = 1e-13 * want.step_time_s
         for path, value in jax.tree.leaves_with_path(want):
@@ -168,9 +170,9 @@ def test_scores_are_what_evaluate_gives():
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
 def test_ranking_is_sorted_and_fits(metric):
-    _, _, layouts, scores = scored()
+    _, _, listed, scores = evaluated_points()
     order, values = ranked(scores, metric), getattr(scores, METRICS[metric])
-    assert 0 < len(order) < len(layouts)
+    assert 0 < len(order) < len(listed)
     assert np.all(np.diff(values[order]) >= 0.0)
     assert np.all(scores.hbm_used_ratio[order] <= 1.0)
     assert values[order[0]] == np.min(values[scores.hbm_used_ratio <= 1.0])
@@ -178,24 +180,24 @@ def test_ranking_is_sorted_and_fits(metric):
 
 
 def test_representatives_hold_the_best_of_every_group():
-    _, _, layouts, scores = scored()
-    kept = representatives(layouts, scores, 64)
+    _, _, listed, scores = evaluated_points()
+    kept = representatives(listed, scores, 64)
     assert len(set(kept.tolist())) == 64
     assert kept[0] == ranked(scores, "step_time")[0]
-    groups = set(zip(layouts["tensor"][kept], layouts["pipeline"][kept], layouts["context"][kept],
+    groups = set(zip(listed["tensor"][kept], listed["pipeline"][kept], listed["context"][kept],
                      strict=True))  # fmt: skip
     assert len(groups) == 64
-    assert len(representatives(layouts, scores, 10**9)) == len(layouts)
+    assert len(representatives(listed, scores, 10**9)) == len(listed)
 
 
 def test_names_of_layouts():
-    values = dict.fromkeys(FIELDS, 1.0) | {"tensor": 8.0, "pipeline": 4.0, "interleave": 2.0,
-                                           "sequence_fraction": 0.0, "gradient_cut_fraction": 0.0,
-                                           "weight_cut_fraction": 0.0,
+    values = dict.fromkeys(FIELDS, 1.0) | {"tensor": 8.0, "pipeline": 4.0, "virtual_pipeline": 2.0,
+                                           "sequence_parallel_fraction": 0.0, "gradient_shard_fraction": 0.0,
+                                           "weight_shard_fraction": 0.0,
                                            "attention_recompute_fraction": 0.0}  # fmt: skip
-    layouts = Columns.of({name: np.array([value]) for name, value in values.items()})
+    listed = Columns.of({name: np.array([value]) for name, value in values.items()})
     name = "TP8 PP4 DP2, micro-batch 1, 2 chunks, full recompute, ZeRO-1, no sequence parallelism"
-    assert layout_name(layouts, 0, 64.0) == name
+    assert strategy_label(listed, 0, 64.0) == name
 
 
 @pytest.mark.parametrize(
@@ -203,26 +205,26 @@ def test_names_of_layouts():
     [
         ({"context": 3.0}, "context"),
         ({"expert": 2.0}, "expert"),
-        ({"interleave": 2.0}, "interleave"),
-        ({"pipeline": 4.0, "interleave": 5.0}, "interleave"),
-        ({"pipeline": 16.0, "micro_batch": 64.0, "interleave": 2.0}, "interleave"),
+        ({"virtual_pipeline": 2.0}, "virtual_pipeline"),
+        ({"pipeline": 4.0, "virtual_pipeline": 5.0}, "virtual_pipeline"),
+        ({"pipeline": 16.0, "micro_batch": 64.0, "virtual_pipeline": 2.0}, "virtual_pipeline"),
         ({"recompute_fraction": 0.8, "attention_recompute_fraction": 0.4},
          "attention_recompute_fraction"),
     ],
 )  # fmt: skip
 def test_layouts_that_cannot_run(change, key):
-    assert layout_problem(BASE, 64.0, GPT3) is None
-    problem = layout_problem(BASE.replace(**change), 64.0, GPT3)
+    assert strategy_problem(BASE, 64.0, GPT3) is None
+    problem = strategy_problem(BASE.replace(**change), 64.0, GPT3)
     assert problem is not None
     assert problem[0] == key
 
 
 def test_experts_divide_the_experts_and_the_data_ranks():
     job = load_workload("mixtral_8x7b")
-    assert layout_problem(BASE.replace(expert=8.0), 64.0, job) is None
-    assert layout_problem(BASE.replace(expert=3.0), 64.0, job) == (
+    assert strategy_problem(BASE.replace(expert=8.0), 64.0, job) is None
+    assert strategy_problem(BASE.replace(expert=3.0), 64.0, job) == (
         "expert", "a divisor of 8, the experts of a layer")  # fmt: skip
-    assert layout_problem(BASE.replace(expert=8.0, tensor=16.0), 64.0, job) == (
+    assert strategy_problem(BASE.replace(expert=8.0, tensor=16.0), 64.0, job) == (
         "expert", "a divisor of 4, the data-parallel ranks")  # fmt: skip
 
 
@@ -238,21 +240,21 @@ def loaded_choice(tmp_path, choice):
 
 
 def test_the_best_layouts_as_choices(tmp_path, monkeypatch):
-    monkeypatch.setattr("hwdse.training.strategy_ranking.score_layouts", known_scores)
+    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_scores)
     choice = loaded_choice(tmp_path, 'values = "best"\nzero = [1, 3]\ntensor = [4, 8]')
     assert choice.paths == tuple(f"parallelism.{name}" for name in FIELDS)
     assert len(choice.table) == len(set(choice.labels)) == 64
-    _, _, layouts, scores = scored()
-    mask = np.isin(zero_stages(layouts), (1.0, 3.0)) & np.isin(layouts["tensor"], (4.0, 8.0))
+    _, _, listed, scores = evaluated_points()
+    mask = np.isin(zero_stages(listed), (1.0, 3.0)) & np.isin(listed["tensor"], (4.0, 8.0))
     order = ranked(scores, "step_time")
     best = order[mask[order]][0]
-    assert choice.table[0] == keys(layouts)[best]
+    assert choice.table[0] == keys(listed)[best]
     fewer = loaded_choice(tmp_path, 'values = "best"\nkeep = 5')
     assert len(fewer.table) == 5
 
 
 def test_all_layouts_take_lists_of_other_fields(tmp_path, monkeypatch):
-    monkeypatch.setattr("hwdse.training.strategy_ranking.score_layouts", known_scores)
+    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_scores)
     plain = loaded_choice(tmp_path, 'values = "all"')
     assert all("ZeRO" not in label for label in plain.labels)
     both = loaded_choice(tmp_path, 'values = "all"\nzero = [1, 3]')

@@ -136,7 +136,7 @@ def test_base_units_have_size_one(unit):
         ("leakage_w_per_mm2", "leakage", "W/mm^2"),
         ("defects_per_mm2", "defects", "1/mm^2"),
         ("electricity_usd_per_j", "electricity", "USD/J"),
-        ("optimizer_bytes_per_parameter", "optimizer", "B"),
+        ("optimizer_state_bytes_per_parameter", "optimizer_state", "B"),
         ("fp64_traffic_bytes_per_flop", "fp64_traffic", "B/FLOP"),
         ("rows", "rows", "1"),
         ("hbm_used_ratio", "hbm_used_ratio", "1"),

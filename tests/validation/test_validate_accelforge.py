@@ -22,7 +22,7 @@ def report():
     return validate(FILE)
 
 
-def rows_of(wanted):
+def stack_gemms(wanted):
     """Header and chosen rows of the file, as lists of cells."""
     lines = [line for line in FILE.read_text().splitlines() if not line.startswith("#")]
     table = list(csv.reader(lines))
@@ -60,7 +60,7 @@ def test_every_mapping_costs_the_same_as_a_loop_nest(report):
 
 def test_bytes_by_level_where_the_mapping_is_the_same():
     # p049: tiles of 99 x 77 on 8 columns, which do not divide. p047: 30 of 32 rows in use.
-    header, *rows = rows_of({"p047", "p049"})
+    header, *rows = stack_gemms({"p047", "p049"})
     cells = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     numbers = {name: np.array(x, float) for name, x in cells.items() if _is_number(x[0])}
     with jax.enable_x64(True):
@@ -95,7 +95,7 @@ def _is_number(text):
 
 def test_register_reads_of_whole_outermost_tiles():
     # p004: 25 tiles of 502 rows are charged for 12550 of 12544 rows, in register energy only.
-    header, row = rows_of({"p004"})
+    header, row = stack_gemms({"p004"})
     numbers = {
         name: np.array([float(x)]) for name, x in zip(header, row, strict=True) if _is_number(x)
     }
@@ -110,7 +110,7 @@ def test_register_reads_of_whole_outermost_tiles():
 
 
 def test_a_wrong_reference_is_found(tmp_path):
-    header, row = rows_of({"p000"})
+    header, row = stack_gemms({"p000"})
     place = header.index("energy_j")
     row[place] = str(0.9 * float(row[place]))
     report = validate(written(tmp_path, [header, row]))
@@ -129,7 +129,7 @@ def test_a_wrong_reference_is_found(tmp_path):
     ],
 )
 def test_a_broken_cell_is_named_in_one_line(tmp_path, column, cell, expected):
-    header, row = rows_of({"p000"})
+    header, row = stack_gemms({"p000"})
     row[header.index(column)] = cell
     with pytest.raises(ValueError, match=r"rows\.csv, line 2") as error:
         validate(written(tmp_path, [header, row]))

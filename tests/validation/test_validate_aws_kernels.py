@@ -91,7 +91,7 @@ def test_every_row_is_scored_or_skipped_with_a_reason(report):
     ("text", "family"),
     [
         ("swiglu_K512_M1024_N2048 baseline", "swiglu"),
-        ("transpose_matmul_K2048_M4096_N100 optimised", "transpose_matmul"),
+        ("transpose_matmul_K2048_M4096_N100 optimized", "transpose_matmul"),
         ("add_rmsnorm_matmul_K512_M128_N512 baseline", "add_rmsnorm_matmul"),
         ("bmm_softmax_B1_K64_M128_N512", "bmm_softmax"),
         ("gqa_full_B1_D64_KH2_N1024_QH4 baseline", "gqa_full"),
@@ -181,7 +181,7 @@ def test_fitted_constants_follow_from_the_rows_that_they_name():
     case = "accelopt-transpose-matmul-k2048-m4096-n10944-"
     shares = [
         32 * 16 * columns * 4 / 2.8e9 / (values[case + kind, "latency"] * 1e-3 - 1e-4)
-        for kind, columns in (("baseline", 22 * 512), ("optimised", 86 * 128))
+        for kind, columns in (("baseline", 22 * 512), ("optimized", 86 * 128))
     ]
     assert core.tensor.sustained_fraction == pytest.approx(np.mean(shares), rel=2e-3)
 
@@ -207,6 +207,6 @@ def test_kernels_of_the_bench_run_at_other_sizes(tmp_path):
         }.items()
     ]
     rows = [{"chip": "Trainium1", "model": "x", "detail": f"{text} baseline"} for text in texts]
-    scored = validate(write(tmp_path / "a.csv", *rows))
-    assert scored.rows_scored == len(texts)
-    assert scored.metrics["latency"]["bias"] > -1.0
+    evaluated_points = validate(write(tmp_path / "a.csv", *rows))
+    assert evaluated_points.rows_scored == len(texts)
+    assert evaluated_points.metrics["latency"]["bias"] > -1.0

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hwdse.models.reliability.single_level_checkpoint import useful_time_fraction
+from hwdse.models.reliability.single_level_checkpoint import ettr_fraction
 from hwdse.validation.shared.reference_table import read_table
 from hwdse.validation.simulators.checkpoint_monte_carlo import FAMILIES, FINAL_PERSIST, validate
 
@@ -63,7 +63,7 @@ def test_long_job_formula_is_close_for_jobs_of_many_whole_intervals():
     names = ("interval_s", "ckpt_s", "restart_s", "downtime_s", "mtbf_s")
     columns = [np.array([float(row[name]) for row in rows]) for name in names]
     with jax.enable_x64(True):
-        model = np.asarray(jax.vmap(useful_time_fraction)(*columns))
+        model = np.asarray(jax.vmap(ettr_fraction)(*columns))
     error = np.abs(model / np.array([float(row["efficiency"]) for row in rows]) - 1.0)
     num_segments = np.array([float(r["work_s"]) / float(r["interval_s"]) for r in rows])
     has_final = np.array([row["final_ckpt"] == "1" for row in rows])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from hwdse.calibration.collective_fit import Rows
+from hwdse.calibration.collective_fit import Rows, fit_rows
 from hwdse.calibration.collective_tables import nccl_rows_of, read_rows
 from hwdse.models.network.collective_library import (
     NCCL_ROUTES,
@@ -22,13 +22,12 @@ from hwdse.validation.measured import measured_collectives, nccl
 from hwdse.validation.measured.collective_libraries import (
     VTRAIN,
     find_library,
-    fit_rows,
     load_libraries,
     model_times,
 )
 from hwdse.validation.measured.device_fabrics import FABRICS, find_fabric
 from hwdse.validation.simulators import astrasim
-from hwdse.validation.simulators.astrasim_times import Dimension, collective_time_s
+from hwdse.validation.simulators.astrasim_times import AstraSimDimension, collective_time_s
 
 DATA = Path(__file__).parents[1] / "data"
 LIBRARY = Library(
@@ -185,7 +184,7 @@ def test_the_astrasim_convention_is_exact():
 
 
 def test_astrasim_chunks_by_hand():
-    one = Dimension("Ring", 4, 1e9, 0.0, 0.0, 1e30)
+    one = AstraSimDimension("Ring", 4, 1e9, 0.0, 0.0, 1e30)
     options = {"num_active": 1, "is_hierarchical": True}
     run = lambda chunks: collective_time_s(  # noqa: E731
         "all_reduce", 4e6, [one, one], ["ring", "ring"], num_chunks=chunks, **options

@@ -33,7 +33,7 @@ def held_out(runs):
     return held_out_cycles(runs)
 
 
-def scored(runs, cycles, name):
+def evaluated_points(runs, cycles, name):
     chosen = np.array([label == name for label in runs.sets])
     return score(runs.cycles[chosen], np.asarray(cycles)[chosen])
 
@@ -48,7 +48,7 @@ def test_targets_on_both_sets(report, name, rows):
 
 @pytest.mark.parametrize("name", SETS)
 def test_targets_hold_on_layers_left_out_of_the_fit(runs, held_out, name):
-    metrics = scored(runs, held_out.cycles, name)
+    metrics = evaluated_points(runs, held_out.cycles, name)
     assert metrics["median_ape"] < 0.10
     assert metrics["spearman"] > 0.97
 
@@ -56,7 +56,9 @@ def test_targets_hold_on_layers_left_out_of_the_fit(runs, held_out, name):
 def test_fit_to_random_mappings_holds_for_searched_ones(runs):
     """Seven of 43 layers are in both sets; the mappings are of another kind altogether."""
     is_training = np.array([label == "training" for label in runs.sets])
-    metrics = scored(runs, run_cycles(runs, fit(runs, is_training)).total_cycles, "searched")
+    metrics = evaluated_points(
+        runs, run_cycles(runs, fit(runs, is_training)).total_cycles, "searched"
+    )
     assert metrics["median_ape"] < 0.12
     assert metrics["spearman"] > 0.97
 

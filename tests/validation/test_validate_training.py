@@ -187,11 +187,15 @@ def test_a_missing_column_and_a_file_of_nothing_give_one_line(tmp_path):
 
 def test_a_row_becomes_the_layout_that_it_names():
     job = job_of(row_of("mp0017"))
-    layout, model = job.design.parallelism, job.workload.model
-    assert (layout.tensor, layout.pipeline, layout.interleave) == (8.0, 8.0, 3.0)
-    assert (layout.attention_recompute_fraction, layout.recompute_fraction) == (1.0, 0.0)
-    assert layout.sequence_fraction == 1.0
-    assert (layout.optimizer_cut_fraction, layout.weight_cut_fraction) == (0.0, 0.0)
+    parallelism, model = job.design.parallelism, job.workload.model
+    assert (parallelism.tensor, parallelism.pipeline, parallelism.virtual_pipeline) == (
+        8.0,
+        8.0,
+        3.0,
+    )
+    assert (parallelism.attention_recompute_fraction, parallelism.recompute_fraction) == (1.0, 0.0)
+    assert parallelism.sequence_parallel_fraction == 1.0
+    assert (parallelism.optimizer_shard_fraction, parallelism.weight_shard_fraction) == (0.0, 0.0)
     assert (model.hidden, model.num_layers, model.vocabulary) == (12288.0, 96.0, 51200.0)
     assert job.design.software.fused_attention_fraction == 0.0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwdse.specs.mappings.loop_nest import Tier
+from hwdse.specs.mappings.loop_nest import NestTier
 from hwdse.validation.simulators.zigzag import validate
 from hwdse.validation.simulators.zigzag_loops import loop_nest, parse_loops
 from hwdse.workload.loops.operators import DIMS
@@ -86,11 +86,11 @@ def test_mapping_text_by_hand():
 def test_nest_of_a_mapping_by_hand():
     nest = loop_nest(parse_loops(TEXT), 8.0, 2.5)
     assert nest.tiers == (
-        Tier("DRAM", ("weights", "inputs", "outputs")),
-        Tier("scratchpad", ("inputs",)),
-        Tier("scratchpad", ("weights",)),
-        Tier("accumulator", ("outputs",)),
-        Tier("registers", ("weights",)),
+        NestTier("DRAM", ("weights", "inputs", "outputs")),
+        NestTier("scratchpad", ("inputs",)),
+        NestTier("scratchpad", ("weights",)),
+        NestTier("accumulator", ("outputs",)),
+        NestTier("registers", ("weights",)),
     )
     temporal, position = np.asarray(nest.temporal), np.asarray(nest.position)
     assert temporal.prod(axis=1).tolist() == [1.0, 1.0, 15.0, 4.0, 32.0]
@@ -102,7 +102,7 @@ def test_nest_of_a_mapping_by_hand():
 def test_a_second_loop_over_a_dimension_opens_a_tier_that_keeps_nothing():
     text = TEXT.replace("(D1, 3), (D2, 5)", "(D2, 5), (D1, 3), (D2, 2)")
     nest = loop_nest(parse_loops(text), 8.0, 2.0)
-    assert nest.tiers[3] == Tier("scratchpad", ())
+    assert nest.tiers[3] == NestTier("scratchpad", ())
     assert math.prod(np.ravel(nest.temporal).tolist()) == 32 * 3 * 40
 
 

@@ -20,7 +20,7 @@ from support.trained_models import (
     training,
 )
 
-from hwdse.workload.transformer.decoder_layer import decoder_rows, kept_bytes
+from hwdse.workload.transformer.decoder_layer import decoder_gemms, kept_bytes
 from hwdse.workload.transformer.dense_transformer import (
     NORM_FLOP,
     RESIDUAL_FLOP,
@@ -33,13 +33,17 @@ from hwdse.workload.transformer.dense_transformer import (
     num_parameters,
     stage_parameters,
 )
-from hwdse.workload.transformer.gemm_groups import LayerCut
-from hwdse.workload.transformer.micro_batch_gemms import ROW_NAMES, head_rows, micro_batch_rows
+from hwdse.workload.transformer.gemm_groups import LayerSharding
+from hwdse.workload.transformer.micro_batch_gemms import (
+    GEMM_NAMES,
+    lm_head_gemms,
+    micro_batch_gemms,
+)
 from hwdse.workload.transformer.model_config import LayerKind
 
 DATA = Path(__file__).parents[1] / "data"
 DENSE = LayerKind(is_latent=False, is_mixture=False)
-CORE = slice(ROW_NAMES.index("scores"), ROW_NAMES.index("values") + 1)
+CORE = slice(GEMM_NAMES.index("scores"), GEMM_NAMES.index("values") + 1)
 
 
 @pytest.fixture(autouse=True)
@@ -120,16 +124,16 @@ def test_training_flop_is_six_a_weight_and_token_and_attention(model, fraction):
     job, micro_batch = training(model, 2048.0, fraction), 2.0
     tokens = 2048.0 * micro_batch
     layer_weights, head_weights = matrix_parameters(model)
-    gemms, runs = decoder_rows(job, LayerCut(micro_batch), DENSE)
+    gemms, runs = decoder_gemms(job, LayerSharding(micro_batch), DENSE)
     width = model.num_heads * model.head_dim
     # Scores and values forward, two products each backward: 6 x 2 x s x width a token.
     attention_flop = 12.0 * fraction * job.seq_len * width * tokens
-    flop = 2.0 * np.sum(runs.useful * gemms.num_macs)
+    flop = 2.0 * np.sum(runs.model * gemms.num_macs)
     assert flop == pytest.approx(6.0 * layer_weights * tokens + attention_flop, rel=1e-12)
     # The fused kernel forms the scores once more in its backward pass.
-    repeated = 2.0 * np.sum(runs.whole * gemms.num_macs) - flop
+    repeated = 2.0 * np.sum(runs.total * gemms.num_macs) - flop
     assert repeated == pytest.approx(attention_flop / 6.0, rel=1e-9)
-    head, _ = head_rows(job, LayerCut(micro_batch))
+    head, _ = lm_head_gemms(job, LayerSharding(micro_batch))
     assert 2.0 * np.sum(head.num_macs) == pytest.approx(6.0 * head_weights * tokens, rel=1e-12)
 
 
@@ -141,10 +145,10 @@ def test_flop_is_narayanans_with_full_recomputation():
     job = training(model, seq_len)
     flop = {}
     for again in (0.0, 1.0):
-        cut = LayerCut(micro_batch, recompute_fraction=again, fused_attention_fraction=0.0)
-        gemms, runs = micro_batch_rows(job, cut)
-        repeats = jnp.where(runs.is_head == 1.0, 1.0, layers)
-        flop[again] = 2.0 * float(jnp.sum(repeats * runs.whole * gemms.num_macs))
+        cut = LayerSharding(micro_batch, recompute_fraction=again, fused_attention_fraction=0.0)
+        gemms, runs = micro_batch_gemms(job, cut)
+        repeats = jnp.where(runs.is_lm_head == 1.0, 1.0, layers)
+        flop[again] = 2.0 * float(jnp.sum(repeats * runs.total * gemms.num_macs))
     scale = micro_batch * seq_len * layers * hidden**2
     head = 6.0 * vocabulary / (layers * hidden)
     attention = seq_len / (6.0 * hidden)
@@ -154,36 +158,36 @@ def test_flop_is_narayanans_with_full_recomputation():
 
 def test_recomputing_repeats_the_forward_pass():
     job = training(LLAMA3_70B)
-    gemms, once = decoder_rows(job, LayerCut(), DENSE)
-    _, twice = decoder_rows(job, LayerCut(recompute_fraction=1.0), DENSE)
+    gemms, once = decoder_gemms(job, LayerSharding(), DENSE)
+    _, twice = decoder_gemms(job, LayerSharding(recompute_fraction=1.0), DENSE)
     weights, _ = matrix_parameters(LLAMA3_70B)
     attention = 4.0 * job.seq_len * LLAMA3_70B.num_heads * LLAMA3_70B.head_dim
     forward_flop = (2.0 * weights + attention) * job.seq_len
-    extra_flop = 2.0 * np.sum((twice.whole - once.whole) * gemms.num_macs)
+    extra_flop = 2.0 * np.sum((twice.total - once.total) * gemms.num_macs)
     assert extra_flop == pytest.approx(forward_flop, rel=1e-12)
-    assert np.array_equal(once.useful, twice.useful)
+    assert np.array_equal(once.model, twice.model)
 
 
 def test_elementwise_work_by_hand():
     job = training(GPT3_175B)
-    gemms, runs = decoder_rows(job, LayerCut(), DENSE)
+    gemms, runs = decoder_gemms(job, LayerSharding(), DENSE)
     elements = job.seq_len * GPT3_175B.hidden
     scores = job.seq_len**2 * GPT3_175B.num_heads
     norms, residuals = 2.0 * sum(NORM_FLOP) * elements, 2.0 * sum(RESIDUAL_FLOP) * elements
     activation = (8.0 + 13.0) * job.seq_len * GPT3_175B.feedforward
     softmax = (2.0 * SOFTMAX_FLOP[0] + SOFTMAX_FLOP[1]) * scores  # forward, repeated, backward
-    total = np.sum(runs.whole * gemms.vector_flop * gemms.count)
+    total = np.sum(runs.total * gemms.vector_flop * gemms.count)
     assert total == pytest.approx(norms + residuals + activation + softmax, rel=1e-12)
 
 
 @pytest.mark.parametrize("tensor", [2.0, 8.0])
 def test_tensor_ranks_share_the_work_evenly(tensor):
     job = training(LLAMA3_70B)
-    whole, runs = decoder_rows(job, LayerCut(), DENSE)
-    part, _ = decoder_rows(job, LayerCut(tensor=tensor), DENSE)
-    work = np.sum(runs.whole * whole.num_macs), np.sum(runs.whole * part.num_macs)
+    whole, runs = decoder_gemms(job, LayerSharding(), DENSE)
+    part, _ = decoder_gemms(job, LayerSharding(tensor=tensor), DENSE)
+    work = np.sum(runs.total * whole.num_macs), np.sum(runs.total * part.num_macs)
     assert work[1] * tensor == pytest.approx(float(work[0]), rel=1e-12)
-    vector = [np.sum(runs.whole * rows.vector_flop * rows.count) for rows in (whole, part)]
+    vector = [np.sum(runs.total * rows.vector_flop * rows.count) for rows in (whole, part)]
     assert vector[1] * tensor == pytest.approx(float(vector[0]), rel=1e-12)
 
 
@@ -201,8 +205,8 @@ def test_copies_of_key_value_heads_are_no_useful_work():
     job = training(LLAMA3_70B)
     useful = []
     for tensor in (1.0, 8.0, 16.0, 64.0):
-        gemms, runs = decoder_rows(job, LayerCut(tensor=tensor), DENSE)
-        useful.append(float(np.sum(runs.useful * gemms.num_macs) * tensor))
+        gemms, runs = decoder_gemms(job, LayerSharding(tensor=tensor), DENSE)
+        useful.append(float(np.sum(runs.model * gemms.num_macs) * tensor))
     assert useful == pytest.approx([useful[0]] * 4, rel=1e-12)
 
 
@@ -252,9 +256,9 @@ def block_of(row_id):
 @pytest.mark.parametrize("row_id", sorted(BLOCKS))
 def test_weight_products_equal_calculon(row_id):
     _, job, tensor, micro_batch, flop = block_of(row_id)
-    gemms, _ = decoder_rows(job, LayerCut(micro_batch, tensor), DENSE)
+    gemms, _ = decoder_gemms(job, LayerSharding(micro_batch, tensor), DENSE)
     for matrix, names in LINEAR.items():
-        first = ROW_NAMES.index(matrix)
+        first = GEMM_NAMES.index(matrix)
         theirs = np.sum([flop[name] for name in names], axis=0)
         ours = 2.0 * gemms.num_macs[first : first + 3]
         assert np.array_equal(ours, theirs), names
@@ -263,21 +267,21 @@ def test_weight_products_equal_calculon(row_id):
 @pytest.mark.parametrize("row_id", sorted(BLOCKS))
 def test_attention_products_equal_calculon(row_id):
     _, job, tensor, micro_batch, flop = block_of(row_id)
-    gemms, runs = decoder_rows(job, LayerCut(micro_batch, tensor), DENSE)
+    gemms, runs = decoder_gemms(job, LayerSharding(micro_batch, tensor), DENSE)
     theirs = np.array([flop["AttnBlock_Multihead_Key_Query"], flop["AttnBlock_Multihead_Attn"]])
     once = 2.0 * gemms.num_macs[CORE]
     assert np.array_equal(once, theirs[:, 0])
     # Backward Calculon counts two products of each kind; our rows have one like the scores (dP)
     # and three like the values (dV, dQ, dK), the same work.
-    assert np.sum((runs.useful[CORE] - 1.0) * once) == np.sum(theirs[:, 1:])
+    assert np.sum((runs.model[CORE] - 1.0) * once) == np.sum(theirs[:, 1:])
     # The fused kernel repeats the scores on top; Calculon keeps them in memory.
-    assert np.array_equal((runs.whole - runs.useful)[CORE] * once, [theirs[0, 0], 0.0])
+    assert np.array_equal((runs.total - runs.model)[CORE] * once, [theirs[0, 0], 0.0])
 
 
 @pytest.mark.parametrize("row_id", sorted(set(BLOCKS) - {"pub0074"}))  # heads wider than hidden
 def test_activations_are_korthikantis_without_scores_and_dropout(row_id):
     _, job, tensor, micro_batch, _ = block_of(row_id)
-    whole, recomputed = kept_bytes(job, LayerCut(micro_batch, tensor), DENSE)
+    whole, recomputed = kept_bytes(job, LayerSharding(micro_batch, tensor), DENSE)
     elements = job.seq_len * micro_batch * job.model.hidden / tensor
     log_sums = 4.0 * job.seq_len * micro_batch * job.model.num_heads / tensor
     # 34 s b h / t with sequence parallelism and recomputed scores (arXiv 2205.05198, section 5);
@@ -291,22 +295,22 @@ def test_activations_lie_below_calculons_by_masks_and_scratch(row_id):
     # Sequence parallelism with recomputed scores, which is nearest to a fused kernel. Calculon
     # holds 34 s b h / t a block as above and the scratch of the one block that is running.
     row, job, tensor, micro_batch, _ = block_of(row_id)
-    pipeline, interleave = float(row["pp"]), float(row["pp_interleave"])
+    pipeline, virtual_pipeline = float(row["pp"]), float(row["pp_interleave"])
     in_flight = min(float(row["global_batch"]) / float(row["dp"]) / micro_batch, pipeline)
-    if interleave > 1.0:
-        in_flight *= 1.0 + (pipeline - 1.0) / (interleave * pipeline)
+    if virtual_pipeline > 1.0:
+        in_flight *= 1.0 + (pipeline - 1.0) / (virtual_pipeline * pipeline)
     blocks = np.ceil(float(row["num_layers"]) / pipeline) * in_flight
     ratio = float(row["activation_bytes"]) / (
-        blocks * kept_bytes(job, LayerCut(micro_batch, tensor), DENSE)[0]
+        blocks * kept_bytes(job, LayerSharding(micro_batch, tensor), DENSE)[0]
     )
     assert 34.0 / 32.0 < ratio < 1.16
 
 
 def test_gradients_by_every_number_of_the_model_are_finite():
     def work(job):
-        cut = LayerCut(tensor=8.0, recompute_fraction=0.5)
-        gemms, runs = decoder_rows(job, cut, DENSE)
-        return (runs.whole * gemms.num_macs).sum() + num_parameters(job.model)
+        cut = LayerSharding(tensor=8.0, recompute_fraction=0.5)
+        gemms, runs = decoder_gemms(job, cut, DENSE)
+        return (runs.total * gemms.num_macs).sum() + num_parameters(job.model)
 
     # 8 ranks on 8 key-value heads sit on the kink of the copies.
     slopes = jax.grad(work)(training(LLAMA3_70B))

@@ -16,13 +16,13 @@ from support.trained_models import (
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.workload.transformer.decoder_layer import (
     context_bytes,
-    decoder_rows,
+    decoder_gemms,
     kept_bytes,
     mean_kept_bytes,
     mean_layer_parts,
 )
 from hwdse.workload.transformer.dense_transformer import NORM_FLOP, num_mixture_layers
-from hwdse.workload.transformer.gemm_groups import LayerCut, rows_of
+from hwdse.workload.transformer.gemm_groups import LayerSharding, stack_gemms
 from hwdse.workload.transformer.latent_attention import key_dim
 from hwdse.workload.transformer.mixture_of_experts import (
     expert_messages,
@@ -33,7 +33,7 @@ from hwdse.workload.transformer.model_config import LayerKind, kinds_of, with_ki
 
 DENSE, MIXED = LayerKind(False, False), LayerKind(False, True)
 LATENT, LATENT_MIXED = LayerKind(True, False), LayerKind(True, True)
-ONE_RANK = LayerCut()
+ONE_RANK = LayerSharding()
 MODELS = {
     "mixtral": (MIXTRAL, MIXED),
     "qwen3": (QWEN3, MIXED),
@@ -49,7 +49,7 @@ def _float64():
 
 
 def flop(job, cut, kind, which="useful"):
-    gemms, runs = decoder_rows(job, cut, kind)
+    gemms, runs = decoder_gemms(job, cut, kind)
     return float(2.0 * np.sum(getattr(runs, which) * gemms.num_macs))
 
 
@@ -79,13 +79,15 @@ def test_flop_is_six_a_weight_met_and_attention(name, fraction):
     attention = 6.0 * fraction * 4096.0 * model.num_heads * widths
     tokens = 2.0 * 4096.0
     expected = tokens * (6.0 * weights_met(model, kind) + attention)
-    assert flop(job, LayerCut(micro_batch=2.0), kind) == pytest.approx(expected, rel=1e-12)
+    assert flop(job, LayerSharding(micro_batch=2.0), kind) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("cut", [LayerCut(), LayerCut(2.0, 8.0), LayerCut(2.0, 8.0, 4.0)])
+@pytest.mark.parametrize(
+    "cut", [LayerSharding(), LayerSharding(2.0, 8.0), LayerSharding(2.0, 8.0, 4.0)]
+)
 def test_products_of_a_dense_layer_by_hand(cut):
     job = training(LLAMA3_70B, 8192.0, 0.5)
-    gemms, runs = decoder_rows(job, cut, DENSE)
+    gemms, runs = decoder_gemms(job, cut, DENSE)
     tokens, t = 8192.0 * float(cut.micro_batch) / float(cut.context), float(cut.tensor)
     weights = [(8192.0, 10240.0 / t), (8192.0 / t, 8192.0), (8192.0, 57344.0 / t)]
     weights.append((28672.0 / t, 8192.0))
@@ -104,9 +106,9 @@ def test_products_of_a_dense_layer_by_hand(cut):
 @pytest.mark.parametrize(
     ("cut", "num_ranks"),
     [
-        (LayerCut(tensor=4.0, expert_tensor=4.0), 4.0),
-        (LayerCut(context=8.0), 8.0),
-        (LayerCut(tensor=2.0, context=2.0, expert_tensor=2.0), 4.0),
+        (LayerSharding(tensor=4.0, expert_tensor=4.0), 4.0),
+        (LayerSharding(context=8.0), 8.0),
+        (LayerSharding(tensor=2.0, context=2.0, expert_tensor=2.0), 4.0),
     ],
 )
 def test_ranks_that_share_a_sequence_share_its_work(name, cut, num_ranks):
@@ -116,11 +118,11 @@ def test_ranks_that_share_a_sequence_share_its_work(name, cut, num_ranks):
     assert part * num_ranks == pytest.approx(whole, rel=1e-12)
 
 
-@pytest.mark.parametrize("cut", [LayerCut(expert=8.0), LayerCut(tensor=4.0, expert=8.0)])
+@pytest.mark.parametrize("cut", [LayerSharding(expert=8.0), LayerSharding(tensor=4.0, expert=8.0)])
 def test_experts_that_are_dealt_out_do_the_same_work_on_other_tokens(cut):
     """Each rank brings its own tokens: fewer experts, as many more tokens for each."""
     job = training(MIXTRAL, 4096.0)
-    same = LayerCut(tensor=cut.tensor, expert_tensor=cut.tensor)
+    same = LayerSharding(tensor=cut.tensor, expert_tensor=cut.tensor)
     assert flop(job, cut, MIXED) == pytest.approx(flop(job, same, MIXED), rel=1e-12)
     assert expert_tokens(job, cut) == 4096.0 / cut.tensor * 8.0 * 2.0 / 8.0
 
@@ -128,7 +130,7 @@ def test_experts_that_are_dealt_out_do_the_same_work_on_other_tokens(cut):
 def test_imbalance_slows_the_busiest_rank_and_is_no_useful_work():
     even = training(DEEPSEEK_V3, 4096.0)
     uneven = training(DEEPSEEK_V3.replace(load_imbalance_ratio=1.5), 4096.0)
-    cut = LayerCut(expert=64.0)
+    cut = LayerSharding(expert=64.0)
     assert expert_tokens(uneven, cut) == 1.5 * expert_tokens(even, cut)
     assert flop(uneven, cut, LATENT_MIXED) == pytest.approx(flop(even, cut, LATENT_MIXED))
     routed = 2.0 * 3.0 * 4096.0 * 8.0 * 3.0 * 7168.0 * 2048.0
@@ -141,23 +143,23 @@ def test_imbalance_slows_the_busiest_rank_and_is_no_useful_work():
 
 def test_messages_of_experts_by_hand():
     job = training(DEEPSEEK_V3, 4096.0)
-    alone = expert_messages(job, LayerCut(expert=64.0))
+    alone = expert_messages(job, LayerSharding(expert=64.0))
     assert alone.all_to_all_bytes == 4096.0 * 8.0 * 7168.0 * 2.0
     assert (alone.num_all_to_alls, alone.gather_bytes) == (4.0, 0.0)
-    cut = LayerCut(tensor=4.0, expert=8.0, expert_tensor=4.0, recompute_fraction=1.0)
+    cut = LayerSharding(tensor=4.0, expert=8.0, expert_tensor=4.0, recompute_fraction=1.0)
     shared = expert_messages(job, cut)
     assert shared.all_to_all_bytes == alone.all_to_all_bytes / 4.0
     assert shared.gather_bytes == alone.all_to_all_bytes
     assert shared.num_all_to_alls == 6.0
     uneven = training(DEEPSEEK_V3.replace(load_imbalance_ratio=1.2), 4096.0)
-    busiest = expert_messages(uneven, LayerCut(expert=64.0)).all_to_all_bytes
+    busiest = expert_messages(uneven, LayerSharding(expert=64.0)).all_to_all_bytes
     assert busiest == pytest.approx(1.2 * alone.all_to_all_bytes)
 
 
 def test_context_ranks_exchange_keys_and_values():
     job = training(LLAMA3_70B, 8192.0)
-    assert context_bytes(job, LayerCut(context=4.0), DENSE) == 2.0 * 8192.0 * 2.0 * 8.0 * 128.0
-    latent = context_bytes(training(DEEPSEEK_V3, 4096.0), LayerCut(tensor=8.0), LATENT)
+    assert context_bytes(job, LayerSharding(context=4.0), DENSE) == 2.0 * 8192.0 * 2.0 * 8.0 * 128.0
+    latent = context_bytes(training(DEEPSEEK_V3, 4096.0), LayerSharding(tensor=8.0), LATENT)
     assert latent == 2.0 * 4096.0 * 16.0 * (192.0 + 128.0)
 
 
@@ -175,10 +177,10 @@ def test_kept_bytes_of_a_mixture_by_hand():
 def test_recomputing_repeats_the_forward_pass(name):
     model, kind = MODELS[name]
     job = training(model, 4096.0)
-    gemms, runs = decoder_rows(job, LayerCut(recompute_fraction=1.0), kind)
-    assert np.array_equal(runs.again, runs.forward)
-    _, selective = decoder_rows(job, LayerCut(attention_recompute_fraction=1.0), kind)
-    assert np.array_equal(selective.again, np.where(selective.is_linear == 0.0, 1.0, 0.0))
+    gemms, runs = decoder_gemms(job, LayerSharding(recompute_fraction=1.0), kind)
+    assert np.array_equal(runs.recompute, runs.forward)
+    _, selective = decoder_gemms(job, LayerSharding(attention_recompute_fraction=1.0), kind)
+    assert np.array_equal(selective.recompute, np.where(selective.is_linear == 0.0, 1.0, 0.0))
     assert np.all(gemms.m * gemms.k * gemms.n > 0.0)
 
 
@@ -187,8 +189,8 @@ def test_a_parallel_block_has_one_norm():
     elements = 2048.0 * PALM.hidden
     totals = []
     for job in (one, two):
-        gemms, runs = decoder_rows(job, ONE_RANK, DENSE)
-        totals.append(float(np.sum(runs.whole * gemms.vector_flop * gemms.count)))
+        gemms, runs = decoder_gemms(job, ONE_RANK, DENSE)
+        totals.append(float(np.sum(runs.total * gemms.vector_flop * gemms.count)))
     assert totals[1] - totals[0] == pytest.approx(sum(NORM_FLOP) * elements, rel=1e-9)
     kept = [float(kept_bytes(job, ONE_RANK, DENSE)[0]) for job in (one, two)]
     assert kept[1] - kept[0] == 2.0 * 2.0 * elements
@@ -196,11 +198,11 @@ def test_a_parallel_block_has_one_norm():
 
 @pytest.mark.parametrize("model", [LLAMA3_70B, MIXTRAL, DEEPSEEK_V3])
 def test_the_mean_layer_times_all_layers_is_the_model(model):
-    job, cut = training(model, 4096.0, 0.5), LayerCut(recompute_fraction=1.0, expert=4.0)
+    job, cut = training(model, 4096.0, 0.5), LayerSharding(recompute_fraction=1.0, expert=4.0)
     job = with_kinds(job)
     mixed = float(num_mixture_layers(model))
     kinds = [(k, mixed if k.is_mixture else model.num_layers - mixed) for k in job.kinds]
-    gemms, runs = rows_of(mean_layer_parts(job, cut))
+    gemms, runs = stack_gemms(mean_layer_parts(job, cut))
     kept = sum(num * float(kept_bytes(job, cut, kind)[0]) for kind, num in kinds)
     assert float(mean_kept_bytes(job, cut)[0]) * model.num_layers == pytest.approx(kept, rel=1e-12)
     for which in ("forward", "backward", "again", "useful"):
@@ -223,10 +225,10 @@ def test_gradients_are_finite_and_layouts_vectorize(name):
     job = training(model, 4096.0, 0.5)
 
     def work(ranks, job):
-        cut = LayerCut(tensor=ranks, expert=ranks, expert_tensor=ranks, context=ranks)
-        gemms, runs = decoder_rows(job, cut, kind)
+        cut = LayerSharding(tensor=ranks, expert=ranks, expert_tensor=ranks, context=ranks)
+        gemms, runs = decoder_gemms(job, cut, kind)
         sent = expert_messages(job, cut).all_to_all_bytes
-        total = (runs.whole * (gemms.num_macs + gemms.vector_flop)).sum()
+        total = (runs.total * (gemms.num_macs + gemms.vector_flop)).sum()
         return total + sent + kept_bytes(job, cut, kind)[0] + context_bytes(job, cut, kind)
 
     ranks = np.array([1.0, 2.0, 8.0])  # one rank: where maxima and minima meet

@@ -18,7 +18,13 @@ from hwdse.workload.kernels import (
     fused_kernels,
     matmul_kernels,
 )
-from hwdse.workload.kernels.kernel_instructions import Kernel, LaneWork, Product, Stage, Transfer
+from hwdse.workload.kernels.kernel_instructions import (
+    Kernel,
+    KernelStage,
+    LaneWork,
+    Product,
+    Transfer,
+)
 
 V2, V3 = load_engines("neuron_core_v2"), load_engines("neuron_core_v3")
 SIZES = (512.0, 1024.0, 2048.0)
@@ -158,7 +164,7 @@ def work(engine, elements, **options):
 
 def test_engines_run_side_by_side_but_for_shared_ports():
     def length(core, *lane_work):
-        return float(stage_times(Stage((), lane_work, ()), core).latency_s)
+        return float(stage_times(KernelStage((), lane_work, ()), core).latency_s)
 
     vector, gpsimd = work("vector", 1120.0), work("gpsimd", 1400.0)  # a microsecond each on v2
     assert length(V2, vector) == length(V2, gpsimd) == pytest.approx(1e-6)
@@ -171,7 +177,7 @@ def test_engines_run_side_by_side_but_for_shared_ports():
 
 
 def test_stages_follow_one_another_and_waits_add():
-    stage = Stage((Product(100.0, 128.0, 128.0, 512.0, "matmul", "bf16", True),), (), ())
+    stage = KernelStage((Product(100.0, 128.0, 128.0, 512.0, "matmul", "bf16", True),), (), ())
     start = V2.launch_latency_s + V2.dma.start_latency_s
     one, two = (times(Kernel((stage,) * count)).latency_s - start for count in (1, 2))
     assert two == pytest.approx(2 * one)
@@ -181,7 +187,7 @@ def test_stages_follow_one_another_and_waits_add():
 
 def test_a_transposing_transfer_is_slower():
     plain, transposed = (
-        times(Kernel((Stage((), (), (Transfer(1e6, 4096.0, False, flag),)),)), V3).dma_s
+        times(Kernel((KernelStage((), (), (Transfer(1e6, 4096.0, False, flag),)),)), V3).dma_s
         for flag in (False, True)
     )
     assert transposed == pytest.approx(plain / 0.9, rel=0.02)

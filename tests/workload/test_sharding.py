@@ -10,7 +10,7 @@ from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.decoder_layer import mean_kept_bytes
 from hwdse.workload.transformer.dense_transformer import layer_parameters, num_parameters
-from hwdse.workload.transformer.gemm_groups import LayerCut
+from hwdse.workload.transformer.gemm_groups import LayerSharding
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 from hwdse.workload.transformer.sharding import OPTIMIZER_FLOP, shard
 
@@ -32,27 +32,29 @@ def total(held):
 
 def step_work(step, num_chips):
     """Multiply-accumulates of all chips in a step: every layer once, the head once."""
-    per_row = step.runs.whole * step.gemms.num_macs
-    layers = jnp.dot(per_row, 1.0 - step.runs.is_head) * step.mean_layers_per_stage
-    head = jnp.dot(per_row, step.runs.is_head) / step.pipeline
+    per_row = step.runs.total * step.gemms.num_macs
+    layers = jnp.dot(per_row, 1.0 - step.runs.is_lm_head) * step.mean_layers_per_stage
+    head = jnp.dot(per_row, step.runs.is_lm_head) / step.pipeline
     return float(step.num_micro_batches * (layers + head) * num_chips)
 
 
 @pytest.mark.parametrize(
-    ("layout", "num_chips"),
+    ("parallelism", "num_chips"),
     [
         (Parallelism(8.0, 1.0, 1.0, 0.0, 0.0), 8.0),
         (Parallelism(1.0, 4.0, 1.0, 0.0, 0.0), 4.0),
         (Parallelism(1.0, 1.0, 2.0, 0.0, 0.0), 64.0),
         (Parallelism(1.0, 1.0, 1.0, 0.0, 0.0, context=16.0), 16.0),
-        (Parallelism(4.0, 2.0, 1.0, 0.0, 0.0, context=2.0, interleave=5.0), 64.0),
+        (Parallelism(4.0, 2.0, 1.0, 0.0, 0.0, context=2.0, virtual_pipeline=5.0), 64.0),
         (SPREAD, 1024.0),
         (Parallelism(2.0, 3.0, 1.0, 0.0, 0.0), 24.0),  # 80 layers on 3 stages
     ],
 )
-def test_work_is_the_same_however_it_is_cut(layout, num_chips):
+def test_work_is_the_same_however_it_is_cut(parallelism, num_chips):
     alone = step_work(shard(JOB, ALONE, 1.0), 1.0)
-    assert step_work(shard(JOB, layout, num_chips), num_chips) == pytest.approx(alone, rel=1e-12)
+    assert step_work(shard(JOB, parallelism, num_chips), num_chips) == pytest.approx(
+        alone, rel=1e-12
+    )
 
 
 def test_degrees_multiply_to_the_chips():
@@ -74,30 +76,31 @@ def test_a_ragged_batch_and_ragged_stages_round_up():
 def test_one_chip_holds_the_whole_job():
     step = shard(JOB, ALONE, 1.0)
     parameters = num_parameters(MODEL) - MODEL.hidden  # the final norm is left out
-    assert step.held.weights == 2.0 * parameters
-    assert step.held.gradients == 4.0 * parameters
-    assert step.held.optimizer == 12.0 * parameters
-    whole, _ = mean_kept_bytes(JOB, LayerCut())
-    assert step.held.activations == 80.0 * whole
+    assert step.memory.weights == 2.0 * parameters
+    assert step.memory.gradients == 4.0 * parameters
+    assert step.memory.optimizer == 12.0 * parameters
+    whole, _ = mean_kept_bytes(JOB, LayerSharding())
+    assert step.memory.activations == 80.0 * whole
     # At the loss: fp32 logits, the fp32 gradient of the projection, two hidden states.
     logits, projection = 4.0 * 8192.0 * 128256.0, 4.0 * 8192.0 * 128256.0
-    assert step.held.buffers == logits + projection + 2.0 * 2.0 * 8192.0 * 8192.0
+    assert step.memory.buffers == logits + projection + 2.0 * 2.0 * 8192.0 * 8192.0
     assert step.checkpoint_bytes == 14.0 * num_parameters(MODEL)
 
 
 def test_optimizer_state_is_cut_over_the_replicas():
     few, many = shard(JOB, SPREAD, 64.0), shard(JOB, SPREAD, 1024.0)
-    assert few.held.optimizer == 16.0 * many.held.optimizer
-    assert few.held.weights == many.held.weights
+    assert few.memory.optimizer == 16.0 * many.memory.optimizer
+    assert few.memory.weights == many.memory.weights
     assert few.optimizer_flop == 16.0 * many.optimizer_flop
     parameters = many.optimizer_flop / OPTIMIZER_FLOP
-    assert many.held.optimizer == pytest.approx(12.0 * float(parameters))
+    assert many.memory.optimizer == pytest.approx(12.0 * float(parameters))
 
 
 @pytest.mark.parametrize("field", ["tensor", "pipeline"])
 def test_more_ranks_hold_less_of_the_model(field):
     held = [
-        shard(JOB, ALONE.replace(**{field: degree}), 1024.0).held for degree in (1.0, 2.0, 4.0, 8.0)
+        shard(JOB, ALONE.replace(**{field: degree}), 1024.0).memory
+        for degree in (1.0, 2.0, 4.0, 8.0)
     ]
     for name in ("weights", "gradients"):
         assert np.all(np.diff([float(getattr(x, name)) for x in held]) < 0.0)
@@ -107,19 +110,21 @@ def test_first_stage_keeps_a_micro_batch_for_each_stage():
     shallow = shard(JOB, Parallelism(8.0, 2.0, 1.0, 0.0, 0.0), 1024.0)
     deep = shard(JOB, Parallelism(8.0, 8.0, 1.0, 0.0, 0.0), 1024.0)
     # p stages x L/p layers x min(m, p) in flight / p: the same.
-    assert shallow.held.activations == pytest.approx(float(deep.held.activations), rel=1e-12)
+    assert shallow.memory.activations == pytest.approx(float(deep.memory.activations), rel=1e-12)
     # With fewer micro-batches than stages there are not enough of them to keep.
     starved = shard(JOB.replace(global_batch=4.0), Parallelism(8.0, 8.0, 1.0, 0.0, 0.0), 64.0)
-    assert starved.held.activations == pytest.approx(float(deep.held.activations) / 2.0, rel=1e-12)
+    assert starved.memory.activations == pytest.approx(
+        float(deep.memory.activations) / 2.0, rel=1e-12
+    )
 
 
 def test_recomputing_trades_memory_for_work():
     plain, again = (
         shard(JOB, SPREAD.replace(recompute_fraction=fraction), 1024.0) for fraction in (0.0, 1.0)
     )
-    assert again.held.activations < 0.2 * plain.held.activations
-    assert np.array_equal(again.runs.again, again.runs.forward * (1.0 - again.runs.is_head))
-    assert np.array_equal(plain.runs.again, np.zeros(17))
+    assert again.memory.activations < 0.2 * plain.memory.activations
+    assert np.array_equal(again.runs.recompute, again.runs.forward * (1.0 - again.runs.is_lm_head))
+    assert np.array_equal(plain.runs.recompute, np.zeros(17))
     for name in ("forward", "backward", "useful"):
         assert np.array_equal(getattr(again.runs, name), getattr(plain.runs, name))
     assert again.messages.num_tensor_forward == plain.messages.num_tensor_forward
@@ -133,7 +138,7 @@ def test_messages_by_hand():
     assert messages.pipeline_bytes == activation / 8.0
     assert messages.num_tensor_forward == 4.0  # 2 gathers, 2 sums
     assert messages.num_tensor_backward == 6.0  # 2 + 2 gathers, 2 sums
-    whole = shard(JOB, SPREAD.replace(sequence_fraction=0.0), 1024.0).messages
+    whole = shard(JOB, SPREAD.replace(sequence_parallel_fraction=0.0), 1024.0).messages
     assert whole.num_tensor_backward == 4.0  # 2 all-reduces
     assert whole.pipeline_bytes == activation
     parameters = 20.0 * layer_parameters(MODEL, 8.0) + 8192.0 * 128256.0 / 8.0
@@ -153,21 +158,23 @@ def test_layer_lists_run_once_on_every_chip():
     work = layer_list((100.0, 64.0, 10.0, 1.0), (10.0, 32.0, 50.0, 3.0))
     step = shard(work, SPREAD, 16.0)
     assert step.tokens_per_step == 16.0
-    assert step.held.weights == 2.0 * (64.0 * 10.0 + 32.0 * 50.0)
-    assert step.held.activations == 2.0 * (100.0 * 64.0 + 100.0 * 10.0)
+    assert step.memory.weights == 2.0 * (64.0 * 10.0 + 32.0 * 50.0)
+    assert step.memory.activations == 2.0 * (100.0 * 64.0 + 100.0 * 10.0)
     assert step.checkpoint_bytes == 0.0
     assert total(step.messages) == 0.0
-    assert np.array_equal(step.runs.whole, [1.0, 1.0])
-    assert np.array_equal(step.runs.is_head, [0.0, 0.0])
+    assert np.array_equal(step.runs.total, [1.0, 1.0])
+    assert np.array_equal(step.runs.is_lm_head, [0.0, 0.0])
 
 
 def test_gradients_are_finite_at_one_chip_one_layer_one_head():
     tiny = MODEL.replace(num_layers=1.0, num_heads=1.0, num_kv_heads=1.0)
 
-    def sizes(job, layout, num_chips):
-        step = shard(job, layout, num_chips)
+    def sizes(job, parallelism, num_chips):
+        step = shard(job, parallelism, num_chips)
         return (
-            (step.runs.whole * step.gemms.num_macs).sum() + total(step.held) + total(step.messages)
+            (step.runs.total * step.gemms.num_macs).sum()
+            + total(step.memory)
+            + total(step.messages)
         )
 
     slopes = jax.grad(sizes, (0, 1, 2))(JOB.replace(model=tiny), ALONE, 1.0)

@@ -7,9 +7,9 @@ from support.trained_models import GPT3_175B, LLAMA3_70B, training
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.workload.kernels.unfused_layer_kernels import CALCULON, DATAFLOW, layer_kernels
-from hwdse.workload.transformer.decoder_layer import decoder_rows
+from hwdse.workload.transformer.decoder_layer import decoder_gemms
 from hwdse.workload.transformer.dense_transformer import layer_parameters
-from hwdse.workload.transformer.gemm_groups import LayerCut
+from hwdse.workload.transformer.gemm_groups import LayerSharding
 from hwdse.workload.transformer.model_config import LayerKind
 
 SEQ_LEN = 2048.0
@@ -40,7 +40,9 @@ def passes(kernels):
 @pytest.mark.parametrize("tensor", [1.0, 8.0, 16.0])
 def test_matrix_work_is_that_of_the_products(model, tensor):
     kernels = kernels_of(model, tensor)
-    gemms, runs = decoder_rows(training(model), LayerCut(tensor=tensor), LayerKind(False, False))
+    gemms, runs = decoder_gemms(
+        training(model), LayerSharding(tensor=tensor), LayerKind(False, False)
+    )
     matrix = sum(np.sum(work.matrix_flop) for work in passes(kernels))
     linear = 2.0 * np.sum(runs.is_linear * gemms.num_macs)
     attention = 6.0 * np.sum((1.0 - runs.is_linear) * gemms.num_macs)

@@ -107,9 +107,9 @@ def _as_json(page: "Page") -> dict[str, Any]:
             "path": item.knob.path,
             "present": item.present,
             "best": item.best,
-            "within_one_percent": item.good,
-            "best_is_end_of_range": item.is_at_end,
-            "loss_fraction": item.loss_fraction,
+            "one_percent_range": item.good,
+            "optimum_is_at_range_end": item.is_at_end,
+            "penalty_fraction": item.penalty_fraction,
             "elasticity": item.elasticity,
         }
 

@@ -24,11 +24,11 @@ LEVEL_NAMES = {
     "storage": "storage",
 }
 GROUPS = {
-    "tensor_network": "tensor parallel (all-gather, reduce-scatter)",
-    "context_network": "context parallel",
-    "expert_network": "experts (all-to-all)",
-    "pipeline_network": "pipeline (send)",
-    "data_network": "data parallel (reduce, gather)",
+    "tensor_comm": "tensor parallel (all-gather, reduce-scatter)",
+    "context_comm": "context parallel",
+    "expert_comm": "experts (all-to-all)",
+    "pipeline_comm": "pipeline (send)",
+    "data_comm": "data parallel (reduce, gather)",
 }
 """Parts of the step time that are communication that nothing hides."""
 
@@ -97,7 +97,7 @@ def _print_glance(page: Page) -> None:
                 _value(item.knob.path, item.present),
                 f"{best} (end)" if item.is_at_end else best,
                 " to ".join(_value(item.knob.path, value) for value in item.good),
-                percent(item.loss_fraction),
+                percent(item.penalty_fraction),
                 f"{item.elasticity:+.3f}" if item.present > 0.0 else "-",
             ]
         )
@@ -121,8 +121,8 @@ def _print_precision(page: Page) -> None:
     rows = [
         ["FP64 share of all FLOP", percent(share, 3)],
         ["step time in FP64", percent(float(time.fp64) / page.evaluation.step_time_s)],
-        ["native FP64:FP16 now", one_to(found.present_ratio)],
-        ["best for this share, in closed form", one_to(found.best_ratio)],
+        ["native FP64:FP16 now", one_to(found.current_ratio)],
+        ["best for this share, in closed form", one_to(found.optimal_ratio)],
         ["the present ratio suits an FP64 share of", percent(found.share_it_suits, 3)],
         ["1:100 suits an FP64 share of", percent(_share_for_one_percent(page), 3)],
         ["FP64 products emulated on 16-bit engines", "yes" if found.is_emulated else "no"],
@@ -164,10 +164,10 @@ def _print_memory(page: Page) -> None:
             [
                 label,
                 format_quantity(level.step_bytes, "B"),
-                f"{level.needed_bytes_per_flop:.3g}",
-                f"{level.provided_bytes_per_flop:.3g}",
-                percent(level.starved_ratio),
-                f"{format_number(level.reuse_flop_per_byte)}",
+                f"{level.required_bytes_per_flop:.3g}",
+                f"{level.available_bytes_per_flop:.3g}",
+                percent(level.demand_ratio),
+                f"{format_number(level.intensity_flop_per_byte)}",
                 f"{level.step_time_elasticity:+.3f}",
             ]
         )

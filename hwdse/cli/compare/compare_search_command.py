@@ -11,7 +11,7 @@ from hwdse.cli.shared.table_output import note, print_json, print_table, say, te
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.runs.run_folder import Run
-    from hwdse.search.compare.method_comparison import Contest, Trace
+    from hwdse.search.compare.method_comparison import ComparisonProblem, Trace
 
 NAME = "compare-search"
 
@@ -46,7 +46,7 @@ def run(
       hwdse compare-search trn2_llama3_70b --budget 500 --seeds 3
       hwdse compare-search gemmini_bert_explicit --methods gradient,sobol --out runs/who_wins
     """
-    from hwdse.cli.compare.comparison_tables import as_rows, save_contest, table_of, verdicts
+    from hwdse.cli.compare.comparison_tables import as_rows, save_comparison, table_of, verdicts
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import load_search
     from hwdse.runs.atomic_files import csv_text
@@ -58,14 +58,14 @@ def run(
     seed = loaded.seed if seed is None else seed
     options = {"command": NAME, "budget": budget}
     record = start_run(loaded, options, config, out, seed, resume=True)
-    contest = contest_of(loaded)
+    problem = comparison_problem_of(loaded)
     goals = ("best", "front") if len(loaded.front_objectives) > 1 else ("best",)
-    traces = _all_traces(contest, record, names, goals, range(seed, seed + seeds), budget)
-    reference = reference_point(contest) if "front" in goals else None
+    traces = _all_traces(problem, record, names, goals, range(seed, seed + seeds), budget)
+    reference = reference_point(problem) if "front" in goals else None
     rows = as_rows(loaded, traces, reference)
     columns = {name: _column([row[name] for row in rows]) for name in rows[0]}
     files = [record.write_text("comparison.csv", csv_text(columns))]
-    files += save_contest(loaded, traces, reference, record.folder / "plots", budget)
+    files += save_comparison(loaded, traces, reference, record.folder / "plots", budget)
     said = verdicts(loaded, rows)
     record.finish("finished", verdicts=said)
     if json:
@@ -79,12 +79,14 @@ def run(
     tell_files(files)
 
 
-def contest_of(loaded: "LoadedSearch") -> "Contest":
+def comparison_problem_of(loaded: "LoadedSearch") -> "ComparisonProblem":
     """The question of a search file, for all methods."""
-    from hwdse.config.search.objective_functions import costs_of, score_of
-    from hwdse.search.compare.method_comparison import Contest
+    from hwdse.config.search.objective_functions import front_objectives_fn, objective_fn
+    from hwdse.search.compare.method_comparison import ComparisonProblem
 
-    return Contest(score_of(loaded), costs_of(loaded), loaded.space, loaded.base)
+    return ComparisonProblem(
+        objective_fn(loaded), front_objectives_fn(loaded), loaded.space, loaded.base
+    )
 
 
 def _methods(text: str) -> list[str]:
@@ -108,7 +110,7 @@ def _methods(text: str) -> list[str]:
 
 
 def _all_traces(
-    contest: "Contest",
+    problem: "ComparisonProblem",
     record: "Run",
     methods: list[str],
     goals: tuple[str, ...],
@@ -119,9 +121,9 @@ def _all_traces(
     import time
 
     from hwdse.cli.shared.table_output import progress_bar
-    from hwdse.search.compare.method_comparison import METHODS, is_offered, run_method
+    from hwdse.search.compare.method_comparison import METHODS, run_method, supports
 
-    cells = [(g, m, s) for s in seeds for g in goals for m in methods if is_offered(m, g)]
+    cells = [(g, m, s) for s in seeds for g in goals for m in methods if supports(m, g)]
     done, traces = record.finished_parts(), {}
     kept = [cell for cell in cells if _part(cell, METHODS) in done]
     if kept:
@@ -132,7 +134,7 @@ def _all_traces(
             update(place, f"{method} {goal} seed {seed}")
             if cell not in kept:
                 trace = run_method(
-                    contest, method, goal, num_evaluations=budget, seed=seed,
+                    problem, method, goal, num_evaluations=budget, seed=seed,
                     clock=time.perf_counter,
                 )  # fmt: skip
                 _write_trace(record, _part(cell, METHODS), trace)
@@ -148,7 +150,9 @@ def _part(cell: tuple[str, str, int], methods: tuple[str, ...]) -> int:
 
 def _write_trace(record: "Run", index: int, trace: "Trace") -> None:
     columns = {"evaluations": trace.evaluations, "seconds": trace.seconds}
-    columns |= {f"log.{i}": trace.costs[:, i] for i in range(trace.costs.shape[1])}
+    columns |= {
+        f"log.{i}": trace.log_objectives[:, i] for i in range(trace.log_objectives.shape[1])
+    }
     notes = {"num_evaluations": trace.num_evaluations, "total_seconds": trace.total_seconds}
     record.write_part(index, columns, notes)
 
@@ -159,11 +163,11 @@ def _read_trace(record: "Run", index: int) -> "Trace":
     from hwdse.search.compare.method_comparison import Trace
 
     columns, notes = record.read_part(index)
-    costs = [columns[name] for name in columns if name.startswith("log.")]
+    log_objectives = [columns[name] for name in columns if name.startswith("log.")]
     return Trace(
         columns["evaluations"],
         columns["seconds"],
-        np.stack(costs, axis=1),
+        np.stack(log_objectives, axis=1),
         int(notes["num_evaluations"]),
         float(notes["total_seconds"]),
     )

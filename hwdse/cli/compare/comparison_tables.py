@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, is_core
-from hwdse.search.compare.method_comparison import limit_of, spread
+from hwdse.search.compare.method_comparison import evaluation_cap, median_min_max
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -38,8 +38,10 @@ def as_rows(
     rows = []
     for goal, method in dict.fromkeys((goal, method) for goal, method, _ in traces):
         found = {s: t for (g, m, s), t in traces.items() if (g, m) == (goal, method)}
-        median, low, high = spread({s: _value(t, goal, reference) for s, t in found.items()})
-        seconds = spread({s: t.total_seconds for s, t in found.items()})[0]
+        median, low, high = median_min_max(
+            {s: _value(t, goal, reference) for s, t in found.items()}
+        )
+        seconds = median_min_max({s: t.total_seconds for s, t in found.items()})[0]
         asked = max(t.num_evaluations for t in found.values())
         rows.append(
             {
@@ -79,7 +81,7 @@ def table_of(
         chosen = [row for row in rows if row["goal"] == goal]
         for row in chosen:
             values = [_text(loaded, goal, row[name]) for name in ("median", "min", "max")]
-            is_short = limit_of(row["method"], 1 << 60) <= row["evaluations"]
+            is_short = evaluation_cap(row["method"], 1 << 60) <= row["evaluations"]
             counted = f"{row['evaluations']:,}{' (its limit)' if is_short else ''}"
             cells.append(
                 [
@@ -161,7 +163,7 @@ def _at_marks(
     return values
 
 
-def save_contest(
+def save_comparison(
     loaded: "LoadedSearch", traces: "Traces", reference: Any, folder: Path, budget: int
 ) -> list[Path]:
     """Best objective and hypervolume against evaluations and against seconds, with the spread."""

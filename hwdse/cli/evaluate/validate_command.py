@@ -11,31 +11,31 @@ from hwdse.cli.shared.table_output import percent, print_json, print_table, say
 
 NAME = "validate"
 KINDS = {
-    "accelforge": "accelforge",
-    "astrasim": "astrasim",
-    "area": "areas",
-    "aws": "aws_kernels",
-    "calculon_layers": "calculon_layers",
-    "checkpoint": "checkpoint",
-    "collectives": "measured_collectives",
-    "cost": "worked_costs",
-    "energy": "unit_costs",
-    "gemmini": "gemmini",
-    "nccl": "nccl",
-    "precision": "precision_split",
-    "scalesim": "scalesim",
-    "timeloop": "timeloop",
-    "training": "training",
-    "vtrain": "vtrain",
-    "zigzag": "zigzag",
+    "accelforge": "simulators.accelforge",
+    "astrasim": "simulators.astrasim",
+    "area": "published.areas",
+    "aws": "aws.aws_kernels",
+    "calculon_layers": "simulators.calculon_layers",
+    "checkpoint": "simulators.checkpoint_monte_carlo",
+    "collectives": "measured.measured_collectives",
+    "cost": "published.worked_costs",
+    "energy": "published.operation_energy",
+    "gemmini": "measured.gemmini",
+    "nccl": "measured.nccl",
+    "precision": "published.fp64_fp16_split",
+    "scalesim": "simulators.scalesim",
+    "timeloop": "simulators.timeloop",
+    "training": "measured.training_runs",
+    "vtrain": "measured.vtrain",
+    "zigzag": "simulators.zigzag",
 }
 """Module of `hwdse.validation` by kind."""
 ROW_KINDS = {
     "aws": {
-        "kernel": "aws_kernels",
-        "collective": "aws_collectives",
-        "training": "aws_training",
-        "layout": "aws_layouts",
+        "kernel": "aws.aws_kernels",
+        "collective": "aws.aws_collectives",
+        "training": "aws.aws_training",
+        "strategy": "aws.aws_strategies",
     }
 }
 """What `--kind` may pick from files that hold several kinds of rows, and its module."""

@@ -85,10 +85,10 @@ def _show_network(network: "MappedNetwork", title: str, *, json: bool) -> None:
         print_json({"title": title, "operators": rows, "totals": totals})
     else:
         mapping_tables.print_network(rows, totals, title)
-    broken = [row for row in rows if row["shortages"]]
+    broken = [row for row in rows if row["capacity_violations"]]
     if broken:
-        worst = max(broken, key=lambda row: row["shortages"][0]["ratio"])
-        what = loop_nest_printing.shortages_text(worst["shortages"])
+        worst = max(broken, key=lambda row: row["capacity_violations"][0]["ratio"])
+        what = loop_nest_printing.shortages_text(worst["capacity_violations"])
         raise CommandError(
             f"{len(broken)} of {len(rows)} operators fit nowhere; worst is {worst['name']}: {what}",
             Exit.INFEASIBLE,
@@ -101,7 +101,9 @@ def _show_operator(
     from hwdse.cli.mapping import loop_nest_printing, mapping_tables
 
     title = f"{mapped.operator.names[0]} {loop_nest_printing.sizes_text(mapped.operator)} on {core_name}"
-    shortages = [mapping_tables.shortage_row(shortage) for shortage in mapped.shortages]
+    capacity_violations = [
+        mapping_tables.shortage_row(shortage) for shortage in mapped.capacity_violations
+    ]
     if plot is not None:
         from hwdse.cli.mapping import mapping_plots
 
@@ -112,6 +114,6 @@ def _show_operator(
     else:
         mapping_tables.print_operator(mapped, title)
     tell_files([] if plot is None else [plot])
-    if shortages:
-        what = loop_nest_printing.shortages_text(shortages)
+    if capacity_violations:
+        what = loop_nest_printing.shortages_text(capacity_violations)
         raise CommandError(f"the mapping does not fit: {what}", Exit.INFEASIBLE)

@@ -17,14 +17,14 @@ from hwdse.units.format_units import format_number, format_quantity
 
 if TYPE_CHECKING:
     from hwdse.core.mapped_network import MappedNetwork, MappedOperator
-    from hwdse.core.mapping_analysis import LevelFigures, MappingFigures, Shortage
+    from hwdse.core.mapping_analysis import CapacityViolation, LevelMetrics, MappingMetrics
     from hwdse.specs.hardware.accelerator import Accelerator, Level
     from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts
 
 
 def network_rows(network: "MappedNetwork") -> list[dict[str, Any]]:
     """Every operator with its time and energy of one run, what limits it and what breaks."""
-    from hwdse.core.mapping_analysis import peak_macs_per_s, ranked_resources, shortages
+    from hwdse.core.mapping_analysis import capacity_violations, peak_macs_per_s, ranked_resources
     from hwdse.core.ordered_loops import one_of, one_operator
 
     rows = []
@@ -43,17 +43,17 @@ def network_rows(network: "MappedNetwork") -> list[dict[str, Any]]:
                 "num_macs": costs.traffic.num_macs,
                 "time_s": costs.time_s,
                 "energy_j": costs.energy_j,
-                "limited_by": ranked_resources(costs, core)[0][0],
+                "bound_by": ranked_resources(costs, core)[0][0],
                 "utilization_fraction": costs.traffic.num_macs
                 / costs.time_s
                 / peak_macs_per_s(core),
-                "shortages": [shortage_row(x) for x in shortages(costs, core)],
+                "capacity_violations": [shortage_row(x) for x in capacity_violations(costs, core)],
             }
         )
     return rows
 
 
-def shortage_row(shortage: "Shortage") -> dict[str, Any]:
+def shortage_row(shortage: "CapacityViolation") -> dict[str, Any]:
     """What does not fit, and by how much."""
     return {**dataclasses.asdict(shortage), "ratio": shortage.ratio}
 
@@ -71,7 +71,7 @@ def network_totals(rows: Sequence[Mapping[str, Any]], network: "MappedNetwork") 
     return {
         "count": sum(row["count"] for row in rows),
         **sums,
-        "leakage_j": network.leakage_w * sums["time_s"],
+        "static_j": network.leakage_w * sums["time_s"],
         "utilization_fraction": rate / peak_macs_per_s(one_of(network.accelerator, 0)),
     }
 
@@ -86,7 +86,7 @@ def print_network(
             *_with_share(row["count"] * row["time_s"], totals["time_s"], "s"),
             *_with_share(row["count"] * row["energy_j"], totals["energy_j"], "J"),
             percent(row["utilization_fraction"]),
-            "does not fit" if row["shortages"] else row["limited_by"],
+            "does not fit" if row["capacity_violations"] else row["bound_by"],
         ]
         for row in rows
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def _with_share(value: float, whole: float, unit: str) -> list[str]:
 
 
 def level_rows(
-    costs: "MappingCosts", figures: "MappingFigures", accelerator: "Accelerator"
+    costs: "MappingCosts", figures: "MappingMetrics", accelerator: "Accelerator"
 ) -> list[dict[str, Any]]:
     """Each level of the mapping of one operator (Python floats), in base units."""
     from hwdse.core.mapping_analysis import has_capacity
@@ -142,7 +142,7 @@ def level_rows(
 
 
 def _operand_rows(
-    level: "Level", traffic: "LevelTraffic", figure: "LevelFigures"
+    level: "Level", traffic: "LevelTraffic", figure: "LevelMetrics"
 ) -> dict[str, dict[str, float]]:
     """What a level does for each operand that it keeps."""
     capacity_bytes = float(level.capacity_bytes)
@@ -181,7 +181,7 @@ def operator_json(mapped: "MappedOperator") -> dict[str, Any]:
         "lines": nest_lines(mapped),
         "limits": [{"name": name, "time_s": time_s} for name, time_s in mapped.resources],
         "levels": level_rows(costs, figures, mapped.accelerator),
-        "shortages": [shortage_row(shortage) for shortage in mapped.shortages],
+        "capacity_violations": [shortage_row(shortage) for shortage in mapped.capacity_violations],
     }
 
 

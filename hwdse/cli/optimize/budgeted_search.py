@@ -12,11 +12,11 @@ from hwdse.cli.shared.table_output import progress_bar
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.search.evaluation.search_result import Score, SearchResult
+    from hwdse.search.evaluation.search_result import ObjectiveFn, SearchResult
 
 
 @dataclass(frozen=True)
-class Budget:
+class SearchBudgetOptions:
     """How much a search may spend, and by which rule it descends."""
 
     evaluations: int
@@ -27,7 +27,7 @@ class Budget:
 
     def options(self) -> dict[str, Any]:
         """What the record of a run says; defaults are left out."""
-        default = Budget(self.evaluations)
+        default = SearchBudgetOptions(self.evaluations)
         changed = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -42,7 +42,7 @@ def make_budget(
     optimizer: str,
     schedule: str,
     learning_rate: float | None,
-) -> Budget:
+) -> SearchBudgetOptions:
     """A checked budget. Raises `CommandError`, one line, for a wrong name or time."""
     from hwdse.config.files.errors import did_you_mean, listed
     from hwdse.search.descent.optimizers import OPTIMIZERS, SCHEDULES
@@ -66,11 +66,11 @@ def make_budget(
             raise CommandError(f"--time {time_text}: expected {error}") from None
         if not time_s > 0.0:
             raise CommandError(f"--time {time_text}: expected a time above 0, such as 30s")
-    return Budget(evaluations, time_s, optimizer, schedule, learning_rate)
+    return SearchBudgetOptions(evaluations, time_s, optimizer, schedule, learning_rate)
 
 
 def search(
-    loaded: "LoadedSearch", score: "Score", budget: Budget, seed: int
+    loaded: "LoadedSearch", score: "ObjectiveFn", budget: SearchBudgetOptions, seed: int
 ) -> tuple["SearchResult", int]:
     """The best design and the number of rounds.
 
@@ -80,13 +80,13 @@ def search(
     import jax
 
     from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
-    from hwdse.search.minimize import minimize, never, split_evaluations
+    from hwdse.search.minimize import allocate_evaluations, minimize, never
 
     num_variants = math.prod(len(variant.values) for variant in loaded.space.variants)
-    effort = split_evaluations(budget.evaluations, num_variants)
+    search_budget = allocate_evaluations(budget.evaluations, num_variants)
     unit = METRIC_UNITS[loaded.objective]
     title = f"minimizing {loaded.objective.replace('_', ' ')}"
-    is_over, share = _clock(budget.time_s)
+    should_stop, share = _clock(budget.time_s)
     total = budget.evaluations if budget.time_s is None else 100.0
     kind = "evaluations" if budget.time_s is None else "% of the time"
     best: SearchResult | None = None
@@ -98,12 +98,12 @@ def search(
             value = format_metric(math.exp(lead), unit) if math.isfinite(lead) else "none yet"
             update(count if budget.time_s is None else share(), f"best {value}")
 
-        while best is None or (budget.time_s is not None and not is_over()):
+        while best is None or (budget.time_s is not None and not should_stop()):
             found = minimize(
                 score, loaded.space, loaded.base, seed=seed + num_rounds, progress=progress,
                 optimizer=budget.optimizer, schedule=budget.schedule,
                 learning_rate=budget.learning_rate,
-                is_over=never if budget.time_s is None else is_over, **effort,
+                should_stop=never if budget.time_s is None else should_stop, **search_budget,
             )  # fmt: skip
             best = found if best is None else rounds_joined(best, found)
             num_rounds += 1
@@ -127,7 +127,7 @@ def rounds_joined(first: "SearchResult", second: "SearchResult") -> "SearchResul
     import numpy as np
 
     def rank(result: "SearchResult") -> tuple[float, float]:
-        return float(np.maximum(result.violations, 0.0).sum()), result.log_objective
+        return float(np.maximum(result.constraint_values, 0.0).sum()), result.log_objective
 
     better = min(first, second, key=rank)
     later = second.history_evaluations + first.num_evaluations

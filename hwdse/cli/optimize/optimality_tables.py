@@ -9,8 +9,8 @@ from hwdse.cli.shared.table_output import percent, print_table
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.search.answers.optimality import Certificate
-    from hwdse.search.evaluation.search_result import Score, SearchResult
+    from hwdse.search.answers.optimality import OptimalityReport
+    from hwdse.search.evaluation.search_result import ObjectiveFn, SearchResult
 
 NEIGHBORS = 2000
 """Looked at where nothing is said; none where each design's mappings are searched, which takes tens
@@ -22,67 +22,69 @@ UNIT_STEPS = {"mm^2": 1.0, "W": 1.0, "USD": 1.0, "1": 0.01}
 """What of a limit is bought in whole: 1 mm2, 1 W, 1 USD, a hundredth of a ratio."""
 
 
-def certified(
+def with_optimality_report(
     loaded: "LoadedSearch",
-    score: "Score",
+    score: "ObjectiveFn",
     result: "SearchResult",
     seed: int,
     num_neighbors: int | None,
-) -> tuple["SearchResult", "Certificate | None"]:
+) -> tuple["SearchResult", "OptimalityReport | None"]:
     """The certificate of a feasible answer, and the answer: a better neighbor takes its place.
 
     None where no neighbor is asked for, or by default where evaluations search mappings.
     """
     import jax
 
-    from hwdse.search.answers.optimality import certify
+    from hwdse.search.answers.optimality import report_optimality
 
     is_long = getattr(loaded.base, "runs_long", False)
     most = (0 if is_long else NEIGHBORS) if num_neighbors is None else num_neighbors
     if not most or not result.is_feasible:
         return result, None
-    effort: dict[str, int] = LONG_EFFORT if is_long else {}
+    search_budget: dict[str, int] = LONG_EFFORT if is_long else {}
     with jax.enable_x64(True):
-        found = certify(
+        found = report_optimality(
             score, loaded.space, result.design, result.unit, tuple(loaded.limits),
-            seed=seed, most_neighbors=most, **effort,
+            seed=seed, most_neighbors=most, **search_budget,
         )  # fmt: skip
-    if not found.num_moves:
+    if not found.num_improvements:
         return result, found
     better = dataclasses.replace(
         result,
-        design=loaded.space.decode_buildable(found.unit, result.design),
+        design=loaded.space.decode_rounded(found.unit, result.design),
         unit=found.unit,
         log_objective=found.log_objective,
-        violations=found.violations,
+        constraint_values=found.constraint_values,
     )
     return better, found
 
 
-def print_worth(loaded: "LoadedSearch", result: "SearchResult", found: "Certificate") -> None:
+def print_optimality(
+    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
+) -> None:
     """Tables: what the answer is worth, what holds each parameter, what more of a limit buys."""
     unit = METRIC_UNITS[loaded.objective]
-    whole = "all" if found.is_whole else "some"
+    whole = "all" if found.is_exhaustive else "some"
     rows = [
         [
-            "no better design among" if found.is_settled else "a better one is still among",
+            "no better design among" if found.is_local_optimum else "a better one is still among",
             f"{found.num_neighbors:,} neighbors",
             f"{whole} within a step",
         ],
         [
-            "lower bound" if found.is_bound else "best possible (estimate)",
+            "lower bound" if found.passed_bound_checks else "best possible (estimate)",
             format_metric(math.exp(found.log_bound), unit) if _is_known(found) else "unknown",
-            f"at most {percent(found.gap)} better" if _is_known(found) else "",
+            f"at most {percent(found.optimality_gap)} better" if _is_known(found) else "",
         ],
     ]
     rows += [
         [
             "rounding wastes" if name == "all" else f"  of {name}",
-            percent(math.expm1(waste), 2),
+            percent(math.expm1(quantization_loss), 2),
             "of everything" if name == "all" else "alone",
         ]
-        for name, waste in found.waste.items()
-        if name == "all" or abs(waste) > 1e-6
+        for name, quantization_loss in found.quantization_loss.items()
+        if name == "all" or abs(quantization_loss) > 1e-6
     ]
     print_table("what it is worth", ["", "", ""], rows)
     print_table("what holds it", ["parameter", "elasticity", "held by"], _holding(loaded, found))
@@ -91,16 +93,18 @@ def print_worth(loaded: "LoadedSearch", result: "SearchResult", found: "Certific
         print_table("what more of a limit buys", ["", "1 % more", "", ""], prices)
 
 
-def checks(found: "Certificate") -> str:
+def checks(found: "OptimalityReport") -> str:
     """One line: what the bound was checked on, and why it is no more than an estimate."""
     texts = []
-    if found.num_above:
+    if found.num_bound_violations:
         texts.append(
-            f"the unrounded model lies above the exact one at {found.num_above:,} of "
-            f"{found.num_checked:,} designs, by up to {percent(math.expm1(found.largest_excess))}"
+            f"the unrounded model lies above the exact one at {found.num_bound_violations:,} of "
+            f"{found.num_checked:,} designs, by up to {percent(math.expm1(found.largest_bound_violation))}"
         )
-    if found.num_not_convex:
-        texts.append(f"is not convex on {found.num_not_convex} of {found.num_segments} segments")
+    if found.num_nonconvex_segments:
+        texts.append(
+            f"is not convex on {found.num_nonconvex_segments} of {found.num_segments} segments"
+        )
     if texts:
         return f"an estimate, no bound: {', and '.join(texts)}"
     return (
@@ -109,21 +113,21 @@ def checks(found: "Certificate") -> str:
     )
 
 
-def _is_known(found: "Certificate") -> bool:
+def _is_known(found: "OptimalityReport") -> bool:
     return math.isfinite(found.log_bound)
 
 
-def _holding(loaded: "LoadedSearch", found: "Certificate") -> list[list[str]]:
+def _holding(loaded: "LoadedSearch", found: "OptimalityReport") -> list[list[str]]:
     return [
         [dimension.path, f"{slope:+.3f}", text]
         for dimension, slope, text in zip(
-            loaded.space.dimensions, found.elasticities, found.held_by, strict=True
+            loaded.space.dimensions, found.elasticities, found.bound_by, strict=True
         )
     ]
 
 
 def _price_rows(
-    loaded: "LoadedSearch", result: "SearchResult", found: "Certificate"
+    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
 ) -> list[list[str]]:
     rows = []
     for name, price in unit_prices(loaded, result, found).items():
@@ -140,7 +144,7 @@ def _price_rows(
 
 
 def unit_prices(
-    loaded: "LoadedSearch", result: "SearchResult", found: "Certificate"
+    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
 ) -> dict[str, float]:
     """Change of the objective for one base unit more of each limit: -multiplier * value / limit."""
     value = math.exp(result.log_objective)
@@ -150,24 +154,27 @@ def unit_prices(
     }
 
 
-def worth_json(
-    loaded: "LoadedSearch", result: "SearchResult", found: "Certificate"
+def optimality_json(
+    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
 ) -> dict[str, Any]:
     """Everything of a certificate in base units."""
     paths = [dimension.path for dimension in loaded.space.dimensions]
     return {
         "lower_bound": math.exp(found.log_bound) if _is_known(found) else None,
-        "is_bound": found.is_bound,
-        "gap": found.gap if _is_known(found) else None,
+        "passed_bound_checks": found.passed_bound_checks,
+        "gap": found.optimality_gap if _is_known(found) else None,
         "checks": checks(found),
         "neighbors": found.num_neighbors,
-        "all_neighbors": found.is_whole,
-        "better_neighbors_taken": found.num_moves,
-        "better_neighbors_left": not found.is_settled,
+        "all_neighbors": found.is_exhaustive,
+        "better_neighbors_taken": found.num_improvements,
+        "better_neighbors_left": not found.is_local_optimum,
         "elasticities": dict(zip(paths, found.elasticities.tolist(), strict=True)),
-        "held_by": dict(zip(paths, found.held_by, strict=True)),
+        "bound_by": dict(zip(paths, found.bound_by, strict=True)),
         "shadow_prices": dict(zip(loaded.limits, found.multipliers.tolist(), strict=True)),
-        "prices_per_unit": unit_prices(loaded, result, found),
-        "rounding_waste": {name: math.expm1(waste) for name, waste in found.waste.items()},
+        "shadow_prices_per_unit": unit_prices(loaded, result, found),
+        "quantization_loss": {
+            name: math.expm1(quantization_loss)
+            for name, quantization_loss in found.quantization_loss.items()
+        },
         "evaluations": found.num_evaluations,
     }

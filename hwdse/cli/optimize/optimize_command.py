@@ -11,10 +11,10 @@ from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import human_count, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from hwdse.cli.optimize.budgeted_search import Budget
+    from hwdse.cli.optimize.budgeted_search import SearchBudgetOptions
     from hwdse.config import LoadedSearch
     from hwdse.runs.run_folder import Run
-    from hwdse.search.answers.optimality import Certificate
+    from hwdse.search.answers.optimality import OptimalityReport
     from hwdse.search.evaluation.search_result import SearchResult
     from hwdse.specs.results.evaluation_result import Evaluation
 
@@ -101,7 +101,7 @@ def _checked(
     optimizer: str,
     schedule: str,
     learning_rate: float | None,
-) -> tuple["LoadedSearch", "Budget"]:
+) -> tuple["LoadedSearch", "SearchBudgetOptions"]:
     from hwdse.cli.optimize.budgeted_search import make_budget
     from hwdse.config import load_search
 
@@ -111,7 +111,7 @@ def _checked(
 
 def _optimize(
     loaded: "LoadedSearch",
-    budget: "Budget",
+    budget: "SearchBudgetOptions",
     config: str,
     out: Path | None,
     seed: int,
@@ -119,35 +119,35 @@ def _optimize(
     json: bool,
 ) -> None:
     from hwdse.cli.optimize.budgeted_search import search
-    from hwdse.cli.optimize.optimality_tables import certified, worth_json
+    from hwdse.cli.optimize.optimality_tables import optimality_json, with_optimality_report
     from hwdse.cli.shared.start_run import explain_infeasible, start_run
     from hwdse.config import to_toml
-    from hwdse.config.search.objective_functions import score_of
+    from hwdse.config.search.objective_functions import objective_fn
 
     options = {"command": NAME, **budget.options()}
     # The same question has the same answer, so answering again may replace it.
     record = start_run(loaded, options, config, out, seed, resume=True)
-    score = score_of(loaded)
+    score = objective_fn(loaded)
     result, num_rounds = search(loaded, score, budget, seed)
-    result, found = certified(loaded, score, result, seed, num_neighbors)
+    result, found = with_optimality_report(loaded, score, result, seed, num_neighbors)
     record.write_text("best.toml", to_toml(loaded, result.design))
     before, after, files = _evaluate_and_draw(loaded, result, record)
     record.finish(
         "finished" if result.is_feasible else "infeasible",
         objective=math.exp(result.log_objective),
         evaluations=result.num_evaluations,
-        certificate_evaluations=0 if found is None else found.num_evaluations,
+        optimality_evaluations=0 if found is None else found.num_evaluations,
     )
     if json:
         answer = _as_json(loaded, result, before, after, record, files)
-        worth = {} if found is None else {"worth": worth_json(loaded, result, found)}
+        worth = {} if found is None else {"worth": optimality_json(loaded, result, found)}
         print_json({**answer, "rounds": num_rounds, **worth})
     else:
         _print(loaded, result, before, after, found)
     for path in (record.folder / "best.toml", *files):
         note(f"wrote {path}")
     if not result.is_feasible:
-        raise CommandError(explain_infeasible(loaded, result.violations), Exit.INFEASIBLE)
+        raise CommandError(explain_infeasible(loaded, result.constraint_values), Exit.INFEASIBLE)
 
 
 def _evaluate_and_draw(
@@ -180,7 +180,7 @@ def _print(
     result: "SearchResult",
     before: "Evaluation",
     after: "Evaluation",
-    found: "Certificate | None",
+    found: "OptimalityReport | None",
 ) -> None:
     from hwdse.cli.optimize import optimality_tables
     from hwdse.cli.shared import metric_tables
@@ -196,7 +196,7 @@ def _print(
         if price > 1e-3
     ]
     if found is not None:
-        optimality_tables.print_worth(loaded, result, found)
+        optimality_tables.print_optimality(loaded, result, found)
         say(optimality_tables.checks(found))
     elif prices:
         say(f"1 % more of a limit would move the objective by: {', '.join(prices)}")
@@ -204,17 +204,19 @@ def _print(
     say(f"minimized: {_minimized(loaded, result, before)}")
     if loaded.robust is not None:
         say(front_tables.robust_line(loaded, result.num_evaluations))
-    gap = f"; rounding to what can be built moved the objective by {_moved(result.reading_gap)}"
+    optimality_gap = (
+        f"; rounding to what can be built moved the objective by {_moved(result.relaxation_gap)}"
+    )
     say(
         f"{human_count(result.num_evaluations)} evaluations"
-        + (f"{gap} before polishing" if math.isfinite(result.reading_gap) else "")
+        + (f"{optimality_gap} before polishing" if math.isfinite(result.relaxation_gap) else "")
     )
     if found is not None:
-        neighbors = "neighbor" if found.num_moves == 1 else "neighbors in turn"
-        better = f": {found.num_moves} better {neighbors} took its place"
+        neighbors = "neighbor" if found.num_improvements == 1 else "neighbors in turn"
+        better = f": {found.num_improvements} better {neighbors} took its place"
         say(
             f"{human_count(found.num_evaluations)} more for what it is worth"
-            + (better if found.num_moves else "")
+            + (better if found.num_improvements else "")
         )
 
 
@@ -276,7 +278,7 @@ def _as_json(
         "shadow_prices": dict(zip(loaded.limits, result.multipliers.tolist(), strict=True)),
         "evaluations": result.num_evaluations,
         **robust_json(loaded, result.num_evaluations),
-        "reading_gap": result.reading_gap,
+        "relaxation_gap": result.relaxation_gap,
         "folder": record.folder,
         "files": [record.folder / "best.toml", *files],
     }

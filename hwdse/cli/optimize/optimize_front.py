@@ -56,7 +56,7 @@ def run_front(
     if not len(result.front):
         from hwdse.cli.shared.start_run import explain_infeasible
 
-        nearest = result.least_violated.violations[0]
+        nearest = result.least_violated.constraint_values[0]
         raise CommandError(explain_infeasible(loaded, nearest), Exit.INFEASIBLE)
 
 
@@ -87,18 +87,18 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
     """The front, and logs of the objectives of other designs judged on the way."""
     import numpy as np
 
-    from hwdse.config.search.objective_functions import costs_of
+    from hwdse.config.search.objective_functions import front_objectives_fn
     from hwdse.search.front.front_search import search_front
 
     seen: list[np.ndarray] = []
     with progress_bar("searching the front", num_evaluations, "evaluations") as update:
 
         def report(rows: Any, spent: int) -> None:
-            seen.append(rows.costs[rows.is_feasible])
+            seen.append(rows.log_objectives[rows.is_feasible])
             update(spent, f"{sum(map(len, seen)):,} within the limits")
 
         result = search_front(
-            costs_of(loaded),
+            front_objectives_fn(loaded),
             loaded.space,
             loaded.base,
             seed=seed,
@@ -118,7 +118,7 @@ def _write_part(job: "SweepJob", record: "Run", result: "FrontResult") -> None:
         num_points=result.num_evaluations,
         num_feasible=result.num_feasible,
         num_not_finite=result.num_not_finite,
-        num_changed_verdicts=0,
+        num_reclassified=0,
         front=result.front,
         least_violated=result.least_violated,
     )
@@ -136,9 +136,9 @@ def _with_metrics(job: "SweepJob", result: "FrontResult") -> "FrontResult":
     plan = plan_list(job.space, rows.units, rows.variants)
     judge = dataclasses.replace(job, plan=plan).runner().judge
     metrics = np.empty((len(rows), len(SCALARS)))
-    for variant, places in enumerate(plan.listed):
-        if len(places):
-            metrics[places] = judge.rows(variant, places).metrics
+    for variant, indices in enumerate(plan.listed):
+        if len(indices):
+            metrics[indices] = judge.rows(variant, indices).metrics
     rows = dataclasses.replace(rows, metrics=metrics)
     return dataclasses.replace(
         result,

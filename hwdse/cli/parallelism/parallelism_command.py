@@ -1,4 +1,4 @@
-"""`hwdse layout`: the best ways to cut a training job over the chips of a cluster."""
+"""`hwdse parallelism`: the best ways to cut a training job over the chips of a cluster."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from hwdse.cli.shared.table_output import print_json, say, tell_files
 if TYPE_CHECKING:
     from hwdse.cli.parallelism.strategy_tables import Found
     from hwdse.config import LoadedSearch
-    from hwdse.training.strategy_enumeration import LayoutOptions
+    from hwdse.training.strategy_enumeration import StrategyOptions
 
 NAME = "layout"
 METRIC_NAMES = ("step_time", "time_per_token", "cost_per_token", "energy_per_token", "memory")
@@ -44,8 +44,9 @@ def run(
         str | None,
         typer.Option("--micro-batch", metavar="LIST", help="Sequences of a micro-batch."),
     ] = None,
-    interleave: Annotated[
-        str | None, typer.Option("--interleave", metavar="LIST", help="Chunks of a pipeline stage.")
+    virtual_pipeline: Annotated[
+        str | None,
+        typer.Option("--virtual-pipeline", metavar="LIST", help="Chunks of a pipeline stage."),
     ] = None,
     recompute: Annotated[
         str, typer.Option("--recompute", metavar="LIST", help="Of none, selective, full.")
@@ -79,17 +80,17 @@ def run(
       hwdse layout trn2_llama3_70b
       hwdse layout trn2_llama3_70b --tensor 8,16 --zero 1 --by cost_per_token --out runs/layouts
     """
-    from hwdse.training.strategy_enumeration import RECOMPUTE, LayoutOptions
+    from hwdse.training.strategy_enumeration import RECOMPUTE, StrategyOptions
 
     if by not in METRIC_NAMES:
         raise typer.BadParameter(f"--by {by}: expected one of {', '.join(METRIC_NAMES)}.")
-    options = LayoutOptions(
+    options = StrategyOptions(
         tensor=_counts("--tensor", tensor),
         pipeline=_counts("--pipeline", pipeline),
         context=_counts("--context", context),
         expert=_counts("--expert", expert),
         micro_batch=_counts("--micro-batch", micro_batch),
-        interleave=_counts("--interleave", interleave),
+        virtual_pipeline=_counts("--virtual-pipeline", virtual_pipeline),
         recompute=_words("--recompute", recompute, tuple(RECOMPUTE)),
         zero=tuple(int(x) for x in _words("--zero", zero, ("0", "1", "2", "3"))),
         sequence=tuple(SEQUENCE[x] for x in _words("--sequence", sequence, tuple(SEQUENCE))),
@@ -101,7 +102,7 @@ def run(
 def _run(
     config: str,
     sets: list[str] | None,
-    options: "LayoutOptions",
+    options: "StrategyOptions",
     by: str,
     top: int,
     out: Path | None,
@@ -129,12 +130,12 @@ def _run(
         raise CommandError(strategy_tables.explain_overfull(found), Exit.INFEASIBLE)
 
 
-def _find(loaded: "LoadedSearch", options: "LayoutOptions", by: str) -> "Found":
+def _find(loaded: "LoadedSearch", options: "StrategyOptions", by: str) -> "Found":
     """Lists, scores and ranks the layouts of a search file's base design."""
     from hwdse.cli.parallelism.strategy_tables import Found
     from hwdse.specs.design import Design
-    from hwdse.training.strategy_enumeration import list_layouts
-    from hwdse.training.strategy_ranking import ranked, score_layouts
+    from hwdse.training.strategy_enumeration import enumerate_strategies
+    from hwdse.training.strategy_ranking import evaluate_strategies, ranked
     from hwdse.workload.transformer.model_config import TransformerTraining
 
     design, job = loaded.base, loaded.workload
@@ -144,17 +145,17 @@ def _find(loaded: "LoadedSearch", options: "LayoutOptions", by: str) -> "Found":
             "is none"
         )
     start = time.perf_counter()
-    layouts = list_layouts(job, design.cluster.num_chips, options)
-    if not len(layouts):
+    strategies = enumerate_strategies(job, design.cluster.num_chips, options)
+    if not len(strategies):
         raise CommandError(
             f"no layout of {loaded.labels['workload']} on {design.cluster.num_chips:g} chips: "
             f"{job.model.num_heads:g} heads, {job.model.num_layers:g} layers and "
             f"{job.global_batch:g} sequences allow none with these options"
         )
-    scores = score_layouts(design, job, layouts)
+    scores = evaluate_strategies(design, job, strategies)
     most = min(1.0, loaded.limits.get("hbm_used_ratio", 1.0))
     order = ranked(scores, by, most)
-    return Found(design, layouts, scores, order, by, most, time.perf_counter() - start)
+    return Found(design, strategies, scores, order, by, most, time.perf_counter() - start)
 
 
 def _counts(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -1,4 +1,4 @@
-"""What `hwdse layout` leaves in a folder: all layouts that fit, the best one, a picture."""
+"""What `hwdse parallelism` leaves in a folder: all layouts that fit, the best one, a picture."""
 
 import dataclasses
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdse.cli.parallelism.strategy_tables import Found, layout_columns
-from hwdse.training.strategy_enumeration import layout_at, layout_name
+from hwdse.cli.parallelism.strategy_tables import Found, strategy_columns
+from hwdse.training.strategy_enumeration import strategy_at, strategy_label
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -21,18 +21,18 @@ def save(loaded: "LoadedSearch", found: Found, config: str, folder: Path) -> lis
     from hwdse.config import to_toml
     from hwdse.runs.atomic_files import csv_text
 
-    options = {"command": "layout", "by": found.by, "layouts": len(found.layouts)}
+    options = {"command": "layout", "by": found.by, "layouts": len(found.strategies)}
     record = start_run(loaded, options, config, folder, loaded.seed, resume=True)
     files = []
     if len(found.order):
-        layout = layout_at(found.layouts, int(found.order[0]), found.design.parallelism)
-        best = dataclasses.replace(found.design, parallelism=layout)
-        record.write_text("layouts.csv", csv_text(layout_columns(found, found.order)))
+        parallelism = strategy_at(found.strategies, int(found.order[0]), found.design.parallelism)
+        best = dataclasses.replace(found.design, parallelism=parallelism)
+        record.write_text("layouts.csv", csv_text(strategy_columns(found, found.order)))
         record.write_text("best.toml", to_toml(loaded, best))
         files = [record.folder / name for name in ("layouts.csv", "best.toml")]
     files += _draw(found, record.folder / "plots")
     is_feasible = len(found.order) > 0
-    record.finish("finished" if is_feasible else "infeasible", evaluations=len(found.layouts))
+    record.finish("finished" if is_feasible else "infeasible", evaluations=len(found.strategies))
     return files
 
 
@@ -49,7 +49,7 @@ def _draw(found: Found, folder: Path) -> list[Path]:
     if len(found.order):
         row = int(found.order[0])
         best = int(np.searchsorted(finite, row))
-        label = layout_name(found.layouts, row, found.num_chips)
+        label = strategy_label(found.strategies, row, found.num_chips)
     figure, (axes,) = pareto_plots.new_figure()
     used_gb, step_s = used_gb[finite], step_s[finite]
     front = np.flatnonzero(non_dominated_mask(np.stack([used_gb, step_s], axis=1)))

@@ -11,8 +11,8 @@ from hwdse.cli.shared.table_output import percent, print_table
 from hwdse.training.strategy_enumeration import (
     FIELDS,
     data_degrees,
-    layout_name,
     recompute_names,
+    strategy_label,
     zero_stages,
 )
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.specs.design import Design
     from hwdse.training.factored_program import Columns
-    from hwdse.training.strategy_ranking import LayoutScores
+    from hwdse.training.strategy_ranking import StrategyMetrics
 
 TIME_GROUPS = {
     "compute": ("matrix", "vector", "sram", "hbm", "fp64"),
-    "tensor": ("tensor_network",),
-    "context": ("context_network",),
-    "expert": ("expert_network",),
-    "pipeline": ("pipeline_network",),
-    "data": ("data_network",),
+    "tensor": ("tensor_comm",),
+    "context": ("context_comm",),
+    "expert": ("expert_comm",),
+    "pipeline": ("pipeline_comm",),
+    "data": ("data_comm",),
     "bubble": ("bubble",),
     "other": ("launch", "host", "optimizer"),
 }
@@ -42,8 +42,8 @@ class Found:
 
     design: "Design"
     """What all have beside their layouts."""
-    layouts: "Columns"
-    scores: "LayoutScores"
+    strategies: "Columns"
+    scores: "StrategyMetrics"
     order: np.ndarray
     """Rows that fit, best first."""
     by: str
@@ -59,27 +59,27 @@ class Found:
 def print_layouts(loaded: "LoadedSearch", found: Found, num_shown: int) -> None:
     """The best layouts: how they cut the job and what comes of it, then where their time goes."""
     rows = found.order[:num_shown]
-    data = data_degrees(found.layouts, found.num_chips)
-    recompute, zero = recompute_names(found.layouts), zero_stages(found.layouts)
-    layouts, scores = found.layouts, found.scores
+    data = data_degrees(found.strategies, found.num_chips)
+    recompute, zero = recompute_names(found.strategies), zero_stages(found.strategies)
+    strategies, scores = found.strategies, found.scores
     cells = []
     for rank, row in enumerate(rows, 1):
-        degrees = [f"{layouts[name][row]:g}" for _, name in CUT]
+        degrees = [f"{strategies[name][row]:g}" for _, name in CUT]
         cells.append(
             [
                 str(rank),
                 *degrees[:2],
                 f"{data[row]:g}",
                 *degrees[2:],
-                f"{layouts['micro_batch'][row]:g}",
-                f"{layouts['interleave'][row]:g}",
+                f"{strategies['micro_batch'][row]:g}",
+                f"{strategies['virtual_pipeline'][row]:g}",
                 recompute[row],
                 f"{zero[row]:g}",
-                "yes" if layouts["sequence_fraction"][row] else "no",
+                "yes" if strategies["sequence_parallel_fraction"][row] else "no",
                 format_metric(scores.step_time_s[row], "s"),
-                format_metric(scores.useful_tokens_per_s[row], "1/s"),
-                percent(scores.matrix_utilization_fraction[row]),
-                format_metric(1e6 * scores.cost_usd_per_token[row], "USD"),
+                format_metric(scores.effective_tokens_per_s[row], "1/s"),
+                percent(scores.mfu_fraction[row]),
+                format_metric(1e6 * scores.cost_per_token_usd[row], "USD"),
                 percent(scores.hbm_used_ratio[row], 0),
             ]
         )
@@ -101,7 +101,7 @@ def _print_times(found: Found, rows: np.ndarray) -> None:
     print_table("where the step time goes", ["", *shown], cells)
 
 
-def time_shares(scores: "LayoutScores") -> dict[str, np.ndarray]:
+def time_shares(scores: "StrategyMetrics") -> dict[str, np.ndarray]:
     """Share of each group of `TIME_GROUPS` in the step time, an element a layout."""
     return {
         # Differences of nearly equal times may come out below zero by their rounding.
@@ -113,9 +113,9 @@ def time_shares(scores: "LayoutScores") -> dict[str, np.ndarray]:
 
 def summary(found: Found) -> str:
     """How many layouts were scored and fit, and how long that took."""
-    scored, fit = len(found.layouts), len(found.order)
+    evaluated_points, fit = len(found.strategies), len(found.order)
     return (
-        f"{scored:,} layouts scored in {found.elapsed_s:.3g} s, compilation included; "
+        f"{evaluated_points:,} layouts scored in {found.elapsed_s:.3g} s, compilation included; "
         f"{fit:,} fit the HBM"
     )
 
@@ -132,9 +132,9 @@ def explain_overfull(found: Found) -> str:
     needed = sum(parts.values())
     room = found.most_hbm_ratio * found.design.chip.hbm.capacity_bytes
     largest = max(parts, key=lambda name: parts[name])
-    name = layout_name(found.layouts, row, found.num_chips)
+    name = strategy_label(found.strategies, row, found.num_chips)
     return (
-        f"none of {len(found.layouts):,} layouts fits: the smallest ({name}) needs "
+        f"none of {len(found.strategies):,} layouts fits: the smallest ({name}) needs "
         f"{_gigabytes(needed)} of {_gigabytes(room)}, {_gigabytes(needed - room)} too much; "
         f"largest part: {spaced(largest)} {_gigabytes(parts[largest])}"
     )
@@ -145,9 +145,9 @@ def _gigabytes(size_bytes: float) -> str:
     return f"{size_bytes / 1e9:.4g} GB"
 
 
-def layout_columns(found: Found, rows: np.ndarray) -> dict[str, Any]:
+def strategy_columns(found: Found, rows: np.ndarray) -> dict[str, Any]:
     """All figures of some layouts as columns, in SI base units, for files and programs."""
-    chosen = found.layouts.take(rows)
+    chosen = found.strategies.take(rows)
     columns: dict[str, Any] = {name: chosen[name] for name in FIELDS}
     columns["data"] = data_degrees(chosen, found.num_chips)
     columns["zero"] = zero_stages(chosen)
@@ -165,7 +165,7 @@ def layout_columns(found: Found, rows: np.ndarray) -> dict[str, Any]:
 
 def as_json(loaded: "LoadedSearch", found: Found, num_shown: int) -> dict[str, Any]:
     """The best layouts with all figures, and the counts."""
-    columns = layout_columns(found, found.order[:num_shown])
+    columns = strategy_columns(found, found.order[:num_shown])
     rows = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
@@ -174,7 +174,7 @@ def as_json(loaded: "LoadedSearch", found: Found, num_shown: int) -> dict[str, A
         "labels": dict(loaded.labels),
         "num_chips": found.num_chips,
         "by": found.by,
-        "scored": len(found.layouts),
+        "scored": len(found.strategies),
         "fit": len(found.order),
         "elapsed_s": found.elapsed_s,
         "layouts": rows,

@@ -37,9 +37,9 @@ def keep_programs(environ: MutableMapping[str, str] = os.environ) -> None:
 def prune(folder: Path, largest_bytes: int) -> None:
     """Removes the files of jax that were not used for longest, until the others fit."""
     found = [(path.stat(), path) for path in folder.glob("*/jit_*-cache")]
-    excess = sum(status.st_size for status, _ in found) - largest_bytes
+    total_violation = sum(status.st_size for status, _ in found) - largest_bytes
     for status, path in sorted(found, key=lambda pair: pair[0].st_mtime):
-        if excess <= 0:
+        if total_violation <= 0:
             return
         path.unlink(missing_ok=True)
-        excess -= status.st_size
+        total_violation -= status.st_size

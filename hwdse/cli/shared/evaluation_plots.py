@@ -79,17 +79,17 @@ def save_roofline(
 
     from hwdse.numerics.jit_compile import quick_jit
     from hwdse.numerics.relaxation import EXACT
-    from hwdse.training.operator_costs import row_costs
+    from hwdse.training.operator_costs import operator_costs
     from hwdse.workload.transformer.sharding import shard
 
-    def rows_of(leaves):
+    def stack_gemms(leaves):
         step = shard(workload, leaves.parallelism, leaves.cluster.num_chips, leaves.software)
-        rows = row_costs(step.gemms, step.runs, leaves, EXACT)
+        rows = operator_costs(step.gemms, step.runs, leaves, EXACT)
         parts = jnp.stack([getattr(rows, f"{kind}_s") for kind in BOUNDS])
         return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s, jnp.argmax(parts, axis=0)
 
     with jax.enable_x64(True):
-        rows = jax.tree.map(np.asarray, quick_jit(rows_of)(jax.tree.map(float, design)))
+        rows = jax.tree.map(np.asarray, quick_jit(stack_gemms)(jax.tree.map(float, design)))
     gemms, macs, hbm_bytes, time_s, bound = rows
     sizes = np.broadcast_arrays(gemms.m, gemms.k, gemms.n)
     names = [f"{m:.0f}×{k:.0f}×{n:.0f}" for m, k, n in zip(*sizes, strict=True)]  # noqa: RUF001
@@ -108,7 +108,7 @@ def save_core_roofline(
     from hwdse.numerics.jit_compile import quick_jit
     from hwdse.numerics.relaxation import total
 
-    def rows_of(leaves):
+    def stack_gemms(leaves):
         costs = core_mappings(leaves, operators).costs
         dram = costs.traffic.levels[0]
         matrix, sram, hbm = bounds_of(costs)
@@ -116,7 +116,7 @@ def save_core_roofline(
         return costs.traffic.num_macs, moved, costs.time_s, sram + 2.0 * hbm + 0.0 * matrix
 
     with jax.enable_x64(True):
-        rows = quick_jit(rows_of)(jax.tree.map(float, design))
+        rows = quick_jit(stack_gemms)(jax.tree.map(float, design))
     macs, moved, time_s, place = (np.asarray(row) for row in rows)
     bounds = [("matrix", "sram", "hbm")[round(float(i))] for i in place]
     bandwidth = float(design.accelerator.levels[0].read_bandwidth_bytes_per_s)
@@ -211,25 +211,25 @@ def save_pareto(
     return paths
 
 
-def save_front_bands(
+def save_front_uncertainty(
     sampled: "SampledDesigns", objectives: Sequence[str], folder: Path, *, of_core: bool = False
 ) -> list[Path]:
     """Bands of each pair of objectives."""
     paths, units = [], CORE_SCALES if of_core else SCALES
-    shares, bands = sampled.is_on_front.mean(axis=0), sampled.bands
+    shares, bands = sampled.is_on_front.mean(axis=0), sampled.percentiles
     for first, second in itertools.combinations(range(len(objectives)), 2):
         pair = [first, second]
         scales = np.array([units[objectives[i]][0] for i in pair])
         labels = (units[objectives[first]][1], units[objectives[second]][1])
-        places, reached = attained_band(sampled.costs[..., pair])
+        indices, reached = attained_band(sampled.log_objectives[..., pair])
         figure, (axes,) = pareto_plots.new_figure(width_in=7.2, height_in=4.4)
-        uncertainty_plots.plot_front_bands(
+        uncertainty_plots.plot_front_uncertainty(
             axes,
             np.exp(sampled.nominal[:, pair]) * scales,
             bands[0][:, pair] * scales,
             bands[2][:, pair] * scales,
             shares,
-            (places * scales[0], reached * scales[1]),
+            (indices * scales[0], reached * scales[1]),
             _evenly_spread(sampled.nominal[:, pair]),
             labels,
         )
@@ -243,8 +243,8 @@ def attained_band(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places of the first cost, evenly over its logarithm, and the band that the front reaches."""
     from hwdse.search.front.front_uncertainty import attained
 
-    places = np.linspace(costs[..., 0].min(), costs[..., 0].max(), BAND_PLACES)
-    return np.exp(places), np.exp(attained(costs, places))
+    indices = np.linspace(costs[..., 0].min(), costs[..., 0].max(), BAND_PLACES)
+    return np.exp(indices), np.exp(attained(costs, indices))
 
 
 def _evenly_spread(points: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ class Exit(IntEnum):
     """How a command ends, for scripts."""
 
     OK = 0
-    BUG = 1
-    MISTAKE = 2
+    INTERNAL_ERROR = 1
+    USER_ERROR = 2
     """Of the user: an option, a config, a file."""
     INFEASIBLE = 3
     """No design meets the constraints."""
@@ -25,7 +25,7 @@ class Exit(IntEnum):
 class CommandError(Exception):
     """Ends a command with one line on stderr and an exit code."""
 
-    def __init__(self, message: str, code: Exit = Exit.MISTAKE) -> None:
+    def __init__(self, message: str, code: Exit = Exit.USER_ERROR) -> None:
         super().__init__(message)
         self.code = code
 

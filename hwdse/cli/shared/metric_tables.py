@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 HEADLINE = (
     ("step time", "step_time_s", "s", 1.0),
-    ("useful tokens per second", "useful_tokens_per_s", "1/s", 1.0),
+    ("useful tokens per second", "effective_tokens_per_s", "1/s", 1.0),
     ("time per useful token", "time_per_token_s", "s", 1.0),
-    ("model FLOP utilization (MFU)", "matrix_utilization_fraction", "%", 1.0),
+    ("model FLOP utilization (MFU)", "mfu_fraction", "%", 1.0),
     ("goodput", "goodput_fraction", "%", 1.0),
     ("energy per useful token", "energy_per_token_j", "J", 1.0),
     ("power of a chip", "chip_power_w", "W", 1.0),
-    ("clock left by the power limit", "clock_ratio", "%", 1.0),
+    ("clock left by the power limit", "throttled_clock_ratio", "%", 1.0),
     ("silicon of a chip", "die_area_mm2", "mm^2", 1.0),
     ("cost of a chip", "chip_cost_usd", "USD", 1.0),
     ("HBM used", "hbm_used_ratio", "%", 1.0),
-    ("cost per million useful tokens", "cost_usd_per_token", "USD", 1e6),
-    ("CO2 per million useful tokens", "carbon_g_per_token", "g", 1e6),
+    ("cost per million useful tokens", "cost_per_token_usd", "USD", 1e6),
+    ("CO2 per million useful tokens", "carbon_per_token_g", "g", 1e6),
 )
 """Label, field of `Evaluation`, unit, and the factor of the unit that the label names."""
 BREAKDOWNS = (
@@ -38,11 +38,11 @@ BREAKDOWNS = (
 """Label, field of `Evaluation` that holds the parts, unit of each part."""
 CORE_HEADLINE = (
     ("time of a pass", "step_time_s", "s", 1.0),
-    ("passes per second", "useful_tokens_per_s", "1/s", 1.0),
-    ("use of the multipliers", "matrix_utilization_fraction", "%", 1.0),
+    ("passes per second", "effective_tokens_per_s", "1/s", 1.0),
+    ("use of the multipliers", "mfu_fraction", "%", 1.0),
     ("energy of a pass", "step_energy_j", "J", 1.0),
     ("power", "chip_power_w", "W", 1.0),
-    ("DRAM traffic", "hbm_bytes_per_chip", "B", 1.0),
+    ("DRAM traffic", "hbm_traffic_bytes", "B", 1.0),
     ("silicon", "die_area_mm2", "mm^2", 1.0),
     ("cost", "chip_cost_usd", "USD", 1.0),
     ("fullest memory", "hbm_used_ratio", "%", 1.0),
@@ -118,7 +118,7 @@ def parts_of(evaluation: "Evaluation", field: str) -> dict[str, float]:
 
 
 def spaced(name: str) -> str:
-    """tensor_network as it is printed: tensor network."""
+    """tensor_comm as it is printed: tensor network."""
     return name.replace("_", " ")
 
 

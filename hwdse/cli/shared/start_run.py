@@ -45,12 +45,16 @@ def searched_paths(space: "SearchSpace") -> list[str]:
     return list(dict.fromkeys([*dims, *inner, *(variant.path for variant in space.variants)]))
 
 
-def explain_infeasible(loaded: "LoadedSearch", violations: np.ndarray) -> str:
+def explain_infeasible(loaded: "LoadedSearch", constraint_values: np.ndarray) -> str:
     """Which constraints stand in the way, the worst first, and by how much."""
     from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
 
     broken = sorted(
-        ((value, name) for value, name in zip(violations, loaded.limits, strict=True) if value > 0),
+        (
+            (value, name)
+            for value, name in zip(constraint_values, loaded.limits, strict=True)
+            if value > 0
+        ),
         reverse=True,
     )
     if not broken:

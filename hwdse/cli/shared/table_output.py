@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WIDTH_OF_FILES = 132
 """Columns where the output is not a terminal."""
 
-MOST_TURNED = 6
+MAX_TURNED = 6
 """Rows that are printed as columns where they are too wide."""
 NARROW_CELL = 16
 """Characters of a cell that is never broken."""
@@ -56,7 +56,7 @@ def print_table(
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table of values; few rows that are too wide for the terminal as columns."""
     widths = [max(map(len, map(str, cells))) for cells in zip(columns, *rows, strict=True)]
-    if len(rows) > MOST_TURNED or sum(widths) + 2 * len(widths) <= _console(sys.stdout).width:
+    if len(rows) > MAX_TURNED or sum(widths) + 2 * len(widths) <= _console(sys.stdout).width:
         print_table("", columns, rows, left=0)
     else:
         turned = list(zip(columns, *rows, strict=True))

@@ -13,8 +13,8 @@ from hwdse.cli.shared.table_output import note, print_json, print_table, say
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.config.search.metric_names import Target
-    from hwdse.search.answers.minimum_change import Free
-    from hwdse.search.answers.solve_targets import Solved
+    from hwdse.search.answers.minimum_change import FreeParameter
+    from hwdse.search.answers.solve_targets import SolveResult
 
 NAME = "solve"
 
@@ -51,7 +51,7 @@ def run(
 
     \b
     Examples:
-      hwdse solve trn2_llama3_70b --target "useful_tokens_per_s >= 700e3" \\
+      hwdse solve trn2_llama3_70b --target "effective_tokens_per_s >= 700e3" \\
         --free chip.hbm.bandwidth,chip.link.bandwidth,chip.array.clock
       hwdse solve trn2_llama3_70b --target "chip_power <= 150 W" --target "step_time <= 7 s" \\
         --free chip.array.clock,chip.link.bandwidth --weight chip.link.bandwidth=2 --norm l1
@@ -61,7 +61,7 @@ def run(
     from hwdse.cli.shared.start_run import start_run
     from hwdse.cli.solve.solve_inputs import free_parameters, limits_as_targets
     from hwdse.config import load_search, to_toml
-    from hwdse.config.search.metric_names import parse_target, target_violations
+    from hwdse.config.search.metric_names import parse_target, target_constraint_values
     from hwdse.search.answers.solve_targets import NORMS, solve
 
     if norm not in NORMS:
@@ -76,8 +76,10 @@ def run(
                "starts": starts, "free": {p.path: p.weight for p in parts}}  # fmt: skip
     record = start_run(loaded, options, config, out, seed, resume=True)
     with jax.enable_x64(True):
-        violations = target_violations(targets, loaded.workload)
-        solved = solve(violations, loaded.base, parts, norm=norm, num_starts=starts, seed=seed)
+        constraint_values = target_constraint_values(targets, loaded.workload)
+        solved = solve(
+            constraint_values, loaded.base, parts, norm=norm, num_starts=starts, seed=seed
+        )
     path = record.write_text("best.toml", to_toml(loaded, solved.design))
     record.finish("finished" if solved.is_feasible else "infeasible", change=solved.size)
     if json:
@@ -94,10 +96,10 @@ def _after(target: "Target", log_violation: float) -> float:
     return target.limit * math.exp(target.sign * log_violation)
 
 
-def in_the_way(targets: tuple["Target", ...], solved: "Solved") -> str:
+def in_the_way(targets: tuple["Target", ...], solved: "SolveResult") -> str:
     """Which targets stand in the way, the worst first, and by how much."""
     missed = sorted(
-        ((v, t) for v, t in zip(solved.violations, targets, strict=True) if v > 0.0),
+        ((v, t) for v, t in zip(solved.constraint_values, targets, strict=True) if v > 0.0),
         key=lambda item: -item[0],
     )
     texts = [
@@ -111,8 +113,8 @@ def in_the_way(targets: tuple["Target", ...], solved: "Solved") -> str:
 def _print(
     loaded: "LoadedSearch",
     targets: tuple["Target", ...],
-    parts: tuple["Free", ...],
-    solved: "Solved",
+    parts: tuple["FreeParameter", ...],
+    solved: "SolveResult",
 ) -> None:
     from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.config import format_value
@@ -126,7 +128,7 @@ def _print(
     print_table(loaded.title, ["parameter", "before", "after", "change", "weight"], rows)
     cells = []
     for target, violation, price in zip(
-        targets, solved.violations, solved.relaxed.multipliers, strict=True
+        targets, solved.constraint_values, solved.relaxed.multipliers, strict=True
     ):
         values = (float(target.metric.value(before)), _after(target, violation))
         cells.append(
@@ -150,8 +152,8 @@ def _print(
 def _as_json(
     loaded: "LoadedSearch",
     targets: tuple["Target", ...],
-    parts: tuple["Free", ...],
-    solved: "Solved",
+    parts: tuple["FreeParameter", ...],
+    solved: "SolveResult",
     path: Path,
 ) -> dict[str, Any]:
     return {
@@ -170,7 +172,7 @@ def _as_json(
             {"target": t.text, "metric": t.metric.name, "limit": t.limit, "value": _after(t, v),
              "holds": bool(v <= 0.0), "relaxed_log_violation": r, "multiplier": m}
             for t, v, r, m in zip(
-                targets, solved.violations, solved.relaxed.violations,
+                targets, solved.constraint_values, solved.relaxed.constraint_values,
                 solved.relaxed.multipliers, strict=True,
             )
         ],

@@ -8,7 +8,7 @@ from hwdse.cli.shared.exit_codes import CommandError
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.config.search.metric_names import Target
-    from hwdse.search.answers.minimum_change import Free
+    from hwdse.search.answers.minimum_change import FreeParameter
 
 WIDEST = 1e3
 """Factor by which a parameter that the search file does not bound may change, down or up."""
@@ -16,8 +16,8 @@ WIDEST = 1e3
 
 def free_parameters(
     loaded: "LoadedSearch", paths: str, weights: Sequence[str]
-) -> tuple["Free", ...]:
-    """Free parameters from a list with commas, and `PATH=W` texts. Raises `CommandError`."""
+) -> tuple["FreeParameter", ...]:
+    """FreeParameter parameters from a list with commas, and `PATH=W` texts. Raises `CommandError`."""
     names = [text.strip() for text in paths.split(",") if text.strip()]
     resolved = [_resolved(loaded, text, "--free") for text in names]
     if not resolved or len(set(resolved)) != len(resolved):
@@ -58,10 +58,10 @@ def _weights(
     return factors
 
 
-def _free(loaded: "LoadedSearch", path: str, weight: float) -> "Free":
+def _free(loaded: "LoadedSearch", path: str, weight: float) -> "FreeParameter":
     from hwdse.config.schema.field_rules import rule_of
     from hwdse.config.schema.user_paths import field_name
-    from hwdse.search.answers.minimum_change import Free
+    from hwdse.search.answers.minimum_change import FreeParameter
     from hwdse.search.space.search_space import get_path
 
     base = float(get_path(loaded.base, path))
@@ -70,13 +70,13 @@ def _free(loaded: "LoadedSearch", path: str, weight: float) -> "Free":
     for dimension in loaded.space.dimensions:
         if dimension.path == path:
             low = dimension.low if dimension.low > 0.0 else base / WIDEST
-            return Free(path, base, min(low, base), max(dimension.high, base), dimension.step,
+            return FreeParameter(path, base, min(low, base), max(dimension.high, base), dimension.step,
                         weight)  # fmt: skip
     rule = rule_of(field_name(path))
     low = max(base / WIDEST, 1.0 if rule.is_whole else 0.0, rule.low)
     high = min(base * WIDEST, rule.high)
     step = 1.0 if rule.is_whole else None
-    return Free(path, base, min(low, base), max(high, base), step, weight)
+    return FreeParameter(path, base, min(low, base), max(high, base), step, weight)
 
 
 def limits_as_targets(loaded: "LoadedSearch") -> tuple["Target", ...]:

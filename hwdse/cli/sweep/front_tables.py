@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from hwdse.plots.pareto_plots import Marker
     from hwdse.runs.run_folder import Run
     from hwdse.runs.sweep_job import SweepJob
-    from hwdse.search.pareto.pareto_archive import Front
+    from hwdse.search.pareto.pareto_archive import DesignSet
 
 SHOWN_DESIGNS = 6
 
 
-def ordered(front: "Front") -> "Front":
+def ordered(front: "DesignSet") -> "DesignSet":
     """The members by their first objective."""
-    return front.take(np.lexsort(front.costs.T[::-1]))
+    return front.take(np.lexsort(front.log_objectives.T[::-1]))
 
 
-def front_columns(loaded: "LoadedSearch", front: "Front") -> dict[str, np.ndarray]:
+def front_columns(loaded: "LoadedSearch", front: "DesignSet") -> dict[str, np.ndarray]:
     """A front for people: objectives, use of the limits, then what each design is."""
     front = ordered(front)
     bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
     columns: dict[str, Any] = {
-        name: np.exp(front.costs[:, i]) for i, name in enumerate(loaded.front_objectives)
+        name: np.exp(front.log_objectives[:, i]) for i, name in enumerate(loaded.front_objectives)
     }
     for i, name in enumerate(loaded.limits):
-        columns[f"{name}_of_limit"] = np.exp(front.violations[:, i])
+        columns[f"{name}_limit_ratio"] = np.exp(front.constraint_values[:, i])
     designs = [
         loaded.space.describe(unit, bases[variant])
         for unit, variant in zip(front.units, front.variants, strict=True)
@@ -47,21 +47,21 @@ def front_columns(loaded: "LoadedSearch", front: "Front") -> dict[str, np.ndarra
     return columns
 
 
-def print_front(loaded: "LoadedSearch", front: "Front", title: str) -> None:
+def print_front(loaded: "LoadedSearch", front: "DesignSet", title: str) -> None:
     """Table of some members, evenly spread over the front, one a column."""
     front = ordered(front)
     if not len(front):
         return
     count = min(SHOWN_DESIGNS, len(front))
-    places = np.unique(np.linspace(0, len(front) - 1, count).round().astype(int))
-    columns = front_columns(loaded, front.take(places))
+    indices = np.unique(np.linspace(0, len(front) - 1, count).round().astype(int))
+    columns = front_columns(loaded, front.take(indices))
     inner = {path for choice in loaded.space.choices for path in choice.paths}
     rows = [
         [name, *(_cell(name, value) for value in values)]
         for name, values in columns.items()
         if name not in inner
     ]
-    heads = ["", *(f"{place + 1}" for place in places)]
+    heads = ["", *(f"{place + 1}" for place in indices)]
     print_table(f"front: {len(front):,} {title}", heads, rows)
 
 
@@ -70,7 +70,7 @@ def _cell(name: str, value: Any) -> str:
         return value
     if name in METRIC_UNITS:
         return format_metric(float(value), METRIC_UNITS[name])
-    if name.endswith("_of_limit"):
+    if name.endswith("_limit_ratio"):
         return f"{100.0 * value:.1f} %"
     from hwdse.config import format_value
 
@@ -81,7 +81,7 @@ def write_front(
     loaded: "LoadedSearch",
     job: "SweepJob",
     record: "Run",
-    front: "Front",
+    front: "DesignSet",
     cloud: np.ndarray,
     markers: Sequence["Marker"],
 ) -> list[Path]:
@@ -96,14 +96,14 @@ def write_front(
         return files
     bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
     for i, name in enumerate(loaded.front_objectives):
-        place = int(np.argmin(front.costs[:, i]))
+        place = int(np.argmin(front.log_objectives[:, i]))
         base = bases[int(front.variants[place])]
-        design = loaded.space.decode_buildable(front.units[place], base)
+        design = loaded.space.decode_rounded(front.units[place], base)
         files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
     if len(loaded.front_objectives) > 1:
         from hwdse.cli.shared import evaluation_plots
 
-        points = np.exp(np.concatenate((front.costs, cloud)))
+        points = np.exp(np.concatenate((front.log_objectives, cloud)))
         mask = np.arange(len(points)) < len(front)
         folder = record.folder / "plots"
         label = "sampled designs within the limits"
@@ -166,7 +166,7 @@ def _other_cores(
     from hwdse.config import ConfigError, list_presets, load_search
 
     for entry in list_presets():
-        if entry.kind == "accelerator" and loaded.base.mapping == "optimise":
+        if entry.kind == "accelerator" and loaded.base.mapping == "optimize":
             try:
                 change = f'design.accelerator="{entry.name}"'
                 yield entry.title, load_search(config, [*sets, change]).base
@@ -199,26 +199,26 @@ def objective_values(
     design that lacks an uncertain constant."""
     import jax
 
-    from hwdse.config.search.objective_functions import costs_of
+    from hwdse.config.search.objective_functions import front_objectives_fn
     from hwdse.objectives import OBJECTIVES
     from hwdse.search.space.pytree_path import get_path
 
     if loaded.robust is None:
         return tuple(float(OBJECTIVES[name](evaluation)) for name in loaded.front_objectives)
-    if any(get_path(design, spread.path) is None for spread in loaded.spreads):
+    if any(get_path(design, spread.path) is None for spread in loaded.uncertain_constants):
         return None
     with jax.enable_x64(True):
-        logs = _compiled_costs(costs_of(loaded))(jax.tree.map(float, design))
+        logs = _compiled_costs(front_objectives_fn(loaded))(jax.tree.map(float, design))
         return tuple(np.exp(np.asarray(logs)).tolist())
 
 
 @functools.cache
-def _compiled_costs(costs: Any) -> Any:
+def _compiled_costs(log_objectives: Any) -> Any:
     """Logs of the objectives of designs, one compiled program for all of the same structure."""
     from hwdse.numerics.jit_compile import quick_jit
     from hwdse.numerics.relaxation import EXACT
 
-    return quick_jit(lambda design: costs(design, EXACT)[0])
+    return quick_jit(lambda design: log_objectives(design, EXACT)[0])
 
 
 def robust_line(loaded: "LoadedSearch", num_designs: int) -> str:
@@ -226,10 +226,10 @@ def robust_line(loaded: "LoadedSearch", num_designs: int) -> str:
     if loaded.robust is None:
         return ""
     count = loaded.robust.num_samples
-    noun = "constant" if len(loaded.spreads) == 1 else "constants"
+    noun = "constant" if len(loaded.uncertain_constants) == 1 else "constants"
     return (
         f"robust: objectives and limits are the {loaded.robust.text} over {count} samples of "
-        f"{len(loaded.spreads)} uncertain {noun}, the same for every design: "
+        f"{len(loaded.uncertain_constants)} uncertain {noun}, the same for every design: "
         f"{num_designs:,} x {count} = {count * num_designs:,} evaluations"
     )
 

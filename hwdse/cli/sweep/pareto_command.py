@@ -23,7 +23,7 @@ MARGIN = 1.1
 def run(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of sweeps.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where CSV and pictures go.")
+        Path, typer.Option("--out", metavar="FOLDER", help="ConfigLocation CSV and pictures go.")
     ] = Path("pareto"),
     json: Json = False,
 ) -> None:
@@ -44,17 +44,17 @@ def run(
     records = [open_run(folder) for folder in runs]
     objectives = _shared_objectives(records)
     fronts = [_read_front(record, objectives) for record in records]
-    costs = [np.stack([front[name] for name in objectives], axis=1) for front in fronts]
-    _, places = merge_fronts(*costs)
-    owner = np.repeat(np.arange(len(runs)), [len(points) for points in costs])
-    merged = _merged_columns(records, fronts, places, owner)
-    table = _volumes(runs, costs, places, owner)
+    log_objectives = [np.stack([front[name] for name in objectives], axis=1) for front in fronts]
+    _, indices = merge_fronts(*log_objectives)
+    owner = np.repeat(np.arange(len(runs)), [len(points) for points in log_objectives])
+    merged = _merged_columns(records, fronts, indices, owner)
+    table = _volumes(runs, log_objectives, indices, owner)
     out.mkdir(parents=True, exist_ok=True)
-    everything = np.concatenate(costs)
+    everything = np.concatenate(log_objectives)
     with replacing(out / "front.csv") as temporary:
         temporary.write_text(csv_text(merged), encoding="utf-8")
     files = [out / "front.csv"]
-    mask = np.isin(np.arange(len(everything)), places)
+    mask = np.isin(np.arange(len(everything)), indices)
     if len(objectives) > 1:
         files += evaluation_plots.save_pareto(
             everything,
@@ -139,7 +139,7 @@ def _read_front(record: "Run", objectives: list[str]) -> "dict[str, np.ndarray]"
 def _merged_columns(
     records: list["Run"],
     fronts: "list[dict[str, np.ndarray]]",
-    places: "np.ndarray",
+    indices: "np.ndarray",
     owner: "np.ndarray",
 ) -> "dict[str, np.ndarray]":
     """Rows of the merged front with the run they come from; columns that all runs have."""
@@ -147,29 +147,29 @@ def _merged_columns(
 
     names = [name for name in fronts[0] if all(name in front for front in fronts)]
     columns: dict[str, Any] = {
-        name: np.concatenate([front[name].astype(object) for front in fronts])[places]
+        name: np.concatenate([front[name].astype(object) for front in fronts])[indices]
         for name in names
     }
     first = columns[names[0]].astype(float)
-    columns["run"] = np.array([str(records[i].folder) for i in owner[places]], dtype=object)
+    columns["run"] = np.array([str(records[i].folder) for i in owner[indices]], dtype=object)
     return {name: values[np.argsort(first, kind="stable")] for name, values in columns.items()}
 
 
 def _volumes(
-    runs: list[Path], costs: "list[np.ndarray]", places: "np.ndarray", owner: "np.ndarray"
+    runs: list[Path], log_objectives: "list[np.ndarray]", indices: "np.ndarray", owner: "np.ndarray"
 ) -> list[dict[str, Any]]:
     """Hypervolume of each front in logarithms, also as a share of the merged front's."""
     import numpy as np
 
     from hwdse.search.pareto.pareto_set import hypervolume
 
-    everything = np.log(np.concatenate(costs))
+    everything = np.log(np.concatenate(log_objectives))
     reference = everything.max(axis=0) + np.log(MARGIN)
     whole = hypervolume(everything, reference)
     rows = []
-    for i, (folder, points) in enumerate(zip(runs, costs, strict=True)):
+    for i, (folder, points) in enumerate(zip(runs, log_objectives, strict=True)):
         volume = hypervolume(np.log(points), reference)
-        num_kept = int(np.sum(owner[places] == i))
+        num_kept = int(np.sum(owner[indices] == i))
         rows.append({"run": str(folder), "designs": len(points), "on_merged_front": num_kept,
                      "hypervolume": volume, "share": volume / whole})  # fmt: skip
     return rows

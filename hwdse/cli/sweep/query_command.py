@@ -9,7 +9,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Json
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.table_output import MOST_TURNED, note, print_json, print_rows
+from hwdse.cli.shared.table_output import MAX_TURNED, note, print_json, print_rows
 
 if TYPE_CHECKING:
     from hwdse.runs.run_folder import Run
@@ -131,7 +131,7 @@ def default_query(columns: dict[str, str], table: str) -> str:
     names = ", ".join(_quoted(columns[path]) for path in shown)
     order = _quoted(columns[shown[0]])
     return (
-        f"select {names} from (select *, ntile({MOST_TURNED}) over (order by {order}) as part "
+        f"select {names} from (select *, ntile({MAX_TURNED}) over (order by {order}) as part "
         f"from {table}) qualify row_number() over (partition by part order by "
         f"{order}) = 1 order by {order}"
     )

@@ -225,7 +225,7 @@ def _raise_if_incomplete(
     if not len(result.front):
         from hwdse.cli.shared.start_run import explain_infeasible
 
-        nearest = result.least_violated.violations
+        nearest = result.least_violated.constraint_values
         if not len(nearest):
             raise CommandError("no design has finite figures", Exit.INFEASIBLE)
         raise CommandError(explain_infeasible(loaded, nearest[0]), Exit.INFEASIBLE)
@@ -256,7 +256,7 @@ def _cloud(job: "SweepJob") -> "np.ndarray":
     """
     count = min(CLOUD_POINTS, job.plan.variant_points[0])
     rows = job.runner().judge.rows(0, job.plan.first_numbers(0, count))
-    return rows.costs[rows.is_feasible]
+    return rows.log_objectives[rows.is_feasible]
 
 
 def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:
@@ -265,7 +265,7 @@ def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:
     print_front(loaded, result.front, f"of {result.num_points:,} designs")
     say(
         f"{result.num_feasible:,} designs meet the constraints; float64 changed "
-        f"{result.num_changed_verdicts} verdicts of the screen; "
+        f"{result.num_reclassified} verdicts of the screen; "
         f"{result.num_not_finite} designs had figures that are not finite"
     )
     if line := robust_line(loaded, result.num_points):

@@ -66,17 +66,17 @@ def run_front(
 def _sampled(
     loaded: "LoadedSearch", points: tuple[np.ndarray, np.ndarray], num_samples: int, seed: int
 ) -> "SampledDesigns":
-    from hwdse.objectives import make_costs
+    from hwdse.objectives import make_objectives_fn
     from hwdse.search.front.front_uncertainty import sample_designs
 
     units, variants = points
-    costs = make_costs(loaded.front_objectives, loaded.limits, loaded.workload)
+    log_objectives = make_objectives_fn(loaded.front_objectives, loaded.limits, loaded.workload)
     title = f"{len(units):,} designs x {num_samples:,} samples"
     with progress_bar(title, len(units), "designs") as bar:
         bar(0, "compiling")
         return sample_designs(
-            costs, loaded.space, loaded.base, loaded.space.snap_points(units), variants,
-            loaded.spreads, num_samples=num_samples, seed=seed, on_batch=lambda n: bar(n, ""),
+            log_objectives, loaded.space, loaded.base, loaded.space.snap_points(units), variants,
+            loaded.uncertain_constants, num_samples=num_samples, seed=seed, on_batch=lambda n: bar(n, ""),
         )  # fmt: skip
 
 
@@ -84,10 +84,10 @@ def band_columns(loaded: "LoadedSearch", sampled: "SampledDesigns") -> dict[str,
     """Of each design the nominal value and the band of each objective, the share of the samples
     in which it meets the limits, and of those in which it is on the front as well."""
     columns: dict[str, np.ndarray] = {}
-    bands = sampled.bands
+    percentiles = sampled.percentiles
     for i, name in enumerate(loaded.front_objectives):
         columns[name] = np.exp(sampled.nominal[:, i])
-        columns |= {f"{name}.{key}": bands[k, :, i] for k, key in enumerate(BAND_NAMES)}
+        columns |= {f"{name}.{key}": percentiles[k, :, i] for k, key in enumerate(BAND_NAMES)}
     columns["meets_limits_fraction"] = sampled.meets_limits.mean(axis=0)
     columns["on_front_fraction"] = sampled.is_on_front.mean(axis=0)
     return columns
@@ -109,15 +109,15 @@ def _check_same(
         raise CommandError(f"{path}: expected numbers in the columns {', '.join(names)}")
     if not names:
         return
-    places = [loaded.front_objectives.index(name) for name in names]
+    indices = [loaded.front_objectives.index(name) for name in names]
     kinds = [sampled.nominal]
     if loaded.robust is not None:
         kinds.append(_robust_figures(loaded, points))
-    wrong = [np.abs(np.exp(kind[:, places]).T / np.array(there) - 1.0) > SAME for kind in kinds]
+    wrong = [np.abs(np.exp(kind[:, indices]).T / np.array(there) - 1.0) > SAME for kind in kinds]
     if all(np.any(kind) for kind in wrong):
         i, row = np.argwhere(wrong[0])[0]
         unit = METRIC_UNITS[names[i]]
-        held, here = there[i][row], float(np.exp(sampled.nominal[row, places[i]]))
+        held, here = there[i][row], float(np.exp(sampled.nominal[row, indices[i]]))
         raise CommandError(
             f"{path}: {names[i]} of design {row + 1} is {format_metric(held, unit)} there and "
             f"{format_metric(here, unit)} by {config}; expected the --set of the run"
@@ -125,18 +125,18 @@ def _check_same(
 
 
 def _robust_figures(loaded: "LoadedSearch", points: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    from hwdse.config.search.objective_functions import costs_of
+    from hwdse.config.search.objective_functions import front_objectives_fn
     from hwdse.search.evaluation.evaluator import Evaluator
 
     units, variants = points
-    evaluator = Evaluator(costs_of(loaded), loaded.space, loaded.base)
-    return evaluator(loaded.space.snap_points(units), variants).costs
+    evaluator = Evaluator(front_objectives_fn(loaded), loaded.space, loaded.base)
+    return evaluator(loaded.space.snap_points(units), variants).log_objectives
 
 
 def _draw(loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path) -> list[Path]:
     from hwdse.cli.shared import evaluation_plots
 
-    return evaluation_plots.save_front_bands(
+    return evaluation_plots.save_front_uncertainty(
         sampled, loaded.front_objectives, folder, of_core=is_core(loaded)
     )
 
@@ -144,20 +144,20 @@ def _draw(loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path) -> li
 def _print(loaded: "LoadedSearch", sampled: "SampledDesigns") -> None:
     """Table of some designs, evenly spread over the front, one a column."""
     count = sampled.nominal.shape[0]
-    places = np.unique(np.linspace(0, count - 1, min(SHOWN_DESIGNS, count)).round().astype(int))
+    indices = np.unique(np.linspace(0, count - 1, min(SHOWN_DESIGNS, count)).round().astype(int))
     columns = band_columns(loaded, sampled)
     rows = []
     for name in loaded.front_objectives:
         for key, head in ((name, name), *((f"{name}.{p}", f"  {p[1:]} %") for p in BAND_NAMES)):
-            cells = [format_metric(float(columns[key][i]), METRIC_UNITS[name]) for i in places]
+            cells = [format_metric(float(columns[key][i]), METRIC_UNITS[name]) for i in indices]
             rows.append([head, *cells])
     for key, head in (("meets_limits_fraction", "meets the limits"),
                       ("on_front_fraction", "on the front")):  # fmt: skip
-        rows.append([head, *(percent(float(columns[key][i]), 0) for i in places)])
-    num_samples = len(sampled.costs)
+        rows.append([head, *(percent(float(columns[key][i]), 0) for i in indices)])
+    num_samples = len(sampled.log_objectives)
     print_table(
         f"front: {count:,} designs, {num_samples:,} samples",
-        ["", *(f"{place + 1}" for place in places)],
+        ["", *(f"{place + 1}" for place in indices)],
         rows,
     )
     firm = int(np.sum(columns["on_front_fraction"] >= 0.5))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hwdse.config import LoadedSearch
     from hwdse.config.search.metric_names import Metric
-    from hwdse.search.uncertainty.uncertainty_propagation import Budget
+    from hwdse.search.uncertainty.uncertainty_propagation import VarianceBudget
 
 NAME = "uncertainty"
 SHOWN_CONSTANTS = 12
@@ -66,7 +66,7 @@ def run(
 
     changes = [*(sets or ()), *(_checked_spread(text) for text in spread or ())]
     loaded = load_search(config, changes)
-    if not loaded.spreads:
+    if not loaded.uncertain_constants:
         raise CommandError(
             f"{config}: no constant is uncertain; name some in [uncertain], or with "
             "--spread chip.hbm.energy=30%"
@@ -116,7 +116,7 @@ def _headlines(loaded: "LoadedSearch") -> list[str]:
 
 def _figures(
     loaded: "LoadedSearch", metrics: list["Metric"], num_samples: int, seed: int
-) -> tuple["dict[str, np.ndarray]", "Budget"]:
+) -> tuple["dict[str, np.ndarray]", "VarianceBudget"]:
     """Nominal values, bands and standard deviations of each metric, and the error budget."""
     import jax
     import jax.numpy as jnp
@@ -125,8 +125,8 @@ def _figures(
     from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.evaluation import evaluate
     from hwdse.search.uncertainty.uncertainty_propagation import (
-        bands,
         error_budget,
+        percentiles,
         sample_figures,
     )
 
@@ -136,13 +136,13 @@ def _figures(
 
     with jax.enable_x64(True):
         sample = sample_figures(
-            values, loaded.base, loaded.spreads, num_samples=num_samples, seed=seed
+            values, loaded.base, loaded.uncertain_constants, num_samples=num_samples, seed=seed
         )
-        budget = error_budget(values, loaded.base, loaded.spreads)
+        budget = error_budget(values, loaded.base, loaded.uncertain_constants)
     nominal = evaluate_exact(loaded.base, loaded.workload)
     rows = {
         "nominal": np.asarray([float(m.value(nominal)) for m in metrics]),
-        "bands": bands(sample),
+        "bands": percentiles(sample),
         "sampled_sigma": np.log(sample).std(axis=0),
     }
     return rows, budget
@@ -152,7 +152,7 @@ def _print(
     loaded: "LoadedSearch",
     metrics: list["Metric"],
     rows: "dict[str, np.ndarray]",
-    budget: "Budget",
+    budget: "VarianceBudget",
 ) -> None:
     cells = []
     for i, metric in enumerate(metrics):
@@ -173,16 +173,18 @@ def _print(
     for i in shown:
         place = int(budget.shares[i].argmax())
         say(
-            f"{metrics[i].label}: {loaded.spreads[place].path} matters most, "
+            f"{metrics[i].label}: {loaded.uncertain_constants[place].path} matters most, "
             f"{percent(float(budget.shares[i][place]), 0)} of the variance"
         )
 
 
-def _print_budget(loaded: "LoadedSearch", metric: "Metric", budget: "Budget", i: int) -> None:
+def _print_budget(
+    loaded: "LoadedSearch", metric: "Metric", budget: "VarianceBudget", i: int
+) -> None:
     order = (-budget.shares[i]).argsort(kind="stable")[:SHOWN_CONSTANTS]
     rows = [
         [
-            loaded.spreads[k].path,
+            loaded.uncertain_constants[k].path,
             percent(float(budget.log_sigmas[k])),
             f"{budget.elasticities[i, k]:+.3f}",
             percent(float(budget.shares[i, k])),
@@ -197,17 +199,17 @@ def _as_json(
     loaded: "LoadedSearch",
     metrics: list["Metric"],
     rows: "dict[str, np.ndarray]",
-    budget: "Budget",
+    budget: "VarianceBudget",
     num_samples: int,
 ) -> dict[str, Any]:
-    paths = [spread.path for spread in loaded.spreads]
+    paths = [spread.path for spread in loaded.uncertain_constants]
     return {
         "title": loaded.title,
         "samples": num_samples,
         "constants": {
             s.path: {"distribution": s.distribution, "low_factor": s.low, "high_factor": s.high,
                      "log_sigma": sigma}
-            for s, sigma in zip(loaded.spreads, budget.log_sigmas.tolist(), strict=True)
+            for s, sigma in zip(loaded.uncertain_constants, budget.log_sigmas.tolist(), strict=True)
         },
         "metrics": {
             m.name: {
@@ -219,7 +221,7 @@ def _as_json(
                 "sampled_log_sigma": rows["sampled_sigma"][i],
                 "linear_log_sigma": budget.total_sigmas[i],
                 "elasticities": dict(zip(paths, budget.elasticities[i].tolist(), strict=True)),
-                "variance_shares": dict(zip(paths, budget.shares[i].tolist(), strict=True)),
+                "variance_contributions": dict(zip(paths, budget.shares[i].tolist(), strict=True)),
             }
             for i, m in enumerate(metrics)
         },

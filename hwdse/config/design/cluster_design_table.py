@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
-from hwdse.config.files.errors import Where
+from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.failure_rates import ReliabilityFile, load_reliability_file
 from hwdse.config.hardware.load_specs import (
     BaseParts,
@@ -40,7 +40,7 @@ _TABLE = create_model(
 )
 
 
-def _load(table: Any, folder: Path, where: Where) -> BaseParts:
+def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
     system = load_system(table.system, NamedIn(folder, where, "system"))
     job = load_workload_file(table.workload, NamedIn(folder, where, "workload"))
     stack = load_software_file(table.software, NamedIn(folder, where, "software"))
@@ -75,7 +75,7 @@ def _load(table: Any, folder: Path, where: Where) -> BaseParts:
     )
 
 
-def _failures(table: Any, folder: Path, where: Where) -> ReliabilityFile | None:
+def _failures(table: Any, folder: Path, where: ConfigLocation) -> ReliabilityFile | None:
     """The failure rates that a design names, if it names any."""
     if table.reliability is None:
         return None

@@ -8,7 +8,7 @@ from pydantic import Field, StrictStr, create_model
 
 from hwdse.config.design.initial_tiles import first_tiles
 from hwdse.config.design.operator_csv import load_operators_file
-from hwdse.config.files.errors import Where
+from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.accelerators import load_accelerator_file
 from hwdse.config.hardware.load_specs import BaseParts, DesignKind, NamedIn
 from hwdse.config.schema.allowed_names import core_mappings
@@ -23,11 +23,11 @@ _TABLE = create_model(
     __config__=STRICT,
     accelerator=(StrictStr, Field()),
     workload=(StrictStr, Field()),
-    mapping=name_field(core_mappings, "optimise"),
+    mapping=name_field(core_mappings, "optimize"),
 )
 
 
-def _load(table: Any, folder: Path, where: Where) -> BaseParts:
+def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
     core = load_accelerator_file(table.accelerator, NamedIn(folder, where, "accelerator"))
     network = load_operators_file(table.workload, NamedIn(folder, where, "workload"))
     try:

@@ -57,15 +57,15 @@ def show(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Where:
+class ConfigLocation:
     """The place of a mistake: a file as the user named it, and a table in it."""
 
     file: str
-    table: str = ""
+    table_name: str = ""
 
-    def inside(self, name: str) -> "Where":
+    def table(self, name: str) -> "ConfigLocation":
         """The same file, one table deeper."""
-        return Where(self.file, f"{self.table}.{name}" if self.table else name)
+        return ConfigLocation(self.file, f"{self.table_name}.{name}" if self.table_name else name)
 
     def error(self, key: str, value: object, expected: str) -> ConfigError:
         """`FILE [table] key = value: expected ...`."""
@@ -76,4 +76,4 @@ class Where:
         return ConfigError(one_line(f"{self._place()}{key} is missing: expected {expected}"))
 
     def _place(self) -> str:
-        return f"{self.file} [{self.table}] " if self.table else f"{self.file} "
+        return f"{self.file} [{self.table_name}] " if self.table_name else f"{self.file} "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hwdse.config.files.errors import ConfigError, MissingFileError, did_you_mean, listed, one_line
-from hwdse.config.files.uncertainty_suffix import split_spreads
+from hwdse.config.files.uncertainty_suffix import split_uncertainties
 
 FOLDERS = (
     "chips",
@@ -22,7 +22,7 @@ FOLDERS = (
 CSV_FOLDERS = ("layers",)
 """Those whose files are CSV; the others hold TOML."""
 _MAX_BYTES = 4_000_000
-MOST_LISTED = 12
+MAX_LISTED = 12
 """Names of presets that one line of a message has room for."""
 
 
@@ -34,7 +34,7 @@ class TomlFile:
     label: str
     tables: dict[str, Any]
     sha256: str = field(repr=False)
-    spreads: dict[str, str] = field(default_factory=dict)
+    uncertain_constants: dict[str, str] = field(default_factory=dict)
     """Texts after "+-" of values such as "0.9 pJ/bit +- 30 %" by path; `tables` lacks them."""
 
 
@@ -89,9 +89,9 @@ def _find_preset(folder: str, text: str) -> Path:
     key = text.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
     if key in names:
         return preset_root() / folder / f"{key}{_suffix(folder)}"
-    shown = listed(names[:MOST_LISTED])
-    if len(names) > MOST_LISTED:
-        shown += f" and {len(names) - MOST_LISTED} more (hwdse presets lists all)"
+    shown = listed(names[:MAX_LISTED])
+    if len(names) > MAX_LISTED:
+        shown += f" and {len(names) - MAX_LISTED} more (hwdse presets lists all)"
     allowed = f"a path ending in {_suffix(folder)} or a preset of {folder}: {shown}"
     raise MissingFileError(text, f"{allowed}{did_you_mean(key, names)}")
 
@@ -129,8 +129,8 @@ def read_toml(path: Path, label: str | None = None) -> TomlFile:
     """Read and parse a TOML file. Raises `ConfigError` of one line for whatever is wrong."""
     name = label or str(path)
     data = read_bytes(path, name)
-    tables, spreads = split_spreads(parse_toml(data, name))
-    return TomlFile(path, name, tables, hashlib.sha256(data).hexdigest(), spreads)
+    tables, uncertain_constants = split_uncertainties(parse_toml(data, name))
+    return TomlFile(path, name, tables, hashlib.sha256(data).hexdigest(), uncertain_constants)
 
 
 def parse_toml(data: bytes, label: str) -> dict[str, Any]:

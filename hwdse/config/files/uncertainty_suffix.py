@@ -8,14 +8,14 @@ _SPREAD = re.compile(r"\s*([+-]?[\d.].*?)\s*(?:\+/?-|±)\s*(\d[\d_]*\.?\d*\s*%)\
 _NO_QUANTITY = ("title", "name", "published")
 
 
-def split_spread(value: object) -> tuple[Any, str | None]:
+def split_uncertainty(value: object) -> tuple[Any, str | None]:
     """The nominal value and the relative spread of a text: `"5 W +- 30 %"` gives `"5 W"` and
     `"30 %"`; anything else as it is, without a spread."""
     match = _SPREAD.fullmatch(value) if isinstance(value, str) and len(value) < 200 else None
     return (match[1], match[2]) if match else (value, None)
 
 
-def split_spreads(tables: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict]:
+def split_uncertainties(tables: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict]:
     """Tables with nominal values only, and the relative spreads by dotted path."""
     plain: dict[str, Any] = {}
     found: dict[str, str] = {}
@@ -23,10 +23,10 @@ def split_spreads(tables: Mapping[str, Any], prefix: str = "") -> tuple[dict[str
         if key in _NO_QUANTITY and not prefix:
             plain[key] = value
         elif isinstance(value, Mapping):
-            plain[key], below = split_spreads(value, f"{prefix}{key}.")
+            plain[key], below = split_uncertainties(value, f"{prefix}{key}.")
             found.update(below)
         else:
-            plain[key], spread = split_spread(value)
+            plain[key], spread = split_uncertainty(value)
             if spread is not None:
                 found[f"{prefix}{key}"] = spread
     return plain, found

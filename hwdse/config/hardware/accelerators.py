@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StrictBool, StrictStr, create_model
 
-from hwdse.config.files.errors import Where, did_you_mean, listed
+from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.hardware.load_specs import COMMON, NamedIn, Preset, open_file, with_process
 from hwdse.config.schema.consistency_checks import check_accelerator
 from hwdse.config.schema.field_rules import rule_of
@@ -79,11 +79,11 @@ def load_accelerator_file(
 ) -> AcceleratorFile:
     """A core from a preset's name or a TOML file, with its sources."""
     file = open_file("accelerators", name_or_path, named_in)
-    where = Where(file.label)
+    where = ConfigLocation(file.label)
     tables, files = with_process(file.tables, file)
     checked = check(_TABLES, tables, where)
     levels = tuple(
-        _level(table, checked.nominal_clock_hz, where.inside(f"levels {number}"))
+        _level(table, checked.nominal_clock_hz, where.table(f"levels {number}"))
         for number, table in enumerate(checked.levels, 1)
     )
     accelerator = to_spec(Accelerator, checked.model_copy(update={"levels": levels}))
@@ -93,7 +93,7 @@ def load_accelerator_file(
         "cols": accelerator.cols,
         "clock_hz": accelerator.clock_hz,
         "dram_bandwidth_bytes_per_s": levels[0].read_bandwidth_bytes_per_s,
-        "sram_bytes": sum(x.capacity_bytes for x in levels[1:] if x.banks != "elements"),
+        "sram_bytes": sum(x.capacity_bytes for x in levels[1:] if x.banks != "pes"),
     }
     sources = tuple(checked.sources)
     return AcceleratorFile(checked.name, figures, sources, (file, *files), accelerator)
@@ -104,7 +104,7 @@ def load_accelerator(name_or_path: str | Path) -> Accelerator:
     return load_accelerator_file(name_or_path).accelerator
 
 
-def _level(table: dict[str, Any], nominal_clock_hz: float, where: Where) -> Level:
+def _level(table: dict[str, Any], nominal_clock_hz: float, where: ConfigLocation) -> Level:
     """A level from its table, short forms written out first."""
     full = _without_cycles(dict(table), nominal_clock_hz, where)
     if full.get("shares_port") is not False:
@@ -124,7 +124,9 @@ def _level(table: dict[str, Any], nominal_clock_hz: float, where: Where) -> Leve
     return Level(**values)
 
 
-def _without_cycles(table: dict[str, Any], clock_hz: float, where: Where) -> dict[str, Any]:
+def _without_cycles(
+    table: dict[str, Any], clock_hz: float, where: ConfigLocation
+) -> dict[str, Any]:
     """The table with its bandwidths a cycle as bandwidths a second."""
     keys = [key for key in table if key in ("bandwidth", "read_bandwidth", "write_bandwidth")]
     for key in keys:
@@ -139,7 +141,9 @@ def _without_cycles(table: dict[str, Any], clock_hz: float, where: Where) -> dic
     return table
 
 
-def _expand(table: dict[str, Any], field: str, wholes: tuple[str, str], where: Where) -> None:
+def _expand(
+    table: dict[str, Any], field: str, wholes: tuple[str, str], where: ConfigLocation
+) -> None:
     """Two fields from the key that stands for both, in place; it excludes theirs."""
     short = field.split("_")[0]
     if short not in table:
@@ -156,7 +160,7 @@ def _expand(table: dict[str, Any], field: str, wholes: tuple[str, str], where: W
         table[whole] = number
 
 
-def _slope(value: str, exponent: object, where: Where) -> float:
+def _slope(value: str, exponent: object, where: ConfigLocation) -> float:
     """Slope of an energy that grows linearly with the capacity, from its text."""
     try:
         number = to_base(value, "J/B/B")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import create_model
 
-from hwdse.config.files.errors import Where
+from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.load_specs import COMMON, Preset, figures_field, open_file, published_of
 from hwdse.config.schema.schema import STRICT, check, spec_fields, to_spec
-from hwdse.models.compute.cpu_simd import MOST_REGISTERS
+from hwdse.models.compute.cpu_simd import MAX_REGISTERS
 from hwdse.specs.hardware.cpu import SimdEngine
 
 _FIGURES = "fp64_flop_per_s fp32_flop_per_s fp16_flop_per_s dram_bandwidth_bytes_per_s year"
@@ -35,7 +35,7 @@ class SimdFile(Preset):
 def load_simd_file(name_or_path: str | Path) -> SimdFile:
     """A CPU from a preset's name (`graviton4`) or a TOML file, with its published figures."""
     file = open_file("simd", name_or_path, None)
-    where = Where(file.label)
+    where = ConfigLocation(file.label)
     checked = check(_TABLES, file.tables, where)
     engine = to_spec(SimdEngine, checked)
     _check_engine(engine, where)
@@ -53,15 +53,15 @@ def load_simd(name_or_path: str | Path) -> SimdEngine:
     return load_simd_file(name_or_path).engine
 
 
-def _check_engine(engine: SimdEngine, where: Where) -> None:
+def _check_engine(engine: SimdEngine, where: ConfigLocation) -> None:
     """Whole counts, registers within the enumeration of blocks, caches that grow outwards."""
     for name in _WHOLE:
         value = getattr(engine, name)
         if value != math.floor(value):
             raise where.error(name, value, "a whole number above 0")
-    if not 3 <= engine.num_registers <= MOST_REGISTERS:
-        expected = f"a whole number from 3 to {MOST_REGISTERS}"
+    if not 3 <= engine.num_registers <= MAX_REGISTERS:
+        expected = f"a whole number from 3 to {MAX_REGISTERS}"
         raise where.error("num_registers", engine.num_registers, expected)
     if engine.l2.capacity_bytes < engine.l1.capacity_bytes:
         expected = f"at least that of l1, {engine.l1.capacity_bytes:g} bytes"
-        raise where.inside("l2").error("capacity", engine.l2.capacity_bytes, expected)
+        raise where.table("l2").error("capacity", engine.l2.capacity_bytes, expected)

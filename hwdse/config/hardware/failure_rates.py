@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from hwdse.config.files.errors import Where
+from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.load_specs import (
     COMMON,
     NamedIn,
@@ -47,7 +47,7 @@ class ReliabilityFile(Preset):
         """The cluster with these failures; a `ConfigError` for what it has not."""
         roots: Roots = {"cluster": dataclasses.replace(cluster, chip_mtbf_s=self.chip_mtbf_s)}
         changes = flatten({"cluster": self.changes}) if self.changes else {}
-        return apply_overrides(roots, changes, Where(self.label))["cluster"]
+        return apply_overrides(roots, changes, ConfigLocation(self.label))["cluster"]
 
 
 def load_reliability_file(
@@ -56,7 +56,7 @@ def load_reliability_file(
     """Failure rates from a preset's name (`llama3`) or a TOML file, in failures per 1000 days of
     a node; the rate of a chip is that of its share of the node."""
     file = open_file("reliability", name_or_path, named_in)
-    checked = check(_TABLES, file.tables, Where(file.label))
+    checked = check(_TABLES, file.tables, ConfigLocation(file.label))
     rate, chips = checked.failures_per_1000_node_days, checked.chips_per_node
     mtbf_s = float(chip_mtbf_s(rate, chips))
     figures = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StrictStr, create_model
 
-from hwdse.config.files.errors import ConfigError, MissingFileError, Where, one_line
+from hwdse.config.files.errors import ConfigError, ConfigLocation, MissingFileError, one_line
 from hwdse.config.files.toml_files import TomlFile, find_file, read_toml
 from hwdse.config.schema.consistency_checks import check_chip, check_cluster, check_training
 from hwdse.config.schema.overrides import apply_overrides, flatten
@@ -45,7 +45,7 @@ class NamedIn:
     """The key of a file that names another file."""
 
     folder: Path
-    where: Where
+    where: ConfigLocation
     key: str
 
 
@@ -110,13 +110,13 @@ class DesignKind:
     """What a search file may be about: how its `[design]` table becomes a design."""
 
     table: type[BaseModel]
-    load: Callable[[Any, Path, Where], BaseParts]
+    load: Callable[[Any, Path, ConfigLocation], BaseParts]
     """From the checked table, the folder of its file, and where it stands."""
     design_of: Callable[[dict[str, Any], str], Any]
     """A design from its specs by name, and from where its mappings come."""
-    check: Callable[[Any, Any, Where], None]
+    check: Callable[[Any, Any, ConfigLocation], None]
     """Raises `ConfigError` for a design that cannot be, with its workload."""
-    check_variant: Callable[[Any, Where], None]
+    check_variant: Callable[[Any, ConfigLocation], None]
     file_keys: Mapping[str, str]
     """Keys that name other files, and the folder of their presets."""
     no_objectives: tuple[str, ...]
@@ -191,10 +191,10 @@ def with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[To
         return tables, ()
     name = own["preset"]
     if not isinstance(name, str):
-        raise Where(file.label, "process").error("preset", name, "the name of a process")
-    where = Where(file.label, "process")
+        raise ConfigLocation(file.label, "process").error("preset", name, "the name of a process")
+    where = ConfigLocation(file.label, "process")
     base = open_file("processes", name, NamedIn(file.path.parent, where, "preset"))
-    check(_PROCESS_TABLES, base.tables, Where(base.label))
+    check(_PROCESS_TABLES, base.tables, ConfigLocation(base.label))
     values = {k: v for k, v in base.tables.items() if k not in COMMON}
     own = {key: value for key, value in own.items() if key != "preset"}
     return {**tables, "process": overlay(values, own, Process)}, (base,)
@@ -204,9 +204,9 @@ def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) ->
     """A chip from a preset's name or a TOML file, with its published figures and sources."""
     file = open_file("chips", name_or_path, named_in)
     tables, files = with_process(file.tables, file)
-    checked = check(_CHIP_TABLES, tables, Where(file.label))
+    checked = check(_CHIP_TABLES, tables, ConfigLocation(file.label))
     chip = to_spec(Chip, checked)
-    check_chip(chip, Where(file.label))
+    check_chip(chip, ConfigLocation(file.label))
     sources = tuple(checked.sources)
     return ChipFile(checked.name, published_of(checked), sources, (file, *files), chip)
 
@@ -219,14 +219,14 @@ def load_chip(name_or_path: str | Path) -> Chip:
 def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> System:
     """A system from a preset's name (`trn2_ultraserver`) or a TOML file."""
     file = open_file("clusters", name_or_path, named_in)
-    where = Where(file.label)
+    where = ConfigLocation(file.label)
     checked = check(_SYSTEM_TABLES, file.tables, where)
     chip_file = load_chip_file(checked.chip, NamedIn(file.path.parent, where, "chip"))
     roots = {"chip": chip_file.chip, "cluster": to_spec(Cluster, checked.cluster)}
     changes = flatten(checked.overrides or {})
-    roots = apply_overrides(roots, changes, where.inside("overrides"))
+    roots = apply_overrides(roots, changes, where.table("overrides"))
     check_chip(roots["chip"], where)
-    check_cluster(roots["cluster"], where.inside("cluster"))
+    check_cluster(roots["cluster"], where.table("cluster"))
     return System(
         name=checked.name,
         published=published_of(checked),
@@ -242,7 +242,7 @@ def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> Sy
 def load_software_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> SoftwareFile:
     """A training stack from a preset's name (`megatron_lm`) or a TOML file."""
     file = open_file("software", name_or_path, named_in)
-    checked = check(_SOFTWARE_TABLES, file.tables, Where(file.label))
+    checked = check(_SOFTWARE_TABLES, file.tables, ConfigLocation(file.label))
     software = to_spec(Software, checked)
     own = {field.name: getattr(software, field.name) for field in fields(software)}
     return SoftwareFile(
@@ -267,9 +267,9 @@ def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None
             raise ConfigError(one_line(str(error))) from None
         return WorkloadFile(path.stem, MappingProxyType({}), (), (), layers)
     file = open_file("workloads", name_or_path, named_in)
-    checked = check(_WORKLOAD_TABLES, file.tables, Where(file.label))
+    checked = check(_WORKLOAD_TABLES, file.tables, ConfigLocation(file.label))
     training = with_kinds(to_spec(TransformerTraining, checked))
-    check_training(training, Where(file.label))
+    check_training(training, ConfigLocation(file.label))
     sources = tuple(checked.sources)
     return WorkloadFile(checked.name, published_of(checked), sources, (file,), training)
 

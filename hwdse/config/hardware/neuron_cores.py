@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import create_model
 
-from hwdse.config.files.errors import Where
+from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.load_specs import COMMON, Preset, figures_field, open_file, published_of
 from hwdse.config.schema.schema import STRICT, check, spec_fields, to_spec
 from hwdse.specs.hardware.neuron_core import NeuronCore
@@ -34,7 +34,7 @@ class EnginesFile(Preset):
 def load_engines_file(name_or_path: str | Path) -> EnginesFile:
     """A core from a preset's name (`neuron_core_v3`) or a TOML file, with published figures."""
     file = open_file("engines", name_or_path, None)
-    where = Where(file.label)
+    where = ConfigLocation(file.label)
     checked = check(_TABLES, file.tables, where)
     core = to_spec(NeuronCore, checked)
     _check_core(core, where)
@@ -52,13 +52,13 @@ def load_engines(name_or_path: str | Path) -> NeuronCore:
     return load_engines_file(name_or_path).core
 
 
-def _check_core(core: NeuronCore, where: Where) -> None:
+def _check_core(core: NeuronCore, where: ConfigLocation) -> None:
     """Whole counts, and fractions above zero where a time is divided by them."""
     for table, name in _WHOLE:
         value = getattr(getattr(core, table), name)
         if value != math.floor(value):
-            raise where.inside(table).error(name, value, "a whole number above 0")
+            raise where.table(table).error(name, value, "a whole number above 0")
     for table, name in (("tensor", "sustained_fraction"), ("dma", "transpose_fraction")):
         value = getattr(getattr(core, table), name)
         if value <= 0.0:
-            raise where.inside(table).error(name, value, "a number above 0 and at most 1")
+            raise where.table(table).error(name, value, "a number above 0 and at most 1")

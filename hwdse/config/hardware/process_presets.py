@@ -1,6 +1,6 @@
 """Process presets by themselves: `configs/processes/*.toml`."""
 
-from hwdse.config.files.errors import Where
+from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.load_specs import COMMON, open_file
 from hwdse.config.schema.schema import check, spec_model, to_spec
 from hwdse.specs.hardware.chip import Process
@@ -13,4 +13,4 @@ def load_process(name: str) -> Process:
     """
     file = open_file("processes", name, None)
     values = {key: value for key, value in file.tables.items() if key not in COMMON}
-    return to_spec(Process, check(spec_model(Process), values, Where(file.label)))
+    return to_spec(Process, check(spec_model(Process), values, ConfigLocation(file.label)))

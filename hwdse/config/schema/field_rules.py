@@ -48,7 +48,7 @@ WHOLE = frozenset(
         *MIXTURE,
         "context",
         "expert",
-        "interleave",
+        "virtual_pipeline",
         "num_layer_messages",
         "seq_len",
         "global_batch",
@@ -68,7 +68,7 @@ WHOLE = frozenset(
 MAY_BE_ZERO = frozenset(
     {
         "latency_s",
-        "launch_s",
+        "collective_launch_s",
         "rendezvous_s",
         "launch_latency_s",
         "energy_j_per_byte",
@@ -106,7 +106,7 @@ MAY_BE_ZERO = frozenset(
         "silent_detection_time_s",
         "repair_time_s",
         "num_spare_nodes",
-        "straggler_variation_ratio",
+        "straggler_cv_ratio",
         "storage_usd_per_byte_per_s",
         "electricity_usd_per_j",
         "server_cost_usd_per_chip",
@@ -115,7 +115,7 @@ MAY_BE_ZERO = frozenset(
         "num_head_norm_vectors",
         *LATENT,
         *MIXTURE,
-        "optimizer_bytes_per_parameter",
+        "optimizer_state_bytes_per_parameter",
         "fp64_flop_per_s",
         "dispatch_time_s",
         "dispatch_spread_ratio",
@@ -134,7 +134,7 @@ AT_LEAST_ONE = frozenset(
         "load_imbalance_ratio",
         "context",
         "expert",
-        "interleave",
+        "virtual_pipeline",
         "num_layer_messages",
         "remote_every_count",
         "num_kept",
@@ -146,7 +146,7 @@ LARGEST = 1e60
 
 
 @dataclass(frozen=True)
-class Rule:
+class FieldRule:
     """The numbers that a field may hold, in its base unit."""
 
     unit: str
@@ -178,15 +178,15 @@ class Rule:
         return number
 
 
-def rule_of(name: str) -> Rule:
+def rule_of(name: str) -> FieldRule:
     """The rule of a field by its name, such as `clock_hz`, `tensor_overlap_fraction`, `rows`."""
     unit = split_field(name)[1]
     if name.endswith(("_fraction", "_fractions")):
         # What is divided by must not be zero.
         is_divisor = name.endswith(("_efficiency_fraction", "_network_fraction", "_yield_fraction"))
-        return Rule("1", 0.0, not is_divisor, 1.0, False)
+        return FieldRule("1", 0.0, not is_divisor, 1.0, False)
     low = 1.0 if name in AT_LEAST_ONE else 0.0
-    return Rule(unit, low, low > 0 or name in MAY_BE_ZERO, LARGEST, name in WHOLE)
+    return FieldRule(unit, low, low > 0 or name in MAY_BE_ZERO, LARGEST, name in WHOLE)
 
 
 def field_of(key: str, fields: list[str]) -> str | None:

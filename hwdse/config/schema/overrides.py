@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from hwdse.config.files.errors import ConfigError, Where
+from hwdse.config.files.errors import ConfigError, ConfigLocation
 from hwdse.config.schema.user_paths import Roots, check_value, replace_value, resolve
 
 
@@ -31,7 +31,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         return path, value
 
 
-def apply_overrides(roots: Roots, changes: Mapping[str, Any], where: Where) -> Roots:
+def apply_overrides(roots: Roots, changes: Mapping[str, Any], where: ConfigLocation) -> Roots:
     """A copy of the specs with values changed, each checked as if it stood in its file."""
     done: dict[str, str] = {}
     for text, value in changes.items():

@@ -18,7 +18,7 @@ from pydantic import (
     create_model,
 )
 
-from hwdse.config.files.errors import ConfigError, Where, did_you_mean, listed
+from hwdse.config.files.errors import ConfigError, ConfigLocation, did_you_mean, listed
 from hwdse.config.schema.allowed_names import VARIANTS, allowed_names
 from hwdse.config.schema.field_rules import field_of, near_field, rule_of, short_names
 from hwdse.units.parse_units import split_field
@@ -106,7 +106,7 @@ def to_spec(spec: type, checked: BaseModel) -> Any:
     return spec(**values)
 
 
-def check(model: type[BaseModel], table: object, where: Where) -> Any:
+def check(model: type[BaseModel], table: object, where: ConfigLocation) -> Any:
     """`table` checked by `model`. Raises `ConfigError` for the first mistake."""
     try:
         return model.model_validate(table)
@@ -115,7 +115,9 @@ def check(model: type[BaseModel], table: object, where: Where) -> Any:
         raise _first_error(model, table, where, found) from None
 
 
-def _first_error(model: type[BaseModel], table: Any, where: Where, found: list[Any]) -> ConfigError:
+def _first_error(
+    model: type[BaseModel], table: Any, where: ConfigLocation, found: list[Any]
+) -> ConfigError:
     """Unknown keys come first: a misspelled key is also reported as missing."""
     first = min(found, key=lambda entry: entry["type"] != "extra_forbidden")
     words = list(first["loc"]) or [""]
@@ -124,7 +126,7 @@ def _first_error(model: type[BaseModel], table: Any, where: Where, found: list[A
         words.pop()
     *parents, last = words
     for name in parents:
-        where, table = where.inside(str(name)), table[name]
+        where, table = where.table(str(name)), table[name]
         model = _inner_model(model, str(name))
     key = str(last)
     names = list(model.model_fields)
@@ -140,7 +142,7 @@ def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel]:
 
 
 def _describe(
-    model: type[BaseModel], where: Where, key: str, value: Any, entry: Any, is_item: bool
+    model: type[BaseModel], where: ConfigLocation, key: str, value: Any, entry: Any, is_item: bool
 ) -> ConfigError:
     names, kind = list(model.model_fields), entry["type"]
     if kind == "extra_forbidden":

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from hwdse.config.files.errors import Where
-from hwdse.config.schema.consistency_checks import layout_problem
+from hwdse.config.files.errors import ConfigLocation
+from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.config.schema.user_paths import (
     Roots,
     check_value,
@@ -12,7 +12,7 @@ from hwdse.config.schema.user_paths import (
     leaf_paths,
     resolve,
 )
-from hwdse.config.search.parallelism_choices import LAYOUT_KEYS, all_layouts, best_layouts
+from hwdse.config.search.parallelism_choices import STRATEGY_KEYS, all_layouts, best_layouts
 from hwdse.search.space.search_space import Choice
 from hwdse.units.format_units import format_field
 from hwdse.units.parse_units import split_field
@@ -22,7 +22,7 @@ LAYOUT_WORDS = {"all": all_layouts, "best": best_layouts}
 """What stands for a list of layouts."""
 
 
-def make_choice(table: Any, roots: Roots, where: Where) -> Choice:
+def make_choice(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """A choice from its checked table: `path`, and `values` as rows, numbers, "all", "best"."""
     try:
         path = resolve(roots, table.path)
@@ -34,7 +34,7 @@ def make_choice(table: Any, roots: Roots, where: Where) -> Choice:
                 "values", table.values, f'a list; "{table.values}" is for path = "parallelism" only'
             )
         return LAYOUT_WORDS[table.values](table, roots, where)
-    for key in ("micro_batch", "recompute_fraction", *LAYOUT_KEYS):
+    for key in ("micro_batch", "recompute_fraction", *STRATEGY_KEYS):
         if getattr(table, key) is not None:
             raise where.error(key, getattr(table, key), 'it only beside values = "all" or "best"')
     if not isinstance(table.values, list) or not table.values:
@@ -42,7 +42,7 @@ def make_choice(table: Any, roots: Roots, where: Where) -> Choice:
     return _listed(path, table, roots, where)
 
 
-def _listed(path: str, table: Any, roots: Roots, where: Where) -> Choice:
+def _listed(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """Rows as the user wrote them; what a row leaves out stays as in the base design."""
     rows = [_row(path, value, roots, where) for value in table.values]
     paths = tuple(dict.fromkeys(name for row in rows for name in row))
@@ -59,7 +59,7 @@ def _listed(path: str, table: Any, roots: Roots, where: Where) -> Choice:
     return Choice(path, paths, tuple(tuple(row.values()) for row in full), labels)
 
 
-def _row(path: str, value: Any, roots: Roots, where: Where) -> dict[str, float]:
+def _row(path: str, value: Any, roots: Roots, where: ConfigLocation) -> dict[str, float]:
     leaves = leaf_paths(get_value(roots, path))
     if leaves and not (isinstance(value, dict) and value):
         raise where.error("values", value, f"tables with keys such as {next(iter(leaves))}")
@@ -86,12 +86,12 @@ def _label(row: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _check_layout(row: dict[str, float], roots: Roots, where: Where, value: Any) -> None:
+def _check_layout(row: dict[str, float], roots: Roots, where: ConfigLocation, value: Any) -> None:
     workload = roots["workload"]
     if isinstance(workload, LayerList):
         return
     fields = {path.rpartition(".")[2]: number for path, number in row.items()}
-    layout = roots["parallelism"].replace(**fields)
-    problem = layout_problem(layout, roots["cluster"].num_chips, workload)
+    parallelism = roots["parallelism"].replace(**fields)
+    problem = strategy_problem(parallelism, roots["cluster"].num_chips, workload)
     if problem is not None:
         raise where.error("values", value, f"{problem[0]}: {problem[1]}")

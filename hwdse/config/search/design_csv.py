@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.config.files.errors import ConfigError, Where, did_you_mean, listed
+from hwdse.config.files.errors import ConfigError, ConfigLocation, did_you_mean, listed
 from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import field_name, short_path
 from hwdse.search.space.pytree_path import get_path
@@ -40,7 +40,7 @@ def load_design_list(path: Path, loaded: "LoadedSearch") -> tuple[np.ndarray, np
     units = np.empty((len(rows), len(readers)))
     variants = np.empty(len(rows), int)
     for place, (line, row) in enumerate(rows):
-        where = Where(f"{path} line {line}")
+        where = ConfigLocation(f"{path} line {line}")
         if len(row) != len(header):
             raise ConfigError(f"{path} line {line}: {len(row)} cells, expected {len(header)}")
         cells = {name: cell.strip() for name, cell in zip(names, row, strict=True) if name}
@@ -70,24 +70,26 @@ def _column_paths(header: list[str], loaded: "LoadedSearch", file: str) -> list[
     paths += [path for choice in space.choices for path in choice.paths]
     known = {short_path(path): path for path in paths} | {path: path for path in paths}
     known |= {choice.name: choice.name for choice in space.choices}
-    figures = {*loaded.front_objectives, *(f"{name}_of_limit" for name in loaded.limits), "run"}
+    figures = {*loaded.front_objectives, *(f"{name}_limit_ratio" for name in loaded.limits), "run"}
     found: list[str | None] = []
     for name in header:
         if name not in known and name not in figures:
             hint = did_you_mean(name, known) or f": {listed(short_path(p) for p in paths)}"
-            raise Where(file).error("column", name, f"a path that the search file searches{hint}")
+            raise ConfigLocation(file).error(
+                "column", name, f"a path that the search file searches{hint}"
+            )
         found.append(known.get(name))
     given = [name for name in found if name]
     for name in given:
         if given.count(name) > 1:
-            raise Where(file).error("column", name, "each path only once")
+            raise ConfigLocation(file).error("column", name, "each path only once")
     return found
 
 
-Reader = Callable[[Cells, Where], Any]
+Reader = Callable[[Cells, ConfigLocation], Any]
 
 
-def _number(path: str, cell: str, where: Where) -> float:
+def _number(path: str, cell: str, where: ConfigLocation) -> float:
     try:
         value: Any = float(cell)
     except ValueError:
@@ -101,7 +103,7 @@ def _number(path: str, cell: str, where: Where) -> float:
 def _dimension_reader(dimension: Dimension, loaded: "LoadedSearch") -> Reader:
     base = float(get_path(loaded.base, dimension.path))
 
-    def read(cells: Cells, where: Where) -> float:
+    def read(cells: Cells, where: ConfigLocation) -> float:
         cell = cells.get(dimension.path)
         value = base if cell is None else _number(dimension.path, cell, where)
         slack = SAME * max(abs(dimension.low), abs(dimension.high))
@@ -119,7 +121,7 @@ def _choice_reader(choice: Choice, loaded: "LoadedSearch") -> Reader:
     table = np.asarray(choice.table, float)
     base = [float(get_path(loaded.base, path)) for path in choice.paths]
 
-    def read(cells: Cells, where: Where) -> float:
+    def read(cells: Cells, where: ConfigLocation) -> float:
         matches = np.ones(len(table), bool)
         label = cells.get(choice.name)
         if label is not None:
@@ -144,11 +146,11 @@ def _choice_reader(choice: Choice, loaded: "LoadedSearch") -> Reader:
 def _variant_reader(loaded: "LoadedSearch") -> Reader:
     bases = loaded.space.variant_bases(loaded.base)
 
-    def read(cells: Cells, where: Where) -> int:
+    def read(cells: Cells, where: ConfigLocation) -> int:
         wanted = {part.path: _name(part, cells, where) for part in loaded.space.variants}
         return next(place for place, (labels, _) in enumerate(bases) if labels == wanted)
 
-    def _name(part: Variant, cells: Cells, where: Where) -> str:
+    def _name(part: Variant, cells: Cells, where: ConfigLocation) -> str:
         name = cells.get(part.path, str(get_path(loaded.base, part.path)))
         if name not in part.values:
             expected = f"one of {listed(part.values)}{did_you_mean(name, part.values)}"

@@ -7,7 +7,7 @@ from typing import Any
 from hwdse.config.schema.user_paths import Roots
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import Robust
-from hwdse.search.uncertainty.uncertain_constants import Spread
+from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.loops.operators import Operators
@@ -34,7 +34,7 @@ class LoadedSearch:
     """The file's tables after `--set`, without [overrides]; names of files made absolute."""
     plain: Roots = field(repr=False)
     """The specs as the tables give them, before [overrides]."""
-    spreads: tuple[Spread, ...] = ()
+    uncertain_constants: tuple[UncertainConstant, ...] = ()
     """What is known of constants that are uncertain."""
     robust: Robust | None = None
     """How objectives and limits are taken over a sample of these; None: at the nominal values."""

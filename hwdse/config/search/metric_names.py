@@ -13,7 +13,7 @@ from hwdse.config.files.errors import ConfigError, did_you_mean, listed, one_lin
 from hwdse.config.schema.field_rules import field_of
 from hwdse.evaluation import Workload, evaluate
 from hwdse.numerics.array_types import PerConstraint
-from hwdse.numerics.relaxation import Reading, safe_log
+from hwdse.numerics.relaxation import Relaxation, safe_log
 from hwdse.objectives import OBJECTIVES, Objective
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.units.format_units import format_quantity
@@ -27,18 +27,16 @@ SCALARS = tuple(
 """Fields of an evaluation that are one figure; the names give the units."""
 _UNITS = MappingProxyType(
     {
-        "useful_tokens_per_s": "1/s",
-        "hbm_bytes_per_chip": "B",
-        "flop_per_chip": "FLOP",
+        "effective_tokens_per_s": "1/s",
+        "hbm_traffic_bytes": "B",
+        "hardware_flop": "FLOP",
         "energy_delay": "1",
     }
 )
 """Units of those whose names do not end with theirs; a product of time and energy goes without."""
 _ALIASES = MappingProxyType(
     {
-        "cost_per_token": "cost_usd_per_token",
-        "carbon_per_token": "carbon_g_per_token",
-        "useful_tokens": "useful_tokens_per_s",
+        "effective_tokens": "effective_tokens_per_s",
     }
 )
 """Objectives and short forms that are not spelled as their fields."""
@@ -107,7 +105,7 @@ def _getter(name: str) -> Callable[[Evaluation], Any]:
 
 
 def parse_target(text: str) -> Target:
-    """`useful_tokens_per_s >= 1e6` or `chip_power <= 0.5 kW`, the value with or without its unit.
+    """`effective_tokens_per_s >= 1e6` or `chip_power <= 0.5 kW`, the value with or without its unit.
 
     Raises `ConfigError`, one line, for anything else.
     """
@@ -132,18 +130,18 @@ def parse_target(text: str) -> Target:
     return Target(" ".join(text.split()), metric, mark.startswith("<"), limit)
 
 
-def target_violations(
+def target_constraint_values(
     targets: tuple[Target, ...], workload: Workload
-) -> Callable[[Any, Reading], PerConstraint]:
+) -> Callable[[Any, Relaxation], PerConstraint]:
     """Function of a design and a reading: ln(value / limit) of each upper bound, ln(limit / value)
     of each lower one; above zero the target is missed."""
 
-    def violations(design: Any, reading: Reading) -> PerConstraint:
-        evaluation = evaluate(design, workload, reading)
+    def constraint_values(design: Any, relaxation: Relaxation) -> PerConstraint:
+        evaluation = evaluate(design, workload, relaxation)
         logs = [
             target.sign * safe_log(jnp.asarray(target.metric.value(evaluation)) / target.limit)
             for target in targets
         ]
         return jnp.stack(logs)
 
-    return violations
+    return constraint_values

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, StrictStr
 
-from hwdse.config.files.errors import Where, listed
-from hwdse.config.schema.consistency_checks import layout_problem
+from hwdse.config.files.errors import ConfigLocation, listed
+from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import Roots
 from hwdse.search.space.search_space import Choice
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 ZERO_STAGES = (0, 1, 2, 3)
 MAX_STAGES = 10_000
 """Deepest pipeline that is enumerated; bounds the time that an absurd layer count takes."""
-MOST_CHOICES = 256
+MAX_CHOICES = 256
 """Layouts of "all" that a search goes through without keeping some of them only."""
 NUM_KEPT = 64
 """Layouts that are kept where `keep` does not say how many."""
 _ANY_LIST = (list[Any] | None, Field(None))
-LAYOUT_KEYS: Mapping[str, Any] = MappingProxyType(
+STRATEGY_KEYS: Mapping[str, Any] = MappingProxyType(
     {
-        **dict.fromkeys(("tensor", "pipeline", "context", "expert", "interleave"), _ANY_LIST),
+        **dict.fromkeys(("tensor", "pipeline", "context", "expert", "virtual_pipeline"), _ANY_LIST),
         "recompute": (list[StrictStr] | None, Field(None)),
         "zero": _ANY_LIST,
         "sequence": _ANY_LIST,
@@ -50,7 +50,7 @@ _ONLY_BEST = ("tensor", "pipeline", "recompute")
 _BASE_FIELDS = ("tensor", "pipeline", "micro_batch", "recompute_fraction")
 
 
-def all_layouts(table: Any, roots: Roots, where: Where) -> Choice:
+def all_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """Every layout that runs: powers of two in a scale-up domain, pipelines of equal stages."""
     from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
 
@@ -66,40 +66,40 @@ def all_layouts(table: Any, roots: Roots, where: Where) -> Choice:
         listed_values = getattr(table, name)
         values = [getattr(base, name)] if listed_values is None else _numbers(table, name, where)
         choices[(name,)] = [(float(value),) for value in values]
-    for name in ("context", "expert", "interleave"):
+    for name in ("context", "expert", "virtual_pipeline"):
         if getattr(table, name) is not None:
             choices[(name,)] = [(value,) for value in _numbers(table, name, where)]
     if table.zero is not None:
         choices[ZERO_FIELDS] = [ZERO[stage] for stage in _among(table, "zero", ZERO_STAGES, where)]
     if table.sequence is not None:
         values = _among(table, "sequence", (0, 1), where)
-        choices[("sequence_fraction",)] = [(float(value),) for value in values]
+        choices[("sequence_parallel_fraction",)] = [(float(value),) for value in values]
     names = tuple(itertools.chain(*choices))
     rows = []
     for parts in itertools.product(*choices.values()):
         row = tuple(float(value) for value in itertools.chain(*parts))
-        layout = base.replace(**dict(zip(names, row, strict=True)))
-        if layout_problem(layout, cluster.num_chips, training) is None:
+        parallelism = base.replace(**dict(zip(names, row, strict=True)))
+        if strategy_problem(parallelism, cluster.num_chips, training) is None:
             rows.append(row)
     if not rows:
         raise _none_possible(table, where)
-    most = MOST_CHOICES if table.keep is None else _num_kept(table, where)
+    most = MAX_CHOICES if table.keep is None else _num_kept(table, where)
     columns = dict(zip(names, np.array(rows).T, strict=True))
     if len(rows) <= most:
         return _choice(columns, roots)
     return _choice(columns, roots, min(most, _num_kept(table, where)))
 
 
-def best_layouts(table: Any, roots: Roots, where: Where) -> Choice:
+def best_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """The best of all layouts that `system.layout_list` knows, scored on the base design."""
-    from hwdse.training.strategy_enumeration import FIELDS, LayoutOptions, list_layouts
+    from hwdse.training.strategy_enumeration import FIELDS, StrategyOptions, enumerate_strategies
 
     training = _training(table, roots, where)
     if table.recompute_fraction is not None:
         expected = f'recompute beside values = "best", a list of {listed(tuple(RECOMPUTE))}'
         raise where.error("recompute_fraction", table.recompute_fraction, expected)
     given: dict[str, Any] = {}
-    for name in ("tensor", "pipeline", "context", "expert", "micro_batch", "interleave"):
+    for name in ("tensor", "pipeline", "context", "expert", "micro_batch", "virtual_pipeline"):
         if getattr(table, name) is not None:
             given[name] = tuple(_numbers(table, name, where))
     for name, allowed in (
@@ -109,56 +109,58 @@ def best_layouts(table: Any, roots: Roots, where: Where) -> Choice:
     ):
         if getattr(table, name) is not None:
             given[name] = _among(table, name, allowed, where)
-    layouts = list_layouts(training, roots["cluster"].num_chips, LayoutOptions(**given))
-    if not len(layouts):
+    strategies = enumerate_strategies(
+        training, roots["cluster"].num_chips, StrategyOptions(**given)
+    )
+    if not len(strategies):
         raise _none_possible(table, where)
-    columns = {name: layouts[name] for name in FIELDS}
+    columns = {name: strategies[name] for name in FIELDS}
     return _choice(columns, roots, _num_kept(table, where))
 
 
 def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None = None) -> Choice:
     """A choice of these layouts, or of so many that stand for them."""
     from hwdse.training.factored_program import Columns
-    from hwdse.training.strategy_enumeration import FIELDS, layout_name
-    from hwdse.training.strategy_ranking import representatives, score_layouts
+    from hwdse.training.strategy_enumeration import FIELDS, strategy_label
+    from hwdse.training.strategy_ranking import evaluate_strategies, representatives
 
     base, num_chips = roots["parallelism"], roots["cluster"].num_chips
     size = len(columns["tensor"])
     constant = {name: np.full(size, float(getattr(base, name))) for name in FIELDS}
-    layouts = Columns.of({**constant, **columns})
+    strategies = Columns.of({**constant, **columns})
     rows = np.arange(size)
     if num_kept is not None and num_kept < size:
         specs = {name: value for name, value in roots.items() if name != "workload"}
-        scores = score_layouts(Design(**specs), roots["workload"], layouts)
-        rows = representatives(layouts, scores, num_kept)
-    name_of: Callable[..., str] = layout_name
+        scores = evaluate_strategies(Design(**specs), roots["workload"], strategies)
+        rows = representatives(strategies, scores, num_kept)
+    name_of: Callable[..., str] = strategy_label
     if tuple(columns) == _BASE_FIELDS:
         name_of = _short_name
     return Choice(
         "parallelism",
         tuple(f"parallelism.{name}" for name in columns),
         tuple(tuple(float(column[row]) for column in columns.values()) for row in rows),
-        tuple(name_of(layouts, int(row), num_chips) for row in rows),
+        tuple(name_of(strategies, int(row), num_chips) for row in rows),
     )
 
 
-def _short_name(layouts: "Columns", row: int, num_chips: float) -> str:
+def _short_name(strategies: "Columns", row: int, num_chips: float) -> str:
     """`TP16 PP4 DP16, micro-batch 1, full recompute`, where nothing else differs."""
-    one = layouts.take(np.array([row]))
+    one = strategies.take(np.array([row]))
     tensor, pipeline, micro_batch, recompute = (float(one[name][0]) for name in _BASE_FIELDS)
     share = {0.0: "no", 1.0: "full"}.get(recompute, f"{recompute:.0%}")
     data = num_chips / (tensor * pipeline)
     return f"TP{tensor:g} PP{pipeline:g} DP{data:g}, micro-batch {micro_batch:g}, {share} recompute"
 
 
-def _training(table: Any, roots: Roots, where: Where) -> Any:
+def _training(table: Any, roots: Roots, where: ConfigLocation) -> Any:
     if isinstance(roots["workload"], LayerList):
         expected = "a training workload, a layer list has no layouts"
         raise where.error("values", table.values, expected)
     return roots["workload"]
 
 
-def _none_possible(table: Any, where: Where) -> Exception:
+def _none_possible(table: Any, where: ConfigLocation) -> Exception:
     expected = "chips, heads, layers and batch that allow at least one layout"
     return where.error("values", table.values, expected)
 
@@ -173,7 +175,7 @@ def _even_pipelines(training: Any, cluster: Any) -> list[tuple[float, ...]]:
     return [(float(p),) for p in range(1, deepest + 1) if layers % p == 0]
 
 
-def _numbers(table: Any, name: str, where: Where) -> list[float]:
+def _numbers(table: Any, name: str, where: ConfigLocation) -> list[float]:
     values = getattr(table, name)
     try:
         return [rule_of(name).check(value) for value in values]
@@ -181,7 +183,7 @@ def _numbers(table: Any, name: str, where: Where) -> list[float]:
         raise where.error(name, values, f"a list of numbers, each {error}") from None
 
 
-def _among(table: Any, name: str, allowed: Any, where: Where) -> tuple[Any, ...]:
+def _among(table: Any, name: str, allowed: Any, where: ConfigLocation) -> tuple[Any, ...]:
     """The values of a list, each of the allowed ones."""
     values, known = getattr(table, name), tuple(allowed)
     if not values or any(value not in known for value in values):
@@ -190,7 +192,7 @@ def _among(table: Any, name: str, allowed: Any, where: Where) -> tuple[Any, ...]
     return tuple(dict.fromkeys(values))
 
 
-def _num_kept(table: Any, where: Where) -> int:
+def _num_kept(table: Any, where: ConfigLocation) -> int:
     if table.keep is None:
         return NUM_KEPT
     if not isinstance(table.keep, int) or isinstance(table.keep, bool) or table.keep < 1:

@@ -36,7 +36,9 @@ def resolved_tables(
     published: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Everything that a run depends on, JSON-able: values in SI base units, hashes of files."""
-    uncertain = {"uncertain": plain(loaded.spreads)} if loaded.spreads else {}
+    uncertain = (
+        {"uncertain": plain(loaded.uncertain_constants)} if loaded.uncertain_constants else {}
+    )
     if loaded.robust is not None:
         uncertain["robust"] = plain(loaded.robust)
     return {

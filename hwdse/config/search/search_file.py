@@ -12,9 +12,9 @@ from pydantic import Field, StrictStr, create_model
 
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
-from hwdse.config.files.errors import Where, did_you_mean, listed
+from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.files.toml_files import find_file, read_toml
-from hwdse.config.files.uncertainty_suffix import split_spread
+from hwdse.config.files.uncertainty_suffix import split_uncertainty
 from hwdse.config.hardware.load_specs import DesignKind
 from hwdse.config.schema.allowed_names import limit_names, objective_names
 from hwdse.config.schema.overrides import apply_overrides, flatten, parse_override
@@ -22,14 +22,18 @@ from hwdse.config.schema.schema import STRICT, check, number_field
 from hwdse.config.schema.user_paths import Roots
 from hwdse.config.search.choices import make_choice
 from hwdse.config.search.loaded_search import LoadedSearch
-from hwdse.config.search.parallelism_choices import LAYOUT_KEYS
+from hwdse.config.search.parallelism_choices import STRATEGY_KEYS
 from hwdse.config.search.resolved_config import resolved_tables
-from hwdse.config.search.uncertain_table import file_entries, make_spreads, table_entries
+from hwdse.config.search.uncertain_table import (
+    file_entries,
+    make_uncertain_constants,
+    table_entries,
+)
 from hwdse.config.search.variables import check_distinct, make_dimensions, make_variant
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import DEFAULT_SAMPLES, Robust, parse_robust
-from hwdse.search.uncertainty.uncertain_constants import Spread
+from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
 from hwdse.units.parse_units import split_field
 
 LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
@@ -42,7 +46,7 @@ LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
         "time_per_token": "time_per_token_s",
         "energy_per_token": "energy_per_token_j",
         "reticle_used_ratio": "reticle_used_ratio",
-        "carbon_per_token": "carbon_g_per_token",
+        "carbon_per_token": "carbon_per_token_g",
     }
 )
 """Constraints by the name of a field whose last words give their unit."""
@@ -99,7 +103,7 @@ _CHOICE = create_model(
     labels=(list[StrictStr] | None, Field(None)),
     micro_batch=(list[Any] | None, Field(None)),
     recompute_fraction=(list[Any] | None, Field(None)),
-    **LAYOUT_KEYS,
+    **STRATEGY_KEYS,
 )
 _VARIANT = create_model(
     "VariantTable",
@@ -119,23 +123,26 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
     found = find_file("searches", path)
     file = read_toml(found, str(path) if Path(path).suffix else None)
     tables, changes, spread_texts = _merge_sets(file.tables, overrides)
-    where = Where(f"{file.label} with --set" if overrides else file.label)
+    where = ConfigLocation(f"{file.label} with --set" if overrides else file.label)
     own = table_entries(tables.get("uncertain", []), where)
-    own += [_entry(path, text) for path, text in (*file.spreads.items(), *spread_texts.items())]
+    own += [
+        _entry(path, text)
+        for path, text in (*file.uncertain_constants.items(), *spread_texts.items())
+    ]
     tables.update({"uncertain": own} if own else {})
     design = tables.get("design")
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
     checked = check(_SEARCH[kind], tables, where)
-    parts = kind.load(checked.design, found.parent, where.inside("design"))
-    roots = apply_overrides(parts.roots, flatten(checked.overrides), where.inside("overrides"))
-    roots = apply_overrides(roots, changes, Where("--set"))
+    parts = kind.load(checked.design, found.parent, where.table("design"))
+    roots = apply_overrides(parts.roots, flatten(checked.overrides), where.table("overrides"))
+    roots = apply_overrides(roots, changes, ConfigLocation("--set"))
     base = kind.design_of(roots, parts.mapping)
     kind.check(base, roots["workload"], where)
     space = _space(checked, roots, base, kind, where)
     base = _with_searched(base, space)
-    objective, front = _objectives(checked.objective, kind, where.inside("objective"))
-    entries = [*file_entries(parts.files), *((where.inside("uncertain"), item) for item in own)]
-    spreads = make_spreads(entries, roots, base)
+    objective, front = _objectives(checked.objective, kind, where.table("objective"))
+    entries = [*file_entries(parts.files), *((where.table("uncertain"), item) for item in own)]
+    uncertain_constants = make_uncertain_constants(entries, roots, base)
     loaded = LoadedSearch(
         title=checked.title,
         seed=checked.seed,
@@ -145,12 +152,12 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
         space=space,
         objective=objective,
         front_objectives=front,
-        limits=MappingProxyType(_limits(checked.limits, where.inside("limits"))),
+        limits=MappingProxyType(_limits(checked.limits, where.table("limits"))),
         resolved={},
         tables=_absolute(tables, kind, found.parent),
         plain=parts.roots,
-        spreads=spreads,
-        robust=_robust(checked.objective, spreads, where.inside("objective")),
+        uncertain_constants=uncertain_constants,
+        robust=_robust(checked.objective, uncertain_constants, where.table("objective")),
     )
     files = (("search", file), *parts.files)
     return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
@@ -161,10 +168,12 @@ def _entry(path: str, relative: str) -> dict[str, Any]:
     return {"path": path.removeprefix("overrides.").removeprefix("design."), "relative": relative}
 
 
-def _robust(table: Any, spreads: tuple[Spread, ...], where: Where) -> Robust | None:
+def _robust(
+    table: Any, uncertain_constants: tuple[UncertainConstant, ...], where: ConfigLocation
+) -> Robust | None:
     if table.robust is None:
         return None
-    if not spreads:
+    if not uncertain_constants:
         raise where.error("robust", table.robust, "uncertain constants, in [uncertain]")
     try:
         return parse_robust(table.robust, table.robust_samples)
@@ -176,15 +185,15 @@ def _merge_sets(
     tables: Mapping[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """The tables with every `--set` that names one of them, the others by path, and spreads."""
-    merged, changes, spreads = copy.deepcopy(dict(tables)), {}, {}
+    merged, changes, uncertain_constants = copy.deepcopy(dict(tables)), {}, {}
     for text in overrides:
         path, value = parse_override(text)
         if path.startswith("uncertain."):
-            spreads[path.removeprefix("uncertain.")] = value
+            uncertain_constants[path.removeprefix("uncertain.")] = value
             continue
-        value, spread = split_spread(value)
+        value, spread = split_uncertainty(value)
         if spread is not None:
-            spreads[path] = spread
+            uncertain_constants[path] = spread
         if path.startswith(BELOW_DESIGN):
             path = path.removeprefix("design.")  # also after the file's [overrides]
         if path.split(".")[0] not in ("title", "seed", "design", "objective", "limits"):
@@ -199,10 +208,10 @@ def _merge_sets(
         for key in [key for key in node if split_field(key)[0] == split_field(last)[0]]:
             del node[key]
         node[last] = value
-    return merged, changes, spreads
+    return merged, changes, uncertain_constants
 
 
-def _objectives(table: Any, kind: DesignKind, where: Where) -> tuple[str, tuple[str, ...]]:
+def _objectives(table: Any, kind: DesignKind, where: ConfigLocation) -> tuple[str, tuple[str, ...]]:
     names = tuple(name for name in objective_names() if name not in kind.no_objectives)
     for key, values in (("minimize", [table.minimize]), ("front", table.front)):
         for value in values:
@@ -214,7 +223,7 @@ def _objectives(table: Any, kind: DesignKind, where: Where) -> tuple[str, tuple[
     return table.minimize, tuple(table.front)
 
 
-def _limits(table: Mapping[str, Any], where: Where) -> dict[str, float]:
+def _limits(table: Mapping[str, Any], where: ConfigLocation) -> dict[str, float]:
     fields = {LIMIT_FIELDS.get(name, name): name for name in limit_names()}
     definitions = {name: number_field(name, is_optional=True) for name in fields}
     checked = check(create_model("LimitsTable", __config__=STRICT, **definitions), table, where)
@@ -222,11 +231,13 @@ def _limits(table: Mapping[str, Any], where: Where) -> dict[str, float]:
     return {fields[name]: value for name, value in values.items() if value is not None}
 
 
-def _space(checked: Any, roots: Roots, base: Any, kind: DesignKind, where: Where) -> SearchSpace:
+def _space(
+    checked: Any, roots: Roots, base: Any, kind: DesignKind, where: ConfigLocation
+) -> SearchSpace:
     def made(name: str, model: Any, make: Callable) -> tuple:
         parts = []
         for number, table in enumerate(getattr(checked, name), 1):
-            place = where.inside(f"{name} {number}")
+            place = where.table(f"{name} {number}")
             parts.append(make(check(model, table, place), roots, place))
         return tuple(parts)
 
@@ -236,7 +247,7 @@ def _space(checked: Any, roots: Roots, base: Any, kind: DesignKind, where: Where
     check_distinct(dimensions, choices, variants, where)
     space = SearchSpace(tuple(itertools.chain(*dimensions)), choices, variants)
     for labels, design in space.variant_bases(base):
-        kind.check_variant(design, where.inside("variants " + ", ".join(labels.values())))
+        kind.check_variant(design, where.table("variants " + ", ".join(labels.values())))
     return space
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
-from hwdse.config.files.errors import Where, did_you_mean, listed
+from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.files.toml_files import TomlFile
 from hwdse.config.schema.field_rules import LARGEST, rule_of
 from hwdse.config.schema.schema import STRICT, check
@@ -18,7 +18,11 @@ from hwdse.config.schema.user_paths import (
     leaf_paths,
     resolve,
 )
-from hwdse.search.uncertainty.uncertain_constants import DISTRIBUTIONS, Spread, relative_spread
+from hwdse.search.uncertainty.uncertain_constants import (
+    DISTRIBUTIONS,
+    UncertainConstant,
+    relative_spread,
+)
 from hwdse.units.parse_units import to_base
 
 _ENTRY = create_model(
@@ -36,17 +40,19 @@ _PLACES = {"chip": "chip.", "process": "chip.process.", "accelerator": "accelera
 """Where the keys of each kind of file lie in a design."""
 
 
-def file_entries(files: Iterable[tuple[str, TomlFile]]) -> list[tuple[Where, dict[str, Any]]]:
+def file_entries(
+    files: Iterable[tuple[str, TomlFile]],
+) -> list[tuple[ConfigLocation, dict[str, Any]]]:
     """Entries of texts with a spread in the files that a design is made of."""
     found = []
     for kind, file in files:
-        for key, spread in file.spreads.items():
+        for key, spread in file.uncertain_constants.items():
             path = _PLACES.get(kind, "") + key.removeprefix("overrides.")
-            found.append((Where(file.label), {"path": path, "relative": spread}))
+            found.append((ConfigLocation(file.label), {"path": path, "relative": spread}))
     return found
 
 
-def table_entries(tables: Any, where: Where) -> list[dict[str, Any]]:
+def table_entries(tables: Any, where: ConfigLocation) -> list[dict[str, Any]]:
     """Entries of `[[uncertain]]`, or of `[uncertain]` with paths as keys."""
     if isinstance(tables, list):
         return list(tables)
@@ -64,14 +70,14 @@ def _flat(table: Mapping[str, Any], prefix: str) -> Iterable[dict[str, Any]]:
             yield {"path": f"{prefix}{key}", **inner}
 
 
-def make_spreads(
-    entries: Iterable[tuple[Where, Any]], roots: Roots, base: Any
-) -> tuple[Spread, ...]:
+def make_uncertain_constants(
+    entries: Iterable[tuple[ConfigLocation, Any]], roots: Roots, base: Any
+) -> tuple[UncertainConstant, ...]:
     """Spreads from entries; a later entry of the same path takes the place of an earlier one.
 
     `base` is the design, whose values are the nominal ones. Raises `ConfigError`, one line.
     """
-    found: dict[str, Spread] = {}
+    found: dict[str, UncertainConstant] = {}
     for where, entry in entries:
         checked = check(_ENTRY, entry, where)
         path = _design_path(checked.path, roots, where)
@@ -80,7 +86,7 @@ def make_spreads(
     return tuple(found.values())
 
 
-def _design_path(text: str, roots: Roots, where: Where) -> str:
+def _design_path(text: str, roots: Roots, where: ConfigLocation) -> str:
     design = {name: value for name, value in roots.items() if name != "workload"}
     try:
         path = resolve(design, text)
@@ -93,7 +99,7 @@ def _design_path(text: str, roots: Roots, where: Where) -> str:
     return path
 
 
-def _spread(path: str, entry: Any, nominal: float, where: Where) -> Spread:
+def _spread(path: str, entry: Any, nominal: float, where: ConfigLocation) -> UncertainConstant:
     rule = rule_of(field_name(path))
     highest = rule.high if rule.high < LARGEST else float("inf")
     name = entry.distribution or ("lognormal" if entry.relative is not None else "uniform")
@@ -112,7 +118,7 @@ def _spread(path: str, entry: Any, nominal: float, where: Where) -> Spread:
         if not low <= nominal <= high or low == high:
             text = format_value(path, nominal)
             raise ValueError(f"low <= {text} <= high, the nominal value, and low < high")
-        return Spread(path, low / nominal, high / nominal, name, highest)
+        return UncertainConstant(path, low / nominal, high / nominal, name, highest)
     except ValueError as error:
         key, value = ("relative", entry.relative) if is_relative else ("low", entry.low)
         raise where.error(key, value, str(error).removeprefix(f"{path}: ")) from None

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from hwdse.config.files.errors import Where, did_you_mean
+from hwdse.config.files.errors import ConfigLocation, did_you_mean
 from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import (
     Roots,
@@ -22,7 +22,7 @@ from hwdse.search.space.search_space import Choice, Dimension, Variant
 _SCALES = ("log", "linear")
 
 
-def make_dimensions(table: Any, roots: Roots, where: Where) -> tuple[Dimension, ...]:
+def make_dimensions(table: Any, roots: Roots, where: ConfigLocation) -> tuple[Dimension, ...]:
     """Searched leaves from a checked table: `path`, `low`, `high`, `scale`, `step`.
 
     A word `*` of the path stands for every name in its place; leaves that cannot move within the
@@ -43,7 +43,7 @@ def make_dimensions(table: Any, roots: Roots, where: Where) -> tuple[Dimension, 
     return tuple(found)
 
 
-def _bounds(path: str, table: Any, where: Where) -> tuple[float, float]:
+def _bounds(path: str, table: Any, where: ConfigLocation) -> tuple[float, float]:
     rule = rule_of(field_name(path))
     values = []
     for key in ("low", "high"):
@@ -65,7 +65,7 @@ def _extent(path: str, roots: Roots) -> float:
     return float(getattr(roots["workload"], dim)[index])
 
 
-def _dimension(path: str, table: Any, roots: Roots, where: Where) -> Dimension:
+def _dimension(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Dimension:
     rule = rule_of(field_name(path))
     low, high = _bounds(path, table, where)
     if low >= high:
@@ -86,7 +86,7 @@ def _dimension(path: str, table: Any, roots: Roots, where: Where) -> Dimension:
         raise where.error("step", table.step, expected) from None
 
 
-def _step(table: Any, unit: str, is_whole: bool, where: Where) -> float | None:
+def _step(table: Any, unit: str, is_whole: bool, where: ConfigLocation) -> float | None:
     """Step in base units; whole numbers are searched in steps of at least one."""
     if table.step is None:
         return 1.0 if is_whole else None
@@ -98,7 +98,7 @@ def _step(table: Any, unit: str, is_whole: bool, where: Where) -> float | None:
         raise where.error("step", table.step, str(error)) from None
 
 
-def make_variant(table: Any, roots: Roots, where: Where) -> Variant:
+def make_variant(table: Any, roots: Roots, where: ConfigLocation) -> Variant:
     """A searched name from its checked table: `path` and `values`."""
     path = _resolved(table.path, roots, where, wants_static=True)
     for value in table.values:
@@ -111,7 +111,7 @@ def make_variant(table: Any, roots: Roots, where: Where) -> Variant:
     return Variant(path, tuple(table.values))
 
 
-def _resolved(text: str, roots: Roots, where: Where, *, wants_static: bool) -> str:
+def _resolved(text: str, roots: Roots, where: ConfigLocation, *, wants_static: bool) -> str:
     try:
         path = resolve(roots, text)
         _check_searchable(path, roots)
@@ -124,7 +124,7 @@ def _resolved(text: str, roots: Roots, where: Where, *, wants_static: bool) -> s
     return path
 
 
-def _resolved_all(text: str, roots: Roots, where: Where) -> list[str]:
+def _resolved_all(text: str, roots: Roots, where: ConfigLocation) -> list[str]:
     try:
         paths = resolve_all(roots, text)
         for path in paths:
@@ -145,7 +145,7 @@ def check_distinct(
     dimensions: Iterable[tuple[Dimension, ...]],
     choices: Iterable[Choice],
     variants: Iterable[Variant],
-    where: Where,
+    where: ConfigLocation,
 ) -> None:
     """No leaf may be searched twice; dimensions come as those of each table."""
     entries = [
@@ -159,5 +159,5 @@ def check_distinct(
         for path in paths:
             if path in seen:
                 expected = f"each path only once, it is also in [{seen[path]}]"
-                raise where.inside(place).error("path", path, expected)
+                raise where.table(place).error("path", path, expected)
             seen[path] = place

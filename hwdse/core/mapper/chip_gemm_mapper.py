@@ -12,7 +12,7 @@ from hwdse.core.mapper.mapper import best_mapping
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.memory import hbm_traffic
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import Reading, materialize, num_tiles, total
+from hwdse.numerics.relaxation import Relaxation, materialize, num_tiles, total
 from hwdse.specs.hardware.accelerator import Accelerator, Level, Operands
 from hwdse.specs.hardware.chip import Chip
 from hwdse.workload.gemms import Gemms
@@ -20,7 +20,7 @@ from hwdse.workload.loops.operators import Operators, products
 
 ENDLESS_BYTES_PER_S = 1e18
 """Bandwidth of memories that the chip model gives no time of their own."""
-STARVED_PENALTY = 1e3
+IDLE_SCRATCHPAD_PENALTY = 1e3
 """Factor on the traffic of a split with fewer products than scratchpads, as in models.memory."""
 
 
@@ -121,7 +121,7 @@ def mapped_traffic_bytes(
     chip: Chip,
     matrix_speedup_ratio: Leaf,
     bytes_per_element: Leaf,
-    reading: Reading,
+    relaxation: Relaxation,
 ) -> PerOp:
     """HBM bytes of the products of each row, under the best mapping of their parts on the cores.
 
@@ -131,9 +131,9 @@ def mapped_traffic_bytes(
     knows accumulators, on-chip energy and time, so it need not move the fewest bytes.
     """
     cuts = cut_products(gemms, chip, matrix_speedup_ratio, bytes_per_element)
-    dram = best_mapping(cuts.parts, cuts.core, reading).costs.traffic.levels[0]
+    dram = best_mapping(cuts.parts, cuts.core, relaxation).costs.traffic.levels[0]
     idle = jnp.maximum(chip.num_scratchpads / cuts.parts.count, 1.0)
-    penalty = jnp.where(cuts.is_dealt & (idle > 1.0), STARVED_PENALTY * idle, 1.0)
+    penalty = jnp.where(cuts.is_dealt & (idle > 1.0), IDLE_SCRATCHPAD_PENALTY * idle, 1.0)
     moved = cuts.copies * penalty * total((dram.reads, dram.writes))
     least = jnp.min(moved.reshape(len(hbm_traffic.SPLITS), -1), axis=0)
     return materialize(gemms.count * least)

@@ -31,9 +31,9 @@ from hwdse.models.memory.memory_level_costs import (
 )
 from hwdse.models.memory.tile_traffic import tile_traffic
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
-from hwdse.numerics.relaxation import EXACT, Reading, materialize, safe_log
+from hwdse.numerics.relaxation import EXACT, Relaxation, materialize, safe_log
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
-from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, MappingCosts, Tier
+from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, MappingCosts, NestTier
 from hwdse.specs.mappings.tiles import RESIDENCIES, Divisors, Tile, roles
 from hwdse.workload.loops.operators import DIMS, Operators
 from hwdse.workload.loops.tile_footprint import either
@@ -48,9 +48,9 @@ OVERFLOW_TOLERANCE = 1e-5
 """Share by which rounding may take a tile over a capacity that it just fills."""
 SOFTNESS = 0.05
 """Relative difference of scores that is a factor e in a smooth minimum at temperature one."""
-LEAST_SOFTNESS = 1e-3
+MIN_SOFTNESS = 1e-3
 """The same at temperature zero: far above rounding errors, which its inverse multiplies."""
-MOST_MATERIALIZED = 256
+MAX_MATERIALIZED = 256
 """Length of the last axis up to which computing tiles once is worth a product of matrices."""
 
 
@@ -94,7 +94,7 @@ class _Problem:
 def best_mapping(
     operators: Operators,
     accelerator: Accelerator,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
     *,
     time_price_w: Scalar | _Price | None = None,
     accounting: Accounting = HARDWARE,
@@ -121,10 +121,10 @@ def best_mapping(
     found = _search(frozen) if price_of is None else _search_twice(frozen, price_of)
     best = _best_of(found)
     tile = jax.tree.map(lambda x: x[0], _tile(problem, best, EXACT))
-    if reading.is_exact:
+    if relaxation.is_exact:
         costs = _costs(problem, tile, EXACT)
     else:
-        costs = _blend(problem, found, reading)
+        costs = _blend(problem, found, relaxation)
     costs = jax.tree.map(lambda x: jnp.broadcast_to(x, jnp.shape(best.score)[1:]), costs)
     residency = jnp.asarray([number for number, _ in _methods(problem)])[best.method[0]]
     return BestMapping(costs=costs, residency=residency, tile=tile)
@@ -227,30 +227,30 @@ def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, Leaf]:
     return jnp.minimum(lowest, last), jnp.where(last < lowest, number, first)
 
 
-def _tile(problem: _Problem, found: _Found, reading: Reading) -> Tile:
+def _tile(problem: _Problem, found: _Found, relaxation: Relaxation) -> Tile:
     """Tiles of some methods, on the same axes."""
     each = [method for _, method in _methods(problem)]
     table = jax.tree.map(lambda *flags: jnp.array(flags), *each)
-    grain = Grain(reading, problem.divisors)
+    grain = Grain(relaxation, problem.divisors)
     method = jax.tree.map(lambda flags: flags[found.method], table)
     tile = numbered_tile(
         problem.operators, problem.accelerator, method, found.number, problem.accounting, grain
     )
-    if reading.is_exact:
+    if relaxation.is_exact:
         tile = even_rows(problem.operators, tile, grain)
     extents = jax.tree.map(
         lambda x: jnp.broadcast_to(x, found.score.shape), replace(tile, residency=None)
     )
-    if found.score.shape[-1] <= MOST_MATERIALIZED:
+    if found.score.shape[-1] <= MAX_MATERIALIZED:
         extents = materialize(extents)
     return replace(extents, residency=tile.residency)
 
 
-def _costs(problem: _Problem, tile: Tile, reading: Reading) -> MappingCosts:
+def _costs(problem: _Problem, tile: Tile, relaxation: Relaxation) -> MappingCosts:
     traffic = tile_traffic(
-        problem.operators, tile, problem.accelerator, problem.accounting, reading
+        problem.operators, tile, problem.accelerator, problem.accounting, relaxation
     )
-    return mapping_costs(traffic, problem.accelerator, reading)
+    return mapping_costs(traffic, problem.accelerator, relaxation)
 
 
 def _product_or_sum(problem: _Problem, costs: MappingCosts) -> PerOp:
@@ -277,17 +277,17 @@ def _best_of(found: _Found) -> _Found:
     return jax.tree.map(lambda x: jnp.take_along_axis(x, best, axis=0), found)
 
 
-def _blend(problem: _Problem, found: _Found, reading: Reading) -> MappingCosts:
+def _blend(problem: _Problem, found: _Found, relaxation: Relaxation) -> MappingCosts:
     r"""Soft minimum over the best of each residency, with weights $\propto score^{-1/\tau}$."""
     numbers = np.array([number for number, _ in _methods(problem)])
     rows = [np.flatnonzero(numbers == number) for number in range(len(RESIDENCIES))]
     parts = [_best_of(jax.tree.map(lambda x, row=row: x[row], found)) for row in rows]
     finalists = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-    costs = _costs(problem, _tile(problem, finalists, reading), reading)
+    costs = _costs(problem, _tile(problem, finalists, relaxation), relaxation)
     # Relaxed tiles may overflow by a fraction of a row: whole ones decide about that.
     fits = finalists.score < OVERFLOW_PENALTY
     score = jnp.where(fits, _product_or_sum(problem, costs), finalists.score)
-    softness = LEAST_SOFTNESS + SOFTNESS * reading.temperature
+    softness = MIN_SOFTNESS + SOFTNESS * relaxation.temperature
     weights = jax.nn.softmax(-safe_log(score) / softness, axis=0)
     return jax.tree.map(lambda x: jnp.sum(weights * x, axis=0), costs)
 
@@ -359,10 +359,10 @@ def tile_nest(
     tiers, temporal, position = [], [], []
     for keeps, loops in LOOPS[residency].items():
         level = accelerator.levels[places.get(keeps, part.scratchpad)]
-        tiers.append(Tier(level.name, OPERANDS if keeps == "all" else (keeps,)))
+        tiers.append(NestTier(level.name, OPERANDS if keeps == "all" else (keeps,)))
         temporal.append({letter.upper(): bounds[letter] for letter in loops})
         position.append({letter.upper(): place for place, letter in enumerate(loops)})
-    tiers.append(Tier(accelerator.levels[part.registers].name, ("weights",)))
+    tiers.append(NestTier(accelerator.levels[part.registers].name, ("weights",)))
     temporal.append({"N": tile.n, "Q": tile.q, "P": tile.p})
     position.append({"N": 0, "Q": 1, "P": 2})
     spatial = [{}] * (len(tiers) - 2) + [{"C": tile.rows, "K": tile.cols}, {}]

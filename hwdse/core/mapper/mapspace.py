@@ -136,7 +136,7 @@ def numbered_tile(
     p = either(method.counts_rows, tile.p, fits)
     found = replace(wide, p=p, block_p=jnp.minimum(tiles * p, operators.p))
     # Evenness costs nothing here, but it does where whole tiles are charged.
-    if accounting.fractional_edges and grain.reading.is_exact:
+    if accounting.fractional_edges and grain.relaxation.is_exact:
         return even_rows(operators, found, grain)
     return found
 
@@ -157,9 +157,9 @@ def even_rows(operators: Operators, tile: Tile, grain: Grain) -> Tile:
     if grain.divisors is not None:
         return tile
     is_cut = tile.block_p < operators.p
-    tiles = jnp.where(is_cut, num_tiles(tile.block_p, tile.p, grain.reading), 1.0)
-    blocks = num_tiles(operators.p, tiles * tile.p, grain.reading)
-    p = num_tiles(operators.p, tiles * blocks, grain.reading)
+    tiles = jnp.where(is_cut, num_tiles(tile.block_p, tile.p, grain.relaxation), 1.0)
+    blocks = num_tiles(operators.p, tiles * tile.p, grain.relaxation)
+    p = num_tiles(operators.p, tiles * blocks, grain.relaxation)
     block_p = jnp.where(is_cut, jnp.minimum(tiles * p, operators.p), tile.block_p)
     return replace(tile, p=p, block_p=block_p)
 
@@ -196,7 +196,7 @@ def _block_width(
         return width, grain.even(width, accelerator.cols, "k")
     even = grain.even(width, accelerator.cols, "k")
     cols = either(method.has_whole_passes, jnp.minimum(accelerator.cols, width), even)
-    passes = num_tiles(width, cols, grain.reading)
+    passes = num_tiles(width, cols, grain.relaxation)
     fewer = grain.largest(width / cols, passes, "k")
     passes = either(method.counts_rows, fewer, passes)
     return jnp.where(width < operators.k, jnp.minimum(cols * passes, operators.k), width), cols

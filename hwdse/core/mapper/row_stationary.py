@@ -17,8 +17,8 @@ from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
-from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, MappingCosts, Tier
-from hwdse.specs.mappings.row_stationary_mapping import RowSets
+from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, MappingCosts, NestTier
+from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
 from hwdse.workload.loops.operators import DIMS, Operators
 
 ACCOUNTING = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
@@ -51,7 +51,9 @@ def row_memories(accelerator: Accelerator) -> Memories:
     return Memories(*names)
 
 
-def row_stationary_nest(operators: Operators, accelerator: Accelerator, sets: RowSets) -> LoopNest:
+def row_stationary_nest(
+    operators: Operators, accelerator: Accelerator, sets: RowStationaryMapping
+) -> LoopNest:
     """Loop nest of a mapping, batched over the axes that operators and sets have in common.
 
     DRAM: images, filters, strips, channels; global buffer: filters, images; array: a set's rows
@@ -81,11 +83,11 @@ def row_stationary_nest(operators: Operators, accelerator: Accelerator, sets: Ro
         "K": sets.filter_sets,
     }
     tiers = (
-        Tier(names.dram, OPERANDS),
-        Tier(names.buffer, ("inputs", "outputs")),
-        Tier(names.filters, ("weights",)),
-        Tier(names.inputs, ("inputs",)),
-        Tier(names.sums, ("outputs",)),
+        NestTier(names.dram, OPERANDS),
+        NestTier(names.buffer, ("inputs", "outputs")),
+        NestTier(names.filters, ("weights",)),
+        NestTier(names.inputs, ("inputs",)),
+        NestTier(names.sums, ("outputs",)),
     )
     spatial = ({}, array, {}, {}, {})
     position = [[_place(letter, loops) for letter in DIMS] for loops in temporal]
@@ -109,7 +111,7 @@ def _stack(tiers: tuple[dict[str, Leaf], ...]) -> jax.Array:
 def row_stationary_costs(
     operators: Operators,
     accelerator: Accelerator,
-    sets: RowSets,
+    sets: RowStationaryMapping,
     accounting: Accounting = ACCOUNTING,
 ) -> MappingCosts:
     """Traffic, time and energy of given row-stationary mappings, without the array's wires."""
@@ -117,7 +119,7 @@ def row_stationary_costs(
     return mapping_costs(nest_traffic(nest, operators, accelerator, accounting), accelerator)
 
 
-def hop_words(operators: Operators, sets: RowSets) -> PerOp:
+def hop_words(operators: Operators, sets: RowStationaryMapping) -> PerOp:
     """Words over the wires of the array: operands into the elements, sums from one to the next.
 
     What ISCA 2016 (equations 3 and 4) counts as an access to the array: each input and weight that

@@ -18,7 +18,7 @@ from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.mappings.loop_nest import Accounting, MappingCosts
-from hwdse.specs.mappings.row_stationary_mapping import RowSets
+from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
 from hwdse.workload.loops.operators import Operators
 
 COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256)
@@ -27,7 +27,7 @@ BLOCK = 4096
 """Mappings that are scored at once."""
 
 
-def possible_row_sets(operator: Operators, accelerator: Accelerator) -> RowSets:
+def possible_row_sets(operator: Operators, accelerator: Accelerator) -> RowStationaryMapping:
     """All mappings of one convolution that fit the array and its memories, on a leading axis.
 
     Strips are the least that need their number of passes, counts are those of `COUNTS`; beside the
@@ -40,7 +40,7 @@ def possible_row_sets(operator: Operators, accelerator: Accelerator) -> RowSets:
             f"no row-stationary mapping of {operator.names or 'the operator'} fits the memories of "
             "an element and the global buffer"
         )
-    return RowSets(*np.array(found, dtype=float).T)
+    return RowStationaryMapping(*np.array(found, dtype=float).T)
 
 
 class _Shape(NamedTuple):
@@ -94,7 +94,7 @@ class _Room(NamedTuple):
 
 
 def _fitting(shape: _Shape, room: _Room) -> Iterator[tuple[int, ...]]:
-    """Fields of `RowSets` of every mapping that fits."""
+    """Fields of `RowStationaryMapping` of every mapping that fits."""
     filter_rows = min(shape.r, room.rows)
     most = min(shape.p, room.cols * (room.rows // filter_rows))
     for strip in sorted({-(-shape.p // passes) for passes in range(1, shape.p + 1)}):
@@ -148,7 +148,7 @@ def _held(shape: _Shape, room: _Room, used: tuple[int, ...]) -> Iterator[tuple[i
 
 def best_row_sets(
     operator: Operators, accelerator: Accelerator, accounting: Accounting = ACCOUNTING
-) -> tuple[RowSets, MappingCosts]:
+) -> tuple[RowStationaryMapping, MappingCosts]:
     """The mapping of one convolution with the least time x energy, and its costs.
 
     Wires of the array are left out of the energy, as in `row_stationary_costs`.
@@ -167,7 +167,10 @@ def best_row_sets(
 
 
 def _time_energy(
-    operator: Operators, accelerator: Accelerator, sets: RowSets, accounting: Accounting
+    operator: Operators,
+    accelerator: Accelerator,
+    sets: RowStationaryMapping,
+    accounting: Accounting,
 ) -> PerOp:
     costs = row_stationary_costs(operator, accelerator, sets, accounting)
     return costs.time_s * costs.energy_j

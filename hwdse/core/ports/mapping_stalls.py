@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from hwdse.core.ports.port_streams import (
     LOADED,
     End,
-    Link,
     Links,
+    OperandPath,
     PortUse,
     bytes_per_cycle,
     links_of,
@@ -15,7 +15,7 @@ from hwdse.core.ports.port_streams import (
 )
 from hwdse.models.memory import port_stalls
 from hwdse.numerics.array_types import Leaf
-from hwdse.numerics.relaxation import EXACT, Reading, maximum
+from hwdse.numerics.relaxation import EXACT, Relaxation, maximum
 from hwdse.specs.hardware.accelerator import Accelerator, count_of
 from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, MappingCosts, NestTraffic
 from hwdse.specs.mappings.port_traffic import PortWaits
@@ -29,7 +29,7 @@ def port_waits(
     traffic: NestTraffic,
     accelerator: Accelerator,
     accounting: Accounting,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
     *,
     packs_results: bool = False,
 ) -> PortWaits:
@@ -41,19 +41,19 @@ def port_waits(
     """
     links = links_of(nest, accelerator)
     uses = port_uses(
-        links, nest, traffic, accelerator, accounting, reading, packs_results=packs_results
+        links, nest, traffic, accelerator, accounting, relaxation, packs_results=packs_results
     )
     cycles = jnp.asarray(traffic.compute_cycles)
     level_stall: list[Leaf] = [0.0 * cycles for _ in accelerator.levels]
     longest = 0.0 * cycles
     for use in uses:
         waiting = port_stalls.port_stall_cycles(use.streams, cycles)
-        level_stall[use.level] = maximum(level_stall[use.level], waiting, reading)
-        longest = maximum(longest, waiting, reading)
+        level_stall[use.level] = maximum(level_stall[use.level], waiting, relaxation)
+        longest = maximum(longest, waiting, relaxation)
     used = used_part(nest, accelerator)
     exposed: Exposed = {}
     for use in uses:
-        exposed |= _exposed_at(use, links, traffic, used, cycles + longest, reading)
+        exposed |= _exposed_at(use, links, traffic, used, cycles + longest, relaxation)
     clock = accelerator.clock_hz
     return PortWaits(
         level_stall_s=tuple(waiting / clock for waiting in level_stall),
@@ -66,7 +66,7 @@ def port_waits(
 def latency_s(
     costs: MappingCosts,
     waits: PortWaits,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
     *,
     with_stalls: bool = True,
     with_loading: bool = True,
@@ -81,7 +81,7 @@ def latency_s(
         time_s = time_s + waits.stall_s
     if with_loading:
         time_s = time_s + waits.load_s + waits.unload_s
-    return maximum(costs.time_s, time_s, reading)
+    return maximum(costs.time_s, time_s, relaxation)
 
 
 def _exposed_at(
@@ -90,7 +90,7 @@ def _exposed_at(
     traffic: NestTraffic,
     used: Accelerator,
     run_cycles: Leaf,
-    reading: Reading,
+    relaxation: Relaxation,
 ) -> Exposed:
     """First and last bursts at a port, less what can run behind the array's work."""
     waiting = [
@@ -100,7 +100,7 @@ def _exposed_at(
     ]
     exposed = port_stalls.exposed_cycles(
         [stream.burst_cycles for _, stream in waiting],
-        [_urgent_cycles(end, links, traffic, used, reading) for end, _ in waiting],
+        [_urgent_cycles(end, links, traffic, used, relaxation) for end, _ in waiting],
         [stream.num_bursts < 1.5 for _, stream in waiting],
         port_stalls.idle_cycles(use.streams, run_cycles),
     )
@@ -109,7 +109,7 @@ def _exposed_at(
 
 
 def _urgent_cycles(
-    end: End, links: Links, traffic: NestTraffic, used: Accelerator, reading: Reading
+    end: End, links: Links, traffic: NestTraffic, used: Accelerator, relaxation: Relaxation
 ) -> Leaf:
     """Cycles of a burst that must run before the array starts, or after it has stopped.
 
@@ -125,10 +125,10 @@ def _urgent_cycles(
         num_bytes = num_bytes / stored * jnp.minimum(stored, wanted)
         num_bytes = num_bytes / count_of(used.levels[inner].ports, used)
     width = bytes_per_cycle(end, used)
-    return port_stalls.burst_cycles(num_bytes, 1.0, width, reading)
+    return port_stalls.burst_cycles(num_bytes, 1.0, width, relaxation)
 
 
-def _link_cycles(link: Link, exposed: Exposed) -> Leaf:
+def _link_cycles(link: OperandPath, exposed: Exposed) -> Leaf:
     """The slower end of a link sets its pace."""
     ends = [exposed[link.operand, link.upper, level] for level in (link.upper, link.lower)]
     return jnp.maximum(*ends)

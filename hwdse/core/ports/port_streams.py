@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from hwdse.models.memory import port_stalls
 from hwdse.numerics.array_types import Leaf
-from hwdse.numerics.relaxation import EXACT, Reading, positive_part
+from hwdse.numerics.relaxation import EXACT, Relaxation, positive_part
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, count_of
 from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, NestTraffic
 from hwdse.specs.mappings.port_traffic import Stream, Turns
@@ -18,7 +18,7 @@ LOADED = ("weights", "inputs")
 
 
 @dataclass(frozen=True)
-class Link:
+class OperandPath:
     """Way of an operand's tiles between two levels, or between one and the array (`lower` None)."""
 
     operand: str
@@ -27,14 +27,14 @@ class Link:
     turns: Turns
 
 
-Links = Mapping[str, tuple[Link, ...]]
+Links = Mapping[str, tuple[OperandPath, ...]]
 
 
 @dataclass(frozen=True)
 class End:
     """One end of a link: what passes through the port of one level over the whole operator."""
 
-    link: Link
+    link: OperandPath
     level: int
     is_read: bool
     total_bytes: Leaf
@@ -63,9 +63,9 @@ def links_of(nest: LoopNest, accelerator: Accelerator) -> Links:
         for step, upper in enumerate(levels[:-1]):
             after = places[step + 2] if step + 2 < len(places) else None
             changes = port_stalls.turns(loops, operand, places[step + 1], after)
-            chain.append(Link(operand, upper, levels[step + 1], changes))
+            chain.append(OperandPath(operand, upper, levels[step + 1], changes))
         to_array = port_stalls.turns(loops, operand, loops.num_tiers)
-        links[operand] = (*chain, Link(operand, levels[-1], None, to_array))
+        links[operand] = (*chain, OperandPath(operand, levels[-1], None, to_array))
     return links
 
 
@@ -99,7 +99,7 @@ def port_uses(
     traffic: NestTraffic,
     accelerator: Accelerator,
     accounting: Accounting,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
     *,
     packs_results: bool = False,
 ) -> tuple[PortUse, ...]:
@@ -113,7 +113,7 @@ def port_uses(
     ends = [end for operand in LOADED for end in _loading_ends(links[operand], traffic)]
     ends += _output_ends(links["outputs"], traffic, accelerator, accounting, packs_results)
     used = used_part(nest, accelerator)
-    room = _room(used, links, traffic, accelerator, packs_results, reading)
+    room = _room(used, links, traffic, accelerator, packs_results, relaxation)
     uses = []
     for number, level in enumerate(accelerator.levels):
         here = [end for end in ends if end.level == number]
@@ -123,19 +123,19 @@ def port_uses(
             for end in meeting:
                 width = bytes_per_cycle(end, used)
                 fits = room.get((end.link.lower, end.link.operand), 1.0)
-                streams.append(_stream(end, traffic.compute_cycles, width, fits, reading))
+                streams.append(_stream(end, traffic.compute_cycles, width, fits, relaxation))
             uses.append(PortUse(number, tuple(meeting), tuple(streams)))
     return tuple(uses)
 
 
-def _stream(end: End, cycles: Leaf, width: Leaf, fits: Leaf, reading: Reading) -> Stream:
+def _stream(end: End, cycles: Leaf, width: Leaf, fits: Leaf, relaxation: Relaxation) -> Stream:
     """The bursts of an end of a link; what the array itself takes may come all the time."""
     changes = end.link.turns
     period = cycles / changes.num
     window = period
     if end.link.lower is not None:
         window = port_stalls.window_cycles(period, changes.sweeps, fits)
-    burst = port_stalls.burst_cycles(end.total_bytes, changes.num, width, reading)
+    burst = port_stalls.burst_cycles(end.total_bytes, changes.num, width, relaxation)
     return Stream(changes.num, period, window, burst)
 
 
@@ -145,7 +145,7 @@ def _room(
     traffic: NestTraffic,
     accelerator: Accelerator,
     packs_results: bool,
-    reading: Reading,
+    relaxation: Relaxation,
 ) -> dict[tuple[int | None, str], Leaf]:
     """By level and operand, whether the next tile fits beside what must stay."""
     room: dict[tuple[int | None, str], Leaf] = {}
@@ -158,12 +158,12 @@ def _room(
             for link, ratio in zip(into, packing, strict=True)
         ]
         share = count_of(level.banks, used_array) / count_of(level.banks, accelerator)
-        fits = port_stalls.spare_room(tiles, level.capacity_bytes * share, reading)
+        fits = port_stalls.spare_room(tiles, level.capacity_bytes * share, relaxation)
         room |= {(number, link.operand): fit for link, fit in zip(into, fits, strict=True)}
     return room
 
 
-def _loading_ends(links: tuple[Link, ...], traffic: NestTraffic) -> list[End]:
+def _loading_ends(links: tuple[OperandPath, ...], traffic: NestTraffic) -> list[End]:
     """Ends of the links of weights or inputs: read above, written below."""
     ends = []
     for link in links:
@@ -176,7 +176,7 @@ def _loading_ends(links: tuple[Link, ...], traffic: NestTraffic) -> list[End]:
 
 
 def _output_ends(
-    links: tuple[Link, ...],
+    links: tuple[OperandPath, ...],
     traffic: NestTraffic,
     accelerator: Accelerator,
     accounting: Accounting,
@@ -206,7 +206,7 @@ def _output_ends(
     return ends
 
 
-def _packing(link: Link, accelerator: Accelerator, packs_results: bool) -> Leaf:
+def _packing(link: OperandPath, accelerator: Accelerator, packs_results: bool) -> Leaf:
     """Width in which a memory keeps and gives finished sums, by that of its partial sums."""
     if link.operand != "outputs" or link.lower is None or not packs_results:
         return 1.0

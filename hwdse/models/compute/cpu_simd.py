@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.array_types import PerOp
-from hwdse.numerics.relaxation import EXACT, Reading, floor_ste, maximum, num_tiles
+from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, maximum, num_tiles
 from hwdse.specs.hardware.cpu import (
     Cache,
     CacheBlocks,
@@ -30,7 +30,7 @@ from hwdse.workload.gemms import Gemms
 RESIDENT_FRACTION = 0.5
 """Share of a cache for the block that stays in it; the rest is for what streams past. Source:
 Goto and van de Geijn, TOMS 2008, section 6.3 (about half of L1 and of the next level)."""
-MOST_REGISTERS = 64
+MAX_REGISTERS = 64
 """Registers up to which blocks are enumerated."""
 
 
@@ -59,8 +59,8 @@ def ideal_register_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBloc
 
 def _whole_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
     """Best block of whole vectors; ties go to the one with fewer rows. No gradient."""
-    vectors = np.arange(1.0, MOST_REGISTERS)[:, None]
-    cols = np.arange(1.0, MOST_REGISTERS)[None, :]
+    vectors = np.arange(1.0, MAX_REGISTERS)[:, None]
+    cols = np.arange(1.0, MAX_REGISTERS)[None, :]
     registers, width = (jnp.asarray(x, float)[..., None, None] for x in (num_registers, num_lanes))
     rows = vectors * width
     row_vectors = jnp.ceil((cols - 0.5) / width)
@@ -76,7 +76,7 @@ def _whole_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
 
 
 def register_block(
-    engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+    engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
 ) -> RegisterBlock:
     r"""The block of C that a kernel keeps in registers.
 
@@ -91,13 +91,16 @@ def register_block(
 
     def joined(exact: PerOp, relaxed: PerOp) -> PerOp:
         shift = exact - jax.lax.stop_gradient(relaxed)
-        return relaxed + shift * (1.0 if reading.is_exact else 1.0 - reading.temperature)
+        return relaxed + shift * (1.0 if relaxation.is_exact else 1.0 - relaxation.temperature)
 
     return RegisterBlock(joined(whole.rows, ideal.rows), joined(whole.cols, ideal.cols))
 
 
 def step_cycles(
-    block: RegisterBlock, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+    block: RegisterBlock,
+    engine: SimdEngine,
+    bytes_per_element: PerOp,
+    relaxation: Relaxation = EXACT,
 ) -> PerOp:
     r"""Cycles of the multiply-accumulates of one k: $\max(m_r n_r / (v P), L)$.
 
@@ -105,7 +108,7 @@ def step_cycles(
     block needs $m_r n_r \ge v L P$ elements to keep the pipes busy. Source: Low et al., eq. (1).
     """
     vectors = block.rows * block.cols / lanes(engine, bytes_per_element)
-    return maximum(vectors / engine.num_fma_ports, engine.fma_latency_cycles, reading)
+    return maximum(vectors / engine.num_fma_ports, engine.fma_latency_cycles, relaxation)
 
 
 def _whole(extent: PerOp, least: PerOp, most: PerOp) -> PerOp:
@@ -137,7 +140,7 @@ def _kept_fraction(elements: PerOp, cache: Cache, bytes_per_element: PerOp) -> P
 
 
 def simd_words(
-    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
 ) -> SimdWords:
     r"""Elements of A, B and C moved at each level by a cache-blocked product, all counts.
 
@@ -153,14 +156,14 @@ def simd_words(
     the block of A in L1, the strip of C in the LLC, by the share that fits. The copies of A and B
     into contiguous panels are left out: they are read once more for $\lceil n / n_c \rceil$ and 1.
     """
-    block = register_block(engine, bytes_per_element, reading)
+    block = register_block(engine, bytes_per_element, relaxation)
     blocks = cache_blocks(gemms, engine, bytes_per_element, block)
     a, b, c = gemms.m * gemms.k, gemms.k * gemms.n, gemms.m * gemms.n
-    a_outer = num_tiles(gemms.n, blocks.n, reading)
-    a_inner = num_tiles(gemms.n, block.cols, reading)
-    b_outer = num_tiles(gemms.m, blocks.m, reading)
-    b_inner = num_tiles(gemms.m, block.rows, reading)
-    c_passes = 2.0 * num_tiles(gemms.k, blocks.k, reading) - 1.0
+    a_outer = num_tiles(gemms.n, blocks.n, relaxation)
+    a_inner = num_tiles(gemms.n, block.cols, relaxation)
+    b_outer = num_tiles(gemms.m, blocks.m, relaxation)
+    b_inner = num_tiles(gemms.m, block.rows, relaxation)
+    c_passes = 2.0 * num_tiles(gemms.k, blocks.k, relaxation) - 1.0
     a_kept = _kept_fraction(blocks.m * blocks.k, engine.l1, bytes_per_element)
     # The strip of C is m x n_c, where n_c k_c fills the cache's resident part unless n is smaller.
     c_kept = jnp.maximum(
@@ -182,7 +185,7 @@ def simd_words(
 
 
 def simd_costs(
-    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, reading: Reading = EXACT
+    gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
 ) -> SimdCosts:
     r"""Words and time of products on all cores: the slowest of pipes and levels, all overlapped.
 
@@ -192,13 +195,13 @@ def simd_costs(
     there are fewer of them than cores (Smith et al., IPDPS 2014: threads inside the macro-kernel),
     and that prefetching hides latencies.
     """
-    block = register_block(engine, bytes_per_element, reading)
-    row_blocks = num_tiles(gemms.m, block.rows, reading)
-    col_blocks = num_tiles(gemms.n, block.cols, reading)
+    block = register_block(engine, bytes_per_element, relaxation)
+    row_blocks = num_tiles(gemms.m, block.rows, relaxation)
+    col_blocks = num_tiles(gemms.n, block.cols, relaxation)
     num_blocks = row_blocks * col_blocks * gemms.count
-    rounds = num_tiles(num_blocks, engine.num_cores, reading)
-    fma_cycles = rounds * gemms.k * step_cycles(block, engine, bytes_per_element, reading)
-    words = simd_words(gemms, engine, bytes_per_element, reading)
+    rounds = num_tiles(num_blocks, engine.num_cores, relaxation)
+    fma_cycles = rounds * gemms.k * step_cycles(block, engine, bytes_per_element, relaxation)
+    words = simd_words(gemms, engine, bytes_per_element, relaxation)
     busy_hz = num_blocks / rounds * engine.clock_hz
 
     def cache_s(moved: PerOp, cache: Cache) -> PerOp:
@@ -213,5 +216,5 @@ def simd_costs(
     }
     time_s = parts["fma_s"]
     for part_s in list(parts.values())[1:]:
-        time_s = maximum(time_s, part_s, reading)
+        time_s = maximum(time_s, part_s, relaxation)
     return SimdCosts(words=words, time_s=time_s, **parts)

@@ -16,7 +16,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import EXACT, Reading, maximum, num_tiles, positive_part
+from hwdse.numerics.relaxation import EXACT, Relaxation, maximum, num_tiles, positive_part
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.mappings.loop_nest import LoopNest
 from hwdse.workload.loops.operators import DIMS, Operators, extents
@@ -88,7 +88,7 @@ class TiledCycles:
 
 
 def tile_events(
-    nest: LoopNest, operators: Operators, accelerator: Accelerator, reading: Reading = EXACT
+    nest: LoopNest, operators: Operators, accelerator: Accelerator, relaxation: Relaxation = EXACT
 ) -> TileEvents:
     r"""Instructions and rows of the mean tile of each operator.
 
@@ -100,13 +100,13 @@ def tile_events(
     """
     sizes = extents(operators)
     bounds = nest.temporal[..., 0, :]
-    steps = num_tiles(sizes, sizes / bounds, reading)
+    steps = num_tiles(sizes, sizes / bounds, relaxation)
     e = dict(zip(DIMS, jnp.moveaxis(sizes / steps, -1, 0), strict=True))
     n = dict(zip(DIMS, jnp.moveaxis(jnp.asarray(steps), -1, 0), strict=True))
 
-    blocks_c = num_tiles(e["C"], accelerator.rows, reading)
-    blocks_k = num_tiles(e["K"], accelerator.cols, reading)
-    blocks_p = num_tiles(e["P"], accelerator.rows, reading)
+    blocks_c = num_tiles(e["C"], accelerator.rows, relaxation)
+    blocks_k = num_tiles(e["K"], accelerator.cols, relaxation)
+    blocks_p = num_tiles(e["P"], accelerator.rows, relaxation)
     height = (e["P"] - 1.0) * operators.stride_p + (e["R"] - 1.0) * operators.dilation_r + 1.0
     width = (e["Q"] - 1.0) * operators.stride_q + (e["S"] - 1.0) * operators.dilation_s + 1.0
     taps = e["R"] * e["S"]
@@ -157,7 +157,7 @@ def tiled_cycles(
     operators: Operators,
     accelerator: Accelerator,
     costs: TileCosts,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
 ) -> TiledCycles:
     r"""Cycles of operators whose outermost loops are issued tile by tile.
 
@@ -165,16 +165,16 @@ def tiled_cycles(
     (the larger of the DMA's rows and DRAM's bytes) and a multiplies it, array fills included.
     Times `count` is left to the caller.
     """
-    events = tile_events(nest, operators, accelerator, reading)
+    events = tile_events(nest, operators, accelerator, relaxation)
     issue = issue_cycles(operators, costs)
     read = events.read_rows * costs.read_row_cycles
     write = events.write_rows * costs.write_row_cycles
     dram = dram_cycles(operators, accelerator, costs) / events.num_tiles
     stream = array_cycles(events, costs)
     fill = array_fill_cycles(events, accelerator, costs)
-    move = maximum(read + write, dram, reading)
+    move = maximum(read + write, dram, relaxation)
     multiply = stream + fill
-    slowest = maximum(maximum(issue, move, reading), multiply, reading)
+    slowest = maximum(maximum(issue, move, relaxation), multiply, relaxation)
     exposed = costs.start_cycles + issue + move + multiply - slowest
     n = events.num_tiles
     return TiledCycles(

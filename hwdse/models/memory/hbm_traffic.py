@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import EXACT, Reading, floor_ste, materialize, maximum, num_tiles
+from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, materialize, maximum, num_tiles
 from hwdse.specs.hardware.chip import Memory
 from hwdse.workload.gemms import Gemms
 
@@ -84,7 +84,7 @@ def tiling_traffic_bytes(
     num_scratchpads: PerOp,
     bytes_per_element: PerOp,
     tiling: Tiling,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
 ) -> PerOp:
     r"""HBM bytes of one of `count` products under one tiling.
 
@@ -99,12 +99,12 @@ def tiling_traffic_bytes(
     """
     parts_m = jnp.where(tiling.split_m > 0.5, num_scratchpads, 1.0)
     parts_n = jnp.where(tiling.split_n > 0.5, num_scratchpads, 1.0)
-    m = num_tiles(gemms.m, parts_m, reading)
-    n = num_tiles(gemms.n, parts_n, reading)
+    m = num_tiles(gemms.m, parts_m, relaxation)
+    n = num_tiles(gemms.n, parts_n, relaxation)
     tile_bytes = RESIDENT_FRACTION * sram_bytes / num_scratchpads
     rows, cols = tile_extents(m, gemms.k, n, tile_bytes, bytes_per_element, tiling)
-    reads_of_b = num_tiles(m, _whole_extent(rows), reading)
-    reads_of_a = num_tiles(n, _whole_extent(cols), reading)
+    reads_of_b = num_tiles(m, _whole_extent(rows), relaxation)
+    reads_of_a = num_tiles(n, _whole_extent(cols), relaxation)
     elements = (
         gemms.a_in_hbm * m * gemms.k * reads_of_a
         + gemms.b_in_hbm * gemms.k * n * reads_of_b
@@ -125,15 +125,15 @@ def best_tiling(
     sram_bytes: PerOp,
     num_scratchpads: PerOp,
     bytes_per_element: PerOp,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
 ) -> Tiling:
     """The pair of `SPLITS` and `RESIDENCIES` with the least traffic, for each row; no gradient."""
     arguments = jax.lax.stop_gradient((gemms, sram_bytes, num_scratchpads, bytes_per_element))
-    reading = jax.lax.stop_gradient(reading)
+    relaxation = jax.lax.stop_gradient(relaxation)
     best, winner, index = None, None, 0.0
     for split in SPLITS.values():
         for residency in RESIDENCIES.values():
-            traffic = tiling_traffic_bytes(*arguments, Tiling(*split, *residency), reading)
+            traffic = tiling_traffic_bytes(*arguments, Tiling(*split, *residency), relaxation)
             if best is None or winner is None:
                 best, winner = traffic, 0.0 * traffic
                 continue
@@ -166,26 +166,26 @@ def hbm_traffic_bytes(
     sram: Memory,
     num_scratchpads: PerOp,
     bytes_per_element: PerOp,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
 ) -> PerOp:
     """HBM bytes of the products of each row, all counts: the least over tilings.
 
     The gradient is the winner's (envelope theorem), which costs one evaluation instead of one
     for each candidate. Never below the distinct words that live in HBM.
     """
-    tiling = best_tiling(gemms, sram.capacity_bytes, num_scratchpads, bytes_per_element, reading)
+    tiling = best_tiling(gemms, sram.capacity_bytes, num_scratchpads, bytes_per_element, relaxation)
     product = tiling_traffic_bytes(
-        gemms, sram.capacity_bytes, num_scratchpads, bytes_per_element, tiling, reading
+        gemms, sram.capacity_bytes, num_scratchpads, bytes_per_element, tiling, relaxation
     )
     return materialize(gemms.count * product)
 
 
 def roofline_time_s(
-    matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, reading: Reading = EXACT
+    matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, relaxation: Relaxation = EXACT
 ) -> PerOp:
     """Time of an operator whose engines and memories overlap perfectly: the slowest of them.
 
     Source: Williams, Waterman, Patterson, CACM 52(4), 2009, with a ceiling for each engine.
     """
-    engines = maximum(matrix_s, vector_s, reading)
-    return maximum(engines, maximum(sram_s, hbm_s, reading), reading)
+    engines = maximum(matrix_s, vector_s, relaxation)
+    return maximum(engines, maximum(sram_s, hbm_s, relaxation), relaxation)

@@ -171,7 +171,7 @@ def convolution_traffic_bound(operators: Operators, fast_words: PerOp) -> Traffi
     )
 
 
-def starved_ratio(
+def demand_ratio(
     step_bytes: Scalar, bandwidth_bytes_per_s: Scalar, flop: Scalar, flop_per_s: Scalar
 ) -> Scalar:
     r"""Bytes per flop needed over those provided, $(b / W) / (\beta / P)$; 0 where none are needed.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import EXACT, Reading, floor_ste, num_tiles
+from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, num_tiles
 from hwdse.specs.hardware.accelerator import Accelerator, Level
 from hwdse.specs.mappings.tiles import Divisors, Tile, roles
 from hwdse.workload.loops.operators import Operators
@@ -35,7 +35,7 @@ class Grain:
     A smooth reading lets sizes be fractions, the more the higher its temperature.
     """
 
-    reading: Reading = EXACT
+    relaxation: Relaxation = EXACT
     divisors: Divisors | None = None
 
     def largest(self, limit: PerOp, extent: PerOp, dim: str) -> PerOp:
@@ -45,21 +45,21 @@ class Grain:
         # Forgives the rounding error of a limit that is meant to be whole.
         limit = limit * (1.0 + 4.0 * jnp.finfo(jnp.result_type(limit, 0.0)).eps)
         floor = floor_ste(limit)
-        if not self.reading.is_exact:
-            floor = floor + self.reading.temperature * (limit - floor)
+        if not self.relaxation.is_exact:
+            floor = floor + self.relaxation.temperature * (limit - floor)
         return jnp.clip(floor, 1.0, extent)
 
     def part(self, extent: PerOp, count: PerOp, dim: str) -> PerOp:
         """Smallest size that covers `extent` in `count` tiles, or the divisor below it."""
         if self.divisors is not None:
             return self.largest(extent / count, extent, dim)
-        return num_tiles(extent, count, self.reading)
+        return num_tiles(extent, count, self.relaxation)
 
     def even(self, extent: PerOp, limit: PerOp, dim: str) -> PerOp:
         """Smallest size that covers `extent` in as few tiles as the size `limit` does."""
         if self.divisors is not None:
             return self.largest(limit, extent, dim)
-        return num_tiles(extent, num_tiles(extent, limit, self.reading), self.reading)
+        return num_tiles(extent, num_tiles(extent, limit, self.relaxation), self.relaxation)
 
 
 def divisors_of(operators: Operators) -> Divisors:

@@ -1,7 +1,7 @@
 """Time and energy of the memories of a core, from the bytes that a mapping moves."""
 
 from hwdse.numerics.array_types import Leaf
-from hwdse.numerics.relaxation import EXACT, Reading, largest, maximum, total
+from hwdse.numerics.relaxation import EXACT, Relaxation, largest, maximum, total
 from hwdse.specs.hardware.accelerator import Accelerator, Level, count_of
 from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts, NestTraffic
 
@@ -15,7 +15,7 @@ def port_bytes_per_s(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf
 
 
 def port_time_s(
-    traffic: LevelTraffic, level: Level, accelerator: Accelerator, reading: Reading = EXACT
+    traffic: LevelTraffic, level: Level, accelerator: Accelerator, relaxation: Relaxation = EXACT
 ) -> Leaf:
     r"""Time that a level's ports need for the bytes of one operator.
 
@@ -27,7 +27,7 @@ def port_time_s(
     reads, writes = total(traffic.reads), total(traffic.writes)
     if level.shares_port:
         return (reads + writes) / read_rate
-    return maximum(reads / read_rate, writes / write_rate, reading)
+    return maximum(reads / read_rate, writes / write_rate, relaxation)
 
 
 def access_energy_j_per_byte(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:
@@ -48,7 +48,7 @@ def level_energy_j(traffic: LevelTraffic, level: Level, accelerator: Accelerator
 
 
 def mapping_costs(
-    traffic: NestTraffic, accelerator: Accelerator, reading: Reading = EXACT
+    traffic: NestTraffic, accelerator: Accelerator, relaxation: Relaxation = EXACT
 ) -> MappingCosts:
     """Roofline time and energy of one operator: multipliers and all levels overlap perfectly.
 
@@ -57,14 +57,14 @@ def mapping_costs(
     """
     compute_s = traffic.compute_cycles / accelerator.clock_hz
     pairs = list(zip(traffic.levels, accelerator.levels, strict=True))
-    level_s = tuple(port_time_s(moved, level, accelerator, reading) for moved, level in pairs)
+    level_s = tuple(port_time_s(moved, level, accelerator, relaxation) for moved, level in pairs)
     level_j = tuple(level_energy_j(moved, level, accelerator) for moved, level in pairs)
     mac_j = accelerator.mac_energy_j * traffic.num_macs
     return MappingCosts(
         traffic=traffic,
         compute_s=compute_s,
         level_s=level_s,
-        time_s=largest((compute_s, *level_s), reading),
+        time_s=largest((compute_s, *level_s), relaxation),
         mac_j=mac_j,
         level_j=level_j,
         energy_j=mac_j + sum(level_j, start=0.0),

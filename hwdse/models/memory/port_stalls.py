@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.array_types import Leaf
-from hwdse.numerics.relaxation import EXACT, Reading, floor_ste, positive_part
+from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, positive_part
 from hwdse.specs.mappings.loop_nest import LoopNest
 from hwdse.specs.mappings.port_traffic import LoopOrder, Stream, Turns
 from hwdse.workload.loops.operators import DIMS, RELEVANT
@@ -85,7 +85,7 @@ def _product(bounds: Leaf, flags: Leaf) -> Leaf:
 
 
 def burst_cycles(
-    total_bytes: Leaf, num_bursts: Leaf, bytes_per_cycle: Leaf, reading: Reading = EXACT
+    total_bytes: Leaf, num_bursts: Leaf, bytes_per_cycle: Leaf, relaxation: Relaxation = EXACT
 ) -> Leaf:
     r"""Cycles of a port for one burst, $\lceil (D / Z) / \beta \rceil$; zero without data.
 
@@ -96,13 +96,13 @@ def burst_cycles(
     moves = total_bytes > 0.0
     passes = jnp.where(moves, total_bytes, 1.0) / num_bursts / bytes_per_cycle
     whole = jnp.where(passes > 1.0, _rounded_up(passes), 1.0)
-    if not reading.is_exact:
-        whole = whole + reading.temperature * (jnp.maximum(passes, 1.0) - whole)
+    if not relaxation.is_exact:
+        whole = whole + relaxation.temperature * (jnp.maximum(passes, 1.0) - whole)
     return jnp.where(moves, whole, 0.0)
 
 
 def spare_room(
-    tiles: Sequence[Leaf], capacity_bytes: Leaf, reading: Reading = EXACT
+    tiles: Sequence[Leaf], capacity_bytes: Leaf, relaxation: Relaxation = EXACT
 ) -> tuple[Leaf, ...]:
     """For each tile in a memory, one where the memory has room for the next tile beside it.
 
@@ -115,7 +115,7 @@ def spare_room(
     for tile in tiles:
         part = jnp.clip(free / jnp.where(tile > 0.0, tile, 1.0), 0.0, 1.0)
         whole = floor_ste(part * (1.0 + 4.0 * jnp.finfo(jnp.result_type(part)).eps))
-        share = whole if reading.is_exact else whole + reading.temperature * (part - whole)
+        share = whole if relaxation.is_exact else whole + relaxation.temperature * (part - whole)
         free = free - share * tile
         shares.append(share)
     return tuple(shares)

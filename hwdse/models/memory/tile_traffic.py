@@ -10,7 +10,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import EXACT, Reading, num_tiles
+from hwdse.numerics.relaxation import EXACT, Relaxation, num_tiles
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.specs.mappings.loop_nest import Accounting, LevelTraffic, NestTraffic
 from hwdse.specs.mappings.tiles import Roles, Tile, roles
@@ -46,38 +46,38 @@ class Trips:
     """Products added one after the other to an output: passes over the rows, for each tap."""
 
 
-def even_width(extent: PerOp, limit: PerOp, reading: Reading = EXACT) -> PerOp:
+def even_width(extent: PerOp, limit: PerOp, relaxation: Relaxation = EXACT) -> PerOp:
     """Smallest width that covers `extent` in as few passes as a width of `limit` needs."""
-    return num_tiles(extent, num_tiles(extent, limit, reading), reading)
+    return num_tiles(extent, num_tiles(extent, limit, relaxation), relaxation)
 
 
 def nested_trips(
-    extent: PerOp, block: PerOp, tile: PerOp, accounting: Accounting, reading: Reading = EXACT
+    extent: PerOp, block: PerOp, tile: PerOp, accounting: Accounting, relaxation: Relaxation = EXACT
 ) -> PerOp:
     """Tiles in all blocks of an extent; the last block takes as many as its size needs.
 
     With `fractional_edges` only the outermost loop is rounded, as in AccelForge.
     """
-    blocks = num_tiles(extent, block, reading)
+    blocks = num_tiles(extent, block, relaxation)
     if accounting.fractional_edges:
-        return jnp.where(block < extent, blocks * block / tile, num_tiles(extent, tile, reading))
+        return jnp.where(block < extent, blocks * block / tile, num_tiles(extent, tile, relaxation))
     last = extent - (blocks - 1.0) * block
-    return (blocks - 1.0) * num_tiles(block, tile, reading) + num_tiles(last, tile, reading)
+    return (blocks - 1.0) * num_tiles(block, tile, relaxation) + num_tiles(last, tile, relaxation)
 
 
 def trips(
-    operators: Operators, tile: Tile, accounting: Accounting, reading: Reading = EXACT
+    operators: Operators, tile: Tile, accounting: Accounting, relaxation: Relaxation = EXACT
 ) -> Trips:
     """Trips of the loops around one tile.
 
     Weights are loaded once a tile of outputs. Where one pass over the rows makes a sum, they can
     stay for all tiles of a block instead.
     """
-    tiles_q = num_tiles(operators.q, tile.q, reading)
-    strips = tiles_q * num_tiles(operators.n, tile.n, reading)
-    blocks_p = num_tiles(operators.p, tile.block_p, reading)
-    sums = operators.r * operators.s * num_tiles(operators.c, tile.rows, reading)
-    tiles = nested_trips(operators.p, tile.block_p, tile.p, accounting, reading) * strips
+    tiles_q = num_tiles(operators.q, tile.q, relaxation)
+    strips = tiles_q * num_tiles(operators.n, tile.n, relaxation)
+    blocks_p = num_tiles(operators.p, tile.block_p, relaxation)
+    sums = operators.r * operators.s * num_tiles(operators.c, tile.rows, relaxation)
+    tiles = nested_trips(operators.p, tile.block_p, tile.p, accounting, relaxation) * strips
     held = tile.residency
     block_loads = either(held.weights_once, 1.0, blocks_p * strips)
     is_one_pass = either(held.inputs_once, True, tile.block_k <= tile.cols)
@@ -87,8 +87,8 @@ def trips(
         strips=strips,
         tiles_q=tiles_q,
         loads=jnp.where(stays, block_loads, tiles),
-        blocks_k=num_tiles(operators.k, tile.block_k, reading),
-        cols=nested_trips(operators.k, tile.block_k, tile.cols, accounting, reading),
+        blocks_k=num_tiles(operators.k, tile.block_k, relaxation),
+        cols=nested_trips(operators.k, tile.block_k, tile.cols, accounting, relaxation),
         sums=sums,
     )
 
@@ -98,7 +98,7 @@ def tile_traffic(
     tile: Tile,
     accelerator: Accelerator,
     accounting: Accounting,
-    reading: Reading = EXACT,
+    relaxation: Relaxation = EXACT,
 ) -> NestTraffic:
     """Bytes by level and cycles of each operator under one tile and residency.
 
@@ -107,7 +107,7 @@ def tile_traffic(
     A ragged last tile counts by its size, a ragged last pass of the array as a whole one unless
     `fractional_edges`. Source of the counts: Parashar et al., Timeloop, ISPASS 2019, section V-B.
     """
-    part, times = roles(accelerator), trips(operators, tile, accounting, reading)
+    part, times = roles(accelerator), trips(operators, tile, accounting, relaxation)
     points, filters = operators.p * operators.q * operators.n, weights_a_channel(operators)
     outputs = points * operators.k
     keeps_halo = getattr(accounting, "halo", "kept") != "reloaded"

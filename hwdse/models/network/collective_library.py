@@ -1,6 +1,6 @@
 r"""Communication libraries: algorithms, protocols, and the choice between them.
 
-An algorithm is so much `Work`: steps in a row, bytes sent and copied by a chip. A protocol gives
+An algorithm is so much `CollectiveWork`: steps in a row, bytes sent and copied by a chip. A protocol gives
 the price of a step and the share of the line rate that its payload reaches. A library is a
 launch, a few protocols, and routes (algorithm, protocol) of which the fastest is taken: what its
 tuning aims at.
@@ -17,7 +17,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.workload.transformer.collective_algorithms import ALGORITHMS, Work
+from hwdse.workload.transformer.collective_algorithms import ALGORITHMS, CollectiveWork
 
 NEVER_S = 1e30
 """Time of a route that a group cannot take."""
@@ -81,7 +81,7 @@ class Library:
 
 def route_time_s(
     message_bytes: PerOp,
-    work: Work,
+    work: CollectiveWork,
     protocol: Protocol,
     copy_ratio: PerOp,
     bandwidth_bytes_per_s: PerOp,

@@ -27,24 +27,24 @@ def overlapped_time_s(first_s: Scalar, second_s: Scalar, overlap_fraction: Scala
     return first_s + second_s - overlap_fraction * jnp.minimum(first_s, second_s)
 
 
-def bubble_time_s(stage_time_s: Scalar, pipeline: Scalar, interleave: Scalar) -> Scalar:
+def bubble_time_s(stage_time_s: Scalar, pipeline: Scalar, virtual_pipeline: Scalar) -> Scalar:
     r"""Idle time of a 1F1B pipeline, $(p - 1) T_{stage} / v$ with v chunks a stage.
 
     Forward and backward of one micro-batch on one stage together, all stages as the fullest.
     Source: Narayanan et al., SC 2021, sections 2.2.1 and 2.2.2.
     """
-    return (pipeline - 1.0) * stage_time_s / interleave
+    return (pipeline - 1.0) * stage_time_s / virtual_pipeline
 
 
 def pipeline_send_time_s(
-    point_to_point_s: Scalar, num_micro_batches: Scalar, pipeline: Scalar, interleave: Scalar
+    point_to_point_s: Scalar, num_micro_batches: Scalar, pipeline: Scalar, virtual_pipeline: Scalar
 ) -> Scalar:
     r"""Exposed transfers between stages: $2 (m v + p - 1) t$, zero without a pipeline.
 
     One activation forward and one gradient backward for each micro-batch and chunk, nothing
     hidden (Calculon v0.1.0 does the same).
     """
-    sends = 2.0 * (num_micro_batches * interleave + pipeline - 1.0) * point_to_point_s
+    sends = 2.0 * (num_micro_batches * virtual_pipeline + pipeline - 1.0) * point_to_point_s
     return jnp.where(pipeline > 1.0, sends, 0.0)
 
 

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Scalar
 from hwdse.specs.hardware.chip import Link
 from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
-from hwdse.workload.transformer.group_placement import Group
+from hwdse.workload.transformer.group_placement import PlacedGroup
 
 IN_SWITCH_FRACTION = 0.85
 """Rate of loads and stores that the switch reduces and spreads, over that of plain ones.
 Source: NVIDIA/nccl, src/graph/tuning.cc, nvlsEfficiency of Hopper (fits of H100: 0.87)."""
 
 
-def ring_all_gather_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def ring_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""All-gather (or reduce-scatter) of `message_bytes` around a one-way ring.
 
     $t = (p - 1)(\alpha + n / (p \beta))$; zero for one chip. Reductions hide behind transfers.
@@ -31,7 +31,7 @@ def ring_all_gather_time_s(message_bytes: Scalar, group: Group, link: Link) -> S
     return (p - 1.0) * (link.latency_s + message_bytes / (p * link.bandwidth_bytes_per_s))
 
 
-def ring_all_to_all_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def ring_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""Every chip sends $n / p$ to every other around a one-way ring, p/2 hops on average.
 
     $t = (p - 1)\alpha + n (p - 1) / (2 \beta)$: every link carries $p (p - 1) / 2$ shares.
@@ -41,19 +41,19 @@ def ring_all_to_all_time_s(message_bytes: Scalar, group: Group, link: Link) -> S
     return (p - 1.0) * link.latency_s + transfer_s
 
 
-def ring_point_to_point_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def ring_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""To the next chip of the ring: $\alpha + n / \beta$."""
     return link.latency_s + message_bytes / link.bandwidth_bytes_per_s
 
 
-def ring_broadcast_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def ring_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""Down the ring in many pieces: $(p - 1)\alpha + n / \beta$."""
     p = group.num_chips
     moved_bytes = message_bytes * jnp.minimum(p - 1.0, 1.0)
     return (p - 1.0) * link.latency_s + moved_bytes / link.bandwidth_bytes_per_s
 
 
-def _used_fractions(group: Group) -> tuple[Scalar, ...]:
+def _used_fractions(group: PlacedGroup) -> tuple[Scalar, ...]:
     """Bandwidth share of each dimension that the group can use.
 
     A group that spans a dimension closes its ring and uses both directions all the time; a part
@@ -65,7 +65,7 @@ def _used_fractions(group: Group) -> tuple[Scalar, ...]:
     )
 
 
-def _hops(group: Group) -> Scalar:
+def _hops(group: PlacedGroup) -> Scalar:
     """Hops to the farthest chip in units of the link's latency: half of a closed ring, a line."""
     return sum(
         ratio * jnp.where(extent >= size, jnp.where(extent > 1.0, extent / 2.0, 0.0), extent - 1.0)
@@ -75,12 +75,12 @@ def _hops(group: Group) -> Scalar:
     )
 
 
-def _used_bandwidth(group: Group, link: Link) -> Scalar:
+def _used_bandwidth(group: PlacedGroup, link: Link) -> Scalar:
     usable = sum(_used_fractions(group))
     return link.bandwidth_bytes_per_s * jnp.where(group.num_chips > 1.0, usable, 1.0)
 
 
-def torus_all_gather_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def torus_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""All-gather (or reduce-scatter) on a torus, bucket algorithm over all dimensions at once.
 
     The message is cut in one part a dimension, sized by its bandwidth, each starting in another
@@ -94,13 +94,13 @@ def torus_all_gather_time_s(message_bytes: Scalar, group: Group, link: Link) -> 
     return link.latency_s * _hops(group) + transfer_s
 
 
-def torus_broadcast_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def torus_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     """In many pieces along all dimensions at once, each piece once over every chip's ports."""
     moved_bytes = message_bytes * jnp.minimum(group.num_chips - 1.0, 1.0)
     return link.latency_s * _hops(group) + moved_bytes / _used_bandwidth(group, link)
 
 
-def torus_all_to_all_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def torus_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""All-to-all on a torus, one dimension after the other.
 
     In dimension i a byte travels $g_i / 4$ hops of a two-way ring on average:
@@ -117,7 +117,7 @@ def torus_all_to_all_time_s(message_bytes: Scalar, group: Group, link: Link) -> 
     return time_s
 
 
-def torus_point_to_point_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def torus_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""To a neighbor in the outermost dimension of the group, over one of its two links."""
     fraction, ratio = group.fractions[0], group.latency_ratios[0]
     for extent, other, other_ratio in zip(
@@ -129,10 +129,12 @@ def torus_point_to_point_time_s(message_bytes: Scalar, group: Group, link: Link)
     return link.latency_s * ratio + message_bytes / bandwidth
 
 
-def _fastest(kind: str, algorithms: tuple[str, ...]) -> Callable[[Scalar, Group, Link], Scalar]:
+def _fastest(
+    kind: str, algorithms: tuple[str, ...]
+) -> Callable[[Scalar, PlacedGroup, Link], Scalar]:
     """The best of some algorithms of `workload.collective_work` behind one switch."""
 
-    def time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+    def time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
         times = []
         for name in algorithms:
             work = ALGORITHMS[kind][name](group.num_chips)
@@ -164,7 +166,7 @@ reducing_all_reduce_time_s = _fastest(
 """As `switch_all_reduce_time_s`, where the switch can add what it reads (NVLink SHARP)."""
 
 
-def _mesh_bandwidth(group: Group, link: Link) -> Link:
+def _mesh_bandwidth(group: PlacedGroup, link: Link) -> Link:
     """The links to the other members out of those to all chips of a full mesh."""
     used = (group.num_chips - 1.0) / jnp.maximum(group.sizes[0] - 1.0, 1.0)
     fraction = jnp.where(group.num_chips > 1.0, used, 1.0)
@@ -172,24 +174,24 @@ def _mesh_bandwidth(group: Group, link: Link) -> Link:
     return dataclasses.replace(link, bandwidth_bytes_per_s=rate)
 
 
-def mesh_all_gather_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def mesh_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""One message to each other chip over its own link: $\alpha + n (s - 1) / (p \beta)$ for p
     chips out of s."""
     return switch_all_gather_time_s(message_bytes, group, _mesh_bandwidth(group, link))
 
 
-def mesh_broadcast_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def mesh_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     """As behind a switch, over the links to the members."""
     return switch_broadcast_time_s(message_bytes, group, _mesh_bandwidth(group, link))
 
 
-def mesh_point_to_point_time_s(message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+def mesh_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     """Over the one link to that chip."""
     one = link.bandwidth_bytes_per_s / jnp.maximum(group.sizes[0] - 1.0, 1.0)
     return link.latency_s + message_bytes / one
 
 
-CollectiveFn = Callable[[Scalar, Group, Link], Scalar]
+CollectiveFn = Callable[[Scalar, PlacedGroup, Link], Scalar]
 
 
 @flax.struct.dataclass
@@ -205,11 +207,11 @@ class Topology:
     own_all_reduce: CollectiveFn | None = flax.struct.field(pytree_node=False, default=None)
     """An all-reduce that is no scatter and gather."""
 
-    def reduce_scatter(self, message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+    def reduce_scatter(self, message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
         """Mirror image of the all-gather; the sums hide behind the transfers."""
         return self.all_gather(message_bytes, group, link)
 
-    def all_reduce(self, message_bytes: Scalar, group: Group, link: Link) -> Scalar:
+    def all_reduce(self, message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
         """The faster of reduce-scatter with all-gather and the tier's own."""
         both_s = 2.0 * self.all_gather(message_bytes, group, link)
         if self.own_all_reduce is None:

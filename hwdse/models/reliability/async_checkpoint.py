@@ -34,7 +34,7 @@ SMALLEST_RATE = 1e-6
 """Least rate of work beside a persist, so that the last segment of a job ends."""
 
 
-def useful_time_fraction(
+def ettr_fraction(
     interval_s: Scalar,
     snapshot_time_s: Scalar,
     persist_time_s: Scalar,
@@ -123,7 +123,7 @@ def best_interval_s(
     slowdown_fraction: Scalar,
     mtbf_s: Scalar,
 ) -> Scalar:
-    r"""Interval that maximizes `useful_time_fraction`; exact, and free of restart and downtime.
+    r"""Interval that maximizes `ettr_fraction`; exact, and free of restart and downtime.
 
     $\tau^* = \max(\tau_1, \min((1 - s) P, M))$, where $\tau_1$ is the single level's optimum with
     write d + s P. Without a stall the cost of a cycle is the single level's with that write. While

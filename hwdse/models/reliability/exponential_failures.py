@@ -139,7 +139,7 @@ def bounded_write_ratio(write_time_s: Scalar, mtbf_s: Scalar) -> Scalar:
 def best_work_s(write_time_s: Scalar, mtbf_s: Scalar) -> Scalar:
     r"""$\tau^* = u M$ with $e^{-(u + d/M)} = 1 - u$, the best interval of a single level.
 
-    See `models.reliability.best_checkpoint_interval_s`.
+    See `models.reliability.optimal_checkpoint_interval_s`.
     """
     write_time_s, mtbf_s = bounded_time_s(write_time_s), bounded_time_s(mtbf_s, SHORTEST_S)
     ratio = bounded_write_ratio(write_time_s, bounded_mtbf_s(mtbf_s, write_time_s))

@@ -45,7 +45,7 @@ def chip_mtbf_s(failures_per_1000_node_days: Scalar, chips_per_node: Scalar) -> 
     return 1000.0 * SECONDS_PER_DAY * chips_per_node / failures_per_1000_node_days
 
 
-def useful_time_fraction(
+def ettr_fraction(
     interval_s: Scalar,
     write_time_s: Scalar,
     restart_time_s: Scalar,
@@ -90,7 +90,7 @@ def finite_job_useful_time_fraction(
     $E[T] = K ((n - 1)(e^{(\tau + d)/M} - 1) + e^{(\tau_n + d_n)/M} - 1)$ with
     $n = \lceil W/\tau \rceil$ segments, a last one of $\tau_n = W - (n - 1) \tau$, whose write
     $d_n$ is $d$, or zero without a final checkpoint. $K = (M + D) e^{R/M}$, or $M + D + R$
-    where restarts cannot fail. The two flags are 0 or 1. Tends to `useful_time_fraction` for
+    where restarts cannot fail. The two flags are 0 or 1. Tends to `ettr_fraction` for
     long jobs; assumptions as there.
     """
     work_s = bounded_time_s(work_s, SHORTEST_S)
@@ -111,8 +111,8 @@ def finite_job_useful_time_fraction(
     return fraction_from_cost(cost + recovery)
 
 
-def best_checkpoint_interval_s(write_time_s: Scalar, mtbf_s: Scalar) -> Scalar:
-    r"""Work between checkpoints that maximizes `useful_time_fraction`; restarts do not matter.
+def optimal_checkpoint_interval_s(write_time_s: Scalar, mtbf_s: Scalar) -> Scalar:
+    r"""Work between checkpoints that maximizes `ettr_fraction`; restarts do not matter.
 
     $\tau^* = u M$ with $e^{-(u + x)} = 1 - u$, $x = d/M$, that is
     $\tau^* = M (1 + W_0(-e^{-1 - d/M}))$, by Newton's method (a power series below x = 0.02)
@@ -128,7 +128,7 @@ def best_useful_time_fraction(
 ) -> Scalar:
     r"""Useful time at the best interval, in closed form.
 
-    $\eta^* = (1 - u) M / (M + D) e^{-R/M}$ with u of `best_checkpoint_interval_s`; evaluated
+    $\eta^* = (1 - u) M / (M + D) e^{-R/M}$ with u of `optimal_checkpoint_interval_s`; evaluated
     with $1 - u = e^{-(u + x)}$. Follows from putting the optimum into the exact model.
     """
     write_time_s, restart_time_s = bounded_time_s(write_time_s), bounded_time_s(restart_time_s)

@@ -126,9 +126,7 @@ def _log_recovery(times: TwoLevelTimes, restart_can_fail: Scalar = 1.0) -> Scala
     )
 
 
-def useful_time_fraction(
-    interval_s: Scalar, remote_every_count: Scalar, times: TwoLevelTimes
-) -> Scalar:
+def ettr_fraction(interval_s: Scalar, remote_every_count: Scalar, times: TwoLevelTimes) -> Scalar:
     r"""Useful work over wall time of a long job: $\eta = n \tau / T$ of the module's equation.
 
     Smooth in the interval and in n, which is real (at least one). Computed as
@@ -215,7 +213,7 @@ def _slope_at_count(log_work: Scalar, parameters: tuple[Scalar, ...]) -> Scalar:
 
 
 def best_interval_s(remote_every_count: Scalar, times: TwoLevelTimes) -> Scalar:
-    r"""Interval that maximizes `useful_time_fraction` for a given n; exact.
+    r"""Interval that maximizes `ettr_fraction` for a given n; exact.
 
     Root of $\tau L'(\tau) = 1 - e^{-L}$, unique since $e^L$ is convex in tau; see
     `roots.bracketed_root` for the derivative. For n = 1 the single level's, with write c1 + c2.
@@ -252,7 +250,7 @@ def _slope_at_best_count(log_work: Scalar, parameters: tuple[Scalar, ...]) -> Sc
 
 
 def best_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
-    r"""Interval and n (real, at least one) that maximize `useful_time_fraction`; exact.
+    r"""Interval and n (real, at least one) that maximize `ettr_fraction`; exact.
 
     Setting both slopes to zero leaves one equation in tau, `_slope_at_best_count`. Where n would
     be below one, every checkpoint is remote and the optimum is the single level's. Either way one
@@ -273,12 +271,12 @@ def best_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
 
 
 def best_whole_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
-    """Interval and whole n that maximize `useful_time_fraction`: the better neighbor of the real
+    """Interval and whole n that maximize `ettr_fraction`: the better neighbor of the real
     optimum with the interval that is best for it."""
     count = best_schedule(times)[1]
     below = jnp.maximum(jnp.floor(count), 1.0)
     options = [(best_interval_s(n, times), n) for n in (below, below + 1.0)]
-    values = [useful_time_fraction(interval_s, n, times) for interval_s, n in options]
+    values = [ettr_fraction(interval_s, n, times) for interval_s, n in options]
     is_below = values[0] >= values[1]
     return (
         jnp.where(is_below, options[0][0], options[1][0]),

@@ -29,7 +29,7 @@ def area_parts_mm2(chip: Chip) -> AreaParts:
         hbm_phy=chip.hbm.bandwidth_bytes_per_s * process.hbm_phy_area_mm2_per_bytes_per_s,
         link_phy=chip.link.bandwidth_bytes_per_s * process.link_phy_area_mm2_per_bytes_per_s
         + die_link_area_mm2(chip),
-        fixed=chip.fixed_area_mm2 + 0.0 * matrix,
+        other=chip.fixed_area_mm2 + 0.0 * matrix,
     )
 
 

@@ -36,7 +36,9 @@ def chip_cost_usd(good_die_usd: Scalar, chip: Chip) -> Scalar:
     return (bonded_usd + chip.package_cost_usd + hbm_usd / bonds) / chip.package_yield_fraction
 
 
-def chip_price_usd_per_s(chip_usd: Scalar, chip_power_w: Scalar, cluster: Cluster) -> Scalar:
+def chip_operating_cost_usd_per_s(
+    chip_usd: Scalar, chip_power_w: Scalar, cluster: Cluster
+) -> Scalar:
     """Price of one chip in use for a second: capital with its server, and electricity."""
     capital_usd = chip_usd + cluster.server_cost_usd_per_chip
     facility_w = chip_power_w * cluster.power_overhead_ratio

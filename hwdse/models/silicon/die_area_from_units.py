@@ -7,7 +7,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.specs.hardware.die_unit_counts import DiePlan
+from hwdse.specs.hardware.die_unit_counts import DieUnitCounts
 from hwdse.specs.hardware.process_nodes import UTILIZATION, logic_density_mtr_per_mm2
 
 FP64_UNIT_MTR = 0.6853
@@ -83,7 +83,7 @@ def macro_area_mm2_per_byte(bitcell_um2: Scalar) -> Scalar:
     return BITS_PER_BYTE * bitcell_um2 * 1e-6 / MACRO_EFFICIENCY_FRACTION
 
 
-def _core_mm2(plan: DiePlan) -> Scalar:
+def _core_mm2(plan: DieUnitCounts) -> Scalar:
     transistors = (
         plan.lanes_per_core * LANE_CONTROL_MTR
         + plan.fp32_per_core * float_unit_mtr(23.0)
@@ -97,7 +97,7 @@ def _core_mm2(plan: DiePlan) -> Scalar:
     return logic_area_mm2(transistors, plan.node_nm) + macs + memory
 
 
-def plan_parts_mm2(plan: DiePlan) -> PlanParts:
+def plan_parts_mm2(plan: DieUnitCounts) -> PlanParts:
     r"""Areas of a die: $\sum N_i / (\rho u)$ of logic, SRAM by cell, PHYs that do not shrink.
 
     No constant is fitted on a die here; u = 0.645 was, by its source, on A100 and TPU v4, and

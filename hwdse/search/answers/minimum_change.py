@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import nnls
 
-from hwdse.numerics.relaxation import relaxed_soft
+from hwdse.numerics.relaxation import relaxed_smooth_max
 from hwdse.search.descent.relaxed_optimum import SHARPNESS, finite_parts, with_jacobian
 from hwdse.search.space.search_space import set_path
 
@@ -29,7 +29,7 @@ ACTIVE = 1e-5
 
 
 @dataclass(frozen=True)
-class Free:
+class FreeParameter:
     """A parameter that may change: where from, how far, in what steps, and how dear a change is."""
 
     path: str
@@ -52,17 +52,17 @@ class Relaxed:
     """ln(value / base) of each parameter."""
     size: float
     """Weighted norm of the changes."""
-    violations: np.ndarray
+    constraint_values: np.ndarray
     multipliers: np.ndarray
     """d size / d ln(target): what asking a little more of each target costs."""
     is_feasible: bool
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangeNorm:
     """How far parameters are moved: a weighted norm of ln(value / base), and the box."""
 
-    free: tuple[Free, ...]
+    free: tuple[FreeParameter, ...]
     norm: str
 
     @property
@@ -93,7 +93,7 @@ class Change:
         return self.weights**2 * changes / size if size > 0.0 else np.zeros(len(changes))
 
 
-def moved(base: Any, free: Sequence[Free], changes: Any) -> Any:
+def moved(base: Any, free: Sequence[FreeParameter], changes: Any) -> Any:
     """The design with each parameter at base * exp(change)."""
     for i, part in enumerate(free):
         base = set_path(base, part.path, part.base * jnp.exp(changes[i]))
@@ -103,10 +103,10 @@ def moved(base: Any, free: Sequence[Free], changes: Any) -> Any:
 class RelaxedTargets:
     """Values and slopes of the relaxed targets, compiled once."""
 
-    def __init__(self, violations: Violations, base: Any, change: Change) -> None:
+    def __init__(self, constraint_values: Violations, base: Any, change: ChangeNorm) -> None:
         def value(changes: Any, sharpness: Any, offsets: Any) -> Any:
             design = moved(base, change.free, changes)
-            return violations(design, relaxed_soft(sharpness)) + offsets
+            return constraint_values(design, relaxed_smooth_max(sharpness)) + offsets
 
         self._both = with_jacobian(value)
         self.change = change
@@ -221,14 +221,14 @@ def _described(targets: RelaxedTargets, x: np.ndarray, is_feasible: bool) -> Rel
     return Relaxed(
         changes=x,
         size=float(targets.change.size(x)),
-        violations=values,
+        constraint_values=values,
         multipliers=_multipliers(targets.change, x, values, slopes, is_feasible),
         is_feasible=is_feasible,
     )
 
 
 def _multipliers(
-    change: Change, x: np.ndarray, values: np.ndarray, slopes: np.ndarray, is_feasible: bool
+    change: ChangeNorm, x: np.ndarray, values: np.ndarray, slopes: np.ndarray, is_feasible: bool
 ) -> np.ndarray:
     r"""Non-negative least squares of $\nabla s + J^T \lambda = 0$ over the parameters that no bound
     holds; of the nearest point to being inside, weights of the targets that are missed most.

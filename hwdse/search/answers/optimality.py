@@ -13,10 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.numerics.relaxation import SOURCES, relaxed_by_source
+from hwdse.numerics.relaxation import ROUNDING_SOURCES, relaxed_by_source
 from hwdse.search.descent.relaxed_optimum import RelaxedProblem, relaxed_optimum
 from hwdse.search.evaluation.batch_evaluation import padded
-from hwdse.search.evaluation.search_result import ROUNDING, Score, Scored, scored
+from hwdse.search.evaluation.search_result import (
+    ROUNDING,
+    EvaluatedPoints,
+    ObjectiveFn,
+    evaluated_points,
+)
 from hwdse.search.neighborhood.neighbors import neighbors, step_toward
 from hwdse.search.space.search_space import SearchSpace, set_path
 
@@ -29,58 +34,58 @@ CHECK_TOLERANCE = 1e-9
 FLAT = 1e-3
 """Elasticities below this hold a parameter by themselves: the optimum lies inside its range."""
 BATCH = 256
-MOST_MOVES = 100
+MAX_MOVES = 100
 """Moves to a better neighbor; each looks at all neighbors again."""
-ALL = np.ones(len(SOURCES))
+ALL = np.ones(len(ROUNDING_SOURCES))
 
 
 @dataclass(frozen=True)
-class Certificate:
+class OptimalityReport:
     """How good an answer is, at the alternatives and variants that it has."""
 
     unit: np.ndarray
-    """The answer; where it `is_settled`, no worse than any of its neighbors that were looked at."""
+    """The answer; where it `is_local_optimum`, no worse than any of its neighbors that were looked at."""
     log_objective: float
-    violations: np.ndarray
-    num_moves: int
+    constraint_values: np.ndarray
+    num_improvements: int
     """Times that a better neighbor took its place."""
-    is_settled: bool
-    """Whether no neighbor is better; else `MOST_MOVES` were made."""
+    is_local_optimum: bool
+    """Whether no neighbor is better; else `MAX_MOVES` were made."""
     log_bound: float
-    """No feasible design has a smaller log objective, as far as `is_bound` says; -inf: unknown."""
-    is_bound: bool
+    """No feasible design has a smaller log objective, as far as `passed_bound_checks` says; -inf: unknown."""
+    passed_bound_checks: bool
     """Whether every check found the relaxed model below the exact one, and convex."""
     num_checked: int
     """Designs at which the relaxed reading was compared with the exact one."""
-    num_above: int
+    num_bound_violations: int
     """Those at which it was above: with any, the bound is an estimate."""
-    largest_excess: float
+    largest_bound_violation: float
     """By how much, as a logarithm."""
     num_segments: int
-    num_not_convex: int
+    num_nonconvex_segments: int
     """Segments on which the relaxed model is not convex: with any, the bound is an estimate."""
     num_neighbors: int
-    is_whole: bool
+    is_exhaustive: bool
     """Whether these are all designs within the reach in steps."""
     elasticities: np.ndarray
     """d ln(objective) / d ln(value) of each dimension at the answer, nothing rounded."""
-    held_by: tuple[str, ...]
+    bound_by: tuple[str, ...]
     """What holds each dimension: an end of its range, limits, rounding, or nothing."""
     multipliers: np.ndarray
     """Shadow prices -d ln(objective) / d ln(limit) at the relaxed optimum."""
-    waste: Mapping[str, float]
+    quantization_loss: Mapping[str, float]
     """ln(exact / relaxed objective) by what is rounded, and under "all" of everything."""
     num_evaluations: int
     """A gradient counts as three."""
 
     @property
-    def gap(self) -> float:
+    def optimality_gap(self) -> float:
         """How much better than the answer anything can be at most, as a share."""
         return float(1.0 - np.exp(min(self.log_bound - self.log_objective, 0.0)))
 
 
-def certify(
-    score: Score,
+def report_optimality(
+    score: ObjectiveFn,
     space: SearchSpace,
     design: Any,
     unit: np.ndarray,
@@ -93,7 +98,7 @@ def certify(
     most_iterations: int = 60,
     num_segments: int = NUM_SEGMENTS,
     batch: int = BATCH,
-) -> Certificate:
+) -> OptimalityReport:
     """Neighborhood, bound, elasticities and prices of the answer `unit`, which is `design`.
 
     While a neighbor is better it takes the answer's place. The bound is the least relaxed
@@ -101,91 +106,101 @@ def certify(
     for the alternatives and variants of the answer. Points are judged in batches of `batch`. Runs
     in the float type in scope, which should be float64; the same for the same seed.
     """
-    readings = _Readings(score, space, design, batch)
-    around = _climb(readings, space, unit, reach, most_neighbors, seed)
+    evaluator = _BatchEvaluator(score, space, design, batch)
+    around = _climb(evaluator, space, unit, reach, most_neighbors, seed)
     unit = around.unit
     points = _random_points(space, unit, 2 * num_segments, seed)
     num_dims = len(space.dimensions)
-    problem = RelaxedProblem(score, space, space.decode_buildable(unit, design))
+    problem = RelaxedProblem(score, space, space.decode_rounded(unit, design))
     starts = np.vstack((unit[None, :num_dims], points[: num_starts - 1, :num_dims]))
     optimum = relaxed_optimum(problem, starts, most_iterations=most_iterations)
     checked = np.concatenate((around.checked, space.snap_points(points)))
-    exact, relaxed = readings.exact(checked), readings.relaxed(checked)
-    excess = np.where(np.isfinite(exact), relaxed - exact, 0.0).max(axis=1)
-    num_above = int((excess > CHECK_TOLERANCE).sum())
-    num_not_convex = _num_not_convex(readings, points)
+    exact, relaxed = evaluator.exact(checked), evaluator.relaxed(checked)
+    total_violation = np.where(np.isfinite(exact), relaxed - exact, 0.0).max(axis=1)
+    num_bound_violations = int((total_violation > CHECK_TOLERANCE).sum())
+    num_nonconvex_segments = _num_not_convex(evaluator, points)
     elasticities = _elasticities(space, unit, problem(unit[:num_dims])[1][0])
     log_bound = optimum.log_objective - MARGIN * (1.0 + float(optimum.multipliers.sum()))
-    return Certificate(
+    return OptimalityReport(
         unit=unit,
         log_objective=float(around.here.log_objectives[0]),
-        violations=around.here.violations[0],
-        num_moves=around.num_moves,
-        is_settled=around.is_settled,
+        constraint_values=around.here.constraint_values[0],
+        num_improvements=around.num_improvements,
+        is_local_optimum=around.is_local_optimum,
         log_bound=log_bound if optimum.is_feasible else -np.inf,
-        is_bound=optimum.is_feasible and num_above == num_not_convex == 0,
+        passed_bound_checks=optimum.is_feasible
+        and num_bound_violations == num_nonconvex_segments == 0,
         num_checked=len(checked),
-        num_above=num_above,
-        largest_excess=max(float(excess.max()), 0.0),
+        num_bound_violations=num_bound_violations,
+        largest_bound_violation=max(float(total_violation.max()), 0.0),
         num_segments=num_segments,
-        num_not_convex=num_not_convex,
+        num_nonconvex_segments=num_nonconvex_segments,
         num_neighbors=around.num_neighbors,
-        is_whole=around.is_whole,
+        is_exhaustive=around.is_exhaustive,
         elasticities=elasticities,
-        held_by=_holders(readings, space, unit, elasticities, limit_names),
+        bound_by=_holders(evaluator, space, unit, elasticities, limit_names),
         multipliers=optimum.multipliers,
-        waste=_waste(readings, unit),
-        num_evaluations=readings.num_evaluations + 3 * problem.num_gradients,
+        quantization_loss=_waste(evaluator, unit),
+        num_evaluations=evaluator.num_evaluations + 3 * problem.num_gradients,
     )
 
 
 @dataclass(frozen=True)
 class _Around:
-    """An answer with its neighbors, none of which is better if it `is_settled`."""
+    """An answer with its neighbors, none of which is better if it `is_local_optimum`."""
 
     unit: np.ndarray
-    here: Scored
-    num_moves: int
-    is_settled: bool
+    here: EvaluatedPoints
+    num_improvements: int
+    is_local_optimum: bool
     num_neighbors: int
-    is_whole: bool
+    is_exhaustive: bool
     checked: np.ndarray
     """The answer and its neighbors."""
 
 
 def _climb(
-    readings: "_Readings", space: SearchSpace, unit: np.ndarray, reach: int, most: int, seed: int
+    evaluator: "_BatchEvaluator",
+    space: SearchSpace,
+    unit: np.ndarray,
+    reach: int,
+    most: int,
+    seed: int,
 ) -> _Around:
-    """Moves to the best neighbor until none is better, or `MOST_MOVES` times."""
+    """Moves to the best neighbor until none is better, or `MAX_MOVES` times."""
     unit = space.snap_points(np.asarray(unit, float)[None])[0]
-    for num_moves in range(MOST_MOVES + 1):
-        around, is_whole = neighbors(space, unit, reach=reach, most=most, seed=seed)
+    for num_improvements in range(MAX_MOVES + 1):
+        around, is_exhaustive = neighbors(space, unit, reach=reach, most=most, seed=seed)
         checked = np.concatenate((unit[None], around))
-        rows = readings.exact(checked)
-        judged = scored(checked, rows[:, 0], rows[:, 1:])
-        place = judged.best_place()
+        rows = evaluator.exact(checked)
+        judged = evaluated_points(checked, rows[:, 0], rows[:, 1:])
+        place = judged.best_index()
         here = judged.take(np.asarray([0]))
-        is_settled = judged.standing() >= here.standing()
-        if is_settled or num_moves == MOST_MOVES:
+        is_local_optimum = judged.sort_key() >= here.sort_key()
+        if is_local_optimum or num_improvements == MAX_MOVES:
             break
         unit = checked[place]
-    return _Around(unit, here, num_moves, is_settled, len(around), is_whole, checked)
+    return _Around(
+        unit, here, num_improvements, is_local_optimum, len(around), is_exhaustive, checked
+    )
 
 
-class _Readings:
+class _BatchEvaluator:
     """Objective and violations of many points, in batches of one shape: one compiled program for
     the exact reading, the relaxed one, and any in between."""
 
-    def __init__(self, score: Score, space: SearchSpace, design: Any, batch: int) -> None:
+    def __init__(self, score: ObjectiveFn, space: SearchSpace, design: Any, batch: int) -> None:
         choices = SearchSpace((), space.choices)
         num_dims = len(space.dimensions)
 
-        def judge(values: Any, unit: Any, shares: Any) -> Any:
+        def judge(values: Any, unit: Any, source_temperatures: Any) -> Any:
             there = choices.decode(unit, design)
             for i, dimension in enumerate(space.dimensions):
                 there = set_path(there, dimension.path, values[i])
-            shares = tuple(shares[i] for i in range(len(SOURCES)))
-            log_objective, broken = score(there, relaxed_by_source(shares))
+            source_temperatures = tuple(
+                source_temperatures[i] for i in range(len(ROUNDING_SOURCES))
+            )
+            log_objective, broken = score(there, relaxed_by_source(source_temperatures))
             return jnp.concatenate((jnp.atleast_1d(log_objective), broken))
 
         self._judge = quick_jit(jax.vmap(judge, in_axes=(0, 0, None)))
@@ -194,35 +209,39 @@ class _Readings:
 
     def exact(self, units: np.ndarray) -> np.ndarray:
         """Rows of objective and violations of the nearest buildable designs."""
-        columns = [dim.buildable(units[:, i]) for i, dim in enumerate(self._space.dimensions)]
-        return self._rows(columns, units, np.zeros(len(SOURCES)))
+        columns = [dim.rounded(units[:, i]) for i, dim in enumerate(self._space.dimensions)]
+        return self._rows(columns, units, np.zeros(len(ROUNDING_SOURCES)))
 
-    def relaxed(self, units: np.ndarray, shares: np.ndarray = ALL) -> np.ndarray:
+    def relaxed(self, units: np.ndarray, source_temperatures: np.ndarray = ALL) -> np.ndarray:
         """The same with the roundings relaxed by a share each, at any points."""
         columns = [dim.value(units[:, i]) for i, dim in enumerate(self._space.dimensions)]
-        return self._rows(columns, units, shares)
+        return self._rows(columns, units, source_temperatures)
 
-    def _rows(self, columns: list, units: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    def _rows(
+        self, columns: list, units: np.ndarray, source_temperatures: np.ndarray
+    ) -> np.ndarray:
         values = np.stack(columns, axis=1) if columns else np.zeros((len(units), 0))
         points = np.concatenate((values, units[:, self._num_dims :]), axis=1)
         rows = []
         for start in range(0, len(points), self._batch):
             part = points[start : start + self._batch]
             rest = jnp.asarray(padded(part, self._batch), float)
-            found = self._judge(rest[:, : self._num_dims], rest[:, self._num_dims :], shares)
+            found = self._judge(
+                rest[:, : self._num_dims], rest[:, self._num_dims :], source_temperatures
+            )
             rows.append(np.asarray(found, np.float64)[: len(part)])
         self.num_evaluations += len(points)
         return np.concatenate(rows)
 
 
-def _waste(readings: _Readings, unit: np.ndarray) -> dict[str, float]:
+def _waste(evaluator: _BatchEvaluator, unit: np.ndarray) -> dict[str, float]:
     """ln(exact / relaxed objective): of all roundings together under "all", and of each source
     alone. Whole tiles are more than shares of tiles, so none is below zero where the objective
     grows with them."""
-    exact = readings.exact(unit[None])[0, 0]
-    found = {"all": float(exact - readings.relaxed(unit[None])[0, 0])}
-    for place, source in enumerate(SOURCES):
-        alone = readings.relaxed(unit[None], np.eye(len(SOURCES))[place])[0, 0]
+    exact = evaluator.exact(unit[None])[0, 0]
+    found = {"all": float(exact - evaluator.relaxed(unit[None])[0, 0])}
+    for place, source in enumerate(ROUNDING_SOURCES):
+        alone = evaluator.relaxed(unit[None], np.eye(len(ROUNDING_SOURCES))[place])[0, 0]
         found[source] = float(exact - alone)
     return found
 
@@ -235,14 +254,14 @@ def _random_points(space: SearchSpace, unit: np.ndarray, num: int, seed: int) ->
     return points
 
 
-def _num_not_convex(readings: _Readings, points: np.ndarray) -> int:
+def _num_not_convex(evaluator: _BatchEvaluator, points: np.ndarray) -> int:
     """Segments between pairs of points on which the relaxed objective is not midpoint convex, or
     a limit not quasi-convex; a stationary point is the best one where neither happens.
 
     Source: Boyd and Vandenberghe, Convex Optimization, 2004, sections 3.4 and 4.2.
     """
     first, second = points[::2], points[1::2]
-    values = [readings.relaxed(part) for part in (first, second, 0.5 * (first + second))]
+    values = [evaluator.relaxed(part) for part in (first, second, 0.5 * (first + second))]
     left, right, middle = values
     mean, most = 0.5 * (left + right), np.maximum(left, right)
     bent = middle[:, 0] > mean[:, 0] + CHECK_TOLERANCE
@@ -261,7 +280,7 @@ def _elasticities(space: SearchSpace, unit: np.ndarray, slopes: np.ndarray) -> n
 
 
 def _holders(
-    readings: _Readings,
+    evaluator: _BatchEvaluator,
     space: SearchSpace,
     unit: np.ndarray,
     elasticities: np.ndarray,
@@ -273,7 +292,7 @@ def _holders(
         for i, slope in enumerate(elasticities)
     ]
     inside = [np.asarray(unit), *(point for point in steps if point is not None)]
-    found = iter(readings.exact(np.stack(inside))[1:])
+    found = iter(evaluator.exact(np.stack(inside))[1:])
     texts = []
     for i, point in enumerate(steps):
         if point is None:

@@ -11,8 +11,8 @@ import numpy as np
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.answers.minimum_change import (
-    Change,
-    Free,
+    ChangeNorm,
+    FreeParameter,
     Relaxed,
     RelaxedTargets,
     Violations,
@@ -24,14 +24,14 @@ from hwdse.search.space.search_space import set_path
 NORMS = ("l2", "l1")
 CORRECTIONS = 6
 """Solutions of targets moved by what rounding makes of the one before, at most."""
-MOST_CANDIDATES = 4096
+MAX_CANDIDATES = 4096
 BATCH = 256
 STRETCHES = (0.0, 1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1)
 """Parameters without steps go this much further, where stepped neighbors do not meet a target."""
 
 
 @dataclass(frozen=True)
-class Solved:
+class SolveResult:
     """The buildable design of least change that meets the targets in the exact reading."""
 
     design: Any
@@ -40,7 +40,7 @@ class Solved:
     changes: np.ndarray
     """ln(value / base) of each."""
     size: float
-    violations: np.ndarray
+    constraint_values: np.ndarray
     """ln(value / limit) of each target in the exact reading; above zero it is missed."""
     is_feasible: bool
     relaxed: Relaxed
@@ -50,14 +50,14 @@ class Solved:
 
 
 def solve(
-    violations: Violations,
+    constraint_values: Violations,
     base: Any,
-    free: tuple[Free, ...],
+    free: tuple[FreeParameter, ...],
     *,
     norm: str = "l2",
     num_starts: int = 4,
     seed: int = 0,
-) -> Solved:
+) -> SolveResult:
     r"""Least weighted norm of $\ln(x_i / x_i^0)$ such that every target is met.
 
     Relaxed first (`solve_relaxed`), from the base and random points of the box; then the targets
@@ -70,9 +70,9 @@ def solve(
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
     if not free:
         raise ValueError("needs at least one free parameter")
-    change = Change(free, norm)
-    exact = _ExactTargets(violations, base, free)
-    targets = RelaxedTargets(violations, base, change)
+    change = ChangeNorm(free, norm)
+    exact = _ExactTargets(constraint_values, base, free)
+    targets = RelaxedTargets(constraint_values, base, change)
     at_base = exact(change.low[None] * 0.0)[0]
     targets.offsets = np.zeros(len(at_base))
     generator = np.random.default_rng(seed)
@@ -91,12 +91,12 @@ def _corrected(targets: RelaxedTargets, exact: "_ExactTargets", relaxed: Relaxed
     them; the gap jumps with every tile, so this need not settle."""
     found, x = [], relaxed.changes
     for _ in range(CORRECTIONS):
-        gap = exact(x[None])[0] - (targets(x)[0] - targets.offsets)
+        optimality_gap = exact(x[None])[0] - (targets(x)[0] - targets.offsets)
         # With a grain of safety, since a relaxed solution may miss by its tolerance.
-        gap = np.where(np.isfinite(gap), gap, 0.0) + 2e-7
-        if np.abs(gap - targets.offsets).max() < 1e-8:
+        optimality_gap = np.where(np.isfinite(optimality_gap), optimality_gap, 0.0) + 2e-7
+        if np.abs(optimality_gap - targets.offsets).max() < 1e-8:
             break
-        targets.offsets = gap
+        targets.offsets = optimality_gap
         again = solve_relaxed(targets, x[None])
         if not again.is_feasible:
             break
@@ -108,12 +108,14 @@ def _corrected(targets: RelaxedTargets, exact: "_ExactTargets", relaxed: Relaxed
 class _ExactTargets:
     """Targets of many points in the exact reading, in batches of one compiled shape."""
 
-    def __init__(self, violations: Violations, base: Any, free: tuple[Free, ...]) -> None:
+    def __init__(
+        self, constraint_values: Violations, base: Any, free: tuple[FreeParameter, ...]
+    ) -> None:
         def judge(values: Any) -> Any:
             design = base
             for i, part in enumerate(free):
                 design = set_path(design, part.path, values[i])
-            return violations(design, EXACT)
+            return constraint_values(design, EXACT)
 
         self._judge = quick_jit(jax.vmap(judge))
         self._bases = np.asarray([part.base for part in free])
@@ -136,12 +138,12 @@ class _ExactTargets:
 
 def _buildable(
     exact: _ExactTargets,
-    change: Change,
+    change: ChangeNorm,
     base: Any,
     points: list[np.ndarray],
     relaxed: Relaxed,
     is_met_already: bool,
-) -> Solved:
+) -> SolveResult:
     """The least change among the buildable neighbors of some points that meets every target."""
     free = change.free
     bases = np.asarray([part.base for part in free])
@@ -157,24 +159,24 @@ def _buildable(
     design = base
     for part, value in zip(free, values[place], strict=True):
         design = set_path(design, part.path, float(value))
-    return Solved(
+    return SolveResult(
         design=design,
         values=values[place],
         changes=np.log(values[place] / bases),
         size=float(sizes[place]),
-        violations=broken[place],
+        constraint_values=broken[place],
         is_feasible=bool(is_met[place]),
         relaxed=relaxed,
         num_evaluations=exact.num_evaluations,
     )
 
 
-def _neighbors(change: Change, point: np.ndarray) -> np.ndarray:
+def _neighbors(change: ChangeNorm, point: np.ndarray) -> np.ndarray:
     """Buildable values around a point: whole steps below and above it, or the value itself and a
     little further away from the base."""
     free = change.free
     num_stepped = sum(part.step is not None for part in free)
-    reach = next(r for r in (3, 2, 1, 0) if (2 * r + 2) ** num_stepped <= MOST_CANDIDATES or r == 0)
+    reach = next(r for r in (3, 2, 1, 0) if (2 * r + 2) ** num_stepped <= MAX_CANDIDATES or r == 0)
     columns = []
     for part, x in zip(free, point, strict=True):
         value = part.base * np.exp(x)
@@ -185,7 +187,7 @@ def _neighbors(change: Change, point: np.ndarray) -> np.ndarray:
         # The base stays allowed, even between the steps.
         steps = [n * part.step for n in counts if part.low <= n * part.step <= part.high]
         columns.append(tuple(dict.fromkeys((*steps, part.base))) or (part.base,))
-    grid = itertools.islice(itertools.product(*columns), MOST_CANDIDATES)
+    grid = itertools.islice(itertools.product(*columns), MAX_CANDIDATES)
     rows = np.asarray(list(grid), float)
     is_smooth = np.asarray([part.step is None for part in free])
     if not is_smooth.any():

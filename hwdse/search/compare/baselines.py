@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from hwdse.search.evaluation.evaluator import Evaluator
-from hwdse.search.evaluation.search_result import Scored
-from hwdse.search.pareto.pareto_archive import Front
+from hwdse.search.evaluation.search_result import EvaluatedPoints
+from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 
@@ -81,9 +81,9 @@ def nsga2_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: in
             return
         asked = asked[: num_evaluations - evaluator.num_evaluations]
         rows = evaluator(*_pymoo_points(evaluator.space, asked.get("X")))
-        costs = np.where(np.isfinite(rows.costs), rows.costs, 1e6)
-        broken = np.where(np.isfinite(rows.violations), rows.violations, 1e6)
-        teller.eval(static_problem(problem, F=costs, G=broken), asked)
+        log_objectives = np.where(np.isfinite(rows.log_objectives), rows.log_objectives, 1e6)
+        broken = np.where(np.isfinite(rows.constraint_values), rows.constraint_values, 1e6)
+        teller.eval(static_problem(problem, F=log_objectives, G=broken), asked)
         algorithm.tell(infills=asked)
 
 
@@ -144,9 +144,12 @@ def tpe_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int)
         rows = evaluator(
             *_buildable(evaluator.space, np.asarray([reals]), np.asarray([picks], int))
         )
-        for i, violation in enumerate(rows.violations[0]):
+        for i, violation in enumerate(rows.constraint_values[0]):
             trial.set_constraint(f"g{i}", min(float(violation), 1e6))
-        study.tell(trial, np.where(np.isfinite(rows.costs[0]), rows.costs[0], 1e6).tolist())
+        study.tell(
+            trial,
+            np.where(np.isfinite(rows.log_objectives[0]), rows.log_objectives[0], 1e6).tolist(),
+        )
 
 
 def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
@@ -172,9 +175,9 @@ def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: i
             optimizer.tell(list(zip(asked, _penalized(rows), strict=True)))
 
 
-def _penalized(rows: Front) -> np.ndarray:
-    merit = Scored(rows.units, rows.costs[:, 0], rows.violations).merit(
-        np.full(rows.violations.shape[1], CMA_PENALTY)
+def _penalized(rows: DesignSet) -> np.ndarray:
+    merit = EvaluatedPoints(rows.units, rows.log_objectives[:, 0], rows.constraint_values).merit(
+        np.full(rows.constraint_values.shape[1], CMA_PENALTY)
     )
     return np.where(np.isfinite(merit), merit, 1e6)
 
@@ -191,10 +194,10 @@ def _buildable(
     """Snapped points and variants of reals with categories."""
     num_choices = len(space.choices)
     sizes = np.asarray([len(choice.table) for choice in space.choices], float)
-    places = (picks[:, :num_choices] + 0.5) / sizes if num_choices else picks[:, :0] * 1.0
+    indices = (picks[:, :num_choices] + 0.5) / sizes if num_choices else picks[:, :0] * 1.0
     has_variants = picks.shape[1] > num_choices
     variants = picks[:, -1] if has_variants else np.zeros(len(picks), int)
-    return space.snap_points(np.concatenate((reals, places), axis=1)), variants
+    return space.snap_points(np.concatenate((reals, indices), axis=1)), variants
 
 
 def _require(package: str) -> Any:

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from hwdse.search.compare.baselines import BASELINES, TPE_TRIALS
-from hwdse.search.evaluation.evaluator import LARGEST_BATCH, SMALL_BATCH, Costs, Evaluator
-from hwdse.search.evaluation.search_result import Score
+from hwdse.search.evaluation.evaluator import LARGEST_BATCH, SMALL_BATCH, Evaluator, ObjectivesFn
+from hwdse.search.evaluation.search_result import ObjectiveFn
 from hwdse.search.front.front_search import search_front
-from hwdse.search.minimize import minimize, split_evaluations
-from hwdse.search.pareto.pareto_archive import Front
+from hwdse.search.minimize import allocate_evaluations, minimize
+from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
@@ -23,37 +23,37 @@ Clock = Callable[[], float]
 METHODS = ("gradient", *BASELINES)
 POINT_BY_POINT = ("tpe", "cma_es")
 """Methods that ask for one design or few at a time, judged by a program of its own size."""
-GOALS = ("best", "front")
+TASKS = ("best", "front")
 """The least value of one objective, or the front of several."""
 REFERENCE_POINTS = 4096
 """Sobol points whose front, with the base design, sets where hypervolumes end."""
 
 
 @dataclass(frozen=True)
-class Contest:
+class ComparisonProblem:
     """One question that all methods get: objective, front objectives, space, base design."""
 
-    score: Score
+    score: ObjectiveFn
     """Of the one objective."""
-    costs: Costs
+    log_objectives: ObjectivesFn
     """Of the front's objectives."""
     space: SearchSpace
     base: Any
 
-    def costs_of(self, goal: str) -> Costs:
+    def front_objectives_fn(self, goal: str) -> ObjectivesFn:
         """Costs that baselines judge for a goal; the same object each time."""
-        return self.costs if goal == "front" else _SingleCosts(self.score)
+        return self.log_objectives if goal == "front" else _SingleCosts(self.score)
 
 
 @dataclass(frozen=True)
 class _SingleCosts:
     """One objective as costs of one column."""
 
-    score: Score
+    score: ObjectiveFn
 
-    def __call__(self, design: Any, reading: Any) -> tuple[Any, Any]:
-        value, violations = self.score(design, reading)
-        return jax.numpy.reshape(value, (1,)), violations
+    def __call__(self, design: Any, relaxation: Any) -> tuple[Any, Any]:
+        value, constraint_values = self.score(design, relaxation)
+        return jax.numpy.reshape(value, (1,)), constraint_values
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Trace:
 
     evaluations: np.ndarray
     seconds: np.ndarray
-    costs: np.ndarray
+    log_objectives: np.ndarray
     """Logs of the objectives, designs by objectives."""
     num_evaluations: int
     """Spent in all."""
@@ -71,47 +71,53 @@ class Trace:
     def best_at(self, budget: float, *, in_seconds: bool = False) -> float:
         """Least log objective found within a budget; infinite before the first."""
         spent = self.seconds if in_seconds else self.evaluations
-        return float(np.min(self.costs[spent <= budget, 0], initial=np.inf))
+        return float(np.min(self.log_objectives[spent <= budget, 0], initial=np.inf))
 
     def volume_at(self, budget: float, reference: np.ndarray, *, in_seconds: bool = False) -> float:
         """Hypervolume, in logarithms, of what was found within a budget."""
         spent = self.seconds if in_seconds else self.evaluations
-        return hypervolume(self.costs[spent <= budget], reference)
+        return hypervolume(self.log_objectives[spent <= budget], reference)
 
 
-def is_offered(method: str, goal: str) -> bool:
+def supports(method: str, goal: str) -> bool:
     """Whether a method can be asked for a goal: CMA-ES knows one objective only."""
     return goal == "best" or method != "cma_es"
 
 
-def limit_of(method: str, num_evaluations: int) -> int:
+def evaluation_cap(method: str, num_evaluations: int) -> int:
     """Evaluations that a method spends of a budget: TPE stops early, see `TPE_TRIALS`."""
     return min(num_evaluations, TPE_TRIALS) if method == "tpe" else num_evaluations
 
 
 def run_method(
-    contest: Contest, method: str, goal: str, *, num_evaluations: int, seed: int, clock: Clock
+    problem: ComparisonProblem,
+    method: str,
+    goal: str,
+    *,
+    num_evaluations: int,
+    seed: int,
+    clock: Clock,
 ) -> Trace:
     """One search by one method, with its trace; programs of the exact reading that it shares
     with other methods are compiled before the clock starts."""
-    if method not in METHODS or goal not in GOALS:
+    if method not in METHODS or goal not in TASKS:
         raise ValueError(f"no method {method!r} for {goal!r}: {', '.join(METHODS)}")
     if method == "gradient" and goal == "best":
-        return _descent_trace(contest, num_evaluations, seed, clock)
+        return _descent_trace(problem, num_evaluations, seed, clock)
     sizes = (SMALL_BATCH,) if method in POINT_BY_POINT else (LARGEST_BATCH,)
-    shape = _warm_up(contest, goal, sizes)
+    shape = _warm_up(problem, goal, sizes)
     start, notes = clock(), []
 
-    def report(rows: Front, spent: int) -> None:
+    def report(rows: DesignSet, spent: int) -> None:
         feasible = rows.take(np.flatnonzero(rows.is_feasible))
         counts = np.minimum(spent - len(rows) + 1 + np.flatnonzero(rows.is_feasible), spent)
-        notes.append((counts, np.full(len(feasible), clock() - start), feasible.costs))
+        notes.append((counts, np.full(len(feasible), clock() - start), feasible.log_objectives))
 
     if method == "gradient":
         result = search_front(
-            contest.costs,
-            contest.space,
-            contest.base,
+            problem.log_objectives,
+            problem.space,
+            problem.base,
             seed=seed,
             num_evaluations=num_evaluations,
             report=report,
@@ -119,24 +125,33 @@ def run_method(
         spent = result.num_evaluations
     else:
         evaluator = Evaluator(
-            contest.costs_of(goal), contest.space, contest.base, report, sizes=sizes, shape=shape
+            problem.front_objectives_fn(goal),
+            problem.space,
+            problem.base,
+            report,
+            sizes=sizes,
+            shape=shape,
         )
-        BASELINES[method](evaluator, contest.base, num_evaluations, seed)
+        BASELINES[method](evaluator, problem.base, num_evaluations, seed)
         spent = evaluator.num_evaluations
     return _improvements(notes, shape[0], spent, clock() - start)
 
 
-def _warm_up(contest: Contest, goal: str, sizes: tuple[int, ...]) -> tuple[int, int]:
+def _warm_up(problem: ComparisonProblem, goal: str, sizes: tuple[int, ...]) -> tuple[int, int]:
     """Compiles the programs of the exact reading, of each variant; numbers of objectives and
     constraints."""
-    evaluator = Evaluator(contest.costs_of(goal), contest.space, contest.base, sizes=sizes)
-    point = contest.space.snap_points(contest.space.encode(contest.base)[None])
+    evaluator = Evaluator(
+        problem.front_objectives_fn(goal), problem.space, problem.base, sizes=sizes
+    )
+    point = problem.space.snap_points(problem.space.encode(problem.base)[None])
     variants = np.arange(len(evaluator.bases))
     evaluator(np.repeat(point, len(variants), axis=0), variants)
     return evaluator.shape
 
 
-def _descent_trace(contest: Contest, num_evaluations: int, seed: int, clock: Clock) -> Trace:
+def _descent_trace(
+    problem: ComparisonProblem, num_evaluations: int, seed: int, clock: Clock
+) -> Trace:
     """Trace of the gradient search of one objective."""
     start, notes = clock(), []
 
@@ -146,12 +161,12 @@ def _descent_trace(contest: Contest, num_evaluations: int, seed: int, clock: Clo
 
     with jax.enable_x64(True):
         result = minimize(
-            contest.score,
-            contest.space,
-            contest.base,
+            problem.score,
+            problem.space,
+            problem.base,
             seed=seed,
             progress=progress,
-            **split_evaluations(num_evaluations, contest.space.num_variants),
+            **allocate_evaluations(num_evaluations, problem.space.num_variants),
         )
     return _improvements(notes, 1, result.num_evaluations, clock() - start)
 
@@ -161,50 +176,54 @@ def _improvements(
 ) -> Trace:
     """The rows that nothing before them dominates."""
     if notes:
-        counts, seconds, costs = (np.concatenate(column) for column in zip(*notes, strict=True))
+        counts, seconds, log_objectives = (
+            np.concatenate(column) for column in zip(*notes, strict=True)
+        )
     else:
-        counts, seconds, costs = np.empty(0), np.empty(0), np.empty((0, num_columns))
+        counts, seconds, log_objectives = np.empty(0), np.empty(0), np.empty((0, num_columns))
     if num_columns == 1:
-        before = np.minimum.accumulate(np.append(np.inf, costs[:, 0]))[:-1]
-        kept = np.flatnonzero(costs[:, 0] < before)
+        before = np.minimum.accumulate(np.append(np.inf, log_objectives[:, 0]))[:-1]
+        kept = np.flatnonzero(log_objectives[:, 0] < before)
     else:
-        kept = _new_members(costs)
+        kept = _new_members(log_objectives)
     return Trace(
         np.asarray(counts, float)[kept],
         np.asarray(seconds, float)[kept],
-        costs[kept],
+        log_objectives[kept],
         spent,
         float(total_seconds),
     )
 
 
-def _new_members(costs: np.ndarray, block: int = 64) -> np.ndarray:
+def _new_members(log_objectives: np.ndarray, block: int = 64) -> np.ndarray:
     """Places of rows that no row of an earlier block dominates, nor one of their own."""
-    front, kept = np.empty((0, costs.shape[1])), []
-    for start in range(0, len(costs), block):
-        rows = np.concatenate((front, costs[start : start + block]))
+    front, kept = np.empty((0, log_objectives.shape[1])), []
+    for start in range(0, len(log_objectives), block):
+        rows = np.concatenate((front, log_objectives[start : start + block]))
         mask = non_dominated_mask(rows)
         kept.append(start + np.flatnonzero(mask[len(front) :]))
         front = rows[mask]
     return np.concatenate(kept) if kept else np.empty(0, int)
 
 
-def reference_point(contest: Contest) -> np.ndarray:
+def reference_point(problem: ComparisonProblem) -> np.ndarray:
     """Where hypervolumes of a contest end, in logarithms: the worst value of each objective on
     the front of a fixed Sobol sample with the base design; of all points if none is feasible."""
-    evaluator = Evaluator(contest.costs, contest.space, contest.base, sizes=(LARGEST_BATCH,))
-    sample = host_points(make_sequence("sobol", contest.space, seed=0), np.arange(REFERENCE_POINTS))
-    points = np.concatenate((contest.space.encode(contest.base)[None], sample))
-    rows = evaluator(
-        contest.space.snap_points(points), np.arange(len(points)) % len(evaluator.bases)
+    evaluator = Evaluator(
+        problem.log_objectives, problem.space, problem.base, sizes=(LARGEST_BATCH,)
     )
-    costs = rows.costs[rows.is_feasible]
-    if not len(costs):
-        costs = rows.costs[np.isfinite(rows.costs).all(axis=1)]
-    return costs[non_dominated_mask(costs)].max(axis=0)
+    sample = host_points(make_sequence("sobol", problem.space, seed=0), np.arange(REFERENCE_POINTS))
+    points = np.concatenate((problem.space.encode(problem.base)[None], sample))
+    rows = evaluator(
+        problem.space.snap_points(points), np.arange(len(points)) % len(evaluator.bases)
+    )
+    log_objectives = rows.log_objectives[rows.is_feasible]
+    if not len(log_objectives):
+        log_objectives = rows.log_objectives[np.isfinite(rows.log_objectives).all(axis=1)]
+    return log_objectives[non_dominated_mask(log_objectives)].max(axis=0)
 
 
-def spread(values: Mapping[int, float]) -> tuple[float, float, float]:
+def median_min_max(values: Mapping[int, float]) -> tuple[float, float, float]:
     """Median, least and most over seeds; infinite values count."""
     numbers = np.asarray(list(values.values()), float)
     return float(np.median(numbers)), float(numbers.min()), float(numbers.max())

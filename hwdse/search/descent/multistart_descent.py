@@ -55,19 +55,19 @@ def undescended(starts: Any, num_constraints: int) -> Descended:
 
 
 def _lagrangian(
-    log_objective: Scalar, violations: PerConstraint, multipliers: PerConstraint
+    log_objective: Scalar, constraint_values: PerConstraint, multipliers: PerConstraint
 ) -> Scalar:
     r"""Augmented Lagrangian of inequality constraints $g \le 0$.
 
     $f + \sum_c [\max(0, \lambda_c + \rho g_c)^2 - \lambda_c^2] / (2 \rho)$.
     Source: Nocedal and Wright, Numerical Optimization, 2nd ed., equation 17.64.
     """
-    pressed = jnp.maximum(multipliers + PENALTY_CURVATURE * violations, 0.0)
+    pressed = jnp.maximum(multipliers + PENALTY_CURVATURE * constraint_values, 0.0)
     return log_objective + jnp.sum(pressed**2 - multipliers**2) / (2.0 * PENALTY_CURVATURE)
 
 
 @dataclass(frozen=True)
-class _Relaxation:
+class _RelaxedObjective:
     """The smooth reading as a function of logits; `fixed` holds the coordinates of the choices."""
 
     score: Callable[..., tuple[Scalar, PerConstraint]]
@@ -75,11 +75,13 @@ class _Relaxation:
     base: Any
 
     def value(
-        self, logits: PerDim, fixed: PerChoice, temperature: Scalar, aim: tuple[Any, ...]
+        self, logits: PerDim, fixed: PerChoice, temperature: Scalar, scalarization: tuple[Any, ...]
     ) -> Any:
         """Unit cube point, log objective and violations."""
         unit = jnp.concatenate((_unit_of(logits), fixed))
-        return unit, *self.score(self.space.decode(unit, self.base), smooth(temperature), *aim)
+        return unit, *self.score(
+            self.space.decode(unit, self.base), smooth(temperature), *scalarization
+        )
 
     def slope(
         self,
@@ -87,13 +89,18 @@ class _Relaxation:
         fixed: PerChoice,
         multipliers: PerConstraint,
         temperature: Scalar,
-        aim: tuple[Any, ...],
+        scalarization: tuple[Any, ...],
     ) -> tuple[PerDim, Scalar, PerConstraint]:
         """Gradient of the Lagrangian, zero where it is not finite; objective and violations."""
 
         def loss(logits: PerDim):
-            _, log_objective, violations = self.value(logits, fixed, temperature, aim)
-            return _lagrangian(log_objective, violations, multipliers), (log_objective, violations)
+            _, log_objective, constraint_values = self.value(
+                logits, fixed, temperature, scalarization
+            )
+            return _lagrangian(log_objective, constraint_values, multipliers), (
+                log_objective,
+                constraint_values,
+            )
 
         gradient, outcome = jax.grad(loss, has_aux=True)(logits)
         return jnp.where(jnp.isfinite(gradient), gradient, 0.0), *outcome
@@ -114,7 +121,7 @@ def descend(
     units: PointsByDims,
     base: Any,
     learning_rate: Scalar,
-    aims: tuple[Any, ...] = (),
+    scalarizations: tuple[Any, ...] = (),
     *,
     score: Callable[..., tuple[Scalar, PerConstraint]],
     space: SearchSpace,
@@ -125,31 +132,31 @@ def descend(
 ) -> Descended:
     """Descent in logit space from every start at once; coordinates of choices stay where they are.
 
-    `aims` hold one row for each start, which the score gets after design and reading: so starts
+    `scalarizations` hold one row for each start, which the score gets after design and reading: so starts
     may have objectives of their own.
 
     The temperature falls linearly to zero over three quarters of the steps, and the multipliers
     are updated four times or every 10 steps. A bad start stays by itself.
     """
-    relaxation = _Relaxation(score, space, base)
+    relaxation = _RelaxedObjective(score, space, base)
     rule = make_optimizer(optimizer, schedule, num_steps)
     inner, fixed = jnp.split(units, [len(space.dimensions)], axis=1)
 
-    def step(carry: Any, fixed: PerChoice, number: Scalar, aim: tuple[Any, ...]) -> Any:
+    def step(carry: Any, fixed: PerChoice, number: Scalar, scalarization: tuple[Any, ...]) -> Any:
         logits, state, multipliers, _ = carry
         temperature = jnp.maximum(1.0 - number / (ANNEALED_FRACTION * num_steps), 0.0)
-        gradient, log_objective, violations = relaxation.slope(
-            logits, fixed, multipliers, temperature, aim
+        gradient, log_objective, constraint_values = relaxation.slope(
+            logits, fixed, multipliers, temperature, scalarization
         )
         updates, state = rule.update(gradient, state, logits)
         moved = logits + learning_rate * jnp.asarray(updates)
         is_due = (number + 1.0) % _update_period(num_steps) == 0.0
-        multipliers = jnp.where(is_due, _updated(multipliers, violations), multipliers)
+        multipliers = jnp.where(is_due, _updated(multipliers, constraint_values), multipliers)
         moved = jnp.clip(moved, -LOGIT_BOUND, LOGIT_BOUND)
         return moved, state, multipliers, log_objective
 
     def step_all(carry: Any, number: Scalar) -> tuple[Any, None]:
-        return jax.vmap(step, in_axes=(0, 0, None, 0))(carry, fixed, number, aims), None
+        return jax.vmap(step, in_axes=(0, 0, None, 0))(carry, fixed, number, scalarizations), None
 
     logits = _logits_of(inner)
     multipliers = jnp.full((len(units), num_constraints), FIRST_MULTIPLIER, units.dtype)
@@ -177,7 +184,7 @@ def _update_period(num_steps: int) -> int:
     return min(max(num_steps // NUM_MULTIPLIER_UPDATES, 1), LONG_UPDATE_STEPS)
 
 
-def _updated(multipliers: PerConstraint, violations: PerConstraint) -> PerConstraint:
+def _updated(multipliers: PerConstraint, constraint_values: PerConstraint) -> PerConstraint:
     """First-order update, Nocedal and Wright equation 17.67; not finite: as before."""
-    updated = jnp.maximum(multipliers + PENALTY_CURVATURE * violations, 0.0)
+    updated = jnp.maximum(multipliers + PENALTY_CURVATURE * constraint_values, 0.0)
     return jnp.where(jnp.isfinite(updated), updated, multipliers)

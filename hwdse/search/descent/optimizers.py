@@ -16,7 +16,7 @@ MAX_GRADIENT_NORM = 1e3
 
 
 @dataclass(frozen=True)
-class Rule:
+class OptimizerRule:
     """How a gradient becomes a direction, and the rate with which a search starts by default."""
 
     make: Callable[[], optax.GradientTransformation]
@@ -28,20 +28,20 @@ def _adamw() -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(*ADAM_DECAYS), decay)
 
 
-OPTIMIZERS: Mapping[str, Rule] = MappingProxyType(
+OPTIMIZERS: Mapping[str, OptimizerRule] = MappingProxyType(
     {
-        "adam": Rule(lambda: optax.scale_by_adam(*ADAM_DECAYS), 0.6),
-        "adamw": Rule(_adamw, 0.6),
-        "adabelief": Rule(lambda: optax.scale_by_belief(*ADAM_DECAYS), 0.6),
-        "amsgrad": Rule(lambda: optax.scale_by_amsgrad(*ADAM_DECAYS), 0.6),
-        "nadam": Rule(lambda: optax.scale_by_adam(*ADAM_DECAYS, nesterov=True), 0.6),
-        "radam": Rule(lambda: optax.scale_by_radam(*ADAM_DECAYS), 0.6),
-        "yogi": Rule(lambda: optax.scale_by_yogi(*ADAM_DECAYS), 0.6),
-        "rmsprop": Rule(lambda: optax.scale_by_rms(ADAM_DECAYS[1]), 0.3),
-        "lion": Rule(lambda: optax.scale_by_lion(*ADAM_DECAYS), 0.3),
-        "sgd": Rule(optax.identity, 1.0),
-        "momentum": Rule(lambda: optax.trace(MOMENTUM), 0.3),
-        "nesterov": Rule(lambda: optax.trace(MOMENTUM, nesterov=True), 0.3),
+        "adam": OptimizerRule(lambda: optax.scale_by_adam(*ADAM_DECAYS), 0.6),
+        "adamw": OptimizerRule(_adamw, 0.6),
+        "adabelief": OptimizerRule(lambda: optax.scale_by_belief(*ADAM_DECAYS), 0.6),
+        "amsgrad": OptimizerRule(lambda: optax.scale_by_amsgrad(*ADAM_DECAYS), 0.6),
+        "nadam": OptimizerRule(lambda: optax.scale_by_adam(*ADAM_DECAYS, nesterov=True), 0.6),
+        "radam": OptimizerRule(lambda: optax.scale_by_radam(*ADAM_DECAYS), 0.6),
+        "yogi": OptimizerRule(lambda: optax.scale_by_yogi(*ADAM_DECAYS), 0.6),
+        "rmsprop": OptimizerRule(lambda: optax.scale_by_rms(ADAM_DECAYS[1]), 0.3),
+        "lion": OptimizerRule(lambda: optax.scale_by_lion(*ADAM_DECAYS), 0.3),
+        "sgd": OptimizerRule(optax.identity, 1.0),
+        "momentum": OptimizerRule(lambda: optax.trace(MOMENTUM), 0.3),
+        "nesterov": OptimizerRule(lambda: optax.trace(MOMENTUM, nesterov=True), 0.3),
     }
 )
 """Rates are in logits of the unit interval; that of adam was tuned, the others follow it."""

@@ -11,8 +11,8 @@ from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import nnls
 
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.numerics.relaxation import relaxed_soft
-from hwdse.search.evaluation.search_result import Score
+from hwdse.numerics.relaxation import relaxed_smooth_max
+from hwdse.search.evaluation.search_result import ObjectiveFn
 from hwdse.search.space.search_space import SearchSpace
 
 FEASIBLE = 1e-6
@@ -42,11 +42,11 @@ class RelaxedProblem:
     `design` has the choices and variants; the dimensions of `space` move, without their steps.
     """
 
-    def __init__(self, score: Score, space: SearchSpace, design: Any) -> None:
+    def __init__(self, score: ObjectiveFn, space: SearchSpace, design: Any) -> None:
         inner = SearchSpace(space.dimensions)
 
         def value(unit: Any, sharpness: Any) -> Any:
-            log_objective, broken = score(inner.decode(unit, design), relaxed_soft(sharpness))
+            log_objective, broken = score(inner.decode(unit, design), relaxed_smooth_max(sharpness))
             return jnp.concatenate((jnp.atleast_1d(log_objective), broken))
 
         self._both = with_jacobian(value)
@@ -73,8 +73,8 @@ def relaxed_optimum(
     ends = []
     for start in starts:
         end = _program(problem, np.asarray(start, float), most_iterations)
-        excess = max(float(problem(end)[0][1:].max(initial=0.0)), FEASIBLE)
-        ends.append((excess, problem(end)[0][0], end))
+        total_violation = max(float(problem(end)[0][1:].max(initial=0.0)), FEASIBLE)
+        ends.append((total_violation, problem(end)[0][0], end))
     unit = min(ends, key=lambda end: end[:2])[2]
     for problem.sharpness in SHARPNESS[1:]:
         unit = _program(problem, unit, most_iterations)
@@ -107,17 +107,17 @@ def _program(problem: RelaxedProblem, unit: np.ndarray, most_iterations: int) ->
         options={"maxiter": most_iterations, "ftol": 1e-10},
     )
     ends = [unit, np.clip(result.x, 0.0, 1.0)]
-    excess = [max(float(problem(u)[0][1:].max(initial=0.0)), FEASIBLE) for u in ends]
-    return ends[int(np.lexsort(([problem(u)[0][0] for u in ends], excess))[0])]
+    total_violation = [max(float(problem(u)[0][1:].max(initial=0.0)), FEASIBLE) for u in ends]
+    return ends[int(np.lexsort(([problem(u)[0][0] for u in ends], total_violation))[0])]
 
 
 def multipliers(
-    unit: np.ndarray, violations: np.ndarray, slope: np.ndarray, slopes: np.ndarray
+    unit: np.ndarray, constraint_values: np.ndarray, slope: np.ndarray, slopes: np.ndarray
 ) -> np.ndarray:
     r"""Non-negative least squares of $\nabla f + J^T \lambda = 0$ over coordinates inside their
     range, $\lambda = 0$ of limits with room. Source: Nocedal and Wright 2006, theorem 12.1."""
-    prices = np.zeros(len(violations))
-    is_active = violations >= -ACTIVE
+    prices = np.zeros(len(constraint_values))
+    is_active = constraint_values >= -ACTIVE
     inner = (unit > AT_BOUND) & (unit < 1.0 - AT_BOUND)
     if is_active.any() and inner.any():
         prices[is_active] = nnls(slopes[is_active][:, inner].T, -slope[inner])[0]

@@ -5,17 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from hwdse.search.evaluation.search_result import Scored
+from hwdse.search.evaluation.search_result import EvaluatedPoints
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 
-LEAST_PENALTY = 5.0
+MIN_PENALTY = 5.0
 """Merit weight of a violation where no larger multiplier is known."""
 
 
 def screen(
-    exact: Callable[[np.ndarray], Scored], space: SearchSpace, base: Any, num: int, seed: int
-) -> Scored:
+    exact: Callable[[np.ndarray], EvaluatedPoints],
+    space: SearchSpace,
+    base: Any,
+    num: int,
+    seed: int,
+) -> EvaluatedPoints:
     """The base design and the first Sobol points, all made buildable and judged.
 
     With choices half of the points keep the other coordinates of the base design: alternatives
@@ -30,12 +34,12 @@ def screen(
     return exact(np.unique(units, axis=0))
 
 
-def choose_starts(space: SearchSpace, screened: Scored, num_starts: int) -> np.ndarray:
+def choose_starts(space: SearchSpace, screened: EvaluatedPoints, num_starts: int) -> np.ndarray:
     """Points to descend from: half the best by merit, half the best of each alternative in turn.
 
     Descent cannot change a choice, and one random point says little about an alternative.
     """
-    order = np.argsort(screened.merit(np.full(screened.violations.shape[1], LEAST_PENALTY)))
+    order = np.argsort(screened.merit(np.full(screened.constraint_values.shape[1], MIN_PENALTY)))
     units = screened.units[order]
     picked = list(range(min((num_starts + 1) // 2, len(units))))
     _, alternative = np.unique(units[:, len(space.dimensions) :], axis=0, return_inverse=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdse.numerics.jit_compile import search_jit
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.evaluation.search_result import Score, Scored, scored
+from hwdse.search.evaluation.search_result import EvaluatedPoints, ObjectiveFn, evaluated_points
 from hwdse.search.space.search_space import SearchSpace
 
 LARGEST_BATCH = 128
@@ -22,7 +22,7 @@ def score_batch(
     units: Any, base: Any, *, score: Callable[..., Any], space: SearchSpace
 ) -> tuple[Any, Any]:
     """Exact score of each point: one objective or several, and the violations."""
-    return jax.vmap(lambda unit: score(space.decode_buildable(unit, base), EXACT))(units)
+    return jax.vmap(lambda unit: score(space.decode_rounded(unit, base), EXACT))(units)
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def by_variant(
     It sees points of one variant at once, padded to the first of `sizes` that holds them, or in
     parts of the last; `on_batch` sees how many are done.
     """
-    places, outcomes = [], []
+    indices, outcomes = [], []
     for variant in np.unique(variants):
         mine = np.flatnonzero(variants == variant)
         size = next((n for n in sizes if n >= len(mine)), sizes[-1])
@@ -50,16 +50,16 @@ def by_variant(
             part = mine[start : start + size]
             outcome = run(jnp.asarray(padded(units[part], size), float), int(variant))
             outcomes.append([np.asarray(x)[: len(part)] for x in outcome])
-            places.append(part)
+            indices.append(part)
             if on_batch is not None:
-                on_batch(sum(map(len, places)))
-    order = np.argsort(np.concatenate(places))
+                on_batch(sum(map(len, indices)))
+    order = np.argsort(np.concatenate(indices))
     return tuple(np.concatenate(column)[order] for column in zip(*outcomes, strict=True))
 
 
 def exact_scorer(
-    score: Score, space: SearchSpace, base: Any, num_moves: int
-) -> Callable[[np.ndarray], Scored]:
+    score: ObjectiveFn, space: SearchSpace, base: Any, num_moves: int
+) -> Callable[[np.ndarray], EvaluatedPoints]:
     """Function that scores buildable points, in batches padded to one shape.
 
     Most calls are rounds of polishing with `num_moves` points, so the shape is the power of two
@@ -70,7 +70,7 @@ def exact_scorer(
     def run(points: Any, _: int) -> tuple[Any, Any]:
         return score_batch(points, base, score=score, space=space)
 
-    def exact(units: np.ndarray) -> Scored:
-        return scored(units, *by_variant(run, units, np.zeros(len(units), int), (size,)))
+    def exact(units: np.ndarray) -> EvaluatedPoints:
+        return evaluated_points(units, *by_variant(run, units, np.zeros(len(units), int), (size,)))
 
     return exact

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.numerics.relaxation import EXACT, Reading
+from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.search.evaluation.batch_evaluation import LARGEST_BATCH, by_variant, score_batch
 from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS, without_rounding
-from hwdse.search.pareto.pareto_archive import Front, merge
+from hwdse.search.pareto.pareto_archive import DesignSet, merge
 from hwdse.search.space.search_space import SearchSpace
 
-Costs = Callable[[Any, Reading], tuple[Any, Any]]
+ObjectivesFn = Callable[[Any, Relaxation], tuple[Any, Any]]
 """Design and reading to the logs of the objectives and ln(value / limit) of the constraints."""
-Report = Callable[[Front, int], None]
+Report = Callable[[DesignSet, int], None]
 """Called with each batch of judged rows and the evaluations spent so far."""
 
 SMALL_BATCH = 8
@@ -31,7 +31,7 @@ class Evaluator:
 
     def __init__(
         self,
-        costs: Costs,
+        log_objectives: ObjectivesFn,
         space: SearchSpace,
         base: Any,
         report: Report | None = None,
@@ -39,7 +39,7 @@ class Evaluator:
         sizes: tuple[int, ...] = (SMALL_BATCH, LARGEST_BATCH),
         shape: tuple[int, int] | None = None,
     ):
-        self.costs = costs
+        self.log_objectives = log_objectives
         self.space = space
         self.bases = [variant_base for _, variant_base in space.variant_bases(base)]
         self.num_evaluations = 0
@@ -47,14 +47,16 @@ class Evaluator:
         self._sizes = sizes
         self._shape = shape
 
-    def __call__(self, units: np.ndarray, variants: np.ndarray) -> Front:
+    def __call__(self, units: np.ndarray, variants: np.ndarray) -> DesignSet:
         """Rows of these points, numbered by the evaluations before them."""
         with jax.enable_x64(True):
-            costs, violations = self._in_groups(units, variants)
+            log_objectives, constraint_values = self._in_groups(units, variants)
         numbers = self.num_evaluations + np.arange(len(units))
         self.num_evaluations += len(units)
         nothing = np.empty((len(units), 0))
-        rows = Front(units, costs, violations, variants.astype(np.int64), numbers, nothing)
+        rows = DesignSet(
+            units, log_objectives, constraint_values, variants.astype(np.int64), numbers, nothing
+        )
         if self._report is not None and len(units):
             self._report(rows, self.num_evaluations)
         return rows
@@ -65,12 +67,16 @@ class Evaluator:
 
     def _in_groups(self, units: np.ndarray, variants: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         def run(points: Any, variant: int) -> tuple[Any, Any]:
-            return score_batch(points, self.bases[variant], score=self.costs, space=self.space)
+            return score_batch(
+                points, self.bases[variant], score=self.log_objectives, space=self.space
+            )
 
-        costs, violations = by_variant(run, units, variants, self._sizes)
-        self._shape = costs.shape[1], violations.shape[1]
-        costs = np.where(np.isnan(costs), np.inf, costs)
-        return costs, without_rounding(np.where(np.isnan(violations), np.inf, violations))
+        log_objectives, constraint_values = by_variant(run, units, variants, self._sizes)
+        self._shape = log_objectives.shape[1], constraint_values.shape[1]
+        log_objectives = np.where(np.isnan(log_objectives), np.inf, log_objectives)
+        return log_objectives, without_rounding(
+            np.where(np.isnan(constraint_values), np.inf, constraint_values)
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,7 +85,7 @@ class Evaluator:
             return self._shape
 
         def judged(unit: jax.Array) -> Any:
-            return self.costs(self.space.decode_buildable(unit, self.bases[0]), EXACT)
+            return self.log_objectives(self.space.decode_rounded(unit, self.bases[0]), EXACT)
 
         with jax.enable_x64(True):
             shapes = jax.eval_shape(
@@ -89,7 +95,7 @@ class Evaluator:
         return self._shape
 
 
-class Pool:
+class Archive:
     """Every judged row of a search, and the front of them."""
 
     def __init__(self, evaluator: Evaluator, units: np.ndarray, variants: np.ndarray):
@@ -98,7 +104,7 @@ class Pool:
         feasible = self.rows.take(np.flatnonzero(self.rows.is_feasible))
         self.front = merge(feasible, feasible.take(np.arange(0)))
 
-    def add(self, units: np.ndarray, variants: np.ndarray) -> Front:
+    def add(self, units: np.ndarray, variants: np.ndarray) -> DesignSet:
         """Judges points and keeps them; the rows of these points."""
         rows = self.evaluator(units, variants)
         self.rows = self.rows.joined(rows)

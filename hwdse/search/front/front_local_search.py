@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from hwdse.search.evaluation.evaluator import Pool
+from hwdse.search.evaluation.evaluator import Archive
 from hwdse.search.neighborhood.local_search import design_key, design_keys, moved_points
 from hwdse.search.pareto.non_dominated_sorting import best_rows
-from hwdse.search.pareto.pareto_archive import Front
+from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.surrogate.candidate_generation import ModelMoves, Seen
-from hwdse.search.surrogate.expected_improvement import FrontGain
-from hwdse.search.surrogate.surrogate_model import MOST_SEEN
+from hwdse.search.surrogate.candidate_generation import CandidateGenerator, Observations
+from hwdse.search.surrogate.expected_improvement import ExpectedHypervolumeImprovement
+from hwdse.search.surrogate.surrogate_model import MAX_SEEN
 
 NUM_KEPT = 1024
 """Points that are kept to learn and to move from: the front, thinned by crowding, then the next
@@ -30,8 +30,8 @@ OTHER_VARIANT_SHARE = 0.05
 """Moves that also change the variant."""
 
 
-def polish_front(
-    pool: Pool,
+def local_search_front(
+    archive: Archive,
     space: SearchSpace,
     generator: np.random.Generator,
     num_evaluations: int,
@@ -42,46 +42,48 @@ def polish_front(
     Moves are what a model promises most of, or random ones: parents by tournaments of two, better
     rank first, then more room around. No design is judged twice.
     """
-    best = best_rows(pool.rows, NUM_KEPT)
-    seen = design_keys(pool.rows.units, pool.rows.variants)
-    model_moves = ModelMoves(space, generator)
-    while pool.evaluator.num_evaluations < num_evaluations:
-        count = min(num_moves, num_evaluations - pool.evaluator.num_evaluations)
+    best = best_rows(archive.rows, NUM_KEPT)
+    observations = design_keys(archive.rows.units, archive.rows.variants)
+    model_moves = CandidateGenerator(space, generator)
+    while archive.evaluator.num_evaluations < num_evaluations:
+        count = min(num_moves, num_evaluations - archive.evaluator.num_evaluations)
         found = None
         if generator.random() < MODEL_SHARE:
             known = _taught(best, generator)
             parents = best.take(np.arange(min(MODEL_PARENTS, len(best))))
             found = model_moves.propose(
-                Seen((known.units, known.variants), known.costs, known.violations),
+                Observations(
+                    (known.units, known.variants), known.log_objectives, known.constraint_values
+                ),
                 (parents.units, parents.variants),
-                FrontGain.over(pool.front.costs, generator),
-                seen,
+                ExpectedHypervolumeImprovement.over(archive.front.log_objectives, generator),
+                observations,
                 count,
             )
         if found is None:
             parents = best.take(np.arange(min(NUM_PARENTS, len(best))))
-            found = _new_points(space, parents, seen, generator, count)
+            found = _new_points(space, parents, observations, generator, count)
         if not len(found[0]):
             return
-        seen |= design_keys(*found)
-        best = best_rows(best.joined(pool.add(*found)), NUM_KEPT)
+        observations |= design_keys(*found)
+        best = best_rows(best.joined(archive.add(*found)), NUM_KEPT)
 
 
-def _taught(best: Front, generator: np.random.Generator) -> Front:
+def _taught(best: DesignSet, generator: np.random.Generator) -> DesignSet:
     """Rows that a model learns from: the best and, in turns with them, any of the others. Of the
     front alone it would not see what leads away from it."""
-    count = min(MOST_SEEN, len(best))
+    count = min(MAX_SEEN, len(best))
     num_best = (count + 1) // 2
     others = generator.choice(np.arange(num_best, len(best)), count - num_best, replace=False)
-    places = np.arange(count)
-    places[0::2], places[1::2] = np.arange(num_best), np.sort(others)
-    return best.take(places)
+    indices = np.arange(count)
+    indices[0::2], indices[1::2] = np.arange(num_best), np.sort(others)
+    return best.take(indices)
 
 
 def _new_points(
     space: SearchSpace,
-    parents: Front,
-    seen: set[bytes],
+    parents: DesignSet,
+    observations: set[bytes],
     generator: np.random.Generator,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +91,8 @@ def _new_points(
     found: dict[bytes, tuple[np.ndarray, int]] = {}
     num_variants = space.num_variants
     # Broken limits stand behind all that hold: the best of each objective is an end of the front.
-    standing = np.where(parents.is_feasible[:, None], parents.costs, np.inf)
-    ends = np.argmin(standing, axis=0)
+    sort_key = np.where(parents.is_feasible[:, None], parents.log_objectives, np.inf)
+    ends = np.argmin(sort_key, axis=0)
     for _ in range(4):
         # Rows are sorted by standing: the smaller place of two wins a tournament.
         first, second = np.min(generator.integers(0, len(parents), (2, 2, count)), axis=0)
@@ -107,7 +109,7 @@ def _new_points(
             variants = np.where(is_other, (variants + jump) % num_variants, variants)
         for unit, variant in zip(units, variants, strict=True):
             key = design_key(unit, int(variant))
-            if key not in seen and key not in found and len(found) < count:
+            if key not in observations and key not in found and len(found) < count:
                 found[key] = unit, int(variant)
         if len(found) == count:
             break

@@ -13,12 +13,23 @@ import numpy as np
 
 from hwdse.search.descent.multistart_descent import descend
 from hwdse.search.descent.optimizers import OPTIMIZERS
-from hwdse.search.evaluation.evaluator import LARGEST_BATCH, Costs, Evaluator, Pool, Report
+from hwdse.search.evaluation.evaluator import (
+    LARGEST_BATCH,
+    Archive,
+    Evaluator,
+    ObjectivesFn,
+    Report,
+)
 from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS
-from hwdse.search.front.front_local_search import polish_front
-from hwdse.search.front.scalarize import Aim, AimedScore, choose_aims, distances_to
-from hwdse.search.minimize import BRIEF_GRADIENTS, LEAST_PENALTY
-from hwdse.search.pareto.pareto_archive import Front
+from hwdse.search.front.front_local_search import local_search_front
+from hwdse.search.front.scalarize import (
+    Scalarization,
+    ScalarizedObjective,
+    choose_scalarizations,
+    distances_to,
+)
+from hwdse.search.minimize import BRIEF_GRADIENTS, MIN_PENALTY
+from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 
@@ -36,7 +47,7 @@ class FrontEffort:
     """Of a round of polishing; rounds go on until the evaluations are spent."""
 
 
-def split_front_evaluations(num_evaluations: int) -> FrontEffort:
+def allocate_front_evaluations(num_evaluations: int) -> FrontEffort:
     """Sizes for a budget: 10 % screening, 35 % descent in one or two waves, the rest polish."""
     num_waves = int(np.clip(num_evaluations // 1000, 1, 2))
     gradients = 0.35 * num_evaluations / GRADIENT_COST_EVALUATIONS / num_waves
@@ -54,9 +65,9 @@ def split_front_evaluations(num_evaluations: int) -> FrontEffort:
 class FrontResult:
     """The non-dominated feasible designs of a search, in the exact reading."""
 
-    front: Front
+    front: DesignSet
     """Empty if no design met the constraints."""
-    least_violated: Front
+    least_violated: DesignSet
     """One row: the design that breaks the constraints least."""
     num_evaluations: int
     """Exact evaluations; a gradient counts as `GRADIENT_COST_EVALUATIONS`."""
@@ -65,28 +76,28 @@ class FrontResult:
 
 
 def search_front(
-    costs: Costs,
+    log_objectives: ObjectivesFn,
     space: SearchSpace,
     base: Any,
     *,
     seed: int,
     num_evaluations: int,
-    effort: FrontEffort | None = None,
+    search_budget: FrontEffort | None = None,
     report: Report | None = None,
 ) -> FrontResult:
     """Buildable designs of a space that no other found one dominates; the same for a seed.
 
-    `costs` gives the logs of one to four objectives and the violations. Every row of the result
+    `log_objectives` gives the logs of one to four objectives and the violations. Every row of the result
     was judged in the exact reading in float64. `report` sees each batch of judged rows.
     """
-    evaluator = Evaluator(costs, space, base, report, sizes=(LARGEST_BATCH,))
-    effort = effort or split_front_evaluations(num_evaluations)
+    evaluator = Evaluator(log_objectives, space, base, report, sizes=(LARGEST_BATCH,))
+    search_budget = search_budget or allocate_front_evaluations(num_evaluations)
     generator = np.random.default_rng([seed, 0xF407])
-    pool = Pool(evaluator, *_screening_points(space, base, effort.num_screened, seed))
-    for wave in range(effort.num_waves):
-        _descend_wave(pool, effort, generator, with_ends=wave == 0)
-    polish_front(pool, space, generator, num_evaluations, effort.num_moves)
-    return _result(pool)
+    archive = Archive(evaluator, *_screening_points(space, base, search_budget.num_screened, seed))
+    for wave in range(search_budget.num_waves):
+        _descend_wave(archive, search_budget, generator, with_ends=wave == 0)
+    local_search_front(archive, space, generator, num_evaluations, search_budget.num_moves)
+    return _result(archive)
 
 
 def _screening_points(
@@ -101,66 +112,81 @@ def _screening_points(
 
 
 def _descend_wave(
-    pool: Pool, effort: FrontEffort, generator: np.random.Generator, *, with_ends: bool
+    archive: Archive, search_budget: FrontEffort, generator: np.random.Generator, *, with_ends: bool
 ) -> None:
     """Descends from the best known point of each aim, and judges the buildable ends."""
-    rows, front = pool.rows, pool.front
-    known = front.costs if len(front) else rows.costs[np.isfinite(rows.costs).all(axis=1)]
+    rows, front = archive.rows, archive.front
+    known = (
+        front.log_objectives
+        if len(front)
+        else rows.log_objectives[np.isfinite(rows.log_objectives).all(axis=1)]
+    )
     if not len(known):
         return
-    aims = choose_aims(known, effort.num_starts, generator, with_ends=with_ends)
-    excess = np.maximum(rows.violations, 0.0).sum(axis=1, keepdims=True)
-    merit = distances_to(rows.costs, aims) + LEAST_PENALTY * excess
+    scalarizations = choose_scalarizations(
+        known, search_budget.num_starts, generator, with_ends=with_ends
+    )
+    total_violation = np.maximum(rows.constraint_values, 0.0).sum(axis=1, keepdims=True)
+    merit = distances_to(rows.log_objectives, scalarizations) + MIN_PENALTY * total_violation
     starts = np.argmin(np.where(np.isfinite(merit), merit, np.inf), axis=0)
     units, variants = [], []
     for variant in np.unique(rows.variants[starts]):
-        places = np.flatnonzero(rows.variants[starts] == variant)
+        indices = np.flatnonzero(rows.variants[starts] == variant)
         units.append(
-            _descended(pool.evaluator, rows.units[starts], aims, places, int(variant), effort)
+            _descended(
+                archive.evaluator,
+                rows.units[starts],
+                scalarizations,
+                indices,
+                int(variant),
+                search_budget,
+            )
         )
-        variants.append(np.full(len(places), variant))
-    pool.evaluator.charge_gradients(effort.num_starts * effort.num_steps)
-    pool.add(np.concatenate(units), np.concatenate(variants))
+        variants.append(np.full(len(indices), variant))
+    archive.evaluator.charge_gradients(search_budget.num_starts * search_budget.num_steps)
+    archive.add(np.concatenate(units), np.concatenate(variants))
 
 
 def _descended(
     evaluator: Evaluator,
     starts: np.ndarray,
-    aims: Aim,
-    places: np.ndarray,
+    scalarizations: Scalarization,
+    indices: np.ndarray,
     variant: int,
-    effort: FrontEffort,
+    search_budget: FrontEffort,
 ) -> np.ndarray:
     """Buildable ends of the starts at these places, which are of one variant.
 
     The batch always has all starts, so that one program serves every share of a variant.
     """
-    rows = np.resize(places, len(starts))
+    rows = np.resize(indices, len(starts))
     with jax.enable_x64(True):
         ends = descend(
             jnp.asarray(starts[rows], float),
             evaluator.bases[variant],
             OPTIMIZERS["adam"].learning_rate,
-            (jax.tree.map(lambda leaf: jnp.asarray(leaf[rows], float), aims),),
-            score=AimedScore(evaluator.costs),
+            (jax.tree.map(lambda leaf: jnp.asarray(leaf[rows], float), scalarizations),),
+            score=ScalarizedObjective(evaluator.log_objectives),
             space=evaluator.space,
-            num_steps=effort.num_steps,
+            num_steps=search_budget.num_steps,
             num_constraints=sum(evaluator.shape),
-            is_brief=True if effort.num_starts * effort.num_steps < BRIEF_GRADIENTS else None,
+            is_brief=True
+            if search_budget.num_starts * search_budget.num_steps < BRIEF_GRADIENTS
+            else None,
         )
-    units = np.asarray(ends.units)[: len(places)]
+    units = np.asarray(ends.units)[: len(indices)]
     return evaluator.space.snap_points(np.where(np.isfinite(units), units, 0.5))
 
 
-def _result(pool: Pool) -> FrontResult:
-    rows, front = pool.rows, pool.front
-    excess = np.maximum(rows.violations, 0.0).sum(axis=1)
-    is_finite = np.isfinite(rows.costs).all(axis=1)
-    nearest = int(np.argmin(np.where(is_finite, excess, np.inf)))
+def _result(archive: Archive) -> FrontResult:
+    rows, front = archive.rows, archive.front
+    total_violation = np.maximum(rows.constraint_values, 0.0).sum(axis=1)
+    is_finite = np.isfinite(rows.log_objectives).all(axis=1)
+    nearest = int(np.argmin(np.where(is_finite, total_violation, np.inf)))
     return FrontResult(
         front=front,
         least_violated=rows.take(np.asarray([nearest])),
-        num_evaluations=pool.evaluator.num_evaluations,
+        num_evaluations=archive.evaluator.num_evaluations,
         num_feasible=int(np.sum(rows.is_feasible)),
         num_not_finite=int(np.sum(~is_finite)),
     )

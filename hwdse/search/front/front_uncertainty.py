@@ -14,9 +14,9 @@ from hwdse.search.evaluation.batch_evaluation import by_variant
 from hwdse.search.evaluation.search_result import without_rounding
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.uncertainty.robust import Costs, over_sample
-from hwdse.search.uncertainty.uncertain_constants import Spread, sample_factors
-from hwdse.search.uncertainty.uncertainty_propagation import BAND_QUANTILES
+from hwdse.search.uncertainty.robust import ObjectivesFn, over_sample
+from hwdse.search.uncertainty.uncertain_constants import UncertainConstant, sample_factors
+from hwdse.search.uncertainty.uncertainty_propagation import QUANTILES
 
 DESIGNS_AT_ONCE = 64
 """Designs of one program, padded, with `SAMPLES_AT_ONCE` samples of each side by side."""
@@ -28,41 +28,45 @@ class SampledDesigns:
 
     nominal: np.ndarray
     """Logs of the objectives at the nominal constants, designs by objectives."""
-    costs: np.ndarray
+    log_objectives: np.ndarray
     """Logs of the objectives, samples by designs by objectives."""
-    violations: np.ndarray
+    constraint_values: np.ndarray
     """ln(value / limit), samples by designs by constraints."""
 
     @property
-    def bands(self) -> np.ndarray:
-        """`BAND_QUANTILES` of each objective in base units: quantiles by designs by objectives."""
-        return np.exp(np.quantile(self.costs, BAND_QUANTILES, axis=0))
+    def percentiles(self) -> np.ndarray:
+        """`QUANTILES` of each objective in base units: quantiles by designs by objectives."""
+        return np.exp(np.quantile(self.log_objectives, QUANTILES, axis=0))
 
     @property
     def meets_limits(self) -> np.ndarray:
         """Whether a design holds all limits and has finite figures, samples by designs."""
-        return np.all(self.violations <= 0.0, axis=2) & np.all(np.isfinite(self.costs), axis=2)
+        return np.all(self.constraint_values <= 0.0, axis=2) & np.all(
+            np.isfinite(self.log_objectives), axis=2
+        )
 
     @property
     def is_on_front(self) -> np.ndarray:
         """Whether a design holds all limits and no other that holds them dominates it, samples by
         designs. Equal designs do not dominate each other: both stay."""
-        member = np.zeros(self.costs.shape[:2], bool)
-        for row, costs, holds in zip(member, self.costs, self.meets_limits, strict=True):
-            places = np.flatnonzero(holds)
-            if len(places):
-                distinct, of_each = np.unique(costs[places], axis=0, return_inverse=True)
-                row[places] = non_dominated_mask(distinct)[of_each.reshape(-1)]
+        member = np.zeros(self.log_objectives.shape[:2], bool)
+        for row, log_objectives, holds in zip(
+            member, self.log_objectives, self.meets_limits, strict=True
+        ):
+            indices = np.flatnonzero(holds)
+            if len(indices):
+                distinct, of_each = np.unique(log_objectives[indices], axis=0, return_inverse=True)
+                row[indices] = non_dominated_mask(distinct)[of_each.reshape(-1)]
         return member
 
 
 def sample_designs(
-    costs: Costs,
+    log_objectives: ObjectivesFn,
     space: SearchSpace,
     base: Any,
     units: np.ndarray,
     variants: np.ndarray,
-    spreads: tuple[Spread, ...],
+    uncertain_constants: tuple[UncertainConstant, ...],
     *,
     num_samples: int,
     seed: int,
@@ -81,9 +85,9 @@ def sample_designs(
         return _sample_batch(
             points,
             jax.tree.map(float, bases[variant]),
-            costs=costs,
+            log_objectives=log_objectives,
             space=space,
-            spreads=spreads,
+            uncertain_constants=uncertain_constants,
             num_samples=num_samples,
             seed=seed,
         )
@@ -94,38 +98,43 @@ def sample_designs(
     return SampledDesigns(values[:, 0], values[:, 1:].swapaxes(0, 1), broken[:, 1:].swapaxes(0, 1))
 
 
-@partial(search_jit, static_argnames=("costs", "space", "spreads", "num_samples", "seed"))
+@partial(
+    search_jit,
+    static_argnames=("log_objectives", "space", "uncertain_constants", "num_samples", "seed"),
+)
 def _sample_batch(
     units: Any,
     base: Any,
     *,
-    costs: Costs,
+    log_objectives: ObjectivesFn,
     space: SearchSpace,
-    spreads: tuple[Spread, ...],
+    uncertain_constants: tuple[UncertainConstant, ...],
     num_samples: int,
     seed: int,
 ) -> tuple[Any, Any]:
     """Costs and violations, designs by samples; sample 0 are the nominal constants."""
-    sample = sample_factors(spreads, num_samples, seed)
-    factors = np.concatenate((np.ones((1, len(spreads))), sample))
+    sample = sample_factors(uncertain_constants, num_samples, seed)
+    factors = np.concatenate((np.ones((1, len(uncertain_constants))), sample))
 
     def one(unit: Any) -> Any:
-        design = space.decode_buildable(unit, base)
-        return over_sample(lambda varied: costs(varied, EXACT), design, spreads, factors)
+        design = space.decode_rounded(unit, base)
+        return over_sample(
+            lambda varied: log_objectives(varied, EXACT), design, uncertain_constants, factors
+        )
 
     return jax.vmap(one)(units)
 
 
-def attained(costs: np.ndarray, first: np.ndarray) -> np.ndarray:
+def attained(log_objectives: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Least second objective that each sample's front reaches within a first one: the attainment
-    curves at `BAND_QUANTILES`, quantiles by places of `first`; infinite where it reaches none.
+    curves at `QUANTILES`, quantiles by places of `first`; infinite where it reaches none.
 
-    `costs` are samples by designs by two objectives. Source: Grunert da Fonseca, Fonseca and
+    `log_objectives` are samples by designs by two objectives. Source: Grunert da Fonseca, Fonseca and
     Hall, EMO 2001, section 3.
     """
-    curves = np.empty((len(costs), len(first)))
-    for curve, points in zip(curves, costs, strict=True):
+    curves = np.empty((len(log_objectives), len(first)))
+    for curve, points in zip(curves, log_objectives, strict=True):
         ordered = points[np.argsort(points[:, 0], kind="stable")]
         best = np.append(np.inf, np.minimum.accumulate(ordered[:, 1]))
         curve[:] = best[np.searchsorted(ordered[:, 0], first, side="right")]
-    return np.quantile(curves, BAND_QUANTILES, axis=0, method="inverted_cdf")
+    return np.quantile(curves, QUANTILES, axis=0, method="inverted_cdf")

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.array_types import PerConstraint, PointsByObjectives, Scalar
-from hwdse.numerics.relaxation import Reading
-from hwdse.search.evaluation.evaluator import Costs
+from hwdse.numerics.relaxation import Relaxation
+from hwdse.search.evaluation.evaluator import ObjectivesFn
 from hwdse.search.pareto.pareto_set import PerObjective
 
 AUGMENTATION = 0.02
@@ -21,11 +21,11 @@ NO_BOUND = 1e3
 """Distance of a bound that does not bind, in logarithms."""
 NUM_CANDIDATES = 512
 """Directions among which the widest gaps of a front are looked for."""
-LEAST_SHARE = 0.02
+MIN_SHARE = 0.02
 """Of a direction's sum that each objective has: a weight is at most 50 times another."""
 
 
-class Aim(NamedTuple):
+class Scalarization(NamedTuple):
     """What one descent minimizes; under vmap one row each."""
 
     weights: Any
@@ -48,61 +48,67 @@ def smooth_chebyshev(distances: PerObjective, temperature: Scalar) -> Scalar:
     return softness * jax.scipy.special.logsumexp(distances / softness)
 
 
-def scalarized(costs: PerObjective, aim: Aim, temperature: Scalar) -> Scalar:
+def scalarized(
+    log_objectives: PerObjective, scalarization: Scalarization, temperature: Scalar
+) -> Scalar:
     r"""Value that an aim minimizes: smaller is better, and dominated points are never better.
 
     Chebyshev: $\max_i w_i (f_i - r_i) + \rho \sum_i w_i (f_i - r_i)$, the maximum softened.
     Epsilon-constraint: the weighted sum alone, whose bounds are constraints. Source: Miettinen,
     Nonlinear Multiobjective Optimization, 1999, sections 3.2 and 3.4.
     """
-    distances = aim.weights * (costs - aim.reference)
+    distances = scalarization.weights * (log_objectives - scalarization.reference)
     total = jnp.sum(distances)
     distance = smooth_chebyshev(distances, temperature) + AUGMENTATION * total
-    return jnp.where(aim.is_bounded > 0.5, total, distance)
+    return jnp.where(scalarization.is_bounded > 0.5, total, distance)
 
 
 @dataclass(frozen=True)
-class AimedScore:
+class ScalarizedObjective:
     """Score of a design for an aim; the bounds come after the constraints."""
 
-    costs: Costs
+    log_objectives: ObjectivesFn
 
-    def __call__(self, design: Any, reading: Reading, aim: Aim) -> tuple[Scalar, PerConstraint]:
+    def __call__(
+        self, design: Any, relaxation: Relaxation, scalarization: Scalarization
+    ) -> tuple[Scalar, PerConstraint]:
         """Scalarized objective, violations of the constraints and of the aim's bounds."""
-        costs, violations = self.costs(design, reading)
-        value = scalarized(costs, aim, reading.temperature)
-        return value, jnp.concatenate((violations, costs - aim.bounds))
+        log_objectives, constraint_values = self.log_objectives(design, relaxation)
+        value = scalarized(log_objectives, scalarization, relaxation.temperature)
+        return value, jnp.concatenate((constraint_values, log_objectives - scalarization.bounds))
 
 
-def distances_to(costs: PointsByObjectives, aims: Aim) -> np.ndarray:
+def distances_to(log_objectives: PointsByObjectives, scalarizations: Scalarization) -> np.ndarray:
     """Scalarized values of points (rows) for each aim (columns), at temperature zero; a bound
     that is broken costs five times its excess."""
-    offsets = np.asarray(costs)[:, None] - np.asarray(aims.reference)[None]
-    weighted = np.asarray(aims.weights) * offsets
+    offsets = np.asarray(log_objectives)[:, None] - np.asarray(scalarizations.reference)[None]
+    weighted = np.asarray(scalarizations.weights) * offsets
     total = weighted.sum(axis=2)
     chebyshev = weighted.max(axis=2) + AUGMENTATION * total
-    excess = np.maximum(np.asarray(costs)[:, None] - np.asarray(aims.bounds)[None], 0.0)
-    bounded = total + 5.0 * excess.sum(axis=2)
-    return np.where(np.asarray(aims.is_bounded) > 0.5, bounded, chebyshev)
+    total_violation = np.maximum(
+        np.asarray(log_objectives)[:, None] - np.asarray(scalarizations.bounds)[None], 0.0
+    )
+    bounded = total + 5.0 * total_violation.sum(axis=2)
+    return np.where(np.asarray(scalarizations.is_bounded) > 0.5, bounded, chebyshev)
 
 
-def choose_aims(
+def choose_scalarizations(
     front: PointsByObjectives,
     num_aims: int,
     generator: np.random.Generator,
     *,
     with_ends: bool,
-) -> Aim:
+) -> Scalarization:
     """Aims at what a front lacks: directions far from all its members and from each other,
     first where the front is far from the ideal point.
 
     `with_ends` begins with each objective alone. The others are Chebyshev distances and
     epsilon-constraints in turn, whose bounds are where the front is now.
     """
-    costs = np.asarray(front, np.float64)
-    ideal, num_objectives = costs.min(axis=0), costs.shape[1]
-    extent = np.maximum(costs.max(axis=0) - ideal, 0.05)
-    scaled = np.maximum((costs - ideal) / extent, 1e-9) + LEAST_SHARE
+    log_objectives = np.asarray(front, np.float64)
+    ideal, num_objectives = log_objectives.min(axis=0), log_objectives.shape[1]
+    extent = np.maximum(log_objectives.max(axis=0) - ideal, 0.05)
+    scaled = np.maximum((log_objectives - ideal) / extent, 1e-9) + MIN_SHARE
     directions = _gap_directions(scaled, num_aims, generator, with_ends=with_ends)
     reach = np.min(np.max(scaled[None] / directions[:, None], axis=2), axis=1)
     weights = 1.0 / (directions * extent)
@@ -117,11 +123,11 @@ def choose_aims(
         is_bounded[place] = 1.0
         weights[place] = np.where(np.arange(num_objectives) == main, 1.0, AUGMENTATION)
         if not is_end:
-            there = ideal + extent * (reach[place] * directions[place] - LEAST_SHARE)
+            there = ideal + extent * (reach[place] * directions[place] - MIN_SHARE)
             bounds[place] = np.where(np.arange(num_objectives) == main, NO_BOUND, there)
     weights = weights / weights.max(axis=1, keepdims=True)
-    reference = np.repeat((ideal - LEAST_SHARE * extent)[None], num_aims, axis=0)
-    return Aim(weights, reference, bounds, is_bounded)
+    reference = np.repeat((ideal - MIN_SHARE * extent)[None], num_aims, axis=0)
+    return Scalarization(weights, reference, bounds, is_bounded)
 
 
 def _gap_directions(
@@ -130,7 +136,7 @@ def _gap_directions(
     """Directions of sum one, chosen one after the other where they are missed most."""
     num_objectives = scaled.shape[1]
     candidates = generator.dirichlet(np.ones(num_objectives), NUM_CANDIDATES)
-    candidates = candidates * (1.0 - num_objectives * LEAST_SHARE) + LEAST_SHARE
+    candidates = candidates * (1.0 - num_objectives * MIN_SHARE) + MIN_SHARE
     reach = np.min(np.max(scaled[None] / candidates[:, None], axis=2), axis=1)
     members = scaled / scaled.sum(axis=1, keepdims=True)
     nearest = np.min(np.linalg.norm(candidates[:, None] - members[None], axis=2), axis=1)
@@ -138,7 +144,7 @@ def _gap_directions(
     for place in range(num_aims):
         if with_ends and place < num_objectives:
             # An objective counts most where the direction hardly leaves room for it.
-            direction = np.where(np.arange(num_objectives) == place, LEAST_SHARE, 1.0)
+            direction = np.where(np.arange(num_objectives) == place, MIN_SHARE, 1.0)
             direction = direction / direction.sum()
         else:
             direction = candidates[int(np.argmax(reach * nearest))]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hwdse.search.evaluation.search_result import Scored
+from hwdse.search.evaluation.search_result import EvaluatedPoints
 from hwdse.search.space.dimension import Ranges
 from hwdse.search.space.search_space import SearchSpace
 
@@ -21,7 +21,7 @@ CROSSOVER_SHARE = 0.25
 """Moves that first take about half of their coordinates from another parent."""
 DECAY_OVER_ALL = 3.6
 """Each next parent is chosen more rarely: the last by about exp(-3.6)."""
-MOST_PARTS_BITS = 2.0
+MAX_PARTS_BITS = 2.0
 """Half of the moves to other numbers of parts change it by up to this power of two, half by one."""
 DIFFERENCE_SCALES = (0.2, 1.0)
 DIFFERENT_COORDINATES = 0.7
@@ -30,49 +30,49 @@ NUM_KINDS = 3
 """Of moves: steps; steps to whole parts of a range, as a tile that divides its operator wastes
 nothing; differences of parents (differential evolution, R. Storn and K. Price, J. Global
 Optimization 11, 341 (1997)), which go along a limit where single steps break it."""
-LEAST_KIND_SHARE = 0.1
+MIN_KIND_SHARE = 0.1
 TALLY_DECAY = 0.9
 """What a kind of move has led to is forgotten at this rate a round."""
 
 
-def polish(
-    exact: Callable[[np.ndarray], Scored],
+def local_search(
+    exact: Callable[[np.ndarray], EvaluatedPoints],
     space: SearchSpace,
-    elites: Scored,
+    elites: EvaluatedPoints,
     generator: np.random.Generator,
     *,
     num_rounds: int,
     num_moves: int,
     penalties: np.ndarray,
     patience: int,
-    is_over: Callable[[], bool] = lambda: False,
-) -> Scored:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> EvaluatedPoints:
     """Best designs after rounds of moves from them; ends early when nothing got better in
-    `patience` moves, or when `is_over` says so before a round.
+    `patience` moves, or when `should_stop` says so before a round.
 
     Parents are ranked by the exact penalty merit, so that a path may lead along the outside of a
     constraint; the best feasible design is always kept as well. No design is judged twice.
     """
-    seen = {row.tobytes() for row in elites.units}
+    observations = {row.tobytes() for row in elites.units}
     num_elites = int(np.clip(num_moves, *ELITE_LIMITS))
     elites = elites.take(kept_parents(elites, penalties, num_elites))
     tally = np.ones((2, NUM_KINDS))
     moves_without_gain = 0
     for _ in range(num_rounds):
-        if is_over():
+        if should_stop():
             break
         candidates, kinds = _new_points(
-            space, elites.units, seen, generator, num_moves, _kind_shares(tally)
+            space, elites.units, observations, generator, num_moves, _kind_shares(tally)
         )
         if not len(candidates) or moves_without_gain > patience:
             break
         judged = exact(candidates)
-        before = elites.standing()
+        before = elites.sort_key()
         elites = elites.joined(judged)
         elites = elites.take(kept_parents(elites, penalties, num_elites))
         tally = _counted(tally, candidates, kinds, elites.units)
         moves_without_gain += len(judged)
-        if elites.standing() < before:
+        if elites.sort_key() < before:
             moves_without_gain = 0
     return elites
 
@@ -80,7 +80,7 @@ def polish(
 def _kind_shares(tally: np.ndarray) -> np.ndarray:
     """Shares of the kinds of moves: as often as they made a parent, none never."""
     rates = tally[0] / tally[1]
-    return LEAST_KIND_SHARE + (1.0 - NUM_KINDS * LEAST_KIND_SHARE) * rates / rates.sum()
+    return MIN_KIND_SHARE + (1.0 - NUM_KINDS * MIN_KIND_SHARE) * rates / rates.sum()
 
 
 def _counted(
@@ -93,10 +93,10 @@ def _counted(
     return TALLY_DECAY * tally + np.stack((wins, np.bincount(kinds, minlength=NUM_KINDS)))
 
 
-def kept_parents(rows: Scored, penalties: np.ndarray, most: int) -> np.ndarray:
+def kept_parents(rows: EvaluatedPoints, penalties: np.ndarray, most: int) -> np.ndarray:
     """Places of the elites of some rows: first the best feasible one, then by merit."""
     merit = rows.merit(penalties)
-    merit[rows.best_place()] = -np.inf
+    merit[rows.best_index()] = -np.inf
     return np.argsort(merit, kind="stable")[:most]
 
 
@@ -113,7 +113,7 @@ def design_keys(units: np.ndarray, variants: np.ndarray) -> set[bytes]:
 def _new_points(
     space: SearchSpace,
     parents: np.ndarray,
-    seen: set[bytes],
+    observations: set[bytes],
     generator: np.random.Generator,
     num_points: int,
     shares: np.ndarray,
@@ -127,8 +127,8 @@ def _new_points(
         moved, _ = moved_by_kinds(space, parents, generator, kinds)
         for point, kind in zip(moved, kinds, strict=True):
             key = point.tobytes()
-            if key not in seen and len(found) < num_points:
-                seen.add(key)
+            if key not in observations and len(found) < num_points:
+                observations.add(key)
                 found.append(point)
                 found_kinds.append(kind)
         if len(found) == num_points:
@@ -163,7 +163,7 @@ def _differing(
     return space.snap_points(np.clip(np.where(target > 1.0, 2.0 - target, target), 0.0, 1.0))
 
 
-def parted_points(space: SearchSpace, units: np.ndarray) -> np.ndarray:
+def divisor_points(space: SearchSpace, units: np.ndarray) -> np.ndarray:
     """Buildable points whose stepped values divide the ends of their ranges into whole parts, as
     many as is nearest."""
     ranges, points = space.ranges, space.snap_points(units)
@@ -185,7 +185,7 @@ def _reparted(ranges: Ranges, units: np.ndarray, generator: np.random.Generator)
     """Coordinates moved to another number of parts, near or far."""
     num_parts = np.ceil(ranges.last_count / np.maximum(ranges.count(units), 1.0) - 1e-9)
     near = num_parts + generator.integers(-1, 2, units.shape)
-    factors = 2.0 ** generator.uniform(-MOST_PARTS_BITS, MOST_PARTS_BITS, units.shape)
+    factors = 2.0 ** generator.uniform(-MAX_PARTS_BITS, MAX_PARTS_BITS, units.shape)
     is_near = generator.random(units.shape) < 0.5
     return _in_parts(ranges, np.where(is_near, near, np.round(num_parts * factors)))
 

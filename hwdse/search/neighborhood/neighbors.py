@@ -22,8 +22,8 @@ def neighbors(
     columns = [_moves(dim, point[i], reach) for i, dim in enumerate(space.dimensions)]
     rows = [*_single_moves(space, point, columns)]
     sizes = [len(column) for column in columns]
-    is_whole = float(np.prod(sizes, dtype=float)) + len(rows) <= most
-    if is_whole:
+    is_exhaustive = float(np.prod(sizes, dtype=float)) + len(rows) <= most
+    if is_exhaustive:
         rows += [np.append(row, point[len(columns) :]) for row in itertools.product(*columns)]
     else:
         generator = np.random.default_rng([seed, 0xB0C5])
@@ -32,7 +32,7 @@ def neighbors(
             rows.append(np.append(picked, point[len(columns) :]))
     found = np.unique(np.asarray(rows).reshape(-1, space.num_dims), axis=0)
     others = found[(found != point).any(axis=1)]
-    return others[:most] if is_whole else others, is_whole
+    return others[:most] if is_exhaustive else others, is_exhaustive
 
 
 def step_toward(space: SearchSpace, unit: np.ndarray, dim: int, sign: float) -> np.ndarray | None:

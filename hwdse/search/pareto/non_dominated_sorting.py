@@ -3,17 +3,17 @@
 import numpy as np
 
 from hwdse.numerics.array_types import PointsByObjectives
-from hwdse.search.pareto.pareto_archive import Front
+from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 
 
-def domination_ranks(costs: PointsByObjectives) -> np.ndarray:
+def domination_ranks(log_objectives: PointsByObjectives) -> np.ndarray:
     """Rank of each point: 0 on the front, 1 on the front of the rest, and so on.
 
     Of equal points the first has the better rank. Rows with NaN share a rank after all others.
     Source: Deb et al., IEEE Trans. Evol. Comput. 6(2), 2002, section III-A.
     """
-    values = np.asarray(costs, np.float64)
+    values = np.asarray(log_objectives, np.float64)
     ranks = np.full(len(values), len(values))
     left = np.flatnonzero(~np.isnan(values).any(axis=1))
     rank = 0
@@ -25,14 +25,14 @@ def domination_ranks(costs: PointsByObjectives) -> np.ndarray:
     return ranks
 
 
-def crowding_distance(costs: PointsByObjectives) -> np.ndarray:
+def crowding_distance(log_objectives: PointsByObjectives) -> np.ndarray:
     """Room around each point of a front: per objective the distance between its neighbors over
     the extent of the front, in sum; infinite at the ends.
 
     An objective in which all points agree adds nothing. Source: Deb et al., IEEE Trans. Evol.
     Comput. 6(2), 2002, section III-B.
     """
-    values = np.asarray(costs, np.float64)
+    values = np.asarray(log_objectives, np.float64)
     distance = np.zeros(len(values))
     for column in values.T:
         order = np.argsort(column, kind="stable")
@@ -44,7 +44,7 @@ def crowding_distance(costs: PointsByObjectives) -> np.ndarray:
     return distance
 
 
-def standing_keys(rows: Front) -> tuple[np.ndarray, np.ndarray]:
+def standing_keys(rows: DesignSet) -> tuple[np.ndarray, np.ndarray]:
     """Rank and crowding of each row under constraints: feasible rows by domination, the others
     after them by how much they break the constraints in sum.
 
@@ -53,19 +53,21 @@ def standing_keys(rows: Front) -> tuple[np.ndarray, np.ndarray]:
     feasible = np.asarray(rows.is_feasible)
     ranks = np.zeros(len(rows), int)
     crowding = np.zeros(len(rows))
-    ranks[feasible] = domination_ranks(rows.costs[feasible])
+    ranks[feasible] = domination_ranks(rows.log_objectives[feasible])
     for rank in np.unique(ranks[feasible]):
-        places = np.flatnonzero(feasible & (ranks == rank))
-        crowding[places] = crowding_distance(rows.costs[places])
-    excess = np.sum(np.maximum(rows.violations, 0.0), axis=1)
+        indices = np.flatnonzero(feasible & (ranks == rank))
+        crowding[indices] = crowding_distance(rows.log_objectives[indices])
+    total_violation = np.sum(np.maximum(rows.constraint_values, 0.0), axis=1)
     broken = np.flatnonzero(~feasible)
-    excess = np.where(np.isfinite(rows.costs).all(axis=1), excess, np.inf)
-    order = broken[np.argsort(excess[broken], kind="stable")]
+    total_violation = np.where(
+        np.isfinite(rows.log_objectives).all(axis=1), total_violation, np.inf
+    )
+    order = broken[np.argsort(total_violation[broken], kind="stable")]
     ranks[order] = len(rows) + np.arange(len(order))
     return ranks, crowding
 
 
-def best_rows(rows: Front, num_kept: int) -> Front:
+def best_rows(rows: DesignSet, num_kept: int) -> DesignSet:
     """The rows to go on from, best first: by rank, then by the room around them."""
     ranks, crowding = standing_keys(rows)
     return rows.take(np.lexsort((-crowding, ranks))[:num_kept])

@@ -12,7 +12,7 @@ BLOCK_POINTS = 4096
 """Points compared with the front at once; a block times the front fits the cache."""
 
 
-def non_dominated_mask(costs: PointsByObjectives) -> Mask:
+def non_dominated_mask(log_objectives: PointsByObjectives) -> Mask:
     """True for points that no other point dominates; of equal points the first is kept.
 
     A point dominates another when it is nowhere worse and somewhere better. Rows with NaN are
@@ -20,7 +20,7 @@ def non_dominated_mask(costs: PointsByObjectives) -> Mask:
     can be dominated only by an earlier one, then filtered block by block against the front so
     far, after a first pass has removed what a few central points dominate.
     """
-    values = np.asarray(costs, np.float64)
+    values = np.asarray(log_objectives, np.float64)
     mask = np.zeros(len(values), bool)
     alive = np.flatnonzero(~np.isnan(values).any(axis=1))
     if values.shape[1] > 2:
@@ -71,10 +71,10 @@ def _filter_sorted(ordered: np.ndarray) -> np.ndarray:
     front = np.empty((0, ordered.shape[1] - 1))
     for start in range(0, len(ordered), BLOCK_POINTS):
         block = ordered[start : start + BLOCK_POINTS, 1:]
-        places = np.flatnonzero(~_covered(block, front))
-        inner = _first_of_each_other(block[places])
-        kept[start + places[inner]] = True
-        front = np.concatenate((front, block[places[inner]]))
+        indices = np.flatnonzero(~_covered(block, front))
+        inner = _first_of_each_other(block[indices])
+        kept[start + indices[inner]] = True
+        front = np.concatenate((front, block[indices[inner]]))
     return kept
 
 
@@ -103,14 +103,14 @@ def _first_of_each_other(points: np.ndarray) -> np.ndarray:
     return np.concatenate((early, late[_first_of_each_other(points[late])]))
 
 
-def hypervolume(costs: PointsByObjectives, reference: PerObjective) -> float:
+def hypervolume(log_objectives: PointsByObjectives, reference: PerObjective) -> float:
     """Volume that the points dominate below the reference point; exact, for 1 to 4 objectives.
 
     Two objectives: the area under the staircase. Three: a sweep over a growing staircase. Four:
     slices along the last objective (Fonseca, Paquete and Lopez-Ibanez, CEC 2006). Points that
     do not lie below the reference in every objective add nothing.
     """
-    values = np.asarray(costs, np.float64)
+    values = np.asarray(log_objectives, np.float64)
     bound = np.asarray(reference, np.float64)
     inside = values[(values < bound).all(axis=1)]
     return _volume(inside[non_dominated_mask(inside)] if len(inside) else inside, bound)
@@ -171,6 +171,6 @@ def _volume_by_staircase(ordered: np.ndarray, bound: np.ndarray) -> float:
 
 def merge_fronts(*fronts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Front of several sets of points: its costs, and their places in the concatenation."""
-    costs = np.concatenate([np.asarray(front, np.float64) for front in fronts])
-    places = np.flatnonzero(non_dominated_mask(costs))
-    return costs[places], places
+    log_objectives = np.concatenate([np.asarray(front, np.float64) for front in fronts])
+    indices = np.flatnonzero(non_dominated_mask(log_objectives))
+    return log_objectives[indices], indices

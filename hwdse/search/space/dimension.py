@@ -79,7 +79,7 @@ class Dimension:
         steps = array_library(unit).round(self.value(unit) / self.step)
         return array_library(unit).clip(steps, self.first_count, self.last_count)
 
-    def buildable(self, unit: Leaf) -> Leaf:
+    def rounded(self, unit: Leaf) -> Leaf:
         """Nearest buildable value: an exact multiple of the step, or the value itself."""
         if self.step is None:
             return self.value(array_library(unit).clip(unit, 0.0, 1.0))
@@ -89,7 +89,7 @@ class Dimension:
         """Unit coordinate of the nearest buildable value."""
         if self.step is None:
             return array_library(unit).clip(unit, 0.0, 1.0)
-        return self.unit(self.buildable(unit))
+        return self.unit(self.rounded(unit))
 
 
 class Ranges:

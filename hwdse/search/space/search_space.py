@@ -1,7 +1,7 @@
 """What is searched: named ranges, choices and variants, seen as a unit cube.
 
 A search moves a point of the unit cube: one coordinate for each `Dimension`, then one for each
-`Choice`. `decode` is differentiable and takes any point. `decode_buildable` gives the nearest
+`Choice`. `decode` is differentiable and takes any point. `decode_rounded` gives the nearest
 design that can be built, its stepped values being exact multiples of the step; whatever is
 stored or shown comes from it.
 """
@@ -94,10 +94,10 @@ class SearchSpace:
         values = [dim.value(units[i]) for i, dim in enumerate(self.dimensions)]
         return self._filled(values, units, base)
 
-    def decode_buildable(self, unit: PerDim, base: Any) -> Any:
+    def decode_rounded(self, unit: PerDim, base: Any) -> Any:
         """Nearest buildable design: `decode(snap(unit))` with exact multiples of the steps."""
         units = _coordinates(unit)
-        values = [dim.buildable(units[i]) for i, dim in enumerate(self.dimensions)]
+        values = [dim.rounded(units[i]) for i, dim in enumerate(self.dimensions)]
         return self._filled(values, units, base)
 
     def _filled(self, values: list[Any], units: list[Any], base: Any) -> Any:
@@ -152,7 +152,7 @@ class SearchSpace:
         point = np.asarray(unit, np.float64)
         texts: dict[str, float | str] = {}
         for i, dimension in enumerate(self.dimensions):
-            texts[dimension.path] = float(dimension.buildable(point[i]))
+            texts[dimension.path] = float(dimension.rounded(point[i]))
         for i, choice in enumerate(self.choices, len(self.dimensions)):
             texts[choice.name] = choice.labels[int(choice.index(point[i]))]
             for position, path in enumerate(choice.paths):

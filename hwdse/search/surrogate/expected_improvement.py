@@ -12,11 +12,11 @@ FAR_TAIL = -6.0
 """Standard deviations below which the expected gain is taken from its asymptote."""
 NUM_DIRECTIONS = 24
 """Directions in which the gain of a front is looked at."""
-FEW_DIRECTIONS = 8
+SMALL_DIRECTIONS = 8
 """Directions, other ones each time, for the next design of a batch."""
 REFERENCE_MARGIN = 0.3
 """Of the extent of a front: its hypervolume ends so far behind its worst values."""
-LEAST_EXTENT = 0.05
+MIN_EXTENT = 0.05
 """Logarithms: fronts that are shorter are not stretched."""
 TINY = 1e-200
 """Expected gains below are summed by their logarithms."""
@@ -25,7 +25,7 @@ STEPS = np.append(0.0, 3.0 ** np.arange(-6.0, 2.0))
 
 
 @runtime_checkable
-class Gain(Protocol):
+class Acquisition(Protocol):
     """Expected gain of one more judged design over those that are known."""
 
     def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
@@ -33,29 +33,29 @@ class Gain(Protocol):
         designs."""
         ...
 
-    def after(self, means: np.ndarray) -> "Gain":
+    def after(self, means: np.ndarray) -> "Acquisition":
         """The gain that is left when a design of these objectives is known."""
         ...
 
 
 @dataclass(frozen=True)
-class BestGain:
+class ExpectedImprovement:
     """Fall of one log objective below the best that is known; nothing before one is known."""
 
     best: float | None
 
     def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-        """See `log_expected_gain`; 0 for all before a feasible design is known."""
+        """See `log_expected_improvement`; 0 for all before a feasible design is known."""
         if self.best is None:
             return np.zeros(means.shape[1])
-        return log_expected_gain(means[0], deviations[0], self.best)
+        return log_expected_improvement(means[0], deviations[0], self.best)
 
-    def after(self, means: np.ndarray) -> "BestGain":
+    def after(self, means: np.ndarray) -> "ExpectedImprovement":
         """The same: the best is not taken for found before it was judged."""
         return self
 
 
-def log_expected_gain(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
+def log_expected_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
     r"""$\ln E[\max(b - y, 0)]$ of a normal $y$: $\sigma (\phi(u) + u \Phi(u))$, $u = (b - \mu) /
     \sigma$, with the asymptote $\phi(u) / u^2$ far below.
 
@@ -70,7 +70,7 @@ def log_expected_gain(mean: np.ndarray, deviation: np.ndarray, best: float) -> n
 
 
 @dataclass(frozen=True)
-class FrontGain:
+class ExpectedHypervolumeImprovement:
     r"""Growth of the hypervolume of a front, by its reach in some directions.
 
     With the reach $r_\lambda(y) = \min_i (z_i - y_i) / (\lambda_i e_i)$ of a point from the
@@ -79,7 +79,7 @@ class FrontGain:
     Random Hypervolume Scalarizations, ICML 2020, lemma 5.
     """
 
-    costs: np.ndarray
+    log_objectives: np.ndarray
     """Logs of the objectives of the feasible designs that are known, designs by objectives."""
     generator: np.random.Generator
     """Of the directions."""
@@ -88,15 +88,17 @@ class FrontGain:
     extent: np.ndarray | None = None
 
     @classmethod
-    def over(cls, costs: np.ndarray, generator: np.random.Generator) -> "FrontGain":
+    def over(
+        cls, log_objectives: np.ndarray, generator: np.random.Generator
+    ) -> "ExpectedHypervolumeImprovement":
         """Gain over these feasible designs, none of them dominated by another."""
-        if not len(costs):
-            return cls(costs, generator)
-        extent = np.maximum(np.ptp(costs, axis=0), LEAST_EXTENT)
+        if not len(log_objectives):
+            return cls(log_objectives, generator)
+        extent = np.maximum(np.ptp(log_objectives, axis=0), MIN_EXTENT)
         return cls(
-            costs,
+            log_objectives,
             generator,
-            reference=costs.max(axis=0) + REFERENCE_MARGIN * extent,
+            reference=log_objectives.max(axis=0) + REFERENCE_MARGIN * extent,
             extent=extent,
         )
 
@@ -109,24 +111,24 @@ class FrontGain:
         shape = (self.num_directions, num_objectives)
         directions = np.abs(self.generator.standard_normal(shape)) + 1e-6
         directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-        depths = (self.reference - self.costs) / self.extent
+        depths = (self.reference - self.log_objectives) / self.extent
         reached = np.min(depths[:, None] / directions, axis=2).max(axis=0)
         reach = np.maximum(reached, 0.0)[:, None] + STEPS
         widths = np.gradient(STEPS) * num_objectives * reach ** (num_objectives - 1)
         depth = ((self.reference - means.T) / self.extent)[:, None, None]
         spread = (deviations.T / self.extent)[:, None, None]
-        excess = (depth - directions[:, None] * reach[:, :, None]) / spread
-        chances = np.prod(ndtr(excess), axis=3)
+        total_violation = (depth - directions[:, None] * reach[:, :, None]) / spread
+        chances = np.prod(ndtr(total_violation), axis=3)
         gains = np.einsum("pds,ds->p", chances, widths)
         logs = np.log(np.maximum(gains, TINY))
         is_far = gains <= TINY
         if np.any(is_far):
-            chances = np.sum(log_ndtr(excess[is_far]), axis=3)
+            chances = np.sum(log_ndtr(total_violation[is_far]), axis=3)
             logs[is_far] = logsumexp(chances, b=widths, axis=(1, 2))
         return logs - np.log(self.num_directions)
 
-    def after(self, means: np.ndarray) -> "FrontGain":
+    def after(self, means: np.ndarray) -> "ExpectedHypervolumeImprovement":
         """Over the front with this member, seen along few other directions."""
-        costs = np.concatenate((self.costs, means[None]))
-        costs = costs[non_dominated_mask(costs)]
-        return replace(self, costs=costs, num_directions=FEW_DIRECTIONS)
+        log_objectives = np.concatenate((self.log_objectives, means[None]))
+        log_objectives = log_objectives[non_dominated_mask(log_objectives)]
+        return replace(self, log_objectives=log_objectives, num_directions=SMALL_DIRECTIONS)

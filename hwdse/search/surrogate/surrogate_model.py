@@ -10,12 +10,12 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.surrogate.expected_improvement import Gain
+from hwdse.search.surrogate.expected_improvement import Acquisition
 from hwdse.search.surrogate.gaussian_process import Prediction, Regression, first_logs, fitted_logs
 
-MOST_SEEN = 256
+MAX_SEEN = 256
 """Designs that a model is made of, the best ones: its cost grows with the third power."""
-MOST_FITTED = 128
+MAX_FITTED = 128
 """Of these, those that lengths and amplitudes are fitted to."""
 FIRST_ITERATIONS = 25
 MORE_ITERATIONS = 10
@@ -23,7 +23,7 @@ FIT_PERIOD = 8
 """Rounds between fits, once they are no longer news; before that at rounds 0, 1, 3 and 7."""
 FAR_FROM_LIMIT = -0.3
 """A constraint that no design comes nearer to is not modelled."""
-MOST_VIOLATION = 10.0
+MAX_VIOLATION = 10.0
 """Logarithms of value over limit are cut off there: a model of the far away is of no use."""
 VARIANT_DISTANCE = 0.5
 """Coordinate that tells a variant from the others, beside ranges of one."""
@@ -56,9 +56,9 @@ class _Output:
     deviation: float
     process: Regression
 
-    def means(self, seen: Prediction) -> np.ndarray:
+    def means(self, observations: Prediction) -> np.ndarray:
         """Predicted values."""
-        return self.mean + self.deviation * seen.mean
+        return self.mean + self.deviation * observations.mean
 
 
 class Surrogate:
@@ -70,26 +70,30 @@ class Surrogate:
         self._num_objectives = 0
         self._num_rounds = 0
 
-    def see(self, points: np.ndarray, costs: np.ndarray, violations: np.ndarray) -> None:
+    def see(
+        self, points: np.ndarray, log_objectives: np.ndarray, constraint_values: np.ndarray
+    ) -> None:
         """Learns the log objectives and violations of designs, best first, at these features.
 
         Raises `numpy.linalg.LinAlgError` where the values have no model.
         """
-        is_usable = np.isfinite(costs).all(axis=1) & ~np.isnan(violations).any(axis=1)
-        kept = np.flatnonzero(is_usable)[:MOST_SEEN]
+        is_usable = np.isfinite(log_objectives).all(axis=1) & ~np.isnan(constraint_values).any(
+            axis=1
+        )
+        kept = np.flatnonzero(is_usable)[:MAX_SEEN]
         if not len(kept) or not points.shape[1]:
             raise np.linalg.LinAlgError("no finite value to learn from, or nothing to learn by")
-        points, costs = points[kept], costs[kept]
-        broken = np.clip(violations[kept], -MOST_VIOLATION, MOST_VIOLATION)
+        points, log_objectives = points[kept], log_objectives[kept]
+        broken = np.clip(constraint_values[kept], -MAX_VIOLATION, MAX_VIOLATION)
         is_near = broken.max(axis=0, initial=FAR_FROM_LIMIT) > FAR_FROM_LIMIT
-        columns = dict(enumerate(costs.T))
-        columns |= {costs.shape[1] + int(i): broken[:, i] for i in np.flatnonzero(is_near)}
+        columns = dict(enumerate(log_objectives.T))
+        columns |= {log_objectives.shape[1] + int(i): broken[:, i] for i in np.flatnonzero(is_near)}
         count = self._num_rounds
         is_due = count & (count + 1) == 0 or count % FIT_PERIOD == 0
         self._outputs = [
             self._learned(key, points, values, is_due) for key, values in columns.items()
         ]
-        self._num_objectives = costs.shape[1]
+        self._num_objectives = log_objectives.shape[1]
         self._num_rounds += 1
 
     def _learned(self, key: int, points: np.ndarray, values: np.ndarray, is_due: bool) -> _Output:
@@ -98,22 +102,22 @@ class Surrogate:
         if is_due or key not in self._logs:
             is_first = key not in self._logs
             self._logs[key] = fitted_logs(
-                points[:MOST_FITTED],
-                scaled[:MOST_FITTED],
+                points[:MAX_FITTED],
+                scaled[:MAX_FITTED],
                 first_logs(points.shape[1]) if is_first else self._logs[key],
                 FIRST_ITERATIONS if is_first else MORE_ITERATIONS,
             )
         return _Output(mean, deviation, Regression(points, scaled, self._logs[key]))
 
-    def promise(self, points: np.ndarray, gain: Gain) -> np.ndarray:
+    def promise(self, points: np.ndarray, acquisition: Acquisition) -> np.ndarray:
         """Logarithm of expected gain times probability of being feasible."""
-        seen = [output.process.predict(points) for output in self._outputs]
-        means = [output.means(p) for output, p in zip(self._outputs, seen, strict=True)]
-        logs, chance = self._logs_of(means, [p.variance for p in seen], gain)
+        observations = [output.process.predict(points) for output in self._outputs]
+        means = [output.means(p) for output, p in zip(self._outputs, observations, strict=True)]
+        logs, chance = self._logs_of(means, [p.variance for p in observations], acquisition)
         return logs + chance
 
     def _logs_of(
-        self, means: list[np.ndarray], variances: list[np.ndarray], gain: Gain
+        self, means: list[np.ndarray], variances: list[np.ndarray], acquisition: Acquisition
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logarithms of the expected gain and of the probability of being feasible."""
         deviations = [
@@ -124,28 +128,30 @@ class Surrogate:
         chance = np.zeros(len(means[0]))
         for mean, deviation in zip(means[num:], deviations[num:], strict=True):
             chance += log_ndtr(-mean / deviation)
-        return gain.log_expected(np.stack(means[:num]), np.stack(deviations[:num])), chance
+        return acquisition.log_expected(np.stack(means[:num]), np.stack(deviations[:num])), chance
 
-    def choose(self, points: np.ndarray, count: int, gain: Gain) -> np.ndarray:
+    def choose(self, points: np.ndarray, count: int, acquisition: Acquisition) -> np.ndarray:
         """Places of so many points to be judged together, the most promising first.
 
         After each the variances are as if it had been judged and was as predicted, so that the
         next one is not its neighbor.
         """
-        seen = [output.process.predict(points) for output in self._outputs]
-        means = [output.means(p) for output, p in zip(self._outputs, seen, strict=True)]
-        variances = [prediction.variance for prediction in seen]
-        columns: list[list[np.ndarray]] = [[] for _ in seen]
+        observations = [output.process.predict(points) for output in self._outputs]
+        means = [output.means(p) for output, p in zip(self._outputs, observations, strict=True)]
+        variances = [prediction.variance for prediction in observations]
+        columns: list[list[np.ndarray]] = [[] for _ in observations]
         chosen: list[int] = []
         for _ in range(min(count, len(points))):
-            logs, chance = self._logs_of(means, variances, gain)
+            logs, chance = self._logs_of(means, variances, acquisition)
             promise = logs + chance
             promise[chosen] = -np.inf
             place = int(np.argmax(promise))
             chosen.append(place)
             if chance[place] > np.log(0.5):
-                gain = gain.after(np.asarray([m[place] for m in means[: self._num_objectives]]))
-            for i, (output, prediction) in enumerate(zip(self._outputs, seen, strict=True)):
+                acquisition = acquisition.after(
+                    np.asarray([m[place] for m in means[: self._num_objectives]])
+                )
+            for i, (output, prediction) in enumerate(zip(self._outputs, observations, strict=True)):
                 column = output.process.covariances(points, prediction, place)
                 for earlier in columns[i]:
                     column = column - earlier * earlier[place]

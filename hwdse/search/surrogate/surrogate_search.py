@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwdse.search.evaluation.search_result import Scored
-from hwdse.search.neighborhood.local_search import design_keys, kept_parents, polish
+from hwdse.search.evaluation.search_result import EvaluatedPoints
+from hwdse.search.neighborhood.local_search import design_keys, kept_parents, local_search
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.surrogate.candidate_generation import ModelMoves, Points, Seen
-from hwdse.search.surrogate.expected_improvement import BestGain
+from hwdse.search.surrogate.candidate_generation import CandidateGenerator, Observations, Points
+from hwdse.search.surrogate.expected_improvement import ExpectedImprovement
 
-Judge = Callable[[np.ndarray, np.ndarray], Scored]
+Float64Evaluator = Callable[[np.ndarray, np.ndarray], EvaluatedPoints]
 """Exact scores of buildable points of these variants."""
 
 MODELLED_TIMES_DIMS = 20_000
@@ -26,55 +26,55 @@ PLAIN_SHARE = 0.1
 """Rounds without a model at least: it cannot see what lies between two steps."""
 STALE_ROUNDS = 3
 STALE_MOVES = 2
-"""A run ends after so many rounds and so many moves per dimension without `LEAST_GAIN`."""
+"""A run ends after so many rounds and so many moves per dimension without `MIN_GAIN`."""
 PATIENCE_MOVES = 100
 """Moves per dimension without a gain after which nothing more is tried."""
-LEAST_GAIN = 1e-4
+MIN_GAIN = 1e-4
 """Fall of the log objective that counts as one."""
 JOINT_RUNS = 3
 """Every third run learns from earlier runs as well."""
 
 
 @dataclass(frozen=True)
-class Known:
+class EvaluatedSet:
     """Judged points of all variants."""
 
-    rows: Scored
+    rows: EvaluatedPoints
     variants: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, places: np.ndarray) -> "Known":
+    def take(self, indices: np.ndarray) -> "EvaluatedSet":
         """Those at these places."""
-        return Known(self.rows.take(places), self.variants[places])
+        return EvaluatedSet(self.rows.take(indices), self.variants[indices])
 
-    def joined(self, other: "Known") -> "Known":
+    def joined(self, other: "EvaluatedSet") -> "EvaluatedSet":
         """Both."""
-        return Known(self.rows.joined(other.rows), np.append(self.variants, other.variants))
+        return EvaluatedSet(self.rows.joined(other.rows), np.append(self.variants, other.variants))
 
     def keys(self) -> set[bytes]:
         """What tells each from others."""
         return design_keys(self.rows.units, self.variants)
 
-    def ranked(self, penalties: np.ndarray) -> "Known":
+    def ranked(self, penalties: np.ndarray) -> "EvaluatedSet":
         """The best feasible first, then by merit."""
         return self.take(kept_parents(self.rows, penalties, len(self)))
 
 
-class Polisher:
+class SurrogateSearch:
     """Polishes all variants of a search together; no design is judged twice."""
 
     def __init__(
         self,
-        judge: Judge,
+        judge: Float64Evaluator,
         space: SearchSpace,
-        known: Known,
+        known: EvaluatedSet,
         *,
         penalties: np.ndarray,
         num_moves: int,
         seed: int,
-        is_over: Callable[[], bool] = lambda: False,
+        should_stop: Callable[[], bool] = lambda: False,
     ):
         self.known = known
         self._judge = judge
@@ -83,10 +83,10 @@ class Polisher:
         self._penalties = penalties
         self._num_moves = num_moves
         self._generator = np.random.default_rng([seed, 0x90115])
-        self._is_over = is_over
+        self._is_over = should_stop
         self._left = 0
 
-    def run(self, num_rounds: int) -> Known:
+    def run(self, num_rounds: int) -> EvaluatedSet:
         """What is known after so many rounds of `num_moves`, or as many as there was something
         left to try."""
         num_modelled = MODELLED_TIMES_DIMS // (max(self._space.num_dims, 1) * self._num_moves)
@@ -99,57 +99,61 @@ class Polisher:
         self._run_moves()
         return self.known
 
-    def _learned_from(self, number: int) -> Known:
+    def _learned_from(self, number: int) -> EvaluatedSet:
         if number == 0:
             return self._first
-        pool = self.known if number % JOINT_RUNS == 0 else self._first
-        half = np.flatnonzero(self._generator.random(len(pool)) < 0.5)
-        return pool.take(half) if len(half) else pool
+        archive = self.known if number % JOINT_RUNS == 0 else self._first
+        half = np.flatnonzero(self._generator.random(len(archive)) < 0.5)
+        return archive.take(half) if len(half) else archive
 
-    def _judged(self, units: np.ndarray, variants: np.ndarray) -> Known:
-        judged = Known(self._judge(units, variants), variants)
+    def _judged(self, units: np.ndarray, variants: np.ndarray) -> EvaluatedSet:
+        judged = EvaluatedSet(self._judge(units, variants), variants)
         self.known = self.known.joined(judged)
         self._left -= 1
         return judged
 
-    def _run_model(self, known: Known, num_plain: int) -> None:
+    def _run_model(self, known: EvaluatedSet, num_plain: int) -> None:
         """Rounds by one model, from these points, until nothing gets better."""
-        moves, best, stale = ModelMoves(self._space, self._generator), np.inf, 0
+        moves, best, stale = CandidateGenerator(self._space, self._generator), np.inf, 0
         patience = max(STALE_ROUNDS * self._num_moves, STALE_MOVES * self._space.num_dims)
-        seen = self.known.keys()
+        observations = self.known.keys()
         while self._left > num_plain and stale <= patience and not self._is_over():
-            found = self._promising(known.ranked(self._penalties), moves, seen)
+            found = self._promising(known.ranked(self._penalties), moves, observations)
             if found is None:
                 return
             judged = self._judged(*found)
-            seen |= judged.keys()
+            observations |= judged.keys()
             known = known.joined(judged)
             rows = known.rows
             least = float(np.min(rows.log_objectives[rows.is_feasible], initial=np.inf))
-            stale = 0 if least < best - LEAST_GAIN else stale + len(judged)
+            stale = 0 if least < best - MIN_GAIN else stale + len(judged)
             best = min(best, least)
 
-    def _promising(self, ranked: Known, moves: ModelMoves, seen: set[bytes]) -> Points | None:
+    def _promising(
+        self, ranked: EvaluatedSet, moves: CandidateGenerator, observations: set[bytes]
+    ) -> Points | None:
         rows, num_parents = ranked.rows, np.clip(self._num_moves, 8, 24)
         feasible = rows.log_objectives[rows.is_feasible]
         return moves.propose(
-            Seen((rows.units, ranked.variants), rows.log_objectives[:, None], rows.violations),
+            Observations(
+                (rows.units, ranked.variants), rows.log_objectives[:, None], rows.constraint_values
+            ),
             (rows.units[:num_parents], ranked.variants[:num_parents]),
-            BestGain(float(feasible.min()) if len(feasible) else None),
-            seen,
+            ExpectedImprovement(float(feasible.min()) if len(feasible) else None),
+            observations,
             self._num_moves,
         )
 
     def _run_moves(self) -> None:
         """Rounds of moves in the variant that leads, until nothing gets better."""
-        places = [int(place) for place in np.unique(self.known.variants)]
-        leader = min(places, key=lambda place: self._of_variant(place).standing())
+        indices = [int(place) for place in np.unique(self.known.variants)]
+        leader = min(indices, key=lambda place: self._of_variant(place).sort_key())
         rows = self._of_variant(leader)
 
-        def exact(units: np.ndarray) -> Scored:
+        def exact(units: np.ndarray) -> EvaluatedPoints:
             return self._judged(units, np.full(len(units), leader)).rows
 
-        polish(
+        local_search(
             exact,
             self._space,
             rows,
@@ -158,8 +162,8 @@ class Polisher:
             num_moves=self._num_moves,
             penalties=self._penalties,
             patience=PATIENCE_MOVES * self._space.num_dims,
-            is_over=self._is_over,
+            should_stop=self._is_over,
         )
 
-    def _of_variant(self, place: int) -> Scored:
+    def _of_variant(self, place: int) -> EvaluatedPoints:
         return self.known.take(np.flatnonzero(self.known.variants == place)).rows

@@ -16,10 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.jit_compile import search_jit
-from hwdse.search.pareto.pareto_archive import Front, anchors, dominated_by, merge
+from hwdse.search.pareto.pareto_archive import DesignSet, dominated_by, merge, pruning_points
 from hwdse.search.space.point_sequences import PointSequence, chunk_words, shared_words, unit_rows
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.sweep.float64_evaluation import EvaluateCosts, EvaluateJudged, Judge, host_leaves
+from hwdse.search.sweep.float64_evaluation import (
+    EvaluateObjectives,
+    EvaluateWithMetrics,
+    Float64Evaluator,
+    host_leaves,
+)
 from hwdse.search.sweep.sweep_plan import (
     SweepChunk,
     SweepPlan,
@@ -50,9 +55,9 @@ SCREEN_MARGINS = {"float32": 1e-5, "float64": 1e-12}
 rounding error of a logarithm of magnitude 10."""
 KEEPS = ("front", "top", "all")
 """What is kept of the points: the front; the best of one objective as well; every point."""
-FEW_SURVIVORS = 64
+SMALL_SURVIVORS = 64
 """Survivors of a chunk up to which they are not thinned out by the chunk's own best points."""
-MOST_PASSES = 4
+MAX_PASSES = 4
 """Times that survivors are thinned out, as long as many are left."""
 BLOCK = 1 << 14
 """Points of a chunk that run at once: more of them fall out of the cache, at 2/3 of the rate."""
@@ -67,27 +72,27 @@ class ChunkRunner:
 
     `screen` is the float type of the first verdict. With `keep="top"` the `top` best points by
     the first objective are kept beside the front, with `keep="all"` every point; then, and for
-    lists, all are judged in float64 and nothing is screened. `evaluate_judged` gives what
-    `evaluate_costs` does, and more figures to be kept of each judged point. `num_samples` tells
+    lists, all are judged in float64 and nothing is screened. `evaluate_with_metrics` gives what
+    `evaluate_objectives` does, and more figures to be kept of each judged point. `num_samples` tells
     how many designs stand for a point, where costs are robust: so much smaller are its blocks.
     """
 
     def __init__(
         self,
-        evaluate_costs: EvaluateCosts,
+        evaluate_objectives: EvaluateObjectives,
         plan: SweepPlan,
         base: Any,
         *,
         screen: str = "float32",
         keep: str = "front",
         top: int = 0,
-        evaluate_judged: EvaluateJudged | None = None,
+        evaluate_with_metrics: EvaluateWithMetrics | None = None,
         num_samples: int = 1,
     ) -> None:
         if screen not in SCREEN_MARGINS or keep not in KEEPS:
             raise ValueError(f"no screen {screen!r} or nothing to keep that is called {keep!r}")
         bases = tuple(host_leaves(base) for _, base in plan.space.variant_bases(base))
-        self.judge = Judge(plan, bases, evaluate_costs, evaluate_judged)
+        self.judge = Float64Evaluator(plan, bases, evaluate_objectives, evaluate_with_metrics)
         self._plan = plan
         self._screen = screen
         self._margin = SCREEN_MARGINS[screen]
@@ -118,7 +123,7 @@ class ChunkRunner:
                 chunk_words(plan.sequence, start),
                 self._anchors,
                 base,
-                evaluate_costs=judge.evaluate_costs,
+                evaluate_objectives=judge.evaluate_objectives,
                 space=plan.space,
                 sequence=plan.sequence,
                 block=self._block,
@@ -132,24 +137,26 @@ class ChunkRunner:
         variant, start, count = self._plan.chunk(index)
         if outcome is None:
             return self._judged_chunk(index, self.judge.rows(variant, numbers))
-        costs, worst, dominated = (np.asarray(part)[..., :count] for part in outcome)
-        places = _survivors(costs, worst, dominated, self._margin)
+        log_objectives, worst, dominated = (np.asarray(part)[..., :count] for part in outcome)
+        indices = _survivors(log_objectives, worst, dominated, self._margin)
         if self._top:
-            places = np.union1d(places, _best_places(costs[0], worst, self._margin, self._top))
+            indices = np.union1d(
+                indices, _best_places(log_objectives[0], worst, self._margin, self._top)
+            )
         finite = np.isfinite(worst) | np.isneginf(worst)
         least = int(np.argmin(np.where(finite, worst, np.inf)))
-        judged = self.judge.rows(variant, start + np.append(places, least))
-        rows = judged.take(np.arange(len(places)))
+        judged = self.judge.rows(variant, start + np.append(indices, least))
+        rows = judged.take(np.arange(len(indices)))
         feasible = rows.take(np.flatnonzero(rows.is_feasible))
-        screened = worst[places] <= 0.0
+        screened = worst[indices] <= 0.0
         return SweepChunk(
             index=index,
             num_points=count,
             num_feasible=int(np.sum(worst <= 0.0) + len(feasible) - np.sum(screened)),
             num_not_finite=int(np.sum(~finite)),
-            num_changed_verdicts=int(np.sum(rows.is_feasible != screened)),
+            num_reclassified=int(np.sum(rows.is_feasible != screened)),
             front=merge(feasible, feasible.take(np.arange(0))),
-            least_violated=judged.take(np.arange(len(places), len(judged) if finite.any() else 0)),
+            least_violated=judged.take(np.arange(len(indices), len(judged) if finite.any() else 0)),
             top=feasible.best(self._top) if self._top else None,
         )
 
@@ -157,10 +164,12 @@ class ChunkRunner:
         """One chunk from beginning to end."""
         return self.harvest(self.launch(index))
 
-    def _judged_chunk(self, index: int, rows: Front) -> SweepChunk:
+    def _judged_chunk(self, index: int, rows: DesignSet) -> SweepChunk:
         """A chunk of which every point was judged."""
-        worst = rows.violations.max(axis=1, initial=-np.inf)
-        finite = np.isfinite(rows.costs).all(axis=1) & ~np.isnan(worst) & ~np.isposinf(worst)
+        worst = rows.constraint_values.max(axis=1, initial=-np.inf)
+        finite = (
+            np.isfinite(rows.log_objectives).all(axis=1) & ~np.isnan(worst) & ~np.isposinf(worst)
+        )
         feasible = rows.take(np.flatnonzero(rows.is_feasible))
         least = np.lexsort((rows.numbers, np.where(finite, worst, np.inf)))[: int(finite.any())]
         return SweepChunk(
@@ -168,7 +177,7 @@ class ChunkRunner:
             num_points=len(rows),
             num_feasible=len(feasible),
             num_not_finite=int(np.sum(~finite)),
-            num_changed_verdicts=0,
+            num_reclassified=0,
             front=merge(feasible, feasible.take(np.arange(0))),
             least_violated=rows.take(least),
             top=feasible.best(self._top) if self._top else None,
@@ -193,14 +202,14 @@ def sweep_chunks(
         yield runner.harvest(launched)
 
 
-@partial(search_jit, static_argnames=("evaluate_costs", "space", "sequence", "block"))
+@partial(search_jit, static_argnames=("evaluate_objectives", "space", "sequence", "block"))
 def _screen_chunk(
     words: Any,
     shift: Any,
     strong: Any,
     base: Any,
     *,
-    evaluate_costs: EvaluateCosts,
+    evaluate_objectives: EvaluateObjectives,
     space: SearchSpace,
     sequence: PointSequence,
     block: int,
@@ -213,39 +222,41 @@ def _screen_chunk(
     units = jnp.stack(unit_rows(sequence, words, shift, dtype, jnp))
 
     def one(unit):
-        costs, violations = evaluate_costs(space.decode_buildable(unit, base))
-        worst = jnp.max(violations, initial=-jnp.inf)
-        return costs, jnp.where(jnp.isfinite(jnp.sum(costs)), worst, jnp.nan)
+        log_objectives, constraint_values = evaluate_objectives(space.decode_rounded(unit, base))
+        worst = jnp.max(constraint_values, initial=-jnp.inf)
+        return log_objectives, jnp.where(jnp.isfinite(jnp.sum(log_objectives)), worst, jnp.nan)
 
     blocks = units.reshape(len(units), -1, min(block, units.shape[1])).swapaxes(0, 1)
-    costs, worst = jax.lax.map(jax.vmap(one, in_axes=1, out_axes=(1, 0)), blocks)
-    costs, worst = jnp.concatenate(costs, axis=1), worst.reshape(-1)
+    log_objectives, worst = jax.lax.map(jax.vmap(one, in_axes=1, out_axes=(1, 0)), blocks)
+    log_objectives, worst = jnp.concatenate(log_objectives, axis=1), worst.reshape(-1)
     dominated = jnp.zeros(worst.shape, bool)
     for anchor in strong:
         nowhere_better = jnp.ones(worst.shape, bool)
-        for objective, limit in zip(costs, anchor, strict=True):
+        for objective, limit in zip(log_objectives, anchor, strict=True):
             nowhere_better &= objective >= limit
         dominated |= nowhere_better
-    return costs, worst, dominated
+    return log_objectives, worst, dominated
 
 
 def _survivors(
-    costs: np.ndarray, worst: np.ndarray, dominated: np.ndarray, margin: float
+    log_objectives: np.ndarray, worst: np.ndarray, dominated: np.ndarray, margin: float
 ) -> np.ndarray:
     """Places of points on the edge of a limit, and of those that nothing known dominates."""
     edge = np.flatnonzero(np.abs(worst) <= margin)
-    places = np.flatnonzero((worst <= margin) & ~dominated)
+    indices = np.flatnonzero((worst <= margin) & ~dominated)
     # What the pilot leaves, the chunk's own best points thin out.
-    for _ in range(MOST_PASSES):
-        inside = places[worst[places] <= -margin]
-        if len(places) <= FEW_SURVIVORS or not len(inside):
+    for _ in range(MAX_PASSES):
+        inside = indices[worst[indices] <= -margin]
+        if len(indices) <= SMALL_SURVIVORS or not len(inside):
             break
-        sample = costs[:, inside[:: max(len(inside) // SAMPLE_POINTS, 1)]].T.astype(np.float64)
-        known = dominated_by(costs[:, places].T, anchors(sample, 64), margin)
-        places = places[~known]
+        sample = log_objectives[:, inside[:: max(len(inside) // SAMPLE_POINTS, 1)]].T.astype(
+            np.float64
+        )
+        known = dominated_by(log_objectives[:, indices].T, pruning_points(sample, 64), margin)
+        indices = indices[~known]
         if np.sum(known) < 0.1 * len(known):
             break
-    return np.union1d(places, edge)
+    return np.union1d(indices, edge)
 
 
 def _best_places(cost: np.ndarray, worst: np.ndarray, margin: float, count: int) -> np.ndarray:
@@ -258,7 +269,7 @@ def _best_places(cost: np.ndarray, worst: np.ndarray, margin: float, count: int)
 
 
 def sweep(
-    evaluate_costs: EvaluateCosts,
+    evaluate_objectives: EvaluateObjectives,
     plan: SweepPlan,
     base: Any,
     *,
@@ -270,7 +281,7 @@ def sweep(
 ) -> SweepResult:
     """The whole sweep, or what is left of it after `so_far`; `on_chunk` sees each chunk."""
     done: Collection[int] = so_far.done if so_far else ()
-    runner = ChunkRunner(evaluate_costs, plan, base, screen=screen, keep=keep, top=top)
+    runner = ChunkRunner(evaluate_objectives, plan, base, screen=screen, keep=keep, top=top)
     only = (index for index in range(plan.num_chunks) if index not in done)
     for chunk in sweep_chunks(runner, plan, only=only):
         so_far = merge_chunk(so_far, chunk, top=top)

@@ -13,19 +13,19 @@ from hwdse.numerics.array_types import PerConstraint
 from hwdse.numerics.jit_compile import search_jit
 from hwdse.search.evaluation.batch_evaluation import padded
 from hwdse.search.evaluation.search_result import without_rounding
-from hwdse.search.pareto.pareto_archive import Front, anchors, merge
+from hwdse.search.pareto.pareto_archive import DesignSet, merge, pruning_points
 from hwdse.search.pareto.pareto_set import PerObjective
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.sweep.sweep_plan import SweepPlan
 
-EvaluateCosts = Callable[[Any], tuple[PerObjective, PerConstraint]]
+EvaluateObjectives = Callable[[Any], tuple[PerObjective, PerConstraint]]
 """Design to logs of the objectives and ln(value / limit) of the constraints. Closes over Python
 and NumPy numbers only, which both float types can take."""
-EvaluateJudged = Callable[[Any], tuple[PerObjective, PerConstraint, Any]]
+EvaluateWithMetrics = Callable[[Any], tuple[PerObjective, PerConstraint, Any]]
 """The same, and a vector of whatever else is to be kept of a design."""
 
-JUDGED_BATCH = 256
+FLOAT64_BATCH = 256
 """Points judged in float64 at once, padded: one shape, hence one program a variant."""
 PILOT_POINTS = 1 << 13
 """Points of all variants that a long sweep judges first, to know what dominates most others."""
@@ -34,16 +34,16 @@ PILOT_SHARE = 64
 
 
 @dataclass(frozen=True)
-class Judge:
+class Float64Evaluator:
     """Evaluates points of a plan in float64, in the exact reading."""
 
     plan: SweepPlan
     bases: tuple[Any, ...]
     """Of the variants, with Python floats as leaves."""
-    evaluate_costs: EvaluateCosts
-    evaluate_judged: EvaluateJudged | None = None
+    evaluate_objectives: EvaluateObjectives
+    evaluate_with_metrics: EvaluateWithMetrics | None = None
 
-    def rows(self, variant: int, numbers: np.ndarray) -> Front:
+    def rows(self, variant: int, numbers: np.ndarray) -> DesignSet:
         """Points of these numbers, in batches padded to one shape; feasible or not.
 
         A point has the same bits whatever it is judged beside.
@@ -51,22 +51,24 @@ class Judge:
         units = self.plan.space.snap_points(host_points(self.plan.sequence, numbers))
         parts = []
         with jax.enable_x64(True):
-            for first in range(0, max(len(units), 1), JUDGED_BATCH):
-                part = units[first : first + JUDGED_BATCH]
+            for first in range(0, max(len(units), 1), FLOAT64_BATCH):
+                part = units[first : first + FLOAT64_BATCH]
                 any_points = part if len(part) else np.full((1, units.shape[1]), 0.5)
                 outcome = _evaluate_points(
-                    padded(any_points, JUDGED_BATCH),
+                    padded(any_points, FLOAT64_BATCH),
                     self.bases[variant],
-                    evaluate_costs=self.evaluate_costs,
-                    evaluate_judged=self.evaluate_judged,
+                    evaluate_objectives=self.evaluate_objectives,
+                    evaluate_with_metrics=self.evaluate_with_metrics,
                     space=self.plan.space,
                 )
                 parts.append([np.asarray(values)[: len(part)] for values in outcome])
-        costs, violations, metrics = (np.concatenate(p) for p in zip(*parts, strict=True))
-        return Front(
+        log_objectives, constraint_values, metrics = (
+            np.concatenate(p) for p in zip(*parts, strict=True)
+        )
+        return DesignSet(
             units,
-            costs,
-            without_rounding(violations),
+            log_objectives,
+            without_rounding(constraint_values),
             np.full(len(units), variant),
             numbers.astype(np.int64),
             metrics,
@@ -86,7 +88,7 @@ class Judge:
                 numbers = np.random.default_rng(0).integers(0, max(count, 1), len(numbers))
             rows = self.rows(variant, numbers)
             front = merge(front, rows.take(np.flatnonzero(rows.is_feasible)))
-        return anchors(front.costs)
+        return pruning_points(front.log_objectives)
 
 
 def host_leaves(base: Any) -> Any:
@@ -94,19 +96,19 @@ def host_leaves(base: Any) -> Any:
     return jax.tree.map(float, base)
 
 
-@partial(search_jit, static_argnames=("evaluate_costs", "evaluate_judged", "space"))
+@partial(search_jit, static_argnames=("evaluate_objectives", "evaluate_with_metrics", "space"))
 def _evaluate_points(
     units: Any,
     base: Any,
     *,
-    evaluate_costs: EvaluateCosts,
-    evaluate_judged: EvaluateJudged | None,
+    evaluate_objectives: EvaluateObjectives,
+    evaluate_with_metrics: EvaluateWithMetrics | None,
     space: SearchSpace,
 ) -> Any:
     def one(unit: Any) -> Any:
-        design = space.decode_buildable(unit, base)
-        if evaluate_judged is None:
-            return *evaluate_costs(design), jnp.zeros(0)
-        return evaluate_judged(design)
+        design = space.decode_rounded(unit, base)
+        if evaluate_with_metrics is None:
+            return *evaluate_objectives(design), jnp.zeros(0)
+        return evaluate_with_metrics(design)
 
     return jax.vmap(one)(units)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwdse.search.pareto.pareto_archive import Front, merge
+from hwdse.search.pareto.pareto_archive import DesignSet, merge
 from hwdse.search.space.point_sequences import WORD_BITS, PointSequence, make_list, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 
@@ -117,15 +117,15 @@ class SweepChunk:
     num_points: int
     num_feasible: int
     num_not_finite: int
-    num_changed_verdicts: int
+    num_reclassified: int
     """Judged points that float64 calls feasible and the screen did not, or the reverse."""
-    front: Front
+    front: DesignSet
     """Feasible points of the chunk that were not seen to be dominated; judged in float64."""
-    least_violated: Front
+    least_violated: DesignSet
     """The point with the smallest worst violation: one row, or none if nothing is finite."""
-    top: Front | None = None
+    top: DesignSet | None = None
     """The feasible points that are best in the first objective, if these were asked for."""
-    rows: Front | None = None
+    rows: DesignSet | None = None
     """Every point, where all are kept; only until the chunk is written."""
 
 
@@ -136,14 +136,14 @@ class SweepResult:
     num_points: int
     num_feasible: int
     num_not_finite: int
-    num_changed_verdicts: int
-    front: Front
-    least_violated: Front
-    top: Front
+    num_reclassified: int
+    front: DesignSet
+    least_violated: DesignSet
+    top: DesignSet
     done: frozenset[int]
     """Indices of the chunks that are in it."""
 
-    def best(self, objective: int) -> Front:
+    def best(self, objective: int) -> DesignSet:
         """The one front member that is best in an objective; empty if nothing is feasible."""
         return self.front.best(1, objective)
 
@@ -159,7 +159,7 @@ def merge_chunk(result: SweepResult | None, chunk: SweepChunk, *, top: int = 0) 
             chunk.num_points,
             chunk.num_feasible,
             chunk.num_not_finite,
-            chunk.num_changed_verdicts,
+            chunk.num_reclassified,
             chunk.front,
             chunk.least_violated,
             chunk_top.best(top),
@@ -170,7 +170,7 @@ def merge_chunk(result: SweepResult | None, chunk: SweepChunk, *, top: int = 0) 
         num_points=result.num_points + chunk.num_points,
         num_feasible=result.num_feasible + chunk.num_feasible,
         num_not_finite=result.num_not_finite + chunk.num_not_finite,
-        num_changed_verdicts=result.num_changed_verdicts + chunk.num_changed_verdicts,
+        num_reclassified=result.num_reclassified + chunk.num_reclassified,
         front=merge(result.front, chunk.front),
         least_violated=_least(result.least_violated, chunk.least_violated),
         top=result.top.joined(chunk_top).best(top),
@@ -178,8 +178,8 @@ def merge_chunk(result: SweepResult | None, chunk: SweepChunk, *, top: int = 0) 
     )
 
 
-def _least(first: Front, second: Front) -> Front:
+def _least(first: DesignSet, second: DesignSet) -> DesignSet:
     """The row that breaks its worst constraint less; of equals the least variant and number."""
     both = first.joined(second)
-    worst = both.violations.max(axis=1, initial=-np.inf)
+    worst = both.constraint_values.max(axis=1, initial=-np.inf)
     return both.take(np.lexsort((both.numbers, both.variants, worst))[:1])

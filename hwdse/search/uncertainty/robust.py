@@ -9,10 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.numerics.relaxation import Reading
-from hwdse.search.uncertainty.uncertain_constants import Spread, perturbed, sample_factors
+from hwdse.numerics.relaxation import Relaxation
+from hwdse.search.uncertainty.uncertain_constants import (
+    UncertainConstant,
+    perturbed,
+    sample_factors,
+)
 
-Costs = Callable[[Any, Reading], tuple[Any, Any]]
+ObjectivesFn = Callable[[Any, Relaxation], tuple[Any, Any]]
 """Design and reading to the logs of objectives and of the constraints' value over limit."""
 
 RULES = ("mean", "worst", "quantile")
@@ -58,7 +62,7 @@ def parse_robust(text: str, num_samples: int = DEFAULT_SAMPLES) -> Robust:
 
 
 @dataclass(frozen=True)
-class RobustCosts:
+class RobustObjectivesFn:
     r"""Costs over a sample of the constants, which is the same for every design and seed alike.
 
     Mean: $\ln \overline{v}$; worst: the largest; quantile: linear between the two samples beside
@@ -69,22 +73,28 @@ class RobustCosts:
     Equal for the same question, by which compiled programs are kept.
     """
 
-    costs: Costs
-    spreads: tuple[Spread, ...]
+    log_objectives: ObjectivesFn
+    uncertain_constants: tuple[UncertainConstant, ...]
     robust: Robust
     seed: int
 
-    def __call__(self, design: Any, reading: Reading) -> tuple[Any, Any]:
+    def __call__(self, design: Any, relaxation: Relaxation) -> tuple[Any, Any]:
         """Merged logs of the objectives, and of the constraints' value over limit."""
-        factors = sample_factors(self.spreads, self.robust.num_samples, self.seed)
+        factors = sample_factors(self.uncertain_constants, self.robust.num_samples, self.seed)
         values, broken = over_sample(
-            lambda varied: self.costs(varied, reading), design, self.spreads, factors
+            lambda varied: self.log_objectives(varied, relaxation),
+            design,
+            self.uncertain_constants,
+            factors,
         )
         return self.robust.merged(values), self.robust.merged(broken)
 
 
 def over_sample(
-    function: Callable[[Any], Any], design: Any, spreads: tuple[Spread, ...], factors: np.ndarray
+    function: Callable[[Any], Any],
+    design: Any,
+    uncertain_constants: tuple[UncertainConstant, ...],
+    factors: np.ndarray,
 ) -> Any:
     """A function of the design under each sample of the constants: `factors` has a row each.
 
@@ -92,7 +102,7 @@ def over_sample(
     """
 
     def one(row: Any) -> Any:
-        return function(perturbed(design, spreads, row))
+        return function(perturbed(design, uncertain_constants, row))
 
     num_samples = len(factors)
     if num_samples <= SAMPLES_AT_ONCE:

@@ -15,13 +15,13 @@ from hwdse.search.space.search_space import get_path, set_path
 DISTRIBUTIONS = ("lognormal", "normal", "uniform", "triangular")
 OUTER_SIGMAS = 1.6448536269514722
 """Standard deviations from the median to the 5 and 95 % points of a normal distribution."""
-LEAST_FACTOR = 1e-3
+MIN_FACTOR = 1e-3
 """A normal distribution is cut here: physical constants stay above zero."""
 _NODES = 20_000
 
 
 @dataclass(frozen=True)
-class Spread:
+class UncertainConstant:
     """How far a leaf of the design may be from its nominal value, as factors of it.
 
     `low` and `high` are: of a lognormal or normal distribution its 5 and 95 % points, of a uniform
@@ -51,12 +51,12 @@ class Spread:
             return math.sqrt(low * high) * np.exp(self.log_sigma * ndtri(u))
         if self.distribution == "normal":
             sigma = (high - low) / (2.0 * OUTER_SIGMAS)
-            return np.maximum(0.5 * (low + high) + sigma * ndtri(u), LEAST_FACTOR)
+            return np.maximum(0.5 * (low + high) + sigma * ndtri(u), MIN_FACTOR)
         if self.distribution == "uniform":
-            return np.maximum(low + u * (high - low), LEAST_FACTOR)
+            return np.maximum(low + u * (high - low), MIN_FACTOR)
         rising = low + np.sqrt(u * (high - low) * (1.0 - low))
         falling = high - np.sqrt((1.0 - u) * (high - low) * (high - 1.0))
-        return np.maximum(np.where(u < (1.0 - low) / (high - low), rising, falling), LEAST_FACTOR)
+        return np.maximum(np.where(u < (1.0 - low) / (high - low), rising, falling), MIN_FACTOR)
 
     @property
     def log_sigma(self) -> float:
@@ -69,23 +69,25 @@ class Spread:
 
 def relative_spread(
     path: str, relative: float, distribution: str = "lognormal", highest: float = math.inf
-) -> Spread:
+) -> UncertainConstant:
     """A spread of +- `relative`: of a lognormal distribution one standard deviation is the factor
     1 + `relative`, of a normal one the share `relative`; others end that far from the nominal."""
     if not 0.0 < relative < (math.inf if distribution == "lognormal" else 1.0):
         raise ValueError(f"{path}: a relative spread above 0, and below 100 % unless lognormal")
     if distribution == "lognormal":
         factor = (1.0 + relative) ** OUTER_SIGMAS
-        return Spread(path, 1.0 / factor, factor, distribution, highest)
+        return UncertainConstant(path, 1.0 / factor, factor, distribution, highest)
     width = relative * (OUTER_SIGMAS if distribution == "normal" else 1.0)
     if width > 1.0:
         raise ValueError(
             f"{path}: a smaller spread, or lognormal: a normal one of that size reaches zero"
         )
-    return Spread(path, 1.0 - width, 1.0 + width, distribution, highest)
+    return UncertainConstant(path, 1.0 - width, 1.0 + width, distribution, highest)
 
 
-def sample_factors(spreads: Sequence[Spread], num_samples: int, seed: int) -> np.ndarray:
+def sample_factors(
+    uncertain_constants: Sequence[UncertainConstant], num_samples: int, seed: int
+) -> np.ndarray:
     """Factors of each spread (a column) in each sample (a row): a Latin hypercube.
 
     Every column has one value in each of `num_samples` equally likely slices, in random order.
@@ -93,15 +95,17 @@ def sample_factors(spreads: Sequence[Spread], num_samples: int, seed: int) -> np
     """
     generator = np.random.default_rng([seed, 0x51A])
     columns = []
-    for spread in spreads:
+    for spread in uncertain_constants:
         slices = generator.permutation(num_samples)
         columns.append(spread.factor((slices + generator.uniform(size=num_samples)) / num_samples))
     return np.stack(columns, axis=1) if columns else np.ones((num_samples, 0))
 
 
-def perturbed(design: Any, spreads: Sequence[Spread], factors: Sequence[Leaf] | Any) -> Any:
+def perturbed(
+    design: Any, uncertain_constants: Sequence[UncertainConstant], factors: Sequence[Leaf] | Any
+) -> Any:
     """The design with each uncertain leaf multiplied by its factor."""
-    for i, spread in enumerate(spreads):
+    for i, spread in enumerate(uncertain_constants):
         value = get_path(design, spread.path) * factors[i]
         if math.isfinite(spread.highest):
             value = jnp.minimum(value, spread.highest)

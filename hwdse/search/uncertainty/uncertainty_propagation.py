@@ -9,17 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.search.uncertainty.uncertain_constants import Spread, perturbed, sample_factors
+from hwdse.search.uncertainty.uncertain_constants import (
+    UncertainConstant,
+    perturbed,
+    sample_factors,
+)
 
 Figures = Callable[[Any], Any]
 """Design to a vector of figures, each above zero."""
 
-BAND_QUANTILES = (0.05, 0.5, 0.95)
+QUANTILES = (0.05, 0.5, 0.95)
 BATCH = 256
 
 
 @dataclass(frozen=True)
-class Budget:
+class VarianceBudget:
     r"""Linear error budget: variance of $\ln v$ as $\sum_p (e_p \sigma_p)^2$."""
 
     elasticities: np.ndarray
@@ -45,12 +49,17 @@ class Budget:
 
 
 def sample_figures(
-    figures: Figures, base: Any, spreads: Sequence[Spread], *, num_samples: int, seed: int
+    figures: Figures,
+    base: Any,
+    uncertain_constants: Sequence[UncertainConstant],
+    *,
+    num_samples: int,
+    seed: int,
 ) -> np.ndarray:
     """Figures (columns) of the design under each sample (row) of the constants, from one vmapped
     program in batches; the same for the same seed. Runs in the float type in scope."""
-    factors = sample_factors(spreads, num_samples, seed)
-    judge = quick_jit(jax.vmap(lambda row: figures(perturbed(base, spreads, row))))
+    factors = sample_factors(uncertain_constants, num_samples, seed)
+    judge = quick_jit(jax.vmap(lambda row: figures(perturbed(base, uncertain_constants, row))))
     rows = []
     for start in range(0, num_samples, BATCH):
         part = factors[start : start + BATCH]
@@ -59,17 +68,19 @@ def sample_figures(
     return np.concatenate(rows)
 
 
-def bands(samples: np.ndarray) -> np.ndarray:
+def percentiles(samples: np.ndarray) -> np.ndarray:
     """5, 50 and 95 % points (rows) of each figure."""
-    return np.quantile(samples, BAND_QUANTILES, axis=0)
+    return np.quantile(samples, QUANTILES, axis=0)
 
 
-def error_budget(figures: Figures, base: Any, spreads: Sequence[Spread]) -> Budget:
+def error_budget(
+    figures: Figures, base: Any, uncertain_constants: Sequence[UncertainConstant]
+) -> VarianceBudget:
     """The linear error budget of figures at the nominal constants, by one backward pass each."""
 
     def logs(log_factors: Any) -> Any:
-        return jnp.log(figures(perturbed(base, spreads, jnp.exp(log_factors))))
+        return jnp.log(figures(perturbed(base, uncertain_constants, jnp.exp(log_factors))))
 
-    slopes = quick_jit(jax.jacrev(logs))(jnp.zeros(len(spreads)))
-    sigmas = np.asarray([spread.log_sigma for spread in spreads])
-    return Budget(np.asarray(slopes, np.float64), sigmas)
+    slopes = quick_jit(jax.jacrev(logs))(jnp.zeros(len(uncertain_constants)))
+    sigmas = np.asarray([spread.log_sigma for spread in uncertain_constants])
+    return VarianceBudget(np.asarray(slopes, np.float64), sigmas)

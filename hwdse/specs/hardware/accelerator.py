@@ -23,7 +23,7 @@ class Level:
     """One memory of a core.
 
     Bandwidths are those of one port, and the core has `ports` of them: "one", or one for each of
-    its "rows", "cols" or "elements". The capacity is that of all `banks` together, which is what
+    its "rows", "cols" or "pes". The capacity is that of all `banks` together, which is what
     an access pays for: reading a byte takes
     `read_energy_j_per_byte + energy_slope * bank_bytes ** energy_exponent`.
     """
@@ -77,11 +77,11 @@ class Accelerator:
 
 
 def count_of(what: str, accelerator: Accelerator) -> Leaf:
-    """How many ports or banks "one", "rows", "cols" or "elements" stands for."""
+    """How many ports or banks "one", "rows", "cols" or "pes" stands for."""
     counts = {
         "one": 1.0,
         "rows": accelerator.rows,
         "cols": accelerator.cols,
-        "elements": accelerator.rows * accelerator.cols,
+        "pes": accelerator.rows * accelerator.cols,
     }
     return counts[what]

@@ -45,9 +45,9 @@ class Link:
     bandwidth_bytes_per_s: Leaf
     """Line rate."""
     energy_j_per_byte: Leaf
-    launch_s: Leaf
+    collective_launch_s: Leaf
     """Start of a collective, whatever its size."""
-    efficiency_fraction: Leaf
+    bandwidth_efficiency_fraction: Leaf
     """Share of the line rate that long messages reach."""
     rendezvous_s: Leaf
     """What the protocol for long messages takes longer to start."""

@@ -58,7 +58,7 @@ class Cluster:
     """Until a failed node is back; 0 where a spare is always at hand."""
     num_spare_nodes: Leaf = 0.0
     """Nodes that wait to replace failed ones; a node is whatever is replaced as one."""
-    straggler_variation_ratio: Leaf = 0.0
+    straggler_cv_ratio: Leaf = 0.0
     """Standard deviation over mean of the time that a rank takes for a step."""
     schedule_availability_fraction: Leaf = 1.0
     """Share of the calendar in which the job may run: maintenance, preemption."""

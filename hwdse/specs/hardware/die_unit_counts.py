@@ -6,7 +6,7 @@ from hwdse.numerics.array_types import Leaf
 
 
 @flax.struct.dataclass
-class DiePlan:
+class DieUnitCounts:
     """Units that are built, spare ones included, not those that are sold."""
 
     node_nm: Leaf

@@ -25,7 +25,7 @@ class Accounting:
 
 
 @flax.struct.dataclass
-class Tier:
+class NestTier:
     """A place in a loop nest: from here on inwards, `memory` keeps a tile of these operands.
 
     A memory may stand at several places, with another operand at each (uneven residency).
@@ -49,7 +49,7 @@ class LoopNest:
     """Place of each temporal loop in its tier, 0 being outermost."""
     spatial: Leaf
     """Bounds of loops unrolled over rows or columns, between this tier and the next."""
-    tiers: tuple[Tier, ...] = flax.struct.field(pytree_node=False)
+    tiers: tuple[NestTier, ...] = flax.struct.field(pytree_node=False)
 
 
 @flax.struct.dataclass

@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from hwdse.specs.hardware.accelerator import OPERANDS
-from hwdse.specs.mappings.loop_nest import LoopNest, Tier
+from hwdse.specs.mappings.loop_nest import LoopNest, NestTier
 
 LETTERS = {"W": "weights", "I": "inputs", "O": "outputs"}
 _DIMS = "RSPQCKN"  # as in workload.operators, which specs may not import
@@ -66,7 +66,7 @@ def format_nest(nest: LoopNest) -> str:
     return " - ".join(parts)
 
 
-def _tier(head: str, text: str) -> Tier:
+def _tier(head: str, text: str) -> NestTier:
     """Memory and operands from `L3[WIO]`."""
     match = _HEAD.fullmatch(head)
     if match is None:
@@ -75,7 +75,7 @@ def _tier(head: str, text: str) -> Tier:
     if len(set(letters)) != len(letters) or not set(letters) <= set(LETTERS):
         raise _error(text, head, "each of W, I and O at most once in brackets")
     kept = {LETTERS[letter] for letter in letters}
-    return Tier(match[1], tuple(name for name in OPERANDS if name in kept))
+    return NestTier(match[1], tuple(name for name in OPERANDS if name in kept))
 
 
 def _loop(word: str, text: str) -> tuple[str, float, bool]:

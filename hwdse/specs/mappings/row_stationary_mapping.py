@@ -6,7 +6,7 @@ from hwdse.numerics.array_types import Leaf
 
 
 @flax.struct.dataclass
-class RowSets:
+class RowStationaryMapping:
     """Row-stationary mapping of a convolution. Letters are those of the paper.
 
     A set of `filter_rows` x `strip` elements makes one 2-D convolution: each element keeps a row

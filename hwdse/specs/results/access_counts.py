@@ -6,7 +6,7 @@ from hwdse.numerics.array_types import Leaf
 
 
 @flax.struct.dataclass
-class ReuseWords:
+class AccessCounts:
     """Words of a product that are read or written in each place."""
 
     registers: Leaf
@@ -19,7 +19,7 @@ class ReuseWords:
 
 
 @flax.struct.dataclass
-class ReuseEnergies:
+class AccessEnergies:
     """Energy of a word in each place, and of what else a multiply-accumulate costs."""
 
     mac_j: Leaf

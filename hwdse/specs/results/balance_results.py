@@ -36,14 +36,14 @@ class LevelBalance:
     """Of a step and chip; the storage's are its share of a checkpoint, spread over the steps."""
     bandwidth_bytes_per_s: Leaf
     """Sustained, of one chip."""
-    needed_bytes_per_flop: Leaf
+    required_bytes_per_flop: Leaf
     """Of the workload: bytes over matrix flop of a step."""
-    provided_bytes_per_flop: Leaf
+    available_bytes_per_flop: Leaf
     """Of the machine: bandwidth over the rate of large matrix products."""
-    starved_ratio: Leaf
+    demand_ratio: Leaf
     """Needed over provided: time of the level over time of the matrix engines. Over 1 the engines
     wait, as far as nothing hides it."""
-    reuse_flop_per_byte: Leaf
+    intensity_flop_per_byte: Leaf
     """Flops for which a byte is used; 0 where no byte moves."""
     balanced_bandwidth_bytes_per_s: Leaf
     """Printed bandwidth at which the ratio is 1, all else equal."""
@@ -87,15 +87,15 @@ class MemoryBalance:
     """Change of the step time in percent for 1 % more SRAM capacity."""
 
     @property
-    def starved_ratios(self) -> jax.Array:
+    def demand_ratios(self) -> jax.Array:
         """The ratio of each of `LEVELS`, on a last axis."""
-        ratios = [jnp.asarray(getattr(self, name).starved_ratio) for name in LEVELS]
+        ratios = [jnp.asarray(getattr(self, name).demand_ratio) for name in LEVELS]
         return jnp.stack(jnp.broadcast_arrays(*ratios), axis=-1)
 
     @property
-    def worst_level(self) -> jax.Array:
+    def bottleneck_level(self) -> jax.Array:
         """Place in `LEVELS` of the memory with the highest ratio; the array cannot be it."""
-        return 1 + jnp.argmax(self.starved_ratios[..., 1:], axis=-1)
+        return 1 + jnp.argmax(self.demand_ratios[..., 1:], axis=-1)
 
 
 @flax.struct.dataclass

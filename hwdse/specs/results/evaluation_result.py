@@ -20,11 +20,11 @@ class TimeParts:
     host: Leaf
     """Waiting for the host to issue kernels, and its work once a step."""
     fp64: Leaf
-    tensor_network: Leaf
-    context_network: Leaf
-    expert_network: Leaf
-    pipeline_network: Leaf
-    data_network: Leaf
+    tensor_comm: Leaf
+    context_comm: Leaf
+    expert_comm: Leaf
+    pipeline_comm: Leaf
+    data_comm: Leaf
     bubble: Leaf
     optimizer: Leaf
 
@@ -40,7 +40,7 @@ class EnergyParts:
     hbm: Leaf
     link: Leaf
     network: Leaf
-    leakage: Leaf
+    static: Leaf
 
 
 @flax.struct.dataclass
@@ -53,11 +53,11 @@ class AreaParts:
     sram: Leaf
     hbm_phy: Leaf
     link_phy: Leaf
-    fixed: Leaf
+    other: Leaf
 
 
 @flax.struct.dataclass
-class HbmParts:
+class MemoryParts:
     """Bytes held in the HBM of the fullest chip; over the capacity they give `hbm_used_ratio`."""
 
     weights: Leaf
@@ -75,20 +75,20 @@ class Evaluation:
     time: TimeParts
     energy: EnergyParts
     area: AreaParts
-    hbm: HbmParts
+    hbm: MemoryParts
     step_time_s: Leaf
     """One optimizer step (training) or one pass (layer list), without failures."""
     step_energy_j: Leaf
     tokens_per_step: Leaf
     """Tokens of a step; for a layer list the passes, one a chip, so that
     per-token figures are per pass."""
-    matrix_utilization_fraction: Leaf
+    mfu_fraction: Leaf
     """Model FLOP (no recompute) over step time and peak of the matrix engines: MFU."""
     goodput_fraction: Leaf
     """Useful work over wall time, after failures, restarts and checkpoints."""
     checkpoint_write_time_s: Leaf
-    best_checkpoint_interval_s: Leaf
-    useful_tokens_per_s: Leaf
+    optimal_checkpoint_interval_s: Leaf
+    effective_tokens_per_s: Leaf
     time_per_token_s: Leaf
     """Wall seconds of the whole cluster for one useful token."""
     energy_per_token_j: Leaf
@@ -97,23 +97,23 @@ class Evaluation:
     """Mean power of one chip during a step."""
     die_area_mm2: Leaf
     chip_cost_usd: Leaf
-    cost_usd_per_token: Leaf
+    cost_per_token_usd: Leaf
     hbm_used_ratio: Leaf
     """Over 1 the design does not fit, by that factor. Of a core the largest share that any
     operator needs of any of its memories."""
-    hbm_bytes_per_chip: Leaf
+    hbm_traffic_bytes: Leaf
     """HBM traffic of one step and chip."""
-    flop_per_chip: Leaf
+    hardware_flop: Leaf
     """Matrix FLOP of one step and chip, recompute included."""
     peak_flop_per_s: Leaf
     """16-bit peak of one chip's matrix engines, at the clock that the design states."""
-    clock_ratio: Leaf = 1.0
+    throttled_clock_ratio: Leaf = 1.0
     """Clock that the chip's power limit leaves, over the stated one."""
     reticle_used_ratio: Leaf = 0.0
     """One die over the field of a scanner, 858 mm2; over 1 it cannot be made."""
-    chip_price_usd_per_s: Leaf = 0.0
+    chip_operating_cost_usd_per_s: Leaf = 0.0
     """Capital with its server, and electricity, of one chip in use."""
     chip_carbon_g: Leaf = 0.0
     """CO2 equivalent of making one accelerator package."""
-    carbon_g_per_token: Leaf = 0.0
+    carbon_per_token_g: Leaf = 0.0
     """CO2 equivalent of one useful token: what was made, written off, and electricity."""

@@ -133,8 +133,8 @@ def _comparisons(
     used = ~np.isnan(model)
     cells = [row["value"] if keep else "" for row, keep in zip(table.rows, used, strict=True)]
     rows = tuple({**row, "value": cell} for row, cell in zip(table.rows, cells, strict=True))
-    scored = dataclasses.replace(table, rows=rows)
-    reference = scored.numbers("value", at_least=0.0, may_be_empty=True) * scale
+    evaluated_points = dataclasses.replace(table, rows=rows)
+    reference = evaluated_points.numbers("value", at_least=0.0, may_be_empty=True) * scale
     resolution = printed_resolution(cells) * scale
     metrics = np.array(table.text("metric"))
     found = {}

@@ -107,7 +107,7 @@ METRICS: Mapping[str, Callable[[KernelTimes, NeuronCore], float]] = MappingProxy
 FITTED = frozenset(
     {
         ("accelopt-transpose-matmul-k2048-m4096-n10944-baseline", "latency"),
-        ("accelopt-transpose-matmul-k2048-m4096-n10944-optimised", "latency"),
+        ("accelopt-transpose-matmul-k2048-m4096-n10944-optimized", "latency"),
         ("accelopt-swiglu-k1024-m4096-n3072-baseline", "latency"),
         ("accelopt-matmul-add-rmsnorm-k2048-m4096-n2048-baseline", "latency"),
         ("accelopt-add-rmsnorm-matmul-k1024-m4096-n2048-baseline", "latency"),
@@ -161,9 +161,11 @@ def _comparisons(table: ReferenceTable, model: np.ndarray) -> dict[str, Comparis
         if is_scored[index] and row["unit"] not in UNITS:
             raise table.error(index, "unit", "one of " + ", ".join(UNITS))
         scale[index] = UNITS.get(row["unit"], 1.0)
-    scored = [row["value"] if used else "" for row, used in zip(table.rows, is_scored, strict=True)]
-    reference = _numbers(table, scored) * scale
-    resolution = printed_resolution(scored) * scale
+    evaluated_points = [
+        row["value"] if used else "" for row, used in zip(table.rows, is_scored, strict=True)
+    ]
+    reference = _numbers(table, evaluated_points) * scale
+    resolution = printed_resolution(evaluated_points) * scale
     metrics = np.array([row["metric"] for row in table.rows])
     comparisons = {}
     for metric in sorted(set(metrics[is_scored])):

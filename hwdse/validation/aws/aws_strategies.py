@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from hwdse.specs.design import Parallelism
-from hwdse.training.strategy_enumeration import RECOMPUTE, LayoutOptions, list_layouts
-from hwdse.training.strategy_ranking import score_layouts
+from hwdse.training.strategy_enumeration import RECOMPUTE, StrategyOptions, enumerate_strategies
+from hwdse.training.strategy_ranking import evaluate_strategies
 from hwdse.validation.aws.aws_training import measured_runs
 from hwdse.validation.aws.neuron_jobs import degree, job_of
 from hwdse.validation.aws.neuron_models import plain_name
@@ -36,7 +36,7 @@ class Recommendation:
     """Times of the layouts of one job, one for each pair of tensor and pipeline degrees."""
 
     model: str
-    layout: str
+    parallelism: str
     rank: int
     """Of the row's own degrees, 1 for the fastest."""
     own_time_s: float
@@ -49,18 +49,18 @@ class Recommendation:
         return self.times_s[min(NUM_BEST, len(self.times_s)) - 1]
 
 
-def _options(layout: Parallelism) -> LayoutOptions:
+def _options(parallelism: Parallelism) -> StrategyOptions:
     """What the row's training stack offers, and all its degrees."""
-    shares = (layout.recompute_fraction, layout.attention_recompute_fraction)
+    shares = (parallelism.recompute_fraction, parallelism.attention_recompute_fraction)
     recompute = next(name for name, pair in RECOMPUTE.items() if pair == shares)
-    return LayoutOptions(
+    return StrategyOptions(
         tensor=TENSOR_DEGREES,
         context=(1.0,),
-        micro_batch=(float(layout.micro_batch),),
-        interleave=(1.0,),
+        micro_batch=(float(parallelism.micro_batch),),
+        virtual_pipeline=(1.0,),
         recompute=(recompute,),
-        zero=(int(layout.optimizer_cut_fraction),),
-        sequence=(int(layout.sequence_fraction),),
+        zero=(int(parallelism.optimizer_shard_fraction),),
+        sequence=(int(parallelism.sequence_parallel_fraction),),
     )
 
 
@@ -68,14 +68,14 @@ def degrees_by_time(job: Job) -> dict[tuple[float, float], float]:
     """Step time in s of each pair of tensor and pipeline degrees that fits, fastest first."""
     design = job.design
     chips = float(design.cluster.num_chips)
-    layouts = list_layouts(job.workload, chips, _options(design.parallelism))
-    scores = score_layouts(design, job.workload, layouts)
+    strategies = enumerate_strategies(job.workload, chips, _options(design.parallelism))
+    scores = evaluate_strategies(design, job.workload, strategies)
     fits = np.asarray(scores.hbm_used_ratio) <= 1.0
     times_s = np.asarray(scores.step_time_s)
     found: dict[tuple[float, float], float] = {}
     for row in np.argsort(times_s, kind="stable"):
         if fits[row]:
-            pair = float(layouts["tensor"][row]), float(layouts["pipeline"][row])
+            pair = float(strategies["tensor"][row]), float(strategies["pipeline"][row])
             found.setdefault(pair, float(times_s[row]))
     return found
 
@@ -83,13 +83,13 @@ def degrees_by_time(job: Job) -> dict[tuple[float, float], float]:
 def recommendation(row: Mapping[str, str]) -> Recommendation | None:
     """How the row's own degrees do among all; nothing where they do not fit in the model."""
     job = job_of(row)
-    layout, found = job.design.parallelism, degrees_by_time(job)
-    own = float(layout.tensor), float(layout.pipeline)
+    parallelism, found = job.design.parallelism, degrees_by_time(job)
+    own = float(parallelism.tensor), float(parallelism.pipeline)
     if own not in found:
         return None
     return Recommendation(
         model=plain_name(row["model"]),
-        layout=f"TP{own[0]:g} PP{own[1]:g} on {float(job.design.cluster.num_chips):g} cores",
+        parallelism=f"TP{own[0]:g} PP{own[1]:g} on {float(job.design.cluster.num_chips):g} cores",
         rank=list(found).index(own) + 1,
         own_time_s=found[own],
         times_s=tuple(found.values()),
@@ -125,7 +125,7 @@ def validate(path: Path) -> ValidationReport:
         {"time_over_best": Comparison(best, own, resolution=2.0 * (last - best))},
         rows_skipped=dict(skipped),
         group_by={
-            "job": [f"{answer.model} {answer.layout}" for answer in found],
+            "job": [f"{answer.model} {answer.parallelism}" for answer in found],
             "rank": [str(answer.rank) for answer in found],
         },
     )

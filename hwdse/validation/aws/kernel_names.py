@@ -104,7 +104,7 @@ _TUTORIAL_PRODUCTS = MappingProxyType(
 def _bench_kernel(row: Mapping[str, str], text: str, format_name: str) -> NamedKernel | None:
     """NKIBench: `swiglu_K1024_M4096_N3072 baseline`.
 
-    An "optimised" kernel is taken to be the published one with invariant work moved out of its
+    An "optimized" kernel is taken to be the published one with invariant work moved out of its
     loops; what else a search changed is not stated.
     """
     match = _BENCH_NAME.search(text)

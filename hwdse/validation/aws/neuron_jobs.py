@@ -164,8 +164,8 @@ def layout_of(row: Mapping[str, str], model: NeuronModel, stack: Stack) -> Paral
         recompute_fraction=float(recompute == "full"),
         attention_recompute_fraction=float(recompute == "selective"),
         tensor_overlap_fraction=TENSOR_OVERLAP_FRACTION,
-        sequence_fraction=1.0,
-        optimizer_cut_fraction=float(stack.is_shared),
+        sequence_parallel_fraction=1.0,
+        optimizer_shard_fraction=float(stack.is_shared),
         data_overlap_fraction=0.0,
     )
 
@@ -193,7 +193,7 @@ def job_of(row: Mapping[str, str]) -> Job:
         seq_len=model.seq_len or cell_number(row["seq_len"]),
         global_batch=cell_number(row["global_batch"]),
         attention_fraction=0.5 if model.is_causal else 1.0,
-        gradient_bytes=stack.gradient_bytes,
-        optimizer_bytes_per_parameter=stack.optimizer_bytes,
+        gradient_element_bytes=stack.gradient_bytes,
+        optimizer_state_bytes_per_parameter=stack.optimizer_bytes,
     )
     return Job(design, with_kinds(workload))

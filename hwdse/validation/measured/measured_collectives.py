@@ -56,11 +56,11 @@ def validate(path: Path) -> ValidationReport:
         for (device, library), chosen in _groups(table).items():
             _score(device, library, chosen, rows, tokens, model, source, skipped)
     resolution = printed_resolution(table.text("latency_us")) * 1e-6
-    scored = np.where(np.isnan(model), math.nan, reference)
+    evaluated_points = np.where(np.isnan(model), math.nan, reference)
     return build_report(
         "collectives",
         path,
-        {"time": Comparison(scored, model, resolution)},
+        {"time": Comparison(evaluated_points, model, resolution)},
         rows_skipped=skipped,
         group_by={
             "device": table.text("device"),

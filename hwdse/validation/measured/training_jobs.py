@@ -28,7 +28,7 @@ class Source:
     """Of one chip between servers, where it is not that of the chip's preset."""
     gradient_bytes: float = 2.0
     """On the wire."""
-    interleave: float | None = None
+    virtual_pipeline: float | None = None
     """Chunks a pipeline stage, where rows leave it open."""
     zero3_software: str | None = None
     """Stack of the rows in which replicas share the weights, where it is another."""
@@ -52,11 +52,11 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "vtrain_multi": Source("megatron_deepspeed", 100.0),
         "vtrain_single": Source("megatron_deepspeed", 100.0),
         # 200 Gb/s a GPU (arXiv 2402.15627, 3.6); 6 interleaved chunks (6.1).
-        "megascale2024": Source("megatron_lm", 200.0, interleave=6.0),
+        "megascale2024": Source("megatron_lm", 200.0, virtual_pipeline=6.0),
         "mosaicml_llm_foundry": Source("llm_foundry", 200.0),
         "torchtitan": Source("torchtitan", 400.0),
         # Gradient sums overlap, stages of one layer (arXiv 2407.21783, 3.3.2).
-        "llama3": Source("llama3", 400.0, interleave=8.0, data_overlap_fraction=1.0),
+        "llama3": Source("llama3", 400.0, virtual_pipeline=8.0, data_overlap_fraction=1.0),
         "simumax_b200": Source("megatron_core", gradient_bytes=4.0),
         # Attention and MLP side by side (arXiv 2204.02311, section 2).
         "palm2022": Source("compiled", is_block_parallel=True),
@@ -73,7 +73,7 @@ OWN_STACKS: Mapping[str, Source] = MappingProxyType(
         "MegaScale": Source(
             "megascale",
             200.0,
-            interleave=6.0,
+            virtual_pipeline=6.0,
             tensor_overlap_fraction=1.0,
             data_overlap_fraction=1.0,
             is_block_parallel=True,
@@ -156,7 +156,7 @@ def layout_of(row: Mapping[str, str], source: Source) -> Parallelism:
     # "ZeRO-2-like" keeps the gathered weights for the backward pass (arXiv 2407.21783, 3.3.2).
     keeps_weights = sharding.startswith("zero2")
     is_cut = not keeps_weights and ("fsdp" in sharding.lower() or sharding in CUT_WEIGHTS)
-    chunks = cell_number(row["pp_interleave"], source.interleave or 1.0)
+    chunks = cell_number(row["pp_interleave"], source.virtual_pipeline or 1.0)
     pipeline = cell_number(row["pp"], 1.0)
     selective = row["recompute"] == "selective"
     return Parallelism(
@@ -167,12 +167,12 @@ def layout_of(row: Mapping[str, str], source: Source) -> Parallelism:
         tensor_overlap_fraction=source.tensor_overlap_fraction,
         context=cell_number(row["cp"], 1.0),
         expert=cell_number(row["ep"], 1.0),
-        interleave=chunks if pipeline > 1.0 else 1.0,
+        virtual_pipeline=chunks if pipeline > 1.0 else 1.0,
         attention_recompute_fraction=float(selective),
-        sequence_fraction=float(row["sequence_parallel"] == "true"),
-        optimizer_cut_fraction=float(sharding != "none"),
-        gradient_cut_fraction=float(keeps_weights),
-        weight_cut_fraction=float(is_cut),
+        sequence_parallel_fraction=float(row["sequence_parallel"] == "true"),
+        optimizer_shard_fraction=float(sharding != "none"),
+        gradient_shard_fraction=float(keeps_weights),
+        weight_shard_fraction=float(is_cut),
         data_overlap_fraction=(
             source.weight_overlap_fraction if is_cut else source.data_overlap_fraction
         ),
@@ -276,7 +276,7 @@ def job_of(row: Mapping[str, str]) -> Job:
         seq_len=cell_number(row["seq_len"]),
         global_batch=cell_number(row["global_batch"]),
         attention_fraction=0.5,
-        gradient_bytes=source.gradient_bytes,
-        optimizer_bytes_per_parameter=12.0,
+        gradient_element_bytes=source.gradient_bytes,
+        optimizer_state_bytes_per_parameter=12.0,
     )
     return Job(design, with_kinds(job))

@@ -94,7 +94,7 @@ def report_of(
     nothing = np.full(len(rows), np.nan)
     time_s, utilization, memory = nothing.copy(), nothing.copy(), nothing.copy()
     for i, result in zip(chosen, results, strict=True):
-        time_s[i], utilization[i] = result.step_time_s, result.matrix_utilization_fraction
+        time_s[i], utilization[i] = result.step_time_s, result.mfu_fraction
         memory[i] = result.held_bytes
     tokens = _column(rows, "seq_len") * _column(rows, "global_batch")
     printed_s = _column(rows, "step_time_s")

@@ -18,7 +18,7 @@ class Result(NamedTuple):
     """What the model says of one job."""
 
     step_time_s: float
-    matrix_utilization_fraction: float
+    mfu_fraction: float
     held_bytes: float
     fits: bool
 
@@ -29,7 +29,7 @@ def _batched() -> Callable[..., Any]:
         found = evaluate(design, workload, EXACT)
         return (
             found.step_time_s,
-            found.matrix_utilization_fraction,
+            found.mfu_fraction,
             total(found.hbm),
             found.hbm_used_ratio,
         )

@@ -1,6 +1,6 @@
 """Areas of memories, units and dies against published ones.
 
-The file has one figure a row: columns `item`, `node` (such as N7), `value`, `unit`. Scored are what
+The file has one figure a row: columns `item`, `node` (such as N7), `value`, `unit`. EvaluatedPoints are what
 follows from smaller things: SRAM macros from cells, caches, units from transistors, matrix units
 from the process's multiply-add, and dies ("... die", or their cores) from `configs/dies`. Cells,
 PHYs, controllers and other constants are the model's inputs, and are skipped.
@@ -20,7 +20,7 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_figures
+from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_predictions
 
 MIB = 1024.0**2
 BITS_PER_MBIT = {"Mib/mm2": MIB, "Mb/mm2": 1e6}
@@ -33,7 +33,7 @@ def validate(path: Path) -> ValidationReport:
     """Error table of `area`, each row in its own unit, by the kind of item and by node."""
     table = read_table(path, ("item", "node", "value", "unit"))
     references = {"area": table.numbers("value", at_least=1e-12)}
-    models, skipped = model_figures(table, references, _figures)
+    models, skipped = model_predictions(table, references, _figures)
     comparisons = {name: Comparison(references[name], models[name]) for name in references}
     groups = {"item": [_kind_of(item) for item in table.text("item")], "node": table.text("node")}
     return build_report("area", path, comparisons, rows_skipped=skipped, group_by=groups)

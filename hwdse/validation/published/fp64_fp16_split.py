@@ -22,7 +22,7 @@ from hwdse.models.precision.precision_mix import (
     split_time_ratio,
 )
 from hwdse.numerics.array_types import Leaf, PerConstraint, Scalar
-from hwdse.numerics.relaxation import Reading
+from hwdse.numerics.relaxation import Relaxation
 from hwdse.search.minimize import minimize
 from hwdse.search.space.search_space import Dimension, SearchSpace
 from hwdse.validation.shared.reference_table import (
@@ -66,7 +66,7 @@ class Split:
     overlap_power: Leaf
 
 
-def split_score(split: Split, _reading: Reading) -> tuple[Scalar, PerConstraint]:
+def split_score(split: Split, _reading: Relaxation) -> tuple[Scalar, PerConstraint]:
     """Logarithm of the time of a split; nothing constrains it."""
     native = split.area_ratio * split.fp64_per_fp16_ratio * split.refinement_ratio
     time_ratio = split_time_ratio(
@@ -90,7 +90,7 @@ def search_fp64_per_fp16_ratio(
             num_screened=NUM_SCREENED,
             num_starts=NUM_STARTS,
             num_steps=NUM_STEPS,
-            polish_rounds=0,
+            local_search_rounds=0,
             learning_rate=LEARNING_RATE,
         ).design
     return float(split.fp64_per_fp16_ratio * split.refinement_ratio)

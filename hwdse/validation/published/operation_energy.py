@@ -30,7 +30,7 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_figures
+from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_predictions
 
 PJ, UM2, MTR = 1e12, 1e6, 1e6
 KINDS = ("add", "mult", "mac", "flop", "fma", "instr", "fpu", "chip")
@@ -49,7 +49,7 @@ def validate(path: Path) -> ValidationReport:
     """Error table of `energy_pj`, `area_um2` and `transistors`, by kind and node."""
     table = read_table(path, ("kind", "format", "node_nm", "energy_pj", "area_um2", "per", "note"))
     references = _references(table)
-    models, skipped = model_figures(table, references, _figures)
+    models, skipped = model_predictions(table, references, _figures)
     comparisons = {n: Comparison(references[n], models[n]) for n in references}
     nodes = [f"{cell} nm" if cell else "any" for cell in table.text("node_nm")]
     groups = {"kind": table.text("kind"), "node": nodes}

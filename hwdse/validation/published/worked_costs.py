@@ -1,6 +1,6 @@
 """Dies per wafer, yields and prices of good dies against worked numbers.
 
-The file has one figure a row: columns `item`, `value`, `unit`, `note`. Scored are the items that
+The file has one figure a row: columns `item`, `value`, `unit`, `note`. EvaluatedPoints are the items that
 begin with "worked:" and that the patterns below know; prices are those of the process presets. All
 else is a constant that the model takes.
 """
@@ -20,7 +20,7 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_figures
+from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_predictions
 
 TOLERANCE = 0.01
 """Relative; a row further off counts as a mismatch."""
@@ -46,7 +46,7 @@ def validate(path: Path) -> ValidationReport:
     table = read_table(path, ("item", "value", "unit"))
     items = [item.removeprefix("worked: ") for item in table.text("item")]
     references = {"value": table.numbers("value", at_least=0.0)}
-    models, skipped = model_figures(table, references, _figures)
+    models, skipped = model_predictions(table, references, _figures)
     margin = 2.0 * TOLERANCE * references["value"]
     comparisons = {"value": Comparison(references["value"], models["value"], margin)}
     kinds = [re.split(r" \d", item)[0] for item in items]

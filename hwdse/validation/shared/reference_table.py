@@ -164,8 +164,8 @@ def score(
     ($e = 0$); it still counts as a mismatch.
     """
     comparison = Comparison(np.asarray(reference), np.asarray(model), resolution)
-    scored = comparison.is_scored
-    ref, mod = comparison.reference[scored], comparison.model[scored]
+    evaluated_points = comparison.is_scored
+    ref, mod = comparison.reference[evaluated_points], comparison.model[evaluated_points]
     both_zero = (ref == 0.0) & (mod == 0.0)
     defined = (ref != 0.0) | both_zero
     denominator = np.where(ref == 0.0, 1.0, ref)
@@ -173,7 +173,7 @@ def score(
     ape = np.abs(error)
     has_error = ape.size > 0
     return {
-        "num_rows": int(scored.sum()),
+        "num_rows": int(evaluated_points.sum()),
         "mape": float(ape.mean()) if has_error else None,
         "median_ape": float(np.median(ape)) if has_error else None,
         "p90_ape": float(np.quantile(ape, 0.9)) if has_error else None,

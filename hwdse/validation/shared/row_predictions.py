@@ -16,7 +16,7 @@ class NoModelError(Exception):
     """A row that the model has no rule for; its text is the reason."""
 
 
-def model_figures(
+def model_predictions(
     table: ReferenceTable,
     quantities: Iterable[str],
     figures_of: Callable[[ReferenceTable, int], Figures],

@@ -1,6 +1,6 @@
 """The `astrasim` convention of collectives against times of ASTRA-sim's analytical backend.
 
-Scored: the congestion-unaware backend with ring, direct and halving-doubling. Exact in one
+EvaluatedPoints: the congestion-unaware backend with ring, direct and halving-doubling. Exact in one
 dimension; in several, rows of more than one chunk are a group of their own.
 """
 
@@ -21,7 +21,7 @@ from hwdse.validation.shared.reference_table import (
 )
 from hwdse.validation.simulators.astrasim_times import (
     ALGORITHM_TIMES,
-    Dimension,
+    AstraSimDimension,
     collective_time_s,
 )
 
@@ -58,11 +58,11 @@ def validate(path: Path) -> ValidationReport:
             skipped[reason] += 1
             continue
         model[index] = _model_time(table, index)
-    scored = np.where(np.isnan(model), math.nan, reference)
+    evaluated_points = np.where(np.isnan(model), math.nan, reference)
     return build_report(
         "astrasim",
         path,
-        {"time": Comparison(scored, model, printed_resolution(table.text("time_s")))},
+        {"time": Comparison(evaluated_points, model, printed_resolution(table.text("time_s")))},
         rows_skipped=skipped,
         group_by={
             "algorithm": table.text("algorithm"),
@@ -112,7 +112,7 @@ def _model_time(table: ReferenceTable, index: int) -> float:
         numbers(name)[0] for name in ("endpoint_delay_s", "local_memory_bandwidth_bytes_per_s")
     )
     dimensions = [
-        Dimension(topology, int(size), rate, latency, delay, memory)
+        AstraSimDimension(topology, int(size), rate, latency, delay, memory)
         for topology, size, rate, latency in zip(topologies, sizes, rates, latencies, strict=True)
     ]
     chunks, active = (int(numbers(name)[0]) for name in ("num_chunks", "active_chunks"))

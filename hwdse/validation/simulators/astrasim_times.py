@@ -26,7 +26,7 @@ NS = 1e-9
 
 
 @dataclass(frozen=True)
-class Dimension:
+class AstraSimDimension:
     """One dimension of the fabric: `Ring`, `Switch` or `FullyConnected`."""
 
     topology: str
@@ -52,7 +52,7 @@ class Dimension:
         return 3 * math.floor(message_bytes / self.memory_bytes_per_s / NS + 1e-6) * NS
 
 
-def _ring(kind: str, n: float, d: Dimension) -> float:
+def _ring(kind: str, n: float, d: AstraSimDimension) -> float:
     g, delay = d.size, d.endpoint_delay_s
     share = n / g
     if kind == "all_to_all":
@@ -66,7 +66,7 @@ def _ring(kind: str, n: float, d: Dimension) -> float:
     return scatter_s + (g - 1) * d.send_s(share) + delay * (2 * g - 1)
 
 
-def _direct(kind: str, n: float, d: Dimension) -> float:
+def _direct(kind: str, n: float, d: AstraSimDimension) -> float:
     """All messages at once; the farthest arrives last."""
     share, delay, far = n / d.size, d.endpoint_delay_s, d.size // 2
     if kind == "all_gather":
@@ -79,7 +79,7 @@ def _direct(kind: str, n: float, d: Dimension) -> float:
     return scatter_s + d.send_s(share, far) + 3 * delay
 
 
-def _halving_doubling(kind: str, n: float, d: Dimension) -> float:
+def _halving_doubling(kind: str, n: float, d: AstraSimDimension) -> float:
     """Partners at distance 1, 2, 4, ..., with halves of what is left."""
     steps, delay = round(math.log2(d.size)), d.endpoint_delay_s
     scatter_s = gather_s = 0.0
@@ -97,7 +97,7 @@ def _halving_doubling(kind: str, n: float, d: Dimension) -> float:
     return doubled + delay
 
 
-ALGORITHM_TIMES: Mapping[str, Callable[[str, float, Dimension], float]] = MappingProxyType(
+ALGORITHM_TIMES: Mapping[str, Callable[[str, float, AstraSimDimension], float]] = MappingProxyType(
     {"ring": _ring, "direct": _direct, "halvingDoubling": _halving_doubling}
 )
 """Seconds of a collective of one chunk in one dimension, by the tool's name of the algorithm."""
@@ -108,7 +108,11 @@ Stage = tuple[int, float]
 
 
 def _stages(
-    kind: str, n: float, dimensions: list[Dimension], algorithms: list[str], is_hierarchical: bool
+    kind: str,
+    n: float,
+    dimensions: list[AstraSimDimension],
+    algorithms: list[str],
+    is_hierarchical: bool,
 ) -> list[Stage]:
     """The stages of one chunk, in their order. A gather starts in the outermost dimension."""
 
@@ -153,7 +157,7 @@ def _finish_s(stages: list[Stage], num_chunks: int, num_active: int) -> float:
 def collective_time_s(
     kind: str,
     message_bytes: float,
-    dimensions: list[Dimension],
+    dimensions: list[AstraSimDimension],
     algorithms: list[str],
     *,
     num_chunks: int,

@@ -26,7 +26,7 @@ from hwdse.workload.kernels.unfused_layer_kernels import (
     CALCULON,
     KernelMaker,
     Kernels,
-    Work,
+    KernelWork,
     layer_kernels,
     stacked,
 )
@@ -225,7 +225,7 @@ def _joined_linear(
     """
     whole = maker.linear(name, *extents)
     traffic = maker.bytes_per_element * (extents[1] * extents[2] + sum(kept))
-    back = Work(whole.forward.matrix_flop, 0.0, traffic)
+    back = KernelWork(whole.forward.matrix_flop, 0.0, traffic)
     return replace(whole, input_gradient=back, weight_gradient=back)
 
 

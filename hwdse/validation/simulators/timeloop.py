@@ -20,7 +20,7 @@ from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
-from hwdse.specs.mappings.loop_nest import LevelTraffic, LoopNest, NestTraffic, Tier
+from hwdse.specs.mappings.loop_nest import LevelTraffic, LoopNest, NestTier, NestTraffic
 from hwdse.specs.mappings.loop_nest_text import parse_nest
 from hwdse.validation.shared.reference_table import (
     Comparison,
@@ -128,7 +128,7 @@ def _operators(table: ReferenceTable) -> Operators:
 def _nests(table: ReferenceTable) -> list[tuple[np.ndarray, LoopNest]]:
     """Row numbers and mappings of the rows with equal tiers; a bad mapping is an error."""
     sizes = np.stack([table.numbers(letter) for letter in DIMS], axis=-1)
-    by_tiers: dict[tuple[Tier, ...], list[tuple[int, LoopNest]]] = {}
+    by_tiers: dict[tuple[NestTier, ...], list[tuple[int, LoopNest]]] = {}
     for row, text in enumerate(table.text("mapping")):
         try:
             nest = parse_nest(text)
@@ -182,7 +182,7 @@ def _used_part(nest: LoopNest, array: dict[str, Leaf], base: Accelerator) -> Acc
         _level("L3", 1.0, DRAM_BYTES_PER_CYCLE, "one"),
         _level("L2", array["scratchpad_entries"], scratchpad_bandwidth, "one"),
         _level("L1", accumulator_bytes, sums_per_cycle, "cols"),
-        _level("L0", rows * cols, UNLIMITED, "elements"),
+        _level("L0", rows * cols, UNLIMITED, "pes"),
     )
     return replace(
         base,

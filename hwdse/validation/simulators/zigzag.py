@@ -32,7 +32,7 @@ from hwdse.validation.shared.reference_table import (
     printed_resolution,
     read_table,
 )
-from hwdse.validation.simulators.zigzag_costs import CORE_COLUMNS, cores, costs_of
+from hwdse.validation.simulators.zigzag_costs import CORE_COLUMNS, cores, front_objectives_fn
 from hwdse.validation.simulators.zigzag_loops import loop_nest, parse_loops
 from hwdse.workload.loops.operators import Operators, products
 
@@ -69,7 +69,7 @@ def validate(path: Path) -> ValidationReport:
         operators = products(m, k, n, np.ones(len(table)))
         nests = given_nests(table, [m, k, n]) + best_nests(operators, core)
         twice = jax.tree.map(lambda x: np.concatenate([x, x]), (operators, core))
-        costs = costs_of(nests, *twice)
+        costs = front_objectives_fn(nests, *twice)
     given, best = ({name: x[half] for name, x in costs.items()} for half in _halves(len(table)))
     overflows = best["used_ratio"] > 1.0 + OVERFLOW_TOLERANCE
     best = {name: np.where(overflows, np.nan, values) for name, values in best.items()}

@@ -85,7 +85,7 @@ def _levels(column: dict[str, np.ndarray]) -> tuple[Level, ...]:
     def level(
         size: Leaf, rates: tuple[Leaf, Leaf], energy_pj: Leaf, name: str, keeps: tuple[str, ...]
     ) -> Level:
-        count = {"accumulator": "cols", "registers": "elements"}.get(name, "one")
+        count = {"accumulator": "cols", "registers": "pes"}.get(name, "one")
         return Level(
             capacity_bytes=size,
             read_bandwidth_bytes_per_s=rates[0] * clock,
@@ -207,7 +207,7 @@ def nest_costs(nest: LoopNest, operators: Operators, core: Accelerator) -> dict[
 _quick_costs = quick_jit(nest_costs)
 
 
-def costs_of(
+def front_objectives_fn(
     nests: Sequence[LoopNest], operators: Operators, core: Accelerator
 ) -> dict[str, np.ndarray]:
     """The same for one nest a row: rows of equal tiers are computed together."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwdse.specs.hardware.accelerator import OPERANDS
-from hwdse.specs.mappings.loop_nest import LoopNest, Tier
+from hwdse.specs.mappings.loop_nest import LoopNest, NestTier
 from hwdse.workload.loops.operators import DIMS
 
 MEMORIES = {"O": ("accumulator",), "I": ("scratchpad",), "W": ("registers", "scratchpad")}
@@ -76,16 +76,16 @@ def loop_nest(mapping: ZigzagLoops, rows: float, cols: float) -> LoopNest:
     A memory that keeps an operand opens a tier; so does, keeping nothing, a second loop over a
     dimension that is not next to the first.
     """
-    opened: list[tuple[Tier, int]] = [(Tier("DRAM", OPERANDS), len(mapping.loops))]
+    opened: list[tuple[NestTier, int]] = [(NestTier("DRAM", OPERANDS), len(mapping.loops))]
     by_place = sorted(OUTER_FIRST, key=lambda who: (-mapping.cuts[who], OUTER_FIRST.index(who)))
     for memory, name in by_place:
-        opened.append((Tier(memory, (OPERAND[name],)), mapping.cuts[memory, name]))
-    tiers: list[Tier] = []
+        opened.append((NestTier(memory, (OPERAND[name],)), mapping.cuts[memory, name]))
+    tiers: list[NestTier] = []
     blocks: list[list[Loop]] = []
     ends = [inside for _, inside in opened[1:]] + [0]
     for (tier, start), end in zip(opened, ends, strict=True):
         for number, block in enumerate(_blocks(mapping.loops[end:start][::-1])):
-            tiers.append(Tier(tier.memory, tier.keeps if number == 0 else ()))
+            tiers.append(NestTier(tier.memory, tier.keeps if number == 0 else ()))
             blocks.append(block)
     temporal = np.ones((len(tiers), len(DIMS)))
     position = np.tile(np.arange(float(len(DIMS))), (len(tiers), 1))
@@ -95,7 +95,7 @@ def loop_nest(mapping: ZigzagLoops, rows: float, cols: float) -> LoopNest:
         position[tier, [*dims, *rest]] = np.arange(float(len(DIMS)))
         temporal[tier, dims] = [bound for _, bound in block]
     spatial = np.ones_like(temporal)
-    last = tiers.index(Tier("registers", ("weights",))) - 1
+    last = tiers.index(NestTier("registers", ("weights",))) - 1
     spatial[last, DIMS.index(ROWS_DIM)] = rows
     spatial[last, DIMS.index(COLS_DIM)] = cols
     return LoopNest(temporal, position, spatial, tuple(tiers))

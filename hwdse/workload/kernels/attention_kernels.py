@@ -9,7 +9,7 @@ out between the stages.
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.hardware.neuron_core import NeuronCore
-from hwdse.workload.kernels.kernel_instructions import Kernel, Stage
+from hwdse.workload.kernels.kernel_instructions import Kernel, KernelStage
 from hwdse.workload.kernels.kernel_parts import (
     BANK,
     BLOCK,
@@ -36,7 +36,7 @@ def batched_softmax(
     spilled = batch * spilled_elements(m * n, format_name, core)
     scores = batch * m * n / PARTITIONS
     waits = WAITS_PER_TILE * batch * num_tiles(m, PARTITIONS)
-    first = Stage(
+    first = KernelStage(
         products=(
             products(m, k, n, format_name, core, count=batch),
             transposes(m, k, format_name, core, count=batch),
@@ -53,7 +53,7 @@ def batched_softmax(
         ),
         num_waits=waits,
     )
-    last = Stage(
+    last = KernelStage(
         products=(),
         lane_work=(lane_work("scalar", "tensor_scalar", scores),),
         transfers=(store(batch * m * n, BLOCK, format_name),),
@@ -62,9 +62,9 @@ def batched_softmax(
     return Kernel((first, _exponentials(scores, spilled, format_name, waits), last))
 
 
-def _exponentials(scores: PerOp, spilled: PerOp, format_name: str, waits: PerOp) -> Stage:
+def _exponentials(scores: PerOp, spilled: PerOp, format_name: str, waits: PerOp) -> KernelStage:
     """Second stage: exponentials of the scores, with what was spilled read back, and row sums."""
-    return Stage(
+    return KernelStage(
         products=(),
         lane_work=(
             lane_work("scalar", "exp", scores),
@@ -93,7 +93,7 @@ def grouped_query_attention(
     spilled = spilled_elements(pairs * length * length, format_name, core)
     queries, keys = pairs * length * head_dim, batch * kv_heads * length * head_dim
     waits = WAITS_PER_TILE * pairs * num_tiles(length, PARTITIONS)
-    first = Stage(
+    first = KernelStage(
         products=(
             transposes(length, head_dim, format_name, core, count=pairs + batch * kv_heads),
             products(length, head_dim, length, format_name, core, count=pairs),
@@ -109,7 +109,7 @@ def grouped_query_attention(
         ),
         num_waits=waits,
     )
-    last = Stage(
+    last = KernelStage(
         products=(
             transposes(length, length, format_name, core, count=pairs),
             products(length, length, head_dim, format_name, core, count=pairs),
@@ -138,7 +138,7 @@ def fused_attention(
     """
     scores = heads * length * length / PARTITIONS
     values = heads * length * head_dim
-    stage = Stage(
+    stage = KernelStage(
         products=(
             products(length, head_dim, length, format_name, core, count=heads),
             transposes(length, length, format_name, core, count=heads),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.hardware.neuron_core import NeuronCore
-from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, Kernel, LaneWork, Stage
+from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, Kernel, KernelStage, LaneWork
 from hwdse.workload.kernels.kernel_parts import (
     BANK,
     BLOCK,
@@ -38,7 +38,7 @@ def _elementwise(
         load(elements, BLOCK, format_name, num_inputs),
         store(elements, BLOCK, format_name),
     )
-    return Kernel((Stage((), tuple(work), transfers),))
+    return Kernel((KernelStage((), tuple(work), transfers),))
 
 
 def adamw(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
@@ -75,7 +75,7 @@ def softmax(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
         lane_work("vector", "tensor_scalar", each, n, format_name=format_name),
     )
     transfers = (load(m * n, n, format_name), store(m * n, n, format_name))
-    return Kernel((Stage((), work, transfers, 2.0 * num_tiles(m, PARTITIONS)),))
+    return Kernel((KernelStage((), work, transfers, 2.0 * num_tiles(m, PARTITIONS)),))
 
 
 def rms_norm(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
@@ -88,7 +88,7 @@ def rms_norm(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
     )
     transfers = (load(m * n, n, format_name), store(m * n, n, format_name))
     waits = 2.0 * num_tiles(m, PARTITIONS)
-    return Kernel((Stage((broadcasts(n, format_name),), work, transfers, waits),))
+    return Kernel((KernelStage((broadcasts(n, format_name),), work, transfers, waits),))
 
 
 def rotary(columns: PerOp, head_dim: PerOp, format_name: str, core: NeuronCore) -> Kernel:
@@ -107,7 +107,7 @@ def rotary(columns: PerOp, head_dim: PerOp, format_name: str, core: NeuronCore) 
         load(whole, BANK, format_name),  # cosines and sines, half as many each
         store(whole, BANK, format_name),
     )
-    return Kernel((Stage((), work, transfers),))
+    return Kernel((KernelStage((), work, transfers),))
 
 
 MAMBA_VERSIONS = ("v1", "v2", "v3", "v3_sbuf", "best")
@@ -144,7 +144,7 @@ def mamba_scan(
     )
     num_rows = 2.0 * length / tile * states * num_tiles_of_channels
     spread = broadcasts(tile, format_name, count=num_rows)
-    return Kernel((Stage((spread,), work, transfers),))
+    return Kernel((KernelStage((spread,), work, transfers),))
 
 
 def _mamba_work(total: PerOp, tile: PerOp, states: PerOp, version: str) -> tuple[LaneWork, ...]:

@@ -9,7 +9,7 @@ import dataclasses
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.hardware.neuron_core import NeuronCore
-from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, Kernel, LaneWork, Stage
+from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, Kernel, KernelStage, LaneWork
 from hwdse.workload.kernels.kernel_parts import (
     BANK,
     BLOCK,
@@ -35,7 +35,7 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
     times = loads_of(m * k * size, 2.0 * num_tiles(n, BLOCK), core)
     inner, outer = m * n / PARTITIONS, m * k / PARTITIONS
     weights, product = load(k * n, BLOCK, format_name), products(n, k, m, format_name, core)
-    gate = Stage(
+    gate = KernelStage(
         products=(product, transposes(m, k, format_name, core, count=times)),
         lane_work=(
             lane_work("scalar", "copy", times * outer, PARTITIONS, in_psum=True),
@@ -43,7 +43,7 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
         ),
         transfers=(load(m * k, block_row(k), format_name, times), weights),
     )
-    up = Stage(
+    up = KernelStage(
         products=(product,),
         lane_work=(
             *(lane_work("scalar", name, inner) for name in ("exp", "tensor_scalar", "reciprocal")),
@@ -52,7 +52,7 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
         ),
         transfers=(weights, store(m * n, BANK, format_name)),
     )
-    down = Stage(
+    down = KernelStage(
         products=(products(m, n, k, format_name, core),),
         lane_work=(lane_work("scalar", "copy", outer, in_psum=True),),
         transfers=(
@@ -77,9 +77,9 @@ def lora(m: PerOp, k: PerOp, n: PerOp, rank: PerOp, format_name: str, core: Neur
 
 def _low_rank_stage(
     m: PerOp, k: PerOp, n: PerOp, rank: PerOp, format_name: str, core: NeuronCore
-) -> Stage:
+) -> KernelStage:
     inner, results = m * k / PARTITIONS, m * n / PARTITIONS
-    return Stage(
+    return KernelStage(
         products=(
             transposes(m, k, format_name, core),
             products(rank, k, m, format_name, core),
@@ -102,10 +102,12 @@ LORA_PARTS = 4.0
 """Blocks of the contraction that VectorE adds up."""
 
 
-def _full_rank_stage(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Stage:
+def _full_rank_stage(
+    m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore
+) -> KernelStage:
     inner, results = m * k / PARTITIONS, m * n / PARTITIONS
     times = loads_of(m * k * FORMAT_BYTES[format_name], num_tiles(n, BLOCK), core)
-    return Stage(
+    return KernelStage(
         products=(
             transposes(m, k, format_name, core, count=times),
             products(n, k, m, format_name, core),
@@ -137,11 +139,11 @@ def _norm_work(m: PerOp, width: PerOp, *, is_added: bool) -> tuple[LaneWork, ...
 
 def _product_stage(
     m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore, *, is_hoisted: bool
-) -> Stage:
+) -> KernelStage:
     """Product whose left operand TensorE transposes: once, or for every 512 columns."""
     times = 1.0 if is_hoisted else num_tiles(n, BANK)
     right_times = loads_of(k * n * FORMAT_BYTES[format_name], num_tiles(m, PARTITIONS), core)
-    return Stage(
+    return KernelStage(
         products=(
             products(m, k, n, format_name, core),
             transposes(m, k, format_name, core, count=times),
@@ -173,7 +175,7 @@ def norm_matmul(
     Source: NKIBench `rmsnorm_matmul` (reads x twice, transposes it once) and
     `add_rmsnorm_matmul` (transposes it for every 512 columns).
     """
-    norm = Stage(
+    norm = KernelStage(
         products=(broadcasts(k, format_name),) if is_added else (),
         lane_work=_norm_work(m, k, is_added=is_added),
         transfers=(load(m * k, k, format_name, 2.0),),
@@ -198,7 +200,7 @@ def matmul_norm(
     Source: NKIBench `matmul_add_rmsnorm`.
     """
     product = _product_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
-    norm = Stage(
+    norm = KernelStage(
         products=(broadcasts(n, format_name),),
         lane_work=_norm_work(m, n, is_added=True),
         transfers=(load(m * n, n, format_name), store(m * n, n, format_name)),

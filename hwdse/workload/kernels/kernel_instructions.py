@@ -49,7 +49,7 @@ class Transfer:
 
 
 @flax.struct.dataclass
-class Stage:
+class KernelStage:
     """Work that the engines do side by side; the next stage needs all of its results.
 
     `num_waits` counts the instructions that wait for the result of another engine.
@@ -65,4 +65,4 @@ class Stage:
 class Kernel:
     """Stages one after another."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[KernelStage, ...]

@@ -10,7 +10,7 @@ import dataclasses
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.hardware.neuron_core import NeuronCore
-from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, Kernel, Stage
+from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, Kernel, KernelStage
 from hwdse.workload.kernels.kernel_parts import (
     BANK,
     BLOCK,
@@ -39,7 +39,7 @@ def streamed_matmul(
     result_row: PerOp = BANK,
 ) -> Kernel:
     """A product with A stored as [k, m], by how often each operand is loaded and in what rows."""
-    stage = Stage(
+    stage = KernelStage(
         products=(products(m, k, n, format_name, core),),
         lane_work=(lane_work("scalar", "copy", m * n / PARTITIONS, in_psum=True),),
         transfers=(
@@ -128,7 +128,7 @@ def matmul(
     left_times = loads_of(m * k * size, num_blocks, core)
     right_times = loads_of(k * BLOCK * size, num_tiles(m, PARTITIONS), core)
     moved = batch * left_times * m * k / PARTITIONS
-    stage = Stage(
+    stage = KernelStage(
         products=(
             products(m, k, n, format_name, core, count=batch),
             transposes(m, k, format_name, core, count=batch * left_times),

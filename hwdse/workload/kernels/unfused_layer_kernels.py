@@ -51,7 +51,7 @@ and values have two products backward, each with operands of its own."""
 
 
 @flax.struct.dataclass
-class Work:
+class KernelWork:
     """What kernels do in one pass; each field of one number a kernel."""
 
     matrix_flop: Leaf
@@ -63,14 +63,14 @@ class Work:
 class Kernels:
     """Kernels in the order of the forward pass; all zeros in a pass that does not run one."""
 
-    forward: Work
-    input_gradient: Work
-    weight_gradient: Work
+    forward: KernelWork
+    input_gradient: KernelWork
+    weight_gradient: KernelWork
     parameters: Leaf
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
 
 
-NOTHING = Work(0.0, 0.0, 0.0)
+NOTHING = KernelWork(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,25 @@ class KernelMaker:
     bytes_per_element: Scalar
     streams: Streams
 
-    def _vector(self, elements: Scalar, flop: Scalar, streams: Scalar) -> Work:
-        return Work(0.0, flop * elements, streams * self.bytes_per_element * elements)
+    def _vector(self, elements: Scalar, flop: Scalar, streams: Scalar) -> KernelWork:
+        return KernelWork(0.0, flop * elements, streams * self.bytes_per_element * elements)
 
     def linear(self, name: str, tokens: Scalar, k: Scalar, n: Scalar) -> Kernels:
         """Product with a weight matrix k x n: 2 t k n FLOP a pass, every operand moved once."""
         traffic = self.bytes_per_element * (tokens * k + k * n + tokens * n)
-        work = Work(2.0 * tokens * k * n, 0.0, traffic)
+        work = KernelWork(2.0 * tokens * k * n, 0.0, traffic)
         return Kernels(work, work, work, k * n, (name,))
 
     def products(self, name: str, count: Scalar, m: Scalar, k: Scalar, n: Scalar) -> Kernels:
         """`count` products of activations: 2 m k n FLOP each forward, two such backward."""
         flop = 2.0 * count * m * k * n
         traffic = self.bytes_per_element * count * (m * k + k * n + m * n)
-        back = Work(2.0 * flop, 0.0, self.streams.product_backward * traffic)
-        return Kernels(Work(flop, 0.0, traffic), back, NOTHING, 0.0, (name,))
+        back = KernelWork(2.0 * flop, 0.0, self.streams.product_backward * traffic)
+        return Kernels(KernelWork(flop, 0.0, traffic), back, NOTHING, 0.0, (name,))
 
     def norm(self, name: str, elements: Scalar, hidden: Scalar, num_vectors: Scalar) -> Kernels:
         """Normalisation of rows of `hidden` with that many learned vectors."""
-        weights = Work(0.0, 0.0, num_vectors * hidden * self.bytes_per_element)
+        weights = KernelWork(0.0, 0.0, num_vectors * hidden * self.bytes_per_element)
         flop = (NORM_FLOP[0], NORM_FLOP[1] - NORM_WEIGHT_FLOP, NORM_WEIGHT_FLOP)
         passes = zip(flop, self.streams.norm, strict=True)
         works = [self._vector(elements, f, s) for f, s in passes]
@@ -146,8 +146,8 @@ class KernelMaker:
         an all-gather under sequence parallelism (`sequence` 1), and nothing without.
         """
         moved = jnp.where(tensor > 1.0, 2.0 * self.bytes_per_element * elements, 0.0)
-        summed = Work(0.0, elements * (tensor - 1.0) / tensor, moved)
-        passed = Work(0.0, 0.0, sequence * moved)
+        summed = KernelWork(0.0, elements * (tensor - 1.0) / tensor, moved)
+        passed = KernelWork(0.0, 0.0, sequence * moved)
         forward, backward = (summed, passed) if is_sum else (passed, summed)
         return Kernels(forward, backward, NOTHING, 0.0, (name,))
 

@@ -20,7 +20,7 @@ bytes takes 0.2 us longer for each peer on H100 and B200, where a step takes 0.8
 
 
 @flax.struct.dataclass
-class Work:
+class CollectiveWork:
     """What one chip does for each byte of message, and in how many steps."""
 
     num_steps: Leaf
@@ -54,51 +54,57 @@ def _share(num_chips: PerOp) -> PerOp:
     return (num_chips - 1.0) / num_chips
 
 
-WorkFn = Callable[[PerOp], Work]
+WorkFn = Callable[[PerOp], CollectiveWork]
 _GATHER: Mapping[str, WorkFn] = MappingProxyType(
     {
-        "ring": lambda p: Work(p - 1.0, _share(p), 1.0 / p),
-        "bidirectional_ring": lambda p: Work(_half_way(p), _share(p), 1.0 / p),
-        "halving_doubling": lambda p: Work(_log2(p), _share(p), 1.0 / p),
-        "direct": lambda p: Work(_at_once(p), _share(p), 1.0 / p),
+        "ring": lambda p: CollectiveWork(p - 1.0, _share(p), 1.0 / p),
+        "bidirectional_ring": lambda p: CollectiveWork(_half_way(p), _share(p), 1.0 / p),
+        "halving_doubling": lambda p: CollectiveWork(_log2(p), _share(p), 1.0 / p),
+        "direct": lambda p: CollectiveWork(_at_once(p), _share(p), 1.0 / p),
     }
 )
 ALGORITHMS: Mapping[str, Mapping[str, WorkFn]] = MappingProxyType(
     {
         "all_reduce": MappingProxyType(
             {
-                "ring": lambda p: Work(2.0 * (p - 1.0), 2.0 * _share(p)),
-                "bidirectional_ring": lambda p: Work(2.0 * _half_way(p), 2.0 * _share(p)),
-                "halving_doubling": lambda p: Work(2.0 * _log2(p), 2.0 * _share(p)),
+                "ring": lambda p: CollectiveWork(2.0 * (p - 1.0), 2.0 * _share(p)),
+                "bidirectional_ring": lambda p: CollectiveWork(2.0 * _half_way(p), 2.0 * _share(p)),
+                "halving_doubling": lambda p: CollectiveWork(2.0 * _log2(p), 2.0 * _share(p)),
                 # Each chip is a leaf of one tree and inside the other, n / 2 up and n / 2 down
                 # each; two children of half a message fill the port of the inner chip.
-                "double_binary_tree": lambda p: Work(2.0 * _log2(p), 2.0 * _any(p)),
-                "direct": lambda p: Work(2.0 * _at_once(p), 2.0 * _share(p)),
-                "mesh": lambda p: Work(_at_once(p), p - 1.0),
+                "double_binary_tree": lambda p: CollectiveWork(2.0 * _log2(p), 2.0 * _any(p)),
+                "direct": lambda p: CollectiveWork(2.0 * _at_once(p), 2.0 * _share(p)),
+                "mesh": lambda p: CollectiveWork(_at_once(p), p - 1.0),
                 # The switch adds what it reads (n from each chip) and spreads the sum: each chip
                 # sends its n once, and the 1 / p that it has collected.
-                "in_switch": lambda p: Work(2.0 * _any(p), jnp.where(p > 1.0, (p + 1.0) / p, 0.0)),
+                "in_switch": lambda p: CollectiveWork(
+                    2.0 * _any(p), jnp.where(p > 1.0, (p + 1.0) / p, 0.0)
+                ),
             }
         ),
         "all_gather": _GATHER,
         "reduce_scatter": _GATHER,
         "all_to_all": MappingProxyType(
             {
-                "direct": lambda p: Work(_at_once(p), _share(p), 1.0 / p),
-                "pairwise": lambda p: Work(p - 1.0, _share(p), 1.0 / p),
+                "direct": lambda p: CollectiveWork(_at_once(p), _share(p), 1.0 / p),
+                "pairwise": lambda p: CollectiveWork(p - 1.0, _share(p), 1.0 / p),
                 # Bruck: in each of log2 p steps half of the buffer moves.
-                "bruck": lambda p: Work(_log2(p), 0.5 * _log2(p), 1.0 / p),
+                "bruck": lambda p: CollectiveWork(_log2(p), 0.5 * _log2(p), 1.0 / p),
             }
         ),
         "broadcast": MappingProxyType(
             {
-                "chain": lambda p: Work(p - 1.0, _any(p)),
-                "binomial_tree": lambda p: Work(_log2(p), _log2(p)),
-                "scatter_all_gather": lambda p: Work(_log2(p) + 1.0 - 1.0 / p, 2.0 * _share(p)),
-                "direct": lambda p: Work(_at_once(p), p - 1.0),
+                "chain": lambda p: CollectiveWork(p - 1.0, _any(p)),
+                "binomial_tree": lambda p: CollectiveWork(_log2(p), _log2(p)),
+                "scatter_all_gather": lambda p: CollectiveWork(
+                    _log2(p) + 1.0 - 1.0 / p, 2.0 * _share(p)
+                ),
+                "direct": lambda p: CollectiveWork(_at_once(p), p - 1.0),
             }
         ),
-        "point_to_point": MappingProxyType({"direct": lambda p: Work(1.0 + 0.0 * p, 1.0)}),
+        "point_to_point": MappingProxyType(
+            {"direct": lambda p: CollectiveWork(1.0 + 0.0 * p, 1.0)}
+        ),
     }
 )
 """Work by kind of collective and algorithm, as a function of the number of chips.

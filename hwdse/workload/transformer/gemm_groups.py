@@ -7,7 +7,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
-from hwdse.workload.gemms import Gemms, Runs
+from hwdse.workload.gemms import ExecutionCounts, Gemms
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
 from hwdse.workload.transformer.model_config import TransformerTraining
 
@@ -16,7 +16,7 @@ Row = tuple[Leaf, ...]
 
 
 @flax.struct.dataclass
-class LayerCut:
+class LayerSharding:
     """How many ranks cut one layer, and what of it is computed again; 1 and 0: one rank, once."""
 
     micro_batch: Leaf = 1.0
@@ -29,7 +29,7 @@ class LayerCut:
     expert_tensor: Leaf = 1.0
     """Ranks of such a group, which cut each of its experts: as a rule `tensor`, or 1 where the
     tensor ranks hold different experts."""
-    sequence_fraction: Leaf = 1.0
+    sequence_parallel_fraction: Leaf = 1.0
     """1 where tensor ranks cut norms, residuals and dispatched tokens, 0 where each has all."""
     recompute_fraction: Leaf = 0.0
     """Share of the layers whose forward pass runs again."""
@@ -39,17 +39,17 @@ class LayerCut:
     """Share of the attention whose scores stay on chip."""
 
     @property
-    def own_ranks(self) -> Scalar:
+    def sequence_shards(self) -> Scalar:
         """Ranks of a tensor group that share norms, residuals and dispatched tokens."""
-        return 1.0 + self.sequence_fraction * (self.tensor - 1.0)
+        return 1.0 + self.sequence_parallel_fraction * (self.tensor - 1.0)
 
 
-def tokens_of(job: TransformerTraining, cut: LayerCut) -> Scalar:
+def tokens_of(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
     """Tokens of a micro-batch on one rank of its context group."""
-    return job.seq_len * cut.micro_batch / cut.context
+    return job.seq_len * sharding.micro_batch / sharding.context
 
 
-class Part(NamedTuple):
+class GemmGroup(NamedTuple):
     """Rows of a part of a layer, each with forward, backward, repeated and useful runs and
     whether it is a product with weights."""
 
@@ -57,7 +57,7 @@ class Part(NamedTuple):
     runs: list[Row]
 
 
-def weight_rows(
+def linear_gemms(
     tokens: Scalar,
     k: Scalar,
     n: Scalar,
@@ -77,10 +77,10 @@ def weight_rows(
     ]
 
 
-def weight_part(rows: list[Row], again: Scalar, useful: Leaf = 1.0) -> Part:
-    """Rows of `weight_rows`, for one matrix, with the runs of each."""
-    runs = [(1.0, 0.0, again, useful, 1.0)] + 2 * [(0.0, 1.0, 0.0, useful, 1.0)]
-    return Part(rows, runs)
+def linear_group(rows: list[Row], recompute: Scalar, useful: Leaf = 1.0) -> GemmGroup:
+    """Rows of `linear_gemms`, for one matrix, with the runs of each."""
+    runs = [(1.0, 0.0, recompute, useful, 1.0)] + 2 * [(0.0, 1.0, 0.0, useful, 1.0)]
+    return GemmGroup(rows, runs)
 
 
 def stacked_rows(rows: list[Row]) -> tuple[PerOp, ...]:
@@ -90,14 +90,16 @@ def stacked_rows(rows: list[Row]) -> tuple[PerOp, ...]:
     )
 
 
-def rows_of(parts: list[Part]) -> tuple[Gemms, Runs]:
+def stack_gemms(parts: list[GemmGroup]) -> tuple[Gemms, ExecutionCounts]:
     """The rows of all parts of a layer, in their order, and how often each runs."""
     gemms = Gemms(*stacked_rows([row for part in parts for row in part.rows]))
-    forward, backward, again, useful, is_linear = stacked_rows(
+    forward, backward, recompute, useful, is_linear = stacked_rows(
         [row for part in parts for row in part.runs]
     )
     zero = jnp.zeros_like(forward)
-    runs = Runs(forward, backward, again, useful, is_head=zero, is_linear=is_linear)
+    runs = ExecutionCounts(
+        forward, backward, recompute, useful, is_lm_head=zero, is_linear=is_linear
+    )
     return gemms, runs
 
 
@@ -131,7 +133,7 @@ memory: read, write; read, write and a mask of one byte; backward one more read 
 
 
 def core_work(
-    job: TransformerTraining, cut: LayerCut, runs_of_scores: Scalar
+    job: TransformerTraining, sharding: LayerSharding, runs_of_scores: Scalar
 ) -> tuple[Scalar, Scalar, Scalar]:
     """Keys that a query meets, and vector FLOP and bytes beside one product of scores.
 
@@ -139,11 +141,11 @@ def core_work(
     its backward pass; without it all scores are computed, written and read in memory. The softmax
     of all runs is spread over the `runs_of_scores`.
     """
-    fused = cut.fused_attention_fraction
-    again = cut.recompute_fraction + cut.attention_recompute_fraction
+    fused = sharding.fused_attention_fraction
+    recompute = sharding.recompute_fraction + sharding.attention_recompute_fraction
     keys = job.seq_len * (fused * job.attention_fraction + 1.0 - fused)
-    elements = job.seq_len / cut.context * keys
-    softmax = SOFTMAX_FLOP[0] * (1.0 + again + fused) + SOFTMAX_FLOP[1]
-    streams = SCORE_STREAMS[0] * (1.0 + again) + SCORE_STREAMS[1]
+    elements = job.seq_len / sharding.context * keys
+    softmax = SOFTMAX_FLOP[0] * (1.0 + recompute + fused) + SOFTMAX_FLOP[1]
+    streams = SCORE_STREAMS[0] * (1.0 + recompute) + SCORE_STREAMS[1]
     vector = elements * softmax / runs_of_scores
     return keys, vector, (1.0 - fused) * elements * streams / runs_of_scores

@@ -17,7 +17,7 @@ from hwdse.numerics.array_types import Leaf, Scalar
 
 
 @flax.struct.dataclass
-class Group:
+class PlacedGroup:
     """Chips of one collective, by dimension of the tier they sit in.
 
     `extents` chips of the group along each dimension out of `sizes`; `fractions` of a chip's
@@ -45,7 +45,7 @@ def place_group(
     sizes: tuple[Leaf, ...],
     fractions: tuple[Leaf, ...],
     latency_ratios: tuple[Leaf, ...],
-) -> Group:
+) -> PlacedGroup:
     """Places a group after `inner_chips` neighbors have filled the first dimensions.
 
     The group takes what is left of a dimension before it goes on to the next; what goes beyond
@@ -57,12 +57,12 @@ def place_group(
         extent = jnp.clip(rest, 1.0, size / taken)
         inner, rest = inner / taken, rest / extent
         extents.append(extent)
-    return Group(tuple(extents), sizes, fractions, latency_ratios)
+    return PlacedGroup(tuple(extents), sizes, fractions, latency_ratios)
 
 
 def place_groups(
-    num_chips: Scalar, inner_chips: Scalar, tiers: Sequence[Group]
-) -> tuple[Group, ...]:
+    num_chips: Scalar, inner_chips: Scalar, tiers: Sequence[PlacedGroup]
+) -> tuple[PlacedGroup, ...]:
     """`place_group` on tier after tier; of the whole tiers only their geometry is looked at."""
     found, inner, rest = [], inner_chips, num_chips
     for tier in tiers:

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
-from hwdse.workload.gemms import Gemms, Runs
+from hwdse.workload.gemms import ExecutionCounts, Gemms
 from hwdse.workload.transformer.decoder_layer import mean_layer_parts
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
 from hwdse.workload.transformer.gemm_groups import (
-    LayerCut,
-    rows_of,
+    LayerSharding,
+    linear_gemms,
+    linear_group,
+    stack_gemms,
     tokens_of,
-    weight_part,
-    weight_rows,
 )
 from hwdse.workload.transformer.model_config import TransformerTraining
 
@@ -27,7 +27,7 @@ def _three(name: str) -> tuple[str, str, str]:
     return name, f"{name}_dx", f"{name}_dw"
 
 
-ROW_NAMES = (
+GEMM_NAMES = (
     *(row for name in ("qkv", "out") for row in _three(name)),
     "scores",
     "values",
@@ -37,36 +37,40 @@ ROW_NAMES = (
 each matrix, attention, and last the vocabulary projection."""
 
 
-def cut_of(layout: Parallelism, software: Software) -> LayerCut:
+def layer_sharding(parallelism: Parallelism, software: Software) -> LayerSharding:
     """How a layout cuts one layer. The tensor-parallel ranks cut each expert too."""
-    return LayerCut(
-        micro_batch=layout.micro_batch,
-        tensor=layout.tensor,
-        context=layout.context,
-        expert=layout.expert,
-        expert_tensor=layout.tensor,
-        sequence_fraction=layout.sequence_fraction,
-        recompute_fraction=layout.recompute_fraction,
-        attention_recompute_fraction=layout.attention_recompute_fraction,
+    return LayerSharding(
+        micro_batch=parallelism.micro_batch,
+        tensor=parallelism.tensor,
+        context=parallelism.context,
+        expert=parallelism.expert,
+        expert_tensor=parallelism.tensor,
+        sequence_parallel_fraction=parallelism.sequence_parallel_fraction,
+        recompute_fraction=parallelism.recompute_fraction,
+        attention_recompute_fraction=parallelism.attention_recompute_fraction,
         fused_attention_fraction=software.fused_attention_fraction,
     )
 
 
-def head_rows(job: TransformerTraining, cut: LayerCut) -> tuple[Gemms, Runs]:
+def lm_head_gemms(
+    job: TransformerTraining, sharding: LayerSharding
+) -> tuple[Gemms, ExecutionCounts]:
     """Vocabulary projection of one micro-batch on one rank of the last stage, with the loss."""
-    tokens, width = tokens_of(job, cut), job.model.vocabulary / cut.tensor
+    tokens, width = tokens_of(job, sharding), job.model.vocabulary / sharding.tensor
     logits = tokens * width
     loss = (SOFTMAX_FLOP[0] * logits, SOFTMAX_FLOP[1] * logits)
     extra = (LOGIT_STREAMS[0] * logits, LOGIT_STREAMS[1] * logits)
-    rows = weight_rows(tokens, job.model.hidden, width, loss, extra)
-    return rows_of([weight_part(rows, again=0.0)])
+    rows = linear_gemms(tokens, job.model.hidden, width, loss, extra)
+    return stack_gemms([linear_group(rows, recompute=0.0)])
 
 
-def micro_batch_rows(job: TransformerTraining, cut: LayerCut) -> tuple[Gemms, Runs]:
+def micro_batch_gemms(
+    job: TransformerTraining, sharding: LayerSharding
+) -> tuple[Gemms, ExecutionCounts]:
     """Rows of the mean layer, then those of the head."""
-    layer, layer_runs = rows_of(mean_layer_parts(job, cut))
-    head, head_runs = head_rows(job, cut)
-    head_runs = replace(head_runs, is_head=jnp.ones_like(head_runs.is_head))
+    layer, layer_runs = stack_gemms(mean_layer_parts(job, sharding))
+    head, head_runs = lm_head_gemms(job, sharding)
+    head_runs = replace(head_runs, is_lm_head=jnp.ones_like(head_runs.is_lm_head))
 
     def join(first: jax.Array, second: jax.Array) -> jax.Array:
         return jnp.concatenate([first, second], axis=-1)

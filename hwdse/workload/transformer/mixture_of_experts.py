@@ -20,12 +20,12 @@ from hwdse.workload.transformer.dense_transformer import (
 )
 from hwdse.workload.transformer.gemm_groups import (
     Elementwise,
-    LayerCut,
-    Part,
+    GemmGroup,
+    LayerSharding,
     elementwise,
+    linear_gemms,
+    linear_group,
     tokens_of,
-    weight_part,
-    weight_rows,
 )
 from hwdse.workload.transformer.latent_attention import NORM_TRAFFIC, RESIDUAL_TRAFFIC
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
@@ -42,36 +42,38 @@ def busiest_ratio(model: Transformer, expert: Scalar) -> Scalar:
     return jnp.minimum(model.load_imbalance_ratio, jnp.maximum(expert, 1.0))
 
 
-def _own_tokens(job: TransformerTraining, cut: LayerCut) -> Scalar:
+def _own_tokens(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
     """Tokens that one rank routes."""
-    return tokens_of(job, cut) / cut.own_ranks
+    return tokens_of(job, sharding) / sharding.sequence_shards
 
 
-def expert_tokens(job: TransformerTraining, cut: LayerCut) -> Scalar:
+def expert_tokens(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
     r"""Tokens of one expert of the busiest rank, $T x e k / E$ times the imbalance.
 
     The ranks that cut an expert bring their tokens together first, hence the factor x of
     `expert_tensor`. Without sequence parallelism a tensor group has all tokens on every rank,
     nothing is brought together, and `expert_tensor` must be `tensor`.
     """
-    brought = jnp.minimum(cut.expert_tensor, cut.own_ranks)
+    brought = jnp.minimum(sharding.expert_tensor, sharding.sequence_shards)
     mean = job.model.experts_per_token / jnp.maximum(job.model.num_experts, 1.0)
-    group = _own_tokens(job, cut) * brought * cut.expert
-    return group * mean * busiest_ratio(job.model, cut.expert)
+    group = _own_tokens(job, sharding) * brought * sharding.expert
+    return group * mean * busiest_ratio(job.model, sharding.expert)
 
 
-def mlp_parts(job: TransformerTraining, tokens: Scalar, width: Scalar, cut: LayerCut) -> list[Part]:
+def mlp_parts(
+    job: TransformerTraining, tokens: Scalar, width: Scalar, sharding: LayerSharding
+) -> list[GemmGroup]:
     """Up (with gate) and down matrices of a dense MLP, between a norm and a residual."""
     model = job.model
-    own = _own_tokens(job, cut) * model.hidden
+    own = _own_tokens(job, sharding) * model.hidden
     # The MLP's own norm; none where it shares that of the attention.
     norm = elementwise((model.num_layer_norms - 1.0) * own, NORM_FLOP, NORM_TRAFFIC)
     residual = elementwise(own, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     up = norm + _activation(model, tokens * width)
     up_width = (model.num_mlp_matrices - 1.0) * width
-    first = weight_rows(tokens, model.hidden, up_width, up.vector, up.extra)
-    last = weight_rows(tokens, width, model.hidden, residual.vector, residual.extra)
-    return [weight_part(rows, cut.recompute_fraction) for rows in (first, last)]
+    first = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra)
+    last = linear_gemms(tokens, width, model.hidden, residual.vector, residual.extra)
+    return [linear_group(rows, sharding.recompute_fraction) for rows in (first, last)]
 
 
 def _activation(model: Transformer, elements: Scalar) -> Elementwise:
@@ -81,63 +83,63 @@ def _activation(model: Transformer, elements: Scalar) -> Elementwise:
     return elementwise(elements, flop, (ACTIVATION_BYTES, 2.0 * ACTIVATION_BYTES))
 
 
-def mixture_parts(job: TransformerTraining, cut: LayerCut) -> list[Part]:
+def mixture_parts(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
     """Router, routed experts (up with gate, down) and shared experts of one rank.
 
     The norm and the residual stand beside the router, sorting and summing tokens beside the
     experts. The useful part of the experts' rows leaves out the imbalance. Without shared experts
     their rows have count 0.
     """
-    model, again = job.model, cut.recompute_fraction
-    own = _own_tokens(job, cut)
-    tokens = expert_tokens(job, cut)
+    model, recompute = job.model, sharding.recompute_fraction
+    own = _own_tokens(job, sharding)
+    tokens = expert_tokens(job, sharding)
     normed = (model.num_layer_norms - 1.0) * own * model.hidden
     beside = elementwise(normed, NORM_FLOP, NORM_TRAFFIC)
     beside = beside + elementwise(own * model.hidden, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     beside = beside + elementwise(own * model.num_experts, SOFTMAX_FLOP, (4.0, 4.0))
-    router = weight_rows(own, model.hidden, model.num_experts, beside.vector, beside.extra)
-    width = model.expert_feedforward / cut.expert_tensor
-    count = model.num_experts / cut.expert
+    router = linear_gemms(own, model.hidden, model.num_experts, beside.vector, beside.extra)
+    width = model.expert_feedforward / sharding.expert_tensor
+    count = model.num_experts / sharding.expert
     sort = elementwise(tokens * model.hidden, (0.0, 1.0), COPY_TRAFFIC)
     add = elementwise(tokens * model.hidden, (2.0, 2.0), COPY_TRAFFIC)
     up = sort + _activation(model, tokens * width)
     up_width = (model.num_mlp_matrices - 1.0) * width
-    rows_up = weight_rows(tokens, model.hidden, up_width, up.vector, up.extra, count)
-    rows_down = weight_rows(tokens, width, model.hidden, add.vector, add.extra, count)
-    useful = 1.0 / busiest_ratio(model, cut.expert)
+    rows_up = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra, count)
+    rows_down = linear_gemms(tokens, width, model.hidden, add.vector, add.extra, count)
+    useful = 1.0 / busiest_ratio(model, sharding.expert)
     # Copies of the router on tensor ranks that do not cut the sequence are no useful work.
-    parts = [weight_part(router, again, cut.own_ranks / cut.tensor)]
-    parts += [weight_part(rows, again, useful) for rows in (rows_up, rows_down)]
-    return parts + _shared_parts(job, cut)
+    parts = [linear_group(router, recompute, sharding.sequence_shards / sharding.tensor)]
+    parts += [linear_group(rows, recompute, useful) for rows in (rows_up, rows_down)]
+    return parts + _shared_parts(job, sharding)
 
 
-def _shared_parts(job: TransformerTraining, cut: LayerCut) -> list[Part]:
+def _shared_parts(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
     model = job.model
-    tokens = tokens_of(job, cut)
+    tokens = tokens_of(job, sharding)
     has_shared = model.num_shared_experts > 0.0
-    width = model.num_shared_experts * model.expert_feedforward / cut.tensor
+    width = model.num_shared_experts * model.expert_feedforward / sharding.tensor
     width = jnp.where(has_shared, width, 1.0)
     act = _activation(model, tokens * width)
     count = jnp.where(has_shared, 1.0, 0.0)
     up_width = (model.num_mlp_matrices - 1.0) * width
-    up = weight_rows(tokens, model.hidden, up_width, act.vector, act.extra, count)
-    down = weight_rows(tokens, width, model.hidden, (0.0, 0.0), (0.0, 0.0), count)
-    return [weight_part(rows, cut.recompute_fraction) for rows in (up, down)]
+    up = linear_gemms(tokens, model.hidden, up_width, act.vector, act.extra, count)
+    down = linear_gemms(tokens, width, model.hidden, (0.0, 0.0), (0.0, 0.0), count)
+    return [linear_group(rows, sharding.recompute_fraction) for rows in (up, down)]
 
 
-def mixture_kept_bytes(job: TransformerTraining, cut: LayerCut) -> Scalar:
+def mixture_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
     """Bytes that the experts of one layer keep for the backward pass on the busiest rank.
 
     Router logits; of each routed token its sorted copy, the matrices' outputs and the gated
     product, and the expert's output, which the gradient of its weight needs; the shared MLP.
     """
     model = job.model
-    width = model.expert_feedforward / cut.expert_tensor
-    routed = expert_tokens(job, cut) * model.num_experts / cut.expert
+    width = model.expert_feedforward / sharding.expert_tensor
+    routed = expert_tokens(job, sharding) * model.num_experts / sharding.expert
     elements = routed * (2.0 * model.hidden + model.num_mlp_matrices * width)
-    elements = elements + LOGIT_ELEMENTS * _own_tokens(job, cut) * model.num_experts
-    shared = model.num_shared_experts * model.expert_feedforward / cut.tensor
-    tokens = tokens_of(job, cut)
+    elements = elements + LOGIT_ELEMENTS * _own_tokens(job, sharding) * model.num_experts
+    shared = model.num_shared_experts * model.expert_feedforward / sharding.tensor
+    tokens = tokens_of(job, sharding)
     return ACTIVATION_BYTES * (elements + tokens * model.num_mlp_matrices * shared)
 
 
@@ -156,7 +158,7 @@ class ExpertMessages:
 
 
 def expert_messages(
-    job: TransformerTraining, cut: LayerCut, bytes_per_element: Scalar = ACTIVATION_BYTES
+    job: TransformerTraining, sharding: LayerSharding, bytes_per_element: Scalar = ACTIVATION_BYTES
 ) -> ExpertMessages:
     """Messages of the routed tokens: every token is sent once for each of its experts.
 
@@ -164,11 +166,13 @@ def expert_messages(
     fewer `bytes_per_element`.
     """
     model = job.model
-    routed = _own_tokens(job, cut) * model.experts_per_token * busiest_ratio(model, cut.expert)
+    routed = (
+        _own_tokens(job, sharding) * model.experts_per_token * busiest_ratio(model, sharding.expert)
+    )
     sent = bytes_per_element * routed * model.hidden
-    brought = jnp.minimum(cut.expert_tensor, cut.own_ranks)
+    brought = jnp.minimum(sharding.expert_tensor, sharding.sequence_shards)
     return ExpertMessages(
         all_to_all_bytes=sent,
-        num_all_to_alls=2.0 * (1.0 + cut.recompute_fraction) + 2.0,
+        num_all_to_alls=2.0 * (1.0 + sharding.recompute_fraction) + 2.0,
         gather_bytes=jnp.where(brought > 1.0, sent * brought, 0.0),
     )

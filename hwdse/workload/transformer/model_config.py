@@ -90,9 +90,9 @@ class TransformerTraining:
     """Sequences of one optimizer step, over all replicas."""
     attention_fraction: Leaf
     """Share of the score matrix that kernels compute: 0.5 where causal blocks are skipped."""
-    gradient_bytes: Leaf
+    gradient_element_bytes: Leaf
     """Bytes of one gradient element, in memory and on the wire."""
-    optimizer_bytes_per_parameter: Leaf
+    optimizer_state_bytes_per_parameter: Leaf
     """Master weights and moments held for each parameter (12 for Adam in mixed precision)."""
     kinds: tuple[LayerKind, ...] = flax.struct.field(
         pytree_node=False, default=(LayerKind(is_latent=False, is_mixture=False),)

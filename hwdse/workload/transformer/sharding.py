@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import num_tiles, scaled
 from hwdse.specs.design import Parallelism
-from hwdse.specs.results.evaluation_result import HbmParts
+from hwdse.specs.results.evaluation_result import MemoryParts
 from hwdse.specs.software import COMPILED, Software
-from hwdse.workload.gemms import Gemms, Runs, runs_once
+from hwdse.workload.gemms import ExecutionCounts, Gemms, runs_once
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.decoder_layer import context_bytes
 from hwdse.workload.transformer.dense_transformer import (
@@ -19,14 +19,14 @@ from hwdse.workload.transformer.dense_transformer import (
     mixture_share,
     num_parameters,
 )
-from hwdse.workload.transformer.gemm_groups import LayerCut, tokens_of
-from hwdse.workload.transformer.micro_batch_gemms import cut_of, micro_batch_rows
+from hwdse.workload.transformer.gemm_groups import LayerSharding, tokens_of
+from hwdse.workload.transformer.micro_batch_gemms import layer_sharding, micro_batch_gemms
 from hwdse.workload.transformer.mixture_of_experts import ExpertMessages, expert_messages
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.training_memory import (
     WEIGHT_BYTES,
     StageParameters,
-    held_in_training,
+    training_memory,
 )
 
 
@@ -72,7 +72,7 @@ class ShardedStep:
 
     gemms: Gemms
     """Rows of one layer, then those of the head."""
-    runs: Runs
+    runs: ExecutionCounts
     layers_per_stage: Leaf
     """Of the fullest stage; sets the time."""
     mean_layers_per_stage: Leaf
@@ -89,7 +89,7 @@ class ShardedStep:
     useful_micro_batches: Leaf
     """As many full ones as the batch makes."""
     messages: Messages
-    held: HbmParts
+    memory: MemoryParts
     optimizer_flop: Leaf
     """Vector work of one chip's update, once a step."""
     optimizer_traffic_bytes: Leaf
@@ -106,7 +106,7 @@ OPTIMIZER_FLOP = 11.0
 @singledispatch
 def shard(
     workload: TransformerTraining,
-    layout: Parallelism,
+    parallelism: Parallelism,
     num_chips: Scalar,
     software: Software = COMPILED,
 ) -> ShardedStep:
@@ -117,16 +117,16 @@ def shard(
     Replicas share the optimizer state, and if the layout says so gradients and weights (ZeRO,
     Rajbhandari et al., SC 2020). Saved state: 16-bit weights and the optimizer's tensors.
     """
-    model, tensor, pipeline = workload.model, layout.tensor, layout.pipeline
-    data = num_chips / (tensor * pipeline * layout.context)
-    replicas = data * layout.context
-    num_micro_batches = num_tiles(workload.global_batch, data * layout.micro_batch)
-    cut = cut_of(layout, software)
-    gemms, runs = micro_batch_rows(workload, cut)
-    parameters = StageParameters.of(model, layout, replicas)
-    updated = parameters.cut(layout.optimizer_cut_fraction)
-    state_bytes = workload.optimizer_bytes_per_parameter * updated
-    moved = 2.0 * state_bytes + (workload.gradient_bytes + WEIGHT_BYTES) * updated
+    model, tensor, pipeline = workload.model, parallelism.tensor, parallelism.pipeline
+    data = num_chips / (tensor * pipeline * parallelism.context)
+    replicas = data * parallelism.context
+    num_micro_batches = num_tiles(workload.global_batch, data * parallelism.micro_batch)
+    sharding = layer_sharding(parallelism, software)
+    gemms, runs = micro_batch_gemms(workload, sharding)
+    parameters = StageParameters.of(model, parallelism, replicas)
+    updated = parameters.per_replica(parallelism.optimizer_shard_fraction)
+    state_bytes = workload.optimizer_state_bytes_per_parameter * updated
+    moved = 2.0 * state_bytes + (workload.gradient_element_bytes + WEIGHT_BYTES) * updated
     return ShardedStep(
         gemms=gemms,
         runs=runs,
@@ -134,24 +134,24 @@ def shard(
         mean_layers_per_stage=model.num_layers / pipeline,
         pipeline=pipeline,
         tensor=tensor,
-        context=layout.context,
-        expert=layout.expert,
+        context=parallelism.context,
+        expert=parallelism.expert,
         data=data,
         replicas=replicas,
         num_micro_batches=num_micro_batches,
-        useful_micro_batches=workload.global_batch / (data * layout.micro_batch),
-        messages=_training_messages(workload, cut, parameters),
-        held=held_in_training(workload, layout, cut, parameters, num_micro_batches),
+        useful_micro_batches=workload.global_batch / (data * parallelism.micro_batch),
+        messages=_training_messages(workload, sharding, parameters),
+        memory=training_memory(workload, parallelism, sharding, parameters, num_micro_batches),
         optimizer_flop=OPTIMIZER_FLOP * updated,
         optimizer_traffic_bytes=software.optimizer_traffic_ratio * moved,
         checkpoint_bytes=num_parameters(model)
-        * (WEIGHT_BYTES + workload.optimizer_bytes_per_parameter),
+        * (WEIGHT_BYTES + workload.optimizer_state_bytes_per_parameter),
         tokens_per_step=workload.seq_len * workload.global_batch,
     )
 
 
 def _training_messages(
-    job: TransformerTraining, cut: LayerCut, parameters: StageParameters
+    job: TransformerTraining, sharding: LayerSharding, parameters: StageParameters
 ) -> Messages:
     """Messages of a chip with that many parameters.
 
@@ -161,36 +161,36 @@ def _training_messages(
     share them (one norm a layer).
     """
     model = job.model
-    sequence_bytes = ACTIVATION_BYTES * tokens_of(job, cut) * model.hidden
+    sequence_bytes = ACTIVATION_BYTES * tokens_of(job, sharding) * model.hidden
     blocks = model.num_layer_norms / 2.0
     experts, held, held_of_layer = ExpertMessages(0.0, 0.0, 0.0), 0.0, 0.0
     if any(kind.is_mixture for kind in job.kinds):
-        experts = expert_messages(job, cut)
+        experts = expert_messages(job, sharding)
         held, held_of_layer = parameters.experts, parameters.layer_experts
-    backward = 4.0 + 2.0 * cut.sequence_fraction + 4.0 * cut.recompute_fraction
+    backward = 4.0 + 2.0 * sharding.sequence_parallel_fraction + 4.0 * sharding.recompute_fraction
     return Messages(
         tensor_bytes=sequence_bytes,
         num_tensor_forward=4.0 * blocks,
         num_tensor_backward=backward * blocks,
-        context_bytes=context_bytes(job, cut, job.kinds[0]),
+        context_bytes=context_bytes(job, sharding, job.kinds[0]),
         expert_bytes=experts.all_to_all_bytes,
         expert_gather_bytes=experts.gather_bytes,
         num_expert=scaled(experts.num_all_to_alls, mixture_share(model)),
-        pipeline_bytes=sequence_bytes / cut.own_ranks,
-        gradient_bytes=job.gradient_bytes * parameters.shared,
+        pipeline_bytes=sequence_bytes / sharding.sequence_shards,
+        gradient_bytes=job.gradient_element_bytes * parameters.shared,
         weight_bytes=WEIGHT_BYTES * parameters.shared,
-        expert_gradient_bytes=scaled(held, job.gradient_bytes),
+        expert_gradient_bytes=scaled(held, job.gradient_element_bytes),
         expert_weight_bytes=scaled(held, WEIGHT_BYTES),
         layer_weight_bytes=WEIGHT_BYTES * parameters.layer,
         layer_expert_bytes=scaled(held_of_layer, WEIGHT_BYTES),
-        layer_gradient_bytes=job.gradient_bytes * parameters.layer,
+        layer_gradient_bytes=job.gradient_element_bytes * parameters.layer,
     )
 
 
 @shard.register
 def _shard_layers(
     workload: LayerList,
-    layout: Parallelism,
+    parallelism: Parallelism,
     num_chips: Scalar,
     software: Software = COMPILED,
 ) -> ShardedStep:
@@ -214,7 +214,7 @@ def _shard_layers(
         num_micro_batches=one,
         useful_micro_batches=one,
         messages=Messages(*[zero] * 15),
-        held=HbmParts(weights, zero, zero, largest, zero),
+        memory=MemoryParts(weights, zero, zero, largest, zero),
         optimizer_flop=zero,
         optimizer_traffic_bytes=zero,
         checkpoint_bytes=zero,

@@ -260,7 +260,7 @@ class TestTimes:
         assert jnp.all(jnp.diff(simd_costs(gemms, GRAVITON2, 4.0).fma_s) >= 0.0)
 
 
-def time_of(leaves, reading=EXACT):
+def time_of(leaves, relaxation=EXACT):
     size, count, registers, vector_bytes, cores, clock, l1_bytes, dram = leaves
     engine = GRAVITON2.replace(
         num_registers=registers,
@@ -271,16 +271,16 @@ def time_of(leaves, reading=EXACT):
         dram_bandwidth_bytes_per_s=dram,
     )
     gemms = Gemms(size, size, size, count, 1.0, 1.0, 1.0, 0.0, 0.0)
-    costs = simd_costs(gemms, engine, 4.0, reading)
+    costs = simd_costs(gemms, engine, 4.0, relaxation)
     moved = sum(getattr(costs.words, level) for level in LEVELS)
     return jnp.log(costs.time_s) + jnp.log(moved)
 
 
-@pytest.mark.parametrize("reading", [EXACT, smooth(1.0), smooth(0.0)], ids=str)
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(1.0), smooth(0.0)], ids=str)
 @pytest.mark.parametrize("size", [1.0, 100.0, 1e6])
-def test_gradients_are_finite(size, reading):
+def test_gradients_are_finite(size, relaxation):
     leaves = [jnp.float64(x) for x in (size, 2.0, 32.0, 16.0, 64.0, 2.5e9, 65536.0, 2e11)]
-    value, slopes = jax.value_and_grad(lambda x: time_of(x, reading))(leaves)
+    value, slopes = jax.value_and_grad(lambda x: time_of(x, relaxation))(leaves)
     assert math.isfinite(value)
     assert np.all(np.isfinite(slopes))
     if size > 1000.0:

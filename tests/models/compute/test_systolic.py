@@ -231,10 +231,10 @@ def test_stationary_operand_is_read_once(name):
         np.testing.assert_array_equal(accumulator_words(RAGGED, array), RAGGED.m * RAGGED.n)
 
 
-def cycles_of_leaves(name, leaves, reading=EXACT):
+def cycles_of_leaves(name, leaves, relaxation=EXACT):
     m, k, n, count, rows, cols, num_arrays = leaves
     gemms = Gemms(m, k, n, count, 1.0, 1.0, 1.0, 0.0, 0.0)
-    return DATAFLOWS[name](gemms, make_array(name, rows, cols, num_arrays), reading)
+    return DATAFLOWS[name](gemms, make_array(name, rows, cols, num_arrays), relaxation)
 
 
 def relaxed_cycles(name, leaves):
@@ -262,13 +262,13 @@ def test_gradient_is_that_of_the_formula_without_rounding(name):
     np.testing.assert_allclose(exact, relaxed, rtol=1e-12)
 
 
-@pytest.mark.parametrize("reading", [EXACT, smooth(1.0), smooth(0.0)], ids=str)
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(1.0), smooth(0.0)], ids=str)
 @pytest.mark.parametrize("size", [1.0, 3.0, 1e9])
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_finite(name, size, reading):
+def test_gradients_are_finite(name, size, relaxation):
     for side in (1.0, 128.0, 4096.0):
         leaves = [jnp.float64(x) for x in (size, size, size, 2.0, side, side, 8.0)]
-        value, slopes = jax.value_and_grad(lambda x: cycles_of_leaves(name, x, reading))(leaves)
+        value, slopes = jax.value_and_grad(lambda x: cycles_of_leaves(name, x, relaxation))(leaves)
         assert math.isfinite(value)
         assert np.all(np.isfinite(slopes))
 

@@ -21,13 +21,13 @@ from hwdse.models.compute.tile_overheads import (
     tiled_cycles,
 )
 from hwdse.numerics.relaxation import EXACT, smooth
-from hwdse.specs.mappings.loop_nest import LoopNest, Tier
+from hwdse.specs.mappings.loop_nest import LoopNest, NestTier
 from hwdse.specs.mappings.loop_nest_text import parse_nest
 from hwdse.workload.loops.operators import DIMS, Operators, products
 
 CORE8 = replace(CORE, rows=8.0, cols=8.0)
 CORE16 = replace(CORE, rows=16.0, cols=16.0)
-TIERS = (Tier("DRAM", ("weights", "inputs", "outputs")), Tier("scratchpad", ("weights",)))
+TIERS = (NestTier("DRAM", ("weights", "inputs", "outputs")), NestTier("scratchpad", ("weights",)))
 EVENTS = jax.jit(tile_events)
 CYCLES = jax.jit(tiled_cycles)
 NO_START = replace(GEMMINI_COSTS, start_cycles=0.0)
@@ -249,15 +249,15 @@ def test_rows_are_independent():
 def test_gradients_are_finite_everywhere(is_double):
     operators, nest = batch()
 
-    def total(temporal, rows, cols, costs, reading):
+    def total(temporal, rows, cols, costs, relaxation):
         core = replace(CORE16, rows=rows, cols=cols)
         moved = replace(nest, temporal=temporal)
-        return jnp.sum(tiled_cycles(moved, operators, core, costs, reading).total_cycles)
+        return jnp.sum(tiled_cycles(moved, operators, core, costs, relaxation).total_cycles)
 
     slopes = jax.jit(jax.grad(total, argnums=(0, 1, 2, 3)))
     with jax.enable_x64(is_double):
-        for reading in (smooth(0.0), smooth(0.5), smooth(1.0), EXACT):
-            leaves = slopes(jnp.asarray(nest.temporal), 16.0, 16.0, GEMMINI_COSTS, reading)
+        for relaxation in (smooth(0.0), smooth(0.5), smooth(1.0), EXACT):
+            leaves = slopes(jnp.asarray(nest.temporal), 16.0, 16.0, GEMMINI_COSTS, relaxation)
             assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(leaves))
 
 

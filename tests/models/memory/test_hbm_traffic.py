@@ -207,9 +207,11 @@ def test_gradient_agrees_with_differences_where_nothing_is_rounded():
     assert difference == pytest.approx(distinct_bytes(300, 200, 100, size=1.0), rel=1e-9)
 
 
-@pytest.mark.parametrize("reading", [EXACT, smooth(0.5), smooth(1.0)], ids=["exact", "half", "all"])
+@pytest.mark.parametrize(
+    "relaxation", [EXACT, smooth(0.5), smooth(1.0)], ids=["exact", "half", "all"]
+)
 @pytest.mark.parametrize("is_double", [False, True])
-def test_gradients_are_finite_at_the_edges(reading, is_double):
+def test_gradients_are_finite_at_the_edges(relaxation, is_double):
     cases = itertools.product((1.0, 8192.0), (1.0, 3e5), (1.0, 1e6), (1.0, 1e4))
     rows = jnp.asarray([(m, k, n, c, 1.0, 1.0, 1.0, 0.0, 0.0) for m, k, n, c in cases]).T
     with jax.enable_x64(is_double):
@@ -219,7 +221,7 @@ def test_gradients_are_finite_at_the_edges(reading, is_double):
         @jax.grad
         def slopes(arguments):
             gemms, capacity, parts, size = arguments
-            return hbm_traffic_bytes(gemms, scratchpad(capacity), parts, size, reading).sum()
+            return hbm_traffic_bytes(gemms, scratchpad(capacity), parts, size, relaxation).sum()
 
         for capacity, parts in itertools.product((16.0, 1e9), (1.0, 64.0)):
             found = jax.tree.leaves(slopes((gemms, capacity, parts, 2.0)))

@@ -17,10 +17,10 @@ from hwdse.models.memory.io_lower_bound import (
     compulsory_bytes,
     convolution_traffic_bound,
     copies_bytes,
+    demand_ratio,
     gemm_traffic_bound,
     over,
     pebble_bytes,
-    starved_ratio,
     streamed_sums_words,
 )
 from hwdse.models.memory.tile_traffic import tile_traffic
@@ -81,8 +81,8 @@ class TestByHand:
 
     def test_balance(self):
         """1 byte a flop at 4 flop/s needs 4 bytes/s."""
-        assert starved_ratio(10.0, 2.0, 10.0, 4.0) == 2.0
-        assert starved_ratio(0.0, 2.0, 10.0, 4.0) == starved_ratio(1.0, 2.0, 0.0, 4.0) == 0.0
+        assert demand_ratio(10.0, 2.0, 10.0, 4.0) == 2.0
+        assert demand_ratio(0.0, 2.0, 10.0, 4.0) == demand_ratio(1.0, 2.0, 0.0, 4.0) == 0.0
         assert over(3.0, 0.0) == 0.0
 
 
@@ -177,7 +177,7 @@ def test_gradients_are_finite_where_nothing_moves():
     def bound(leaves, parts):
         m, k, n, share, fast = leaves
         gemm = product(m, k, n, 1.0, (1.0, 1.0, share))
-        return gemm_traffic_bound(gemm, fast, 2.0, parts).bytes + starved_ratio(m, 0.0, fast, k)
+        return gemm_traffic_bound(gemm, fast, 2.0, parts).bytes + demand_ratio(m, 0.0, fast, k)
 
     slopes = quick_jit(jax.vmap(jax.grad(bound), in_axes=(0, None)))
     cases = ((64.0, 64.0, 64.0, 0.0, 1e3), (1.0, 1.0, 1.0, 1.0, 1e-6), (1e5,) * 5)

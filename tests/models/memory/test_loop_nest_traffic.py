@@ -11,7 +11,7 @@ from support.nest_walk import Walk
 from hwdse.models.memory.loop_nest_traffic import TIMELOOP, nest_traffic
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import OPERANDS
-from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, Tier
+from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, NestTier
 from hwdse.specs.mappings.loop_nest_text import parse_nest
 from hwdse.workload.loops.operators import DIMS, Operators
 
@@ -166,7 +166,7 @@ def nest_arrays(draw, num_tiers):
 @given(st.data(), st.integers(1, 3), st.integers(1, 2))
 def test_equal_to_a_walk_through_the_nest(tiers, accounting, data, stride, dilation):
     arrays = data.draw(nest_arrays(len(tiers)))
-    nest = LoopNest(*arrays, tuple(Tier(*tier) for tier in tiers))
+    nest = LoopNest(*arrays, tuple(NestTier(*tier) for tier in tiers))
     walk = Walk(nest, (stride, 1), (1, dilation), accounting.halo)
     steps = {"strides": (float(stride), 1.0), "dilations": (1.0, float(dilation))}
     expected = {key: float(count) for key, count in walk.counts.items() if count}

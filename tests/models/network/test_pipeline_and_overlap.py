@@ -102,12 +102,12 @@ def test_no_pipeline_has_no_bubble_and_sends_nothing():
     assert pipeline_send_time_s(1e-3, 64.0, 1.0, 1.0) == 0.0
 
 
-@pytest.mark.parametrize("interleave", [1.0, 2.0, 6.0])
-def test_share_of_the_bubble_is_narayanans(interleave):
+@pytest.mark.parametrize("virtual_pipeline", [1.0, 2.0, 6.0])
+def test_share_of_the_bubble_is_narayanans(virtual_pipeline):
     # (p - 1) / (v m) of the ideal time: SC 2021, sections 2.2.1 and 2.2.2
     stage_s, pipeline, micro_batches = 0.3, 8.0, 32.0
-    share = bubble_time_s(stage_s, pipeline, interleave) / (micro_batches * stage_s)
-    assert share == pytest.approx((8.0 - 1.0) / 32.0 / interleave)
+    share = bubble_time_s(stage_s, pipeline, virtual_pipeline) / (micro_batches * stage_s)
+    assert share == pytest.approx((8.0 - 1.0) / 32.0 / virtual_pipeline)
 
 
 def test_sends_by_hand():

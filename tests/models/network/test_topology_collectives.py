@@ -21,14 +21,14 @@ from hwdse.models.network.topology_collectives import (
 )
 from hwdse.specs.hardware.chip import Link
 from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
-from hwdse.workload.transformer.group_placement import Group, place_group
+from hwdse.workload.transformer.group_placement import PlacedGroup, place_group
 
 LINK = Link(
     latency_s=1e-6,
     bandwidth_bytes_per_s=100e9,
     energy_j_per_byte=1e-11,
-    launch_s=0.0,
-    efficiency_fraction=1.0,
+    collective_launch_s=0.0,
+    bandwidth_efficiency_fraction=1.0,
     rendezvous_s=0.0,
     eager_fraction=1.0,
 )
@@ -109,7 +109,7 @@ def test_gradients_are_finite_and_agree_with_differences(name, collective, num_c
 
 
 def test_ring_by_hand():
-    ring = Group((8.0,), (8.0,), (1.0,), (1.0,))
+    ring = PlacedGroup((8.0,), (8.0,), (1.0,), (1.0,))
     # 7 hops of 1 us and 125 MB at 100 GB/s
     assert ring_all_gather_time_s(1e9, ring, LINK) == pytest.approx(7.0 * (1e-6 + 1.25e-3))
     # Every link carries 8 x 7 / 2 shares of 125 MB.
@@ -117,7 +117,10 @@ def test_ring_by_hand():
 
 
 def test_switch_limits():
-    pair, many = Group((2.0,), (64.0,), (1.0,), (1.0,)), Group((1e6,), (1e6,), (1.0,), (1.0,))
+    pair, many = (
+        PlacedGroup((2.0,), (64.0,), (1.0,), (1.0,)),
+        PlacedGroup((1e6,), (1e6,), (1.0,), (1.0,)),
+    )
     assert switch_all_gather_time_s(1e9, pair, LINK) == pytest.approx(1e-6 + 5e-3)
     assert switch_all_gather_time_s(1e9, many, FREE) == pytest.approx(1e-2, rel=1e-5)
 
@@ -146,13 +149,16 @@ def test_torus_by_hand():
 @pytest.mark.parametrize("collective", COLLECTIVES)
 def test_whole_torus_beats_a_line_of_as_many_chips(collective):
     run = getattr(TOPOLOGIES["torus"], collective)
-    line = Group((64.0,), (128.0,), (1.0,), (1.0,))
+    line = PlacedGroup((64.0,), (128.0,), (1.0,), (1.0,))
     for size in (0.0, 1e6, 1e9):
         assert run(size, place_group(64.0, 1.0, *CUBE), LINK) < run(size, line, LINK)
 
 
 def test_a_closed_ring_is_twice_a_line():
-    closed, line = Group((4.0,), (4.0,), (1.0,), (1.0,)), Group((4.0,), (8.0,), (1.0,), (1.0,))
+    closed, line = (
+        PlacedGroup((4.0,), (4.0,), (1.0,), (1.0,)),
+        PlacedGroup((4.0,), (8.0,), (1.0,), (1.0,)),
+    )
     for run in (torus_all_gather_time_s, torus_all_to_all_time_s):
         assert run(1e9, line, FREE) == pytest.approx(2.0 * float(run(1e9, closed, FREE)))
 
@@ -201,7 +207,10 @@ def test_small_all_reduces_take_one_step_and_large_ones_few_bytes():
 
 
 def test_a_full_mesh_uses_the_links_to_the_members_only():
-    whole, part = Group((8.0,), (8.0,), (1.0,), (1.0,)), Group((4.0,), (8.0,), (1.0,), (1.0,))
+    whole, part = (
+        PlacedGroup((8.0,), (8.0,), (1.0,), (1.0,)),
+        PlacedGroup((4.0,), (8.0,), (1.0,), (1.0,)),
+    )
     run = TOPOLOGIES["fully_connected"].all_gather
     assert run(1e9, whole, FREE) == pytest.approx(7.0 / 8.0 * 1e-2)
     assert run(1e9, part, FREE) == pytest.approx(3.0 / 4.0 * 1e-2 * 7.0 / 3.0)

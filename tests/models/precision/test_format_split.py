@@ -153,7 +153,7 @@ def test_no_bound_leaves_the_split_as_it_is():
 
 def test_two_phases_stop_at_the_bound():
     work, kappa = np.array([0.1, 0.9]), np.array([16.0, 1.0])
-    # Free: 4 / 7 of the area. Memory as fast as 0.25 of it: kappa / c = 0.25.
+    # FreeParameter: 4 / 7 of the area. Memory as fast as 0.25 of it: kappa / c = 0.25.
     shares = capped(work, kappa, np.array([64.0, 0.0]), 1.0)
     assert shares == pytest.approx(np.array([0.25, 0.75]))
     loose = capped(work, kappa, np.array([20.0, 0.0]), 1.0)

@@ -10,10 +10,10 @@ import pytest
 from hwdse.models.reliability import single_level_checkpoint
 from hwdse.models.reliability.async_checkpoint import (
     best_interval_s,
+    ettr_fraction,
     finite_job_useful_time_fraction,
     first_order_interval_s,
     first_order_useful_time_fraction,
-    useful_time_fraction,
 )
 from hwdse.numerics.jit_compile import quick_jit
 
@@ -34,7 +34,7 @@ def everything():
 
     def values(numbers):
         found = [
-            useful_time_fraction(*numbers),
+            ettr_fraction(*numbers),
             finite_job_useful_time_fraction(numbers[0] * 7.3, *numbers),
             best_interval_s(*numbers[1:4], numbers[6]),
         ]
@@ -44,8 +44,8 @@ def everything():
 
 
 def test_values_of_the_analysis_and_the_simulation():
-    assert useful_time_fraction(*USUAL) == pytest.approx(0.930491, abs=5e-7)
-    assert useful_time_fraction(*STALLED) == pytest.approx(0.617636, abs=5e-7)
+    assert ettr_fraction(*USUAL) == pytest.approx(0.930491, abs=5e-7)
+    assert ettr_fraction(*STALLED) == pytest.approx(0.617636, abs=5e-7)
 
 
 def test_cycle_attempt_by_attempt():
@@ -61,23 +61,23 @@ def test_cycle_attempt_by_attempt():
         redo_s = recovery_s + (mtbf_s + recovery_s) * again
         fails = -math.expm1(-cycle_s / mtbf_s)
         expected_s = fails * (mtbf_s + redo_s) * math.exp(persist_s / mtbf_s)
-        found = useful_time_fraction(
+        found = ettr_fraction(
             interval_s, snapshot_s, persist_s, slowdown, restart_s, downtime_s, mtbf_s
         )
         assert found == pytest.approx(interval_s / expected_s, rel=1e-12)
 
 
 def test_without_a_persist_it_is_the_single_level():
-    found = useful_time_fraction(600.0, 30.0, 0.0, 0.3, 300.0, 120.0, 11140.0)
-    single = single_level_checkpoint.useful_time_fraction(600.0, 30.0, 300.0, 120.0, 11140.0)
+    found = ettr_fraction(600.0, 30.0, 0.0, 0.3, 300.0, 120.0, 11140.0)
+    single = single_level_checkpoint.ettr_fraction(600.0, 30.0, 300.0, 120.0, 11140.0)
     assert found == pytest.approx(float(single), rel=1e-12)
     best_s = best_interval_s(30.0, 0.0, 0.3, 11140.0)
-    assert best_s == single_level_checkpoint.best_checkpoint_interval_s(30.0, 11140.0)
+    assert best_s == single_level_checkpoint.optimal_checkpoint_interval_s(30.0, 11140.0)
 
 
 def test_without_failures_only_snapshot_stall_and_slowdown_cost_time():
-    assert useful_time_fraction(900.0, 50.0, 500.0, 0.1, 9.0, 9.0, 1e17) == pytest.approx(0.9)
-    assert useful_time_fraction(300.0, 50.0, 550.0, 0.1, 9.0, 9.0, 1e17) == pytest.approx(0.5)
+    assert ettr_fraction(900.0, 50.0, 500.0, 0.1, 9.0, 9.0, 1e17) == pytest.approx(0.9)
+    assert ettr_fraction(300.0, 50.0, 550.0, 0.1, 9.0, 9.0, 1e17) == pytest.approx(0.5)
 
 
 def test_finite_jobs_worked_by_hand():
@@ -96,7 +96,7 @@ def test_finite_jobs_worked_by_hand():
 def test_long_finite_jobs_are_long_jobs():
     for numbers in (USUAL, STALLED):
         found = finite_job_useful_time_fraction(numbers[0] * 1e6, *numbers)
-        assert found == pytest.approx(float(useful_time_fraction(*numbers)), rel=1e-5)
+        assert found == pytest.approx(float(ettr_fraction(*numbers)), rel=1e-5)
 
 
 def test_nothing_beats_the_best_interval(everything):
@@ -106,7 +106,7 @@ def test_nothing_beats_the_best_interval(everything):
     persist_s = 10.0 ** rng.uniform(0.0, 5.0, num)
     slowdown, mtbf_s = rng.uniform(0.0, 0.1, num), 10.0 ** rng.uniform(2.0, 6.0, num)
     best_s = jax.vmap(best_interval_s)(snapshot_s, persist_s, slowdown, mtbf_s)
-    useful = quick_jit(jax.vmap(lambda *x: useful_time_fraction(*x[:4], 60.0, 30.0, x[4])))
+    useful = quick_jit(jax.vmap(lambda *x: ettr_fraction(*x[:4], 60.0, 30.0, x[4])))
     rest = snapshot_s, persist_s, slowdown, mtbf_s
     best = useful(best_s, *rest)
     for factor in np.exp(np.linspace(-3.0, 3.0, 61)):
@@ -140,10 +140,10 @@ def test_finite_at_all_extremes(everything, kind):
 
 
 def test_first_order_is_close_where_it_holds():
-    exact = float(useful_time_fraction(*USUAL))
+    exact = float(ettr_fraction(*USUAL))
     assert first_order_useful_time_fraction(*USUAL) == pytest.approx(exact, rel=0.009)
     half = (600.0, 2.0, 5000.0, 0.02, 300.0, 0.0, 11140.0)  # persist near half the MTBF
-    exact = float(useful_time_fraction(*half))
+    exact = float(ettr_fraction(*half))
     assert abs(float(first_order_useful_time_fraction(*half)) / exact - 1.0) > 0.05
     assert first_order_interval_s(2.0, 120.0, 11140.0) == pytest.approx(211.1, abs=0.1)
     assert first_order_interval_s(2.0, 450.0, 11140.0) == 450.0

@@ -12,24 +12,24 @@ from jax.test_util import check_grads
 
 from hwdse.models.reliability.exponential_failures import young_interval_s
 from hwdse.models.reliability.single_level_checkpoint import (
-    best_checkpoint_interval_s,
     best_useful_time_fraction,
     daly_first_order_interval_s,
     daly_higher_order_interval_s,
+    ettr_fraction,
     finite_job_useful_time_fraction,
     job_mtbf_s,
-    useful_time_fraction,
+    optimal_checkpoint_interval_s,
 )
 from hwdse.numerics.jit_compile import quick_jit
 
 TIMES = (600.0, 30.0, 300.0, 120.0, 11140.0)  # interval, write, restart, downtime, MTBF
-USEFUL = quick_jit(jax.vmap(useful_time_fraction, (0, None, None, None, None)))
-USEFUL_SLOPE = quick_jit(jax.grad(useful_time_fraction))
+USEFUL = quick_jit(jax.vmap(ettr_fraction, (0, None, None, None, None)))
+USEFUL_SLOPE = quick_jit(jax.grad(ettr_fraction))
 IN_LOGS = {
     function: jax.jit(lambda logs, function=function: jnp.log(function(*jnp.exp(logs))))
     for function in (
-        useful_time_fraction,
-        best_checkpoint_interval_s,
+        ettr_fraction,
+        optimal_checkpoint_interval_s,
         best_useful_time_fraction,
         finite_job_useful_time_fraction,
     )
@@ -45,16 +45,16 @@ def dtype(request):
 
 def test_formula_worked_by_hand():
     # tau = M, d = R = D = 0: eta = 1 / (e - 1)
-    assert useful_time_fraction(100.0, 0.0, 0.0, 0.0, 100.0) == pytest.approx(1 / (math.e - 1))
+    assert ettr_fraction(100.0, 0.0, 0.0, 0.0, 100.0) == pytest.approx(1 / (math.e - 1))
     # R = M costs a factor e, D = M a factor 2
-    assert useful_time_fraction(100.0, 0.0, 100.0, 100.0, 100.0) == pytest.approx(
+    assert ettr_fraction(100.0, 0.0, 100.0, 100.0, 100.0) == pytest.approx(
         1 / (2 * math.e * (math.e - 1)), rel=1e-6
     )
 
 
 def test_without_failures_only_the_writes_cost_time():
-    assert useful_time_fraction(900.0, 100.0, 300.0, 60.0, 1e17) == pytest.approx(0.9)
-    assert useful_time_fraction(900.0, 0.0, 0.0, 0.0, 1e17) == pytest.approx(1.0)
+    assert ettr_fraction(900.0, 100.0, 300.0, 60.0, 1e17) == pytest.approx(0.9)
+    assert ettr_fraction(900.0, 0.0, 0.0, 0.0, 1e17) == pytest.approx(1.0)
 
 
 def test_failure_rates_of_chips_add_up():
@@ -63,7 +63,7 @@ def test_failure_rates_of_chips_add_up():
 
 @pytest.mark.parametrize(("mtbf_min", "best_min"), DALY_2006)
 def test_best_interval_matches_daly_2006(mtbf_min, best_min):
-    best_s = best_checkpoint_interval_s(300.0, 60.0 * mtbf_min)
+    best_s = optimal_checkpoint_interval_s(300.0, 60.0 * mtbf_min)
     assert best_s / 60.0 == pytest.approx(best_min, rel=0.01)
     interval_s = jnp.linspace(60.0, 9000.0, 20_000)
     useful = USEFUL(interval_s, 300.0, 600.0, 0.0, 60.0 * mtbf_min)
@@ -80,7 +80,7 @@ def test_closed_form_is_the_maximum(write_ratio):
         mtbf_s, restart_s, downtime_s = 2e4, 300.0, 120.0
         write_s = write_ratio * mtbf_s
 
-        best_s = best_checkpoint_interval_s(write_s, mtbf_s)
+        best_s = optimal_checkpoint_interval_s(write_s, mtbf_s)
         best = best_useful_time_fraction(write_s, restart_s, downtime_s, mtbf_s)
         slope = USEFUL_SLOPE(best_s, write_s, restart_s, downtime_s, mtbf_s)
         assert abs(slope) * best_s < 1e-10 * best
@@ -92,7 +92,7 @@ def test_closed_form_is_the_maximum(write_ratio):
 
 def test_optimum_does_not_depend_on_the_recovery():
     with jax.enable_x64(True):
-        best_s = best_checkpoint_interval_s(60.0, 5000.0)
+        best_s = optimal_checkpoint_interval_s(60.0, 5000.0)
         for restart_s, downtime_s in [(0.0, 0.0), (900.0, 0.0), (300.0, 4000.0)]:
             slope = USEFUL_SLOPE(best_s, 60.0, restart_s, downtime_s, 5000.0)
             assert abs(slope) < 1e-12
@@ -116,7 +116,7 @@ def _exact_work_ratio(write_ratio):
 def test_best_interval_is_accurate_in_both_precisions(dtype):
     write_ratio = np.geomspace(1e-8, 30.0, 300).astype(dtype)
     one = jnp.ones((), dtype)
-    found = quick_jit(jax.vmap(lambda x: best_checkpoint_interval_s(x, one)))(write_ratio)
+    found = quick_jit(jax.vmap(lambda x: optimal_checkpoint_interval_s(x, one)))(write_ratio)
     assert found.dtype == dtype
     exact = np.array([_exact_work_ratio(float(x)) for x in write_ratio])
     assert np.max(np.abs(np.asarray(found, np.float64) / exact - 1.0)) < (
@@ -125,10 +125,10 @@ def test_best_interval_is_accurate_in_both_precisions(dtype):
 
 
 def test_use_in_float64_leaves_float32_alone():
-    before = best_checkpoint_interval_s(10.0, 100.0)
+    before = optimal_checkpoint_interval_s(10.0, 100.0)
     with jax.enable_x64(True):
-        inside = best_checkpoint_interval_s(10.0, 100.0)
-    after = best_checkpoint_interval_s(10.0, 100.0)
+        inside = optimal_checkpoint_interval_s(10.0, 100.0)
+    after = optimal_checkpoint_interval_s(10.0, 100.0)
     assert (before.dtype, inside.dtype, after.dtype) == ("float32", "float64", "float32")
     assert before == after
     assert before == pytest.approx(float(inside), rel=6e-6)
@@ -136,10 +136,10 @@ def test_use_in_float64_leaves_float32_alone():
 
 def test_implicit_derivative_of_the_best_interval(dtype):
     write_s, mtbf_s = jnp.asarray(10.0, dtype), jnp.asarray(100.0, dtype)
-    work = best_checkpoint_interval_s(write_s, mtbf_s) / mtbf_s
+    work = optimal_checkpoint_interval_s(write_s, mtbf_s) / mtbf_s
     expected = ((1 - work) / work, work - 0.1 * (1 - work) / work)
     reverse, forward = (
-        quick_jit(slope(best_checkpoint_interval_s, argnums=(0, 1)))(write_s, mtbf_s)
+        quick_jit(slope(optimal_checkpoint_interval_s, argnums=(0, 1)))(write_s, mtbf_s)
         for slope in (jax.grad, jax.jacfwd)
     )
     np.testing.assert_allclose(reverse, expected, rtol=1e-5)
@@ -149,12 +149,12 @@ def test_implicit_derivative_of_the_best_interval(dtype):
 def test_derivative_works_under_vmap_and_twice():
     with jax.enable_x64(True):
         write_s = jnp.geomspace(1e-3, 1e3, 7)
-        slopes = quick_jit(jax.vmap(jax.grad(best_checkpoint_interval_s), (0, None)))(
+        slopes = quick_jit(jax.vmap(jax.grad(optimal_checkpoint_interval_s), (0, None)))(
             write_s, 100.0
         )
         assert slopes.shape == (7,)
         assert jnp.all(jnp.diff(slopes) < 0.0)  # sqrt-like: concave
-        curvature = quick_jit(jax.grad(jax.grad(best_checkpoint_interval_s)))(10.0, 100.0)
+        curvature = quick_jit(jax.grad(jax.grad(optimal_checkpoint_interval_s)))(10.0, 100.0)
         assert curvature < 0.0
 
 
@@ -164,8 +164,8 @@ def test_gradients_agree_with_finite_differences(mtbf_s):
         times = jnp.log(jnp.array([*TIMES[:4], mtbf_s]))
         finite = jnp.concatenate([jnp.log(jnp.array([5432.0])), times])
         arguments = {
-            useful_time_fraction: times,
-            best_checkpoint_interval_s: times[jnp.array([1, 4])],
+            ettr_fraction: times,
+            optimal_checkpoint_interval_s: times[jnp.array([1, 4])],
             best_useful_time_fraction: times[1:],
             finite_job_useful_time_fraction: finite,
         }
@@ -176,7 +176,7 @@ def test_gradients_agree_with_finite_differences(mtbf_s):
 def test_float32_agrees_with_float64():
     times = np.array(np.meshgrid([30.0, 600.0, 9000.0], [0.1, 30.0], [300.0], [60.0], [900.0, 1e7]))
     times = times.reshape(5, -1)
-    both = quick_jit(jax.vmap(jax.value_and_grad(useful_time_fraction)))
+    both = quick_jit(jax.vmap(jax.value_and_grad(ettr_fraction)))
     low, low_slope = both(*times.astype(np.float32))
     with jax.enable_x64(True):
         high, high_slope = map(np.asarray, both(*times))
@@ -187,7 +187,7 @@ def test_float32_agrees_with_float64():
 ANY_TIME = st.floats(min_value=1e-30, max_value=1e30, allow_nan=False)
 ANY_COST = st.one_of(st.just(0.0), ANY_TIME)
 FRACTIONS = {
-    "long job": useful_time_fraction,
+    "long job": ettr_fraction,
     "best": lambda _, *times: best_useful_time_fraction(*times),
     "finite job": lambda interval_s, *times: finite_job_useful_time_fraction(
         5.0, interval_s, *times
@@ -205,7 +205,7 @@ def _values_and_slopes(*times):
             jax.grad(lambda *t, fraction=fraction: jnp.log(7.0 / fraction(*t)), arguments)(*times),
         )
         for name, fraction in FRACTIONS.items()
-    }, jax.value_and_grad(best_checkpoint_interval_s, (0, 1))(times[1], times[4])
+    }, jax.value_and_grad(optimal_checkpoint_interval_s, (0, 1))(times[1], times[4])
 
 
 @pytest.mark.parametrize("is_double", [False, True], ids=["float32", "float64"])
@@ -226,9 +226,9 @@ def test_finite_at_all_extremes(is_double, interval_s, write_s, restart_s, downt
 
 @settings(max_examples=300, deadline=None)
 @given(st.tuples(*[st.floats(0.0, math.log(1e5))] * 4), st.floats(math.log(100), math.log(1e5)))
-def test_bounds_and_signs_of_slopes(log_costs, log_mtbf):
+def test_bounds_and_signs_of_slopes(log_objectives_of, log_mtbf):
     with jax.enable_x64(True):
-        times = np.exp(np.array([*log_costs, log_mtbf]))
+        times = np.exp(np.array([*log_objectives_of, log_mtbf]))
         interval_s, write_s, mtbf_s = times[[0, 1, 4]]
         fractions, (best_s, _) = _values_and_slopes(*times)
         (value, slopes), _ = fractions["long job"]
@@ -243,7 +243,7 @@ def test_bounds_and_signs_of_slopes(log_costs, log_mtbf):
 def test_hopeless_designs_still_have_a_direction(dtype):
     """MTBF far below the restart time: nearly no useful time, but the slope says which way."""
     times = [jnp.asarray(t, dtype) for t in (600.0, 30.0, 300.0, 120.0, 1.0)]
-    value, slope = quick_jit(jax.value_and_grad(useful_time_fraction, argnums=4))(*times)
+    value, slope = quick_jit(jax.value_and_grad(ettr_fraction, argnums=4))(*times)
     assert 0.0 < value < 1e-12
     assert slope > 0.0
     assert jnp.isfinite(1.0 / value**2)
@@ -266,7 +266,7 @@ def test_last_partial_segment_worked_by_hand():
 
 
 def test_finite_job_of_whole_intervals_is_the_long_job(dtype):
-    long_job = useful_time_fraction(*(jnp.asarray(t, dtype) for t in TIMES))
+    long_job = ettr_fraction(*(jnp.asarray(t, dtype) for t in TIMES))
     for num_segments in (1.0, 3.0, 1000.0):
         work_s = jnp.asarray(600.0 * num_segments, dtype)
         finite = finite_job_useful_time_fraction(work_s, *TIMES)
@@ -304,6 +304,6 @@ def test_classic_rules_at_dalys_examples(mtbf_min, young_min, daly_min):
     [(1e-4, 1.005, 1.0), (1e-2, 1.049, 1.0), (0.1, 1.167, 0.9996), (1.0, 1.68, 0.982)],
 )
 def test_classic_rules_against_the_exact_optimum(write_ratio, young, daly):
-    best_s = best_checkpoint_interval_s(write_ratio, 1.0)
+    best_s = optimal_checkpoint_interval_s(write_ratio, 1.0)
     assert young_interval_s(write_ratio, 1.0) / best_s == pytest.approx(young, abs=0.005)
     assert daly_higher_order_interval_s(write_ratio, 1.0) / best_s == pytest.approx(daly, abs=1e-3)

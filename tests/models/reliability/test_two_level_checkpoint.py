@@ -15,10 +15,10 @@ from hwdse.models.reliability.two_level_checkpoint import (
     best_interval_s,
     best_schedule,
     best_whole_schedule,
+    ettr_fraction,
     finite_job_useful_time_fraction,
     nested_young_schedule,
     split_mtbf_s,
-    useful_time_fraction,
 )
 from hwdse.numerics.jit_compile import quick_jit
 
@@ -35,7 +35,7 @@ TIME = st.floats(1.0, 3000.0)
 
 
 def of_numbers(interval_s, count, *times):
-    return useful_time_fraction(interval_s, count, TwoLevelTimes(*times))
+    return ettr_fraction(interval_s, count, TwoLevelTimes(*times))
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def schedules():
     def solve(count, *numbers):
         times = TwoLevelTimes(*numbers)
         interval_s, best_count = best_schedule(times)
-        slopes = jax.grad(lambda x: jnp.log(useful_time_fraction(x[0], x[1], times)))(
+        slopes = jax.grad(lambda x: jnp.log(ettr_fraction(x[0], x[1], times)))(
             jnp.stack([interval_s, best_count])
         )
         whole = best_whole_schedule(times)
@@ -108,7 +108,7 @@ def test_closed_form_is_the_recursion(useful, job):
 
 def test_without_one_type_of_failure_it_is_the_single_level(useful):
     """Only failures of type 2 and n = 1: writes of c1 + c2. Only type 1, never remote: c1."""
-    single = single_level_checkpoint.useful_time_fraction
+    single = single_level_checkpoint.ettr_fraction
     found = useful(
         *np.array(
             [
@@ -152,7 +152,7 @@ def test_where_local_copies_do_not_help_every_checkpoint_is_remote(schedules):
     numbers = (100.0, 50.0, 30.0, 600.0, 0.0, 0.0, 1e12, 2e4)
     found = schedules(*np.array([[1.0, *numbers]]).T)
     assert found[1][0] == 1.0
-    single_s = single_level_checkpoint.best_checkpoint_interval_s(150.0, 2e4)
+    single_s = single_level_checkpoint.optimal_checkpoint_interval_s(150.0, 2e4)
     assert found[0][0] == pytest.approx(float(single_s), rel=1e-6)
     assert found[4][0] == pytest.approx(float(single_s), rel=1e-6)
 
@@ -181,7 +181,7 @@ def everything():
     def values(numbers):
         times = TwoLevelTimes(*numbers[2:])
         found = [
-            useful_time_fraction(numbers[0], numbers[1], times),
+            ettr_fraction(numbers[0], numbers[1], times),
             finite_job_useful_time_fraction(numbers[0] * 7.3, numbers[0], numbers[1], times),
             best_interval_s(numbers[1], times),
             *best_schedule(times),

@@ -21,7 +21,7 @@ def test_parts_by_hand(chip):
     assert parts.matrix == pytest.approx(num_macs * process.mac_area_mm2)
     sram_mm2 = chip.sram.capacity_bytes * process.sram_area_mm2_per_byte
     assert parts.sram == pytest.approx(sram_mm2)
-    assert parts.fixed == pytest.approx(chip.fixed_area_mm2)
+    assert parts.other == pytest.approx(chip.fixed_area_mm2)
     half = chip.replace(fp64_per_fp16_ratio=0.5)
     assert area_parts_mm2(half).fp64 == pytest.approx(0.5 * process.fp64_area_ratio * parts.matrix)
     assert area_parts_mm2(chip.replace(fp64_per_fp16_ratio=0.0)).fp64 == 0.0
@@ -37,14 +37,14 @@ def doubled(chip):
     faster = link.replace(bandwidth_bytes_per_s=2 * link.bandwidth_bytes_per_s)
     yield "link_phy", chip.replace(link=faster)
     yield "vector", chip.replace(vector_flop_per_s=2 * chip.vector_flop_per_s)
-    yield "fixed", chip.replace(fixed_area_mm2=2 * chip.fixed_area_mm2)
+    yield "other", chip.replace(fixed_area_mm2=2 * chip.fixed_area_mm2)
 
 
 def test_each_part_follows_its_own_number(chip):
     before = area_parts_mm2(chip)
     for name, changed in doubled(chip):
         after = area_parts_mm2(changed)
-        for part in ("matrix", "sram", "hbm_phy", "link_phy", "vector", "fixed"):
+        for part in ("matrix", "sram", "hbm_phy", "link_phy", "vector", "other"):
             factor = 2.0 if part == name else 1.0
             assert getattr(after, part) == pytest.approx(factor * getattr(before, part)), part
 

@@ -16,7 +16,7 @@ from hwdse.models.silicon.die_area_from_units import (
     macro_area_mm2_per_byte,
     plan_parts_mm2,
 )
-from hwdse.specs.hardware.die_unit_counts import DiePlan
+from hwdse.specs.hardware.die_unit_counts import DieUnitCounts
 
 MIB = 1024.0**2
 
@@ -35,7 +35,9 @@ def test_published_dies_within_15_percent(name):
 
 def test_logic_shrinks_with_the_node_and_phys_do_not():
     plan = load_dies()["A100"][0]
-    nothing = DiePlan(**dict.fromkeys((f.name for f in dataclasses.fields(DiePlan)), 0.0))
+    nothing = DieUnitCounts(
+        **dict.fromkeys((f.name for f in dataclasses.fields(DieUnitCounts)), 0.0)
+    )
     for node_nm in (7.0, 5.0, 3.0):
         phys = nothing.replace(node_nm=node_nm, hbm2e=6.0)
         assert plan_parts_mm2(phys).whole > 6.0 * PHY_MM2["hbm2e"][0]

@@ -12,7 +12,7 @@ from hwdse.models.silicon.area import die_yield_fraction
 from hwdse.models.silicon.carbon import chip_carbon_g, die_carbon_g_per_mm2, step_carbon_g
 from hwdse.models.silicon.cost import (
     chip_cost_usd,
-    chip_price_usd_per_s,
+    chip_operating_cost_usd_per_s,
     dies_per_wafer,
     good_die_cost_usd,
 )
@@ -108,7 +108,9 @@ def test_price_of_an_hour_by_hand():
         power_overhead_ratio=2.0,
         electricity_usd_per_j=1e-8,
     )
-    assert 1e8 * chip_price_usd_per_s(3000.0, 500.0, cluster) == pytest.approx(1000.0 + 1000.0)
+    assert 1e8 * chip_operating_cost_usd_per_s(3000.0, 500.0, cluster) == pytest.approx(
+        1000.0 + 1000.0
+    )
 
 
 def test_embodied_carbon_of_a_square_centimeter():

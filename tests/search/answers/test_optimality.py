@@ -11,7 +11,7 @@ from support.search_toys import TOY_8, TOY_29, TOY_BASE, score_8, score_29
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, RELAXED, num_tiles
-from hwdse.search.answers.optimality import certify
+from hwdse.search.answers.optimality import report_optimality
 from hwdse.search.descent.relaxed_optimum import RelaxedProblem, relaxed_optimum
 from hwdse.search.neighborhood.neighbors import neighbors, step_toward
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
@@ -31,25 +31,25 @@ GRID = SearchSpace(
 )
 
 
-def waste_score(plane, reading):
+def waste_score(plane, relaxation):
     """Whole folds of 1000 by 96 in rows and of 500 by y in columns, in a product."""
-    rows = num_tiles(jnp.asarray(1000.0), plane.x, reading, "rows")
-    return jnp.log(rows * num_tiles(jnp.asarray(500.0), plane.y, reading, "cols")), jnp.zeros(0)
+    rows = num_tiles(jnp.asarray(1000.0), plane.x, relaxation, "rows")
+    return jnp.log(rows * num_tiles(jnp.asarray(500.0), plane.y, relaxation, "cols")), jnp.zeros(0)
 
 
-def bowl(plane, reading):
+def bowl(plane, relaxation):
     """(x - 3)^2 + (y - 3)^2 with x + y <= limit, a convex problem without rounding."""
     value = (plane.x - 3.0) ** 2 + (plane.y - 3.0) ** 2
     return value + plane.kind, jnp.log(plane.x + plane.y)[None] - math.log(4.0)
 
 
-def bumpy(plane, reading):
+def bumpy(plane, relaxation):
     return jnp.sin(2.0 * plane.x) + 0.1 * plane.y, jnp.zeros(0)
 
 
-def upside_down(plane, reading):
+def upside_down(plane, relaxation):
     """Rounding up is good here: the relaxed reading lies above the exact one."""
-    return -jnp.log(num_tiles(jnp.asarray(1000.0), plane.x, reading)), jnp.zeros(0)
+    return -jnp.log(num_tiles(jnp.asarray(1000.0), plane.x, relaxation)), jnp.zeros(0)
 
 
 @pytest.fixture(scope="module", params=[(score_8, TOY_8), (score_29, TOY_29)], ids=["8-D", "29-D"])
@@ -57,9 +57,9 @@ def toy(request):
     score, space = request.param
     unit = space.snap(space.encode(TOY_BASE))
     with jax.enable_x64(True):
-        value, broken = score(space.decode_buildable(unit, TOY_BASE), EXACT)
+        value, broken = score(space.decode_rounded(unit, TOY_BASE), EXACT)
         names = [f"limit {i}" for i in range(len(broken))]
-        certificate = certify(
+        optimality = report_optimality(
             score,
             space,
             TOY_BASE,
@@ -70,40 +70,40 @@ def toy(request):
             num_starts=2,
             most_iterations=30,
         )
-    return score, space, (unit, float(value)), certificate
+    return score, space, (unit, float(value)), optimality
 
 
 def test_the_bound_lies_below_every_feasible_design_that_was_sampled(toy):
-    score, space, (unit, _), certificate = toy
+    score, space, (unit, _), optimality = toy
     generator = np.random.default_rng(1)
     wide = generator.random((2048, space.num_dims))
     near = np.clip(unit + 0.2 * generator.standard_normal(wide.shape), 0.0, 1.0)
     units = space.snap_points(np.concatenate((wide, near, unit[None])))
     with jax.enable_x64(True):
-        judge = quick_jit(jax.vmap(lambda u: score(space.decode_buildable(u, TOY_BASE), EXACT)))
+        judge = quick_jit(jax.vmap(lambda u: score(space.decode_rounded(u, TOY_BASE), EXACT)))
         logs, broken = (np.asarray(x) for x in judge(jnp.asarray(units)))
     feasible = logs[(broken <= 0.0).all(axis=1)]
     assert len(feasible) > 20
-    assert certificate.log_bound < feasible.min()
-    assert 0.0 < certificate.gap < 0.99
+    assert optimality.log_bound < feasible.min()
+    assert 0.0 < optimality.optimality_gap < 0.99
 
 
 def test_tiles_relaxed_are_never_more_and_so_neither_is_the_objective(toy):
-    certificate = toy[3]
-    assert certificate.num_checked > 500
-    assert certificate.num_above == 0
+    optimality = toy[3]
+    assert optimality.num_checked > 500
+    assert optimality.num_bound_violations == 0
 
 
 def test_the_neighborhood_is_as_large_as_asked_and_its_best_is_reported(toy):
-    score, space, (_, value), certificate = toy
-    assert 400 <= certificate.num_neighbors <= 520
+    score, space, (_, value), optimality = toy
+    assert 400 <= optimality.num_neighbors <= 520
     with jax.enable_x64(True):
-        there, broken = score(space.decode_buildable(certificate.unit, TOY_BASE), EXACT)
-    assert float(there) == pytest.approx(certificate.log_objective, rel=1e-9)
-    np.testing.assert_allclose(broken, certificate.violations, atol=1e-9)
-    assert certificate.num_moves > 0
-    assert certificate.log_objective < value
-    assert (certificate.violations <= 0.0).all()
+        there, broken = score(space.decode_rounded(optimality.unit, TOY_BASE), EXACT)
+    assert float(there) == pytest.approx(optimality.log_objective, rel=1e-9)
+    np.testing.assert_allclose(broken, optimality.constraint_values, atol=1e-9)
+    assert optimality.num_improvements > 0
+    assert optimality.log_objective < value
+    assert (optimality.constraint_values <= 0.0).all()
 
 
 def test_shadow_prices_are_what_a_larger_limit_gives():
@@ -125,8 +125,8 @@ def test_shadow_prices_are_what_a_larger_limit_gives():
     assert base.is_feasible
     for place in (0, 1):
         more = optimum(0.01 * np.eye(2)[place])
-        gain = (base.log_objective - more.log_objective) / 0.01
-        assert base.multipliers[place] == pytest.approx(gain, rel=0.03, abs=3e-3)
+        acquisition = (base.log_objective - more.log_objective) / 0.01
+        assert base.multipliers[place] == pytest.approx(acquisition, rel=0.03, abs=3e-3)
     assert base.multipliers.max() > 0.05
 
 
@@ -135,43 +135,43 @@ def test_a_convex_problem_is_certified_and_its_multiplier_is_known():
     coordinates the limit is quasi-convex."""
     design = Plane(2.0, 2.0, 0.0)
     with jax.enable_x64(True):
-        found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
-    assert found.is_bound
+        found = report_optimality(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
+    assert found.passed_bound_checks
     assert found.multipliers[0] == pytest.approx(8.0, rel=1e-4)
     assert 2.0 - 0.03 < found.log_bound < 2.0
-    assert found.num_moves == 0
-    assert found.is_whole
-    assert found.held_by == ("sum", "sum")
+    assert found.num_improvements == 0
+    assert found.is_exhaustive
+    assert found.bound_by == ("sum", "sum")
     np.testing.assert_allclose(found.elasticities, -4.0, rtol=1e-6)
 
 
 def test_a_better_neighbor_is_found():
     design = Plane(1.0, 2.0, 1.0)
     with jax.enable_x64(True):
-        found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
-    assert found.num_moves == 2
-    assert found.is_settled
-    assert GRID.decode_buildable(found.unit, design) == Plane(2.0, 2.0, 0.0)
+        found = report_optimality(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
+    assert found.num_improvements == 2
+    assert found.is_local_optimum
+    assert GRID.decode_rounded(found.unit, design) == Plane(2.0, 2.0, 0.0)
     assert found.log_objective == pytest.approx(2.0)
 
 
 def test_moves_that_were_cut_short_are_said(monkeypatch):
-    monkeypatch.setattr("hwdse.search.answers.optimality.MOST_MOVES", 1)
+    monkeypatch.setattr("hwdse.search.answers.optimality.MAX_MOVES", 1)
     design = Plane(1.0, 2.0, 1.0)
     with jax.enable_x64(True):
-        found = certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
-    assert found.num_moves == 1
-    assert not found.is_settled
+        found = report_optimality(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
+    assert found.num_improvements == 1
+    assert not found.is_local_optimum
     assert found.log_objective > 2.0 + 1e-9
 
 
 @pytest.mark.parametrize(
-    ("score", "field"), [(bumpy, "num_not_convex"), (upside_down, "num_above")]
+    ("score", "field"), [(bumpy, "num_nonconvex_segments"), (upside_down, "num_bound_violations")]
 )
 def test_no_bound_is_claimed_where_a_check_fails(score, field):
     with jax.enable_x64(True):
-        found = certify(score, GRID, PLANE, GRID.encode(PLANE), [], seed=0)
-    assert not found.is_bound
+        found = report_optimality(score, GRID, PLANE, GRID.encode(PLANE), [], seed=0)
+    assert not found.passed_bound_checks
     assert getattr(found, field) > 0
 
 
@@ -181,31 +181,35 @@ def test_ends_of_ranges_and_rounding_hold():
     )
     design = Plane(96.0, 250.0, 0.0)
     with jax.enable_x64(True):
-        found = certify(waste_score, space, design, space.encode(design), [], seed=0)
-    assert found.held_by == ("upper end of its range", "rounding")
+        found = report_optimality(waste_score, space, design, space.encode(design), [], seed=0)
+    assert found.bound_by == ("upper end of its range", "rounding")
 
 
 def test_waste_of_rounding_by_source_in_closed_form():
     space = SearchSpace((Dimension("y", 130.0, 400.0, "linear", 1.0),))
     design = Plane(96.0, 130.0, 0.0)
     with jax.enable_x64(True):
-        waste = certify(waste_score, space, design, np.zeros(1), [], seed=0).waste
-    assert waste["rows"] == pytest.approx(math.log(11.0 * 96.0 / 1000.0))
-    assert waste["cols"] == pytest.approx(math.log(4.0 * 130.0 / 500.0))
-    assert waste["arrays"] == waste["tiles"] == 0.0
-    assert waste["all"] == pytest.approx(waste["rows"] + waste["cols"])
+        quantization_loss = report_optimality(
+            waste_score, space, design, np.zeros(1), [], seed=0
+        ).quantization_loss
+    assert quantization_loss["rows"] == pytest.approx(math.log(11.0 * 96.0 / 1000.0))
+    assert quantization_loss["cols"] == pytest.approx(math.log(4.0 * 130.0 / 500.0))
+    assert quantization_loss["arrays"] == quantization_loss["tiles"] == 0.0
+    assert quantization_loss["all"] == pytest.approx(
+        quantization_loss["rows"] + quantization_loss["cols"]
+    )
 
 
 def test_neighbors_are_distinct_buildable_and_without_the_point_itself():
     unit = GRID.encode(Plane(1.0, 5.0, 1.0))
-    points, is_whole = neighbors(GRID, unit, reach=2, most=100, seed=0)
-    assert is_whole
+    points, is_exhaustive = neighbors(GRID, unit, reach=2, most=100, seed=0)
+    assert is_exhaustive
     assert len(points) == 3 * 5 - 1 + 2  # the lower end cuts x off; two other alternatives
     np.testing.assert_allclose(GRID.snap_points(points), points, atol=1e-12)
     assert len(np.unique(points, axis=0)) == len(points)
     assert not (points == GRID.snap_points(unit[None])[0]).all(axis=1).any()
-    some, is_whole = neighbors(GRID, unit, reach=9, most=40, seed=0)
-    assert not is_whole
+    some, is_exhaustive = neighbors(GRID, unit, reach=9, most=40, seed=0)
+    assert not is_exhaustive
     assert len(some) <= 40
     np.testing.assert_array_equal(some, neighbors(GRID, unit, reach=9, most=40, seed=0)[0])
 
@@ -215,14 +219,15 @@ def test_no_step_leads_out_of_a_range():
     assert step_toward(GRID, unit, 0, -1.0) is None
     up = step_toward(GRID, unit, 0, 1.0)
     assert up is not None
-    assert GRID.decode_buildable(up, PLANE).x == 2.0
+    assert GRID.decode_rounded(up, PLANE).x == 2.0
 
 
 def test_the_same_seed_gives_the_same_certificate():
     design = Plane(2.0, 2.0, 0.0)
     with jax.enable_x64(True):
         first, second = (
-            certify(bowl, GRID, design, GRID.encode(design), ["sum"], seed=3) for _ in range(2)
+            report_optimality(bowl, GRID, design, GRID.encode(design), ["sum"], seed=3)
+            for _ in range(2)
         )
     assert first.log_bound == second.log_bound
     np.testing.assert_array_equal(first.multipliers, second.multipliers)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hwdse.numerics.relaxation import maximum, num_tiles
-from hwdse.search.answers.minimum_change import Free
+from hwdse.search.answers.minimum_change import FreeParameter
 from hwdse.search.answers.solve_targets import solve
 
 
@@ -25,26 +25,26 @@ POWERS = np.array([-1.0, -0.25, 0.5])
 WEIGHTS = np.array([1.0, 2.0, 0.8])
 SAVING = 0.4
 FREE = tuple(
-    Free(name, getattr(BASE, name), 1e-3, 1e3, None, weight)
+    FreeParameter(name, getattr(BASE, name), 1e-3, 1e3, None, weight)
     for name, weight in zip("abc", WEIGHTS, strict=True)
 )
 
 
-def monomial(design, reading):
+def monomial(design, relaxation):
     """ln(f / (f_0 exp(-SAVING))) of f = a^-1 b^-1/4 c^1/2: a target of exp(-SAVING) f_0."""
     logs = [jnp.log(getattr(design, name) / getattr(BASE, name)) for name in "abc"]
     return (sum(p * x for p, x in zip(POWERS, logs, strict=True)) + SAVING)[None]
 
 
-def bounded(design, reading):
+def bounded(design, relaxation):
     """A maximum of two times below 1, which takes more of both, and a sum below a budget."""
-    time = maximum(8.0 / design.a, 20.0 / design.b, reading)
+    time = maximum(8.0 / design.a, 20.0 / design.b, relaxation)
     return jnp.log(jnp.stack([time, (design.a + design.b) / 40.0]))
 
 
-def tiled(design, reading):
+def tiled(design, relaxation):
     """Whole tiles of 1000 by a, over b."""
-    return jnp.log(num_tiles(jnp.asarray(1000.0), design.a, reading) / design.b / 60.0)[None]
+    return jnp.log(num_tiles(jnp.asarray(1000.0), design.a, relaxation) / design.b / 60.0)[None]
 
 
 def test_least_norm_of_a_monomial_in_closed_form():
@@ -74,13 +74,13 @@ def test_least_change_where_two_maxima_change_hands(norm):
         found = solve(bounded, BASE, FREE[:2], norm=norm)
     assert found.is_feasible
     np.testing.assert_allclose(found.values, (8.0, 20.0), rtol=1e-3)
-    assert np.abs(found.relaxed.violations[0]) < 1e-6
+    assert np.abs(found.relaxed.constraint_values[0]) < 1e-6
     assert found.relaxed.multipliers[1] == 0.0
 
 
 def test_multiplier_is_the_price_of_asking_more():
     def asked(more):
-        def targets(design, reading):
+        def targets(design, relaxation):
             time = 8.0 / design.a + 20.0 / design.b
             return (jnp.log(time) + more)[None]
 
@@ -93,15 +93,15 @@ def test_multiplier_is_the_price_of_asking_more():
 
 
 def test_snapped_values_are_steps_next_to_the_relaxed_ones_and_meet_the_target_exactly():
-    free = (Free("a", 2.0, 1.0, 64.0, 1.0), Free("b", 5.0, 0.1, 100.0, 0.5))
+    free = (FreeParameter("a", 2.0, 1.0, 64.0, 1.0), FreeParameter("b", 5.0, 0.1, 100.0, 0.5))
     with jax.enable_x64(True):
         found = solve(tiled, BASE, free)
     a, b = found.values
     assert a % 1.0 == 0.0
     assert b % 0.5 == 0.0
     assert math.ceil(1000.0 / a) / b <= 60.0
-    assert found.violations[0] <= 0.0
-    assert abs(found.relaxed.violations[0]) < 1e-6
+    assert found.constraint_values[0] <= 0.0
+    assert abs(found.relaxed.constraint_values[0]) < 1e-6
     # No cheaper pair of steps exists anywhere.
     sizes = {
         (i, j / 2): math.hypot(math.log(i / 2.0), math.log(j / 2 / 5.0))
@@ -122,20 +122,20 @@ def test_nothing_changes_where_the_targets_are_met():
 
 
 def test_out_of_reach_says_by_how_much():
-    free = (Free("a", 2.0, 1.0, 4.0), Free("b", 5.0, 1.0, 10.0))
+    free = (FreeParameter("a", 2.0, 1.0, 4.0), FreeParameter("b", 5.0, 1.0, 10.0))
     with jax.enable_x64(True):
         found = solve(lambda d, r: jnp.log(jnp.stack([16.0 / d.a, d.b / 20.0])), BASE, free)
     assert not found.is_feasible
-    assert found.violations[0] == pytest.approx(math.log(4.0), rel=1e-6)
-    assert found.violations[1] < 0.0
+    assert found.constraint_values[0] == pytest.approx(math.log(4.0), rel=1e-6)
+    assert found.constraint_values[1] < 0.0
 
 
 def test_targets_against_each_other_share_the_blame():
-    free = (Free("a", 2.0, 0.1, 40.0),)
+    free = (FreeParameter("a", 2.0, 0.1, 40.0),)
     with jax.enable_x64(True):
         found = solve(lambda d, r: jnp.log(jnp.stack([4.0 / d.a, d.a / 2.0])), BASE, free)
     assert not found.is_feasible
-    np.testing.assert_allclose(found.relaxed.violations, 0.5 * math.log(2.0), atol=1e-6)
+    np.testing.assert_allclose(found.relaxed.constraint_values, 0.5 * math.log(2.0), atol=1e-6)
     np.testing.assert_allclose(found.relaxed.multipliers, 0.5, atol=1e-3)
 
 
@@ -152,4 +152,4 @@ def test_the_same_seed_gives_the_same_answer():
 def test_parameters_need_room_around_a_base_above_zero(bad, named):
     fields = {"path": "a", "base": 2.0, "low": 1.0, "high": 4.0, **bad}
     with pytest.raises(ValueError, match=named):
-        Free(**fields)
+        FreeParameter(**fields)

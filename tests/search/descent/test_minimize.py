@@ -11,8 +11,8 @@ from support.search_toys import TOY_8, TOY_29, TOY_BASE, score_8, score_29
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.evaluation.search_result import scored
-from hwdse.search.minimize import minimize, split_evaluations
+from hwdse.search.evaluation.search_result import evaluated_points
+from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.space.search_space import Choice, SearchSpace, Variant
 
 BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.740679720}
@@ -20,18 +20,18 @@ BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.740679720}
 TOYS = {"8-D": (score_8, TOY_8), "29-D": (score_29, TOY_29)}
 
 
-def beyond_reach(plane, reading):
+def beyond_reach(plane, relaxation):
     return plane.x, jnp.stack([jnp.log(plane.x / 0.05), jnp.log(plane.y / 20.0)])
 
 
-def partly_nan(plane, reading):
-    value, violations = bowl(plane, reading)
-    return jnp.where(plane.x > 6.0, jnp.nan, 1.0) * value, violations
+def partly_nan(plane, relaxation):
+    value, constraint_values = bowl(plane, relaxation)
+    return jnp.where(plane.x > 6.0, jnp.nan, 1.0) * value, constraint_values
 
 
-def by_shape(plane, reading):
-    value, violations = bowl(plane, reading)
-    return value + (0.0 if plane.shape == "square" else 1.0), violations
+def by_shape(plane, relaxation):
+    value, constraint_values = bowl(plane, relaxation)
+    return value + (0.0 if plane.shape == "square" else 1.0), constraint_values
 
 
 def test_known_constrained_optimum_and_its_multiplier():
@@ -54,8 +54,8 @@ def test_the_same_seed_gives_the_same_search():
 def test_an_infeasible_problem_says_what_stands_in_the_way():
     result = minimize(beyond_reach, PLANE_SPACE, PLANE, seed=0, **PLANE_EFFORT)
     assert not result.is_feasible
-    assert result.violations[0] == pytest.approx(math.log(0.1 / 0.05), abs=0.1)
-    assert result.violations[1] < 0.0
+    assert result.constraint_values[0] == pytest.approx(math.log(0.1 / 0.05), abs=0.1)
+    assert result.constraint_values[1] < 0.0
     assert np.isinf(result.history_log_objective).all()
 
 
@@ -73,31 +73,31 @@ def test_choices_and_variants_are_searched():
     assert result.design.shape == "square"
     assert result.design.kind == 0.5
     assert result.log_objective == pytest.approx(2.5, abs=0.03)
-    assert set(result.finalist_variants) == {0, 1}
+    assert set(result.top_variants) == {0, 1}
 
 
 def test_history_falls_and_counts_every_evaluation():
-    seen = []
+    observations = []
     result = minimize(
         bowl,
         PLANE_SPACE,
         PLANE,
         seed=0,
-        progress=lambda count, best: seen.append((count, best)),
+        progress=lambda count, best: observations.append((count, best)),
         **PLANE_EFFORT,
     )
     assert np.all(np.diff(result.history_log_objective) <= 0.0)
-    assert seen[-1] == (result.num_evaluations, result.log_objective)
+    assert observations[-1] == (result.num_evaluations, result.log_objective)
     assert result.num_evaluations > 64 + 3 * 4 * 200
-    assert result.history_log_objective[-1] == result.finalist_log_objectives[0]
+    assert result.history_log_objective[-1] == result.top_log_objectives[0]
 
 
 def test_reported_values_are_the_exact_reading_of_the_design():
     with jax.enable_x64(True):
-        result = minimize(score_8, TOY_8, TOY_BASE, seed=0, **split_evaluations(500))
-        log_objective, violations = score_8(result.design, EXACT)
+        result = minimize(score_8, TOY_8, TOY_BASE, seed=0, **allocate_evaluations(500))
+        log_objective, constraint_values = score_8(result.design, EXACT)
     assert float(log_objective) == pytest.approx(result.log_objective, rel=1e-12)
-    np.testing.assert_allclose(violations, result.violations, rtol=1e-9)
+    np.testing.assert_allclose(constraint_values, result.constraint_values, rtol=1e-9)
     assert result.design.rows % 8.0 == result.design.sram_mib % 4.0 == 0.0
     assert isinstance(result.design.rows, float)
 
@@ -105,27 +105,29 @@ def test_reported_values_are_the_exact_reading_of_the_design():
 @pytest.mark.parametrize("num_evaluations", [500, 2000, 10_000])
 @pytest.mark.parametrize("num_variants", [1, 3])
 def test_effort_keeps_to_its_budget(num_evaluations, num_variants):
-    effort = split_evaluations(num_evaluations, num_variants)
+    search_budget = allocate_evaluations(num_evaluations, num_variants)
     total = (
-        effort["num_screened"]
-        + effort["num_starts"] * (3 * effort["num_steps"] + 1)
-        + effort["polish_rounds"] * effort["num_moves"]
+        search_budget["num_screened"]
+        + search_budget["num_starts"] * (3 * search_budget["num_steps"] + 1)
+        + search_budget["local_search_rounds"] * search_budget["num_moves"]
     )
     assert 0.8 * num_evaluations <= total <= 1.02 * num_evaluations
 
 
 def test_ranking_puts_feasible_first_and_infinite_last():
-    rows = scored(np.zeros((4, 1)), [1.0, 5.0, np.nan, 0.0], [[0.5], [-0.1], [-0.1], [np.nan]])
+    rows = evaluated_points(
+        np.zeros((4, 1)), [1.0, 5.0, np.nan, 0.0], [[0.5], [-0.1], [-0.1], [np.nan]]
+    )
     assert rows.is_feasible.tolist() == [False, True, False, False]
-    assert rows.best_place() == 1
-    assert rows.take(np.asarray([0, 3])).best_place() == 0
+    assert rows.best_index() == 1
+    assert rows.take(np.asarray([0, 3])).best_index() == 0
 
 
 @functools.cache
-def scores_of(name):
+def strategy_metrics_of(name):
     """Function of points that scores them all, compiled once."""
     score, space = TOYS[name]
-    return quick_jit(jax.vmap(lambda unit: score(space.decode_buildable(unit, TOY_BASE), EXACT)))
+    return quick_jit(jax.vmap(lambda unit: score(space.decode_rounded(unit, TOY_BASE), EXACT)))
 
 
 def random_best(name, num_evaluations, seed):
@@ -133,8 +135,8 @@ def random_best(name, num_evaluations, seed):
     space = TOYS[name][1]
     units = np.random.default_rng(seed).random((num_evaluations, space.num_dims))
     rows = space.snap_points(units)
-    judged = scored(rows, *scores_of(name)(rows))
-    return math.exp(judged.log_objectives[judged.best_place()] - BEST_KNOWN[name])
+    judged = evaluated_points(rows, *strategy_metrics_of(name)(rows))
+    return math.exp(judged.log_objectives[judged.best_index()] - BEST_KNOWN[name])
 
 
 @pytest.mark.parametrize(
@@ -145,9 +147,9 @@ def test_close_to_the_best_known_and_far_ahead_of_random(
     name, num_evaluations, most_over_best, least_gain
 ):
     score, space = TOYS[name]
-    effort = split_evaluations(num_evaluations)
+    search_budget = allocate_evaluations(num_evaluations)
     with jax.enable_x64(True):
-        runs = [minimize(score, space, TOY_BASE, seed=s, **effort) for s in range(3)]
+        runs = [minimize(score, space, TOY_BASE, seed=s, **search_budget) for s in range(3)]
         chance = np.median([random_best(name, num_evaluations, s) for s in range(3)])
     assert all(run.is_feasible for run in runs)
     assert max(run.num_evaluations for run in runs) <= 1.02 * num_evaluations

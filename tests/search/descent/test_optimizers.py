@@ -67,7 +67,7 @@ def test_another_optimizer_finds_the_same_optimum():
 def test_when_time_is_up_the_best_so_far_is_given():
     with jax.enable_x64(True):
         runs = [
-            minimize(bowl, PLANE_SPACE, PLANE, seed=0, is_over=lambda: True, **PLANE_EFFORT)
+            minimize(bowl, PLANE_SPACE, PLANE, seed=0, should_stop=lambda: True, **PLANE_EFFORT)
             for _ in range(2)
         ]
     first = runs[0]
@@ -83,7 +83,7 @@ def test_polishing_ends_in_the_round_in_which_time_is_up():
     spent = [0]
     with jax.enable_x64(True):
         found = minimize(
-            bowl, PLANE_SPACE, PLANE, seed=0, is_over=lambda: spent[-1] >= first + 5 * 64,
+            bowl, PLANE_SPACE, PLANE, seed=0, should_stop=lambda: spent[-1] >= first + 5 * 64,
             progress=lambda count, _: spent.append(count), **PLANE_EFFORT
         )  # fmt: skip
     assert found.num_evaluations == first + 5 * 64

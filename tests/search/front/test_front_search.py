@@ -8,17 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from support.plane_problem import FRONT_PLANE_SPACE, PLANE, PLANE_DIMS, bowl, two_costs
-from support.search_toys import TOY_8, TOY_29, TOY_BASE, costs_8, costs_29, score_8
+from support.plane_problem import FRONT_PLANE_SPACE, PLANE, PLANE_DIMS, bowl, two_objectives
+from support.search_toys import TOY_8, TOY_29, TOY_BASE, objectives_8, objectives_29, score_8
 
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.compare.baselines import BASELINES, TPE_TRIALS, MissingPackageError
-from hwdse.search.compare.method_comparison import METHODS, Contest, limit_of, run_method
+from hwdse.search.compare.method_comparison import (
+    METHODS,
+    ComparisonProblem,
+    evaluation_cap,
+    run_method,
+)
 from hwdse.search.evaluation.evaluator import Evaluator
-from hwdse.search.front.front_search import search_front, split_front_evaluations
+from hwdse.search.front.front_search import allocate_front_evaluations, search_front
 from hwdse.search.front.scalarize import (
-    Aim,
-    choose_aims,
+    Scalarization,
+    choose_scalarizations,
     distances_to,
     scalarized,
     smooth_chebyshev,
@@ -44,7 +49,7 @@ SCALARIZE = jax.jit(jax.vmap(scalarized, in_axes=(0, None, None)))
 def plane_front(seed):
     rows = []
     result = search_front(
-        two_costs, FRONT_PLANE_SPACE, PLANE, seed=seed, num_evaluations=400,
+        two_objectives, FRONT_PLANE_SPACE, PLANE, seed=seed, num_evaluations=400,
         report=lambda batch, spent: rows.append((batch, spent)),
     )  # fmt: skip
     return result, rows
@@ -55,70 +60,73 @@ def test_a_front_is_exact_feasible_and_not_dominated():
     front = result.front
     assert len(front) > 20
     assert front.is_feasible.all()
-    assert non_dominated_mask(front.costs).all()
-    everything = np.concatenate([batch.costs[batch.is_feasible] for batch, _ in rows])
+    assert non_dominated_mask(front.log_objectives).all()
+    everything = np.concatenate([batch.log_objectives[batch.is_feasible] for batch, _ in rows])
     expected = everything[non_dominated_mask(everything)]
-    np.testing.assert_array_equal(np.sort(front.costs, axis=0), np.sort(expected, axis=0))
+    np.testing.assert_array_equal(np.sort(front.log_objectives, axis=0), np.sort(expected, axis=0))
     bases = [base for _, base in FRONT_PLANE_SPACE.variant_bases(PLANE)]
     with jax.enable_x64(True):
         for row in range(0, len(front), 7):
-            design = FRONT_PLANE_SPACE.decode_buildable(
-                front.units[row], bases[front.variants[row]]
-            )
-            costs, _ = two_costs(design, EXACT)
-            np.testing.assert_allclose(costs, front.costs[row], rtol=1e-12)
+            design = FRONT_PLANE_SPACE.decode_rounded(front.units[row], bases[front.variants[row]])
+            log_objectives, _ = two_objectives(design, EXACT)
+            np.testing.assert_allclose(log_objectives, front.log_objectives[row], rtol=1e-12)
 
 
 def test_a_front_has_both_ends_the_best_choice_and_the_best_variant():
     front = plane_front(0)[0].front
     # The ends: (2, 2) on the limit with f = 2 + 0.5, and the corner (0.1, 0.1).
-    ends = front.costs.min(axis=0)
+    ends = front.log_objectives.min(axis=0)
     assert np.all(ends >= (2.5 - 1e-9, 0.02 - 1e-9))
     assert np.all(ends <= (2.8, 0.2))
     assert np.mean(front.variants == 1) > 0.7
     kinds = FRONT_PLANE_SPACE.choices[0].index(front.units[:, 2])
     assert np.mean(kinds == 1.0) > 0.7
     # Between them x = y = t: costs are 2 (3 - t)^2 + 0.5 and 2 t^2.
-    ideal = 2.0 * (3.0 - np.sqrt(front.costs[:, 1] / 2.0)) ** 2 + 0.5
-    assert np.median(front.costs[:, 0] / ideal) < 1.1
+    ideal = 2.0 * (3.0 - np.sqrt(front.log_objectives[:, 1] / 2.0)) ** 2 + 0.5
+    assert np.median(front.log_objectives[:, 0] / ideal) < 1.1
 
 
 def test_evaluations_are_counted_and_the_seed_decides():
     result, rows = plane_front(0)
     assert result.num_evaluations == rows[-1][1] == 400
-    again = search_front(two_costs, FRONT_PLANE_SPACE, PLANE, seed=0, num_evaluations=400)
-    np.testing.assert_array_equal(again.front.costs, result.front.costs)
+    again = search_front(two_objectives, FRONT_PLANE_SPACE, PLANE, seed=0, num_evaluations=400)
+    np.testing.assert_array_equal(again.front.log_objectives, result.front.log_objectives)
     np.testing.assert_array_equal(again.front.units, result.front.units)
-    effort = split_front_evaluations(400)
+    search_budget = allocate_front_evaluations(400)
     judged = sum(len(batch) for batch, _ in rows)
-    assert judged == 400 - 3 * effort.num_waves * effort.num_starts * effort.num_steps
+    assert (
+        judged
+        == 400 - 3 * search_budget.num_waves * search_budget.num_starts * search_budget.num_steps
+    )
 
 
 def test_without_a_feasible_design_the_front_is_empty_and_the_nearest_is_told():
-    def out_of_reach(plane, reading):
-        costs, _ = two_costs(plane, reading)
-        return costs, jnp.log(plane.x / 0.05)[None]
+    def out_of_reach(plane, relaxation):
+        log_objectives, _ = two_objectives(plane, relaxation)
+        return log_objectives, jnp.log(plane.x / 0.05)[None]
 
     result = search_front(out_of_reach, SearchSpace(PLANE_DIMS), PLANE, seed=0, num_evaluations=120)
     assert not len(result.front)
-    assert result.least_violated.violations[0, 0] == pytest.approx(np.log(2.0), abs=0.05)
+    assert result.least_violated.constraint_values[0, 0] == pytest.approx(np.log(2.0), abs=0.05)
 
 
 @pytest.mark.parametrize("num_evaluations", [200, 500, 2000, 10_000])
 def test_stages_leave_evaluations_to_polish(num_evaluations):
-    effort = split_front_evaluations(num_evaluations)
-    descents = effort.num_waves * effort.num_starts * (3 * effort.num_steps + 1)
-    assert effort.num_screened + descents <= 0.75 * num_evaluations
+    search_budget = allocate_front_evaluations(num_evaluations)
+    descents = (
+        search_budget.num_waves * search_budget.num_starts * (3 * search_budget.num_steps + 1)
+    )
+    assert search_budget.num_screened + descents <= 0.75 * num_evaluations
 
 
 @given(TIED_COSTS)
 @settings(deadline=None, max_examples=60)
-def test_ranks_peel_one_front_after_the_other(costs):
-    ranks = domination_ranks(costs)
-    np.testing.assert_array_equal(ranks == 0, non_dominated_mask(costs))
+def test_ranks_peel_one_front_after_the_other(log_objectives):
+    ranks = domination_ranks(log_objectives)
+    np.testing.assert_array_equal(ranks == 0, non_dominated_mask(log_objectives))
     for rank in range(1, ranks.max() + 1):
-        above = costs[ranks == rank - 1]
-        for point in costs[ranks == rank]:
+        above = log_objectives[ranks == rank - 1]
+        for point in log_objectives[ranks == rank]:
             assert (above <= point).all(axis=1).any()
 
 
@@ -131,19 +139,19 @@ def test_fronts_ranks_crowding_and_volume_agree_with_pymoo(num_objectives, level
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
     rng = np.random.default_rng(num_objectives)
-    costs = rng.integers(0, levels, (150, num_objectives)) / levels
-    costs = np.concatenate((costs, costs[:20]))  # duplicates
-    fronts = NonDominatedSorting().do(costs)
-    mine = costs[non_dominated_mask(costs)]
-    theirs = np.unique(costs[fronts[0]], axis=0)
+    log_objectives = rng.integers(0, levels, (150, num_objectives)) / levels
+    log_objectives = np.concatenate((log_objectives, log_objectives[:20]))  # duplicates
+    fronts = NonDominatedSorting().do(log_objectives)
+    mine = log_objectives[non_dominated_mask(log_objectives)]
+    theirs = np.unique(log_objectives[fronts[0]], axis=0)
     np.testing.assert_array_equal(np.unique(mine, axis=0), theirs)
-    assert hypervolume(costs, np.ones(num_objectives)) == pytest.approx(
-        HV(ref_point=np.ones(num_objectives))(costs), rel=1e-10
+    assert hypervolume(log_objectives, np.ones(num_objectives)) == pytest.approx(
+        HV(ref_point=np.ones(num_objectives))(log_objectives), rel=1e-10
     )
-    distinct = np.unique(costs, axis=0)
-    for rank, places in enumerate(NonDominatedSorting().do(distinct)):
+    distinct = np.unique(log_objectives, axis=0)
+    for rank, indices in enumerate(NonDominatedSorting().do(distinct)):
         np.testing.assert_array_equal(
-            np.flatnonzero(domination_ranks(distinct) == rank), np.sort(places)
+            np.flatnonzero(domination_ranks(distinct) == rank), np.sort(indices)
         )
     if levels > 1000:
         # pymoo takes the mean over objectives, we the sum; ties aside they order alike.
@@ -154,8 +162,8 @@ def test_fronts_ranks_crowding_and_volume_agree_with_pymoo(num_objectives, level
 
 
 def test_crowding_by_hand():
-    costs = np.asarray([[0.0, 4.0], [1.0, 3.0], [3.0, 1.0], [4.0, 0.0]])
-    np.testing.assert_allclose(crowding_distance(costs), [np.inf, 1.5, 1.5, np.inf])
+    log_objectives = np.asarray([[0.0, 4.0], [1.0, 3.0], [3.0, 1.0], [4.0, 0.0]])
+    np.testing.assert_allclose(crowding_distance(log_objectives), [np.inf, 1.5, 1.5, np.inf])
     np.testing.assert_array_equal(crowding_distance(np.ones((3, 2))), 0.0)
 
 
@@ -171,19 +179,23 @@ def test_soft_maximum_bounds_the_maximum(points, temperature):
 @given(POINTS, hnp.arrays(np.float64, 3, elements=st.floats(0.02, 1.0)), st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_a_dominated_point_is_never_better_for_an_aim(points, weights, is_bounded):
-    aim = Aim(weights[None], np.zeros((1, 3)), np.full((1, 3), 1e3), np.full(1, float(is_bounded)))
-    values = distances_to(points, aim)[:, 0]
-    worse = distances_to(points + np.asarray([0.5, 0.0, 0.1]), aim)[:, 0]
+    scalarization = Scalarization(
+        weights[None], np.zeros((1, 3)), np.full((1, 3), 1e3), np.full(1, float(is_bounded))
+    )
+    values = distances_to(points, scalarization)[:, 0]
+    worse = distances_to(points + np.asarray([0.5, 0.0, 0.1]), scalarization)[:, 0]
     assert np.all(worse > values)
-    one = Aim(*(leaf[0] for leaf in aim))
+    one = Scalarization(*(leaf[0] for leaf in scalarization))
     exact = np.asarray(SCALARIZE(points, one, 0.0))
     assert np.all(exact >= values - 1e-4)
     assert np.all(exact <= values + 1e-3 * np.log(3.0) + 1e-4)
 
 
 def test_an_epsilon_constraint_minimizes_one_objective_below_its_bounds():
-    aims = Aim(np.asarray([[1.0, 0.02]]), np.zeros((1, 2)), np.asarray([[1e3, 0.5]]), np.ones(1))
-    values = distances_to(np.asarray([[0.2, 0.5], [0.1, 0.6], [0.3, 0.1]]), aims)[:, 0]
+    scalarizations = Scalarization(
+        np.asarray([[1.0, 0.02]]), np.zeros((1, 2)), np.asarray([[1e3, 0.5]]), np.ones(1)
+    )
+    values = distances_to(np.asarray([[0.2, 0.5], [0.1, 0.6], [0.3, 0.1]]), scalarizations)[:, 0]
     # The middle one is best but for its bound, which it breaks by 0.1.
     np.testing.assert_allclose(values, [0.21, 0.612, 0.302])
 
@@ -194,52 +206,58 @@ def test_aims_go_where_the_front_is_missing(num_objectives):
     rng = np.random.default_rng(0)
     share = rng.dirichlet(np.ones(num_objectives), 400)
     front = share[share.max(axis=1) > 0.75]
-    aims = choose_aims(front, num_objectives + 4, rng, with_ends=True)
-    ends = np.asarray(aims.weights)[:num_objectives]
+    scalarizations = choose_scalarizations(front, num_objectives + 4, rng, with_ends=True)
+    ends = np.asarray(scalarizations.weights)[:num_objectives]
     np.testing.assert_array_equal(np.argmax(ends, axis=1), np.arange(num_objectives))
-    inverse = 1.0 / (np.asarray(aims.weights)[num_objectives] * np.ptp(front, axis=0))
+    inverse = 1.0 / (np.asarray(scalarizations.weights)[num_objectives] * np.ptp(front, axis=0))
     direction = inverse / inverse.sum()
     assert np.linalg.norm(front - direction, axis=1).min() > 0.15
-    assert np.asarray(aims.is_bounded)[num_objectives:].tolist() == [0.0, 1.0, 0.0, 1.0]
-    assert all(np.isfinite(leaf).all() for leaf in aims)
+    assert np.asarray(scalarizations.is_bounded)[num_objectives:].tolist() == [0.0, 1.0, 0.0, 1.0]
+    assert all(np.isfinite(leaf).all() for leaf in scalarizations)
 
 
 @functools.cache
 def reference(name):
     """The worst value of each objective on the front of 4,096 random designs."""
-    costs, space = TOYS[name]
+    log_objectives, space = TOYS[name]
     units = space.snap_points(np.random.default_rng(0).random((4096, space.num_dims)))
-    rows = Evaluator(costs, space, TOY_BASE, sizes=(128,))(units, np.zeros(4096, int))
-    feasible = rows.costs[rows.is_feasible]
+    rows = Evaluator(log_objectives, space, TOY_BASE, sizes=(128,))(units, np.zeros(4096, int))
+    feasible = rows.log_objectives[rows.is_feasible]
     return feasible[non_dominated_mask(feasible)].max(axis=0)
 
 
 NUM_COMPARED = 500
-TOYS = {"8-D": (costs_8, TOY_8), "29-D": (costs_29, TOY_29)}
+TOYS = {"8-D": (objectives_8, TOY_8), "29-D": (objectives_29, TOY_29)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["8-D", "29-D"])
 def test_ahead_of_random_designs_and_of_a_search_without_gradients(name):
-    costs, space = TOYS[name]
+    log_objectives, space = TOYS[name]
     volumes = {}
     for method in ("ours", "sobol", *(["nsga2"] if HAS_PYMOO else [])):
         each = []
         for seed in range(2):
             if method == "ours":
                 found = search_front(
-                    costs, space, TOY_BASE, seed=seed, num_evaluations=NUM_COMPARED
+                    log_objectives, space, TOY_BASE, seed=seed, num_evaluations=NUM_COMPARED
                 )
                 assert found.num_evaluations == NUM_COMPARED
-                rows = found.front.costs
+                rows = found.front.log_objectives
             else:
                 batches = []
                 evaluator = Evaluator(
-                    costs, space, TOY_BASE, lambda r, _, b=batches: b.append(r), sizes=(128,)
+                    log_objectives,
+                    space,
+                    TOY_BASE,
+                    lambda r, _, b=batches: b.append(r),
+                    sizes=(128,),
                 )
                 BASELINES[method](evaluator, TOY_BASE, NUM_COMPARED, seed)
                 assert evaluator.num_evaluations == NUM_COMPARED
-                rows = np.concatenate([batch.costs[batch.is_feasible] for batch in batches])
+                rows = np.concatenate(
+                    [batch.log_objectives[batch.is_feasible] for batch in batches]
+                )
             each.append(hypervolume(rows, reference(name)))
         volumes[method] = np.median(each)
     assert volumes["ours"] > 1.1 * volumes["sobol"]
@@ -251,19 +269,19 @@ def test_ahead_of_random_designs_and_of_a_search_without_gradients(name):
 def test_every_method_spends_its_budget_on_buildable_designs(method):
     if method in ("nsga2", "tpe", "cma_es") and not HAS_OPTUNA:
         pytest.skip("needs hwdse[compare]")
-    contest = Contest(bowl, two_costs, FRONT_PLANE_SPACE, PLANE)
+    problem = ComparisonProblem(bowl, two_objectives, FRONT_PLANE_SPACE, PLANE)
     ticks = iter(range(10**6))
     for goal in ("best", "front"):
         if (method, goal) == ("cma_es", "front"):
             continue
         trace = run_method(
-            contest, method, goal, num_evaluations=120, seed=1, clock=lambda: float(next(ticks))
+            problem, method, goal, num_evaluations=120, seed=1, clock=lambda: float(next(ticks))
         )
         assert 0.7 * 120 <= trace.num_evaluations <= 1.1 * 120
         assert np.all(np.diff(trace.evaluations) >= 0.0)
         assert np.all(np.diff(trace.seconds) >= 0.0)
         if goal == "best":
-            assert np.all(np.diff(trace.costs[:, 0]) < 0.0)
+            assert np.all(np.diff(trace.log_objectives[:, 0]) < 0.0)
             assert 2.5 <= trace.best_at(np.inf) < (3.0 if method == "gradient" else 6.0)
         else:
             assert (
@@ -274,8 +292,8 @@ def test_every_method_spends_its_budget_on_buildable_designs(method):
 
 
 def test_limits_of_methods_are_told():
-    assert limit_of("tpe", 10_000) == TPE_TRIALS
-    assert limit_of("nsga2", 10_000) == limit_of("gradient", 10_000) == 10_000
+    assert evaluation_cap("tpe", 10_000) == TPE_TRIALS
+    assert evaluation_cap("nsga2", 10_000) == evaluation_cap("gradient", 10_000) == 10_000
 
 
 def test_a_missing_package_is_one_line(monkeypatch):
@@ -284,10 +302,10 @@ def test_a_missing_package_is_one_line(monkeypatch):
 
     monkeypatch.setattr("hwdse.search.compare.baselines.importlib.import_module", none_there)
     with pytest.raises(MissingPackageError, match=r"pymoo is not installed: pip install 'hwdse"):
-        BASELINES["nsga2"](Evaluator(costs_8, TOY_8, TOY_BASE), TOY_BASE, 10, 0)
+        BASELINES["nsga2"](Evaluator(objectives_8, TOY_8, TOY_BASE), TOY_BASE, 10, 0)
 
 
 def test_a_contest_needs_a_known_method():
-    contest = Contest(score_8, costs_8, TOY_8, TOY_BASE)
+    problem = ComparisonProblem(score_8, objectives_8, TOY_8, TOY_BASE)
     with pytest.raises(ValueError, match="no method 'magic'"):
-        run_method(contest, "magic", "best", num_evaluations=5, seed=0, clock=lambda: 0.0)
+        run_method(problem, "magic", "best", num_evaluations=5, seed=0, clock=lambda: 0.0)

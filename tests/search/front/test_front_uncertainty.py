@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hwdse.numerics.relaxation import EXACT
-from hwdse.objectives import exactly
+from hwdse.objectives import exact_objectives_fn
 from hwdse.search.front.front_search import search_front
 from hwdse.search.front.front_uncertainty import SampledDesigns, attained, sample_designs
 from hwdse.search.pareto.pareto_set import non_dominated_mask
@@ -18,8 +18,17 @@ from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import Dimension, SearchSpace
 from hwdse.search.sweep.chunked_sweep import ChunkRunner
 from hwdse.search.sweep.sweep_plan import merge_chunk, plan_sweep
-from hwdse.search.uncertainty.robust import SAMPLES_AT_ONCE, RobustCosts, over_sample, parse_robust
-from hwdse.search.uncertainty.uncertain_constants import Spread, relative_spread, sample_factors
+from hwdse.search.uncertainty.robust import (
+    SAMPLES_AT_ONCE,
+    RobustObjectivesFn,
+    over_sample,
+    parse_robust,
+)
+from hwdse.search.uncertainty.uncertain_constants import (
+    UncertainConstant,
+    relative_spread,
+    sample_factors,
+)
 
 
 @flax.struct.dataclass
@@ -35,7 +44,7 @@ SPACE = SearchSpace((Dimension("x", 0.1, 10.0, "log", None), Dimension("y", 0.1,
 LIMIT = 12.0
 
 
-def costs(design, reading):
+def log_objectives(design, relaxation):
     """Time a x, energy b (1 / x + y), with the time limited."""
     time = design.a * design.x
     energy = design.b * (1.0 / design.x + design.y)
@@ -53,9 +62,9 @@ def units_at(*points):
 LINE = units_at(*((x, 0.1) for x in (0.5, 1.0, 2.0, 4.0, 5.9)))
 
 
-def sampled(spreads, units=LINE, num_samples=200, seed=0):
+def sampled(uncertain_constants, units=LINE, num_samples=200, seed=0):
     return sample_designs(
-        costs, SPACE, BASE, units, np.zeros(len(units), int), spreads,
+        log_objectives, SPACE, BASE, units, np.zeros(len(units), int), uncertain_constants,
         num_samples=num_samples, seed=seed,
     )  # fmt: skip
 
@@ -66,7 +75,7 @@ def test_sure_constants_give_the_nominal_front_without_bands():
     np.testing.assert_allclose(
         np.exp(found.nominal[:, 0]), 2.0 * np.array([0.5, 1, 2, 4, 5.9, 5.9])
     )
-    for band in found.bands:
+    for band in found.percentiles:
         np.testing.assert_allclose(band, np.exp(found.nominal), rtol=1e-14)
     assert found.meets_limits.all()
     assert (found.is_on_front == [True] * 5 + [False]).all()
@@ -76,7 +85,7 @@ def test_bands_widen_with_the_spread_and_hold_the_nominal_value():
     widths = []
     for relative in (1e-6, 0.05, 0.2, 0.5):
         found = sampled(spreads_of(relative))
-        low, middle, high = np.log(found.bands)
+        low, middle, high = np.log(found.percentiles)
         assert (low < found.nominal).all()
         assert (found.nominal < high).all()
         np.testing.assert_allclose(middle, found.nominal, atol=0.05 * relative + 1e-9)
@@ -93,14 +102,14 @@ def test_constants_that_all_designs_share_change_no_order():
     assert 0.9 < holds.mean() < 1.0
     assert (found.is_on_front[:, :3] == holds[:, :3]).all()
     # Hardly worse than the second design, far inside its band, and yet always dominated.
-    low, _, high = found.bands[:, 1, 1]
+    low, _, high = found.percentiles[:, 1, 1]
     assert low < np.exp(found.nominal[3, 1]) < high
     assert not found.is_on_front[:, 3].any()
 
 
 def test_a_design_never_wins_over_itself():
     found = sampled(spreads_of(0.3), np.repeat(LINE[1:2], 3, axis=0))
-    np.testing.assert_array_equal(found.costs[:, 0], found.costs[:, 2])
+    np.testing.assert_array_equal(found.log_objectives[:, 0], found.log_objectives[:, 2])
     np.testing.assert_array_equal(found.is_on_front, found.meets_limits)
 
 
@@ -135,31 +144,33 @@ def test_attainment_of_one_sample_is_its_staircase():
 
 @pytest.mark.parametrize("num_samples", [3, SAMPLES_AT_ONCE, SAMPLES_AT_ONCE + 1, 200])
 def test_samples_in_turns_are_all_samples_in_order(num_samples):
-    spreads = spreads_of(0.3)
-    factors = sample_factors(spreads, num_samples, 0)
+    uncertain_constants = spreads_of(0.3)
+    factors = sample_factors(uncertain_constants, num_samples, 0)
     with jax.enable_x64(True):
-        found = over_sample(lambda design: (design.a, design.b), BASE, spreads, factors)
+        found = over_sample(lambda design: (design.a, design.b), BASE, uncertain_constants, factors)
     np.testing.assert_allclose(np.stack(found, axis=1), factors * [2.0, 5.0], rtol=1e-15)
 
 
 @pytest.mark.parametrize("num_samples", [64, 300])
 def test_the_mean_of_a_linear_objective_is_in_closed_form(num_samples):
     """Time a x with a uniform from 0.5 to 2 times its nominal value: 1.25 times the nominal."""
-    spreads = (Spread("a", 0.5, 2.0, "uniform"),)
-    robust = RobustCosts(costs, spreads, parse_robust("mean", num_samples), 0)
+    uncertain_constants = (UncertainConstant("a", 0.5, 2.0, "uniform"),)
+    robust = RobustObjectivesFn(
+        log_objectives, uncertain_constants, parse_robust("mean", num_samples), 0
+    )
     with jax.enable_x64(True):
         values, broken = robust(BASE, EXACT)
-    expected = sample_factors(spreads, num_samples, 0).mean()
+    expected = sample_factors(uncertain_constants, num_samples, 0).mean()
     assert float(values[0]) == pytest.approx(math.log(2.0 * expected), rel=1e-12)
     assert expected == pytest.approx(1.25, rel=0.01)
     assert float(broken[0]) == pytest.approx(math.log(2.0 * expected / LIMIT), rel=1e-12)
     assert float(values[1]) == pytest.approx(math.log(5.0 * 1.3), rel=1e-12)
 
 
-def brute_force(units, spreads, robust, seed):
+def brute_force(units, uncertain_constants, robust, seed):
     """Robust logs of objectives and violation of each point, in NumPy."""
-    factors = sample_factors(spreads, robust.num_samples, seed)
-    x, y = (dim.buildable(units[:, i]) for i, dim in enumerate(SPACE.dimensions))
+    factors = sample_factors(uncertain_constants, robust.num_samples, seed)
+    x, y = (dim.rounded(units[:, i]) for i, dim in enumerate(SPACE.dimensions))
     time = 2.0 * factors[:, 0, None] * x
     energy = 5.0 * factors[:, 1, None] * (1.0 / x + y)
     figures = np.log(np.stack((time, energy, time / LIMIT), axis=-1))
@@ -171,9 +182,9 @@ def brute_force(units, spreads, robust, seed):
 
 def swept(robust, screen="float32", chunk_points=128):
     plan = plan_sweep(SPACE, num_points=512, chunk_points=chunk_points)
-    wrapped = RobustCosts(costs, spreads_of(0.2), robust, 7)
+    wrapped = RobustObjectivesFn(log_objectives, spreads_of(0.2), robust, 7)
     runner = ChunkRunner(
-        exactly(wrapped), plan, BASE, screen=screen, num_samples=robust.num_samples
+        exact_objectives_fn(wrapped), plan, BASE, screen=screen, num_samples=robust.num_samples
     )
     result = None
     for index in reversed(range(plan.num_chunks)):
@@ -195,7 +206,9 @@ def test_a_robust_sweep_is_brute_force_over_its_points(rule, num_samples):
     expected = feasible[non_dominated_mask(figures[feasible, :2])]
     order = np.argsort(result.front.numbers)
     np.testing.assert_array_equal(result.front.numbers[order], expected)
-    np.testing.assert_allclose(result.front.costs[order], figures[expected, :2], rtol=1e-12)
+    np.testing.assert_allclose(
+        result.front.log_objectives[order], figures[expected, :2], rtol=1e-12
+    )
     assert result.num_feasible == len(feasible)
     assert result.num_points == 512
 
@@ -213,21 +226,23 @@ def test_stricter_rules_leave_fewer_designs_with_worse_figures():
     results = [swept(parse_robust(rule, 16))[1] for rule in rules]
     for loose, strict in itertools.pairwise(results):
         assert strict.num_feasible < loose.num_feasible
-        assert (strict.front.costs.min(axis=0) > loose.front.costs.min(axis=0)).all()
+        assert (
+            strict.front.log_objectives.min(axis=0) > loose.front.log_objectives.min(axis=0)
+        ).all()
 
 
 def test_a_robust_front_by_gradients_holds_the_limits_in_every_sample():
     """The front is y = 0.1 and x up to the limit of the worst sample; its exact ends are known."""
-    spreads, robust = spreads_of(0.2), parse_robust("worst", 16)
-    wrapped = RobustCosts(costs, spreads, robust, 0)
+    uncertain_constants, robust = spreads_of(0.2), parse_robust("worst", 16)
+    wrapped = RobustObjectivesFn(log_objectives, uncertain_constants, robust, 0)
     found, again = (
         search_front(wrapped, SPACE, BASE, seed=0, num_evaluations=600).front for _ in range(2)
     )
-    np.testing.assert_array_equal(found.costs, again.costs)
-    largest = sample_factors(spreads, 16, 0).max(axis=0)
-    x, y = (dim.buildable(found.units[:, i]) for i, dim in enumerate(SPACE.dimensions))
+    np.testing.assert_array_equal(found.log_objectives, again.log_objectives)
+    largest = sample_factors(uncertain_constants, 16, 0).max(axis=0)
+    x, y = (dim.rounded(found.units[:, i]) for i, dim in enumerate(SPACE.dimensions))
     np.testing.assert_allclose(
-        np.exp(found.costs),
+        np.exp(found.log_objectives),
         np.stack((2.0 * largest[0] * x, 5.0 * largest[1] * (1.0 / x + y)), axis=1),
         rtol=1e-12,
     )

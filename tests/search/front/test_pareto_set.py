@@ -14,31 +14,33 @@ SMALL_COSTS = st.integers(1, 4).flatmap(
 )
 
 
-def brute_force(costs):
-    no_worse = (costs[:, None] <= costs[None]).all(axis=2)
-    better = (costs[:, None] < costs[None]).any(axis=2)
+def brute_force(log_objectives):
+    no_worse = (log_objectives[:, None] <= log_objectives[None]).all(axis=2)
+    better = (log_objectives[:, None] < log_objectives[None]).any(axis=2)
     dominated = (no_worse & better).any(axis=0)
-    equal_before = np.triu((costs[:, None] == costs[None]).all(axis=2), 1).any(axis=0)
+    equal_before = np.triu((log_objectives[:, None] == log_objectives[None]).all(axis=2), 1).any(
+        axis=0
+    )
     return ~dominated & ~equal_before
 
 
 @given(SMALL_COSTS)
 @settings(deadline=None)
-def test_mask_is_the_definition_with_the_first_of_equals(costs):
-    np.testing.assert_array_equal(non_dominated_mask(costs), brute_force(costs))
+def test_mask_is_the_definition_with_the_first_of_equals(log_objectives):
+    np.testing.assert_array_equal(non_dominated_mask(log_objectives), brute_force(log_objectives))
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 4])
 @pytest.mark.parametrize("levels", [10, 10**9])
 def test_mask_agrees_with_moocore(num_objectives, levels):
-    costs = np.random.default_rng(1).integers(0, levels, (20_000, num_objectives)) * 1.0
-    expected = moocore.is_nondominated(costs, keep_weakly=False)
-    np.testing.assert_array_equal(non_dominated_mask(costs), expected)
+    log_objectives = np.random.default_rng(1).integers(0, levels, (20_000, num_objectives)) * 1.0
+    expected = moocore.is_nondominated(log_objectives, keep_weakly=False)
+    np.testing.assert_array_equal(non_dominated_mask(log_objectives), expected)
 
 
 def test_rows_that_are_not_numbers_are_never_kept():
-    costs = np.asarray([[np.nan, 0.0], [1.0, 1.0], [np.inf, 0.0]])
-    assert non_dominated_mask(costs).tolist() == [False, True, True]
+    log_objectives = np.asarray([[np.nan, 0.0], [1.0, 1.0], [np.inf, 0.0]])
+    assert non_dominated_mask(log_objectives).tolist() == [False, True, True]
     assert not non_dominated_mask(np.empty((0, 3))).any()
 
 
@@ -46,22 +48,24 @@ def test_rows_that_are_not_numbers_are_never_kept():
 @pytest.mark.parametrize("kind", ["random", "sphere", "ties"])
 def test_hypervolume_agrees_with_moocore(num_objectives, kind):
     rng = np.random.default_rng(2)
-    costs = rng.random((200, num_objectives)) * 1.2
+    log_objectives = rng.random((200, num_objectives)) * 1.2
     if kind == "sphere":
-        costs = 1.0 - costs / np.linalg.norm(costs, axis=1, keepdims=True)
+        log_objectives = 1.0 - log_objectives / np.linalg.norm(
+            log_objectives, axis=1, keepdims=True
+        )
     if kind == "ties":
-        costs = np.round(costs * 5.0) / 5.0
+        log_objectives = np.round(log_objectives * 5.0) / 5.0
     reference = np.ones(num_objectives)
-    expected = moocore.hypervolume(costs, ref=reference)
-    assert hypervolume(costs, reference) == pytest.approx(expected, rel=1e-10)
+    expected = moocore.hypervolume(log_objectives, ref=reference)
+    assert hypervolume(log_objectives, reference) == pytest.approx(expected, rel=1e-10)
 
 
 @given(SMALL_COSTS, st.integers(0, 5))
 @settings(deadline=None)
-def test_a_point_more_never_lowers_the_hypervolume(costs, value):
-    reference = np.full(costs.shape[1], 6.0)
-    more = np.concatenate((costs, np.full((1, costs.shape[1]), float(value))))
-    assert hypervolume(more, reference) >= hypervolume(costs, reference) - 1e-9
+def test_a_point_more_never_lowers_the_hypervolume(log_objectives, value):
+    reference = np.full(log_objectives.shape[1], 6.0)
+    more = np.concatenate((log_objectives, np.full((1, log_objectives.shape[1]), float(value))))
+    assert hypervolume(more, reference) >= hypervolume(log_objectives, reference) - 1e-9
 
 
 def test_one_point_spans_its_box_and_points_outside_nothing():
@@ -71,9 +75,9 @@ def test_one_point_spans_its_box_and_points_outside_nothing():
 
 
 def test_merged_fronts_are_the_front_of_all_points():
-    costs = np.random.default_rng(3).random((3000, 3))
-    parts = [part[non_dominated_mask(part)] for part in np.array_split(costs, 7)]
-    merged, places = merge_fronts(*parts)
-    np.testing.assert_array_equal(merged, np.concatenate(parts)[places])
-    whole = costs[non_dominated_mask(costs)]
+    log_objectives = np.random.default_rng(3).random((3000, 3))
+    parts = [part[non_dominated_mask(part)] for part in np.array_split(log_objectives, 7)]
+    merged, indices = merge_fronts(*parts)
+    np.testing.assert_array_equal(merged, np.concatenate(parts)[indices])
+    whole = log_objectives[non_dominated_mask(log_objectives)]
     assert {tuple(row) for row in merged} == {tuple(row) for row in whole}

@@ -52,7 +52,7 @@ SPACE = SearchSpace(
 )
 UNITS = st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4).map(np.asarray)
 decode_jit = jax.jit(lambda unit: SPACE.decode(unit, BASE))
-build_jit = jax.jit(lambda unit: SPACE.decode_buildable(unit, BASE))
+build_jit = jax.jit(lambda unit: SPACE.decode_rounded(unit, BASE))
 snap_jit = jax.jit(jax.vmap(SPACE.snap))
 
 
@@ -84,7 +84,7 @@ def test_snapped_points_are_buildable_in_bounds_and_stay(unit):
     snapped = SPACE.snap(unit)
     assert np.all((snapped >= 0.0) & (snapped <= 1.0))
     np.testing.assert_array_equal(SPACE.snap(snapped), snapped)
-    built = SPACE.decode_buildable(snapped, BASE)
+    built = SPACE.decode_rounded(snapped, BASE)
     assert built.engine.rows % 32.0 == 0.0
     assert 32.0 <= built.engine.rows <= 512.0
     assert built.sizes[0] * built.sizes[1] == 16.0
@@ -113,7 +113,7 @@ def test_device_and_host_agree():
     with jax.enable_x64(True):
         np.testing.assert_allclose(snap_jit(jnp.asarray(units)), host, atol=1e-12)
         for unit in units[:5]:
-            on_device, on_host = build_jit(jnp.asarray(unit)), SPACE.decode_buildable(unit, BASE)
+            on_device, on_host = build_jit(jnp.asarray(unit)), SPACE.decode_rounded(unit, BASE)
             assert float(on_device.engine.rows) == on_host.engine.rows
             assert float(on_device.sizes[1]) == on_host.sizes[1]
 

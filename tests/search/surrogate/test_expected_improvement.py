@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
-from hwdse.search.surrogate.expected_improvement import BestGain, FrontGain, log_expected_gain
+from hwdse.search.surrogate.expected_improvement import (
+    ExpectedHypervolumeImprovement,
+    ExpectedImprovement,
+    log_expected_improvement,
+)
 
 SHARE_OF_BALL = {2: np.pi / 4.0, 3: np.pi / 6.0, 4: np.pi**2 / 32.0}
 """Of the unit ball's volume, what lies in the positive orthant: hypervolume over mean r^m."""
@@ -16,7 +20,7 @@ SHARE_OF_BALL = {2: np.pi / 4.0, 3: np.pi / 6.0, 4: np.pi**2 / 32.0}
 @settings(deadline=None)
 @given(st.floats(-30.0, 30.0), st.floats(1e-6, 1e3))
 def test_expected_gain_is_finite_and_grows_with_what_is_promised(steps, deviation):
-    gains = log_expected_gain(np.array([0.0, -0.1 * deviation]), np.full(2, deviation),
+    gains = log_expected_improvement(np.array([0.0, -0.1 * deviation]), np.full(2, deviation),
                               steps * deviation)  # fmt: skip
     assert np.isfinite(gains).all()
     assert gains[1] >= gains[0]
@@ -27,39 +31,49 @@ def test_expected_gain_agrees_with_the_integral():
     grid = np.linspace(mean - 9.0 * deviation, best, 200_001)
     density = norm.pdf(grid, mean, deviation)
     expected = np.sum((best - grid) * density) * (grid[1] - grid[0])
-    found = np.exp(log_expected_gain(np.array([mean]), np.array([deviation]), best))[0]
+    found = np.exp(log_expected_improvement(np.array([mean]), np.array([deviation]), best))[0]
     assert found == pytest.approx(expected, rel=1e-4)
-    near, far = (log_expected_gain(np.array([x]), np.ones(1), 0.0)[0] for x in (5.999, 6.001))
+    near, far = (
+        log_expected_improvement(np.array([x]), np.ones(1), 0.0)[0] for x in (5.999, 6.001)
+    )
     assert near == pytest.approx(far, abs=0.1)  # the asymptote takes over without a jump
 
 
 def front_of(num, num_objectives, seed):
-    costs = np.random.default_rng(seed).random((num, num_objectives))
-    costs = costs / np.linalg.norm(costs, axis=1, keepdims=True)
-    costs = 1.0 - costs
-    return costs[non_dominated_mask(costs)]
+    log_objectives = np.random.default_rng(seed).random((num, num_objectives))
+    log_objectives = log_objectives / np.linalg.norm(log_objectives, axis=1, keepdims=True)
+    log_objectives = 1.0 - log_objectives
+    return log_objectives[non_dominated_mask(log_objectives)]
 
 
-def gain_over(costs, num_directions):
-    gain = FrontGain.over(costs, np.random.default_rng(0))
-    return FrontGain(costs, gain.generator, num_directions, gain.reference, gain.extent)
+def gain_over(log_objectives, num_directions):
+    acquisition = ExpectedHypervolumeImprovement.over(log_objectives, np.random.default_rng(0))
+    return ExpectedHypervolumeImprovement(
+        log_objectives,
+        acquisition.generator,
+        num_directions,
+        acquisition.reference,
+        acquisition.extent,
+    )
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 4])
 @pytest.mark.parametrize("deviation", [0.05, 0.3])
 def test_the_gain_of_a_front_is_the_growth_of_its_hypervolume(num_objectives, deviation):
-    costs = front_of(6, num_objectives, 1)
-    gain = gain_over(costs, 4000)
+    log_objectives = front_of(6, num_objectives, 1)
+    acquisition = gain_over(log_objectives, 4000)
     generator = np.random.default_rng(2)
-    means = costs[:1].T - 0.1 * np.arange(4.0)
+    means = log_objectives[:1].T - 0.1 * np.arange(4.0)
     deviations = np.full_like(means, deviation)
-    found = np.exp(gain.log_expected(means, deviations)) * SHARE_OF_BALL[num_objectives]
-    before = hypervolume(costs, gain.reference)
+    found = np.exp(acquisition.log_expected(means, deviations)) * SHARE_OF_BALL[num_objectives]
+    before = hypervolume(log_objectives, acquisition.reference)
     expected = []
     for mean in means.T:
         draws = mean + deviation * generator.standard_normal((150, num_objectives))
-        grown = [hypervolume(np.vstack((costs, row)), gain.reference) for row in draws]
-        expected.append((np.mean(grown) - before) / np.prod(gain.extent))
+        grown = [
+            hypervolume(np.vstack((log_objectives, row)), acquisition.reference) for row in draws
+        ]
+        expected.append((np.mean(grown) - before) / np.prod(acquisition.extent))
     np.testing.assert_allclose(found, expected, rtol=0.5)  # steps threefold: right order, quickly
 
 
@@ -68,34 +82,37 @@ def test_the_gain_of_a_front_is_the_growth_of_its_hypervolume(num_objectives, de
 def test_the_gain_of_a_front_is_finite_and_never_falls_with_better_means(
     shift, deviation, num_objectives
 ):
-    gain = gain_over(front_of(9, num_objectives, 3), 16)
+    acquisition = gain_over(front_of(9, num_objectives, 3), 16)
     means = np.full((num_objectives, 1), shift) - np.array([0.0, 0.2 * deviation, deviation])
-    logs = gain.log_expected(means, np.full_like(means, deviation))
+    logs = acquisition.log_expected(means, np.full_like(means, deviation))
     assert not np.isnan(logs).any()
     assert np.all(np.isfinite(logs[means[0] < 2.0]))
     assert np.all(np.diff(logs) >= -1e-9)
 
 
 def test_what_a_front_has_gains_nothing_and_a_gap_is_worth_more():
-    costs = np.array([[0.0, 1.0], [0.1, 0.9], [1.0, 0.0]])
-    gain = gain_over(costs, 500)
+    log_objectives = np.array([[0.0, 1.0], [0.1, 0.9], [1.0, 0.0]])
+    acquisition = gain_over(log_objectives, 500)
     means = np.array([[0.1, 0.9], [0.05, 0.94], [0.5, 0.4], [0.6, 1.0]]).T
-    logs = gain.log_expected(means, np.full_like(means, 1e-4))
+    logs = acquisition.log_expected(means, np.full_like(means, 1e-4))
     assert logs[2] > logs[1] > logs[0] > logs[3]
 
 
 def test_a_design_that_is_believed_leaves_less_to_gain_beside_it():
-    costs = np.array([[0.0, 1.0], [1.0, 0.0]])
-    gain = FrontGain.over(costs, np.random.default_rng(0))
+    log_objectives = np.array([[0.0, 1.0], [1.0, 0.0]])
+    acquisition = ExpectedHypervolumeImprovement.over(log_objectives, np.random.default_rng(0))
     point = np.array([0.4, 0.4])
     means, deviations = point[:, None], np.full((2, 1), 0.02)
-    after = gain.after(point)
-    assert len(after.costs) == 3
-    assert after.log_expected(means, deviations) < gain.log_expected(means, deviations) - 2.0
-    assert len(gain.after(np.array([1.1, 0.1])).costs) == 2  # dominated
+    after = acquisition.after(point)
+    assert len(after.log_objectives) == 3
+    assert after.log_expected(means, deviations) < acquisition.log_expected(means, deviations) - 2.0
+    assert len(acquisition.after(np.array([1.1, 0.1])).log_objectives) == 2  # dominated
 
 
 def test_before_a_feasible_design_is_known_all_gains_are_alike():
     means = np.array([[1.0, 2.0], [3.0, 4.0]])
-    for gain in (BestGain(None), FrontGain.over(np.empty((0, 2)), np.random.default_rng(0))):
-        np.testing.assert_array_equal(gain.log_expected(means, np.ones((2, 2))), 0.0)
+    for acquisition in (
+        ExpectedImprovement(None),
+        ExpectedHypervolumeImprovement.over(np.empty((0, 2)), np.random.default_rng(0)),
+    ):
+        np.testing.assert_array_equal(acquisition.log_expected(means, np.ones((2, 2))), 0.0)

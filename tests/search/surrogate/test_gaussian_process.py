@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from hwdse.search.evaluation.search_result import Scored
+from hwdse.search.evaluation.search_result import EvaluatedPoints
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace, Variant
-from hwdse.search.surrogate.expected_improvement import BestGain
+from hwdse.search.surrogate.expected_improvement import ExpectedImprovement
 from hwdse.search.surrogate.gaussian_process import Regression, first_logs, fitted_logs, loss
 from hwdse.search.surrogate.surrogate_model import Surrogate, features
 
@@ -44,13 +44,15 @@ def test_predictions_equal_the_dense_formula_and_know_what_was_seen():
     model = Regression(points, values, first_logs(3))
     known = model.prior(points, points) + model.noise * np.eye(15)
     cross = model.prior(points, others)
-    seen = model.predict(others)
-    np.testing.assert_allclose(seen.mean, cross.T @ np.linalg.solve(known, values), rtol=1e-9)
+    observations = model.predict(others)
+    np.testing.assert_allclose(
+        observations.mean, cross.T @ np.linalg.solve(known, values), rtol=1e-9
+    )
     dense = model.prior(others, others) - cross.T @ np.linalg.solve(known, cross)
-    np.testing.assert_allclose(seen.variance, np.diag(dense), rtol=1e-6, atol=1e-12)
-    np.testing.assert_allclose(model.covariances(others, seen, 2), dense[:, 2], atol=1e-9)
+    np.testing.assert_allclose(observations.variance, np.diag(dense), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(model.covariances(others, observations, 2), dense[:, 2], atol=1e-9)
     at_known = model.predict(points).variance
-    assert (at_known < seen.variance.min()).all()
+    assert (at_known < observations.variance.min()).all()
 
 
 def test_a_straight_line_is_continued_beyond_the_points():
@@ -80,19 +82,19 @@ def test_alternatives_that_set_like_values_are_near_each_other():
 def bowl(points, limit):
     """Least at 0.3 of every coordinate; the sum of the coordinates is limited."""
     logs = 4.0 * np.sum((points - 0.3) ** 2, axis=1)
-    return Scored(points, logs, (points.sum(axis=1) - limit)[:, None])
+    return EvaluatedPoints(points, logs, (points.sum(axis=1) - limit)[:, None])
 
 
 def best_of(rows):
-    return BestGain(min(rows.log_objectives[rows.is_feasible], default=None))
+    return ExpectedImprovement(min(rows.log_objectives[rows.is_feasible], default=None))
 
 
 def test_the_model_promises_most_near_the_least_value_and_inside_the_limit():
     points = sample(60, 2, 6)
     rows = bowl(points, 0.4)  # the best feasible design is at (0.2, 0.2)
-    order = np.argsort(rows.log_objectives + 5.0 * np.maximum(rows.violations[:, 0], 0.0))
+    order = np.argsort(rows.log_objectives + 5.0 * np.maximum(rows.constraint_values[:, 0], 0.0))
     model = Surrogate()
-    model.see(points[order], rows.log_objectives[order, None], rows.violations[order])
+    model.see(points[order], rows.log_objectives[order, None], rows.constraint_values[order])
     candidates = np.stack(np.meshgrid(*[np.linspace(0, 1, 41)] * 2), axis=-1).reshape(-1, 2)
     chosen = candidates[model.choose(candidates, 4, best_of(rows))]
     assert np.abs(chosen[0] - 0.2).max() < 0.06
@@ -104,7 +106,7 @@ def test_without_a_feasible_design_the_model_goes_where_one_may_be():
     rows = bowl(points, 0.4)
     assert not rows.is_feasible.any()
     model = Surrogate()
-    model.see(points, rows.log_objectives[:, None], rows.violations)
+    model.see(points, rows.log_objectives[:, None], rows.constraint_values)
     candidates = sample(400, 2, 8)
     first = candidates[model.choose(candidates, 1, best_of(rows))[0]]
     assert first.sum() < np.median(candidates.sum(axis=1))
@@ -114,7 +116,7 @@ def test_values_that_are_not_numbers_are_left_out():
     rows = bowl(sample(20, 2, 9), 2.0)
     logs = np.where(np.arange(20) % 3 == 0, np.inf, rows.log_objectives)
     model = Surrogate()
-    model.see(rows.units, logs[:, None], rows.violations)
-    assert np.isfinite(model.promise(sample(9, 2, 10), BestGain(0.5))).all()
+    model.see(rows.units, logs[:, None], rows.constraint_values)
+    assert np.isfinite(model.promise(sample(9, 2, 10), ExpectedImprovement(0.5))).all()
     with pytest.raises(np.linalg.LinAlgError, match="no finite value"):
-        model.see(rows.units, np.full((20, 1), np.inf), rows.violations)
+        model.see(rows.units, np.full((20, 1), np.inf), rows.constraint_values)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hwdse.search.evaluation.search_result import Scored
+from hwdse.search.evaluation.search_result import EvaluatedPoints
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace, Variant
-from hwdse.search.surrogate.surrogate_search import Known, Polisher
+from hwdse.search.surrogate.surrogate_search import EvaluatedSet, SurrogateSearch
 
 SPACE = SearchSpace(
     (
@@ -21,36 +21,38 @@ PENALTIES = np.array([5.0])
 def judge(units, variants):
     """Least in the second variant, near the third layout; the sum of the coordinates is limited,
     and every whole step of the stepped values adds its own little ruggedness."""
-    aims = np.array([0.2, 0.4, 0.6, 0.3, 0.5, 0.7])
+    scalarizations = np.array([0.2, 0.4, 0.6, 0.3, 0.5, 0.7])
     counts = np.exp(units[:, :4] * np.log(64.0)).round()
-    logs = 3.0 * np.sum((units[:, :6] - aims) ** 2, axis=1) + 0.02 * np.sum(counts % 3, axis=1)
+    logs = 3.0 * np.sum((units[:, :6] - scalarizations) ** 2, axis=1) + 0.02 * np.sum(
+        counts % 3, axis=1
+    )
     logs = logs + 0.4 * np.abs(units[:, 6] - 0.625) + 0.3 * (variants == 0)
-    return Scored(units, logs, (units[:, :6].sum(axis=1) - 2.5)[:, None])
+    return EvaluatedPoints(units, logs, (units[:, :6].sum(axis=1) - 2.5)[:, None])
 
 
 def first_points(num, seed=0):
     generator = np.random.default_rng(seed)
     units = SPACE.snap_points(generator.random((num, SPACE.num_dims)))
     variants = np.zeros(num, int)  # nothing is known of the better variant
-    return Known(judge(units, variants), variants)
+    return EvaluatedSet(judge(units, variants), variants)
 
 
-def polisher(known, **changes):
+def surrogate_search(known, **changes):
     options = {"penalties": PENALTIES, "num_moves": 12, "seed": 3} | changes
-    return Polisher(judge, SPACE, known, **options)
+    return SurrogateSearch(judge, SPACE, known, **options)
 
 
 def test_it_finds_the_variant_and_the_best_beside_the_limit():
     known = first_points(60)
-    found = polisher(known).run(30)
-    best = found.rows.best_place()
+    found = surrogate_search(known).run(30)
+    best = found.rows.best_index()
     assert found.variants[best] == 1
     assert found.rows.is_feasible[best]
-    assert found.rows.violations[best, 0] > -0.05  # the limit cuts the free optimum off
+    assert found.rows.constraint_values[best, 0] > -0.05  # the limit cuts the free optimum off
     # Random designs as many, all of the better variant, are nowhere near.
     random = SPACE.snap_points(np.random.default_rng(1).random((4000, SPACE.num_dims)))
     chance = judge(random, np.ones(4000, int))
-    assert found.rows.standing()[1] < chance.standing()[1] - 0.02
+    assert found.rows.sort_key()[1] < chance.sort_key()[1] - 0.02
 
 
 @pytest.mark.parametrize("num_rounds", [0, 1, 7])
@@ -61,7 +63,7 @@ def test_no_design_is_judged_twice_and_the_rounds_are_counted(num_rounds):
         calls.append(len(units))
         return judge(units, variants)
 
-    run = Polisher(watched, SPACE, known, penalties=PENALTIES, num_moves=9, seed=0)
+    run = SurrogateSearch(watched, SPACE, known, penalties=PENALTIES, num_moves=9, seed=0)
     found = run.run(num_rounds)
     assert len(calls) == num_rounds
     assert sum(calls) == 9 * num_rounds == len(found) - 40
@@ -70,34 +72,36 @@ def test_no_design_is_judged_twice_and_the_rounds_are_counted(num_rounds):
 
 
 def test_the_same_seed_gives_the_same_designs():
-    runs = [polisher(first_points(40)).run(8).rows.units for _ in range(2)]
+    runs = [surrogate_search(first_points(40)).run(8).rows.units for _ in range(2)]
     np.testing.assert_array_equal(*runs)
 
 
 def test_it_stops_before_the_round_in_which_time_is_up():
-    found = polisher(first_points(40), is_over=lambda: True).run(8)
+    found = surrogate_search(first_points(40), should_stop=lambda: True).run(8)
     assert len(found) == 40
 
 
 @pytest.mark.parametrize("variants", [(), SPACE.variants])
 def test_a_space_without_dimensions_is_tried_out(variants):
-    def by_variant(units, places):
-        return Scored(units, 1.0 - places, np.zeros((len(units), 1)))
+    def by_variant(units, indices):
+        return EvaluatedPoints(units, 1.0 - indices, np.zeros((len(units), 1)))
 
     space = SearchSpace((), (), variants)
-    known = Known(by_variant(np.zeros((1, 0)), np.zeros(1)), np.zeros(1, int))
-    found = Polisher(by_variant, space, known, penalties=PENALTIES, num_moves=6, seed=0).run(4)
+    known = EvaluatedSet(by_variant(np.zeros((1, 0)), np.zeros(1)), np.zeros(1, int))
+    found = SurrogateSearch(by_variant, space, known, penalties=PENALTIES, num_moves=6, seed=0).run(
+        4
+    )
     assert len(found) == space.num_variants
-    assert found.rows.standing()[1] == 2.0 - space.num_variants
+    assert found.rows.sort_key()[1] == 2.0 - space.num_variants
 
 
 def test_it_goes_on_without_a_finite_value_to_learn_from():
     def hopeless(units, variants):
         rows = judge(units, variants)
-        return Scored(units, np.full(len(units), np.inf), rows.violations)
+        return EvaluatedPoints(units, np.full(len(units), np.inf), rows.constraint_values)
 
     known = first_points(20)
-    lost = Known(hopeless(known.rows.units, known.variants), known.variants)
-    found = Polisher(hopeless, SPACE, lost, penalties=PENALTIES, num_moves=6, seed=0).run(5)
+    lost = EvaluatedSet(hopeless(known.rows.units, known.variants), known.variants)
+    found = SurrogateSearch(hopeless, SPACE, lost, penalties=PENALTIES, num_moves=6, seed=0).run(5)
     assert not found.rows.is_feasible.any()
     assert len(found) == 20 + 5 * 6

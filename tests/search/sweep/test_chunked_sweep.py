@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.search_toys import TOY_8, TOY_BASE, front_costs_8
+from support.search_toys import TOY_8, TOY_BASE, three_objectives_8
 
-from hwdse.search.pareto.pareto_archive import anchors, dominated_by, merge
+from hwdse.search.pareto.pareto_archive import dominated_by, merge, pruning_points
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
@@ -20,13 +20,13 @@ NUM_POINTS = 20_000
 
 
 def impossible(chip):
-    costs, violations = front_costs_8(chip)
-    return costs, violations + 20.0
+    log_objectives, constraint_values = three_objectives_8(chip)
+    return log_objectives, constraint_values + 20.0
 
 
 def sometimes_nan(chip):
-    costs, violations = front_costs_8(chip)
-    return jnp.where(chip.rows > 256.0, jnp.nan, 1.0) * costs, violations
+    log_objectives, constraint_values = three_objectives_8(chip)
+    return jnp.where(chip.rows > 256.0, jnp.nan, 1.0) * log_objectives, constraint_values
 
 
 def plan_of(**changes):
@@ -41,7 +41,7 @@ def everything():
     plan = plan_of(chunk_points=1 << 15)
     units = TOY_8.snap_points(host_points(plan.sequence, np.arange(NUM_POINTS)))
     with jax.enable_x64(True):
-        both = jax.jit(jax.vmap(lambda u: front_costs_8(TOY_8.decode_buildable(u, TOY_BASE))))(
+        both = jax.jit(jax.vmap(lambda u: three_objectives_8(TOY_8.decode_rounded(u, TOY_BASE))))(
             units
         )
     return tuple(np.asarray(part) for part in both)
@@ -49,18 +49,20 @@ def everything():
 
 @pytest.fixture(scope="module")
 def result():
-    return sweep(front_costs_8, plan_of(), TOY_BASE, screen="float64")
+    return sweep(three_objectives_8, plan_of(), TOY_BASE, screen="float64")
 
 
 def test_front_is_that_of_all_points(result, everything):
-    costs, violations = everything
-    feasible = (violations <= 0.0).all(axis=1)
-    expected = costs[feasible][non_dominated_mask(costs[feasible])]
-    np.testing.assert_allclose(np.sort(result.front.costs, axis=0), np.sort(expected, axis=0))
+    log_objectives, constraint_values = everything
+    feasible = (constraint_values <= 0.0).all(axis=1)
+    expected = log_objectives[feasible][non_dominated_mask(log_objectives[feasible])]
+    np.testing.assert_allclose(
+        np.sort(result.front.log_objectives, axis=0), np.sort(expected, axis=0)
+    )
     assert result.num_feasible == feasible.sum()
     assert result.num_points == NUM_POINTS
-    assert result.num_changed_verdicts == result.num_not_finite == 0
-    assert non_dominated_mask(result.front.costs).all()
+    assert result.num_reclassified == result.num_not_finite == 0
+    assert non_dominated_mask(result.front.log_objectives).all()
 
 
 def test_front_members_are_feasible_buildable_and_reproducible(result):
@@ -68,16 +70,21 @@ def test_front_members_are_feasible_buildable_and_reproducible(result):
     assert front.is_feasible.all()
     np.testing.assert_array_equal(TOY_8.snap_points(front.units), front.units)
     with jax.enable_x64(True):
-        again, _ = jax.vmap(lambda u: front_costs_8(TOY_8.decode_buildable(u, TOY_BASE)))(
+        again, _ = jax.vmap(lambda u: three_objectives_8(TOY_8.decode_rounded(u, TOY_BASE)))(
             front.units
         )
-    np.testing.assert_allclose(again, front.costs, rtol=1e-12)
+    np.testing.assert_allclose(again, front.log_objectives, rtol=1e-12)
 
 
 @pytest.mark.parametrize("chunk_points", [1024, 1 << 15])
 def test_chunk_size_changes_nothing(result, chunk_points):
-    other = sweep(front_costs_8, plan_of(chunk_points=chunk_points), TOY_BASE, screen="float64")
-    order, other_order = np.lexsort(result.front.costs.T), np.lexsort(other.front.costs.T)
+    other = sweep(
+        three_objectives_8, plan_of(chunk_points=chunk_points), TOY_BASE, screen="float64"
+    )
+    order, other_order = (
+        np.lexsort(result.front.log_objectives.T),
+        np.lexsort(other.front.log_objectives.T),
+    )
     for name in ("costs", "units", "numbers"):
         np.testing.assert_array_equal(
             getattr(result.front, name)[order], getattr(other.front, name)[other_order]
@@ -86,33 +93,33 @@ def test_chunk_size_changes_nothing(result, chunk_points):
 
 
 def test_a_float32_screen_ends_with_the_same_front(result):
-    single = sweep(front_costs_8, plan_of(), TOY_BASE, screen="float32")
+    single = sweep(three_objectives_8, plan_of(), TOY_BASE, screen="float32")
     assert set(single.front.numbers) == set(result.front.numbers)
     assert single.num_feasible == result.num_feasible
 
 
 def test_a_resumed_sweep_is_the_same_sweep(result):
     chunks = sweep_chunks(
-        ChunkRunner(front_costs_8, plan_of(), TOY_BASE, screen="float64"), plan_of()
+        ChunkRunner(three_objectives_8, plan_of(), TOY_BASE, screen="float64"), plan_of()
     )
     half = merge_chunk(merge_chunk(None, next(chunks)), next(chunks))
-    seen = []
+    observations = []
     whole = sweep(
-        front_costs_8,
+        three_objectives_8,
         plan_of(),
         TOY_BASE,
         screen="float64",
         so_far=half,
-        on_chunk=lambda chunk, _: seen.append(chunk.index),
+        on_chunk=lambda chunk, _: observations.append(chunk.index),
     )
-    assert seen == [2, 3, 4]
+    assert observations == [2, 3, 4]
     assert set(whole.front.numbers) == set(result.front.numbers)
     assert whole.num_feasible == result.num_feasible
     assert whole.done == frozenset(range(5))
 
 
 def test_chunks_may_come_in_any_order(result):
-    runner = ChunkRunner(front_costs_8, plan_of(), TOY_BASE, screen="float64")
+    runner = ChunkRunner(three_objectives_8, plan_of(), TOY_BASE, screen="float64")
     chunks = list(sweep_chunks(runner, plan_of()))
     backwards = None
     for chunk in reversed(chunks):
@@ -124,11 +131,13 @@ def test_chunks_may_come_in_any_order(result):
 
 
 def test_the_best_of_an_objective_is_in_the_front(result, everything):
-    costs, violations = everything
-    feasible = (violations <= 0.0).all(axis=1)
+    log_objectives, constraint_values = everything
+    feasible = (constraint_values <= 0.0).all(axis=1)
     for objective in range(3):
         best = result.best(objective)
-        assert best.costs[0, objective] == pytest.approx(costs[feasible, objective].min())
+        assert best.log_objectives[0, objective] == pytest.approx(
+            log_objectives[feasible, objective].min()
+        )
 
 
 @pytest.mark.parametrize("screen", ["float32", "float64"])
@@ -137,23 +146,23 @@ def test_without_a_feasible_point_the_least_violation_is_kept(screen, everything
     result = sweep(impossible, plan, TOY_BASE, screen=screen)
     assert result.num_feasible == len(result.front) == 0
     least = (everything[1][:8192] + 20.0).max(axis=1).min()
-    assert result.least_violated.violations.max() == pytest.approx(least, rel=1e-6)
+    assert result.least_violated.constraint_values.max() == pytest.approx(least, rel=1e-6)
 
 
 def test_points_that_are_not_numbers_are_counted_and_left_out():
     result = sweep(sometimes_nan, plan_of(num_points=4096), TOY_BASE)
     assert 500 < result.num_not_finite < 2000
-    assert np.isfinite(result.front.costs).all()
+    assert np.isfinite(result.front.log_objectives).all()
     assert len(result.front)
 
 
 @pytest.mark.parametrize("method", ["grid", "random"])
 def test_other_methods(method):
     plan = plan_of(method=method, num_points=10_000)
-    result = sweep(front_costs_8, plan, TOY_BASE)
+    result = sweep(three_objectives_8, plan, TOY_BASE)
     assert result.num_points == plan.num_points <= 10_000
     assert plan.num_points > 3000
-    assert non_dominated_mask(result.front.costs).all()
+    assert non_dominated_mask(result.front.log_objectives).all()
 
 
 def test_choices_are_swept_too():
@@ -161,7 +170,7 @@ def test_choices_are_swept_too():
     space = SearchSpace((Dimension("clock_ghz", 0.6, 2.4, "linear", 0.1),), (sides,))
     plan = plan_of(space=space, method="grid", num_points=1000)
     assert plan.num_points == 2 * 19
-    result = sweep(front_costs_8, plan, TOY_BASE)
+    result = sweep(three_objectives_8, plan, TOY_BASE)
     assert set(result.front.units[:, 1]) <= {0.25, 0.75}
 
 
@@ -192,14 +201,14 @@ def test_plan_deals_every_point_once():
 
 
 def test_anchors_come_from_the_front_and_dominate_most():
-    costs = np.random.default_rng(0).random((5000, 3))
-    front = costs[non_dominated_mask(costs)]
-    strong = anchors(front)
+    log_objectives = np.random.default_rng(0).random((5000, 3))
+    front = log_objectives[non_dominated_mask(log_objectives)]
+    strong = pruning_points(front)
     finite = strong[np.isfinite(strong).all(axis=1)]
     assert {tuple(row) for row in finite} <= {tuple(row) for row in front}
-    beaten = dominated_by(costs, strong, 1e-12)
+    beaten = dominated_by(log_objectives, strong, 1e-12)
     assert beaten.mean() > 0.9
-    assert not beaten[non_dominated_mask(costs)].any()
+    assert not beaten[non_dominated_mask(log_objectives)].any()
 
 
 def test_merging_a_front_with_itself_changes_nothing(result):

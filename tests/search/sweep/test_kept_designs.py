@@ -5,7 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from support.search_toys import TOY_8, TOY_BASE, front_costs_8
+from support.search_toys import TOY_8, TOY_BASE, three_objectives_8
 
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
@@ -23,8 +23,8 @@ TOP = 300
 
 
 def judged(design):
-    costs, violations = front_costs_8(design)
-    return costs, violations, costs[:1] * 2.0
+    log_objectives, constraint_values = three_objectives_8(design)
+    return log_objectives, constraint_values, log_objectives[:1] * 2.0
 
 
 def plan_of(**changes):
@@ -37,7 +37,7 @@ def everything():
     plan = plan_of()
     units = TOY_8.snap_points(host_points(plan.sequence, np.arange(NUM_POINTS)))
     with jax.enable_x64(True):
-        both = jax.jit(jax.vmap(lambda u: front_costs_8(TOY_8.decode_buildable(u, TOY_BASE))))(
+        both = jax.jit(jax.vmap(lambda u: three_objectives_8(TOY_8.decode_rounded(u, TOY_BASE))))(
             units
         )
     return tuple(np.asarray(part) for part in both)
@@ -60,12 +60,12 @@ def same(first, second):
 
 def test_a_chunk_is_the_same_alone_as_among_others():
     plan = plan_of()
-    in_order = list(sweep_chunks(ChunkRunner(front_costs_8, plan, TOY_BASE), plan))
+    in_order = list(sweep_chunks(ChunkRunner(three_objectives_8, plan, TOY_BASE), plan))
     for chunk in in_order[::-2]:
-        alone = ChunkRunner(front_costs_8, plan, TOY_BASE).run(chunk.index)
+        alone = ChunkRunner(three_objectives_8, plan, TOY_BASE).run(chunk.index)
         assert same(alone.front, chunk.front)
         assert same(alone.least_violated, chunk.least_violated)
-        for name in ("num_points", "num_feasible", "num_not_finite", "num_changed_verdicts"):
+        for name in ("num_points", "num_feasible", "num_not_finite", "num_reclassified"):
             assert getattr(alone, name) == getattr(chunk, name)
 
 
@@ -75,43 +75,47 @@ def test_shards_are_the_whole_whatever_their_order(num_shards):
     shares = [plan.shard(number, num_shards) for number in range(1, num_shards + 1)]
     assert sorted(itertools.chain(*shares)) == list(range(plan.num_chunks))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    runner = ChunkRunner(front_costs_8, plan, TOY_BASE)
+    runner = ChunkRunner(three_objectives_8, plan, TOY_BASE)
     whole = merged(sweep_chunks(runner, plan))
     parts = [chunk for share in shares[::-1] for chunk in sweep_chunks(runner, plan, only=share)]
     again = merged(parts)
     assert same(again.front, whole.front)
     assert same(again.least_violated, whole.least_violated)
-    assert (again.num_feasible, again.num_changed_verdicts) == (
-        whole.num_feasible, whole.num_changed_verdicts
+    assert (again.num_feasible, again.num_reclassified) == (
+        whole.num_feasible, whole.num_reclassified
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("screen", ["float32", "float64"])
 @pytest.mark.parametrize("chunk_points", [512, 4096])
 def test_the_best_kept_are_those_of_all_points(everything, screen, chunk_points):
-    costs, violations = everything
-    feasible = np.flatnonzero((violations <= 0.0).all(axis=1))
-    order = feasible[np.lexsort((feasible, costs[feasible, 0]))][:TOP]
+    log_objectives, constraint_values = everything
+    feasible = np.flatnonzero((constraint_values <= 0.0).all(axis=1))
+    order = feasible[np.lexsort((feasible, log_objectives[feasible, 0]))][:TOP]
     plan = plan_of(chunk_points=chunk_points)
-    result = sweep(front_costs_8, plan, TOY_BASE, screen=screen, keep="top", top=TOP)
-    np.testing.assert_allclose(result.top.costs, costs[order], rtol=1e-12)
+    result = sweep(three_objectives_8, plan, TOY_BASE, screen=screen, keep="top", top=TOP)
+    np.testing.assert_allclose(result.top.log_objectives, log_objectives[order], rtol=1e-12)
     assert set(result.top.numbers) == set(order)
-    front = feasible[non_dominated_mask(costs[feasible])]
+    front = feasible[non_dominated_mask(log_objectives[feasible])]
     assert set(result.front.numbers) == set(front)
     assert result.num_feasible == len(feasible)
 
 
 def test_all_points_are_kept_with_their_figures(everything):
-    costs, violations = everything
+    log_objectives, constraint_values = everything
     plan = plan_of(num_points=3000)
-    runner = ChunkRunner(front_costs_8, plan, TOY_BASE, keep="all", evaluate_judged=judged)
+    runner = ChunkRunner(
+        three_objectives_8, plan, TOY_BASE, keep="all", evaluate_with_metrics=judged
+    )
     chunks = list(sweep_chunks(runner, plan))
     rows = chunks[0].rows.joined(chunks[1].rows)
     np.testing.assert_array_equal(rows.numbers, np.arange(3000))
-    np.testing.assert_allclose(rows.costs, costs[:3000], rtol=1e-12)
-    np.testing.assert_allclose(rows.violations, violations[:3000], rtol=1e-9, atol=1e-11)
-    np.testing.assert_array_equal(rows.metrics[:, 0], 2.0 * rows.costs[:, 0])
-    only_front = sweep(front_costs_8, plan, TOY_BASE)
+    np.testing.assert_allclose(rows.log_objectives, log_objectives[:3000], rtol=1e-12)
+    np.testing.assert_allclose(
+        rows.constraint_values, constraint_values[:3000], rtol=1e-9, atol=1e-11
+    )
+    np.testing.assert_array_equal(rows.metrics[:, 0], 2.0 * rows.log_objectives[:, 0])
+    only_front = sweep(three_objectives_8, plan, TOY_BASE)
     result = merged(chunks)
     assert set(result.front.numbers) == set(only_front.front.numbers)
     assert result.num_feasible == only_front.num_feasible
@@ -121,10 +125,10 @@ def test_all_points_are_kept_with_their_figures(everything):
 def test_a_list_is_judged_as_it_stands(everything):
     points = host_points(plan_of().sequence, np.arange(600))
     plan = plan_list(TOY_8, points, np.zeros(600, int), chunk_points=256)
-    result = sweep(front_costs_8, plan, TOY_BASE)
-    costs, violations = (part[:600] for part in everything)
-    feasible = np.flatnonzero((violations <= 0.0).all(axis=1))
-    assert set(result.front.numbers) == set(feasible[non_dominated_mask(costs[feasible])])
+    result = sweep(three_objectives_8, plan, TOY_BASE)
+    log_objectives, constraint_values = (part[:600] for part in everything)
+    feasible = np.flatnonzero((constraint_values <= 0.0).all(axis=1))
+    assert set(result.front.numbers) == set(feasible[non_dominated_mask(log_objectives[feasible])])
     assert (result.num_points, result.num_feasible) == (600, len(feasible))
 
 
@@ -132,11 +136,11 @@ def test_what_is_kept_of_a_chunk_does_not_grow_with_the_points():
     sizes = []
     for chunk_points in (1024, 8192):
         plan = plan_of(num_points=16_384, chunk_points=chunk_points)
-        runner = ChunkRunner(front_costs_8, plan, TOY_BASE, keep="top", top=50)
+        runner = ChunkRunner(three_objectives_8, plan, TOY_BASE, keep="top", top=50)
         sizes.append(max(len(chunk.front) + 50 for chunk in sweep_chunks(runner, plan)))
     assert sizes[1] < 3.0 * sizes[0]
 
 
 def test_nothing_but_known_names():
     with pytest.raises(ValueError, match="best"):
-        ChunkRunner(front_costs_8, plan_of(), TOY_BASE, keep="best")
+        ChunkRunner(three_objectives_8, plan_of(), TOY_BASE, keep="best")

@@ -14,15 +14,19 @@ from hypothesis import strategies as st
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.minimize import minimize
 from hwdse.search.space.search_space import Dimension, SearchSpace
-from hwdse.search.uncertainty.robust import Robust, RobustCosts, parse_robust
+from hwdse.search.uncertainty.robust import Robust, RobustObjectivesFn, parse_robust
 from hwdse.search.uncertainty.uncertain_constants import (
     DISTRIBUTIONS,
-    Spread,
+    UncertainConstant,
     perturbed,
     relative_spread,
     sample_factors,
 )
-from hwdse.search.uncertainty.uncertainty_propagation import bands, error_budget, sample_figures
+from hwdse.search.uncertainty.uncertainty_propagation import (
+    error_budget,
+    percentiles,
+    sample_figures,
+)
 
 
 @flax.struct.dataclass
@@ -58,7 +62,7 @@ def sampled(relative, num_samples=512, seed=0):
     v=st.floats(0.001, 0.999),
 )  # fmt: skip
 def test_quantiles_rise_and_end_where_they_should(distribution, low, high, u, v):
-    spread = Spread("a", low, high, distribution)
+    spread = UncertainConstant("a", low, high, distribution)
     first, second = spread.factor(np.array([min(u, v), max(u, v)]))
     assert 0.0 < first <= second
     ends = spread.factor(np.array([0.05, 0.95]))
@@ -71,11 +75,13 @@ def test_quantiles_rise_and_end_where_they_should(distribution, low, high, u, v)
 
 def test_moments_in_closed_form():
     u = (np.arange(100_000) + 0.5) / 100_000
-    triangle = Spread("a", 0.5, 2.0, "triangular").factor(u)
+    triangle = UncertainConstant("a", 0.5, 2.0, "triangular").factor(u)
     assert triangle.mean() == pytest.approx((0.5 + 1.0 + 2.0) / 3.0, rel=1e-4)
     variance = (0.25 + 1.0 + 4.0 - 0.5 - 1.0 - 2.0) / 18.0
     assert triangle.var() == pytest.approx(variance, rel=1e-3)
-    assert Spread("a", 0.5, 2.0, "uniform").factor(u).var() == pytest.approx(1.5**2 / 12.0, 1e-3)
+    assert UncertainConstant("a", 0.5, 2.0, "uniform").factor(u).var() == pytest.approx(
+        1.5**2 / 12.0, 1e-3
+    )
     assert relative_spread("a", 0.3).log_sigma == pytest.approx(math.log(1.3))
     small = relative_spread("a", 0.02, "normal")
     assert small.log_sigma == pytest.approx(0.02, rel=0.01)
@@ -88,16 +94,19 @@ def test_moments_in_closed_form():
 )
 def test_what_is_no_spread_is_refused(fields):
     with pytest.raises(ValueError, match="a: "):
-        Spread("a", *fields)
+        UncertainConstant("a", *fields)
 
 
 def test_a_sample_is_a_latin_hypercube_and_the_same_for_the_same_seed():
-    spreads = (Spread("a", 0.5, 2.0, "uniform"), Spread("b", 0.5, 2.0, "uniform"))
-    factors = sample_factors(spreads, 64, seed=1)
+    uncertain_constants = (
+        UncertainConstant("a", 0.5, 2.0, "uniform"),
+        UncertainConstant("b", 0.5, 2.0, "uniform"),
+    )
+    factors = sample_factors(uncertain_constants, 64, seed=1)
     slices = np.floor((factors - 0.5) / 1.5 * 64)
     assert all(sorted(column) == list(range(64)) for column in slices.T)
-    np.testing.assert_array_equal(factors, sample_factors(spreads, 64, seed=1))
-    assert np.abs(factors - sample_factors(spreads, 64, seed=2)).max() > 0.1
+    np.testing.assert_array_equal(factors, sample_factors(uncertain_constants, 64, seed=1))
+    assert np.abs(factors - sample_factors(uncertain_constants, 64, seed=2)).max() > 0.1
     assert abs(np.corrcoef(factors.T)[0, 1]) < 0.5
 
 
@@ -108,9 +117,9 @@ def test_fractions_stay_below_one():
 
 
 def test_the_error_budget_of_a_monomial_is_its_variance():
-    spreads = (relative_spread("a", 0.3), relative_spread("b", 0.1))
+    uncertain_constants = (relative_spread("a", 0.3), relative_spread("b", 0.1))
     with jax.enable_x64(True):
-        budget = error_budget(figures, BASE, spreads)
+        budget = error_budget(figures, BASE, uncertain_constants)
     sigmas = np.log([1.3, 1.1])
     expected = (POWERS * sigmas) ** 2
     np.testing.assert_allclose(budget.elasticities[0], POWERS, rtol=1e-12)
@@ -125,7 +134,7 @@ def test_the_sampled_spread_of_a_monomial_is_that_of_its_budget():
     values = sampled(0.2)
     sigma = math.log(1.2) * math.sqrt(5.0)
     assert np.log(values[:, 0]).std() == pytest.approx(sigma, rel=0.05)
-    band = bands(values)
+    band = percentiles(values)
     np.testing.assert_allclose(
         band[:, 0], 0.08 * np.exp(np.array([-1.645, 0.0, 1.645]) * sigma), rtol=0.12
     )
@@ -133,7 +142,9 @@ def test_the_sampled_spread_of_a_monomial_is_that_of_its_budget():
 
 
 def test_bands_shrink_with_the_spread():
-    widths = [np.diff(np.log(bands(sampled(r))[[0, 2], 0]))[0] for r in (0.4, 0.2, 0.05, 1e-6)]
+    widths = [
+        np.diff(np.log(percentiles(sampled(r))[[0, 2], 0]))[0] for r in (0.4, 0.2, 0.05, 1e-6)
+    ]
     assert all(wide > narrow > 0.0 for wide, narrow in itertools.pairwise(widths))
     assert widths[-1] < 1e-5
 
@@ -143,13 +154,15 @@ def test_the_same_seed_gives_the_same_sample_in_batches_of_any_fill():
     assert np.abs(sampled(0.2, 300) - sampled(0.2, 300, seed=1)).max() > 0.0
 
 
-def costs(design, reading):
+def log_objectives(design, relaxation):
     """Log of b / (a x), and of a x over 8."""
     return jnp.log(design.b / (design.a * design.x))[None], jnp.log(design.a * design.x / 8.0)[None]
 
 
 def robust_at(text, relative=0.3, num_samples=64):
-    wrapped = RobustCosts(costs, spreads_of(relative), parse_robust(text, num_samples), seed=0)
+    wrapped = RobustObjectivesFn(
+        log_objectives, spreads_of(relative), parse_robust(text, num_samples), seed=0
+    )
     with jax.enable_x64(True):
         values, broken = wrapped(BASE, EXACT)
     return float(values[0]), float(broken[0])
@@ -174,18 +187,25 @@ def test_the_mean_is_the_mean():
 
 def test_the_worst_case_keeps_to_the_limit_in_every_sample():
     """Minimizing b / (a x) with a x <= 8: the nominal optimum x = 4 breaks it in half of them."""
-    spreads = spreads_of(0.2)
-    wrapped = RobustCosts(costs, spreads, Robust("worst", num_samples=16), seed=0)
+    uncertain_constants = spreads_of(0.2)
+    wrapped = RobustObjectivesFn(
+        log_objectives, uncertain_constants, Robust("worst", num_samples=16), seed=0
+    )
 
-    def score(design, reading):
-        values, broken = wrapped(design, reading)
+    def score(design, relaxation):
+        values, broken = wrapped(design, relaxation)
         return values[0], broken
 
     space = SearchSpace((Dimension("x", 0.1, 10.0, "log", None),))
-    effort = {"num_screened": 16, "num_starts": 2, "num_steps": 60, "polish_rounds": 20}
+    search_budget = {
+        "num_screened": 16,
+        "num_starts": 2,
+        "num_steps": 60,
+        "local_search_rounds": 20,
+    }
     with jax.enable_x64(True):
-        found, again = (minimize(score, space, BASE, seed=0, **effort) for _ in range(2))
-    largest = sample_factors(spreads, 16, 0)[:, 0].max()
+        found, again = (minimize(score, space, BASE, seed=0, **search_budget) for _ in range(2))
+    largest = sample_factors(uncertain_constants, 16, 0)[:, 0].max()
     assert found.is_feasible
     assert found.design.x == pytest.approx(4.0 / largest, rel=0.005)
     assert found.design == again.design
