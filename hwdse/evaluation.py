@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.core.evaluate_core import evaluate_core
+from hwdse.core.core_evaluation import evaluate_core
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
-from hwdse.training.evaluate_cluster import evaluate_cluster
+from hwdse.training.cluster_evaluation import evaluate_cluster
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.transformer.model_config import TransformerTraining

@@ -8,7 +8,7 @@ from support.designs import settled
 
 import hwdse.analysis.operand_reuse
 import hwdse.models.compute.systolic
-import hwdse.training.operator_costs
+import hwdse.training.gemm_operator_costs
 from hwdse.config import load_search
 from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
@@ -21,7 +21,7 @@ ANY = "any of them"
 TABLES = (
     (hwdse.models.compute.systolic, "FOLDS"),
     (hwdse.analysis.operand_reuse, "FOLDS"),
-    (hwdse.training.operator_costs, "DATAFLOWS"),
+    (hwdse.training.gemm_operator_costs, "DATAFLOWS"),
 )
 
 

@@ -8,7 +8,7 @@ from hwdse.numerics.array_types import PerOp, Scalar
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.number_formats import FORMATS, JobPhases, NumberFormat
 from hwdse.training.fp64_work import fp64_rates
-from hwdse.training.operator_costs import peak_flop_per_s, vector_rate_flop_per_s
+from hwdse.training.gemm_operator_costs import peak_flop_per_s, vector_rate_flop_per_s
 
 
 def _accumulator(number: NumberFormat) -> NumberFormat:

@@ -8,7 +8,7 @@ from hwdse.models.precision import precision_mix
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip
-from hwdse.training.operator_costs import peak_flop_per_s, vector_rate_flop_per_s
+from hwdse.training.gemm_operator_costs import peak_flop_per_s, vector_rate_flop_per_s
 
 SMALLEST_REST_FRACTION = 1e-6
 """Least share of the flops that is not fp64, so that a job of fp64 alone stays finite."""

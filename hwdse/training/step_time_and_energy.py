@@ -15,7 +15,7 @@ from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.results.evaluation_result import EnergyParts, TimeParts
 from hwdse.training.fp64_work import Fp64Work, fp64_work
-from hwdse.training.operator_costs import (
+from hwdse.training.gemm_operator_costs import (
     OperatorCosts,
     operator_costs,
     sum_operators,
@@ -295,8 +295,8 @@ def run_step(
 ) -> StepRun:
     """A step without failures, whatever power it draws."""
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-    rows = operator_costs(step.gemms, step.runs, design, relaxation)
-    layer, head = sum_operators(rows, step.runs.is_lm_head)
+    rows = operator_costs(step.gemms, step.executions, design, relaxation)
+    layer, head = sum_operators(rows, step.executions.is_lm_head)
     rest = step_times(step, layer, head, design)
     elapsed_s = step_time_s(step, rest)
     die_area_mm2 = total(area.area_parts_mm2(design.chip))

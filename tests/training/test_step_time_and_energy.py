@@ -12,7 +12,7 @@ from hwdse.numerics.relaxation import EXACT, total
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
-from hwdse.training.operator_costs import OperatorCosts, operator_costs, sum_operators
+from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, sum_operators
 from hwdse.training.step_time_and_energy import step_time_s, step_times
 from hwdse.workload.gemms import Gemms, runs_once
 from hwdse.workload.transformer.model_config import with_kinds
@@ -318,9 +318,9 @@ def schedule(design, job):
     sends: all but the model of single products, whose gradients have tests of their own."""
     step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
     seconds = 1e-14 * (step.gemms.num_macs + step.gemms.vector_flop * step.gemms.count)
-    rows = OperatorCosts(*[step.runs.total * seconds] * len(OperatorCosts.__dataclass_fields__))
-    rows = rows.replace(forward_s=step.runs.forward * seconds)
-    layer, head = sum_operators(rows, step.runs.is_lm_head)
+    rows = OperatorCosts(*[step.executions.total * seconds] * len(OperatorCosts.__dataclass_fields__))
+    rows = rows.replace(forward_s=step.executions.forward * seconds)
+    layer, head = sum_operators(rows, step.executions.is_lm_head)
     rest = step_times(step, layer, head, design)
     num_bytes = total(step.memory) + rest.link_bytes + rest.network_bytes
     return step_time_s(step, rest) + 1e-12 * num_bytes

@@ -66,9 +66,9 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
         raise CommandError(f"--metric {metric}: expected one of {', '.join(OBJECTIVES)}")
     import jax
 
-    from hwdse.analysis.memory_balance import memory_balance
+    from hwdse.analysis.memory_level_balance import memory_balance
     from hwdse.analysis.operand_delivery import compare_operand_delivery
-    from hwdse.analysis.precision_balance import design_precision_balance
+    from hwdse.analysis.fp64_balance import design_precision_balance
     from hwdse.analysis.resource_balance import knob_balances
     from hwdse.config.hardware.cpus import load_simd
     from hwdse.models.precision.precision_mix import mix_bytes_per_element

@@ -8,7 +8,7 @@ from hwdse.cli.shared.table_output import percent, print_table, say
 from hwdse.units.format_units import format_number, format_quantity
 
 if TYPE_CHECKING:
-    from hwdse.analysis.precision_balance import PrecisionBalance
+    from hwdse.analysis.fp64_balance import PrecisionBalance
     from hwdse.analysis.resource_balance import KnobBalance
     from hwdse.config import LoadedSearch
     from hwdse.specs.design import Design

@@ -55,7 +55,7 @@ def scheme_rows(design: "Design", workload: Any) -> list[list[str]]:
 def _schemes(design: "Design", workload: Any) -> Any:
     """n of the best schedule of two levels; best interval and goodput of every scheme."""
     from hwdse.models.reliability.two_level_checkpoint import best_whole_schedule
-    from hwdse.training.goodput import SCHEMES, checkpoint_times, goodput, two_level_times
+    from hwdse.training.job_goodput import SCHEMES, checkpoint_times, goodput, two_level_times
     from hwdse.workload.transformer.sharding import shard
 
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)

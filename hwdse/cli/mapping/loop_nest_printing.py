@@ -9,7 +9,7 @@ from hwdse.cli.shared.table_output import percent
 from hwdse.units.format_units import format_number, format_quantity
 
 if TYPE_CHECKING:
-    from hwdse.core.mapped_network import MappedOperator
+    from hwdse.core.operator_loop_nests import MappedOperator
     from hwdse.core.ordered_loops import Loop, TierLoops
     from hwdse.specs.hardware.accelerator import Operands
     from hwdse.workload.loops.operators import Operators

@@ -10,7 +10,7 @@ from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import print_json, tell_files
 
 if TYPE_CHECKING:
-    from hwdse.core.mapped_network import MappedNetwork, MappedOperator
+    from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator
 
 NAME = "mapping"
 
@@ -46,7 +46,7 @@ def run(
     _check(operator, nest, plot)
     from hwdse.cli.mapping import loop_nest_printing
     from hwdse.config import load_search
-    from hwdse.core.map_network import map_network
+    from hwdse.core.network_mapper import map_network
 
     loaded = load_search(config, sets or ())
     network = map_network(loaded.base, loaded.workload)

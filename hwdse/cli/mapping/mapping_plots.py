@@ -17,7 +17,7 @@ from hwdse.core.mapping_analysis import has_capacity, unrolled
 from hwdse.plots import loop_nest_plots
 
 if TYPE_CHECKING:
-    from hwdse.core.mapped_network import MappedOperator
+    from hwdse.core.operator_loop_nests import MappedOperator
 
 
 def save_mapping(path: Path, title: str, mapped: "MappedOperator") -> None:

@@ -16,7 +16,7 @@ from hwdse.cli.shared.table_output import percent, print_table, say
 from hwdse.units.format_units import format_number, format_quantity
 
 if TYPE_CHECKING:
-    from hwdse.core.mapped_network import MappedNetwork, MappedOperator
+    from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator
     from hwdse.core.mapping_analysis import CapacityViolation, LevelMetrics, MappingMetrics
     from hwdse.specs.hardware.accelerator import Accelerator, Level
     from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts

@@ -21,7 +21,7 @@ def _counts() -> tuple[str, ...]:
 
 
 def _schemes() -> tuple[str, ...]:
-    from hwdse.training.goodput import SCHEMES
+    from hwdse.training.job_goodput import SCHEMES
 
     return tuple(SCHEMES)
 
@@ -60,7 +60,7 @@ def limit_names() -> tuple[str, ...]:
 
 def cluster_mappings() -> tuple[str, ...]:
     """Where the HBM traffic of chips in a cluster may come from."""
-    from hwdse.training.operator_costs import MAPPINGS
+    from hwdse.training.gemm_operator_costs import MAPPINGS
 
     return tuple(MAPPINGS)
 

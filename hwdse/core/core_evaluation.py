@@ -1,0 +1,209 @@
+"""A core that runs a network: its operators one after the other, each under its own mapping."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from hwdse.core.mapper.mapper import BestMapping
+from hwdse.core.mapping_policies import MAPPINGS, sum_runs
+from hwdse.models.energy import voltage_and_leakage
+from hwdse.models.silicon import area, cost
+from hwdse.numerics.array_types import PerOp, Scalar
+from hwdse.numerics.relaxation import EXACT, Relaxation, total
+from hwdse.specs.design import CoreDesign
+from hwdse.specs.hardware.accelerator import Accelerator, Level
+from hwdse.specs.mappings.loop_nest import MappingCosts
+from hwdse.specs.results.evaluation_result import (
+    AreaParts,
+    EnergyParts,
+    Evaluation,
+    MemoryParts,
+    TimeParts,
+)
+from hwdse.workload.loops.operators import Operators
+
+
+def core_area_mm2(accelerator: Accelerator) -> AreaParts:
+    """Silicon of a core: multipliers with what lies in each element, SRAM, interface of the DRAM.
+
+    Levels with a bank in every element (registers) are part of the area of a MAC. The interface
+    is the process's HBM PHY for the outermost bandwidth.
+    """
+    process, dram = accelerator.process, accelerator.levels[0]
+    inner = [level.capacity_bytes for level in accelerator.levels[1:] if _is_shared(level)]
+    zero = 0.0 * accelerator.rows
+    return AreaParts(
+        matrix=accelerator.rows * accelerator.cols * process.mac_area_mm2,
+        fp64=zero,
+        vector=zero,
+        sram=sum(inner, start=zero) * process.sram_area_mm2_per_byte,
+        hbm_phy=dram.read_bandwidth_bytes_per_s * process.hbm_phy_area_mm2_per_bytes_per_s,
+        link_phy=zero,
+        other=accelerator.fixed_area_mm2 + zero,
+    )
+
+
+def _is_shared(level: Level) -> bool:
+    """Whether elements share a level, so that its capacity is a choice of its own."""
+    return level.banks != "pes"
+
+
+def at_its_voltage(accelerator: Accelerator) -> Accelerator:
+    """The core with the energies of the voltage that its clock needs; those of DRAM stay."""
+    clock_ratio = accelerator.clock_hz / accelerator.nominal_clock_hz
+    ratio = voltage_and_leakage.dynamic_energy_ratio(clock_ratio, accelerator.process)
+
+    def scaled(level: Level) -> Level:
+        if not level.follows_clock:
+            return level
+        return dataclasses.replace(
+            level,
+            read_energy_j_per_byte=ratio * level.read_energy_j_per_byte,
+            write_energy_j_per_byte=ratio * level.write_energy_j_per_byte,
+            energy_slope=ratio * level.energy_slope,
+        )
+
+    return dataclasses.replace(
+        accelerator,
+        mac_energy_j=ratio * accelerator.mac_energy_j,
+        levels=tuple(scaled(level) for level in accelerator.levels),
+    )
+
+
+def leakage_w(accelerator: Accelerator) -> Scalar:
+    """Static power of the whole core at the voltage that its clock needs."""
+    process, ratio = accelerator.process, accelerator.clock_hz / accelerator.nominal_clock_hz
+    voltage_ratio = voltage_and_leakage.supply_voltage_v(ratio, process) / process.nominal_voltage_v
+    silicon_mm2 = total(core_area_mm2(accelerator))
+    return voltage_and_leakage.leakage_power_w(silicon_mm2, voltage_ratio, process)
+
+
+def core_mappings(
+    design: CoreDesign, operators: Operators, relaxation: Relaxation = EXACT
+) -> BestMapping:
+    """The mapping of each operator of a network, and what ONE run of it costs without leakage.
+
+    Energies are those of the voltage that the core's clock needs.
+    """
+    hot = dataclasses.replace(design, accelerator=at_its_voltage(design.accelerator))
+    return MAPPINGS[design.mapping](hot, operators, leakage_w(design.accelerator), relaxation)
+
+
+def bounds_of(costs: MappingCosts) -> tuple[PerOp, PerOp, PerOp]:
+    """Zeros and ones: which operators wait for multipliers, for memories on chip, for DRAM."""
+    dram_s = costs.level_s[0]
+    inner_s = costs.level_s[1]
+    for level_s in costs.level_s[2:]:
+        inner_s = jnp.maximum(inner_s, level_s)
+    is_matrix = costs.compute_s >= jnp.maximum(inner_s, dram_s)
+    is_inner = ~is_matrix & (inner_s >= dram_s)
+    return 1.0 * is_matrix, 1.0 * is_inner, 1.0 * ~(is_matrix | is_inner)
+
+
+def _time_parts(costs: MappingCosts, operators: Operators) -> TimeParts:
+    matrix, inner, dram = (sum_runs(bound * costs.time_s, operators) for bound in bounds_of(costs))
+    nothing = dict.fromkeys(TimeParts.__dataclass_fields__, 0.0 * matrix)
+    return TimeParts(**{**nothing, "matrix": matrix, "sram": inner, "hbm": dram})
+
+
+def _energy_parts(costs: MappingCosts, operators: Operators, static_j: Scalar) -> EnergyParts:
+    dram_j, *inner_j = (sum_runs(level_j, operators) for level_j in costs.level_j)
+    zero = 0.0 * dram_j
+    return EnergyParts(
+        matrix=sum_runs(costs.mac_j, operators),
+        fp64=zero,
+        vector=zero,
+        sram=sum(inner_j, start=zero),
+        hbm=dram_j,
+        link=zero,
+        network=zero,
+        static=static_j,
+    )
+
+
+def _held(costs: MappingCosts) -> MemoryParts:
+    """What the operator that needs most holds in DRAM."""
+    used = costs.traffic.levels[0].used
+    largest = jnp.argmax(used.weights + used.inputs + used.outputs)
+    weights = jnp.take(jnp.broadcast_to(used.weights, jnp.shape(costs.time_s)), largest)
+    rest = jnp.broadcast_to(used.inputs + used.outputs, jnp.shape(costs.time_s))
+    zero = 0.0 * weights
+    return MemoryParts(weights, zero, zero, jnp.take(rest, largest), zero)
+
+
+def memory_used_ratio(costs: MappingCosts, accelerator: Accelerator) -> Scalar:
+    """Largest share of a memory that an operator needs, over all operators and memories.
+
+    Registers of the elements come with them: their capacity is no limit of its own.
+    """
+    pairs = zip(costs.used_ratio, accelerator.levels, strict=True)
+    largest = [jnp.max(ratio) for ratio, level in pairs if _is_shared(level)]
+    return jnp.max(jnp.stack(largest))
+
+
+def _cost_usd(die_area_mm2: Scalar, accelerator: Accelerator) -> Scalar:
+    """Die, package and DRAM; the price of making it, without margin."""
+    process = accelerator.process
+    good = area.die_yield_fraction(die_area_mm2, process.defects_per_mm2, process.defect_clustering)
+    dram_usd = accelerator.dram_cost_usd_per_byte * accelerator.levels[0].capacity_bytes
+    die_usd = cost.good_die_cost_usd(die_area_mm2, good, process)
+    return die_usd + accelerator.package_cost_usd + dram_usd
+
+
+_NONE_OF = (
+    "checkpoint_write_time_s",
+    "optimal_checkpoint_interval_s",
+    "cost_per_token_usd",
+    "chip_operating_cost_usd_per_s",
+    "chip_carbon_g",
+    "carbon_per_token_g",
+)
+"""Fields of an `Evaluation` that a core alone has none of."""
+
+
+def evaluate_core(
+    design: CoreDesign, operators: Operators, relaxation: Relaxation = EXACT
+) -> Evaluation:
+    """Times, energies, area and price of a core that runs a network once.
+
+    Pure and differentiable in every leaf. The pass takes the place of the token, so
+    `energy_delay` is (sum of time x count) x (sum of energy x count). HBM stands for the outermost
+    level, SRAM for all others; `hbm_used_ratio` is the largest share that any operator needs of
+    any memory (`memory_used_ratio`). What a core has not (network, failures, hosts) is zero, its
+    goodput one, and its price and carbon of a token zero, since no lifetime is given.
+    """
+    accelerator = design.accelerator
+    costs = core_mappings(design, operators, relaxation).costs
+    time_s = sum_runs(costs.time_s, operators)
+    silicon = core_area_mm2(accelerator)
+    die_area_mm2 = total(silicon)
+    energy_parts = _energy_parts(costs, operators, leakage_w(accelerator) * time_s)
+    energy_j = total(energy_parts)
+    flop = 2.0 * sum_runs(operators.num_macs, operators)
+    peak = 2.0 * accelerator.rows * accelerator.cols * accelerator.clock_hz
+    dram = costs.traffic.levels[0]
+    zero, one = 0.0 * time_s, 0.0 * time_s + 1.0
+    return Evaluation(
+        time=_time_parts(costs, operators),
+        energy=energy_parts,
+        area=silicon,
+        hbm=_held(costs),
+        step_time_s=time_s,
+        step_energy_j=energy_j,
+        tokens_per_step=one,
+        mfu_fraction=flop / (time_s * peak),
+        goodput_fraction=one,
+        effective_tokens_per_s=1.0 / time_s,
+        time_per_token_s=time_s,
+        energy_per_token_j=energy_j,
+        chip_power_w=energy_j / time_s,
+        die_area_mm2=die_area_mm2,
+        chip_cost_usd=_cost_usd(die_area_mm2, accelerator),
+        hbm_used_ratio=memory_used_ratio(costs, accelerator),
+        hbm_traffic_bytes=sum_runs(total(dram.reads) + total(dram.writes), operators),
+        hardware_flop=flop,
+        peak_flop_per_s=peak,
+        throttled_clock_ratio=one,
+        reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, 1.0),
+        **dict.fromkeys(_NONE_OF, zero),
+    )

@@ -1,0 +1,111 @@
+"""Which mapping every operator of a design gets, with all that its nest is made from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, singledispatch
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.core.core_evaluation import at_its_voltage, leakage_w
+from hwdse.core.operator_loop_nests import MappedNetwork
+from hwdse.core.mapper.chip_gemm_mapper import cut_products
+from hwdse.core.mapper.mapper import BestMapping, best_mapping
+from hwdse.core.mapping_policies import MAPPINGS
+from hwdse.models.memory import hbm_traffic
+from hwdse.models.precision import precision_mix
+from hwdse.numerics.array_types import PerOp, Scalar
+from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.relaxation import EXACT
+from hwdse.specs.design import CoreDesign, Design
+from hwdse.specs.hardware.accelerator import Accelerator
+from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.loops.operators import Operators
+from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
+from hwdse.workload.transformer.model_config import TransformerTraining
+from hwdse.workload.transformer.sharding import ShardedStep, shard
+
+
+@singledispatch
+def map_network(design: Any, workload: Any) -> MappedNetwork:
+    """The workload of a search file on its core: the mapping of each operator, in float64.
+
+    Of a chip it is one core (the arrays of one scratchpad) with its part of each product.
+    """
+    raise TypeError(f"no operators in a {type(design).__name__}")
+
+
+@map_network.register
+def _map_core(design: CoreDesign, workload: Operators) -> MappedNetwork:
+    with jax.enable_x64(True):
+        numbers = jax.tree.map(lambda x: np.asarray(x, float), (design, workload))
+        core = _numpy(at_its_voltage(numbers[0].accelerator))
+        static_w = float(leakage_w(numbers[0].accelerator))
+
+    def find() -> BestMapping:
+        with jax.enable_x64(True):
+            return _numpy(
+                _mapped_core()(numbers[0].replace(accelerator=core), numbers[1], static_w)
+            )
+
+    return MappedNetwork(numbers[1], core, find, static_w)
+
+
+@cache
+def _mapped_core() -> Callable[..., BestMapping]:
+    def mapped(design: CoreDesign, operators: Operators, static_w: Scalar) -> BestMapping:
+        return MAPPINGS[design.mapping](design, operators, static_w, EXACT)
+
+    return quick_jit(mapped)
+
+
+@map_network.register
+def _map_chip(design: Design, workload: TransformerTraining | LayerList) -> MappedNetwork:
+    with jax.enable_x64(True):
+        numbers = jax.tree.map(lambda x: np.asarray(x, float), (design, workload))
+        operators, core, best = _numpy(_mapped_chip()(*numbers))
+    names = workload.names if isinstance(workload, LayerList) else GEMM_NAMES
+    num_cores = float(design.chip.num_scratchpads)
+    return MappedNetwork(operators.replace(names=names), core, lambda: best, 0.0, num_cores)
+
+
+@cache
+def _mapped_chip() -> Callable[..., tuple[Operators, Accelerator, BestMapping]]:
+    def mapped(design: Design, workload: Any) -> tuple[Operators, Accelerator, BestMapping]:
+        step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+        parts, copies, core = all_parts(step, design)
+        best = best_mapping(parts, core)
+        # Time of a product on the busiest core, and its energy on all of them.
+        score = parts.count * best.costs.time_s * copies * best.costs.energy_j
+        split = jnp.argmin(score.reshape(len(hbm_traffic.SPLITS), -1), axis=0)
+        rows = split * split.shape[0] + jnp.arange(split.shape[0])
+        return jax.tree.map(lambda x: x[rows] if jnp.ndim(x) else x, (parts, core, best))
+
+    return quick_jit(mapped)
+
+
+def all_parts(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Accelerator]:
+    r"""Every product cut over the cores in every way of `models.memory.SPLITS`, one after another.
+
+    With S cores, a product cut by rows or columns is a part on each; dealt out whole, the busiest
+    core has $\max(1 / S, 1 / c)$ of c products. Counts are runs on it in a step. Then the parts
+    of a product, and the core that runs them.
+    """
+    chip, mix = design.chip, design.mix
+    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
+    cuts = cut_products(step.gemms, chip, speedup, precision_mix.mix_bytes_per_element(mix))
+    layers = jnp.where(step.executions.is_lm_head > 0.5, 1.0, step.layers_per_stage)
+    each = jnp.broadcast_to(
+        step.executions.total * layers * step.num_micro_batches, jnp.shape(step.gemms.m)
+    )
+    runs = jnp.tile(each, len(hbm_traffic.SPLITS))
+    count = cuts.parts.count
+    busiest = jnp.maximum(1.0 / chip.num_scratchpads, 1.0 / count)
+    count = jnp.where(cuts.is_dealt, busiest, 1.0) * runs * count
+    return replace(cuts.parts, count=count), cuts.copies, cuts.core
+
+
+def _numpy(tree: Any) -> Any:
+    return jax.tree.map(np.asarray, tree)

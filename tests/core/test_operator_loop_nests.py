@@ -1,0 +1,238 @@
+"""A mapping as text, and as tables whose numbers are those of the library."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.mapping_examples import ACCOUNTING, CORE, GEMM, NEST, TRAFFIC, nest, operands
+
+from hwdse.cli.mapping import loop_nest_printing, mapping_plots, mapping_tables
+from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.table_output import print_json
+from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator, check_cover, costs_of_nest
+from hwdse.core.mapper.mapper import HARDWARE, BestMapping
+from hwdse.core.mapping_analysis import capacity_violations, unrolled
+from hwdse.core.ordered_loops import nest_tree, one_of, one_operator
+from hwdse.models.memory.memory_level_costs import mapping_costs
+from hwdse.specs.mappings.loop_nest import LevelTraffic
+from hwdse.specs.mappings.tiles import RESIDENCIES, Tile
+from hwdse.workload.loops.operators import Operators, products
+
+COSTS = one_of(mapping_costs(TRAFFIC, CORE), 0)
+MAPPED = MappedOperator(one_operator(GEMM, 0), CORE, NEST, COSTS)
+TILE = Tile(512.0, 1.0, 1.0, 64.0, 512.0, 64.0, 64.0, 64.0, RESIDENCIES["input_block"])
+NAMES = loop_nest_printing.dimension_names(GEMM)
+
+
+def with_level(core, index, traffic):
+    """The example on another core, with other traffic at one level."""
+    levels = list(TRAFFIC.levels)
+    levels[index] = traffic
+    costs = mapping_costs(TRAFFIC.replace(levels=tuple(levels)), core)
+    return MappedOperator(one_operator(GEMM, 0), core, NEST, one_of(costs, 0))
+
+
+def test_the_nest_reads_as_loops():
+    lines = loop_nest_printing.nest_lines(MAPPED)
+    assert lines == [
+        "DRAM keeps weights inputs outputs (1.31 MiB of 16 GiB, 0.0 %)",
+        "  scratchpad keeps inputs (384 KiB of 512 KiB, 75.0 %)",
+        "    for n in 12 (tile 64)",
+        "      scratchpad keeps weights (48 KiB of 512 KiB, 9.4 %)",
+        "        accumulator keeps outputs (128 KiB of 256 KiB, 50.0 %)",
+        "          for k in 12 (tile 64)",
+        "            at once along rows: k x 64; along columns: n x 64",
+        "              registers keeps weights (4 KiB of 4 KiB, 100.0 %)",
+        "                for m in 512",
+        "                  multiply-accumulate",
+    ]
+
+
+def test_a_ragged_loop_tells_its_last_tile():
+    tree = nest_tree(nest({(1, "C"): 3.5}, {(3, "C"): 64.0}), CORE)
+    assert (
+        loop_nest_printing.loop_text(tree[1].temporal[0], NAMES) == "for k in 4 (tile 64, last 32)"
+    )
+
+
+def test_sizes_of_products_and_of_convolutions():
+    assert loop_nest_printing.sizes_text(one_operator(GEMM, 0)) == "m512 k768 n768"
+    one_row = products(1.0, 64.0, 32.0, 1.0, ("vector",))
+    assert loop_nest_printing.sizes_text(one_row) == "m1 k64 n32"
+    layer = Operators(3.0, 3.0, 56.0, 56.0, 64.0, 128.0, 1.0, 2.0, 2.0, 1.0, 3.0, 1.0, ("c",))
+    assert loop_nest_printing.sizes_text(layer) == "R3 S3 P56 Q56 C64 K128 stride 2 dilation 1 x 3"
+    assert set(loop_nest_printing.dimension_names(layer).values()) == set("RSPQCKN")
+
+
+def test_the_limit_and_how_far_the_next_one_lags():
+    slow = MappedOperator(MAPPED.operator, CORE, NEST, COSTS.replace(compute_s=49.152e-6))
+    assert [name for name, _ in slow.resources] == [
+        "accumulator", "array", "scratchpad", "DRAM", "registers",
+    ]  # fmt: skip
+    text = loop_nest_printing.limits_text(slow.resources)
+    assert text == "limited by accumulator, 73.7 us; next is array, 33.3 % less"
+    assert loop_nest_printing.limits_text(MAPPED.resources) == (
+        "limited by array, 73.7 us; accumulator takes as long"
+    )
+
+
+def test_what_fits_breaks_nothing():
+    assert MAPPED.capacity_violations == []
+    assert (unrolled(MAPPED.tree, "rows"), unrolled(MAPPED.tree, "cols")) == (64.0, 64.0)
+
+
+def test_what_breaks_is_named_with_its_size_the_worst_first():
+    full = LevelTraffic(operands(), operands(), operands(outputs=1.5 * 256.0 * 1024.0))
+    found = with_level(CORE.replace(rows=16.0), 2, full).capacity_violations
+    assert [(x.place, x.ratio) for x in found] == [("rows", 4.0), ("accumulator", 1.5)]
+    rows = [mapping_tables.shortage_row(shortage) for shortage in found]
+    assert loop_nest_printing.shortages_text(rows) == (
+        "rows would take 64, 4 times its 16; accumulator would keep 384 KiB, 1.5 times its 256 KiB"
+    )
+
+
+def test_registers_stated_for_a_smaller_array_are_no_limit():
+    words = LevelTraffic(operands(), operands(), operands(weights=8192.0))
+    assert [x.place for x in with_level(CORE, 3, words).capacity_violations] == ["registers"]
+    few = CORE.levels[3].replace(capacity_bytes=256.0)
+    other = with_level(CORE.replace(levels=(*CORE.levels[:3], few)), 3, words)
+    assert capacity_violations(other.costs, other.accelerator) == []
+    assert loop_nest_printing.kept_text(other.tree[4], other) == "8 KiB"
+    assert loop_nest_printing.kept_text(MAPPED.tree[4], MAPPED) == "4 KiB of 4 KiB, 100.0 %"
+    assert not mapping_plots.nest_boxes(other)[4].is_overfull
+
+
+def test_boxes_count_what_the_memory_keeps_elsewhere():
+    boxes = mapping_plots.nest_boxes(MAPPED)
+    assert [box.title for box in boxes] == [tier.memory for tier in MAPPED.tree]
+    assert [box.level for box in boxes] == [0, 1, 1, 2, 3]
+    assert boxes[1].shares == {"inputs": 0.75}
+    assert boxes[1].others == {"weights": 0.09375}
+    assert boxes[2].others == {"inputs": 0.75}
+    large = LevelTraffic(operands(), operands(), operands(262144.0, 393216.0))
+    boxes = mapping_plots.nest_boxes(with_level(CORE, 1, large))
+    assert boxes[1].is_overfull
+    assert boxes[2].is_overfull
+
+
+def test_the_array_shows_the_part_in_use():
+    box = mapping_plots.array_box(MAPPED)
+    assert (box.rows_ratio, box.cols_ratio) == (1.0, 1.0)
+    wide = MappedOperator(MAPPED.operator, CORE.replace(rows=256.0), NEST, COSTS)
+    assert mapping_plots.array_box(wide).rows_ratio == 0.25
+
+
+def test_tables_of_levels_add_up(capsys):
+    rows = mapping_tables.level_rows(COSTS, MAPPED.figures, CORE)
+    assert sum(row["energy_j"] for row in rows) + COSTS.mac_j == pytest.approx(COSTS.energy_j)
+    for row in rows:
+        parts = row["operands"].values()
+        moved = sum(part["read_bytes"] + part["written_bytes"] for part in parts)
+        assert moved == pytest.approx(row["moved_bytes"])
+        assert sum(part["capacity_ratio"] for part in parts) == pytest.approx(row["used_ratio"])
+    mapping_tables.print_operands(rows)
+    mapping_tables.print_levels(rows, COSTS)
+    text = capsys.readouterr().out
+    assert "scratchpad   weights  576 KiB  576 KiB   48 KiB" in text
+    assert "3.2 x" in text
+    print_json({"levels": rows})
+    assert json.loads(capsys.readouterr().out)["levels"] == rows
+
+
+def network(*counts):
+    """The example as several operators that run so often."""
+    many = len(counts)
+    sizes = (jnp.full(many, x) for x in (512.0, 768.0, 768.0))
+    operators = products(*sizes, jnp.array(counts), tuple(f"p{i}" for i in range(many)))
+    found = BestMapping(mapping_costs(TRAFFIC, CORE), residency=1, tile=TILE)
+    return MappedNetwork(operators, CORE, lambda: found, leakage_w=2.0)
+
+
+def test_a_network_is_the_sum_of_its_runs(capsys):
+    pair = network(3.0, 1.0)
+    rows = mapping_tables.network_rows(pair)
+    totals = mapping_tables.network_totals(rows, pair)
+    assert totals["time_s"] == pytest.approx(4.0 * 73.728e-6)
+    assert totals["energy_j"] == pytest.approx(4.0 * COSTS.energy_j)
+    assert totals["static_j"] == pytest.approx(8.0 * 73.728e-6)
+    assert totals["utilization_fraction"] == pytest.approx(1.0)
+    assert [row["bound_by"] for row in rows] == ["array", "array"]
+    mapping_tables.print_network(rows, totals, "two products")
+    text = capsys.readouterr().out
+    assert "75.0 %" in text
+    assert "295 us" in text
+
+
+@pytest.mark.parametrize(("asked", "index"), [("p1", 1), ("2", 2), ("0", 0)])
+def test_operators_have_names_and_numbers(asked, index):
+    assert loop_nest_printing.find_operator(("p0", "p1", "p2"), asked) == index
+
+
+@pytest.mark.parametrize("asked", ["3", "-1", "1.0", "q1", "", "\x1b"])
+def test_a_wrong_name_is_told(asked):
+    with pytest.raises(CommandError, match="from 0 to 2"):
+        loop_nest_printing.find_operator(("p0", "p1", "p2"), asked)
+    with pytest.raises(CommandError, match="did you mean 'up'"):
+        loop_nest_printing.find_operator(("down", "up"), "upp")
+
+
+def test_the_nest_of_a_user_gives_the_costs_of_the_reference():
+    text = (
+        "DRAM[WIO] N1 - scratchpad[I] K12 - scratchpad[W] N1 - accumulator[O] C12 C64X K64X "
+        "- registers[W] P512"
+    )
+    given = network(1.0).given(0, text)
+    assert given.text == text
+    for own, known in zip(
+        jax.tree.leaves(given.costs.traffic), jax.tree.leaves(TRAFFIC), strict=True
+    ):
+        assert own == pytest.approx(known)
+    assert given.costs.time_s == pytest.approx(COSTS.time_s)
+    assert given.costs.energy_j == pytest.approx(COSTS.energy_j)
+    assert given.capacity_violations == []
+
+
+def test_the_nest_found_has_the_costs_that_it_was_found_for():
+    found = network(1.0, 2.0).operator(1)
+    assert found.operator.count == 2.0
+    again = costs_of_nest(found.nest, found.operator, found.accelerator)
+    assert again.energy_j == pytest.approx(COSTS.energy_j)
+    assert again.time_s == pytest.approx(COSTS.time_s)
+    assert "K12" in found.text
+
+
+@pytest.mark.parametrize(
+    ("loops", "named"),
+    [
+        ("DRAM[WIO] K12 C12 - registers[W] P512 C64X K32X", "K cover 384: expected 768"),
+        ("DRAM[WIO] K12 C13 - registers[W] P512 C64X K64X", "fraction"),
+        ("DRAM[WIO] K12 C12 - registers[W] P512 C64X K64X - L9[O] N1", "L9"),
+        ("DRAM[WIO] K12 C12 P512 C64X K64", "K64"),
+        ("DRAM[WI] K12 C12 P512 C64X K64X", "outputs"),
+    ],
+)
+def test_a_nest_that_cannot_be_is_told(loops, named):
+    with pytest.raises(ValueError, match=named) as caught:
+        network(1.0).given(0, loops)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_ragged_bound_covers_the_operator():
+    operator = one_operator(products(100.0, 64.0, 64.0, 1.0, ("a",)), 0)
+    ragged = nest({(1, "P"): 100.0 / 64.0, (4, "P"): 64.0}, {(3, "C"): 64.0, (3, "K"): 64.0})
+    check_cover(ragged, operator)
+    costs = costs_of_nest(ragged, operator, CORE)
+    assert costs.compute_s * CORE.clock_hz == pytest.approx(100.0)
+    assert ACCOUNTING == HARDWARE
+    assert np.isfinite(costs.energy_j)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0 B"), (96.0, "96 B"), (1536.0, "1.5 KiB"), (4.5 * 2**20, "4.5 MiB"),
+     (2.0**80, "1049000 EiB"), (1.0, "1 B"), (1023.9, "1024 B")],
+)  # fmt: skip
+def test_sizes_have_binary_prefixes(value, text):
+    assert mapping_tables.bytes_text(value) == text
