@@ -1,8 +1,8 @@
 """Shape-checked array aliases for signatures.
 
-Every formula of `hwdse` is elementwise over its leading axes, so that one function serves a
-single value, a row of operators, or a batch of designs. The aliases say which of these a
-caller is expected to hand in; `jaxtyping` checks them when the tests run.
+Every formula of `hwdse` is elementwise over its leading axes. One function therefore serves a
+single value, an array of operators, or a batch of designs. The aliases name the expected shape;
+`jaxtyping` checks them when the tests run.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Roots of smooth equations inside a bracket, with the derivative of the implicit function."""
+"""Roots of smooth equations in a bracket, with implicit derivatives."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Scalar
 
 NUM_BISECTIONS = 30
-"""Halvings before Newton's method: a bracket of 40 shrinks below 1e-7."""
+"""Bisection steps before Newton's method: a bracket of width 40 shrinks below 1e-7."""
 NUM_NEWTON_STEPS = 4
 SMALLEST_SLOPE = 1e-30
 
@@ -19,11 +19,11 @@ SMALLEST_SLOPE = 1e-30
 def bracketed_root(
     residual: Callable[[Any, Any], Any], low: Scalar, high: Scalar, parameters: tuple[Any, ...]
 ) -> Scalar:
-    r"""Root t of `residual(t, parameters)`, which is negative at `low` and positive at `high`.
+    """Root t of `residual(t, parameters)`, which is negative at `low` and positive at `high`.
 
-    Bisection, then steps of Newton's method that may not leave the bracket. The derivative is
-    that of the implicit function, $dt/dp = -f_p / f_t$, whatever the iteration did; the bracket
-    has none. Where the signs are otherwise it comes back with the end that lies nearer to them.
+    Bisection, then Newton steps clipped to the bracket. The derivative is that of the implicit
+    function, $dt/dp = -f_p / f_t$, independent of the iteration; the bracket has no derivative. If
+    the signs differ from the assumption, the result is the end of the bracket with the closer sign.
     """
 
     def halved(_: Any, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
@@ -35,11 +35,11 @@ def bracketed_root(
     ends = (jnp.asarray(low, kind), jnp.asarray(high, kind))
     ends = jax.lax.fori_loop(0, NUM_BISECTIONS, halved, ends)
 
-    def polished(_: Any, root: Scalar) -> Scalar:
+    def refined(_: Any, root: Scalar) -> Scalar:
         value, slope = _with_slope(residual, root, parameters)
         return jnp.clip(root - value / slope, *ends)
 
-    return jax.lax.fori_loop(0, NUM_NEWTON_STEPS, polished, 0.5 * (ends[0] + ends[1]))
+    return jax.lax.fori_loop(0, NUM_NEWTON_STEPS, refined, 0.5 * (ends[0] + ends[1]))
 
 
 def _with_slope(

@@ -1,4 +1,4 @@
-"""Quantities as people write them: the usual unit, the fitting prefix, a few digits."""
+"""Text of quantities: customary unit, SI or binary prefix, a few significant digits."""
 
 import math
 from types import MappingProxyType
@@ -21,9 +21,9 @@ _USUAL = MappingProxyType(
         "mm^2/(FLOP/s)": "mm^2/TFLOPS",
     }
 )
-"""Units that people use in place of base units without a prefix."""
+"""Customary units in place of base units without a prefix."""
 _LONG_TIMES = (("year", 2 * 31557600.0), ("d", 172800.0), ("h", 7200.0), ("min", 120.0))
-"""Units of time and the seconds from which they are used."""
+"""Units of time and the smallest number of seconds printed in each."""
 
 _PREFIXES = ("f", "p", "n", "u", "m", "", "k", "M", "G", "T", "P", "E")
 _PREFIXED = MappingProxyType(
@@ -41,15 +41,15 @@ _PREFIXED = MappingProxyType(
         "g": ("u", "M"),
     }
 )
-"""Smallest and largest prefix with which a unit is printed."""
+"""Smallest and largest printed prefix of each unit."""
 
 
 def _scaled_unit(value: float, unit: str) -> str:
     size = abs(value)
     if unit in _USUAL:
         return _USUAL[unit]
-    for name, least in _LONG_TIMES if unit == "s" else ():
-        if size >= least:
+    for name, smallest in _LONG_TIMES if unit == "s" else ():
+        if size >= smallest:
             return name
     if unit == "B" and size >= 1024 and size % (2**20 if size >= 2**20 else 2**10) == 0:
         power = min(int(math.log2(size)) // 10, 6)
@@ -62,7 +62,7 @@ def _scaled_unit(value: float, unit: str) -> str:
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """A plain number with `digits` significant digits, without trailing zeros."""
+    """Text of a number with `digits` significant digits, without trailing zeros."""
     text = f"{value:.{digits}g}"
     if "e" in text and 1e-4 <= abs(value) < 1e15:
         text = f"{float(text):.0f}"
@@ -70,9 +70,10 @@ def format_number(value: float, digits: int = 3) -> str:
 
 
 def format_quantity(value: float, unit: str, digits: int = 3) -> str:
-    """A value in a base unit as people write it: `(2.9e12, "B/s")` gives `2.9 TB/s`.
+    """Text of a value in a base unit: `(2.9e12, "B/s")` gives `2.9 TB/s`.
 
-    Capacities that are whole KiB are written with binary prefixes, all else with SI ones.
+    Sizes in bytes that are multiples of 1 KiB have binary prefixes, all other quantities SI
+    prefixes.
     """
     value = float(value)
     if not math.isfinite(value) or unit == "1":
@@ -83,5 +84,5 @@ def format_quantity(value: float, unit: str, digits: int = 3) -> str:
 
 
 def format_field(name: str, value: float, digits: int = 3) -> str:
-    """The value of a field, in the unit that its name ends with, as people write it."""
+    """Text of a field's value, in the unit at the end of the field's name."""
     return format_quantity(value, split_field(name)[1], digits)

@@ -1,6 +1,6 @@
-"""Quantities with units: a small strict parser; `unit_text` writes them for people.
+"""Strict parser of quantities with units; `format_units` is the inverse.
 
-Bits (`b`, `bit`) and bytes (`B`), SI (`k`, `M`) and binary (`Ki`, `Mi`) prefixes are kept apart.
+Bits (`b`, `bit`) and bytes (`B`), SI (`k`, `M`) and binary (`Ki`, `Mi`) prefixes are distinct.
 Values are scaled as exact fractions and rounded once, so `"2.9 TB/s"` is the float 2.9e12.
 """
 
@@ -12,7 +12,7 @@ from fractions import Fraction
 from types import MappingProxyType
 
 Dimension = tuple[int, ...]
-"""Exponents of byte, second, joule, volt, dollar, square millimeter, flop and gram."""
+"""Exponents of byte, second, joule, volt, dollar, square millimeter, FLOP and gram."""
 
 _BASES = ("B", "s", "J", "V", "USD", "mm^2", "FLOP", "g")
 _NONE: Dimension = (0,) * len(_BASES)
@@ -73,6 +73,7 @@ def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
 
 
 ATOMS = MappingProxyType(_atoms())
+"""Unit words, prefixes included: size in base units and dimension."""
 
 _FIELD_UNITS = (
     ("_usd_per_byte_per_s", "USD/B/s", "0.02 USD/GB/month"),
@@ -105,17 +106,18 @@ _FIELD_UNITS = (
     ("_w", "W", "500 W"),
     ("_v", "V", "0.75 V"),
 )
-"""Last words of a field's name, longest first, the base unit they stand for, and an example."""
+"""Suffixes of field names, longest first, with base unit and an example."""
 SUFFIXES = MappingProxyType({suffix: unit for suffix, unit, _ in _FIELD_UNITS})
+"""Base unit by suffix of a field name."""
 _EXAMPLES = MappingProxyType({unit: text for _, unit, text in _FIELD_UNITS})
 
 _NUMBER = re.compile(r"([+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)\s*(.*)", re.ASCII)
 
 
 def split_field(name: str) -> tuple[str, str]:
-    """A field's name without its unit, and the base unit: `clock_hz` gives `clock` and `Hz`.
+    """Field name without its unit, and the base unit: `clock_hz` gives `clock` and `Hz`.
 
-    Names without a unit (counts, fractions, ratios) come back whole, with the unit `1`.
+    Names without a unit (counts, fractions, ratios) are returned unchanged with the unit `1`.
     """
     for suffix, unit in SUFFIXES.items():
         if name.endswith(suffix) and len(name) > len(suffix):
@@ -124,12 +126,12 @@ def split_field(name: str) -> tuple[str, str]:
 
 
 def example(unit: str) -> str:
-    """A quantity in `unit` as a person would write it."""
+    """Example of a quantity in `unit`."""
     return _EXAMPLES.get(unit, f"1 {unit}")
 
 
 def _split_slashes(text: str) -> list[str]:
-    """Cut at the slashes outside of brackets."""
+    """Parts of a text between slashes outside brackets."""
     parts, depth = [""], 0
     for char in text:
         depth += (char == "(") - (char == ")")
@@ -143,7 +145,7 @@ def _split_slashes(text: str) -> list[str]:
 def unit_size(text: str) -> tuple[Fraction, Dimension]:
     """Size in base units and dimension of a unit such as `pJ/bit` or `mm^2/(GB/s)`.
 
-    Raises `KeyError` with the word that is no unit.
+    Raises `KeyError` with the unknown word.
     """
     if len(text) > 40:
         raise KeyError(text[:40])
@@ -163,7 +165,7 @@ def unit_size(text: str) -> tuple[Fraction, Dimension]:
 
 
 def _near_unit(text: str, unit: str) -> str:
-    """The unit of the right dimension that is spelled most like `text`, as a hint."""
+    """Hint with the unit of the right dimension that is spelled most like `text`, or nothing."""
     if unit.endswith(")"):
         names = [example(unit).split()[1]]
     else:
@@ -180,7 +182,7 @@ def _near_unit(text: str, unit: str) -> str:
 
 
 def _number(text: str) -> Fraction:
-    """The exact value of a decimal numeral; `OverflowError` where no float is as large."""
+    """Exact value of a decimal numeral; raises `OverflowError` above the largest float."""
     mantissa, _, exponent = text.lower().replace("_", "").partition("e")
     if len(mantissa) > 400 or (exponent and abs(int(exponent)) > 400):
         raise OverflowError
@@ -188,16 +190,16 @@ def _number(text: str) -> Fraction:
 
 
 def wanted(unit: str) -> str:
-    """What a value in `unit` may look like, for error messages."""
+    """Description of valid values in `unit`, for error messages."""
     if unit == "1":
         return "a finite number"
     return f'a finite number of {unit} or a text such as "{example(unit)}"'
 
 
 def to_base(value: object, unit: str) -> float:
-    """`value` in the base unit `unit`: a number is taken as it stands, a text is converted.
+    """`value` in the base unit `unit`: numbers are already in it, texts are converted.
 
-    Raises `ValueError` whose text says what is allowed and names a near miss.
+    Raises `ValueError` with the expected form and a hint for misspelled units.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(wanted(unit))
