@@ -7,7 +7,7 @@ from best_layouts import STATE_BYTES, Point, base_design, best_of, shares_of
 from domain_sizes import DEFAULTS, JOBS, design_with
 
 from hwdse.config import load_workload
-from hwdse.models.reliability.single_level_checkpoint import best_useful_time_fraction
+from hwdse.models.reliability.single_level_checkpoint import best_ettr_fraction
 from hwdse.workload.transformer.dense_transformer import num_parameters
 
 SIZES = (16, 64, *(2**power for power in range(7, 19)), 458_752)
@@ -63,7 +63,7 @@ def fast_goodput(num_chips: int, parameters: float) -> float:
     )
     mtbf_s = cluster.chip_mtbf_s / num_chips
     return float(
-        best_useful_time_fraction(STATE_BYTES * parameters / rate, *FAST_RESTART_S, mtbf_s)
+        best_ettr_fraction(STATE_BYTES * parameters / rate, *FAST_RESTART_S, mtbf_s)
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.evaluation import evaluate
-from hwdse.models.memory.io_lower_bound import demand_ratio, gemm_traffic_bound, over
+from hwdse.models.memory.io_lower_bound import demand_ratio, gemm_traffic_bound, safe_ratio
 from hwdse.models.precision import precision_mix
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import EXACT, Relaxation
@@ -75,7 +75,9 @@ def _moved(step: ShardedStep, design: Design, relaxation: Relaxation) -> StepTra
 
     other = _elementwise_bytes(step.gemms, step.executions, design.software)
     other_bytes = per_step(
-        step, jnp.dot(other, 1.0 - step.executions.is_lm_head), jnp.dot(other, step.executions.is_lm_head)
+        step,
+        jnp.dot(other, 1.0 - step.executions.is_lm_head),
+        jnp.dot(other, step.executions.is_lm_head),
     )
     num_macs, hbm_bytes = work("num_macs"), work("hbm_bytes")
     return StepTraffic(
@@ -222,10 +224,10 @@ def _level(
     return LevelBalance(
         step_bytes=step_bytes,
         bandwidth_bytes_per_s=sustained,
-        required_bytes_per_flop=over(step_bytes, flop),
-        available_bytes_per_flop=over(sustained, flop_per_s),
+        required_bytes_per_flop=safe_ratio(step_bytes, flop),
+        available_bytes_per_flop=safe_ratio(sustained, flop_per_s),
         demand_ratio=ratio,
-        intensity_flop_per_byte=over(flop, step_bytes),
+        intensity_flop_per_byte=safe_ratio(flop, step_bytes),
         balanced_bandwidth_bytes_per_s=printed * ratio,
         step_time_elasticity=0.0 * flop,
         token_time_elasticity=0.0 * flop,
@@ -284,12 +286,12 @@ def memory_balance(
         **levels,
         flop=moved.flop,
         flop_per_s=sustained_flop_per_s(design),
-        product_bytes=moved.products,
+        gemm_bytes=moved.products,
         bound=bound,
         bound_bytes=bound_bytes,
-        traffic_over_bound_ratio=over(moved.products, bound_bytes),
+        traffic_over_bound_ratio=safe_ratio(moved.products, bound_bytes),
         private_bound_bytes=private_bytes,
-        traffic_over_private_bound_ratio=over(moved.products, private_bytes),
+        traffic_over_private_bound_ratio=safe_ratio(moved.products, private_bytes),
         balanced_sram_bytes=balanced_sram_bytes(design, workload, other_bytes, relaxation),
         sram_bytes_step_time_elasticity=of_step.capacity,
     )

@@ -25,7 +25,7 @@ from hwdse.workload.loops.operators import Operators
 
 FITTED = (
     "convolution_issue_cycles",
-    "product_issue_cycles",
+    "gemm_issue_cycles",
     "read_row_cycles",
     "write_row_cycles",
     "dram_bytes_per_cycle",

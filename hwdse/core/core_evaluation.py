@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 
 from hwdse.core.mapper.mapper import BestMapping
-from hwdse.core.mapping_policies import MAPPINGS, sum_runs
+from hwdse.core.mapping_policies import MAPPINGS, network_sum
 from hwdse.models.energy import voltage_and_leakage
-from hwdse.models.silicon import area, cost
+from hwdse.models.silicon import area, cost, die_yield
 from hwdse.numerics.array_types import PerOp, Scalar
 from hwdse.numerics.relaxation import EXACT, Relaxation, total
 from hwdse.specs.design import CoreDesign
@@ -48,7 +48,7 @@ def _is_shared(level: Level) -> bool:
     return level.banks != "pes"
 
 
-def at_its_voltage(accelerator: Accelerator) -> Accelerator:
+def at_clock_voltage(accelerator: Accelerator) -> Accelerator:
     """The core with the energies of the voltage that its clock needs; those of DRAM stay."""
     clock_ratio = accelerator.clock_hz / accelerator.nominal_clock_hz
     ratio = voltage_and_leakage.dynamic_energy_ratio(clock_ratio, accelerator.process)
@@ -85,11 +85,11 @@ def core_mappings(
 
     Energies are those of the voltage that the core's clock needs.
     """
-    hot = dataclasses.replace(design, accelerator=at_its_voltage(design.accelerator))
+    hot = dataclasses.replace(design, accelerator=at_clock_voltage(design.accelerator))
     return MAPPINGS[design.mapping](hot, operators, leakage_w(design.accelerator), relaxation)
 
 
-def bounds_of(costs: MappingCosts) -> tuple[PerOp, PerOp, PerOp]:
+def bound_masks(costs: MappingCosts) -> tuple[PerOp, PerOp, PerOp]:
     """Zeros and ones: which operators wait for multipliers, for memories on chip, for DRAM."""
     dram_s = costs.level_s[0]
     inner_s = costs.level_s[1]
@@ -101,16 +101,18 @@ def bounds_of(costs: MappingCosts) -> tuple[PerOp, PerOp, PerOp]:
 
 
 def _time_parts(costs: MappingCosts, operators: Operators) -> TimeParts:
-    matrix, inner, dram = (sum_runs(bound * costs.time_s, operators) for bound in bounds_of(costs))
+    matrix, inner, dram = (
+        network_sum(bound * costs.time_s, operators) for bound in bound_masks(costs)
+    )
     nothing = dict.fromkeys(TimeParts.__dataclass_fields__, 0.0 * matrix)
     return TimeParts(**{**nothing, "matrix": matrix, "sram": inner, "hbm": dram})
 
 
 def _energy_parts(costs: MappingCosts, operators: Operators, static_j: Scalar) -> EnergyParts:
-    dram_j, *inner_j = (sum_runs(level_j, operators) for level_j in costs.level_j)
+    dram_j, *inner_j = (network_sum(level_j, operators) for level_j in costs.level_j)
     zero = 0.0 * dram_j
     return EnergyParts(
-        matrix=sum_runs(costs.mac_j, operators),
+        matrix=network_sum(costs.mac_j, operators),
         fp64=zero,
         vector=zero,
         sram=sum(inner_j, start=zero),
@@ -144,7 +146,9 @@ def memory_used_ratio(costs: MappingCosts, accelerator: Accelerator) -> Scalar:
 def _cost_usd(die_area_mm2: Scalar, accelerator: Accelerator) -> Scalar:
     """Die, package and DRAM; the price of making it, without margin."""
     process = accelerator.process
-    good = area.die_yield_fraction(die_area_mm2, process.defects_per_mm2, process.defect_clustering)
+    good = die_yield.die_yield_fraction(
+        die_area_mm2, process.defects_per_mm2, process.defect_clustering
+    )
     dram_usd = accelerator.dram_cost_usd_per_byte * accelerator.levels[0].capacity_bytes
     die_usd = cost.good_die_cost_usd(die_area_mm2, good, process)
     return die_usd + accelerator.package_cost_usd + dram_usd
@@ -174,12 +178,12 @@ def evaluate_core(
     """
     accelerator = design.accelerator
     costs = core_mappings(design, operators, relaxation).costs
-    time_s = sum_runs(costs.time_s, operators)
+    time_s = network_sum(costs.time_s, operators)
     silicon = core_area_mm2(accelerator)
     die_area_mm2 = total(silicon)
     energy_parts = _energy_parts(costs, operators, leakage_w(accelerator) * time_s)
     energy_j = total(energy_parts)
-    flop = 2.0 * sum_runs(operators.num_macs, operators)
+    flop = 2.0 * network_sum(operators.num_macs, operators)
     peak = 2.0 * accelerator.rows * accelerator.cols * accelerator.clock_hz
     dram = costs.traffic.levels[0]
     zero, one = 0.0 * time_s, 0.0 * time_s + 1.0
@@ -200,7 +204,7 @@ def evaluate_core(
         die_area_mm2=die_area_mm2,
         chip_cost_usd=_cost_usd(die_area_mm2, accelerator),
         hbm_used_ratio=memory_used_ratio(costs, accelerator),
-        hbm_traffic_bytes=sum_runs(total(dram.reads) + total(dram.writes), operators),
+        hbm_traffic_bytes=network_sum(total(dram.reads) + total(dram.writes), operators),
         hardware_flop=flop,
         peak_flop_per_s=peak,
         throttled_clock_ratio=one,

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from hwdse.models.compute.neuron_engines import (
     lane_cycles,
+    matmul_cycles,
     passes,
-    product_cycles,
     queued_transfer_time_s,
     sbuf_time_s,
     transpose_cycles,
@@ -56,7 +56,7 @@ def product_time_s(product: Product, core: NeuronCore) -> PerOp:
         cycles = transpose_cycles(product.contraction, product.stationary, product.format, tensor)
     else:
         num_passes = passes(product.format, tensor, product.kind)
-        cycles = product_cycles(product.stationary, product.moving, num_passes, tensor)
+        cycles = matmul_cycles(product.stationary, product.moving, num_passes, tensor)
     return product.count * cycles / (tensor.clock_hz * tensor.sustained_fraction)
 
 
@@ -147,7 +147,7 @@ def stage_times(
     waits = stage.num_waits * core.vector.dependent_cycles / core.vector.clock_hz
     written: PerOp = sum((t.total_bytes for t in stage.transfers if t.is_write), 0.0)
     moved: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
-    useful = [p for p in stage.products if p.is_useful]
+    useful = [p for p in stage.products if p.is_model_flop]
     return KernelTimes(
         tensor_s=tensor_s,
         vector_s=lanes["vector"],

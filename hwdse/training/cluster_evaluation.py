@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 
 from hwdse.models.precision import precision_mix
-from hwdse.models.silicon import area, carbon, cost
+from hwdse.models.silicon import area, carbon, cost, die_yield
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import SMALLEST, Relaxation, total
 from hwdse.specs.design import Design
 from hwdse.specs.results.evaluation_result import Evaluation
-from hwdse.training.job_goodput import goodput, kept_checkpoints_cost_usd
 from hwdse.training.gemm_operator_costs import OperatorCosts, peak_flop_per_s
+from hwdse.training.job_goodput import checkpoint_storage_cost_usd, goodput
 from hwdse.training.power_cap import throttled_clock_ratio
 from hwdse.training.step_time_and_energy import (
     StepRun,
@@ -73,11 +73,13 @@ def _money_and_carbon(
     cluster, elapsed_s, energy_j = design.cluster, run.step_time_s, total(run.energy)
     chip, process = design.chip, design.chip.process
     one_die_mm2 = die_area_mm2 / chip.num_dies
-    good = area.die_yield_fraction(one_die_mm2, process.defects_per_mm2, process.defect_clustering)
+    good = die_yield.die_yield_fraction(
+        one_die_mm2, process.defects_per_mm2, process.defect_clustering
+    )
     chip_usd = cost.chip_cost_usd(cost.good_die_cost_usd(one_die_mm2, good, process), chip)
     chip_g = carbon.chip_carbon_g(die_area_mm2, good, chip)
     step_usd = cost.step_cost_usd(chip_usd, elapsed_s, energy_j, cluster)
-    step_usd = step_usd + kept_checkpoints_cost_usd(run.step, design, elapsed_s)
+    step_usd = step_usd + checkpoint_storage_cost_usd(run.step, design, elapsed_s)
     step_g = carbon.step_carbon_g(chip_g, elapsed_s, energy_j, cluster)
     return {
         "chip_cost_usd": chip_usd,

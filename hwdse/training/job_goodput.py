@@ -174,7 +174,7 @@ def goodput(step: ShardedStep, design: Design) -> Goodput:
     )
 
 
-def kept_checkpoints_cost_usd(step: ShardedStep, design: Design, time_s: Scalar) -> Scalar:
+def checkpoint_storage_cost_usd(step: ShardedStep, design: Design, time_s: Scalar) -> Scalar:
     """Price of the remote storage that a job holds for a time; zero without a price."""
     return checkpoint_write_time.storage_cost_usd(
         step.checkpoint_bytes,

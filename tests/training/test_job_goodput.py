@@ -11,7 +11,7 @@ from support.designs import BASE, JOB
 from hwdse.config import ConfigError, load_search
 from hwdse.models.reliability.failure_overheads import straggler_ratio
 from hwdse.models.reliability.single_level_checkpoint import (
-    best_useful_time_fraction,
+    best_ettr_fraction,
     chip_mtbf_s,
     ettr_fraction,
     job_mtbf_s,
@@ -25,7 +25,7 @@ from hwdse.training.job_goodput import (
     SCHEMES,
     checkpoint_times,
     goodput,
-    kept_checkpoints_cost_usd,
+    checkpoint_storage_cost_usd,
     two_level_times,
 )
 from hwdse.workload.transformer.sharding import shard
@@ -145,11 +145,11 @@ def test_local_copies_and_background_writes_help_a_job_that_fails_often():
 
 def test_kept_checkpoints_cost_what_storage_costs():
     step = shard(JOB, BASE.parallelism, BASE.cluster.num_chips, BASE.software)
-    assert kept_checkpoints_cost_usd(step, BASE, 100.0) == 0.0
+    assert checkpoint_storage_cost_usd(step, BASE, 100.0) == 0.0
     design = set_path(BASE, "cluster.storage_usd_per_byte_per_s", 1e-14)
     design = set_path(design, "checkpointing.num_kept", 3.0)
     expected = 3.0 * 1e-14 * 100.0 * float(step.checkpoint_bytes)
-    assert kept_checkpoints_cost_usd(step, design, 100.0) == pytest.approx(expected)
+    assert checkpoint_storage_cost_usd(step, design, 100.0) == pytest.approx(expected)
 
 
 # Published statements ---------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_54_days_of_llama_3():
     # 5.67 TB at 2 TB/s. Assumed: ten minutes to restart, five to notice and reschedule.
     write_s = 14.0 * 405e9 / 2e12
     assert write_s == pytest.approx(2.8, abs=0.05)
-    assert best_useful_time_fraction(write_s, 600.0, 300.0, mtbf_s) > 0.90
+    assert best_ettr_fraction(write_s, 600.0, 300.0, mtbf_s) > 0.90
     # Blocking writes of a minute each half hour leave 90 % as well only with a fast restart.
     assert ettr_fraction(1800.0, 60.0, 300.0, 120.0, mtbf_s) < 0.90
 
@@ -180,7 +180,7 @@ def test_statements_of_rsc():
 
     def best(rate, write_s, restart_s=300.0):
         mtbf_s = job_mtbf_s(chip_mtbf_s(rate, 8.0), 12000.0)
-        return float(best_useful_time_fraction(write_s, restart_s, 0.0, mtbf_s))
+        return float(best_ettr_fraction(write_s, restart_s, 0.0, mtbf_s))
 
     assert best(6.50, 300.0) < 0.80
     assert best(1.0, 300.0) == pytest.approx(0.90, abs=0.01)

@@ -54,13 +54,13 @@ def scheme_rows(design: "Design", workload: Any) -> list[list[str]]:
 
 def _schemes(design: "Design", workload: Any) -> Any:
     """n of the best schedule of two levels; best interval and goodput of every scheme."""
-    from hwdse.models.reliability.two_level_checkpoint import best_whole_schedule
+    from hwdse.models.reliability.two_level_checkpoint import best_integer_schedule
     from hwdse.training.job_goodput import SCHEMES, checkpoint_times, goodput, two_level_times
     from hwdse.workload.transformer.sharding import shard
 
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
     times = checkpoint_times(step.checkpoint_bytes, design)
-    count = best_whole_schedule(two_level_times(times, design.cluster))[1]
+    count = best_integer_schedule(two_level_times(times, design.cluster))[1]
     found = {}
     for name in SCHEMES:
         scheme = replace(design.checkpointing, scheme=name, remote_every_count=count)

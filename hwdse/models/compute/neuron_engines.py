@@ -51,7 +51,7 @@ def passes(format_name: str, tensor: TensorEngine, kind: str = "matmul") -> PerO
     return special.get(kind, tensor.fp32_passes)
 
 
-def product_cycles(
+def matmul_cycles(
     stationary: PerOp,
     moving: PerOp,
     num_passes: PerOp,
@@ -102,8 +102,8 @@ def gemm_cycles(
     num_full = floor_ste(n / bank)
     rest = n - bank * num_full
     num_passes = passes(format_name, tensor, kind)
-    last = product_cycles(tensor.cols, rest, num_passes, tensor, is_load_hidden=is_load_hidden)
-    full = product_cycles(tensor.cols, bank, num_passes, tensor, is_load_hidden=is_load_hidden)
+    last = matmul_cycles(tensor.cols, rest, num_passes, tensor, is_load_hidden=is_load_hidden)
+    full = matmul_cycles(tensor.cols, bank, num_passes, tensor, is_load_hidden=is_load_hidden)
     return num_stationary * (num_full * full + jnp.where(rest > 0.0, last, 0.0))
 
 

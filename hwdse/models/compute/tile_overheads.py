@@ -28,7 +28,7 @@ class TileCosts:
 
     convolution_issue_cycles: Leaf
     """Of the host, for the instructions that describe one tile of a convolution."""
-    product_issue_cycles: Leaf
+    gemm_issue_cycles: Leaf
     """The same for a matrix product, which has three loops instead of seven and no padding."""
     read_row_cycles: Leaf
     """Of the DMA, to move one row of the scratchpad in: as many values as the array is wide."""
@@ -43,7 +43,7 @@ class TileCosts:
 
 GEMMINI_COSTS = TileCosts(
     convolution_issue_cycles=274.8,
-    product_issue_cycles=129.0,
+    gemm_issue_cycles=129.0,
     read_row_cycles=1.577,
     write_row_cycles=4.717,
     dram_bytes_per_cycle=6.740,
@@ -138,7 +138,7 @@ def array_fill_cycles(events: TileEvents, accelerator: Accelerator, costs: TileC
 def issue_cycles(operators: Operators, costs: TileCosts) -> PerOp:
     """Cycles of the host for one tile; what has one filter tap and one column is a product."""
     is_product = operators.r * operators.s * operators.q == 1.0
-    return jnp.where(is_product, costs.product_issue_cycles, costs.convolution_issue_cycles)
+    return jnp.where(is_product, costs.gemm_issue_cycles, costs.convolution_issue_cycles)
 
 
 def dram_cycles(operators: Operators, accelerator: Accelerator, costs: TileCosts) -> PerOp:

@@ -14,7 +14,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.specs.hardware.process_nodes import logic_density_mtr_per_mm2, on_log_scale
+from hwdse.specs.hardware.process_nodes import logic_density_mtr_per_mm2, log_interpolated
 from hwdse.specs.number_formats import FORMATS, NumberFormat
 
 
@@ -80,7 +80,7 @@ def format_of(name: str) -> NumberFormat:
 def node_energy_ratio(node_nm: Scalar) -> Scalar:
     """Energy of a datapath over that of the same at 45 nm."""
     three_nm = (BELOW_5_NM[0], ENERGY_ANCHORS[-1][1] * BELOW_5_NM[1])
-    return on_log_scale(node_nm, (*ENERGY_ANCHORS, three_nm))
+    return log_interpolated(node_nm, (*ENERGY_ANCHORS, three_nm))
 
 
 def node_area_ratio(node_nm: Scalar) -> Scalar:

@@ -22,7 +22,7 @@ def idle_and_transfer_power_w(chip: Chip, die_area_mm2: Scalar) -> Scalar:
     return moved + chip.process.leakage_w_per_mm2 * die_area_mm2
 
 
-def all_in_energy_j_per_flop(
+def peak_energy_j_per_flop(
     mac_j: Scalar,
     rest_w: Scalar,
     peak_flop_per_s: Scalar,

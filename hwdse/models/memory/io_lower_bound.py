@@ -40,7 +40,7 @@ def _safe_sqrt(x: PerOp) -> PerOp:
     return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, x, 1.0)), 0.0)
 
 
-def over(numerator: PerOp, divisor: PerOp) -> PerOp:
+def safe_ratio(numerator: PerOp, divisor: PerOp) -> PerOp:
     """Bytes for a flop, flops for a byte, traffic over its bound; zero where the divisor is."""
     is_positive = divisor > SMALLEST_DIVISOR
     return jnp.where(is_positive, numerator / jnp.where(is_positive, divisor, 1.0), 0.0)
@@ -78,7 +78,7 @@ def pebble_bytes(
     """
     shares = (gemms.a_in_hbm, gemms.b_in_hbm, gemms.c_in_hbm)
     largest = jnp.maximum(jnp.maximum(shares[0], shares[1]), shares[2])
-    weight = over(shares[0] * shares[1] * shares[2], largest)
+    weight = safe_ratio(shares[0] * shares[1] * shares[2], largest)
     # Less than one sum or element is no memory at all: the bound stops growing.
     part_bytes = jnp.maximum(fast_bytes / num_parts, sum_bytes)
     reuse = element_bytes * _safe_sqrt(sum_bytes * weight / part_bytes)
@@ -179,4 +179,4 @@ def demand_ratio(
     Equally the time of the memory over that of the engines. Source: Callahan, Cocke and Kennedy,
     JPDC 5(4), 1988 (loop balance over machine balance); Kung, ISCA 1986.
     """
-    return over(step_bytes * flop_per_s, bandwidth_bytes_per_s * flop)
+    return safe_ratio(step_bytes * flop_per_s, bandwidth_bytes_per_s * flop)

@@ -19,11 +19,11 @@ from hwdse.specs.mappings.tiles import Divisors, Tile, roles
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import (
     either,
-    held_inputs,
-    held_weights,
-    inputs_a_row,
-    sums_a_row,
-    weights_a_channel,
+    resident_inputs,
+    resident_weights,
+    inputs_per_row,
+    sums_per_row,
+    weights_per_channel,
     window,
 )
 
@@ -104,11 +104,11 @@ def rows_that_fit(
     """
     scratchpad, sums = _memories(accelerator)
     words = scratchpad.word_bytes
-    line = words.inputs * inputs_a_row(operators, tile)
+    line = words.inputs * inputs_per_row(operators, tile)
     halo = line * window(0.0, operators.r, operators.stride_p, operators.dilation_r)
-    room = scratchpad.capacity_bytes - words.weights * held_weights(operators, tile) - halo
+    room = scratchpad.capacity_bytes - words.weights * resident_weights(operators, tile) - halo
     row = tiles * line * operators.stride_p
-    row_of_sums = sums.word_bytes.outputs * tile.k * sums_a_row(tile)
+    row_of_sums = sums.word_bytes.outputs * tile.k * sums_per_row(tile)
     if roles(accelerator).is_unified:
         return room / (row + row_of_sums)
     return jnp.minimum(room / row, sums.capacity_bytes / row_of_sums)
@@ -117,10 +117,10 @@ def rows_that_fit(
 def rows_beside_block(operators: Operators, tile: Tile, accelerator: Accelerator) -> PerOp:
     """Rows of sums for which there is room beside the blocks of a tile; not rounded."""
     scratchpad, sums = _memories(accelerator)
-    row_of_sums = sums.word_bytes.outputs * tile.k * sums_a_row(tile)
+    row_of_sums = sums.word_bytes.outputs * tile.k * sums_per_row(tile)
     words = scratchpad.word_bytes
-    room = scratchpad.capacity_bytes - words.weights * held_weights(operators, tile)
-    room = room - words.inputs * held_inputs(operators, tile)
+    room = scratchpad.capacity_bytes - words.weights * resident_weights(operators, tile)
+    room = room - words.inputs * resident_inputs(operators, tile)
     if roles(accelerator).is_unified:
         return room / row_of_sums
     return jnp.where(room >= 0.0, sums.capacity_bytes / row_of_sums, 0.0)
@@ -133,10 +133,10 @@ def channels_that_fit(operators: Operators, tile: Tile, accelerator: Accelerator
     """
     scratchpad, sums = _memories(accelerator)
     held, words = tile.residency, scratchpad.word_bytes
-    a_channel = words.weights * weights_a_channel(operators)
+    a_channel = words.weights * weights_per_channel(operators)
     a_pass = words.weights * tile.rows * tile.cols
-    column = sums.word_bytes.outputs * tile.p * sums_a_row(tile)
-    room = scratchpad.capacity_bytes - words.inputs * held_inputs(operators, tile)
+    column = sums.word_bytes.outputs * tile.p * sums_per_row(tile)
+    room = scratchpad.capacity_bytes - words.inputs * resident_inputs(operators, tile)
     if roles(accelerator).is_unified:
         room = room - either(held.whole_weights, 0.0, a_pass)
         room = room - either(held.whole_inputs, column * tile.k, 0.0)

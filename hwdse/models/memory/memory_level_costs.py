@@ -2,13 +2,13 @@
 
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.relaxation import EXACT, Relaxation, largest, maximum, total
-from hwdse.specs.hardware.accelerator import Accelerator, Level, count_of
+from hwdse.specs.hardware.accelerator import Accelerator, Level, num_instances
 from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts, NestTraffic
 
 
 def port_bytes_per_s(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:
     """What all ports of a level read and write together; on chip that follows the clock."""
-    scale = count_of(level.ports, accelerator)
+    scale = num_instances(level.ports, accelerator)
     if level.follows_clock:
         scale = scale * accelerator.clock_hz / accelerator.nominal_clock_hz
     return scale * level.read_bandwidth_bytes_per_s, scale * level.write_bandwidth_bytes_per_s
@@ -36,7 +36,7 @@ def access_energy_j_per_byte(level: Level, accelerator: Accelerator) -> tuple[Le
     With $x = 1$ this is the linear law of DOSA (MICRO 2023) for 40 nm, with $e_0 = 0$ a power law
     as CACTI gives it, with $a = 0$ a constant.
     """
-    bank_bytes = level.capacity_bytes / count_of(level.banks, accelerator)
+    bank_bytes = level.capacity_bytes / num_instances(level.banks, accelerator)
     slope = level.energy_slope * bank_bytes**level.energy_exponent
     return level.read_energy_j_per_byte + slope, level.write_energy_j_per_byte + slope
 

@@ -18,7 +18,7 @@ import numpy as np
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, positive_part
 from hwdse.specs.mappings.loop_nest import LoopNest
-from hwdse.specs.mappings.port_traffic import LoopOrder, Stream, Turns
+from hwdse.specs.mappings.port_traffic import LoopOrder, Stream, TileReplacements
 from hwdse.workload.loops.operators import DIMS, RELEVANT
 
 NO_LOOP = 1.0 + 1e-6
@@ -41,7 +41,7 @@ def loop_order(nest: LoopNest) -> LoopOrder:
     return LoopOrder(bounds.reshape(flat), dims.reshape(flat), whole.shape[-2])
 
 
-def turns(loops: LoopOrder, operand: str, place: int, next_place: int | None = None) -> Turns:
+def turns(loops: LoopOrder, operand: str, place: int, next_place: int | None = None) -> TileReplacements:
     """How the tile that tier `place` keeps of an operand changes.
 
     A tile changes with each step of the innermost loop outside that indexes the operand, and of
@@ -68,7 +68,7 @@ def turns(loops: LoopOrder, operand: str, place: int, next_place: int | None = N
         within, end = within & changes_tile(next_place), next_place * len(DIMS)
     reuses = within & is_loop & ~is_index
     indexes = within & is_loop & is_index & (number < end)
-    return Turns(
+    return TileReplacements(
         num=_product(loops.bounds, changes),
         sweeps=leading(reuses, indexes),
         slices=leading(indexes, reuses),

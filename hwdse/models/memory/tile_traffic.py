@@ -16,12 +16,12 @@ from hwdse.specs.mappings.loop_nest import Accounting, LevelTraffic, NestTraffic
 from hwdse.specs.mappings.tiles import Roles, Tile, roles
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import (
-    all_words,
+    operator_words,
     either,
-    held_inputs,
-    held_weights,
-    sums_a_row,
-    weights_a_channel,
+    resident_inputs,
+    resident_weights,
+    sums_per_row,
+    weights_per_channel,
     windows,
 )
 
@@ -108,7 +108,7 @@ def tile_traffic(
     `fractional_edges`. Source of the counts: Parashar et al., Timeloop, ISPASS 2019, section V-B.
     """
     part, times = roles(accelerator), trips(operators, tile, accounting, relaxation)
-    points, filters = operators.p * operators.q * operators.n, weights_a_channel(operators)
+    points, filters = operators.p * operators.q * operators.n, weights_per_channel(operators)
     outputs = points * operators.k
     keeps_halo = getattr(accounting, "halo", "kept") != "reloaded"
     fetched = _fetched(operators, tile, times, keeps_halo)
@@ -166,7 +166,7 @@ def _fetched(operators: Operators, tile: Tile, times: Trips, keeps_halo: bool) -
         kept_width = jnp.where(times.blocks_p > 1.0, width, kept_width)
         height = either(held.whole_inputs, kept_height, height)
         width = either(held.whole_inputs, kept_width, width)
-    weights = weights_a_channel(operators) * operators.k
+    weights = weights_per_channel(operators) * operators.k
     inputs = operators.n * operators.c * height * width
     return {
         "weights": weights * either(held.weights_once, 1.0, times.blocks_p * times.strips),
@@ -186,14 +186,14 @@ def _widths(operators: Operators, tiles: PerOp) -> PerOp:
 
 def _used(operators: Operators, tile: Tile, part: Roles) -> Words:
     """Words kept in each level at a time: in DRAM the whole operator, in the registers one pass."""
-    weights, inputs, outputs = all_words(operators)
+    weights, inputs, outputs = operator_words(operators)
     return {
         (part.dram, "weights"): weights,
         (part.dram, "inputs"): inputs,
         (part.dram, "outputs"): outputs,
-        (part.scratchpad, "weights"): held_weights(operators, tile),
-        (part.scratchpad, "inputs"): held_inputs(operators, tile),
-        (part.accumulator, "outputs"): tile.p * tile.k * sums_a_row(tile),
+        (part.scratchpad, "weights"): resident_weights(operators, tile),
+        (part.scratchpad, "inputs"): resident_inputs(operators, tile),
+        (part.accumulator, "outputs"): tile.p * tile.k * sums_per_row(tile),
         (part.registers, "weights"): tile.rows * tile.cols,
     }
 

@@ -121,7 +121,7 @@ def library_time_s(
     return jnp.where(num_chips > 1.0, fastest_s, 0.0)
 
 
-def across_time_s(
+def inter_node_time_s(
     kind: str,
     message_bytes: PerOp,
     num_chips: PerOp,

@@ -67,7 +67,7 @@ def ettr_fraction(
     return fraction_from_cost(log_cost)
 
 
-def finite_job_useful_time_fraction(
+def finite_job_ettr_fraction(
     work_s: Scalar,
     interval_s: Scalar,
     snapshot_time_s: Scalar,
@@ -135,7 +135,7 @@ def best_interval_s(
     return jnp.maximum(free_s, jnp.minimum((1.0 - slowdown_fraction) * persist_s, mtbf_s))
 
 
-def first_order_useful_time_fraction(
+def first_order_ettr_fraction(
     interval_s: Scalar,
     snapshot_time_s: Scalar,
     persist_time_s: Scalar,

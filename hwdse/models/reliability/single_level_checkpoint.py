@@ -75,7 +75,7 @@ def ettr_fraction(
     return fraction_from_cost(log_cost)
 
 
-def finite_job_useful_time_fraction(
+def finite_job_ettr_fraction(
     work_s: Scalar,
     interval_s: Scalar,
     write_time_s: Scalar,
@@ -123,7 +123,7 @@ def optimal_checkpoint_interval_s(write_time_s: Scalar, mtbf_s: Scalar) -> Scala
     return best_work_s(write_time_s, mtbf_s)
 
 
-def best_useful_time_fraction(
+def best_ettr_fraction(
     write_time_s: Scalar, restart_time_s: Scalar, downtime_s: Scalar, mtbf_s: Scalar
 ) -> Scalar:
     r"""Useful time at the best interval, in closed form.

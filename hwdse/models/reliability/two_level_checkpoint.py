@@ -153,7 +153,7 @@ def ettr_fraction(interval_s: Scalar, remote_every_count: Scalar, times: TwoLeve
     return fraction_from_cost(log_cost)
 
 
-def finite_job_useful_time_fraction(
+def finite_job_ettr_fraction(
     work_s: Scalar,
     interval_s: Scalar,
     remote_every_count: Scalar,
@@ -270,7 +270,7 @@ def best_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
     return mtbf_s * work, jnp.where(is_single, 1.0, count)
 
 
-def best_whole_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
+def best_integer_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
     """Interval and whole n that maximize `ettr_fraction`: the better neighbor of the real
     optimum with the interval that is best for it."""
     count = best_schedule(times)[1]

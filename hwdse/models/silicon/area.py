@@ -44,12 +44,3 @@ def reticle_used_ratio(die_area_mm2: Scalar, num_dies: Scalar) -> Scalar:
     """One of `num_dies` equal dies over the field of a lithography scanner; above one it cannot
     be made."""
     return die_area_mm2 / num_dies / RETICLE_MM2
-
-
-def die_yield_fraction(die_area_mm2: Scalar, defects_per_mm2: Scalar, clustering: Scalar) -> Scalar:
-    r"""Negative-binomial yield $(1 + A D / \alpha)^{-\alpha}$ (Poisson as alpha grows).
-
-    814 mm2 at 0.11 defects a cm2 and clustering 10 gives 0.424. Source: Stapper; as used by
-    Chiplet Actuary (Feng and Ma, DAC 2022).
-    """
-    return jnp.exp(-clustering * jnp.log1p(die_area_mm2 * defects_per_mm2 / clustering))

@@ -1,6 +1,6 @@
 """Price of a chip and of a token."""
 
-from hwdse.models.silicon.dies_per_wafer import gross_dies_per_wafer
+from hwdse.models.silicon.die_yield import gross_dies_per_wafer
 from hwdse.numerics.array_types import Scalar
 from hwdse.specs.hardware.chip import Chip, Process
 from hwdse.specs.hardware.cluster import Cluster

@@ -42,7 +42,7 @@ CACHE_CELL_UM2: Mapping[float, float] = MappingProxyType({7.0: 0.17, 6.0: 0.14, 
 
 
 @flax.struct.dataclass
-class PlanParts:
+class DieAreaParts:
     """Square millimeters of a die."""
 
     cores: Leaf
@@ -52,7 +52,7 @@ class PlanParts:
     other: Leaf
 
     @property
-    def whole(self) -> Leaf:
+    def total(self) -> Leaf:
         """The die."""
         return self.cores + self.crossbar + self.shared_memory + self.interfaces + self.other
 
@@ -97,7 +97,7 @@ def _core_mm2(plan: DieUnitCounts) -> Scalar:
     return logic_area_mm2(transistors, plan.node_nm) + macs + memory
 
 
-def plan_parts_mm2(plan: DieUnitCounts) -> PlanParts:
+def die_area_parts_mm2(plan: DieUnitCounts) -> DieAreaParts:
     r"""Areas of a die: $\sum N_i / (\rho u)$ of logic, SRAM by cell, PHYs that do not shrink.
 
     No constant is fitted on a die here; u = 0.645 was, by its source, on A100 and TPU v4, and
@@ -115,4 +115,4 @@ def plan_parts_mm2(plan: DieUnitCounts) -> PlanParts:
     crossbar = plan.num_cores * logic_area_mm2(CORE_CROSSBAR_MTR, plan.node_nm)
     counted = cores + crossbar + shared + interfaces
     other = counted * plan.other_fraction / (1.0 - plan.other_fraction)
-    return PlanParts(cores, crossbar, shared, interfaces, other)
+    return DieAreaParts(cores, crossbar, shared, interfaces, other)

@@ -23,8 +23,8 @@ from hwdse.models.network.collective_library import (
     Library,
     Protocol,
     Routes,
-    across_time_s,
     expert_exchange_time_s,
+    inter_node_time_s,
     library_time_s,
 )
 from hwdse.validation.measured.device_fabrics import FABRICS, Fabric, find_fabric
@@ -105,7 +105,7 @@ def model_times(library: str, costs: Library, rows: Rows, fabric: Fabric) -> np.
             size, chips = rows.message_bytes[chosen], rows.num_chips[chosen]
             if is_across:
                 rate = fabric.node_bandwidth(chips / rows.num_nodes[chosen])
-                times[chosen] = across_time_s(kind, size, chips, rate, costs)
+                times[chosen] = inter_node_time_s(kind, size, chips, rate, costs)
             else:
                 rate = fabric.group_bandwidth(chips)
                 routes = routes_of(library)

@@ -107,5 +107,5 @@ def _die(item: str) -> float:
     name = next((n for n in sorted(plans, key=len, reverse=True) if item.startswith(n)), None)
     if name is None:
         raise NoModelError("no counts of this die")
-    parts = die_area_from_units.plan_parts_mm2(plans[name][0])
-    return float(parts.cores if "cores" in item else parts.whole)
+    parts = die_area_from_units.die_area_parts_mm2(plans[name][0])
+    return float(parts.cores if "cores" in item else parts.total)

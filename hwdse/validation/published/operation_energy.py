@@ -17,12 +17,12 @@ import numpy as np
 from hwdse.config import load_chip
 from hwdse.config.files.toml_files import preset_names
 from hwdse.models.energy import arithmetic_unit_costs as units
-from hwdse.models.energy.peak_power import all_in_energy_j_per_flop, idle_and_transfer_power_w
+from hwdse.models.energy.peak_power import idle_and_transfer_power_w, peak_energy_j_per_flop
 from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.models.silicon.die_area_from_units import INT32_UNIT_MTR, float_unit_mtr
 from hwdse.numerics.relaxation import total
 from hwdse.specs.number_formats import FORMATS
-from hwdse.training.operator_costs import peak_flop_per_s
+from hwdse.training.gemm_operator_costs import peak_flop_per_s
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
@@ -167,7 +167,7 @@ def _chip_figures(text: str, node_nm: float) -> Figures:
     chip, number = load_chip(preset), units.format_of(_format_name(text))
     mac_j = units.format_mac_energy_j(number, FORMATS["fp32"], units.node_energy_ratio(node_nm))
     rest_w = idle_and_transfer_power_w(chip, total(area_parts_mm2(chip)))
-    return {"energy_pj": PJ * float(all_in_energy_j_per_flop(mac_j, rest_w, peak_flop_per_s(chip)))}
+    return {"energy_pj": PJ * float(peak_energy_j_per_flop(mac_j, rest_w, peak_flop_per_s(chip)))}
 
 
 def _preset_of(text: str) -> str | None:

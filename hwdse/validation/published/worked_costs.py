@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hwdse.config.hardware.process_presets import load_process
 from hwdse.models.silicon import cost, die_yield
-from hwdse.models.silicon.dies_per_wafer import gross_dies_per_wafer
+from hwdse.models.silicon.die_yield import gross_dies_per_wafer
 from hwdse.specs.hardware.chip import Process
 from hwdse.validation.shared.reference_table import (
     Comparison,

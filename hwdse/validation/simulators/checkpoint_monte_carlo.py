@@ -53,7 +53,7 @@ def _two_level(
     final_ckpt: Scalar,
     *times: Scalar,
 ) -> Scalar:
-    return two_level_checkpoint.finite_job_useful_time_fraction(
+    return two_level_checkpoint.finite_job_ettr_fraction(
         work_s,
         interval_s,
         remote_every_count,
@@ -70,7 +70,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 *("work_s", "interval_s", "ckpt_s", "restart_s", "downtime_s", "mtbf_s"),
                 *("fail_in_restart", "final_ckpt"),
             ),
-            single_level_checkpoint.finite_job_useful_time_fraction,
+            single_level_checkpoint.finite_job_ettr_fraction,
         ),
         "two_level": Family(
             (
@@ -85,7 +85,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 *("work_s", "interval_s", "snapshot_s", "persist_s", "slowdown", "restart_s"),
                 *("downtime_s", "mtbf_s", "fail_in_restart"),
             ),
-            async_checkpoint.finite_job_useful_time_fraction,
+            async_checkpoint.finite_job_ettr_fraction,
         ),
     }
 )

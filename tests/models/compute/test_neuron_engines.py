@@ -21,7 +21,7 @@ CORES = pytest.mark.parametrize("core", [V2, V3, V4], ids=("v2", "v3", "v4"))
 
 
 def product(stationary, moving, core=V2, **options):
-    return float(neuron_engines.product_cycles(stationary, moving, 1.0, core.tensor, **options))
+    return float(neuron_engines.matmul_cycles(stationary, moving, 1.0, core.tensor, **options))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_stationary_tile_loads_in_32_cycles_and_behind_the_product():
     assert product(128.0, 512.0, is_load_hidden=False) == 512.0 + 32.0
     assert product(128.0, 512.0) == 512.0
     slow = dataclasses.replace(V2.tensor, load_speedup_ratio=0.5)  # the load is the longer one
-    assert float(neuron_engines.product_cycles(128.0, 64.0, 1.0, slow)) == 256.0
+    assert float(neuron_engines.matmul_cycles(128.0, 64.0, 1.0, slow)) == 256.0
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_gradients_agree_with_finite_differences():
     def cycles(clock_ghz, rows, n):
         tensor = dataclasses.replace(V3.tensor, clock_hz=clock_ghz * 1e9, rows=rows)
         rate = neuron_engines.peak_flop_per_s("bf16", tensor) / 1e12
-        return neuron_engines.product_cycles(128.0, n, 4.0, tensor) / clock_ghz + rate
+        return neuron_engines.matmul_cycles(128.0, n, 4.0, tensor) / clock_ghz + rate
 
     def seconds(row_kib, bandwidth):
         dma = dataclasses.replace(V3.dma, bandwidth_bytes_per_s=bandwidth * 1e9)

@@ -18,14 +18,14 @@ from hwdse.models.energy.data_movement_energy import (
 )
 from hwdse.models.energy.peak_power import (
     PEAK_OVERHEAD_RATIO,
-    all_in_energy_j_per_flop,
     idle_and_transfer_power_w,
+    peak_energy_j_per_flop,
 )
 from hwdse.models.energy.voltage_and_leakage import sram_energy_j_per_byte
 from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.numerics.relaxation import total
 from hwdse.specs.number_formats import FORMATS
-from hwdse.training.operator_costs import peak_flop_per_s
+from hwdse.training.gemm_operator_costs import peak_flop_per_s
 
 CHIPS = (  # preset, format, node, board power over printed peak in pJ a flop
     ("a100", "fp16", 7.0, 400.0 / 312.0),
@@ -124,7 +124,7 @@ def peaks():
             ratio = units.node_energy_ratio(node_nm)
             mac_j = float(units.format_mac_energy_j(FORMATS[name], FORMATS["fp32"], ratio))
             rest_w = float(idle_and_transfer_power_w(chip, total(area_parts_mm2(chip))))
-            whole_j = all_in_energy_j_per_flop(mac_j, rest_w, peak_flop_per_s(chip))
+            whole_j = peak_energy_j_per_flop(mac_j, rest_w, peak_flop_per_s(chip))
             rest = 1e12 * rest_w / float(peak_flop_per_s(chip))
             columns.append((0.5e12 * mac_j, rest, all_in, 1e12 * float(whole_j)))
         return np.array(columns).T

@@ -19,8 +19,8 @@ from hwdse.models.memory.io_lower_bound import (
     copies_bytes,
     demand_ratio,
     gemm_traffic_bound,
-    over,
     pebble_bytes,
+    safe_ratio,
     streamed_sums_words,
 )
 from hwdse.models.memory.tile_traffic import tile_traffic
@@ -83,7 +83,7 @@ class TestByHand:
         """1 byte a flop at 4 flop/s needs 4 bytes/s."""
         assert demand_ratio(10.0, 2.0, 10.0, 4.0) == 2.0
         assert demand_ratio(0.0, 2.0, 10.0, 4.0) == demand_ratio(1.0, 2.0, 0.0, 4.0) == 0.0
-        assert over(3.0, 0.0) == 0.0
+        assert safe_ratio(3.0, 0.0) == 0.0
 
 
 def test_rows_that_stay_beat_the_bound_for_streamed_sums():

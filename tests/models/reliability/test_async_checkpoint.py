@@ -11,9 +11,9 @@ from hwdse.models.reliability import single_level_checkpoint
 from hwdse.models.reliability.async_checkpoint import (
     best_interval_s,
     ettr_fraction,
-    finite_job_useful_time_fraction,
+    finite_job_ettr_fraction,
+    first_order_ettr_fraction,
     first_order_interval_s,
-    first_order_useful_time_fraction,
 )
 from hwdse.numerics.jit_compile import quick_jit
 
@@ -35,7 +35,7 @@ def everything():
     def values(numbers):
         found = [
             ettr_fraction(*numbers),
-            finite_job_useful_time_fraction(numbers[0] * 7.3, *numbers),
+            finite_job_ettr_fraction(numbers[0] * 7.3, *numbers),
             best_interval_s(*numbers[1:4], numbers[6]),
         ]
         return jnp.stack(found)
@@ -82,20 +82,20 @@ def test_without_failures_only_snapshot_stall_and_slowdown_cost_time():
 
 def test_finite_jobs_worked_by_hand():
     """One segment; two segments, whose second meets no snapshot and ends beside its persist."""
-    one = finite_job_useful_time_fraction(100.0, 200.0, 5.0, 50.0, 0.5, 20.0, 7.0, 1000.0)
+    one = finite_job_ettr_fraction(100.0, 200.0, 5.0, 50.0, 0.5, 20.0, 7.0, 1000.0)
     recovery = 1007.0 * math.exp(0.02)
     assert one == pytest.approx(100.0 / (recovery * math.expm1(0.1)), rel=1e-12)
-    two = finite_job_useful_time_fraction(120.0, 100.0, 5.0, 50.0, 0.5, 20.0, 7.0, 1000.0)
+    two = finite_job_ettr_fraction(120.0, 100.0, 5.0, 50.0, 0.5, 20.0, 7.0, 1000.0)
     # 20 s of work at half the rate: 40 s, in which a failure costs the first segment.
     expected = recovery * (math.expm1(0.105) + math.expm1(0.04) * math.exp(0.105))
     assert two == pytest.approx(120.0 / expected, rel=1e-12)
-    safe = finite_job_useful_time_fraction(120.0, 100.0, 5.0, 50.0, 0.5, 20.0, 7.0, 1000.0, 0.0)
+    safe = finite_job_ettr_fraction(120.0, 100.0, 5.0, 50.0, 0.5, 20.0, 7.0, 1000.0, 0.0)
     assert safe == pytest.approx(120.0 / (expected / recovery * 1027.0), rel=1e-12)
 
 
 def test_long_finite_jobs_are_long_jobs():
     for numbers in (USUAL, STALLED):
-        found = finite_job_useful_time_fraction(numbers[0] * 1e6, *numbers)
+        found = finite_job_ettr_fraction(numbers[0] * 1e6, *numbers)
         assert found == pytest.approx(float(ettr_fraction(*numbers)), rel=1e-5)
 
 
@@ -141,9 +141,9 @@ def test_finite_at_all_extremes(everything, kind):
 
 def test_first_order_is_close_where_it_holds():
     exact = float(ettr_fraction(*USUAL))
-    assert first_order_useful_time_fraction(*USUAL) == pytest.approx(exact, rel=0.009)
+    assert first_order_ettr_fraction(*USUAL) == pytest.approx(exact, rel=0.009)
     half = (600.0, 2.0, 5000.0, 0.02, 300.0, 0.0, 11140.0)  # persist near half the MTBF
     exact = float(ettr_fraction(*half))
-    assert abs(float(first_order_useful_time_fraction(*half)) / exact - 1.0) > 0.05
+    assert abs(float(first_order_ettr_fraction(*half)) / exact - 1.0) > 0.05
     assert first_order_interval_s(2.0, 120.0, 11140.0) == pytest.approx(211.1, abs=0.1)
     assert first_order_interval_s(2.0, 450.0, 11140.0) == 450.0

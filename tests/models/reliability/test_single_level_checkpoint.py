@@ -12,11 +12,11 @@ from jax.test_util import check_grads
 
 from hwdse.models.reliability.exponential_failures import young_interval_s
 from hwdse.models.reliability.single_level_checkpoint import (
-    best_useful_time_fraction,
+    best_ettr_fraction,
     daly_first_order_interval_s,
     daly_higher_order_interval_s,
     ettr_fraction,
-    finite_job_useful_time_fraction,
+    finite_job_ettr_fraction,
     job_mtbf_s,
     optimal_checkpoint_interval_s,
 )
@@ -30,8 +30,8 @@ IN_LOGS = {
     for function in (
         ettr_fraction,
         optimal_checkpoint_interval_s,
-        best_useful_time_fraction,
-        finite_job_useful_time_fraction,
+        best_ettr_fraction,
+        finite_job_ettr_fraction,
     )
 }
 DALY_2006 = [(1440.0, 117.0), (360.0, 57.0), (15.0, 9.1)]  # figures 3 to 5: MTBF, best, minutes
@@ -71,7 +71,7 @@ def test_best_interval_matches_daly_2006(mtbf_min, best_min):
 
 
 def test_value_at_the_optimum_of_a_tenth():
-    assert best_useful_time_fraction(10.0, 0.0, 0.0, 100.0) == pytest.approx(0.61682, abs=5e-6)
+    assert best_ettr_fraction(10.0, 0.0, 0.0, 100.0) == pytest.approx(0.61682, abs=5e-6)
 
 
 @pytest.mark.parametrize("write_ratio", [1e-6, 1e-4, 1e-2, 0.1, 0.3, 1.0, 5.0])
@@ -81,7 +81,7 @@ def test_closed_form_is_the_maximum(write_ratio):
         write_s = write_ratio * mtbf_s
 
         best_s = optimal_checkpoint_interval_s(write_s, mtbf_s)
-        best = best_useful_time_fraction(write_s, restart_s, downtime_s, mtbf_s)
+        best = best_ettr_fraction(write_s, restart_s, downtime_s, mtbf_s)
         slope = USEFUL_SLOPE(best_s, write_s, restart_s, downtime_s, mtbf_s)
         assert abs(slope) * best_s < 1e-10 * best
         grid = best_s * jnp.geomspace(0.1, 10.0, 2001)
@@ -166,8 +166,8 @@ def test_gradients_agree_with_finite_differences(mtbf_s):
         arguments = {
             ettr_fraction: times,
             optimal_checkpoint_interval_s: times[jnp.array([1, 4])],
-            best_useful_time_fraction: times[1:],
-            finite_job_useful_time_fraction: finite,
+            best_ettr_fraction: times[1:],
+            finite_job_ettr_fraction: finite,
         }
         for function, logs in arguments.items():
             check_grads(IN_LOGS[function], (logs,), order=1)
@@ -188,8 +188,8 @@ ANY_TIME = st.floats(min_value=1e-30, max_value=1e30, allow_nan=False)
 ANY_COST = st.one_of(st.just(0.0), ANY_TIME)
 FRACTIONS = {
     "long job": ettr_fraction,
-    "best": lambda _, *times: best_useful_time_fraction(*times),
-    "finite job": lambda interval_s, *times: finite_job_useful_time_fraction(
+    "best": lambda _, *times: best_ettr_fraction(*times),
+    "finite job": lambda interval_s, *times: finite_job_ettr_fraction(
         5.0, interval_s, *times
     ),
 }
@@ -252,7 +252,7 @@ def test_hopeless_designs_still_have_a_direction(dtype):
 def test_finite_job_of_one_segment_worked_by_hand():
     # no final checkpoint, restart fails too: E = (M + D) e^{R/M} (e^{W/M} - 1)
     expected = 8000.0 / (5000.0 * math.exp(300.0 / 5000.0) * math.expm1(8000.0 / 5000.0))
-    found = finite_job_useful_time_fraction(
+    found = finite_job_ettr_fraction(
         8000.0, 8000.0, 200.0, 300.0, 0.0, 5000.0, 1.0, has_final_checkpoint=0.0
     )
     assert found == pytest.approx(expected, rel=1e-6)
@@ -261,7 +261,7 @@ def test_finite_job_of_one_segment_worked_by_hand():
 def test_last_partial_segment_worked_by_hand():
     # W = 2.5 tau, restart cannot fail: E = (M + D + R) (2 expm1(1.1) + expm1(0.6))
     expected = 250.0 / ((100.0 + 7.0 + 20.0) * (2 * math.expm1(1.1) + math.expm1(0.6)))
-    found = finite_job_useful_time_fraction(250.0, 100.0, 10.0, 20.0, 7.0, 100.0, 0.0)
+    found = finite_job_ettr_fraction(250.0, 100.0, 10.0, 20.0, 7.0, 100.0, 0.0)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -269,20 +269,20 @@ def test_finite_job_of_whole_intervals_is_the_long_job(dtype):
     long_job = ettr_fraction(*(jnp.asarray(t, dtype) for t in TIMES))
     for num_segments in (1.0, 3.0, 1000.0):
         work_s = jnp.asarray(600.0 * num_segments, dtype)
-        finite = finite_job_useful_time_fraction(work_s, *TIMES)
+        finite = finite_job_ettr_fraction(work_s, *TIMES)
         assert finite == pytest.approx(float(long_job), rel=3e-6)
 
 
 def test_leaving_out_the_last_write_helps():
-    with_write = finite_job_useful_time_fraction(6000.0, *TIMES)
-    without = finite_job_useful_time_fraction(6000.0, *TIMES, has_final_checkpoint=0.0)
+    with_write = finite_job_ettr_fraction(6000.0, *TIMES)
+    without = finite_job_ettr_fraction(6000.0, *TIMES, has_final_checkpoint=0.0)
     assert without > with_write
 
 
 def test_restarts_that_cannot_fail_help():
-    assert finite_job_useful_time_fraction(
+    assert finite_job_ettr_fraction(
         6000.0, 600.0, 30.0, 3000.0, 120.0, 5000.0, 0.0
-    ) > finite_job_useful_time_fraction(6000.0, 600.0, 30.0, 3000.0, 120.0, 5000.0, 1.0)
+    ) > finite_job_ettr_fraction(6000.0, 600.0, 30.0, 3000.0, 120.0, 5000.0, 1.0)
 
 
 @pytest.mark.parametrize(

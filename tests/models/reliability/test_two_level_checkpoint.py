@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hwdse.models.reliability import single_level_checkpoint
 from hwdse.models.reliability.two_level_checkpoint import (
     TwoLevelTimes,
+    best_integer_schedule,
     best_interval_s,
     best_schedule,
-    best_whole_schedule,
     ettr_fraction,
-    finite_job_useful_time_fraction,
+    finite_job_ettr_fraction,
     nested_young_schedule,
     split_mtbf_s,
 )
@@ -59,7 +59,7 @@ def schedules():
         slopes = jax.grad(lambda x: jnp.log(ettr_fraction(x[0], x[1], times)))(
             jnp.stack([interval_s, best_count])
         )
-        whole = best_whole_schedule(times)
+        whole = best_integer_schedule(times)
         given_s = best_interval_s(count, times)
         return interval_s, best_count, *whole, given_s, *slopes
 
@@ -182,7 +182,7 @@ def everything():
         times = TwoLevelTimes(*numbers[2:])
         found = [
             ettr_fraction(numbers[0], numbers[1], times),
-            finite_job_useful_time_fraction(numbers[0] * 7.3, numbers[0], numbers[1], times),
+            finite_job_ettr_fraction(numbers[0] * 7.3, numbers[0], numbers[1], times),
             best_interval_s(numbers[1], times),
             *best_schedule(times),
         ]
@@ -233,7 +233,7 @@ def test_finite_jobs_of_whole_patterns_are_long_jobs():
     long_job = of_numbers(*job)
     times = TwoLevelTimes(*job[2:])
     for patterns in (1.0, 50.0):
-        found = finite_job_useful_time_fraction(300.0 * 12.0 * patterns, 300.0, 12.0, times)
+        found = finite_job_ettr_fraction(300.0 * 12.0 * patterns, 300.0, 12.0, times)
         assert found == pytest.approx(float(long_job), rel=1e-12)
 
 
@@ -243,12 +243,12 @@ def test_last_partial_pattern_worked_by_hand():
     times = TwoLevelTimes(10.0, 40.0, 5.0, 70.0, 0.0, 30.0, 1e15, 1000.0)
     patterns = math.expm1((100.0 + 100.0 + 20.0 + 40.0) / 1000.0), math.expm1(0.1)
     expected = 250.0 / ((1000.0 + 30.0) * math.exp(0.07) * sum(patterns))
-    found = finite_job_useful_time_fraction(250.0, 100.0, 2.0, times)
+    found = finite_job_ettr_fraction(250.0, 100.0, 2.0, times)
     assert found == pytest.approx(expected, rel=1e-9)
     # Restores that cannot fail, and no write after the last segment.
     patterns = patterns[0], math.expm1(0.05)
     expected = 250.0 / ((1000.0 + 30.0 + 70.0) * sum(patterns))
-    found = finite_job_useful_time_fraction(250.0, 100.0, 2.0, times, 0.0, 0.0)
+    found = finite_job_ettr_fraction(250.0, 100.0, 2.0, times, 0.0, 0.0)
     assert found == pytest.approx(expected, rel=1e-9)
 
 

@@ -6,7 +6,8 @@ import pytest
 from jax.test_util import check_grads
 
 from hwdse.config import load_chip
-from hwdse.models.silicon.area import area_parts_mm2, die_yield_fraction
+from hwdse.models.silicon.area import area_parts_mm2
+from hwdse.models.silicon.die_yield import die_yield_fraction
 
 
 @pytest.fixture(scope="module")

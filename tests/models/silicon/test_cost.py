@@ -6,13 +6,13 @@ import pytest
 from jax.test_util import check_grads
 
 from hwdse.config import load_chip, load_system
-from hwdse.models.silicon.area import die_yield_fraction
 from hwdse.models.silicon.cost import (
     chip_cost_usd,
     dies_per_wafer,
     good_die_cost_usd,
     step_cost_usd,
 )
+from hwdse.models.silicon.die_yield import die_yield_fraction
 
 
 @pytest.fixture(scope="module")

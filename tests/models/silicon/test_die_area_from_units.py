@@ -13,8 +13,8 @@ from hwdse.models.silicon.die_area_from_units import (
     BITCELL_UM2,
     PHY_MM2,
     cache_area_mm2_per_byte,
+    die_area_parts_mm2,
     macro_area_mm2_per_byte,
-    plan_parts_mm2,
 )
 from hwdse.specs.hardware.die_unit_counts import DieUnitCounts
 
@@ -30,7 +30,7 @@ def _float64():
 @pytest.mark.parametrize("name", ["A100", "H100", "TPU v4"])
 def test_published_dies_within_15_percent(name):
     plan, area_mm2 = load_dies()[name]
-    assert plan_parts_mm2(plan).whole == pytest.approx(area_mm2, rel=0.15)
+    assert die_area_parts_mm2(plan).total == pytest.approx(area_mm2, rel=0.15)
 
 
 def test_logic_shrinks_with_the_node_and_phys_do_not():
@@ -40,22 +40,22 @@ def test_logic_shrinks_with_the_node_and_phys_do_not():
     )
     for node_nm in (7.0, 5.0, 3.0):
         phys = nothing.replace(node_nm=node_nm, hbm2e=6.0)
-        assert plan_parts_mm2(phys).whole > 6.0 * PHY_MM2["hbm2e"][0]
-    seven, three = (plan_parts_mm2(plan.replace(node_nm=n)) for n in (7.0, 3.0))
+        assert die_area_parts_mm2(phys).total > 6.0 * PHY_MM2["hbm2e"][0]
+    seven, three = (die_area_parts_mm2(plan.replace(node_nm=n)) for n in (7.0, 3.0))
     assert three.crossbar / seven.crossbar == pytest.approx(96.3 / (138.2 * 1.6))
     assert three.shared_memory / seven.shared_memory == pytest.approx(0.125 / 0.17)
-    five = plan_parts_mm2(plan.replace(node_nm=5.0))
+    five = die_area_parts_mm2(plan.replace(node_nm=5.0))
     assert three.shared_memory == pytest.approx(five.shared_memory)  # SRAM stopped scaling
 
 
 def test_parts_follow_their_counts():
     plan = load_dies()["H100"][0]
-    before = plan_parts_mm2(plan)
-    after = plan_parts_mm2(plan.replace(shared_bytes=2.0 * plan.shared_bytes))
-    assert after.whole - before.whole == pytest.approx(before.shared_memory)
-    fewer = plan_parts_mm2(plan.replace(num_cores=0.5 * plan.num_cores))
+    before = die_area_parts_mm2(plan)
+    after = die_area_parts_mm2(plan.replace(shared_bytes=2.0 * plan.shared_bytes))
+    assert after.total - before.total == pytest.approx(before.shared_memory)
+    fewer = die_area_parts_mm2(plan.replace(num_cores=0.5 * plan.num_cores))
     assert fewer.cores == pytest.approx(0.5 * before.cores)
-    slope = jax.grad(lambda n: plan_parts_mm2(plan.replace(num_cores=n)).whole)(144.0)
+    slope = jax.grad(lambda n: die_area_parts_mm2(plan.replace(num_cores=n)).total)(144.0)
     assert slope == pytest.approx((before.cores + before.crossbar) / 144.0)
 
 

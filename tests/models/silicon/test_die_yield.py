@@ -8,7 +8,6 @@ from jax.test_util import check_grads
 
 from hwdse.config import load_chip, load_system
 from hwdse.config.hardware.process_presets import load_process
-from hwdse.models.silicon.area import die_yield_fraction
 from hwdse.models.silicon.carbon import chip_carbon_g, die_carbon_g_per_mm2, step_carbon_g
 from hwdse.models.silicon.cost import (
     chip_cost_usd,
@@ -16,8 +15,7 @@ from hwdse.models.silicon.cost import (
     dies_per_wafer,
     good_die_cost_usd,
 )
-from hwdse.models.silicon.die_yield import YIELDS
-from hwdse.models.silicon.dies_per_wafer import gross_dies_per_wafer
+from hwdse.models.silicon.die_yield import YIELDS, die_yield_fraction, gross_dies_per_wafer
 from hwdse.models.silicon.packaging_cost import PACKAGES, chip_last_cost_usd, substrate_cost_usd
 
 DEFECTS = 8.14 * 0.11
