@@ -55,7 +55,7 @@ class ExecutionCounts:
         return self.forward + self.backward + self.recompute
 
 
-def runs_once(num_rows: int) -> ExecutionCounts:
+def single_executions(num_rows: int) -> ExecutionCounts:
     """Rows that run once, forward, in every layer."""
     one, zero = jnp.ones(num_rows), jnp.zeros(num_rows)
     return ExecutionCounts(one, zero, zero, one, zero, one)

@@ -19,7 +19,7 @@ from hwdse.workload.transformer.decoder_layer import (
     decoder_gemms,
     kept_bytes,
     mean_kept_bytes,
-    mean_layer_parts,
+    mean_layer_gemms,
 )
 from hwdse.workload.transformer.dense_transformer import NORM_FLOP, num_mixture_layers
 from hwdse.workload.transformer.gemm_groups import LayerSharding, stack_gemms
@@ -202,7 +202,7 @@ def test_the_mean_layer_times_all_layers_is_the_model(model):
     job = with_kinds(job)
     mixed = float(num_mixture_layers(model))
     kinds = [(k, mixed if k.is_mixture else model.num_layers - mixed) for k in job.kinds]
-    gemms, runs = stack_gemms(mean_layer_parts(job, cut))
+    gemms, runs = stack_gemms(mean_layer_gemms(job, cut))
     kept = sum(num * float(kept_bytes(job, cut, kind)[0]) for kind, num in kinds)
     assert float(mean_kept_bytes(job, cut)[0]) * model.num_layers == pytest.approx(kept, rel=1e-12)
     for which in ("forward", "backward", "again", "useful"):

@@ -22,7 +22,7 @@ from hwdse.workload.kernels.kernel_instructions import (
     Kernel,
     KernelStage,
     LaneWork,
-    Product,
+    MatmulWork,
     Transfer,
 )
 
@@ -177,7 +177,7 @@ def test_engines_run_side_by_side_but_for_shared_ports():
 
 
 def test_stages_follow_one_another_and_waits_add():
-    stage = KernelStage((Product(100.0, 128.0, 128.0, 512.0, "matmul", "bf16", True),), (), ())
+    stage = KernelStage((MatmulWork(100.0, 128.0, 128.0, 512.0, "matmul", "bf16", True),), (), ())
     start = V2.launch_latency_s + V2.dma.start_latency_s
     one, two = (times(Kernel((stage,) * count)).latency_s - start for count in (1, 2))
     assert two == pytest.approx(2 * one)

@@ -32,9 +32,9 @@ def total(held):
 
 def step_work(step, num_chips):
     """Multiply-accumulates of all chips in a step: every layer once, the head once."""
-    per_row = step.runs.total * step.gemms.num_macs
-    layers = jnp.dot(per_row, 1.0 - step.runs.is_lm_head) * step.mean_layers_per_stage
-    head = jnp.dot(per_row, step.runs.is_lm_head) / step.pipeline
+    per_row = step.executions.total * step.gemms.num_macs
+    layers = jnp.dot(per_row, 1.0 - step.executions.is_lm_head) * step.mean_layers_per_stage
+    head = jnp.dot(per_row, step.executions.is_lm_head) / step.pipeline
     return float(step.num_micro_batches * (layers + head) * num_chips)
 
 
@@ -60,7 +60,7 @@ def test_work_is_the_same_however_it_is_cut(parallelism, num_chips):
 def test_degrees_multiply_to_the_chips():
     step = shard(JOB, SPREAD, 1024.0)
     assert step.tensor * step.pipeline * step.data == 1024.0
-    assert step.num_micro_batches == step.useful_micro_batches == 1024.0 / (32.0 * 2.0)
+    assert step.num_micro_batches == step.full_micro_batches == 1024.0 / (32.0 * 2.0)
     assert step.layers_per_stage == step.mean_layers_per_stage == 20.0
     assert step.tokens_per_step == 8192.0 * 1024.0
 
@@ -68,7 +68,7 @@ def test_degrees_multiply_to_the_chips():
 def test_a_ragged_batch_and_ragged_stages_round_up():
     step = shard(JOB, Parallelism(1.0, 3.0, 1.0, 0.0, 0.0), 9.0)  # 1024 sequences on 3 replicas
     assert step.num_micro_batches == 342.0
-    assert step.useful_micro_batches == pytest.approx(1024.0 / 3.0)
+    assert step.full_micro_batches == pytest.approx(1024.0 / 3.0)
     assert step.layers_per_stage == 27.0
     assert step.mean_layers_per_stage == pytest.approx(80.0 / 3.0)
 
@@ -123,10 +123,12 @@ def test_recomputing_trades_memory_for_work():
         shard(JOB, SPREAD.replace(recompute_fraction=fraction), 1024.0) for fraction in (0.0, 1.0)
     )
     assert again.memory.activations < 0.2 * plain.memory.activations
-    assert np.array_equal(again.runs.recompute, again.runs.forward * (1.0 - again.runs.is_lm_head))
-    assert np.array_equal(plain.runs.recompute, np.zeros(17))
+    assert np.array_equal(
+        again.executions.recompute, again.executions.forward * (1.0 - again.executions.is_lm_head)
+    )
+    assert np.array_equal(plain.executions.recompute, np.zeros(17))
     for name in ("forward", "backward", "useful"):
-        assert np.array_equal(getattr(again.runs, name), getattr(plain.runs, name))
+        assert np.array_equal(getattr(again.executions, name), getattr(plain.executions, name))
     assert again.messages.num_tensor_forward == plain.messages.num_tensor_forward
     assert again.messages.num_tensor_backward == plain.messages.num_tensor_backward + 4.0
 
@@ -162,8 +164,8 @@ def test_layer_lists_run_once_on_every_chip():
     assert step.memory.activations == 2.0 * (100.0 * 64.0 + 100.0 * 10.0)
     assert step.checkpoint_bytes == 0.0
     assert total(step.messages) == 0.0
-    assert np.array_equal(step.runs.total, [1.0, 1.0])
-    assert np.array_equal(step.runs.is_lm_head, [0.0, 0.0])
+    assert np.array_equal(step.executions.total, [1.0, 1.0])
+    assert np.array_equal(step.executions.is_lm_head, [0.0, 0.0])
 
 
 def test_gradients_are_finite_at_one_chip_one_layer_one_head():
@@ -172,7 +174,7 @@ def test_gradients_are_finite_at_one_chip_one_layer_one_head():
     def sizes(job, parallelism, num_chips):
         step = shard(job, parallelism, num_chips)
         return (
-            (step.runs.total * step.gemms.num_macs).sum()
+            (step.executions.total * step.gemms.num_macs).sum()
             + total(step.memory)
             + total(step.messages)
         )

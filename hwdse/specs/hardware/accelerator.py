@@ -76,7 +76,7 @@ class Accelerator:
     cols_dims: str = flax.struct.field(pytree_node=False)
 
 
-def count_of(what: str, accelerator: Accelerator) -> Leaf:
+def num_instances(what: str, accelerator: Accelerator) -> Leaf:
     """How many ports or banks "one", "rows", "cols" or "pes" stands for."""
     counts = {
         "one": 1.0,

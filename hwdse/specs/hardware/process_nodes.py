@@ -14,7 +14,7 @@ UTILIZATION = 0.645
 """Realized over peak density of standard cells; its source fitted it on A100 and TPU v4."""
 
 
-def on_log_scale(node_nm: Scalar, anchors: tuple[tuple[float, float], ...]) -> Scalar:
+def log_interpolated(node_nm: Scalar, anchors: tuple[tuple[float, float], ...]) -> Scalar:
     """Interpolated in logarithms; the last slopes go on beyond the ends."""
     ordered = sorted(anchors)
     nodes = [math.log(node) for node, _ in ordered]
@@ -30,4 +30,4 @@ def on_log_scale(node_nm: Scalar, anchors: tuple[tuple[float, float], ...]) -> S
 
 def logic_density_mtr_per_mm2(node_nm: Scalar) -> Scalar:
     """Peak density of logic in million transistors a mm2."""
-    return on_log_scale(node_nm, DENSITY_ANCHORS)
+    return log_interpolated(node_nm, DENSITY_ANCHORS)

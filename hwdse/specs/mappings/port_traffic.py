@@ -16,7 +16,7 @@ class LoopOrder:
 
 
 @flax.struct.dataclass
-class Turns:
+class TileReplacements:
     """How often the tile of an operand in a memory makes room for the next one."""
 
     num: Leaf
@@ -42,7 +42,7 @@ class Stream:
 
 
 @flax.struct.dataclass
-class PortWaits:
+class PortStalls:
     """What ports cost beyond the cycles of the array, each part by itself."""
 
     level_stall_s: tuple[Leaf, ...]

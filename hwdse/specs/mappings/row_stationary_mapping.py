@@ -14,7 +14,7 @@ class RowStationaryMapping:
     `channel_sets` x `filter_sets` of them at once, for different channels and filters; each
     element interleaves `filters` x `channels`. One such pass uses `channels * channel_sets`
     channels of `filters * filter_sets` filters, and sums collect in the global buffer for
-    `held_filters` filters of `held_images` images.
+    `buffered_filters` filters of `buffered_images` images.
     """
 
     filter_rows: Leaf
@@ -29,9 +29,9 @@ class RowStationaryMapping:
     """p, of an element."""
     channels: Leaf
     """q, of an element."""
-    held_filters: Leaf
+    buffered_filters: Leaf
     """m."""
-    held_images: Leaf
+    buffered_images: Leaf
     """n."""
 
     @property

@@ -68,7 +68,7 @@ class MemoryBalance:
     """Matrix flop of a step and chip, recompute included."""
     flop_per_s: Leaf
     """Rate that large products of the mix of formats reach."""
-    product_bytes: Leaf
+    gemm_bytes: Leaf
     """HBM bytes of matrix products alone, which the bound is for."""
     bound: TrafficBound
     """Of the same products with the chip's SRAM as one memory; each row's own, summed."""

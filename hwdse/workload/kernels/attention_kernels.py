@@ -16,7 +16,7 @@ from hwdse.workload.kernels.kernel_parts import (
     PARTITIONS,
     lane_work,
     load,
-    products,
+    matmul_work,
     spilled_elements,
     store,
     transposes,
@@ -37,8 +37,8 @@ def batched_softmax(
     scores = batch * m * n / PARTITIONS
     waits = WAITS_PER_TILE * batch * num_tiles(m, PARTITIONS)
     first = KernelStage(
-        products=(
-            products(m, k, n, format_name, core, count=batch),
+        matmul_work=(
+            matmul_work(m, k, n, format_name, core, count=batch),
             transposes(m, k, format_name, core, count=batch),
         ),
         lane_work=(
@@ -54,7 +54,7 @@ def batched_softmax(
         num_waits=waits,
     )
     last = KernelStage(
-        products=(),
+        matmul_work=(),
         lane_work=(lane_work("scalar", "tensor_scalar", scores),),
         transfers=(store(batch * m * n, BLOCK, format_name),),
         num_waits=waits,
@@ -65,7 +65,7 @@ def batched_softmax(
 def _exponentials(scores: PerOp, spilled: PerOp, format_name: str, waits: PerOp) -> KernelStage:
     """Second stage: exponentials of the scores, with what was spilled read back, and row sums."""
     return KernelStage(
-        products=(),
+        matmul_work=(),
         lane_work=(
             lane_work("scalar", "exp", scores),
             lane_work("vector", "tensor_reduce", scores),
@@ -94,9 +94,9 @@ def grouped_query_attention(
     queries, keys = pairs * length * head_dim, batch * kv_heads * length * head_dim
     waits = WAITS_PER_TILE * pairs * num_tiles(length, PARTITIONS)
     first = KernelStage(
-        products=(
+        matmul_work=(
             transposes(length, head_dim, format_name, core, count=pairs + batch * kv_heads),
-            products(length, head_dim, length, format_name, core, count=pairs),
+            matmul_work(length, head_dim, length, format_name, core, count=pairs),
         ),
         lane_work=(
             lane_work("scalar", "copy", (queries + keys) / PARTITIONS, PARTITIONS, in_psum=True),
@@ -110,9 +110,9 @@ def grouped_query_attention(
         num_waits=waits,
     )
     last = KernelStage(
-        products=(
+        matmul_work=(
             transposes(length, length, format_name, core, count=pairs),
-            products(length, length, head_dim, format_name, core, count=pairs),
+            matmul_work(length, length, head_dim, format_name, core, count=pairs),
         ),
         lane_work=(
             lane_work("scalar", "tensor_scalar", scores),
@@ -139,10 +139,10 @@ def fused_attention(
     scores = heads * length * length / PARTITIONS
     values = heads * length * head_dim
     stage = KernelStage(
-        products=(
-            products(length, head_dim, length, format_name, core, count=heads),
+        matmul_work=(
+            matmul_work(length, head_dim, length, format_name, core, count=heads),
             transposes(length, length, format_name, core, count=heads),
-            products(length, length, head_dim, format_name, core, count=heads),
+            matmul_work(length, length, head_dim, format_name, core, count=heads),
         ),
         lane_work=(
             lane_work("vector", "tensor_reduce", scores, in_psum=True),

@@ -19,7 +19,7 @@ from hwdse.workload.kernels.kernel_parts import (
     lane_work,
     load,
     loads_of,
-    products,
+    matmul_work,
     store,
     transposes,
 )
@@ -34,9 +34,9 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
     size = FORMAT_BYTES[format_name]
     times = loads_of(m * k * size, 2.0 * num_tiles(n, BLOCK), core)
     inner, outer = m * n / PARTITIONS, m * k / PARTITIONS
-    weights, product = load(k * n, BLOCK, format_name), products(n, k, m, format_name, core)
+    weights, product = load(k * n, BLOCK, format_name), matmul_work(n, k, m, format_name, core)
     gate = KernelStage(
-        products=(product, transposes(m, k, format_name, core, count=times)),
+        matmul_work=(product, transposes(m, k, format_name, core, count=times)),
         lane_work=(
             lane_work("scalar", "copy", times * outer, PARTITIONS, in_psum=True),
             lane_work("scalar", "copy", inner, in_psum=True),
@@ -44,7 +44,7 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
         transfers=(load(m * k, block_row(k), format_name, times), weights),
     )
     up = KernelStage(
-        products=(product,),
+        matmul_work=(product,),
         lane_work=(
             *(lane_work("scalar", name, inner) for name in ("exp", "tensor_scalar", "reciprocal")),
             lane_work("vector", "tensor_tensor", inner),
@@ -53,7 +53,7 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
         transfers=(weights, store(m * n, BANK, format_name)),
     )
     down = KernelStage(
-        products=(products(m, n, k, format_name, core),),
+        matmul_work=(matmul_work(m, n, k, format_name, core),),
         lane_work=(lane_work("scalar", "copy", outer, in_psum=True),),
         transfers=(
             load(m * n, BANK, format_name),
@@ -80,10 +80,10 @@ def _low_rank_stage(
 ) -> KernelStage:
     inner, results = m * k / PARTITIONS, m * n / PARTITIONS
     return KernelStage(
-        products=(
+        matmul_work=(
             transposes(m, k, format_name, core),
-            products(rank, k, m, format_name, core),
-            products(n, rank, m, format_name, core),
+            matmul_work(rank, k, m, format_name, core),
+            matmul_work(n, rank, m, format_name, core),
         ),
         lane_work=(
             lane_work("scalar", "copy", inner, PARTITIONS, in_psum=True),
@@ -108,9 +108,9 @@ def _full_rank_stage(
     inner, results = m * k / PARTITIONS, m * n / PARTITIONS
     times = loads_of(m * k * FORMAT_BYTES[format_name], num_tiles(n, BLOCK), core)
     return KernelStage(
-        products=(
+        matmul_work=(
             transposes(m, k, format_name, core, count=times),
-            products(n, k, m, format_name, core),
+            matmul_work(n, k, m, format_name, core),
             transposes(n, m, format_name, core),
         ),
         lane_work=(
@@ -144,8 +144,8 @@ def _product_stage(
     times = 1.0 if is_hoisted else num_tiles(n, BANK)
     right_times = loads_of(k * n * FORMAT_BYTES[format_name], num_tiles(m, PARTITIONS), core)
     return KernelStage(
-        products=(
-            products(m, k, n, format_name, core),
+        matmul_work=(
+            matmul_work(m, k, n, format_name, core),
             transposes(m, k, format_name, core, count=times),
         ),
         lane_work=(
@@ -176,7 +176,7 @@ def norm_matmul(
     `add_rmsnorm_matmul` (transposes it for every 512 columns).
     """
     norm = KernelStage(
-        products=(broadcasts(k, format_name),) if is_added else (),
+        matmul_work=(broadcasts(k, format_name),) if is_added else (),
         lane_work=_norm_work(m, k, is_added=is_added),
         transfers=(load(m * k, k, format_name, 2.0),),
         num_waits=WAITS_PER_NORM * num_tiles(m, PARTITIONS),
@@ -201,7 +201,7 @@ def matmul_norm(
     """
     product = _product_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
     norm = KernelStage(
-        products=(broadcasts(n, format_name),),
+        matmul_work=(broadcasts(n, format_name),),
         lane_work=_norm_work(m, n, is_added=True),
         transfers=(load(m * n, n, format_name), store(m * n, n, format_name)),
         num_waits=WAITS_PER_NORM * num_tiles(m, PARTITIONS),

@@ -9,7 +9,7 @@ FORMAT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "tf32": 4.0, "fp8": 1.0, 
 
 
 @flax.struct.dataclass
-class Product:
+class MatmulWork:
     """Equal instructions of TensorE: `stationary` x `moving` columns over `contraction` rows."""
 
     count: Leaf
@@ -19,7 +19,7 @@ class Product:
     kind: str = flax.struct.field(pytree_node=False)
     """"matmul"; "sparse", a product of structured sparsity; "transpose"; "broadcast"."""
     format: str = flax.struct.field(pytree_node=False)
-    is_useful: bool = flax.struct.field(pytree_node=False)
+    is_model_flop: bool = flax.struct.field(pytree_node=False)
     """Whether its products are asked for, or only move data."""
 
 
@@ -55,7 +55,7 @@ class KernelStage:
     `num_waits` counts the instructions that wait for the result of another engine.
     """
 
-    products: tuple[Product, ...]
+    matmul_work: tuple[MatmulWork, ...]
     lane_work: tuple[LaneWork, ...]
     transfers: tuple[Transfer, ...]
     num_waits: Leaf = 0.0

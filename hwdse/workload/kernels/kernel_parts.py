@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import num_tiles, positive_part
 from hwdse.specs.hardware.neuron_core import ROW_RATIOS, NeuronCore
-from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, LaneWork, Product, Transfer
+from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, LaneWork, MatmulWork, Transfer
 
 PARTITIONS = 128.0
 """Partitions of SBUF and PSUM in every generation."""
@@ -15,51 +15,51 @@ BLOCK = 1024.0
 """Columns of the blocks in which compiled kernels walk a matrix: two PSUM banks."""
 
 
-def products(
+def matmul_work(
     m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore, *, count: PerOp = 1.0
-) -> Product:
+) -> MatmulWork:
     """`count` products C[m,n] = A[m,k] B[k,n] in whole tiles, A stationary."""
     tensor, bank = core.tensor, core.tensor.psum_bank_elements
     ratio = getattr(tensor, ROW_RATIOS[format_name]) if format_name in ROW_RATIOS else 1.0
     rows = tensor.rows * ratio
     tiles = num_tiles(m, tensor.cols) * num_tiles(k, rows) * num_tiles(n, bank)
-    return Product(
+    return MatmulWork(
         count=count * tiles,
         contraction=jnp.minimum(k, rows),
         stationary=jnp.minimum(m, tensor.cols),
         moving=jnp.minimum(n, bank),
         kind="matmul",
         format=format_name,
-        is_useful=True,
+        is_model_flop=True,
     )
 
 
 def transposes(
     rows: PerOp, columns: PerOp, format_name: str, core: NeuronCore, *, count: PerOp = 1.0
-) -> Product:
+) -> MatmulWork:
     """`count` transposes of a matrix on TensorE: tiles of it stationary, the identity moving."""
     tensor = core.tensor
-    return Product(
+    return MatmulWork(
         count=count * num_tiles(rows, tensor.rows) * num_tiles(columns, tensor.cols),
         contraction=jnp.minimum(rows, tensor.rows),
         stationary=jnp.minimum(columns, tensor.cols),
         moving=tensor.rows + 0.0 * columns,
         kind="transpose",
         format=format_name,
-        is_useful=False,
+        is_model_flop=False,
     )
 
 
-def broadcasts(columns: PerOp, format_name: str, *, count: PerOp = 1.0) -> Product:
+def broadcasts(columns: PerOp, format_name: str, *, count: PerOp = 1.0) -> MatmulWork:
     """`count` rows of `columns` spread over all partitions by a product with ones."""
-    return Product(
+    return MatmulWork(
         count=count * num_tiles(columns, BANK),
         contraction=1.0 + 0.0 * columns,
         stationary=PARTITIONS + 0.0 * columns,
         moving=jnp.minimum(columns, BANK),
         kind="broadcast",
         format=format_name,
-        is_useful=False,
+        is_model_flop=False,
     )
 
 

@@ -19,7 +19,7 @@ from hwdse.workload.kernels.kernel_parts import (
     lane_work,
     load,
     loads_of,
-    products,
+    matmul_work,
     store,
     transposes,
 )
@@ -40,7 +40,7 @@ def streamed_matmul(
 ) -> Kernel:
     """A product with A stored as [k, m], by how often each operand is loaded and in what rows."""
     stage = KernelStage(
-        products=(products(m, k, n, format_name, core),),
+        matmul_work=(matmul_work(m, k, n, format_name, core),),
         lane_work=(lane_work("scalar", "copy", m * n / PARTITIONS, in_psum=True),),
         transfers=(
             load(m * k, left_row, format_name, left_loads),
@@ -129,8 +129,8 @@ def matmul(
     right_times = loads_of(k * BLOCK * size, num_tiles(m, PARTITIONS), core)
     moved = batch * left_times * m * k / PARTITIONS
     stage = KernelStage(
-        products=(
-            products(m, k, n, format_name, core, count=batch),
+        matmul_work=(
+            matmul_work(m, k, n, format_name, core, count=batch),
             transposes(m, k, format_name, core, count=batch * left_times),
         ),
         lane_work=(

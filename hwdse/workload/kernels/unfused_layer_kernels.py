@@ -89,7 +89,7 @@ class KernelMaker:
         work = KernelWork(2.0 * tokens * k * n, 0.0, traffic)
         return Kernels(work, work, work, k * n, (name,))
 
-    def products(self, name: str, count: Scalar, m: Scalar, k: Scalar, n: Scalar) -> Kernels:
+    def batched_matmul(self, name: str, count: Scalar, m: Scalar, k: Scalar, n: Scalar) -> Kernels:
         """`count` products of activations: 2 m k n FLOP each forward, two such backward."""
         flop = 2.0 * count * m * k * n
         traffic = self.bytes_per_element * count * (m * k + k * n + m * n)
@@ -216,10 +216,10 @@ def core_kernels(
     count = model.num_heads / tensor * tokens / seq_len
     scores = count * seq_len * seq_len
     return [
-        make.products("scores", count, seq_len, model.head_dim, seq_len),
+        make.batched_matmul("scores", count, seq_len, model.head_dim, seq_len),
         make.softmax("softmax", scores),
         make.dropout("attention_dropout", scores),
-        make.products("values", count, seq_len, seq_len, model.head_dim),
+        make.batched_matmul("values", count, seq_len, seq_len, model.head_dim),
     ]
 
 

@@ -48,7 +48,9 @@ def extents(operators: Operators) -> PerOp:
     return jnp.stack(jnp.broadcast_arrays(*sizes), axis=-1)
 
 
-def products(m: PerOp, k: PerOp, n: PerOp, count: PerOp, names: tuple[str, ...] = ()) -> Operators:
+def gemm_operators(
+    m: PerOp, k: PerOp, n: PerOp, count: PerOp, names: tuple[str, ...] = ()
+) -> Operators:
     """Matrix products C[m, n] = A[m, k] B[k, n] as operators."""
     one = 0.0 * m + 1.0
     return Operators(one, one, m, one, k, n, one, one, one, one, one, count, names)

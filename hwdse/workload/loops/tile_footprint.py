@@ -24,41 +24,41 @@ def windows(outputs: PerOp, tiles: PerOp, taps: PerOp, stride: PerOp, dilation: 
     return outputs * stride + tiles * window(0.0, taps, stride, dilation)
 
 
-def held_weights(operators: Operators, tile: Tile) -> PerOp:
+def resident_weights(operators: Operators, tile: Tile) -> PerOp:
     """Weights that the scratchpad holds: a block, or those of one pass of the array."""
     block = operators.r * operators.s * operators.c * tile.block_k
     return either(tile.residency.whole_weights, block, tile.rows * tile.cols)
 
 
-def inputs_a_row(operators: Operators, tile: Tile) -> PerOp:
+def inputs_per_row(operators: Operators, tile: Tile) -> PerOp:
     """Inputs that the scratchpad holds in each of their rows: all channels, or those of a pass."""
     channels = either(tile.residency.whole_inputs, operators.c, tile.rows)
     width = window(tile.q, operators.s, operators.stride_q, operators.dilation_s)
     return channels * tile.n * width
 
 
-def held_inputs(operators: Operators, tile: Tile) -> PerOp:
+def resident_inputs(operators: Operators, tile: Tile) -> PerOp:
     """Inputs that the scratchpad holds."""
     height = window(tile.block_p, operators.r, operators.stride_p, operators.dilation_r)
-    return height * inputs_a_row(operators, tile)
+    return height * inputs_per_row(operators, tile)
 
 
-def sums_a_row(tile: Tile) -> PerOp:
+def sums_per_row(tile: Tile) -> PerOp:
     """Sums of a tile in each row of outputs and channel."""
     return tile.q * tile.n
 
 
-def weights_a_channel(operators: Operators) -> PerOp:
+def weights_per_channel(operators: Operators) -> PerOp:
     """Weights of an output channel."""
     return operators.r * operators.s * operators.c
 
 
-def all_words(operators: Operators) -> tuple[PerOp, PerOp, PerOp]:
+def operator_words(operators: Operators) -> tuple[PerOp, PerOp, PerOp]:
     """Weights, inputs (with what strides skip) and outputs of whole operators."""
     height = window(operators.p, operators.r, operators.stride_p, operators.dilation_r)
     width = window(operators.q, operators.s, operators.stride_q, operators.dilation_s)
     return (
-        weights_a_channel(operators) * operators.k,
+        weights_per_channel(operators) * operators.k,
         operators.n * operators.c * height * width,
         operators.p * operators.q * operators.n * operators.k,
     )

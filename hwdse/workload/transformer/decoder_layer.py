@@ -32,8 +32,8 @@ from hwdse.workload.transformer.latent_attention import (
 )
 from hwdse.workload.transformer.mixture_of_experts import (
     mixture_kept_bytes,
-    mixture_parts,
-    mlp_parts,
+    mixture_gemms,
+    mlp_gemms,
 )
 from hwdse.workload.transformer.model_config import LayerKind, TransformerTraining
 
@@ -42,7 +42,7 @@ SCORE_BYTES = 5.0
 byte (Korthikanti et al., arXiv 2205.05198, section 4.1)."""
 
 
-def grouped_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
+def grouped_query_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
     """Scores and values; the softmax of all runs is spread over the scores'.
 
     The query heads that share a key-value head run together and read it once. A fused kernel
@@ -68,7 +68,7 @@ def grouped_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup
     )
 
 
-def grouped_parts(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
+def grouped_query_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
     """Queries, keys and values, output, then scores and values of grouped-query attention."""
     model, part = job.model, layer_slice(job.model, sharding.tensor)
     tokens = tokens_of(job, sharding)
@@ -79,25 +79,25 @@ def grouped_parts(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
     qkv = linear_gemms(tokens, model.hidden, qkv_width, norm.vector, norm.extra)
     out = linear_gemms(tokens, part.query_width, model.hidden, residual.vector, residual.extra)
     recompute, useful = sharding.recompute_fraction, distinct_qkv_fraction(model, sharding.tensor)
-    core = grouped_core(job, sharding)
+    core = grouped_query_core(job, sharding)
     return [linear_group(qkv, recompute, useful), linear_group(out, recompute), core]
 
 
-def _attention_parts(
+def _attention_gemms(
     job: TransformerTraining, sharding: LayerSharding, is_latent: bool
 ) -> list[GemmGroup]:
     if is_latent:
         return [*latent_projections(job, sharding), latent_core(job, sharding)]
-    return grouped_parts(job, sharding)
+    return grouped_query_gemms(job, sharding)
 
 
-def _mlp_parts(
+def _layer_mlp_gemms(
     job: TransformerTraining, sharding: LayerSharding, is_mixture: bool
 ) -> list[GemmGroup]:
     if is_mixture:
-        return mixture_parts(job, sharding)
+        return mixture_gemms(job, sharding)
     tokens = tokens_of(job, sharding)
-    return mlp_parts(job, tokens, job.model.feedforward / sharding.tensor, sharding)
+    return mlp_gemms(job, tokens, job.model.feedforward / sharding.tensor, sharding)
 
 
 def decoder_gemms(
@@ -107,11 +107,11 @@ def decoder_gemms(
 
     The rows of the attention come first.
     """
-    attention = _attention_parts(job, sharding, kind.is_latent)
-    return stack_gemms(attention + _mlp_parts(job, sharding, kind.is_mixture))
+    attention = _attention_gemms(job, sharding, kind.is_latent)
+    return stack_gemms(attention + _layer_mlp_gemms(job, sharding, kind.is_mixture))
 
 
-def mean_layer_parts(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
+def mean_layer_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
     """Parts of the mean layer of a model, by the kinds of layers it has.
 
     A model with dense layers and layers with experts has the rows of both after the attention,
@@ -119,11 +119,11 @@ def mean_layer_parts(job: TransformerTraining, sharding: LayerSharding) -> list[
     those of the whole model. A stage of a pipeline may have more of one kind than the mean.
     """
     share = mixture_share(job.model)
-    parts = _attention_parts(job, sharding, job.kinds[0].is_latent)
+    parts = _attention_gemms(job, sharding, job.kinds[0].is_latent)
     for kind in job.kinds:
         part_of_layers = share if kind.is_mixture else 1.0 - share
-        for part in _mlp_parts(job, sharding, kind.is_mixture):
-            runs = [(*(part_of_layers * x for x in row[:4]), row[4]) for row in part.runs]
+        for part in _layer_mlp_gemms(job, sharding, kind.is_mixture):
+            runs = [(*(part_of_layers * x for x in row[:4]), row[4]) for row in part.executions]
             parts.append(GemmGroup(part.rows, runs))
     return parts
 

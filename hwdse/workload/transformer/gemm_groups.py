@@ -11,7 +11,7 @@ from hwdse.workload.gemms import ExecutionCounts, Gemms
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
 from hwdse.workload.transformer.model_config import TransformerTraining
 
-Row = tuple[Leaf, ...]
+OperatorFields = tuple[Leaf, ...]
 """The fields of `Gemms` for one row, in their order."""
 
 
@@ -32,7 +32,7 @@ class LayerSharding:
     sequence_parallel_fraction: Leaf = 1.0
     """1 where tensor ranks cut norms, residuals and dispatched tokens, 0 where each has all."""
     recompute_fraction: Leaf = 0.0
-    """Share of the layers whose forward pass runs again."""
+    """Share of the layers whose forward pass executions again."""
     attention_recompute_fraction: Leaf = 0.0
     """Share of the layers of which only scores and values run again."""
     fused_attention_fraction: Leaf = 1.0
@@ -50,11 +50,11 @@ def tokens_of(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
 
 
 class GemmGroup(NamedTuple):
-    """Rows of a part of a layer, each with forward, backward, repeated and useful runs and
+    """Rows of a part of a layer, each with forward, backward, repeated and useful executions and
     whether it is a product with weights."""
 
-    rows: list[Row]
-    runs: list[Row]
+    rows: list[OperatorFields]
+    executions: list[OperatorFields]
 
 
 def linear_gemms(
@@ -64,7 +64,7 @@ def linear_gemms(
     vector: tuple[Leaf, Leaf],
     extra: tuple[Leaf, Leaf],
     count: Scalar = 1.0,
-) -> list[Row]:
+) -> list[OperatorFields]:
     """Forward, input-gradient and weight-gradient rows of `count` weight matrices k x n.
 
     `vector` are the elementwise FLOP beside the first two, `extra` the bytes of these; both of
@@ -77,13 +77,13 @@ def linear_gemms(
     ]
 
 
-def linear_group(rows: list[Row], recompute: Scalar, useful: Leaf = 1.0) -> GemmGroup:
-    """Rows of `linear_gemms`, for one matrix, with the runs of each."""
-    runs = [(1.0, 0.0, recompute, useful, 1.0)] + 2 * [(0.0, 1.0, 0.0, useful, 1.0)]
-    return GemmGroup(rows, runs)
+def linear_group(rows: list[OperatorFields], recompute: Scalar, useful: Leaf = 1.0) -> GemmGroup:
+    """Rows of `linear_gemms`, for one matrix, with the executions of each."""
+    executions = [(1.0, 0.0, recompute, useful, 1.0)] + 2 * [(0.0, 1.0, 0.0, useful, 1.0)]
+    return GemmGroup(rows, executions)
 
 
-def stacked_rows(rows: list[Row]) -> tuple[PerOp, ...]:
+def stacked_fields(rows: list[OperatorFields]) -> tuple[PerOp, ...]:
     """Rows to columns: one array for each field."""
     return tuple(
         jnp.stack([jnp.asarray(x, dtype=float) for x in col]) for col in zip(*rows, strict=True)
@@ -91,16 +91,16 @@ def stacked_rows(rows: list[Row]) -> tuple[PerOp, ...]:
 
 
 def stack_gemms(parts: list[GemmGroup]) -> tuple[Gemms, ExecutionCounts]:
-    """The rows of all parts of a layer, in their order, and how often each runs."""
-    gemms = Gemms(*stacked_rows([row for part in parts for row in part.rows]))
-    forward, backward, recompute, useful, is_linear = stacked_rows(
-        [row for part in parts for row in part.runs]
+    """The rows of all parts of a layer, in their order, and how often each executions."""
+    gemms = Gemms(*stacked_fields([row for part in parts for row in part.rows]))
+    forward, backward, recompute, useful, is_linear = stacked_fields(
+        [row for part in parts for row in part.executions]
     )
     zero = jnp.zeros_like(forward)
-    runs = ExecutionCounts(
+    executions = ExecutionCounts(
         forward, backward, recompute, useful, is_lm_head=zero, is_linear=is_linear
     )
-    return gemms, runs
+    return gemms, executions
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ memory: read, write; read, write and a mask of one byte; backward one more read 
 
 
 def core_work(
-    job: TransformerTraining, sharding: LayerSharding, runs_of_scores: Scalar
+    job: TransformerTraining, sharding: LayerSharding, score_executions: Scalar
 ) -> tuple[Scalar, Scalar, Scalar]:
     """Keys that a query meets, and vector FLOP and bytes beside one product of scores.
 
     A fused kernel keeps scores on chip, skips causal blocks and computes the softmax once more in
     its backward pass; without it all scores are computed, written and read in memory. The softmax
-    of all runs is spread over the `runs_of_scores`.
+    of all executions is spread over the `score_executions`.
     """
     fused = sharding.fused_attention_fraction
     recompute = sharding.recompute_fraction + sharding.attention_recompute_fraction
@@ -147,5 +147,5 @@ def core_work(
     elements = job.seq_len / sharding.context * keys
     softmax = SOFTMAX_FLOP[0] * (1.0 + recompute + fused) + SOFTMAX_FLOP[1]
     streams = SCORE_STREAMS[0] * (1.0 + recompute) + SCORE_STREAMS[1]
-    vector = elements * softmax / runs_of_scores
-    return keys, vector, (1.0 - fused) * elements * streams / runs_of_scores
+    vector = elements * softmax / score_executions
+    return keys, vector, (1.0 - fused) * elements * streams / score_executions

@@ -73,8 +73,8 @@ def latent_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
         model.num_heads / sharding.tensor * sharding.micro_batch,
     )
     recompute = sharding.recompute_fraction + sharding.attention_recompute_fraction
-    runs_of_scores = 1.0 + recompute + 2.0 + fused
-    keys, vector, extra = core_work(job, sharding, runs_of_scores)
+    score_executions = 1.0 + recompute + 2.0 + fused
+    keys, vector, extra = core_work(job, sharding, score_executions)
     in_memory = 1.0 - fused
     return GemmGroup(
         [

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.workload.gemms import ExecutionCounts, Gemms
-from hwdse.workload.transformer.decoder_layer import mean_layer_parts
+from hwdse.workload.transformer.decoder_layer import mean_layer_gemms
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
 from hwdse.workload.transformer.gemm_groups import (
     LayerSharding,
@@ -68,7 +68,7 @@ def micro_batch_gemms(
     job: TransformerTraining, sharding: LayerSharding
 ) -> tuple[Gemms, ExecutionCounts]:
     """Rows of the mean layer, then those of the head."""
-    layer, layer_runs = stack_gemms(mean_layer_parts(job, sharding))
+    layer, layer_runs = stack_gemms(mean_layer_gemms(job, sharding))
     head, head_runs = lm_head_gemms(job, sharding)
     head_runs = replace(head_runs, is_lm_head=jnp.ones_like(head_runs.is_lm_head))
 

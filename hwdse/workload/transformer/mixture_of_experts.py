@@ -36,7 +36,7 @@ LOGIT_ELEMENTS = 2.0
 """16-bit elements in a router's fp32 logit."""
 
 
-def busiest_ratio(model: Transformer, expert: Scalar) -> Scalar:
+def busiest_rank_ratio(model: Transformer, expert: Scalar) -> Scalar:
     """Tokens of the busiest rank over the mean: the load imbalance, but no more than all tokens
     on one of the ranks, and so 1 where one rank has all experts."""
     return jnp.minimum(model.load_imbalance_ratio, jnp.maximum(expert, 1.0))
@@ -57,10 +57,10 @@ def expert_tokens(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
     brought = jnp.minimum(sharding.expert_tensor, sharding.sequence_shards)
     mean = job.model.experts_per_token / jnp.maximum(job.model.num_experts, 1.0)
     group = _own_tokens(job, sharding) * brought * sharding.expert
-    return group * mean * busiest_ratio(job.model, sharding.expert)
+    return group * mean * busiest_rank_ratio(job.model, sharding.expert)
 
 
-def mlp_parts(
+def mlp_gemms(
     job: TransformerTraining, tokens: Scalar, width: Scalar, sharding: LayerSharding
 ) -> list[GemmGroup]:
     """Up (with gate) and down matrices of a dense MLP, between a norm and a residual."""
@@ -83,7 +83,7 @@ def _activation(model: Transformer, elements: Scalar) -> Elementwise:
     return elementwise(elements, flop, (ACTIVATION_BYTES, 2.0 * ACTIVATION_BYTES))
 
 
-def mixture_parts(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
+def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
     """Router, routed experts (up with gate, down) and shared experts of one rank.
 
     The norm and the residual stand beside the router, sorting and summing tokens beside the
@@ -106,14 +106,14 @@ def mixture_parts(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
     up_width = (model.num_mlp_matrices - 1.0) * width
     rows_up = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra, count)
     rows_down = linear_gemms(tokens, width, model.hidden, add.vector, add.extra, count)
-    useful = 1.0 / busiest_ratio(model, sharding.expert)
+    useful = 1.0 / busiest_rank_ratio(model, sharding.expert)
     # Copies of the router on tensor ranks that do not cut the sequence are no useful work.
     parts = [linear_group(router, recompute, sharding.sequence_shards / sharding.tensor)]
     parts += [linear_group(rows, recompute, useful) for rows in (rows_up, rows_down)]
-    return parts + _shared_parts(job, sharding)
+    return parts + _shared_expert_gemms(job, sharding)
 
 
-def _shared_parts(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
+def _shared_expert_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
     model = job.model
     tokens = tokens_of(job, sharding)
     has_shared = model.num_shared_experts > 0.0
@@ -167,7 +167,9 @@ def expert_messages(
     """
     model = job.model
     routed = (
-        _own_tokens(job, sharding) * model.experts_per_token * busiest_ratio(model, sharding.expert)
+        _own_tokens(job, sharding)
+        * model.experts_per_token
+        * busiest_rank_ratio(model, sharding.expert)
     )
     sent = bytes_per_element * routed * model.hidden
     brought = jnp.minimum(sharding.expert_tensor, sharding.sequence_shards)

@@ -11,7 +11,7 @@ from hwdse.numerics.relaxation import num_tiles, scaled
 from hwdse.specs.design import Parallelism
 from hwdse.specs.results.evaluation_result import MemoryParts
 from hwdse.specs.software import COMPILED, Software
-from hwdse.workload.gemms import ExecutionCounts, Gemms, runs_once
+from hwdse.workload.gemms import ExecutionCounts, Gemms, single_executions
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.decoder_layer import context_bytes
 from hwdse.workload.transformer.dense_transformer import (
@@ -72,7 +72,7 @@ class ShardedStep:
 
     gemms: Gemms
     """Rows of one layer, then those of the head."""
-    runs: ExecutionCounts
+    executions: ExecutionCounts
     layers_per_stage: Leaf
     """Of the fullest stage; sets the time."""
     mean_layers_per_stage: Leaf
@@ -86,7 +86,7 @@ class ShardedStep:
     """Ranks that hold the same weights: data- and context-parallel ones."""
     num_micro_batches: Leaf
     """Whole ones, the last of them perhaps not full."""
-    useful_micro_batches: Leaf
+    full_micro_batches: Leaf
     """As many full ones as the batch makes."""
     messages: Messages
     memory: MemoryParts
@@ -122,14 +122,14 @@ def shard(
     replicas = data * parallelism.context
     num_micro_batches = num_tiles(workload.global_batch, data * parallelism.micro_batch)
     sharding = layer_sharding(parallelism, software)
-    gemms, runs = micro_batch_gemms(workload, sharding)
+    gemms, executions = micro_batch_gemms(workload, sharding)
     parameters = StageParameters.of(model, parallelism, replicas)
     updated = parameters.per_replica(parallelism.optimizer_shard_fraction)
     state_bytes = workload.optimizer_state_bytes_per_parameter * updated
     moved = 2.0 * state_bytes + (workload.gradient_element_bytes + WEIGHT_BYTES) * updated
     return ShardedStep(
         gemms=gemms,
-        runs=runs,
+        executions=executions,
         layers_per_stage=num_tiles(model.num_layers, pipeline),
         mean_layers_per_stage=model.num_layers / pipeline,
         pipeline=pipeline,
@@ -139,7 +139,7 @@ def shard(
         data=data,
         replicas=replicas,
         num_micro_batches=num_micro_batches,
-        useful_micro_batches=workload.global_batch / (data * parallelism.micro_batch),
+        full_micro_batches=workload.global_batch / (data * parallelism.micro_batch),
         messages=_training_messages(workload, sharding, parameters),
         memory=training_memory(workload, parallelism, sharding, parameters, num_micro_batches),
         optimizer_flop=OPTIMIZER_FLOP * updated,
@@ -202,7 +202,7 @@ def _shard_layers(
     one = zero + 1.0
     return ShardedStep(
         gemms=gemms,
-        runs=runs_once(gemms.m.shape[0]),
+        executions=single_executions(gemms.m.shape[0]),
         layers_per_stage=one,
         mean_layers_per_stage=one,
         pipeline=one,
@@ -212,7 +212,7 @@ def _shard_layers(
         data=one * num_chips,
         replicas=one * num_chips,
         num_micro_batches=one,
-        useful_micro_batches=one,
+        full_micro_batches=one,
         messages=Messages(*[zero] * 15),
         memory=MemoryParts(weights, zero, zero, largest, zero),
         optimizer_flop=zero,
