@@ -46,7 +46,7 @@ LONGEST = (
     "test_reference_job_box.py",
     "test_power_cap.py",
     "test_evaluation.py",
-    "test_evaluate_core.py",
+    "test_core_evaluation.py",
     "test_resource_balance.py",
 )
 """Files of half a minute and more. They come first: a worker takes whole files, and one of these

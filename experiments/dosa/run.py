@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from hwdse.config import load_operators, load_search
-from hwdse.core.map_network import map_network
+from hwdse.core.network_mapper import map_network
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import make_objective_fn, make_objectives_fn
 from hwdse.search.minimize import allocate_evaluations, minimize

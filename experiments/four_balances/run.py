@@ -17,9 +17,9 @@ import matplotlib
 from figures import draw_losses, draw_shares
 from tables import all_tables
 
-from hwdse.analysis.memory_balance import memory_balance
-from hwdse.analysis.precision_balance import precision_balance
-from hwdse.analysis.resource_balance import knob_balances
+from hwdse.analysis.fp64_balance import precision_balance
+from hwdse.analysis.memory_level_balance import memory_balance
+from hwdse.analysis.resource_balance import parameter_balances
 from hwdse.config import load_system, load_workload
 from hwdse.evaluation import evaluate
 from hwdse.models.precision.precision_mix import fp64_share_for_ratio
@@ -118,7 +118,7 @@ def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
 def study(name: str) -> dict[str, Any]:
     """All that the tables say of one system."""
     design, job = base_of(name), load_workload(JOB)
-    knobs = knob_balances(design, job)
+    balances = parameter_balances(design, job)
     with jax.enable_x64(True):
         base = jax.tree.map(float, design)
         parts = quick_jit(lambda _: (evaluate(base, job), memory_balance(base, job)))(0.0)
@@ -128,15 +128,15 @@ def study(name: str) -> dict[str, Any]:
         "layout": {field: float(getattr(design.parallelism, field)) for field in FIELDS},
         "num_chips": float(design.cluster.num_chips),
         "knobs": {
-            item.knob.path: {
-                "present": item.present,
-                "best": item.best,
-                "good": item.good,
+            item.parameter.path: {
+                "present": item.current,
+                "best": item.optimum,
+                "good": item.near_optimal,
                 "is_at_end": item.is_at_end,
                 "loss": item.penalty_fraction,
                 "elasticity": item.elasticity,
             }
-            for item in knobs
+            for item in balances
         },
         "shares": shares_for(design, evaluation),
         "memory": dataclasses.asdict(memory),

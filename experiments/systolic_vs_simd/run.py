@@ -28,7 +28,7 @@ from hwdse.analysis.operand_reuse import (
 from hwdse.config.hardware.accelerators import load_accelerator
 from hwdse.config.hardware.cpus import load_simd
 from hwdse.core.mapper.row_stationary import row_stationary_costs
-from hwdse.core.mapper.row_stationary_mapper import best_row_sets
+from hwdse.core.mapper.row_stationary_mapper import best_row_stationary_mapping
 from hwdse.models.compute.cpu_simd import simd_costs
 from hwdse.models.compute.systolic import DATAFLOWS
 from hwdse.numerics.relaxation import EXACT
@@ -136,7 +136,7 @@ def measure(job: Job, side: float) -> list[dict]:
     instructions = instruction_energy_j(gemm, cpu, BYTES, ENERGIES)
     add(SIMD, simd_reuse(gemm, cpu, BYTES), cycles, float(instructions))
     accelerator = eyeriss_of(side)
-    sets, costs = best_row_sets(job.operator, accelerator)
+    sets, costs = best_row_stationary_mapping(job.operator, accelerator)
     words = row_stationary_reuse(job.operator, accelerator, sets)
     add(ROWS, words, costs.compute_s * accelerator.clock_hz)
     return rows
@@ -157,7 +157,7 @@ def beside_the_chip() -> list[dict]:
         )
         costs = row_stationary_costs(conv, core, chip)
         words = row_stationary_reuse(conv, core, chip)
-        _, best = best_row_sets(conv, core)
+        _, best = best_row_stationary_mapping(conv, core)
         gain = costs.time_s * costs.energy_j / (best.time_s * best.energy_j)
         rows.append(
             {

@@ -31,7 +31,7 @@ class PrecisionBalance:
     """Time with the present ratio over that with the best one, less one."""
     elasticity: Leaf
     """d ln(time) / d ln(ratio) at the present ratio; below 0 where more fp64 would be faster."""
-    share_it_suits: Leaf
+    suited_fp64_fraction: Leaf
     """fp64 share of all flops for which the present ratio is best, of jobs with all fp64 work on
     native units, in turn with the rest and not bound by memory."""
     largest_useful_ratio: Leaf
@@ -102,7 +102,9 @@ def precision_balance(
         optimal_ratio=share / (kappa * jnp.maximum(1.0 - share, SMALLEST_DIVISOR)),
         penalty_fraction=time / best_time - 1.0,
         elasticity=slope * present_share * (1.0 - present_share) / time,
-        share_it_suits=precision_mix.fp64_share_for_ratio(chip.fp64_per_fp16_ratio, kappa, 1.0),
+        suited_fp64_fraction=precision_mix.fp64_share_for_ratio(
+            chip.fp64_per_fp16_ratio, kappa, 1.0
+        ),
         largest_useful_ratio=useful / peak_flop_per_s(chip),
         current_time_ratio=time,
         optimal_time_ratio=best_time,

@@ -18,21 +18,19 @@ from hwdse.specs.results.access_counts import AccessCounts, AccessEnergies
 from hwdse.specs.results.balance_results import DeliveryComparison, OperandDelivery
 from hwdse.workload.gemms import Gemms
 
-LARGE_PRODUCT_FOLDS = 64.0
-"""Extents of `large_product` over the sides of the array: ragged edges and drains are small."""
+LARGE_GEMM_FOLDS = 64.0
+"""Extents of `large_gemm` over the sides of the array: ragged edges and drains are small."""
 
 
-def large_product(array: SystolicArray) -> Gemms:
+def large_gemm(array: SystolicArray) -> Gemms:
     """A product of many whole tiles of the array in each extent, for balances of machines."""
     longer = jnp.maximum(array.rows, array.cols)
     one = jnp.ones_like(jnp.asarray(longer, float))
-    m, k, n = (LARGE_PRODUCT_FOLDS * x for x in (array.rows, longer, array.cols))
+    m, k, n = (LARGE_GEMM_FOLDS * x for x in (array.rows, longer, array.cols))
     return Gemms(m * one, k * one, n * one, one, one, one, one, 0.0 * one, 0.0 * one)
 
 
-def engine_of_as_many_multipliers(
-    engine: SimdEngine, chip: Chip, bytes_per_element: Scalar
-) -> SimdEngine:
+def iso_mac_engine(engine: SimdEngine, chip: Chip, bytes_per_element: Scalar) -> SimdEngine:
     """Vector cores like `engine`, as many as do the chip's multiply-accumulates of a cycle, sharing
     its SRAM as their last-level cache."""
     array = chip.array
@@ -102,7 +100,7 @@ def compare_operand_delivery(
     or R multiply-accumulates, $e (1/R + 1/C) / 2$ where outputs stay (where operands stay, sums
     that leave a fold unfinished add to it); a vector unit reads L1 once for a block of sums in its
     registers, $e (1/m_r + 1/n_r) / 2$; without sharing it is $e$, both operands for every
-    multiply-accumulate. For `gemms`, or for `large_product`.
+    multiply-accumulate. For `gemms`, or for `large_gemm`.
 
     Energy at the nominal clock: memories by `models.energy`, of the array and without sharing one
     scratchpad of the chip, of vector units their L1, L2 and one scratchpad as the last cache.
@@ -110,12 +108,12 @@ def compare_operand_delivery(
     is one pipeline register is likely cheaper than the 2 of Eyeriss's network). Instructions are
     left out: see `system.reuse.instruction_energy_j`.
     """
-    product = large_product(chip.array) if gemms is None else gemms
+    product = large_gemm(chip.array) if gemms is None else gemms
     flop, size = 2.0 * product.num_macs, bytes_per_element
     in_joules = jax.tree.map(lambda ratio: ratio * chip.process.mac_energy_j, energies)
     macro = chip.sram.capacity_bytes / chip.num_scratchpads
     sram_j = sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
-    equal = engine_of_as_many_multipliers(engine, chip, size)
+    equal = iso_mac_engine(engine, chip, size)
     none, both = 0.0 * flop, size * flop
     return DeliveryComparison(
         systolic=_delivery(

@@ -12,7 +12,11 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 
-from hwdse.core.mapper.row_stationary import hop_words, row_memories, row_stationary_costs
+from hwdse.core.mapper.row_stationary import (
+    hop_words,
+    row_stationary_costs,
+    row_stationary_memories,
+)
 from hwdse.models.compute.cpu_simd import lanes, register_block, simd_words
 from hwdse.models.compute.systolic import FOLDS, Folds, accumulator_words, operand_words
 from hwdse.models.memory.hbm_traffic import hbm_traffic_bytes
@@ -123,7 +127,7 @@ def row_stationary_reuse(
 
     The buffer's are those between it and the array, as for the other engines.
     """
-    names = row_memories(accelerator)
+    names = row_stationary_memories(accelerator)
     traffic = row_stationary_costs(operators, accelerator, sets).traffic
     levels = zip(accelerator.levels, traffic.levels, strict=True)
     reads, writes = {}, {}

@@ -1,8 +1,8 @@
-"""The four balances of a design: where each stands, where it would be best, what that loses.
+"""Current value, optimum, penalty and elasticity of the parameters of the four balances.
 
-Precision, network, memory and checkpoints each have one or two knobs. A knob of the hardware is
-moved at equal silicon: what it takes, the matrix engines give. A checkpoint interval costs no
-silicon and is moved alone.
+Balances: precision, network, memory and checkpoints, with one or two parameters each. Hardware
+parameters vary at iso-area: area added to one block is removed from the matrix engines. The
+checkpoint interval uses no area and varies alone.
 """
 
 from collections.abc import Mapping
@@ -24,57 +24,67 @@ from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import Design
 
 NUM_POINTS = 65
+"""Values of one grid."""
 NUM_PASSES = 3
-"""Grids of `NUM_POINTS` values; each next one lies between the neighbors of the best. Over a
-range of a million the last grid has steps of 0.06 %."""
-GOOD_FRACTION = 0.01
+"""Successive grids; each one spans the neighbors of the best value of the grid before. Over a range
+of 10^6 the last grid has steps of 0.06 %."""
+NEAR_OPTIMAL_FRACTION = 0.01
+"""Largest relative difference to the optimal metric that counts as near optimal."""
 MIN_ARRAYS_FRACTION = 1e-3
-"""Of the matrix engines; a knob that leaves less has taken the whole chip."""
+"""Smallest fraction of the matrix engines that remains at iso-area."""
 
 
 @dataclass(frozen=True)
-class Knob:
-    """One number that a balance turns on."""
+class BalancedParameter:
+    """Parameter that a balance varies, with its range."""
 
     balance: str
-    """precision, network, memory or checkpoint."""
+    """`precision`, `network`, `memory` or `checkpoint`."""
     path: str
-    """Dotted path of the leaf."""
+    """Dotted path of the leaf in a `Design`."""
     low: float
     high: float
     is_relative: bool
-    """Whether the range is in units of the present value."""
+    """True if `low` and `high` are multiples of the current value."""
     uses_area: bool
+    """True if the parameter changes the die area and varies at iso-area."""
 
     def range_of(self, design: Design) -> tuple[float, float]:
-        """Least and largest value that is tried, the present one inside unless it is zero."""
-        now = float(get_path(design, self.path))
-        scale = now if self.is_relative else 1.0
-        return min(self.low * scale, now or self.low), max(self.high * scale, now)
+        """Smallest and largest value; they include the current value unless it is zero."""
+        current = float(get_path(design, self.path))
+        scale = current if self.is_relative else 1.0
+        return min(self.low * scale, current or self.low), max(self.high * scale, current)
 
 
-def _chip_knob(path: str, balance: str) -> Knob:
-    """A size of the chip, in units of what it is now."""
-    return Knob(balance, path, 1 / 64, 64.0, is_relative=True, uses_area=True)
+def _chip_parameter(path: str, balance: str) -> BalancedParameter:
+    """Chip parameter that varies from 1/64 to 64 times its current value."""
+    return BalancedParameter(balance, path, 1 / 64, 64.0, is_relative=True, uses_area=True)
 
 
-_KNOBS = (
-    Knob("precision", "chip.fp64_per_fp16_ratio", 1e-6, 1.0, is_relative=False, uses_area=True),
-    _chip_knob("chip.link.bandwidth_bytes_per_s", "network"),
-    _chip_knob("chip.network.bandwidth_bytes_per_s", "network"),
-    _chip_knob("chip.sram.capacity_bytes", "memory"),
-    _chip_knob("chip.hbm.bandwidth_bytes_per_s", "memory"),
-    Knob("checkpoint", "checkpoint_interval_s", 1.0, 1e6, is_relative=False, uses_area=False),
+_PARAMETERS = (
+    BalancedParameter(
+        "precision", "chip.fp64_per_fp16_ratio", 1e-6, 1.0, is_relative=False, uses_area=True
+    ),
+    _chip_parameter("chip.link.bandwidth_bytes_per_s", "network"),
+    _chip_parameter("chip.network.bandwidth_bytes_per_s", "network"),
+    _chip_parameter("chip.sram.capacity_bytes", "memory"),
+    _chip_parameter("chip.hbm.bandwidth_bytes_per_s", "memory"),
+    BalancedParameter(
+        "checkpoint", "checkpoint_interval_s", 1.0, 1e6, is_relative=False, uses_area=False
+    ),
 )
-KNOBS: Mapping[str, Knob] = MappingProxyType({knob.path: knob for knob in _KNOBS})
+BALANCED_PARAMETERS: Mapping[str, BalancedParameter] = MappingProxyType(
+    {parameter.path: parameter for parameter in _PARAMETERS}
+)
 """Knobs by path."""
 
 
 def at_iso_area(design: Design, area_mm2: Scalar) -> Design:
-    """The design with as many matrix engines as make its silicon `area_mm2`.
+    """Design with the number of matrix engines that makes its die area `area_mm2`.
 
-    Engines are dealt in fractions, and native fp64 units stay in their ratio to them. All else
-    keeps its size; where that alone is more than the area, a thousandth of the engines is left.
+    The number of engines may be fractional. The ratio of native FP64 units to engines is constant;
+    all other blocks keep their size. At least `MIN_ARRAYS_FRACTION` of the engines remains, also
+    if the other blocks alone exceed the area.
     """
     parts = area_parts_mm2(design.chip)
     engines_mm2 = parts.matrix + parts.fp64
@@ -87,130 +97,141 @@ def at_iso_area(design: Design, area_mm2: Scalar) -> Design:
     )
 
 
-def with_value(design: Design, knob: Knob, value: Leaf) -> Design:
-    """The design with a knob at `value`, at equal silicon where the knob takes some."""
-    moved = set_path(design, knob.path, value)
-    if not knob.uses_area:
-        return moved
-    return at_iso_area(moved, total(area_parts_mm2(design.chip)))
+def with_value(design: Design, parameter: BalancedParameter, value: Leaf) -> Design:
+    """Design with a parameter set to `value`, at iso-area if the parameter uses area."""
+    varied = set_path(design, parameter.path, value)
+    if not parameter.uses_area:
+        return varied
+    return at_iso_area(varied, total(area_parts_mm2(design.chip)))
 
 
 @dataclass(frozen=True)
-class KnobBalance:
-    """One knob of one design."""
+class ParameterBalance:
+    """Current value, optimum and penalty of one parameter of one design."""
 
-    knob: Knob
-    present: float
-    best: float
-    """Where the metric is least, the rest as it is (and at equal silicon)."""
-    good: tuple[float, float]
-    """Least and largest value that was tried with a metric within `GOOD_FRACTION` of the best."""
+    parameter: BalancedParameter
+    current: float
+    optimum: float
+    """Value with the lowest metric, other parameters fixed (at iso-area if it uses area)."""
+    near_optimal: tuple[float, float]
+    """Smallest and largest evaluated value with a metric within `NEAR_OPTIMAL_FRACTION` of the
+    optimum."""
     penalty_fraction: float
-    """Metric at the present value over that at the best one, less one."""
+    """Metric at the current value over metric at the optimum, minus 1."""
     elasticity: float
-    """d ln(metric) / d ln(value) at the present value, nothing else moved."""
+    """d ln(metric) / d ln(value) at the current value, all other parameters fixed."""
     values: np.ndarray
-    """Of the first grid, the present value among them."""
+    """Values of the first grid, including the current value."""
     metric_ratios: np.ndarray
-    """Metric at `values` over that of the design as it is."""
+    """Metric at `values` over metric of the current design."""
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the best value is the least or the largest that was tried."""
+        """True if the optimum is the smallest or the largest evaluated value."""
         low, high = float(self.values[0]), float(self.values[-1])
-        return self.best <= low * 1.001 or self.best >= high * 0.999
+        return self.optimum <= low * 1.001 or self.optimum >= high * 0.999
 
 
-def knob_balances(
+def parameter_balances(
     design: Design, workload: Workload, metric: str = "time_per_token"
-) -> list[KnobBalance]:
-    """Every knob's present value, best value, loss and elasticity, for an entry of `OBJECTIVES`.
+) -> list[ParameterBalance]:
+    """Balance of every parameter for a metric, an entry of `OBJECTIVES`.
 
-    Exact reading, float64. One compiled program evaluates the grids of all knobs.
+    Exact model in float64. One compiled program evaluates the grids of all parameters.
     """
-    knobs = list(KNOBS.values())
+    parameters = list(BALANCED_PARAMETERS.values())
     with jax.enable_x64(True):
         base = jax.tree.map(float, design)
-        log_metrics = _log_metrics(base, workload, knobs, metric)
-        now = np.array([float(get_path(base, knob.path)) for knob in knobs])
-        first, logs = _grids(base, knobs, now, log_metrics)
-        slopes = _elasticities(base, workload, knobs, metric)
+        log_metrics = _log_metrics(base, workload, parameters, metric)
+        current = np.array([float(get_path(base, parameter.path)) for parameter in parameters])
+        grids, logs = _grids(base, parameters, current, log_metrics)
+        slopes = _elasticities(base, workload, parameters, metric)
     return [
-        _balance(knob, now[i], [grid[i] for grid in first], [log[i] for log in logs], slopes[i])
-        for i, knob in enumerate(knobs)
+        _balance(
+            parameter, current[i], [grid[i] for grid in grids], [log[i] for log in logs], slopes[i]
+        )
+        for i, parameter in enumerate(parameters)
     ]
 
 
-def _log_metrics(base: Design, workload: Workload, knobs: list[Knob], metric: str) -> Any:
-    """Compiled function of knobs by values to the logarithms of the metric.
+def _log_metrics(
+    base: Design, workload: Workload, parameters: list[BalancedParameter], metric: str
+) -> Any:
+    """Compiled function from values (parameters by points) to logarithms of the metric.
 
-    Every knob's turn is computed for each value and the one in question is taken: the program
-    holds the model once.
+    For each point the varied designs of all parameters are computed and one is selected, so that
+    the program contains the model once.
     """
 
-    def one(number: jax.Array, value: Scalar) -> Scalar:
-        moved = [with_value(base, knob, value) for knob in knobs]
-        chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[number], *moved)
+    def log_metric(index: jax.Array, value: Scalar) -> Scalar:
+        varied = [with_value(base, parameter, value) for parameter in parameters]
+        chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[index], *varied)
         return safe_log(OBJECTIVES[metric](evaluate(chosen, workload)))
 
-    def every(values: jax.Array) -> jax.Array:
-        numbers = jnp.broadcast_to(jnp.arange(len(knobs))[:, None], values.shape)
-        return jnp.reshape(jax.vmap(one)(numbers.ravel(), values.ravel()), values.shape)
+    def log_metrics(values: jax.Array) -> jax.Array:
+        indices = jnp.broadcast_to(jnp.arange(len(parameters))[:, None], values.shape)
+        return jnp.reshape(jax.vmap(log_metric)(indices.ravel(), values.ravel()), values.shape)
 
-    return quick_jit(every)
+    return quick_jit(log_metrics)
 
 
 def _grids(
-    base: Design, knobs: list[Knob], now: np.ndarray, log_metrics: Any
+    base: Design, parameters: list[BalancedParameter], current: np.ndarray, log_metrics: Any
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Values of every pass, knobs by points, and their logarithms of the metric."""
-    ends = np.array([knob.range_of(base) for knob in knobs])
+    """Values of every pass (parameters by points) and logarithms of the metric at them."""
+    ends = np.array([parameter.range_of(base) for parameter in parameters])
     grids, logs = [], []
     for _ in range(NUM_PASSES):
         grid = np.geomspace(ends[:, 0], ends[:, 1], NUM_POINTS - 1, axis=1)
-        # The present value is a point of every grid: what is called better is better than it.
-        grid = np.sort(np.concatenate((grid, np.maximum(now, 0.0)[:, None]), axis=1), axis=1)
+        # The current value is a point of every grid, so the optimum is never worse than it.
+        grid = np.sort(np.concatenate((grid, np.maximum(current, 0.0)[:, None]), axis=1), axis=1)
         log = np.asarray(log_metrics(jnp.asarray(grid)))
         log = np.where(np.isfinite(log), log, np.inf)
         grids.append(grid)
         logs.append(log)
-        places = np.argmin(log, axis=1)
-        rows = np.arange(len(knobs))
-        lower = grid[rows, np.maximum(places - 1, 0)]
-        upper = grid[rows, np.minimum(places + 1, NUM_POINTS - 1)]
-        # A knob at zero has no neighbor below on a logarithmic grid.
+        lowest = np.argmin(log, axis=1)
+        rows = np.arange(len(parameters))
+        lower = grid[rows, np.maximum(lowest - 1, 0)]
+        upper = grid[rows, np.minimum(lowest + 1, NUM_POINTS - 1)]
+        # A value of zero has no lower neighbor on a logarithmic grid.
         ends = np.stack((np.where(lower > 0.0, lower, ends[:, 0]), np.maximum(upper, lower)), 1)
     return grids, logs
 
 
-def _elasticities(base: Design, workload: Workload, knobs: list[Knob], metric: str) -> np.ndarray:
-    """d ln(metric) / d ln(value) of every knob alone; zero for a knob at zero."""
+def _elasticities(
+    base: Design, workload: Workload, parameters: list[BalancedParameter], metric: str
+) -> np.ndarray:
+    """d ln(metric) / d ln(value) of every parameter; zero where the value is zero."""
 
     def log_metric(log_ratios: jax.Array) -> Scalar:
         design = base
-        for i, knob in enumerate(knobs):
-            now = get_path(base, knob.path)
-            design = set_path(design, knob.path, now * jnp.exp(log_ratios[i]))
+        for i, parameter in enumerate(parameters):
+            current = get_path(base, parameter.path)
+            design = set_path(design, parameter.path, current * jnp.exp(log_ratios[i]))
         return safe_log(OBJECTIVES[metric](evaluate(design, workload)))
 
-    return np.asarray(quick_jit(jax.grad(log_metric))(jnp.zeros(len(knobs))))
+    return np.asarray(quick_jit(jax.grad(log_metric))(jnp.zeros(len(parameters))))
 
 
 def _balance(
-    knob: Knob, now: float, grids: list[np.ndarray], logs: list[np.ndarray], slope: float
-) -> KnobBalance:
-    """What the grids of one knob say."""
+    parameter: BalancedParameter,
+    current: float,
+    grids: list[np.ndarray],
+    logs: list[np.ndarray],
+    slope: float,
+) -> ParameterBalance:
+    """Balance of one parameter from its grids."""
     values, found = np.concatenate(grids), np.concatenate(logs)
-    at_present = float(found[np.argmin(np.abs(values - now))])
+    at_current = float(found[np.argmin(np.abs(values - current))])
     best = int(np.argmin(found))
-    good = values[found <= found[best] + np.log1p(GOOD_FRACTION)]
-    return KnobBalance(
-        knob=knob,
-        present=float(now),
-        best=float(values[best]),
-        good=(float(good.min()), float(good.max())),
-        penalty_fraction=float(np.expm1(at_present - found[best])),
+    near_optimal = values[found <= found[best] + np.log1p(NEAR_OPTIMAL_FRACTION)]
+    return ParameterBalance(
+        parameter=parameter,
+        current=float(current),
+        optimum=float(values[best]),
+        near_optimal=(float(near_optimal.min()), float(near_optimal.max())),
+        penalty_fraction=float(np.expm1(at_current - found[best])),
         elasticity=float(slope),
         values=grids[0],
-        metric_ratios=np.exp(logs[0] - at_present),
+        metric_ratios=np.exp(logs[0] - at_current),
     )

@@ -26,11 +26,11 @@ class LevelMetrics:
     """Multiply-accumulates for each byte read or written here; zero where none is."""
     accesses_per_distinct_ratio: Operands
     """Bytes read or written over distinct bytes; zero where the operand is not kept."""
-    moved_bytes: Leaf
+    traffic_bytes: Leaf
     """Reads and writes of all operands."""
-    least_bytes: Leaf
+    lower_bound_bytes: Leaf
     """The fewest reads and writes with which this level can serve the operator."""
-    above_least_ratio: Leaf
+    traffic_over_bound_ratio: Leaf
     intensity_macs_per_byte: Leaf
     """Multiply-accumulates for each byte moved at this level; infinite where none is."""
     bandwidth_bytes_per_s: Leaf
@@ -88,7 +88,7 @@ def peak_macs_per_s(accelerator: Accelerator) -> Leaf:
     return accelerator.rows * accelerator.cols * accelerator.clock_hz
 
 
-def explain(
+def mapping_metrics(
     costs: MappingCosts, operators: Operators, accelerator: Accelerator, accounting: Accounting
 ) -> MappingMetrics:
     """Figures of mappings, elementwise over operators (one operator: scalars)."""
@@ -132,9 +132,9 @@ def _level_figures(
         distinct_bytes=distinct,
         macs_per_byte=_kept(level, {o: _ratio(macs, each[o], 0.0) for o in OPERANDS}),
         accesses_per_distinct_ratio=_kept(level, shares),
-        moved_bytes=moved,
-        least_bytes=least,
-        above_least_ratio=_ratio(moved, least, 1.0),
+        traffic_bytes=moved,
+        lower_bound_bytes=least,
+        traffic_over_bound_ratio=_ratio(moved, least, 1.0),
         intensity_macs_per_byte=_ratio(macs, moved, jnp.inf),
         bandwidth_bytes_per_s=jnp.where(bandwidth < 0.5 * ENDLESS_BYTES_PER_S, bandwidth, jnp.inf),
         attainable_macs_per_s=jnp.minimum(peak_macs_per_s, _ratio(macs, busy_s, jnp.inf)),

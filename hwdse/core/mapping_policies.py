@@ -12,8 +12,8 @@ from hwdse.core.mapper.mapper import (
     HARDWARE,
     MAX_MATERIALIZED,
     BestMapping,
-    behind_what_fits,
     best_mapping,
+    penalize_overflow,
 )
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.models.memory.tile_traffic import even_width, tile_traffic
@@ -30,7 +30,7 @@ CoreMapping = Callable[[CoreDesign, Operators, Scalar, Relaxation], BestMapping]
 """A mapping for each operator; takes a core at its voltage, and the leakage in W."""
 
 
-def sum_runs(per_op: PerOp, operators: Operators) -> Scalar:
+def network_sum(per_op: PerOp, operators: Operators) -> Scalar:
     """Sum over operators, each as often as it runs."""
     return jnp.dot(jnp.broadcast_to(per_op, jnp.shape(operators.count)), operators.count)
 
@@ -64,8 +64,8 @@ def time_price_w(costs: MappingCosts, operators: Operators, static_w: Scalar) ->
 
     $\lambda = E/T + 2P$ for dynamic energy E, time T, leakage P; without a gradient.
     """
-    spent_j = sum_runs(costs.energy_j, operators)
-    price = spent_j / sum_runs(costs.time_s, operators) + 2.0 * static_w
+    spent_j = network_sum(costs.energy_j, operators)
+    price = spent_j / network_sum(costs.time_s, operators) + 2.0 * static_w
     return jax.lax.stop_gradient(price)
 
 
@@ -170,7 +170,7 @@ def _once(tile: Tile) -> Tile:
 
 def _least(costs: MappingCosts, score: Leaf, accelerator: Accelerator) -> Leaf:
     """Row with the lowest score of those that fit, else the one that overflows least."""
-    return jnp.argmin(behind_what_fits(score, costs, accelerator), axis=0)
+    return jnp.argmin(penalize_overflow(score, costs, accelerator), axis=0)
 
 
 def _taken(rows: Leaf, choice: Leaf) -> Leaf:

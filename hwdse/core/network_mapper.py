@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.core.core_evaluation import at_its_voltage, leakage_w
-from hwdse.core.operator_loop_nests import MappedNetwork
-from hwdse.core.mapper.chip_gemm_mapper import cut_products
+from hwdse.core.core_evaluation import at_clock_voltage, leakage_w
+from hwdse.core.mapper.chip_gemm_mapper import partition_gemms
 from hwdse.core.mapper.mapper import BestMapping, best_mapping
 from hwdse.core.mapping_policies import MAPPINGS
+from hwdse.core.operator_loop_nests import MappedNetwork
 from hwdse.models.memory import hbm_traffic
 from hwdse.models.precision import precision_mix
 from hwdse.numerics.array_types import PerOp, Scalar
@@ -41,7 +41,7 @@ def map_network(design: Any, workload: Any) -> MappedNetwork:
 def _map_core(design: CoreDesign, workload: Operators) -> MappedNetwork:
     with jax.enable_x64(True):
         numbers = jax.tree.map(lambda x: np.asarray(x, float), (design, workload))
-        core = _numpy(at_its_voltage(numbers[0].accelerator))
+        core = _numpy(at_clock_voltage(numbers[0].accelerator))
         static_w = float(leakage_w(numbers[0].accelerator))
 
     def find() -> BestMapping:
@@ -75,7 +75,7 @@ def _map_chip(design: Design, workload: TransformerTraining | LayerList) -> Mapp
 def _mapped_chip() -> Callable[..., tuple[Operators, Accelerator, BestMapping]]:
     def mapped(design: Design, workload: Any) -> tuple[Operators, Accelerator, BestMapping]:
         step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-        parts, copies, core = all_parts(step, design)
+        parts, copies, core = step_partitions(step, design)
         best = best_mapping(parts, core)
         # Time of a product on the busiest core, and its energy on all of them.
         score = parts.count * best.costs.time_s * copies * best.costs.energy_j
@@ -86,7 +86,7 @@ def _mapped_chip() -> Callable[..., tuple[Operators, Accelerator, BestMapping]]:
     return quick_jit(mapped)
 
 
-def all_parts(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Accelerator]:
+def step_partitions(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Accelerator]:
     r"""Every product cut over the cores in every way of `models.memory.SPLITS`, one after another.
 
     With S cores, a product cut by rows or columns is a part on each; dealt out whole, the busiest
@@ -95,7 +95,7 @@ def all_parts(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Acce
     """
     chip, mix = design.chip, design.mix
     speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
-    cuts = cut_products(step.gemms, chip, speedup, precision_mix.mix_bytes_per_element(mix))
+    cuts = partition_gemms(step.gemms, chip, speedup, precision_mix.mix_bytes_per_element(mix))
     layers = jnp.where(step.executions.is_lm_head > 0.5, 1.0, step.layers_per_stage)
     each = jnp.broadcast_to(
         step.executions.total * layers * step.num_micro_batches, jnp.shape(step.gemms.m)

@@ -19,7 +19,7 @@ from hwdse.workload.kernels.kernel_instructions import (
     Kernel,
     KernelStage,
     LaneWork,
-    Product,
+    MatmulWork,
     Transfer,
 )
 
@@ -49,15 +49,15 @@ class KernelTimes:
     """What the Neuron profiler counts: every product on TensorE, fp32 ones twice."""
 
 
-def product_time_s(product: Product, core: NeuronCore) -> PerOp:
+def matmul_time_s(work: MatmulWork, core: NeuronCore) -> PerOp:
     """Time of products on TensorE, at the rate that long runs reach."""
     tensor = core.tensor
-    if product.kind == "transpose":
-        cycles = transpose_cycles(product.contraction, product.stationary, product.format, tensor)
+    if work.kind == "transpose":
+        cycles = transpose_cycles(work.contraction, work.stationary, work.format, tensor)
     else:
-        num_passes = passes(product.format, tensor, product.kind)
-        cycles = matmul_cycles(product.stationary, product.moving, num_passes, tensor)
-    return product.count * cycles / (tensor.clock_hz * tensor.sustained_fraction)
+        num_passes = passes(work.format, tensor, work.kind)
+        cycles = matmul_cycles(work.stationary, work.moving, num_passes, tensor)
+    return work.count * cycles / (tensor.clock_hz * tensor.sustained_fraction)
 
 
 def lane_time_s(work: LaneWork, engine: LaneEngine) -> PerOp:
@@ -114,17 +114,17 @@ def _sbuf_bytes(stage: KernelStage, core: NeuronCore) -> PerOp:
     for work in stage.lane_work:
         lanes = getattr(core, work.engine).lanes
         total = total + 2.0 * work.count * work.elements * lanes * FORMAT_BYTES[work.format]
-    for product in stage.products:
-        columns = product.stationary + product.moving
-        moved = product.count * product.contraction * columns
-        total = total + moved * FORMAT_BYTES[product.format]
+    for work in stage.matmul_work:
+        columns = work.stationary + work.moving
+        moved = work.count * work.contraction * columns
+        total = total + moved * FORMAT_BYTES[work.format]
     return total
 
 
-def hardware_flop(product: Product, core: NeuronCore) -> PerOp:
+def hardware_flop(work: MatmulWork, core: NeuronCore) -> PerOp:
     """Flops as the Neuron profiler counts them: fp32 products twice, unless one side is 0 or 1."""
-    weight = 2.0 if product.format == "fp32" and product.kind != "broadcast" else 1.0
-    macs = product.count * product.contraction * product.stationary * product.moving
+    weight = 2.0 if work.format == "fp32" and work.kind != "broadcast" else 1.0
+    macs = work.count * work.contraction * work.stationary * work.moving
     return 2.0 * weight * macs
 
 
@@ -137,7 +137,7 @@ def stage_times(
     share a port to SBUF or PSUM (NeuronCore-v2) they take turns on it.
     A wait is the overhead of a dependent instruction.
     """
-    tensor_s: PerOp = sum((product_time_s(p, core) for p in stage.products), 0.0)
+    tensor_s: PerOp = sum((matmul_time_s(p, core) for p in stage.matmul_work), 0.0)
     dma_s: PerOp = sum((transfer_time_s(t, core) for t in stage.transfers), 0.0)
     lanes = _lane_times(stage, core)
     sbuf_s = sbuf_time_s(_sbuf_bytes(stage, core), core.sbuf)
@@ -147,7 +147,7 @@ def stage_times(
     waits = stage.num_waits * core.vector.dependent_cycles / core.vector.clock_hz
     written: PerOp = sum((t.total_bytes for t in stage.transfers if t.is_write), 0.0)
     moved: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
-    useful = [p for p in stage.products if p.is_model_flop]
+    useful = [p for p in stage.matmul_work if p.is_model_flop]
     return KernelTimes(
         tensor_s=tensor_s,
         vector_s=lanes["vector"],
@@ -161,12 +161,12 @@ def stage_times(
         read_bytes=moved - written,
         written_bytes=written,
         useful_flop=sum((2.0 * p.count * _macs(p) for p in useful), 0.0),
-        hardware_flop=sum((hardware_flop(p, core) for p in stage.products), 0.0),
+        hardware_flop=sum((hardware_flop(p, core) for p in stage.matmul_work), 0.0),
     )
 
 
-def _macs(product: Product) -> PerOp:
-    return product.contraction * product.stationary * product.moving
+def _macs(work: MatmulWork) -> PerOp:
+    return work.contraction * work.stationary * work.moving
 
 
 def kernel_times(kernel: Kernel, core: NeuronCore, relaxation: Relaxation = EXACT) -> KernelTimes:

@@ -8,15 +8,15 @@ from functools import cache, cached_property
 import jax
 import numpy as np
 
-from hwdse.core.mapper.mapper import HARDWARE, BestMapping, nest_of
+from hwdse.core.mapper.mapper import HARDWARE, BestMapping, operator_nest
 from hwdse.core.mapping_analysis import (
     CapacityViolation,
     MappingMetrics,
     capacity_violations,
-    explain,
+    mapping_metrics,
     ranked_resources,
 )
-from hwdse.core.ordered_loops import EDGE, TierLoops, nest_tree, one_of, one_operator
+from hwdse.core.ordered_loops import EDGE, TierLoops, at_index, operator_at, tier_loops
 from hwdse.models.memory.loop_nest_traffic import nest_traffic
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.numerics.jit_compile import quick_jit
@@ -40,13 +40,13 @@ class MappedOperator:
     def figures(self) -> MappingMetrics:
         """Reuse, bounds and roofs of each level."""
         with jax.enable_x64(True):
-            found = explain(self.costs, self.operator, self.accelerator, HARDWARE)
+            found = mapping_metrics(self.costs, self.operator, self.accelerator, HARDWARE)
             return jax.tree.map(float, found)
 
     @cached_property
     def tree(self) -> tuple[TierLoops, ...]:
         """The loops in the order in which they run."""
-        return nest_tree(self.nest, self.accelerator)
+        return tier_loops(self.nest, self.accelerator)
 
     @property
     def text(self) -> str:
@@ -85,16 +85,16 @@ class MappedNetwork:
 
     def operator(self, index: int) -> MappedOperator:
         """Operator number `index` under the mapping found for it."""
-        operator, core = one_operator(self.operators, index), one_of(self.accelerator, index)
-        nest = nest_of(self.best, self.operators, self.accelerator, index)
-        return MappedOperator(operator, core, nest, one_of(self.best.costs, index))
+        operator, core = operator_at(self.operators, index), at_index(self.accelerator, index)
+        nest = operator_nest(self.best, self.operators, self.accelerator, index)
+        return MappedOperator(operator, core, nest, at_index(self.best.costs, index))
 
     def given(self, index: int, text: str) -> MappedOperator:
         """Operator number `index` under the nest of a user.
 
         A `ValueError` of one line where the text is no nest of this operator on this core.
         """
-        operator, core = one_operator(self.operators, index), one_of(self.accelerator, index)
+        operator, core = operator_at(self.operators, index), at_index(self.accelerator, index)
         nest = parse_nest(text)
         check_cover(nest, operator)
         return MappedOperator(operator, core, nest, costs_of_nest(nest, operator, core))
@@ -106,7 +106,7 @@ def costs_of_nest(nest: LoopNest, operator: Operators, accelerator: Accelerator)
         # Without names there is one program for all operators under nests of a kind.
         nameless = dataclasses.replace(operator, names=())
         numbers = jax.tree.map(lambda x: np.asarray(x, float), (nest, nameless, accelerator))
-        return one_of(_compiled_costs()(*numbers), 0)
+        return at_index(_compiled_costs()(*numbers), 0)
 
 
 @cache

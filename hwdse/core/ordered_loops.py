@@ -40,7 +40,7 @@ class TierLoops:
     cols: tuple[Loop, ...]
 
 
-def nest_tree(nest: LoopNest, accelerator: Accelerator) -> tuple[TierLoops, ...]:
+def tier_loops(nest: LoopNest, accelerator: Accelerator) -> tuple[TierLoops, ...]:
     """Tiers of the nest of one operator, outermost first; bounds are concrete numbers."""
     temporal, spatial, position = (
         np.asarray(x, dtype=float) for x in (nest.temporal, nest.spatial, nest.position)
@@ -87,7 +87,7 @@ def is_product(operator: Operators) -> bool:
     return all(float(field) == 1.0 for field in fields)
 
 
-def one_of(rows: Any, index: int) -> Any:
+def at_index(rows: Any, index: int) -> Any:
     """Row `index` of a pytree over operators, as Python floats; what all share is its own row."""
 
     def pick(values: Any) -> float:
@@ -97,6 +97,6 @@ def one_of(rows: Any, index: int) -> Any:
     return jax.tree.map(pick, rows)
 
 
-def one_operator(operators: Operators, index: int) -> Operators:
+def operator_at(operators: Operators, index: int) -> Operators:
     """Operator number `index`, with its name, as Python floats."""
-    return one_of(operators, index).replace(names=operators.names[index : index + 1])
+    return at_index(operators, index).replace(names=operators.names[index : index + 1])

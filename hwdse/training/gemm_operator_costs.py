@@ -194,8 +194,8 @@ def operator_costs(
     array, size, software = inputs.array, inputs.bytes_per_element, inputs.software
     cycles = DATAFLOWS[array.dataflow](gemms, array, relaxation)
     other_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
-    product_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
-    hbm_bytes = product_bytes + other_bytes
+    gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
+    hbm_bytes = gemm_bytes + other_bytes
     # What comes from HBM is written to the scratchpad, then read into the array.
     sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, relaxation)
     accumulator_bytes = hbm_traffic.ACCUMULATOR_BYTES * accumulator_words(gemms, array, relaxation)
@@ -204,7 +204,7 @@ def operator_costs(
         cycles / (array.clock_hz * _matrix_rate_ratio(inputs, runs)),
         vector_flop / inputs.vector_flop_per_s,
         sram_bytes / inputs.sram.bandwidth_bytes_per_s,
-        (product_bytes / inputs.hbm_bytes_per_s, other_bytes / inputs.hbm_bytes_per_s),
+        (gemm_bytes / inputs.hbm_bytes_per_s, other_bytes / inputs.hbm_bytes_per_s),
         software.elementwise_overlap_fraction,
         relaxation,
     )

@@ -56,7 +56,7 @@ def domain_chips(cluster: Cluster) -> Scalar:
     return product
 
 
-def tiers_of(chip: Chip, cluster: Cluster) -> tuple[FabricTier, FabricTier, FabricTier]:
+def fabric_tiers(chip: Chip, cluster: Cluster) -> tuple[FabricTier, FabricTier, FabricTier]:
     """Domain, network inside a pod, network between pods."""
     sizes = cluster.torus_sizes
     domain = PlacedGroup(
@@ -174,7 +174,7 @@ def collective_time_s(
     """
     if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
         return 0.0
-    tiers = tiers_of(chip, cluster)
+    tiers = fabric_tiers(chip, cluster)
     groups = place(num_chips, inner_chips, tiers)
     sizes = _tier_bytes(kind, message_bytes, groups)
 
@@ -217,7 +217,7 @@ def collective_bytes(
     """
     if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
         return 0.0, 0.0
-    tiers = tiers_of(chip, cluster)
+    tiers = fabric_tiers(chip, cluster)
     groups = place(num_chips, inner_chips, tiers)
     sent = []
     for size, group in zip(_tier_bytes(kind, message_bytes, groups), groups, strict=True):

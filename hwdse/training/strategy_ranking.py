@@ -79,15 +79,15 @@ DEGREES = ("tensor", "pipeline", "context", "expert")
 """Columns that say how chips are grouped."""
 
 
-def ranked(scores: StrategyMetrics, metric: str, most_hbm_ratio: float = 1.0) -> np.ndarray:
+def ranked(scores: StrategyMetrics, metric: str, max_hbm_ratio: float = 1.0) -> np.ndarray:
     """Rows of the layouts that fit the HBM, best first by a metric of `METRICS`; of equals the
     one that holds less first. Layouts without finite figures fit nothing."""
     values, used = getattr(scores, METRICS[metric]), scores.hbm_used_ratio
     order = np.lexsort((used, values))
-    return order[(used <= most_hbm_ratio)[order] & np.isfinite(values)[order]]
+    return order[(used <= max_hbm_ratio)[order] & np.isfinite(values)[order]]
 
 
-def least_overfull(scores: StrategyMetrics) -> int:
+def least_hbm_index(scores: StrategyMetrics) -> int:
     """Row of the layout that needs the least HBM."""
     used = np.where(np.isfinite(scores.hbm_used_ratio), scores.hbm_used_ratio, np.inf)
     return int(np.argmin(used))

@@ -7,9 +7,9 @@ import pytest
 from support.designs import BASE, JOB, settled
 from support.slopes import check_slopes
 
-from hwdse.analysis.mixed_format_jobs import format_peak_flop_per_s, job_phase_times_s, job_time_s
 from hwdse.analysis.fp64_balance import design_precision_balance, precision_balance
-from hwdse.analysis.resource_balance import KNOBS, with_value
+from hwdse.analysis.mixed_format_jobs import format_peak_flop_per_s, job_phase_times_s, job_time_s
+from hwdse.analysis.resource_balance import BALANCED_PARAMETERS, with_value
 from hwdse.config import load_chip, load_search
 from hwdse.config.files.errors import ConfigError
 from hwdse.evaluation import evaluate
@@ -23,7 +23,9 @@ from hwdse.training.gemm_operator_costs import peak_flop_per_s
 
 def with_fp64_ratio(chip, ratio):
     """The chip with another ratio on the same silicon."""
-    return with_value(BASE.replace(chip=chip), KNOBS["chip.fp64_per_fp16_ratio"], ratio).chip
+    return with_value(
+        BASE.replace(chip=chip), BALANCED_PARAMETERS["chip.fp64_per_fp16_ratio"], ratio
+    ).chip
 
 
 CHIP = load_chip("b200")
@@ -73,7 +75,7 @@ def test_one_to_a_hundred_suits_a_tenth_of_a_percent(kappa, percent):
     share = kappa / (kappa + 1e4)
     assert 100.0 * share == pytest.approx(percent, rel=0.03)
     found = balance(BARE, mix_of(share), cost_ratio=kappa)
-    assert found.share_it_suits == pytest.approx(share, rel=1e-9)
+    assert found.suited_fp64_fraction == pytest.approx(share, rel=1e-9)
     assert found.optimal_ratio == pytest.approx(0.01, rel=1e-6)
     assert abs(found.penalty_fraction) < 1e-12
     assert abs(found.elasticity) < 1e-6

@@ -67,7 +67,7 @@ def test_flop_rate_is_that_of_all_multipliers():
     array = BASE.chip.array
     peak = 2.0 * array.rows * array.cols * array.num_arrays * array.clock_hz
     assert main_balance().flop_per_s == pytest.approx(peak)
-    assert main_balance().product_bytes <= main_balance().hbm.step_bytes
+    assert main_balance().gemm_bytes <= main_balance().hbm.step_bytes
 
 
 def test_two_operands_for_every_product_reach_the_array():

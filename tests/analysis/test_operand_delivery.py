@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hwdse.analysis.operand_delivery import compare_operand_delivery, engine_of_as_many_multipliers
+from hwdse.analysis.operand_delivery import compare_operand_delivery, iso_mac_engine
 from hwdse.config import load_chip
 from hwdse.config.hardware.cpus import load_simd
 from hwdse.models.compute.cpu_simd import register_block
@@ -85,7 +85,7 @@ def test_energy_is_the_sum_of_its_places():
 
 
 def test_as_many_multipliers_as_the_chip():
-    engine = engine_of_as_many_multipliers(ENGINE, CHIP, BYTES)
+    engine = iso_mac_engine(ENGINE, CHIP, BYTES)
     array = CHIP.array
     macs = engine.num_cores * engine.num_fma_ports * engine.vector_bytes / BYTES
     assert macs == pytest.approx(array.rows * array.cols * array.num_arrays)

@@ -1,4 +1,4 @@
-"""The four balances: knobs at equal silicon, their best values, the page and its picture."""
+"""The four balances: parameters at iso-area, their optima, the page and its plot."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,12 @@ import pytest
 from support.designs import BASE, JOB
 
 from hwdse.analysis import resource_balance
-from hwdse.analysis.resource_balance import KNOBS, at_iso_area, knob_balances, with_value
+from hwdse.analysis.resource_balance import (
+    BALANCED_PARAMETERS,
+    at_iso_area,
+    parameter_balances,
+    with_value,
+)
 from hwdse.cli import main
 from hwdse.cli.balance import balance_command
 from hwdse.cli.balance.balance_tables import print_page
@@ -18,13 +23,13 @@ from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.numerics.relaxation import total
 from hwdse.search.space.pytree_path import get_path, set_path
 
-INTERVAL = KNOBS["checkpoint_interval_s"]
-LINK = KNOBS["chip.link.bandwidth_bytes_per_s"]
+INTERVAL = BALANCED_PARAMETERS["checkpoint_interval_s"]
+LINK = BALANCED_PARAMETERS["chip.link.bandwidth_bytes_per_s"]
 
 
 @pytest.fixture(scope="module")
 def found():
-    return {item.knob.path: item for item in knob_balances(BASE, JOB)}
+    return {item.parameter.path: item for item in parameter_balances(BASE, JOB)}
 
 
 def area_of(design):
@@ -32,18 +37,20 @@ def area_of(design):
         return float(total(area_parts_mm2(jax.tree.map(float, design.chip))))
 
 
-@pytest.mark.parametrize("path", [path for path, knob in KNOBS.items() if knob.uses_area])
-def test_silicon_stays_whatever_the_knob(path):
-    knob = KNOBS[path]
+@pytest.mark.parametrize(
+    "path", [path for path, parameter in BALANCED_PARAMETERS.items() if parameter.uses_area]
+)
+def test_iso_area_keeps_the_die_area(path):
+    parameter = BALANCED_PARAMETERS[path]
     now = float(get_path(BASE, path)) or 0.01
     with jax.enable_x64(True):
         for factor in (0.5, 1.0, 1.3):
-            moved = with_value(BASE, knob, factor * now)
+            moved = with_value(BASE, parameter, factor * now)
             assert float(get_path(moved, path)) == factor * now
             assert area_of(moved) == pytest.approx(area_of(BASE), rel=1e-12)
 
 
-def test_a_part_that_takes_the_whole_chip_leaves_almost_no_engines():
+def test_matrix_engines_keep_a_minimum_when_a_block_exceeds_the_die_area():
     with jax.enable_x64(True):
         moved = with_value(BASE, LINK, 1e3 * float(get_path(BASE, LINK.path)))
         assert moved.chip.array.num_arrays == pytest.approx(
@@ -53,41 +60,41 @@ def test_a_part_that_takes_the_whole_chip_leaves_almost_no_engines():
         assert same.chip.array.num_arrays == pytest.approx(BASE.chip.array.num_arrays, rel=1e-12)
 
 
-def test_best_interval_is_the_exact_one(found):
+def test_optimal_interval_is_the_analytical_one(found):
     exact_s = evaluate_exact(BASE, JOB).optimal_checkpoint_interval_s
     item = found[INTERVAL.path]
-    assert item.best == pytest.approx(exact_s, rel=2e-3)
-    at_best = evaluate_exact(replace(BASE, checkpoint_interval_s=item.best), JOB)
+    assert item.optimum == pytest.approx(exact_s, rel=2e-3)
+    at_best = evaluate_exact(replace(BASE, checkpoint_interval_s=item.optimum), JOB)
     now = evaluate_exact(BASE, JOB)
     expected = now.time_per_token_s / at_best.time_per_token_s - 1.0
     assert item.penalty_fraction == pytest.approx(expected, rel=1e-9)
 
 
-def test_losses_and_elasticities_agree_with_evaluations(found):
+def test_penalties_and_elasticities_agree_with_evaluations(found):
     now = evaluate_exact(BASE, JOB).time_per_token_s
     for item in found.values():
         assert item.penalty_fraction >= 0.0
-        assert item.good[0] <= item.best <= item.good[1]
+        assert item.near_optimal[0] <= item.optimum <= item.near_optimal[1]
         assert np.all(np.isfinite(item.metric_ratios))
         assert item.metric_ratios.min() >= 1.0 / (1.0 + item.penalty_fraction) - 1e-12
     item = found[LINK.path]
-    more = evaluate_exact(set_path(BASE, LINK.path, 1.0001 * item.present), JOB).time_per_token_s
+    more = evaluate_exact(set_path(BASE, LINK.path, 1.0001 * item.current), JOB).time_per_token_s
     assert item.elasticity == pytest.approx(np.log(more / now) / np.log(1.0001), rel=1e-3)
-    best = evaluate_exact(with_value(BASE, LINK, item.best), JOB).time_per_token_s
+    best = evaluate_exact(with_value(BASE, LINK, item.optimum), JOB).time_per_token_s
     assert now / best - 1.0 == pytest.approx(item.penalty_fraction, rel=1e-9)
 
 
-def test_native_fp64_pays_for_a_job_that_needs_it(found):
+def test_fp64_work_makes_the_optimal_fp64_ratio_positive(found):
     item = found["chip.fp64_per_fp16_ratio"]
-    assert item.present == 0.0
+    assert item.current == 0.0
     assert item.elasticity == 0.0
-    assert 1e-4 < item.best < 1e-2  # for 0.01 % of the FLOP
+    assert 1e-4 < item.optimum < 1e-2  # for 0.01 % of the FLOP
     assert not item.is_at_end
-    # The network takes no silicon here: as much as possible.
+    # The scale-out network uses no die area here, so its optimum is the end of the range.
     assert found["chip.network.bandwidth_bytes_per_s"].is_at_end
 
 
-def test_page_and_picture(capsys, tmp_path, monkeypatch):
+def test_page_and_plot(capsys, tmp_path, monkeypatch):
     made = []
     whole = balance_command._as_json
     monkeypatch.setattr(balance_command, "_as_json", lambda page: made.append(page) or whole(page))
@@ -95,7 +102,7 @@ def test_page_and_picture(capsys, tmp_path, monkeypatch):
         main(["balance", "trn2_llama3_70b", "--plots", str(tmp_path), "--json"])
     assert left.value.code == 0
     page = json.loads(capsys.readouterr().out)
-    assert [knob["balance"] for knob in page["knobs"]] == [
+    assert [parameter["balance"] for parameter in page["parameters"]] == [
         "precision", "network", "network", "memory", "memory", "checkpoint",
     ]  # fmt: skip
     assert page["memory"]["traffic_over_bound_ratio"] >= 1.0
@@ -113,7 +120,7 @@ def test_page_and_picture(capsys, tmp_path, monkeypatch):
         (["balance", "trn2_llama3_70b", "--metric", "speed"], "expected one of"),
     ],
 )
-def test_mistakes_are_one_line(capsys, arguments, word):
+def test_user_errors_are_one_line(capsys, arguments, word):
     with pytest.raises(SystemExit) as left:
         main(arguments)
     said = capsys.readouterr().err

@@ -13,8 +13,8 @@ from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
-from hwdse.core.map_network import GEMM_NAMES, map_network
-from hwdse.core.mapped_network import costs_of_nest
+from hwdse.core.network_mapper import GEMM_NAMES, map_network
+from hwdse.core.operator_loop_nests import costs_of_nest
 from hwdse.workload.transformer.sharding import shard
 
 BERT = ("mapping", "gemmini_bert")
@@ -47,7 +47,7 @@ def test_every_nest_costs_what_its_mapping_was_found_for(name):
         again = costs_of_nest(mapped.nest, mapped.operator, mapped.accelerator)
         for own, known in zip(jax.tree.leaves(again), jax.tree.leaves(mapped.costs), strict=True):
             assert own == pytest.approx(known, rel=1e-6), mapped.text
-        bound = [level.above_least_ratio for level in mapped.figures.levels]
+        bound = [level.traffic_over_bound_ratio for level in mapped.metrics.levels]
         assert min(bound) >= 1.0 - 1e-9
 
 
@@ -143,8 +143,10 @@ def test_a_part_on_each_core_makes_the_whole_step():
     network = map_network(BASE, JOB)
     with jax.enable_x64(True):
         step = shard(JOB, BASE.parallelism, BASE.cluster.num_chips)
-    layers = np.where(np.asarray(step.runs.is_lm_head) > 0.5, 1.0, float(step.layers_per_stage))
-    runs = np.asarray(step.runs.total) * layers * float(step.num_micro_batches)
+    layers = np.where(
+        np.asarray(step.executions.is_lm_head) > 0.5, 1.0, float(step.layers_per_stage)
+    )
+    runs = np.asarray(step.executions.total) * layers * float(step.num_micro_batches)
     macs = np.asarray(step.gemms.num_macs, float) * runs
     parts = np.asarray(network.operators.num_macs) * network.operators.count * network.num_cores
     np.testing.assert_allclose(parts, macs, rtol=1e-6)

@@ -9,9 +9,9 @@ import pytest
 from support.small_core import CORE, NETWORK
 
 from hwdse.config.design.initial_tiles import first_tiles, tile_names
-from hwdse.core.core_evaluation import at_its_voltage, core_area_mm2, leakage_w
+from hwdse.core.core_evaluation import at_clock_voltage, core_area_mm2, leakage_w
 from hwdse.core.mapper.mapper import best_mapping
-from hwdse.core.mapping_policies import sum_runs, time_price_w
+from hwdse.core.mapping_policies import network_sum, time_price_w
 from hwdse.evaluation import evaluate
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.numerics.jit_compile import quick_jit
@@ -83,7 +83,7 @@ def choices():
     """Of random cores: costs of the first and the second choice, the second's tiles, leakage."""
 
     def both(core):
-        core, static_w = at_its_voltage(core), leakage_w(core)
+        core, static_w = at_clock_voltage(core), leakage_w(core)
         first = best_mapping(NETWORK, core).costs
         price = time_price_w(first, NETWORK, static_w)
         second = best_mapping(NETWORK, core, time_price_w=price)
@@ -153,8 +153,8 @@ def test_the_price_of_time_is_the_slope_of_the_product():
     power_w = 0.7
 
     def product(time_s, spent_j):
-        total = sum_runs(time_s, NETWORK)
-        return total * (sum_runs(spent_j, NETWORK) + power_w * total)
+        total = network_sum(time_s, NETWORK)
+        return total * (network_sum(spent_j, NETWORK) + power_w * total)
 
     by_time, by_energy = jax.grad(product, argnums=(0, 1))(
         jnp.asarray(time_s), jnp.asarray(spent_j)
@@ -215,7 +215,7 @@ def test_more_bandwidth_never_hurts_the_product(path):
 
 def test_clock_moves_the_voltage_on_chip_and_not_in_dram():
     ratio = float(voltage_and_leakage.dynamic_energy_ratio(1.2, CORE.process))
-    fast = at_its_voltage(CORE.replace(clock_hz=1.2e9))
+    fast = at_clock_voltage(CORE.replace(clock_hz=1.2e9))
     assert ratio > 1.0
     assert fast.mac_energy_j == pytest.approx(ratio * CORE.mac_energy_j)
     for before, after in zip(CORE.levels, fast.levels, strict=True):

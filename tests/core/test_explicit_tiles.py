@@ -7,8 +7,8 @@ import pytest
 from support.small_core import CORE, NETWORK
 
 from hwdse.config.design.initial_tiles import first_tiles
-from hwdse.core.mapper.mapper import HARDWARE, behind_what_fits
-from hwdse.core.mapping_policies import explicit_mappings, sum_runs, tile_of, time_price_w
+from hwdse.core.mapper.mapper import HARDWARE, penalize_overflow
+from hwdse.core.mapping_policies import explicit_mappings, network_sum, tile_of, time_price_w
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.models.memory.tile_traffic import tile_traffic
 from hwdse.numerics.jit_compile import quick_jit
@@ -53,7 +53,7 @@ def _chosen_one_by_one(sizes, relaxation):
     costs = _costs_of_each(sizes, relaxation)
 
     def least(score):
-        return jnp.argmin(behind_what_fits(score, costs, CORE), axis=0)
+        return jnp.argmin(penalize_overflow(score, costs, CORE), axis=0)
 
     def taken(choice):
         return jax.tree.map(lambda x: x[choice, jnp.arange(3)], costs)
@@ -81,7 +81,7 @@ def test_only_the_chosen_residency_is_differentiated(relaxation):
 
     def product(sizes):
         costs = explicit_mappings(_design(sizes), NETWORK, LEAK_W, relaxation).costs
-        return sum_runs(costs.time_s, NETWORK) * sum_runs(costs.energy_j, NETWORK)
+        return network_sum(costs.time_s, NETWORK) * network_sum(costs.energy_j, NETWORK)
 
     sizes = jnp.asarray(_sizes(1)[0])
     _, back = jax.vjp(product, sizes)

@@ -12,7 +12,7 @@ from support.tile_cores import KIB, convs, core, unified_core
 from support.tile_cores import gemms as products_of
 
 from hwdse.config.hardware.accelerators import load_accelerator
-from hwdse.core.mapper.mapper import HARDWARE, best_mapping, nest_of
+from hwdse.core.mapper.mapper import HARDWARE, best_mapping, operator_nest
 from hwdse.models.memory.largest_tile import divisors_of
 from hwdse.models.memory.loop_nest_traffic import nest_traffic
 from hwdse.models.memory.memory_level_costs import mapping_costs
@@ -126,7 +126,7 @@ def some_convs():
 def test_the_model_of_given_nests_finds_the_same_costs(make_operators, accelerator):
     op = make_operators()
     best = BEST(op, accelerator)
-    nests = [nest_of(best, op, accelerator, index) for index in range(EIGHT)]
+    nests = [operator_nest(best, op, accelerator, index) for index in range(EIGHT)]
     for tiers in {nest.tiers for nest in nests}:
         rows = eight([index for index, nest in enumerate(nests) if nest.tiers == tiers])
         nest = jax.tree.map(lambda *x: np.stack(x), *(nests[index] for index in rows))

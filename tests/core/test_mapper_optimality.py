@@ -18,7 +18,7 @@ from hwdse.models.memory.memory_level_costs import access_energy_j_per_byte
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.search.space.pytree_path import get_path, set_path
-from hwdse.workload.loops.operators import products
+from hwdse.workload.loops.operators import gemm_operators
 
 GEMMINI = load_accelerator("gemmini")
 SIZES = [(24.0, 40.0, 36.0), (7.0, 50.0, 33.0), (64.0, 16.0, 64.0), (1.0, 64.0, 48.0)]
@@ -32,7 +32,7 @@ def double():
 
 def matrix_products(sizes):
     m, k, n = np.array(sizes).T
-    return products(m, k, n, np.ones(len(sizes)))
+    return gemm_operators(m, k, n, np.ones(len(sizes)))
 
 
 PROGRAM = quick_jit(lambda operators, core: best_mapping(operators, core))

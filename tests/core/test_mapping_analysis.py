@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.mapping_examples import ACCOUNTING, CORE, GEMM, NEST, TRAFFIC, K, M, N, nest
 
-from hwdse.core.mapping_analysis import distinct_words, explain, ranked_resources
-from hwdse.core.ordered_loops import Loop, is_product, nest_tree, one_operator
+from hwdse.core.mapping_analysis import distinct_words, mapping_metrics, ranked_resources
+from hwdse.core.ordered_loops import Loop, is_product, operator_at, tier_loops
 from hwdse.models.memory.memory_level_costs import mapping_costs
-from hwdse.workload.loops.operators import DIMS, Operators, products
+from hwdse.workload.loops.operators import DIMS, Operators, gemm_operators
 
 COSTS = mapping_costs(TRAFFIC, CORE)
-FIGURES = explain(COSTS, GEMM, CORE, ACCOUNTING)
+FIGURES = mapping_metrics(COSTS, GEMM, CORE, ACCOUNTING)
 
 
 def convolution(p, q, r, s, stride, dilation, c=3.0, k=5.0, n=2.0):
@@ -51,17 +51,17 @@ def test_reuse_by_hand():
 
 def test_how_far_levels_lie_above_the_fewest_accesses():
     dram, scratchpad, accumulator, _ = FIGURES.levels
-    assert dram.least_bytes == pytest.approx(M * K + K * N + M * N)
-    assert dram.above_least_ratio == pytest.approx(1.0)
-    assert scratchpad.least_bytes == pytest.approx(2.0 * (M * K + K * N))
-    assert scratchpad.above_least_ratio == pytest.approx(3.2)
-    assert accumulator.least_bytes == pytest.approx(8.0 * M * N)
-    assert accumulator.above_least_ratio == pytest.approx(12.0)
+    assert dram.lower_bound_bytes == pytest.approx(M * K + K * N + M * N)
+    assert dram.traffic_over_bound_ratio == pytest.approx(1.0)
+    assert scratchpad.lower_bound_bytes == pytest.approx(2.0 * (M * K + K * N))
+    assert scratchpad.traffic_over_bound_ratio == pytest.approx(3.2)
+    assert accumulator.lower_bound_bytes == pytest.approx(8.0 * M * N)
+    assert accumulator.traffic_over_bound_ratio == pytest.approx(12.0)
 
 
 def test_no_drain_needs_one_access_less():
-    lazy = explain(COSTS, GEMM, CORE, type(ACCOUNTING)(False, True, False))
-    assert lazy.levels[2].least_bytes == pytest.approx(4.0 * M * N)
+    lazy = mapping_metrics(COSTS, GEMM, CORE, type(ACCOUNTING)(False, True, False))
+    assert lazy.levels[2].lower_bound_bytes == pytest.approx(4.0 * M * N)
 
 
 def test_shares_add_up_and_the_slowest_has_the_whole_time():
@@ -91,7 +91,7 @@ def test_a_roof_is_bandwidth_times_intensity_below_the_array(index):
 def test_an_idle_level_has_no_roof_and_nothing_is_nan():
     still = jax.tree.map(lambda x: 0.0 * x, TRAFFIC.levels[2])
     moved = TRAFFIC.replace(levels=(*TRAFFIC.levels[:2], still, TRAFFIC.levels[3]))
-    figures = explain(mapping_costs(moved, CORE), GEMM, CORE, ACCOUNTING)
+    figures = mapping_metrics(mapping_costs(moved, CORE), GEMM, CORE, ACCOUNTING)
     assert figures.levels[2].attainable_macs_per_s == figures.peak_macs_per_s
     assert figures.levels[2].bandwidth_bytes_per_s == np.inf
     assert not any(np.isnan(x) for x in jax.tree.leaves(figures))
@@ -99,12 +99,12 @@ def test_an_idle_level_has_no_roof_and_nothing_is_nan():
 
 def test_a_batch_is_its_members():
     pair = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x), 2.0 * x]), TRAFFIC)
-    both = products(*(jnp.array([x, x]) for x in (M, K, N, 1.0)), ("a", "b"))
-    figures = explain(mapping_costs(pair, CORE), both, CORE, ACCOUNTING)
+    both = gemm_operators(*(jnp.array([x, x]) for x in (M, K, N, 1.0)), ("a", "b"))
+    figures = mapping_metrics(mapping_costs(pair, CORE), both, CORE, ACCOUNTING)
     first = jax.tree.map(lambda x: x if jnp.ndim(x) == 0 else x[0], figures)
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(FIGURES), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-    np.testing.assert_allclose(figures.levels[1].above_least_ratio, [3.2, 6.4], rtol=1e-5)
+    np.testing.assert_allclose(figures.levels[1].traffic_over_bound_ratio, [3.2, 6.4], rtol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,7 +129,7 @@ def test_distinct_words_are_counted_one_by_one(outputs, taps, stride, dilation):
 
 
 def test_the_tree_has_the_loops_in_order_with_their_tiles():
-    tree = nest_tree(NEST, CORE)
+    tree = tier_loops(NEST, CORE)
     assert [tier.memory for tier in tree] == [
         "DRAM", "scratchpad", "scratchpad", "accumulator", "registers",
     ]  # fmt: skip
@@ -147,7 +147,7 @@ def test_the_tree_has_the_loops_in_order_with_their_tiles():
 def test_loops_of_a_tier_stand_by_position_and_ragged_tiles_are_told():
     loops = [(1, "C"), (1, "P"), (1, "K")]
     bounds = {(1, "K"): 2.0, (1, "C"): 3.5, (1, "P"): 4.0, (4, "P"): 8.0}
-    tree = nest_tree(nest(bounds, {(3, "C"): 64.0}, loops), CORE)
+    tree = tier_loops(nest(bounds, {(3, "C"): 64.0}, loops), CORE)
     assert [loop.dim for loop in tree[1].temporal] == ["C", "P", "K"]
     assert tree[1].temporal[0] == Loop("C", 4, 64.0, 32.0)
     assert tree[1].temporal[1] == Loop("P", 4, 8.0, 8.0)
@@ -156,12 +156,14 @@ def test_loops_of_a_tier_stand_by_position_and_ragged_tiles_are_told():
 
 def test_bounds_from_quotients_in_float32_are_whole():
     bound = float(np.float32(768.0) / np.float32(64.0 * (1.0 + 1e-7)))
-    assert nest_tree(nest({(1, "K"): bound}), CORE)[1].temporal[0].steps == 12
+    assert tier_loops(nest({(1, "K"): bound}), CORE)[1].temporal[0].steps == 12
 
 
 def test_one_operator_of_a_row_and_what_a_product_is():
-    both = products(jnp.array([8.0, 9.0]), jnp.array(3.0), jnp.array([4.0, 5.0]), 1.0, ("a", "b"))
-    second = one_operator(both, 1)
+    both = gemm_operators(
+        jnp.array([8.0, 9.0]), jnp.array(3.0), jnp.array([4.0, 5.0]), 1.0, ("a", "b")
+    )
+    second = operator_at(both, 1)
     assert (second.p, second.c, second.k, second.names) == (9.0, 3.0, 5.0, ("b",))
     assert is_product(second)
     assert not is_product(convolution(8.0, 8.0, 1.0, 1.0, (1.0, 1.0), (1.0, 1.0)))

@@ -17,12 +17,12 @@ from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.specs.mappings.loop_nest import Accounting
 from hwdse.specs.mappings.loop_nest_text import parse_nest
-from hwdse.workload.loops.operators import products
+from hwdse.workload.loops.operators import gemm_operators
 
 ACCOUNTING = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
 CLOCK = 1e9
 ROOMY = 1e6
-GEMM = products(16.0, 8.0, 8.0, 1.0)
+GEMM = gemm_operators(16.0, 8.0, 8.0, 1.0)
 NEST = parse_nest("DRAM[WIO] K2 - SP[I] N1 - ACC[O] C2 - SP[W] C4X K4X - REG[W] P16")
 MANY_NESTS = (
     NEST,
@@ -191,7 +191,7 @@ def test_without_room_for_a_second_tile_the_next_comes_in_the_last_sweep(free_by
     nest = parse_nest("DRAM[WIO] N1 - SP[I] K4 - SP[W] P4 - ACC[O] C2 C4X K4X - REG[W] P4")
     room = np.array([1.0, (128.0 + 32.0 + free_bytes) / ROOMY, 1.0, 1.0])
     core = with_rates(make_core((3.0, 8.0, 4.0, 1.0)), np.ones(4), room)
-    waits, _ = waits_of(core, nest, products(16.0, 8.0, 16.0, 1.0))
+    waits, _ = waits_of(core, nest, gemm_operators(16.0, 8.0, 16.0, 1.0))
     assert CLOCK * float(waits.level_stall_s[0]) == pytest.approx(stall)
 
 
@@ -203,7 +203,7 @@ def test_partial_sums_that_come_back_take_their_ports():
 
 
 def test_rows_of_a_batch_are_computed_as_alone():
-    sizes = [products(16.0 * x, 8.0, 8.0, 1.0) for x in (1.0, 3.0)]
+    sizes = [gemm_operators(16.0 * x, 8.0, 8.0, 1.0) for x in (1.0, 3.0)]
     nests = [NEST, parse_nest("DRAM[WIO] K2 - SP[I] N1 - ACC[O] C2 - SP[W] C4X K4X - REG[W] P48")]
     batch = jax.tree.map(lambda *x: np.stack(x), *nests)
     gemms = jax.tree.map(lambda *x: np.stack(x), *sizes)
@@ -284,6 +284,6 @@ def test_tiles_and_their_turns_make_up_the_traffic(b):
     text = f"DRAM[WIO] C{b[0]} K{b[1]} P{b[2]} - SP[WI] P{b[3]} C{b[4]} K{b[5]} - "
     nest = parse_nest(text + f"REG[W] K{b[6]} P{b[7]} C{b[8]} - ACC[O] N1")
     m, k, n = b[2] * b[3] * b[7], b[0] * b[4] * b[8], b[1] * b[5] * b[6]
-    gemm = products(float(m), float(k), float(n), 1.0)
+    gemm = gemm_operators(float(m), float(k), float(n), 1.0)
     for expected, sent in tiles_and_traffic(nest, gemm, make_core()):
         assert float(sent) == pytest.approx(float(expected))

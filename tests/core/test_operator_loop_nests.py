@@ -11,17 +11,17 @@ from support.mapping_examples import ACCOUNTING, CORE, GEMM, NEST, TRAFFIC, nest
 from hwdse.cli.mapping import loop_nest_printing, mapping_plots, mapping_tables
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json
-from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator, check_cover, costs_of_nest
 from hwdse.core.mapper.mapper import HARDWARE, BestMapping
 from hwdse.core.mapping_analysis import capacity_violations, unrolled
-from hwdse.core.ordered_loops import nest_tree, one_of, one_operator
+from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator, check_cover, costs_of_nest
+from hwdse.core.ordered_loops import at_index, operator_at, tier_loops
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.specs.mappings.loop_nest import LevelTraffic
 from hwdse.specs.mappings.tiles import RESIDENCIES, Tile
-from hwdse.workload.loops.operators import Operators, products
+from hwdse.workload.loops.operators import Operators, gemm_operators
 
-COSTS = one_of(mapping_costs(TRAFFIC, CORE), 0)
-MAPPED = MappedOperator(one_operator(GEMM, 0), CORE, NEST, COSTS)
+COSTS = at_index(mapping_costs(TRAFFIC, CORE), 0)
+MAPPED = MappedOperator(operator_at(GEMM, 0), CORE, NEST, COSTS)
 TILE = Tile(512.0, 1.0, 1.0, 64.0, 512.0, 64.0, 64.0, 64.0, RESIDENCIES["input_block"])
 NAMES = loop_nest_printing.dimension_names(GEMM)
 
@@ -31,7 +31,7 @@ def with_level(core, index, traffic):
     levels = list(TRAFFIC.levels)
     levels[index] = traffic
     costs = mapping_costs(TRAFFIC.replace(levels=tuple(levels)), core)
-    return MappedOperator(one_operator(GEMM, 0), core, NEST, one_of(costs, 0))
+    return MappedOperator(operator_at(GEMM, 0), core, NEST, at_index(costs, 0))
 
 
 def test_the_nest_reads_as_loops():
@@ -51,15 +51,15 @@ def test_the_nest_reads_as_loops():
 
 
 def test_a_ragged_loop_tells_its_last_tile():
-    tree = nest_tree(nest({(1, "C"): 3.5}, {(3, "C"): 64.0}), CORE)
+    tree = tier_loops(nest({(1, "C"): 3.5}, {(3, "C"): 64.0}), CORE)
     assert (
         loop_nest_printing.loop_text(tree[1].temporal[0], NAMES) == "for k in 4 (tile 64, last 32)"
     )
 
 
 def test_sizes_of_products_and_of_convolutions():
-    assert loop_nest_printing.sizes_text(one_operator(GEMM, 0)) == "m512 k768 n768"
-    one_row = products(1.0, 64.0, 32.0, 1.0, ("vector",))
+    assert loop_nest_printing.sizes_text(operator_at(GEMM, 0)) == "m512 k768 n768"
+    one_row = gemm_operators(1.0, 64.0, 32.0, 1.0, ("vector",))
     assert loop_nest_printing.sizes_text(one_row) == "m1 k64 n32"
     layer = Operators(3.0, 3.0, 56.0, 56.0, 64.0, 128.0, 1.0, 2.0, 2.0, 1.0, 3.0, 1.0, ("c",))
     assert loop_nest_printing.sizes_text(layer) == "R3 S3 P56 Q56 C64 K128 stride 2 dilation 1 x 3"
@@ -125,12 +125,12 @@ def test_the_array_shows_the_part_in_use():
 
 
 def test_tables_of_levels_add_up(capsys):
-    rows = mapping_tables.level_rows(COSTS, MAPPED.figures, CORE)
+    rows = mapping_tables.level_rows(COSTS, MAPPED.metrics, CORE)
     assert sum(row["energy_j"] for row in rows) + COSTS.mac_j == pytest.approx(COSTS.energy_j)
     for row in rows:
         parts = row["operands"].values()
         moved = sum(part["read_bytes"] + part["written_bytes"] for part in parts)
-        assert moved == pytest.approx(row["moved_bytes"])
+        assert moved == pytest.approx(row["traffic_bytes"])
         assert sum(part["capacity_ratio"] for part in parts) == pytest.approx(row["used_ratio"])
     mapping_tables.print_operands(rows)
     mapping_tables.print_levels(rows, COSTS)
@@ -145,7 +145,7 @@ def network(*counts):
     """The example as several operators that run so often."""
     many = len(counts)
     sizes = (jnp.full(many, x) for x in (512.0, 768.0, 768.0))
-    operators = products(*sizes, jnp.array(counts), tuple(f"p{i}" for i in range(many)))
+    operators = gemm_operators(*sizes, jnp.array(counts), tuple(f"p{i}" for i in range(many)))
     found = BestMapping(mapping_costs(TRAFFIC, CORE), residency=1, tile=TILE)
     return MappedNetwork(operators, CORE, lambda: found, leakage_w=2.0)
 
@@ -220,7 +220,7 @@ def test_a_nest_that_cannot_be_is_told(loops, named):
 
 
 def test_a_ragged_bound_covers_the_operator():
-    operator = one_operator(products(100.0, 64.0, 64.0, 1.0, ("a",)), 0)
+    operator = operator_at(gemm_operators(100.0, 64.0, 64.0, 1.0, ("a",)), 0)
     ragged = nest({(1, "P"): 100.0 / 64.0, (4, "P"): 64.0}, {(3, "C"): 64.0, (3, "K"): 64.0})
     check_cover(ragged, operator)
     costs = costs_of_nest(ragged, operator, CORE)

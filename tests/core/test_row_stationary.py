@@ -12,11 +12,14 @@ import pytest
 from hwdse.config.hardware.accelerators import load_accelerator
 from hwdse.core.mapper.row_stationary import (
     hop_words,
-    row_memories,
     row_stationary_costs,
+    row_stationary_memories,
     row_stationary_nest,
 )
-from hwdse.core.mapper.row_stationary_mapper import best_row_sets, possible_row_sets
+from hwdse.core.mapper.row_stationary_mapper import (
+    best_row_stationary_mapping,
+    row_stationary_mapspace,
+)
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Operands
 from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
@@ -52,7 +55,7 @@ def layer(name) -> tuple[Operators, RowStationaryMapping]:
     """A layer of AlexNet (one group, `count` of them) and the chip's mapping of it."""
     row = ALEXNET[name]
     sizes = (row[key] for key in ("R", "S", "P", "Q", "C", "K", "N", "stride", "groups"))
-    fields = "strip channel_sets filter_sets filters channels held_filters held_images"
+    fields = "strip channel_sets filter_sets filters channels buffered_filters buffered_images"
     return convolution(*sizes, name), RowStationaryMapping(
         row["R"], *(row[key] for key in fields.split())
     )
@@ -168,7 +171,7 @@ class TestSearch:
     @pytest.mark.parametrize("name", ["conv1", "conv2"])
     def test_all_that_is_tried_fits_the_core(self, name):
         operator, _ = layer(name)
-        sets = possible_row_sets(operator, EYERISS)
+        sets = row_stationary_mapspace(operator, EYERISS)
         assert np.all(sets.num_active <= EYERISS.rows * EYERISS.cols)
         some = jax.tree.map(lambda x: np.resize(x[:: len(x) // 500 + 1], 512), sets)
         costs = front_objectives_fn(operator, some)
@@ -181,19 +184,19 @@ class TestSearch:
 
     def test_finds_the_mapping_of_the_chip_for_conv1(self):
         operator, sets = layer("conv1")
-        best, _ = best_row_sets(operator, EYERISS)
+        best, _ = best_row_stationary_mapping(operator, EYERISS)
         assert jax.tree.map(float, best) == sets
 
     def test_is_never_worse_than_the_chip(self):
         operator, sets = layer("conv2")
-        _, best = best_row_sets(operator, EYERISS)
+        _, best = best_row_stationary_mapping(operator, EYERISS)
         chip = front_objectives_fn(operator, sets)
         assert best.time_s * best.energy_j <= chip.time_s * chip.energy_j * (1.0 + 1e-9)
 
     def test_maps_a_matrix_product(self):
         """Filters of one tap: sets of one row each, for other channels and filters."""
         product = convolution(1, 1, 64, 1, 96, 128, 1)
-        sets, costs = best_row_sets(product, EYERISS)
+        sets, costs = best_row_stationary_mapping(product, EYERISS)
         assert sets.filter_rows == 1.0
         assert costs.time_s >= product.num_macs / 168.0 / EYERISS.clock_hz
         words = 64.0 * 96.0 + 96.0 * 128.0 + 64.0 * 128.0
@@ -202,11 +205,11 @@ class TestSearch:
 
     def test_a_filter_too_wide_for_an_element_is_a_mistake(self):
         with pytest.raises(ValueError, match=r"no row-stationary mapping of \('wide',\)"):
-            possible_row_sets(convolution(3, 13, 4, 4, 1, 1, 1, name="wide"), EYERISS)
+            row_stationary_mapspace(convolution(3, 13, 4, 4, 1, 1, 1, name="wide"), EYERISS)
 
     def test_another_core_is_a_mistake(self):
         with pytest.raises(ValueError, match="a row-stationary core has one level each"):
-            row_memories(load_accelerator("gemmini"))
+            row_stationary_memories(load_accelerator("gemmini"))
 
     def test_more_elements_never_lose(self):
         operator = convolution(3, 3, 13, 13, 64, 64, 1)
@@ -217,7 +220,7 @@ class TestSearch:
                 for number, level in enumerate(EYERISS.levels)
             ]
             core = EYERISS.replace(rows=12.0 * scale, levels=tuple(levels))
-            _, costs = best_row_sets(operator, core)
+            _, costs = best_row_stationary_mapping(operator, core)
             values.append(float(costs.time_s * costs.energy_j))
         assert values[0] >= values[1] >= values[2]
 

@@ -15,8 +15,8 @@ from hwdse.training.hierarchical_collectives import (
     NUM_PIECES,
     collective_bytes,
     collective_time_s,
+    fabric_tiers,
     place,
-    tiers_of,
 )
 
 P5, ULTRA = load_system("p5_48xlarge"), load_system("trn2_ultraserver")
@@ -33,7 +33,7 @@ def seconds(kind, size, num_chips, inner, system=P5):
 
 
 def counts(num_chips, inner, system=P5):
-    groups = place(num_chips, inner, tiers_of(system.chip, system.cluster))
+    groups = place(num_chips, inner, fabric_tiers(system.chip, system.cluster))
     return tuple(float(group.num_chips) for group in groups)
 
 

@@ -23,9 +23,9 @@ from hwdse.search.minimize import minimize
 from hwdse.search.space.search_space import Dimension, SearchSpace, set_path
 from hwdse.training.job_goodput import (
     SCHEMES,
+    checkpoint_storage_cost_usd,
     checkpoint_times,
     goodput,
-    checkpoint_storage_cost_usd,
     two_level_times,
 )
 from hwdse.workload.transformer.sharding import shard

@@ -14,7 +14,7 @@ from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, sum_operators
 from hwdse.training.step_time_and_energy import step_time_s, step_times
-from hwdse.workload.gemms import Gemms, runs_once
+from hwdse.workload.gemms import Gemms, single_executions
 from hwdse.workload.transformer.model_config import with_kinds
 from hwdse.workload.transformer.sharding import shard
 
@@ -260,7 +260,9 @@ def test_elementwise_traffic_comes_on_top_of_the_products():
     one, none = np.ones(2), np.zeros(2)
     extra = np.array([0.0, 500.0])
     gemms = Gemms(sizes, sizes, sizes, 7.0 * one, one, one, one, none, extra)
-    costs = quick_jit(lambda design: operator_costs(gemms, runs_once(2), design, EXACT))(BASE)
+    costs = quick_jit(lambda design: operator_costs(gemms, single_executions(2), design, EXACT))(
+        BASE
+    )
     assert costs.hbm_bytes[1] - costs.hbm_bytes[0] == pytest.approx(1.5 * 3500.0)
 
 
@@ -318,7 +320,9 @@ def schedule(design, job):
     sends: all but the model of single products, whose gradients have tests of their own."""
     step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
     seconds = 1e-14 * (step.gemms.num_macs + step.gemms.vector_flop * step.gemms.count)
-    rows = OperatorCosts(*[step.executions.total * seconds] * len(OperatorCosts.__dataclass_fields__))
+    rows = OperatorCosts(
+        *[step.executions.total * seconds] * len(OperatorCosts.__dataclass_fields__)
+    )
     rows = rows.replace(forward_s=step.executions.forward * seconds)
     layer, head = sum_operators(rows, step.executions.is_lm_head)
     rest = step_times(step, layer, head, design)

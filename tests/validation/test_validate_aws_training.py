@@ -10,7 +10,7 @@ import pytest
 from hwdse.cli.evaluate.validate_command import run
 from hwdse.config import load_chip, load_system
 from hwdse.config.hardware.load_specs import load_software
-from hwdse.training.operator_costs import peak_flop_per_s
+from hwdse.training.gemm_operator_costs import peak_flop_per_s
 from hwdse.validation.aws import neuron_jobs
 from hwdse.validation.aws.aws_training import COLUMNS, measured_runs, release_group, validate
 from hwdse.validation.aws.neuron_jobs import core_of, job_of, problem_of, stack_of

@@ -11,7 +11,7 @@ from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json, tell_files
 
 if TYPE_CHECKING:
-    from hwdse.analysis.resource_balance import KnobBalance
+    from hwdse.analysis.resource_balance import ParameterBalance
     from hwdse.cli.balance.balance_tables import Page
     from hwdse.config import LoadedSearch
 
@@ -66,16 +66,16 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
         raise CommandError(f"--metric {metric}: expected one of {', '.join(OBJECTIVES)}")
     import jax
 
+    from hwdse.analysis.fp64_balance import design_precision_balance
     from hwdse.analysis.memory_level_balance import memory_balance
     from hwdse.analysis.operand_delivery import compare_operand_delivery
-    from hwdse.analysis.fp64_balance import design_precision_balance
-    from hwdse.analysis.resource_balance import knob_balances
+    from hwdse.analysis.resource_balance import parameter_balances
     from hwdse.config.hardware.cpus import load_simd
     from hwdse.models.precision.precision_mix import mix_bytes_per_element
     from hwdse.numerics.jit_compile import quick_jit
 
     evaluation = evaluate_exact(design, workload)
-    knobs = knob_balances(design, workload, metric)
+    parameters = parameter_balances(design, workload, metric)
     engine = load_simd(SIMD_ENGINE)
 
     with jax.enable_x64(True):
@@ -90,7 +90,7 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
             )
 
         precision, memory, delivery = jax.tree.map(float, quick_jit(parts)(0.0))
-    return Page(loaded, design, metric, evaluation, knobs, precision, memory, delivery)
+    return Page(loaded, design, metric, evaluation, parameters, precision, memory, delivery)
 
 
 SIMD_ENGINE = "graviton4"
@@ -101,13 +101,13 @@ def _as_json(page: "Page") -> dict[str, Any]:
     """The page in SI base units."""
     from hwdse.cli.shared import metric_tables
 
-    def knob_json(item: "KnobBalance") -> dict[str, Any]:
+    def parameter_json(item: "ParameterBalance") -> dict[str, Any]:
         return {
-            "balance": item.knob.balance,
-            "path": item.knob.path,
-            "present": item.present,
-            "best": item.best,
-            "one_percent_range": item.good,
+            "balance": item.parameter.balance,
+            "path": item.parameter.path,
+            "current": item.current,
+            "optimum": item.optimum,
+            "one_percent_range": item.near_optimal,
             "optimum_is_at_range_end": item.is_at_end,
             "penalty_fraction": item.penalty_fraction,
             "elasticity": item.elasticity,
@@ -118,7 +118,7 @@ def _as_json(page: "Page") -> dict[str, Any]:
         "labels": dict(page.loaded.labels),
         "metric": page.metric,
         "value": page.value,
-        "knobs": [knob_json(item) for item in page.knobs],
+        "parameters": [parameter_json(item) for item in page.parameters],
         "precision": dataclasses.asdict(page.precision),
         "memory": dataclasses.asdict(page.memory),
         "operand_delivery": dataclasses.asdict(page.delivery),

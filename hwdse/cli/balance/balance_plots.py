@@ -10,7 +10,7 @@ from hwdse.plots.balance_curves import Curve, frame, plot_balance
 from hwdse.plots.pareto_plots import new_figure, save_figure
 
 if TYPE_CHECKING:
-    from hwdse.analysis.resource_balance import KnobBalance
+    from hwdse.analysis.resource_balance import ParameterBalance
     from hwdse.cli.balance.balance_tables import Page
 
 MINUTE_S = 60.0
@@ -25,23 +25,23 @@ NAMES = {
 """Labels of the curves that share a panel."""
 
 
-def _curve(item: "KnobBalance", unit: float) -> Curve:
+def _curve(item: "ParameterBalance", unit: float) -> Curve:
     """A knob's curve, its values in `unit`."""
     is_shown = item.values > 0.0
     return Curve(
-        label=NAMES.get(item.knob.path, ""),
+        label=NAMES.get(item.parameter.path, ""),
         values=item.values[is_shown] / unit,
         ratios=np.minimum(item.metric_ratios[is_shown], 1e6),
-        present=item.present / unit if item.present > 0.0 else None,
-        best=item.best / unit,
+        present=item.current / unit if item.current > 0.0 else None,
+        best=item.optimum / unit,
     )
 
 
 def save_balance(page: "Page", folder: Path) -> list[Path]:
     """`balance.png` and `balance.svg`: a panel for each balance."""
-    by_balance: dict[str, list[KnobBalance]] = {}
-    for item in page.knobs:
-        by_balance.setdefault(item.knob.balance, []).append(item)
+    by_balance: dict[str, list[ParameterBalance]] = {}
+    for item in page.parameters:
+        by_balance.setdefault(item.parameter.balance, []).append(item)
     figure, axes = new_figure(2, 2, width_in=9.2, height_in=6.6)
     metric = f"{spaced(page.metric)}, over present"
     (ratio,), (interval,) = by_balance["precision"], by_balance["checkpoint"]
@@ -57,5 +57,5 @@ def save_balance(page: "Page", folder: Path) -> list[Path]:
     return save_figure(figure, folder, "balance")
 
 
-def _relative(items: "list[KnobBalance]") -> list[Curve]:
-    return [_curve(item, item.present) for item in items]
+def _relative(items: "list[ParameterBalance]") -> list[Curve]:
+    return [_curve(item, item.current) for item in items]

@@ -9,7 +9,7 @@ from hwdse.units.format_units import format_number, format_quantity
 
 if TYPE_CHECKING:
     from hwdse.analysis.fp64_balance import PrecisionBalance
-    from hwdse.analysis.resource_balance import KnobBalance
+    from hwdse.analysis.resource_balance import ParameterBalance
     from hwdse.config import LoadedSearch
     from hwdse.specs.design import Design
     from hwdse.specs.results.balance_results import DeliveryComparison, MemoryBalance
@@ -41,7 +41,7 @@ class Page:
     design: "Design"
     metric: str
     evaluation: "Evaluation"
-    knobs: "list[KnobBalance]"
+    parameters: "list[ParameterBalance]"
     precision: "PrecisionBalance"
     memory: "MemoryBalance"
     delivery: "DeliveryComparison"
@@ -88,22 +88,22 @@ def one_to(ratio: float) -> str:
 
 def _print_glance(page: Page) -> None:
     rows = []
-    for item in page.knobs:
-        best = _value(item.knob.path, item.best)
+    for item in page.parameters:
+        best = _value(item.parameter.path, item.optimum)
         rows.append(
             [
-                item.knob.balance,
-                item.knob.path,
-                _value(item.knob.path, item.present),
+                item.parameter.balance,
+                item.parameter.path,
+                _value(item.parameter.path, item.current),
                 f"{best} (end)" if item.is_at_end else best,
-                " to ".join(_value(item.knob.path, value) for value in item.good),
+                " to ".join(_value(item.parameter.path, value) for value in item.near_optimal),
                 percent(item.penalty_fraction),
-                f"{item.elasticity:+.3f}" if item.present > 0.0 else "-",
+                f"{item.elasticity:+.3f}" if item.current > 0.0 else "-",
             ]
         )
     name = spaced(page.metric)
     text = f"{page.loaded.title}: {name} {format_metric(page.value, METRIC_UNITS[page.metric])}"
-    columns = ["balance", "parameter", "now", "best", "within 1 %", "loss", "elasticity"]
+    columns = ["balance", "parameter", "now", "optimum", "within 1 %", "loss", "elasticity"]
     print_table(text, columns, rows, left=2)
     say(
         f"best: least {name} with the rest as it is, hardware at equal silicon (the matrix "
@@ -123,7 +123,7 @@ def _print_precision(page: Page) -> None:
         ["step time in FP64", percent(float(time.fp64) / page.evaluation.step_time_s)],
         ["native FP64:FP16 now", one_to(found.current_ratio)],
         ["best for this share, in closed form", one_to(found.optimal_ratio)],
-        ["the present ratio suits an FP64 share of", percent(found.share_it_suits, 3)],
+        ["the present ratio suits an FP64 share of", percent(found.suited_fp64_fraction, 3)],
         ["1:100 suits an FP64 share of", percent(_share_for_one_percent(page), 3)],
         ["FP64 products emulated on 16-bit engines", "yes" if found.is_emulated else "no"],
     ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def save_mapping(path: Path, title: str, mapped: "MappedOperator") -> None:
     """The nest as boxes beside the roofs of the levels, in one file."""
-    boxes, figures = nest_boxes(mapped), mapped.figures
+    boxes, figures = nest_boxes(mapped), mapped.metrics
     figure, nest, roofs = loop_nest_plots.new_mapping_figure(boxes, title)
     loop_nest_plots.plot_nest(nest, boxes, array_box(mapped))
     levels = [level.name for level in mapped.accelerator.levels]

@@ -16,8 +16,8 @@ from hwdse.cli.shared.table_output import percent, print_table, say
 from hwdse.units.format_units import format_number, format_quantity
 
 if TYPE_CHECKING:
-    from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator
     from hwdse.core.mapping_analysis import CapacityViolation, LevelMetrics, MappingMetrics
+    from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator
     from hwdse.specs.hardware.accelerator import Accelerator, Level
     from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 def network_rows(network: "MappedNetwork") -> list[dict[str, Any]]:
     """Every operator with its time and energy of one run, what limits it and what breaks."""
     from hwdse.core.mapping_analysis import capacity_violations, peak_macs_per_s, ranked_resources
-    from hwdse.core.ordered_loops import one_of, one_operator
+    from hwdse.core.ordered_loops import at_index, operator_at
 
     rows = []
     for index, name in enumerate(network.operators.names):
         operator, costs, core = (
-            one_operator(network.operators, index),
-            one_of(network.best.costs, index),
-            one_of(network.accelerator, index),
+            operator_at(network.operators, index),
+            at_index(network.best.costs, index),
+            at_index(network.accelerator, index),
         )
         rows.append(
             {
@@ -61,7 +61,7 @@ def shortage_row(shortage: "CapacityViolation") -> dict[str, Any]:
 def network_totals(rows: Sequence[Mapping[str, Any]], network: "MappedNetwork") -> dict[str, float]:
     """Sums over all runs of all operators, and what they make together, leakage beside them."""
     from hwdse.core.mapping_analysis import peak_macs_per_s
-    from hwdse.core.ordered_loops import one_of
+    from hwdse.core.ordered_loops import at_index
 
     sums = {
         key: sum(row["count"] * row[key] for row in rows)
@@ -72,7 +72,7 @@ def network_totals(rows: Sequence[Mapping[str, Any]], network: "MappedNetwork") 
         "count": sum(row["count"] for row in rows),
         **sums,
         "static_j": network.leakage_w * sums["time_s"],
-        "utilization_fraction": rate / peak_macs_per_s(one_of(network.accelerator, 0)),
+        "utilization_fraction": rate / peak_macs_per_s(at_index(network.accelerator, 0)),
     }
 
 
@@ -126,9 +126,9 @@ def level_rows(
                 "capacity_bytes": float(level.capacity_bytes),
                 "has_capacity": has_capacity(level, accelerator),
                 "used_ratio": used,
-                "moved_bytes": figure.moved_bytes,
-                "least_bytes": figure.least_bytes,
-                "above_least_ratio": figure.above_least_ratio,
+                "traffic_bytes": figure.traffic_bytes,
+                "lower_bound_bytes": figure.lower_bound_bytes,
+                "traffic_over_bound_ratio": figure.traffic_over_bound_ratio,
                 "intensity_macs_per_byte": figure.intensity_macs_per_byte,
                 "bandwidth_bytes_per_s": figure.bandwidth_bytes_per_s,
                 "attainable_macs_per_s": figure.attainable_macs_per_s,
@@ -163,7 +163,7 @@ def _operand_rows(
 def operator_json(mapped: "MappedOperator") -> dict[str, Any]:
     """Everything about one operator and its nest, in base units."""
 
-    costs, figures = mapped.costs, mapped.figures
+    costs, figures = mapped.costs, mapped.metrics
     return {
         "operator": mapped.operator.names[0],
         "sizes": sizes_text(mapped.operator),
@@ -188,7 +188,7 @@ def operator_json(mapped: "MappedOperator") -> dict[str, Any]:
 def print_operator(mapped: "MappedOperator", title: str) -> None:
     """The nest of one operator, its tables, and what limits it."""
 
-    costs, figures = mapped.costs, mapped.figures
+    costs, figures = mapped.costs, mapped.metrics
     rows = level_rows(costs, figures, mapped.accelerator)
     say(title)
     say(
@@ -232,9 +232,9 @@ def print_levels(rows: Sequence[Mapping[str, Any]], costs: "MappingCosts") -> No
     cells = [
         [
             row["level"],
-            bytes_text(row["moved_bytes"]),
-            bytes_text(row["least_bytes"]),
-            f"{format_number(row['above_least_ratio'], 4)} x",
+            bytes_text(row["traffic_bytes"]),
+            bytes_text(row["lower_bound_bytes"]),
+            f"{format_number(row['traffic_over_bound_ratio'], 4)} x",
             _bandwidth(row["bandwidth_bytes_per_s"]),
             format_quantity(row["time_s"], "s"),
             percent(row["time_fraction"]),

@@ -53,6 +53,6 @@ def _draw(found: Found, folder: Path) -> list[Path]:
     figure, (axes,) = pareto_plots.new_figure()
     used_gb, step_s = used_gb[finite], step_s[finite]
     front = np.flatnonzero(non_dominated_mask(np.stack([used_gb, step_s], axis=1)))
-    room = found.most_hbm_ratio * capacity / GB
+    room = found.max_hbm_ratio * capacity / GB
     plot_layouts(axes, used_gb, step_s, room, front, best, label)
     return pareto_plots.save_figure(figure, folder, "layouts")

@@ -47,7 +47,7 @@ class Found:
     order: np.ndarray
     """Rows that fit, best first."""
     by: str
-    most_hbm_ratio: float
+    max_hbm_ratio: float
     elapsed_s: float
 
     @property
@@ -122,15 +122,15 @@ def summary(found: Found) -> str:
 
 def explain_overfull(found: Found) -> str:
     """By how much the smallest layout misses the HBM, and what takes most of it."""
-    from hwdse.training.strategy_ranking import least_overfull
+    from hwdse.training.strategy_ranking import least_hbm_index
 
-    row = least_overfull(found.scores)
+    row = least_hbm_index(found.scores)
     parts = {
         field.name: float(getattr(found.scores.hbm, field.name)[row])
         for field in dataclasses.fields(found.scores.hbm)
     }
     needed = sum(parts.values())
-    room = found.most_hbm_ratio * found.design.chip.hbm.capacity_bytes
+    room = found.max_hbm_ratio * found.design.chip.hbm.capacity_bytes
     largest = max(parts, key=lambda name: parts[name])
     name = strategy_label(found.strategies, row, found.num_chips)
     return (

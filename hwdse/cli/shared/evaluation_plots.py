@@ -79,12 +79,12 @@ def save_roofline(
 
     from hwdse.numerics.jit_compile import quick_jit
     from hwdse.numerics.relaxation import EXACT
-    from hwdse.training.operator_costs import operator_costs
+    from hwdse.training.gemm_operator_costs import operator_costs
     from hwdse.workload.transformer.sharding import shard
 
     def stack_gemms(leaves):
         step = shard(workload, leaves.parallelism, leaves.cluster.num_chips, leaves.software)
-        rows = operator_costs(step.gemms, step.runs, leaves, EXACT)
+        rows = operator_costs(step.gemms, step.executions, leaves, EXACT)
         parts = jnp.stack([getattr(rows, f"{kind}_s") for kind in BOUNDS])
         return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s, jnp.argmax(parts, axis=0)
 
@@ -104,14 +104,14 @@ def save_core_roofline(
     """The operators of a network under the roof of a core and its DRAM."""
     import jax
 
-    from hwdse.core.evaluate_core import bounds_of, core_mappings
+    from hwdse.core.core_evaluation import bound_masks, core_mappings
     from hwdse.numerics.jit_compile import quick_jit
     from hwdse.numerics.relaxation import total
 
     def stack_gemms(leaves):
         costs = core_mappings(leaves, operators).costs
         dram = costs.traffic.levels[0]
-        matrix, sram, hbm = bounds_of(costs)
+        matrix, sram, hbm = bound_masks(costs)
         moved = total(dram.reads) + total(dram.writes)
         return costs.traffic.num_macs, moved, costs.time_s, sram + 2.0 * hbm + 0.0 * matrix
 

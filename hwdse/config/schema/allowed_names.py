@@ -17,7 +17,7 @@ def _topologies() -> tuple[str, ...]:
 
 
 def _counts() -> tuple[str, ...]:
-    return ("one", "rows", "cols", "pes")  # those of specs.accelerator.count_of
+    return ("one", "rows", "cols", "pes")  # those of specs.accelerator.num_instances
 
 
 def _schemes() -> tuple[str, ...]:

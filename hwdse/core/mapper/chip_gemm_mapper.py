@@ -16,7 +16,7 @@ from hwdse.numerics.relaxation import Relaxation, materialize, num_tiles, total
 from hwdse.specs.hardware.accelerator import Accelerator, Level, Operands
 from hwdse.specs.hardware.chip import Chip
 from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.operators import Operators, products
+from hwdse.workload.loops.operators import Operators, gemm_operators
 
 ENDLESS_BYTES_PER_S = 1e18
 """Bandwidth of memories that the chip model gives no time of their own."""
@@ -130,7 +130,7 @@ def mapped_traffic_bytes(
     core; the split with the least traffic counts. Unlike the tilings of `models.memory` this
     knows accumulators, on-chip energy and time, so it need not move the fewest bytes.
     """
-    cuts = cut_products(gemms, chip, matrix_speedup_ratio, bytes_per_element)
+    cuts = partition_gemms(gemms, chip, matrix_speedup_ratio, bytes_per_element)
     dram = best_mapping(cuts.parts, cuts.core, relaxation).costs.traffic.levels[0]
     idle = jnp.maximum(chip.num_scratchpads / cuts.parts.count, 1.0)
     penalty = jnp.where(cuts.is_dealt & (idle > 1.0), IDLE_SCRATCHPAD_PENALTY * idle, 1.0)
@@ -151,7 +151,7 @@ class Cuts(NamedTuple):
     core: Accelerator
 
 
-def cut_products(
+def partition_gemms(
     gemms: Gemms, chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf
 ) -> Cuts:
     """Products by rows, by columns, or dealt out whole, and the core that runs the parts."""
@@ -175,7 +175,7 @@ def cut_products(
 
     in_hbm = Operands(spread(gemms.b_in_hbm), spread(gemms.a_in_hbm), spread(gemms.c_in_hbm))
     return Cuts(
-        parts=products(m, spread(gemms.k), n, spread(gemms.count)),
+        parts=gemm_operators(m, spread(gemms.k), n, spread(gemms.count)),
         copies=copies,
         is_dealt=is_dealt,
         core=chip_core(chip, matrix_speedup_ratio, bytes_per_element, in_hbm),

@@ -130,7 +130,7 @@ def best_mapping(
     return BestMapping(costs=costs, residency=residency, tile=tile)
 
 
-def nest_of(
+def operator_nest(
     best: BestMapping, operators: Operators, accelerator: Accelerator, index: int
 ) -> LoopNest:
     """The mapping of operator number `index` as a loop nest; concrete values, on one axis."""
@@ -142,7 +142,7 @@ def nest_of(
     tile = jax.tree.map(pick, replace(best.tile, residency=None))
     operator = jax.tree.map(pick, replace(operators, names=()))
     residency = tuple(RESIDENCIES)[int(pick(best.residency))]
-    return tile_nest(tile, residency, operator, accelerator)
+    return tile_to_loop_nest(tile, residency, operator, accelerator)
 
 
 @flax.struct.dataclass
@@ -160,7 +160,7 @@ def _methods(problem: _Problem) -> tuple[tuple[int, Method], ...]:
 
 def _search(problem: _Problem) -> _Found:
     """Lowest score of each method and the number of its tile."""
-    problem = replace(problem, accelerator=with_flat_ports(problem.accelerator))
+    problem = replace(problem, accelerator=with_precomputed_ports(problem.accelerator))
     each = [method for _, method in _methods(problem)]
     table = jax.tree.map(lambda *flags: jnp.array(flags), *each)
     scores, numbers = jax.lax.map(lambda method: _best_of_method(problem, method), table)
@@ -261,10 +261,10 @@ def _product_or_sum(problem: _Problem, costs: MappingCosts) -> PerOp:
 
 
 def _score(problem: _Problem, costs: MappingCosts) -> PerOp:
-    return behind_what_fits(_product_or_sum(problem, costs), costs, problem.accelerator)
+    return penalize_overflow(_product_or_sum(problem, costs), costs, problem.accelerator)
 
 
-def behind_what_fits(score: PerOp, costs: MappingCosts, accelerator: Accelerator) -> PerOp:
+def penalize_overflow(score: PerOp, costs: MappingCosts, accelerator: Accelerator) -> PerOp:
     """A score, or a far higher number where memories overflow, the higher the more they do."""
     part = roles(accelerator)
     ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
@@ -292,7 +292,7 @@ def _blend(problem: _Problem, found: _Found, relaxation: Relaxation) -> MappingC
     return jax.tree.map(lambda x: jnp.sum(weights * x, axis=0), costs)
 
 
-def with_flat_ports(accelerator: Accelerator) -> Accelerator:
+def with_precomputed_ports(accelerator: Accelerator) -> Accelerator:
     """The same core with the energies and bandwidths of its levels worked out once."""
     levels = []
     for level in accelerator.levels:
@@ -339,7 +339,7 @@ loops over blocks (`DIMS`), small ones loops inside them. Below stand the array,
 and K, and its registers with the loops over the outputs of a tile."""
 
 
-def tile_nest(
+def tile_to_loop_nest(
     tile: Tile, residency: str, operators: Operators, accelerator: Accelerator
 ) -> LoopNest:
     """Nests of operators that all have the same residency; concrete numbers, on any axes."""

@@ -36,7 +36,7 @@ class Memories(NamedTuple):
     sums: str
 
 
-def row_memories(accelerator: Accelerator) -> Memories:
+def row_stationary_memories(accelerator: Accelerator) -> Memories:
     """Who is who among the levels; a `ValueError` where the core is not built like Eyeriss."""
     parts = [set(OPERANDS), {"inputs", "outputs"}, {"weights"}, {"inputs"}, {"outputs"}]
     names = []
@@ -60,18 +60,18 @@ def row_stationary_nest(
     and columns, sets of channels and filters; element: output columns, then taps, channels,
     filters. Bounds may be fractions at ragged ends.
     """
-    names = row_memories(accelerator)
+    names = row_stationary_memories(accelerator)
     pass_filters = sets.filters * sets.filter_sets
     pass_channels = sets.channels * sets.channel_sets
     temporal = (
         {
-            "N": operators.n / sets.held_images,
-            "K": operators.k / sets.held_filters,
+            "N": operators.n / sets.buffered_images,
+            "K": operators.k / sets.buffered_filters,
             "P": operators.p / sets.strip,
             "C": operators.c / pass_channels,
             "R": operators.r / sets.filter_rows,
         },
-        {"K": sets.held_filters / pass_filters, "N": sets.held_images},
+        {"K": sets.buffered_filters / pass_filters, "N": sets.buffered_images},
         {"Q": operators.q},
         {},
         {"S": operators.s, "C": sets.channels, "K": sets.filters},
@@ -125,16 +125,18 @@ def hop_words(operators: Operators, sets: RowStationaryMapping) -> PerOp:
     What ISCA 2016 (equations 3 and 4) counts as an access to the array: each input and weight that
     an element takes in, and each sum that it hands to the element above.
     """
-    rounds = num_tiles(operators.n, sets.held_images) * num_tiles(operators.k, sets.held_filters)
+    rounds = num_tiles(operators.n, sets.buffered_images) * num_tiles(
+        operators.k, sets.buffered_filters
+    )
     rounds = rounds * num_tiles(operators.p, sets.strip)
     rounds = rounds * num_tiles(operators.c, sets.channels * sets.channel_sets)
     rounds = rounds * num_tiles(operators.r, sets.filter_rows)
-    blocks = rounds * sets.held_filters / (sets.filters * sets.filter_sets)
+    blocks = rounds * sets.buffered_filters / (sets.filters * sets.filter_sets)
     row_words = (operators.q - 1.0) * operators.stride_q + (operators.s - 1.0) * (
         operators.dilation_s
     )
-    inputs = sets.held_images * sets.channels * (row_words + 1.0)
+    inputs = sets.buffered_images * sets.channels * (row_words + 1.0)
     weights = sets.filters * sets.channels * operators.s
-    sums = sets.held_images * sets.filters * operators.q
+    sums = sets.buffered_images * sets.filters * operators.q
     column = sets.filter_rows * sets.channel_sets
     return blocks * sets.num_active * (inputs + weights + sums * (column - 1.0) / column)

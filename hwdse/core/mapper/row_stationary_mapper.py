@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.core.mapper.row_stationary import ACCOUNTING, row_memories, row_stationary_costs
+from hwdse.core.mapper.row_stationary import (
+    ACCOUNTING,
+    row_stationary_costs,
+    row_stationary_memories,
+)
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Accelerator
@@ -27,7 +31,7 @@ BLOCK = 4096
 """Mappings that are scored at once."""
 
 
-def possible_row_sets(operator: Operators, accelerator: Accelerator) -> RowStationaryMapping:
+def row_stationary_mapspace(operator: Operators, accelerator: Accelerator) -> RowStationaryMapping:
     """All mappings of one convolution that fit the array and its memories, on a leading axis.
 
     Strips are the least that need their number of passes, counts are those of `COUNTS`; beside the
@@ -75,7 +79,7 @@ class _Room(NamedTuple):
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> "_Room":
-        names = row_memories(accelerator)
+        names = row_stationary_memories(accelerator)
         levels = {level.name: level for level in accelerator.levels}
         rows, cols = float(accelerator.rows), float(accelerator.cols)
 
@@ -146,14 +150,14 @@ def _held(shape: _Shape, room: _Room, used: tuple[int, ...]) -> Iterator[tuple[i
         yield min(math.ceil(shape.k / parts / block) * block, shape.k), images
 
 
-def best_row_sets(
+def best_row_stationary_mapping(
     operator: Operators, accelerator: Accelerator, accounting: Accounting = ACCOUNTING
 ) -> tuple[RowStationaryMapping, MappingCosts]:
     """The mapping of one convolution with the least time x energy, and its costs.
 
     Wires of the array are left out of the energy, as in `row_stationary_costs`.
     """
-    sets = possible_row_sets(operator, accelerator)
+    sets = row_stationary_mapspace(operator, accelerator)
     number = len(sets.strip)
     # One program serves all operators: their names and numbers of mappings do not matter to it.
     nameless = jax.tree.map(jnp.asarray, dataclasses.replace(operator, names=()))

@@ -16,9 +16,9 @@ from hwdse.core.ports.port_streams import (
 from hwdse.models.memory import port_stalls
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.relaxation import EXACT, Relaxation, maximum
-from hwdse.specs.hardware.accelerator import Accelerator, count_of
+from hwdse.specs.hardware.accelerator import Accelerator, num_instances
 from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, MappingCosts, NestTraffic
-from hwdse.specs.mappings.port_traffic import PortWaits
+from hwdse.specs.mappings.port_traffic import PortStalls
 
 Exposed = dict[tuple[str, int, int | None], Leaf]
 """Cycles that cannot run behind the array's work, by operand, upper level and level of the port."""
@@ -32,7 +32,7 @@ def port_waits(
     relaxation: Relaxation = EXACT,
     *,
     packs_results: bool = False,
-) -> PortWaits:
+) -> PortStalls:
     """Stalls by level, load of the first tiles and unload of the last ones, of a loop nest.
 
     `traffic` must be that of `nest` under `accounting`; `packs_results` as in `port_uses`.
@@ -55,7 +55,7 @@ def port_waits(
     for use in uses:
         exposed |= _exposed_at(use, links, traffic, used, cycles + longest, relaxation)
     clock = accelerator.clock_hz
-    return PortWaits(
+    return PortStalls(
         level_stall_s=tuple(waiting / clock for waiting in level_stall),
         stall_s=longest / clock,
         load_s=_load_cycles(links, exposed) / clock,
@@ -65,7 +65,7 @@ def port_waits(
 
 def latency_s(
     costs: MappingCosts,
-    waits: PortWaits,
+    waits: PortStalls,
     relaxation: Relaxation = EXACT,
     *,
     with_stalls: bool = True,
@@ -123,7 +123,7 @@ def _urgent_cycles(
         stored = used.levels[inner].word_bytes.outputs
         wanted = used.levels[end.link.upper].word_bytes.outputs
         num_bytes = num_bytes / stored * jnp.minimum(stored, wanted)
-        num_bytes = num_bytes / count_of(used.levels[inner].ports, used)
+        num_bytes = num_bytes / num_instances(used.levels[inner].ports, used)
     width = bytes_per_cycle(end, used)
     return port_stalls.burst_cycles(num_bytes, 1.0, width, relaxation)
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from hwdse.models.memory import port_stalls
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.relaxation import EXACT, Relaxation, positive_part
-from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, count_of
+from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, num_instances
 from hwdse.specs.mappings.loop_nest import Accounting, LoopNest, NestTraffic
-from hwdse.specs.mappings.port_traffic import Stream, Turns
+from hwdse.specs.mappings.port_traffic import Stream, TileReplacements
 from hwdse.workload.loops.operators import DIMS
 
 LOADED = ("weights", "inputs")
@@ -24,7 +24,7 @@ class OperandPath:
     operand: str
     upper: int
     lower: int | None
-    turns: Turns
+    turns: TileReplacements
 
 
 Links = Mapping[str, tuple[OperandPath, ...]]
@@ -70,7 +70,7 @@ def links_of(nest: LoopNest, accelerator: Accelerator) -> Links:
 
 
 def used_part(nest: LoopNest, accelerator: Accelerator) -> Accelerator:
-    """The rows and columns that the unrolled loops use, for `count_of` their ports and banks."""
+    """The rows and columns that the unrolled loops use, for `num_instances` their ports and banks."""
     spatial = jnp.asarray(nest.spatial, float)
 
     def unrolled(dims: str, count: Leaf) -> Leaf:
@@ -90,7 +90,7 @@ def bytes_per_cycle(end: End, used: Accelerator) -> Leaf:
     is_read = end.is_read or level.shares_port
     bandwidth = level.read_bandwidth_bytes_per_s if is_read else level.write_bandwidth_bytes_per_s
     clock = used.nominal_clock_hz if level.follows_clock else used.clock_hz
-    return bandwidth / clock * count_of(level.ports, used)
+    return bandwidth / clock * num_instances(level.ports, used)
 
 
 def port_uses(
@@ -157,7 +157,7 @@ def _room(
             getattr(used, link.operand) / link.turns.slices * ratio
             for link, ratio in zip(into, packing, strict=True)
         ]
-        share = count_of(level.banks, used_array) / count_of(level.banks, accelerator)
+        share = num_instances(level.banks, used_array) / num_instances(level.banks, accelerator)
         fits = port_stalls.spare_room(tiles, level.capacity_bytes * share, relaxation)
         room |= {(number, link.operand): fit for link, fit in zip(into, fits, strict=True)}
     return room

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from hwdse.config.hardware.accelerators import load_accelerator
-from hwdse.core.mapper.mapper import BestMapping, best_mapping, tile_nest
+from hwdse.core.mapper.mapper import BestMapping, best_mapping, tile_to_loop_nest
 from hwdse.models.memory.largest_tile import divisors_of
 from hwdse.models.memory.loop_nest_traffic import nest_traffic
 from hwdse.models.memory.memory_level_costs import mapping_costs
@@ -33,7 +33,7 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.workload.loops.operators import Operators, products
+from hwdse.workload.loops.operators import Operators, gemm_operators
 
 ACCELFORGE = Accounting(fractional_edges=True, elides_first_read=True, drains_outputs=True)
 """Passes of the array count by the elements in use, and outermost tiles as whole ones."""
@@ -211,7 +211,7 @@ def _score(columns: Columns, has_accumulator: bool, shares_port: bool, perfect: 
     """What the best mappings of some rows of one kind cost, and as loop nests."""
     core = accelerators(columns, has_accumulator, shares_port)
     ones = np.ones(len(columns["M"]))
-    operators = products(columns["M"], columns["K"], columns["N"], ones)
+    operators = gemm_operators(columns["M"], columns["K"], columns["N"], ones)
     divisors = divisors_of(operators) if perfect else None
     best = _best(operators, core, divisors)
     dram = best.costs.traffic.levels[0]
@@ -238,7 +238,7 @@ def _as_nests(best: BestMapping, operators: Operators, core: Accelerator) -> np.
             continue
         some = (replace(best.tile, residency=None), replace(operators, names=()), core)
         tile, chosen, cores = jax.tree.map(lambda x, rows=rows: _at(x, rows), some)
-        nest = tile_nest(tile, residency, chosen, cores)
+        nest = tile_to_loop_nest(tile, residency, chosen, cores)
         costs = _nest_costs(nest, chosen, cores)
         edp[rows] = np.asarray(costs.time_s * costs.energy_j)
     return edp

@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.core.mapper.mapper import OVERFLOW_TOLERANCE, BestMapping, best_mapping, nest_of
+from hwdse.core.mapper.mapper import OVERFLOW_TOLERANCE, BestMapping, best_mapping, operator_nest
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.mappings.loop_nest import LoopNest
@@ -34,7 +34,7 @@ from hwdse.validation.shared.reference_table import (
 )
 from hwdse.validation.simulators.zigzag_costs import CORE_COLUMNS, cores, front_objectives_fn
 from hwdse.validation.simulators.zigzag_loops import loop_nest, parse_loops
-from hwdse.workload.loops.operators import Operators, products
+from hwdse.workload.loops.operators import Operators, gemm_operators
 
 SIZE_COLUMNS = ("M", "K", "N")
 ENERGY_COLUMNS = (
@@ -66,7 +66,7 @@ def validate(path: Path) -> ValidationReport:
     compute, load, total = (reference[name] for name in CYCLE_COLUMNS)
     with jax.enable_x64(True):
         core = cores(table)
-        operators = products(m, k, n, np.ones(len(table)))
+        operators = gemm_operators(m, k, n, np.ones(len(table)))
         nests = given_nests(table, [m, k, n]) + best_nests(operators, core)
         twice = jax.tree.map(lambda x: np.concatenate([x, x]), (operators, core))
         costs = front_objectives_fn(nests, *twice)
@@ -112,7 +112,7 @@ def best_nests(operators: Operators, core: Accelerator) -> list[LoopNest]:
     best = _best_mappings(operators, core)
     num_rows = len(np.asarray(operators.p))
     return [
-        nest_of(best, operators, jax.tree.map(lambda x, row=row: x[row], core), row)
+        operator_nest(best, operators, jax.tree.map(lambda x, row=row: x[row], core), row)
         for row in range(num_rows)
     ]
 
