@@ -10,6 +10,7 @@ from hwdse.config.hardware.load_specs import (
     load_system,
     load_workload,
 )
+from hwdse.config.key_reference import KeyRow, KeyTable, key_tables
 from hwdse.config.preset_catalog import PresetEntry, list_presets
 from hwdse.config.schema.user_paths import format_value
 from hwdse.config.search.loaded_search import LoadedSearch
@@ -18,10 +19,13 @@ from hwdse.config.search.write_toml import to_toml
 
 __all__ = [
     "ConfigError",
+    "KeyRow",
+    "KeyTable",
     "LoadedSearch",
     "PresetEntry",
     "System",
     "format_value",
+    "key_tables",
     "list_presets",
     "load_accelerator",
     "load_chip",

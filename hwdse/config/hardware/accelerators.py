@@ -64,14 +64,16 @@ _LEVEL_FIELDS: Any = spec_fields(Level) | {
     "shares_port": (StrictBool, Field()),
     "follows_clock": (StrictBool, Field()),
 }
-_LEVEL_TABLE = create_model("LevelTable", __config__=STRICT, **_LEVEL_FIELDS)
+LEVEL_TABLE = create_model("LevelTable", __config__=STRICT, **_LEVEL_FIELDS)
 _Dims = Annotated[StrictStr, AfterValidator(_check_dims)]
 _ACCELERATOR_FIELDS: Any = spec_fields(Accelerator) | {
     "levels": (Annotated[list[dict[str, Any]], Field(min_length=2, max_length=12)], Field()),
     "rows_dims": (_Dims, Field()),
     "cols_dims": (_Dims, Field()),
 }
-_TABLES = create_model("AcceleratorTables", __config__=STRICT, **COMMON, **_ACCELERATOR_FIELDS)
+ACCELERATOR_TABLES = create_model(
+    "AcceleratorTables", __config__=STRICT, **COMMON, **_ACCELERATOR_FIELDS
+)
 
 
 def load_accelerator_file(
@@ -81,7 +83,7 @@ def load_accelerator_file(
     file = open_file("accelerators", name_or_path, named_in)
     where = ConfigLocation(file.label)
     tables, files = with_process(file.tables, file)
-    checked = check(_TABLES, tables, where)
+    checked = check(ACCELERATOR_TABLES, tables, where)
     levels = tuple(
         _level(table, checked.nominal_clock_hz, where.table(f"levels {number}"))
         for number, table in enumerate(checked.levels, 1)
@@ -118,7 +120,7 @@ def _level(table: dict[str, Any], nominal_clock_hz: float, where: ConfigLocation
         full |= {"energy_slope": 0.0, "energy_exponent": 0.0}
     if isinstance(full.get("energy_slope"), str):
         full["energy_slope"] = _slope(full["energy_slope"], full.get("energy_exponent"), where)
-    checked = check(_LEVEL_TABLE, full, where)
+    checked = check(LEVEL_TABLE, full, where)
     values = {f.name: getattr(checked, f.name) for f in fields(Level)}
     values |= {"keeps": tuple(checked.keeps), "word_bytes": to_spec(Operands, checked.word_bytes)}
     return Level(**values)

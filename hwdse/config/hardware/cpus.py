@@ -16,7 +16,7 @@ _FIGURES = "fp64_flop_per_s fp32_flop_per_s fp16_flop_per_s dram_bandwidth_bytes
 _WHOLE = ("num_cores", "num_fma_ports", "num_registers")
 
 
-_TABLES = create_model(
+CPU_TABLES = create_model(
     "SimdTables",
     __config__=STRICT,
     **COMMON,
@@ -36,7 +36,7 @@ def load_simd_file(name_or_path: str | Path) -> SimdFile:
     """A CPU from a preset's name (`graviton4`) or a TOML file, with its published figures."""
     file = open_file("simd", name_or_path, None)
     where = ConfigLocation(file.label)
-    checked = check(_TABLES, file.tables, where)
+    checked = check(CPU_TABLES, file.tables, where)
     engine = to_spec(SimdEngine, checked)
     _check_engine(engine, where)
     return SimdFile(

@@ -23,7 +23,7 @@ from hwdse.models.reliability.single_level_checkpoint import chip_mtbf_s
 from hwdse.specs.hardware.cluster import Cluster
 
 _FIGURES = "failures_per_1000_node_days chips_per_node chip_mtbf_s"
-_TABLES = create_model(
+RELIABILITY_TABLES = create_model(
     "ReliabilityTables",
     __config__=STRICT,
     **COMMON,
@@ -56,7 +56,7 @@ def load_reliability_file(
     """Failure rates from a preset's name (`llama3`) or a TOML file, in failures per 1000 days of
     a node; the rate of a chip is that of its share of the node."""
     file = open_file("reliability", name_or_path, named_in)
-    checked = check(_TABLES, file.tables, ConfigLocation(file.label))
+    checked = check(RELIABILITY_TABLES, file.tables, ConfigLocation(file.label))
     rate, chips = checked.failures_per_1000_node_days, checked.chips_per_node
     mtbf_s = float(chip_mtbf_s(rate, chips))
     figures = {

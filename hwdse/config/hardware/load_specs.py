@@ -133,15 +133,15 @@ COMMON: dict[str, Any] = {
     "name": (StrictStr, Field()),
     "sources": (Annotated[list[StrictStr], Field(max_length=40)], Field([])),
 }
-_CHIP_TABLES = create_model(
+CHIP_TABLES = create_model(
     "ChipTables",
     __config__=STRICT,
     **COMMON,
     **spec_fields(Chip),
     published=figures_field(_CHIP_FIGURES),
 )
-_PROCESS_TABLES = create_model("ProcessTables", __config__=STRICT, **COMMON, **spec_fields(Process))
-_SYSTEM_TABLES = create_model(
+PROCESS_TABLES = create_model("ProcessTables", __config__=STRICT, **COMMON, **spec_fields(Process))
+SYSTEM_TABLES = create_model(
     "SystemTables",
     __config__=STRICT,
     **COMMON,
@@ -150,14 +150,14 @@ _SYSTEM_TABLES = create_model(
     overrides=(dict[str, Any] | None, Field(None)),
     published=figures_field(_SYSTEM_FIGURES),
 )
-_WORKLOAD_TABLES = create_model(
+WORKLOAD_TABLES = create_model(
     "WorkloadTables",
     __config__=STRICT,
     **COMMON,
     **spec_fields(TransformerTraining),
     published=figures_field("num_parameters num_active_parameters num_training_tokens year"),
 )
-_SOFTWARE_TABLES = create_model(
+SOFTWARE_TABLES = create_model(
     "SoftwareTables", __config__=STRICT, **COMMON, **spec_fields(Software)
 )
 
@@ -194,7 +194,7 @@ def with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[To
         raise ConfigLocation(file.label, "process").error("preset", name, "the name of a process")
     where = ConfigLocation(file.label, "process")
     base = open_file("processes", name, NamedIn(file.path.parent, where, "preset"))
-    check(_PROCESS_TABLES, base.tables, ConfigLocation(base.label))
+    check(PROCESS_TABLES, base.tables, ConfigLocation(base.label))
     values = {k: v for k, v in base.tables.items() if k not in COMMON}
     own = {key: value for key, value in own.items() if key != "preset"}
     return {**tables, "process": overlay(values, own, Process)}, (base,)
@@ -204,7 +204,7 @@ def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) ->
     """A chip from a preset's name or a TOML file, with its published figures and sources."""
     file = open_file("chips", name_or_path, named_in)
     tables, files = with_process(file.tables, file)
-    checked = check(_CHIP_TABLES, tables, ConfigLocation(file.label))
+    checked = check(CHIP_TABLES, tables, ConfigLocation(file.label))
     chip = to_spec(Chip, checked)
     check_chip(chip, ConfigLocation(file.label))
     sources = tuple(checked.sources)
@@ -220,7 +220,7 @@ def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> Sy
     """A system from a preset's name (`trn2_ultraserver`) or a TOML file."""
     file = open_file("clusters", name_or_path, named_in)
     where = ConfigLocation(file.label)
-    checked = check(_SYSTEM_TABLES, file.tables, where)
+    checked = check(SYSTEM_TABLES, file.tables, where)
     chip_file = load_chip_file(checked.chip, NamedIn(file.path.parent, where, "chip"))
     roots = {"chip": chip_file.chip, "cluster": to_spec(Cluster, checked.cluster)}
     changes = flatten(checked.overrides or {})
@@ -242,7 +242,7 @@ def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> Sy
 def load_software_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> SoftwareFile:
     """A training stack from a preset's name (`megatron_lm`) or a TOML file."""
     file = open_file("software", name_or_path, named_in)
-    checked = check(_SOFTWARE_TABLES, file.tables, ConfigLocation(file.label))
+    checked = check(SOFTWARE_TABLES, file.tables, ConfigLocation(file.label))
     software = to_spec(Software, checked)
     own = {field.name: getattr(software, field.name) for field in fields(software)}
     return SoftwareFile(
@@ -267,7 +267,7 @@ def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None
             raise ConfigError(one_line(str(error))) from None
         return WorkloadFile(path.stem, MappingProxyType({}), (), (), layers)
     file = open_file("workloads", name_or_path, named_in)
-    checked = check(_WORKLOAD_TABLES, file.tables, ConfigLocation(file.label))
+    checked = check(WORKLOAD_TABLES, file.tables, ConfigLocation(file.label))
     training = with_kinds(to_spec(TransformerTraining, checked))
     check_training(training, ConfigLocation(file.label))
     sources = tuple(checked.sources)

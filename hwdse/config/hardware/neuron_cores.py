@@ -15,7 +15,7 @@ _FIGURES = "bf16_flop_per_s fp8_flop_per_s fp32_flop_per_s year"
 _WHOLE = (("tensor", "psum_banks"), ("tensor", "psum_bank_elements"), ("dma", "num_engines"))
 
 
-_TABLES = create_model(
+NEURON_CORE_TABLES = create_model(
     "EnginesTables",
     __config__=STRICT,
     **COMMON,
@@ -35,7 +35,7 @@ def load_engines_file(name_or_path: str | Path) -> EnginesFile:
     """A core from a preset's name (`neuron_core_v3`) or a TOML file, with published figures."""
     file = open_file("engines", name_or_path, None)
     where = ConfigLocation(file.label)
-    checked = check(_TABLES, file.tables, where)
+    checked = check(NEURON_CORE_TABLES, file.tables, where)
     core = to_spec(NeuronCore, checked)
     _check_core(core, where)
     return EnginesFile(

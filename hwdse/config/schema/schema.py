@@ -36,30 +36,22 @@ def number_field(name: str, *, is_optional: bool = False, default: Any = ...) ->
     return (kind, Field(default, validation_alias=alias))
 
 
-def _check_among(names: tuple[str, ...], value: str) -> str:
-    if value not in names:
-        raise ValueError(f"one of {listed(names)}{did_you_mean(value, names)}")
+def _check_name(names: Callable[[], tuple[str, ...]], value: str) -> str:
+    if value not in names():
+        raise ValueError(f"one of {listed(names())}{did_you_mean(value, names())}")
     return value
 
 
-def _check_name(field: str, value: str) -> str:
-    return _check_among(allowed_names(field), value)
-
-
-def name_field(names: Callable[[], tuple[str, ...]], default: str) -> Any:
-    """Field definition of a name out of a few, which are looked up when they are needed."""
-
-    def check(value: str) -> str:
-        return _check_among(names(), value)
-
+def name_field(names: Callable[[], tuple[str, ...]], default: Any) -> Any:
+    """Field definition of one of a few names, which are looked up at each check."""
+    check = functools.partial(_check_name, names)
     return (Annotated[StrictStr, AfterValidator(check)], Field(default))
 
 
 def _field_definition(field: dataclasses.Field, hint: Any) -> Any:
     if not field.metadata.get("pytree_node", True):
-        check = functools.partial(_check_name, field.name)
         default = ... if field.default is dataclasses.MISSING else field.default
-        return (Annotated[StrictStr, AfterValidator(check)], Field(default))
+        return name_field(functools.partial(allowed_names, field.name), default)
     if dataclasses.is_dataclass(hint):
         return (spec_model(typing.cast(type, hint)), Field())
     if typing.get_origin(hint) is tuple:

@@ -10,6 +10,7 @@ import numpy as np
 from hwdse.config.files.errors import ConfigError, ConfigLocation, did_you_mean, listed
 from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import field_name, short_path
+from hwdse.config.search.metric_names import objective_columns
 from hwdse.search.space.pytree_path import get_path
 from hwdse.search.space.search_space import Choice, Dimension, Variant
 
@@ -70,7 +71,9 @@ def _column_paths(header: list[str], loaded: "LoadedSearch", file: str) -> list[
     paths += [path for choice in space.choices for path in choice.paths]
     known = {short_path(path): path for path in paths} | {path: path for path in paths}
     known |= {choice.name: choice.name for choice in space.choices}
-    figures = {*loaded.front_objectives, *(f"{name}_limit_ratio" for name in loaded.limits), "run"}
+    figures = {f"{name}_limit_ratio" for name in loaded.limits} | {"run"}
+    for is_robust in (False, True):
+        figures |= set(objective_columns(loaded.front_objectives, is_robust=is_robust))
     found: list[str | None] = []
     for name in header:
         if name not in known and name not in figures:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -104,8 +104,22 @@ def _getter(name: str) -> Callable[[Evaluation], Any]:
     return lambda evaluation: getattr(evaluation, name)
 
 
+OBJECTIVE_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {name: parse_metric(name).name for name in OBJECTIVES} | {"energy_delay": "energy_delay_j_s"}
+)
+"""Column of each objective in CSV and Parquet files; its name ends with the unit."""
+ROBUST_PREFIX = "robust_"
+"""Prefix of the columns of robust objectives; columns without it hold nominal values."""
+
+
+def objective_columns(objectives: Sequence[str], *, is_robust: bool) -> tuple[str, ...]:
+    """Columns of the minimized objectives in CSV and Parquet files."""
+    prefix = ROBUST_PREFIX if is_robust else ""
+    return tuple(prefix + OBJECTIVE_COLUMNS[name] for name in objectives)
+
+
 def parse_target(text: str) -> Target:
-    """`effective_tokens_per_s >= 1e6` or `chip_power <= 0.5 kW`, the value with or without its unit.
+    """Target from a text such as `chip_power <= 0.5 kW`; a number without unit is in base units.
 
     Raises `ConfigError`, one line, for anything else.
     """

@@ -58,7 +58,7 @@ BELOW_DESIGN = (
     "design.checkpointing",
 )
 """Paths of `--set` into the specs, where the table `[design]` has them too."""
-_OBJECTIVE = create_model(
+OBJECTIVE_TABLE = create_model(
     "ObjectiveTable",
     __config__=STRICT,
     minimize=(StrictStr, Field()),
@@ -67,7 +67,7 @@ _OBJECTIVE = create_model(
     robust_samples=(int, Field(DEFAULT_SAMPLES, ge=2, le=4096)),
 )
 _Tables = list[dict[str, Any]]
-_SEARCH: Mapping[DesignKind, Any] = MappingProxyType(
+SEARCH_TABLES: Mapping[DesignKind, Any] = MappingProxyType(
     {
         kind: create_model(
             "SearchTables",
@@ -75,7 +75,7 @@ _SEARCH: Mapping[DesignKind, Any] = MappingProxyType(
             title=(StrictStr, Field()),
             seed=(int, Field(0, ge=0, lt=2**32)),
             design=(kind.table, Field()),
-            objective=(_OBJECTIVE, Field()),
+            objective=(OBJECTIVE_TABLE, Field()),
             limits=(dict[str, Any], Field({})),
             variables=(_Tables, Field([])),
             choices=(_Tables, Field([])),
@@ -86,7 +86,7 @@ _SEARCH: Mapping[DesignKind, Any] = MappingProxyType(
         for kind in (CLUSTER, CORE)
     }
 )
-_VARIABLE = create_model(
+VARIABLE_TABLE = create_model(
     "VariableTable",
     __config__=STRICT,
     path=(StrictStr, Field()),
@@ -95,7 +95,7 @@ _VARIABLE = create_model(
     step=(Any, Field(None)),
     scale=(StrictStr, Field("log")),
 )
-_CHOICE = create_model(
+CHOICE_TABLE = create_model(
     "ChoiceTable",
     __config__=STRICT,
     path=(StrictStr, Field()),
@@ -105,7 +105,7 @@ _CHOICE = create_model(
     recompute_fraction=(list[Any] | None, Field(None)),
     **STRATEGY_KEYS,
 )
-_VARIANT = create_model(
+VARIANT_TABLE = create_model(
     "VariantTable",
     __config__=STRICT,
     path=(StrictStr, Field()),
@@ -132,7 +132,7 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
     tables.update({"uncertain": own} if own else {})
     design = tables.get("design")
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
-    checked = check(_SEARCH[kind], tables, where)
+    checked = check(SEARCH_TABLES[kind], tables, where)
     parts = kind.load(checked.design, found.parent, where.table("design"))
     roots = apply_overrides(parts.roots, flatten(checked.overrides), where.table("overrides"))
     roots = apply_overrides(roots, changes, ConfigLocation("--set"))
@@ -241,9 +241,9 @@ def _space(
             parts.append(make(check(model, table, place), roots, place))
         return tuple(parts)
 
-    dimensions = made("variables", _VARIABLE, make_dimensions)
-    choices = made("choices", _CHOICE, make_choice)
-    variants = made("variants", _VARIANT, make_variant)
+    dimensions = made("variables", VARIABLE_TABLE, make_dimensions)
+    choices = made("choices", CHOICE_TABLE, make_choice)
+    variants = made("variants", VARIANT_TABLE, make_variant)
     check_distinct(dimensions, choices, variants, where)
     space = SearchSpace(tuple(itertools.chain(*dimensions)), choices, variants)
     for labels, design in space.variant_bases(base):

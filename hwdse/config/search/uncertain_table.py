@@ -21,11 +21,11 @@ from hwdse.config.schema.user_paths import (
 from hwdse.search.uncertainty.uncertain_constants import (
     DISTRIBUTIONS,
     UncertainConstant,
-    relative_spread,
+    relative_uncertainty,
 )
 from hwdse.units.parse_units import to_base
 
-_ENTRY = create_model(
+UNCERTAIN_TABLE = create_model(
     "UncertainTable",
     __config__=STRICT,
     path=(StrictStr, Field()),
@@ -79,7 +79,7 @@ def make_uncertain_constants(
     """
     found: dict[str, UncertainConstant] = {}
     for where, entry in entries:
-        checked = check(_ENTRY, entry, where)
+        checked = check(UNCERTAIN_TABLE, entry, where)
         path = _design_path(checked.path, roots, where)
         found.pop(path, None)
         found[path] = _spread(path, checked, float(get_value(roots, path)), where)
@@ -111,7 +111,7 @@ def _spread(path: str, entry: Any, nominal: float, where: ConfigLocation) -> Unc
         raise where.error("path", path, 'relative = "30 %", or low and high')
     try:
         if is_relative:
-            return relative_spread(path, to_base(entry.relative, "1"), name, highest)
+            return relative_uncertainty(path, to_base(entry.relative, "1"), name, highest)
         if entry.low is None or entry.high is None:
             raise ValueError("both low and high")
         low, high = (rule.check(value) for value in (entry.low, entry.high))
