@@ -1,1 +1,1 @@
-"""One physical effect a file; pure functions that meet only in system.py."""
+"""Physical effects, one per file; folders import specs and workloads but not one another."""

@@ -1,10 +1,10 @@
-"""Matrix products on the vector units of a CPU: time, and words at each level.
+"""Time and memory traffic of matrix multiplication on the vector units of a CPU.
 
-A vector unit has no neighbor to take an operand from: each multiply-accumulate reads its factors
-and its sum from registers. What a systolic array does in space, a program does in time: it holds a
-block of C of m_r x n_r elements in registers and streams a column of A and a row of B past it, so
-that L1 is read 1 / m_r + 1 / n_r times per multiply-accumulate, as the scratchpad of an array of
-R x C is 1 / R + 1 / C times. Registers bound the block, silicon bounds the array.
+A vector unit has no neighbor that forwards operands: each multiply-accumulate reads its factors and
+its sum from registers. A program keeps a block of C of m_r x n_r elements in registers and streams
+a column of A and a row of B past it. L1 is therefore read 1 / m_r + 1 / n_r times per
+multiply-accumulate, as the scratchpad of an R x C array is read 1 / R + 1 / C times. Registers
+bound the block; die area bounds the array.
 
 Sources: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3),
 2008; Low, Igual, Smith and Quintana-Orti, Analytical Modeling Is Enough for High-Performance BLIS,
@@ -28,37 +28,37 @@ from hwdse.specs.hardware.cpu import (
 from hwdse.workload.gemms import Gemms
 
 RESIDENT_FRACTION = 0.5
-"""Share of a cache for the block that stays in it; the rest is for what streams past. Source:
-Goto and van de Geijn, TOMS 2008, section 6.3 (about half of L1 and of the next level)."""
+"""Fraction of a cache for its resident block; the remainder holds streamed data. Source: Goto and
+van de Geijn, TOMS 2008, section 6.3 (about half of L1 and of the next level)."""
 MAX_REGISTERS = 64
-"""Registers up to which blocks are enumerated."""
+"""Largest number of registers for which blocks are enumerated."""
 
 
 def lanes(engine: SimdEngine, bytes_per_element: PerOp) -> PerOp:
-    """Elements in a vector register."""
+    """Elements per vector register."""
     return engine.vector_bytes / bytes_per_element
 
 
 def simd_peak_flop_per_s(engine: SimdEngine, bytes_per_element: PerOp) -> PerOp:
-    r"""Peak rate of all cores, $2 P v N f$: P pipes of v lanes in each of N cores."""
+    """Peak rate of all cores (FLOP/s), $2 P v N f$: P pipes of v lanes in each of N cores."""
     macs_per_cycle = engine.num_fma_ports * lanes(engine, bytes_per_element) * engine.num_cores
     return 2.0 * macs_per_cycle * engine.clock_hz
 
 
 def ideal_register_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
-    r"""Real-valued block that reads L1 least under the number of registers.
+    r"""Real-valued block with the fewest L1 reads for a number of registers.
 
     The block, a column of A and a row of B must fit: $(m_r n_r + m_r + n_r) / v \le V$, or
-    $(m_r + 1)(n_r + 1) \le V v + 1$. The least $1 / m_r + 1 / n_r$ is the square,
-    $m_r = n_r = \sqrt{V v + 1} - 1$. Assumes that a lane of B can be an operand by itself (NEON,
-    SVE), and no registers for what is loaded ahead.
+    $(m_r + 1)(n_r + 1) \le V v + 1$. The minimum of $1 / m_r + 1 / n_r$ is the square,
+    $m_r = n_r = \sqrt{V v + 1} - 1$. Assumes that one lane of B can be an operand (NEON, SVE), and
+    no registers for prefetched values.
     """
     side = jnp.sqrt(num_registers * num_lanes + 1.0) - 1.0
     return RegisterBlock(side, side)
 
 
-def _whole_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
-    """Best block of whole vectors; ties go to the one with fewer rows. No gradient."""
+def _integer_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
+    """Best block of whole vectors; ties go to the block with fewer rows. No gradient."""
     vectors = np.arange(1.0, MAX_REGISTERS)[:, None]
     cols = np.arange(1.0, MAX_REGISTERS)[None, :]
     registers, width = (jnp.asarray(x, float)[..., None, None] for x in (num_registers, num_lanes))
@@ -68,7 +68,7 @@ def _whole_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
     fits = vectors * cols + vectors + row_vectors <= registers + 1e-3
     words = jnp.where(fits & is_whole, 1.0 / rows + 1.0 / cols, jnp.inf)
     flat = jnp.reshape(words, (*words.shape[:-2], -1))
-    # Slightly favors earlier entries, so that equal quotients are a tie whatever the rounding.
+    # Slightly favors earlier entries, so that rounding errors do not break ties.
     order = 1.0 + 1e-6 * np.arange(flat.shape[-1]) / flat.shape[-1]
     index = jnp.argmin(flat * order, axis=-1)
     best_vectors, best_cols = jnp.divmod(index, cols.shape[-1])
@@ -78,22 +78,22 @@ def _whole_block(num_registers: PerOp, num_lanes: PerOp) -> RegisterBlock:
 def register_block(
     engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
 ) -> RegisterBlock:
-    r"""The block of C that a kernel keeps in registers.
+    r"""Block of C that a kernel keeps in registers.
 
-    Exact: the best block whose rows are whole vectors and whose columns are whole vectors or fewer
-    than one, under $a n_r + a + \lceil n_r / v \rceil \le V$ with $a = m_r / v$. For 32 registers
-    of 128 bits that is 8 x 12 in fp32, 6 x 8 in fp64 and 8 x 24 in fp16. Its gradient is that of
-    `ideal_register_block`; a smooth reading moves from the one to the other.
+    Exact: the best block with rows of whole vectors and columns of whole vectors or fewer than one,
+    under $a n_r + a + \lceil n_r / v \rceil \le V$ with $a = m_r / v$. For 32 registers of 128 bits
+    it is 8 x 12 in FP32, 6 x 8 in FP64 and 8 x 24 in FP16. Its gradient is that of
+    `ideal_register_block`; a smooth relaxation interpolates between the two.
     """
     arguments = engine.num_registers, lanes(engine, bytes_per_element)
     ideal = ideal_register_block(*arguments)
-    whole = _whole_block(*jax.lax.stop_gradient(arguments))
+    rounded = _integer_block(*jax.lax.stop_gradient(arguments))
 
-    def joined(exact: PerOp, relaxed: PerOp) -> PerOp:
+    def blended(exact: PerOp, relaxed: PerOp) -> PerOp:
         shift = exact - jax.lax.stop_gradient(relaxed)
         return relaxed + shift * (1.0 if relaxation.is_exact else 1.0 - relaxation.temperature)
 
-    return RegisterBlock(joined(whole.rows, ideal.rows), joined(whole.cols, ideal.cols))
+    return RegisterBlock(blended(rounded.rows, ideal.rows), blended(rounded.cols, ideal.cols))
 
 
 def step_cycles(
@@ -104,22 +104,22 @@ def step_cycles(
 ) -> PerOp:
     r"""Cycles of the multiply-accumulates of one k: $\max(m_r n_r / (v P), L)$.
 
-    Each of the sums is added to once a step, so a step cannot be shorter than the latency L; a
-    block needs $m_r n_r \ge v L P$ elements to keep the pipes busy. Source: Low et al., eq. (1).
+    Each sum is updated once per step, so a step takes at least the latency L. A block needs
+    $m_r n_r \ge v L P$ elements to keep the pipes busy. Source: Low et al., eq. (1).
     """
     vectors = block.rows * block.cols / lanes(engine, bytes_per_element)
     return maximum(vectors / engine.num_fma_ports, engine.fma_latency_cycles, relaxation)
 
 
-def _whole(extent: PerOp, least: PerOp, most: PerOp) -> PerOp:
-    """`extent` as a whole number from `least` to `most`; the last wins."""
+def _clipped_integer(extent: PerOp, least: PerOp, most: PerOp) -> PerOp:
+    """`extent` as an integer from `least` to `most`; `most` takes precedence."""
     return jnp.minimum(jnp.maximum(floor_ste(extent * (1.0 + 1e-6)), least), most)
 
 
 def cache_blocks(
     gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, block: RegisterBlock
 ) -> CacheBlocks:
-    r"""Blocks that half fill the caches: $k_c n_r$ in L1, $m_c k_c$ in L2, $k_c n_c$ in the LLC.
+    """Blocks that fill half of each cache: $k_c n_r$ in L1, $m_c k_c$ in L2, $k_c n_c$ in the LLC.
 
     Source: Goto and van de Geijn, TOMS 2008, section 6; Van Zee and van de Geijn, BLIS, TOMS 2015.
     """
@@ -127,14 +127,14 @@ def cache_blocks(
     def elements(cache: Cache) -> PerOp:
         return RESIDENT_FRACTION * cache.capacity_bytes / bytes_per_element
 
-    k = _whole(elements(engine.l1) / block.cols, 1.0, gemms.k)
-    m = _whole(elements(engine.l2) / k, block.rows, gemms.m)
-    n = _whole(elements(engine.llc) / k, block.cols, gemms.n)
+    k = _clipped_integer(elements(engine.l1) / block.cols, 1.0, gemms.k)
+    m = _clipped_integer(elements(engine.l2) / k, block.rows, gemms.m)
+    n = _clipped_integer(elements(engine.llc) / k, block.cols, gemms.n)
     return CacheBlocks(k=k, m=m, n=n)
 
 
 def _kept_fraction(elements: PerOp, cache: Cache, bytes_per_element: PerOp) -> PerOp:
-    """Share of a block that a cache's resident part can hold."""
+    """Fraction of a block that fits into the resident part of a cache."""
     room = RESIDENT_FRACTION * cache.capacity_bytes / bytes_per_element
     return jnp.minimum(room / jnp.maximum(elements, 1.0), 1.0)
 
@@ -142,19 +142,19 @@ def _kept_fraction(elements: PerOp, cache: Cache, bytes_per_element: PerOp) -> P
 def simd_words(
     gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
 ) -> SimdWords:
-    r"""Elements of A, B and C moved at each level by a cache-blocked product, all counts.
+    r"""Elements of A, B and C moved at each level by a cache-blocked GEMM, all counts.
 
     | level | A | B | C |
     | --- | --- | --- | --- |
-    | registers | each product | each product | each product, read and written |
+    | registers | each MAC | each MAC | each MAC, read and written |
     | L1 | $\lceil n / n_r \rceil$ | $\lceil m / m_r \rceil$ | $2 \lceil k / k_c \rceil - 1$ |
     | L2 | $\lceil n / n_r \rceil$ | $\lceil m / m_c \rceil$ | $2 \lceil k / k_c \rceil - 1$ |
     | LLC | $\lceil n / n_c \rceil$ | $\lceil m / m_c \rceil$ | $2 \lceil k / k_c \rceil - 1$ |
     | DRAM | $\lceil n / n_c \rceil$ | 1 | $2 \lceil k / k_c \rceil - 1$ |
 
-    times the elements of the operand. What fits where it would stream from is not fetched again:
-    the block of A in L1, the strip of C in the LLC, by the share that fits. The copies of A and B
-    into contiguous panels are left out: they are read once more for $\lceil n / n_c \rceil$ and 1.
+    times the elements of the operand. Data that fits into a cache is not fetched again: the block
+    of A in L1 and the strip of C in the LLC, each by its fitting fraction. Packing of A and B into
+    contiguous panels is left out: it reads A $\lceil n / n_c \rceil$ more times and B once more.
     """
     block = register_block(engine, bytes_per_element, relaxation)
     blocks = cache_blocks(gemms, engine, bytes_per_element, block)
@@ -165,7 +165,7 @@ def simd_words(
     b_inner = num_tiles(gemms.m, block.rows, relaxation)
     c_passes = 2.0 * num_tiles(gemms.k, blocks.k, relaxation) - 1.0
     a_kept = _kept_fraction(blocks.m * blocks.k, engine.l1, bytes_per_element)
-    # The strip of C is m x n_c, where n_c k_c fills the cache's resident part unless n is smaller.
+    # The strip of C is m x n_c; n_c k_c fills the cache's resident part unless n is smaller.
     c_kept = jnp.maximum(
         _kept_fraction(c, engine.llc, bytes_per_element), jnp.minimum(blocks.k / gemms.m, 1.0)
     )
@@ -187,13 +187,13 @@ def simd_words(
 def simd_costs(
     gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
 ) -> SimdCosts:
-    r"""Words and time of products on all cores: the slowest of pipes and levels, all overlapped.
+    r"""Words and time of GEMMs on all cores: the slowest of pipes and levels, all overlapped.
 
-    Register blocks are dealt out to the cores, $\lceil \lceil m / m_r \rceil \lceil n / n_r \rceil
-    \cdot count / N \rceil$ to the busiest, each of k steps of `step_cycles`; a ragged block costs a
-    whole one. Private caches serve the busy cores only. Assumes that cores share a block of A where
-    there are fewer of them than cores (Smith et al., IPDPS 2014: threads inside the macro-kernel),
-    and that prefetching hides latencies.
+    Register blocks are distributed over cores, $\lceil \lceil m / m_r \rceil \lceil n / n_r \rceil
+    \cdot count / N \rceil$ to the busiest, each with k steps of `step_cycles`. A partial block
+    costs as much as a full one. Private caches serve busy cores only. Assumes that cores share a
+    block of A if there are fewer blocks than cores (Smith et al., IPDPS 2014: threads inside the
+    macro-kernel), and that prefetching hides latencies.
     """
     block = register_block(engine, bytes_per_element, relaxation)
     row_blocks = num_tiles(gemms.m, block.rows, relaxation)

@@ -1,9 +1,9 @@
-"""Engines of a NeuronCore: what an instruction and a transfer cost.
+"""Cycles and times of instructions and DMA transfers on the engines of a NeuronCore.
 
-Cycles are initiation intervals: how soon the next instruction of the same engine can start. All
-rules are those of the NKI guides and instruction notes of the AWS Neuron SDK (v2.26 to v2.32):
+Cycles are initiation intervals: the delay until the next instruction of the same engine can start.
+Source of all rules: NKI guides and instruction notes of the AWS Neuron SDK (v2.26 to v2.32),
 "Trainium/Inferentia2 Architecture Guide", "NKI Performance Optimizations", `nki.isa` and
-"Introduction to DMA with NKI". `system.kernel_time` puts them side by side.
+"Introduction to DMA with NKI". `core/neuron_kernel_time.py` overlaps the engines.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,28 +22,28 @@ from hwdse.specs.hardware.neuron_core import (
 )
 
 NARROW_FORMATS = ("bf16", "fp16", "fp8", "mx")
-"""Formats that the wide modes of the lane engines take; fp32 and tf32 are the others."""
+"""Formats of the wide modes of the lane engines; the other formats are FP32 and TF32."""
 PARTITIONS_PER_DMA_ENGINE = 8.0
 """Each of the 16 engines serves 8 of the 128 partitions of a transfer (NKI DMA introduction)."""
 STRIDE_LIMIT_BYTES = 16.0
-"""A larger stride of a partition's elements halves the bandwidth of SBUF (architecture guide)."""
+"""A larger element stride in a partition halves the SBUF bandwidth (architecture guide)."""
 
 
 def contraction_rows(format_name: str, tensor: TensorEngine, kind: str = "matmul") -> PerOp:
-    """Rows of a contraction that one instruction takes.
+    """Rows of a contraction per instruction.
 
-    The array's own `rows`; twice as many fp8 values where it has the double-row mode, four times
-    as many MX values, and the same dense-equivalent factor for structured sparsity.
+    The array's `rows`, times 2 for FP8 with the double-row mode, times 4 for MX formats, times the
+    dense-equivalent factor for structured sparsity.
     """
     ratio = getattr(tensor, ROW_RATIOS[format_name]) if format_name in ROW_RATIOS else 1.0
     return tensor.rows * ratio * (tensor.sparsity_ratio if kind == "sparse" else 1.0)
 
 
 def passes(format_name: str, tensor: TensorEngine, kind: str = "matmul") -> PerOp:
-    """How often operands stream through the array: once, but for fp32.
+    """Number of times that operands stream through the array: 1 except for FP32.
 
-    fp32 takes 4 passes, 2 where an operand holds only zeros and ones (`broadcast`), and its own
-    number where a tile is transposed (2 in the transpose mode of Trainium2 and later).
+    FP32 takes 4 passes, 2 if an operand contains only zeros and ones (`broadcast`), and a separate
+    number to transpose a tile (2 in the transpose mode of Trainium2 and later).
     """
     if format_name != "fp32":
         return 1.0
@@ -59,12 +59,12 @@ def matmul_cycles(
     *,
     is_load_hidden: bool = True,
 ) -> PerOp:
-    r"""Cycles of one product of `stationary` by `moving` columns, of at most 512.
+    r"""Cycles of one matmul of `stationary` by `moving` columns, at most 512 each.
 
-    $p \max(N_\text{moving}, I, N_\text{stationary} / r)$ where the next stationary tile loads
-    behind the running product, $p (\max(N_\text{moving}, I) + N_\text{stationary} / r)$ where it
-    does not: $I$ cycles an issue (64), $r$ columns a cycle of the fast load (4), $p$ passes. A
-    matrix-vector product takes $I$ with the vector moving and 128 with it stationary.
+    $p \max(N_\text{moving}, I, N_\text{stationary} / r)$ if the next stationary tile loads behind
+    the running matmul, $p (\max(N_\text{moving}, I) + N_\text{stationary} / r)$ otherwise: $I$
+    cycles per issue (64), $r$ columns per cycle of the fast load (4), $p$ passes. A matrix-vector
+    product takes $I$ with the vector moving and 128 with the vector stationary.
     """
     stream = jnp.maximum(moving, tensor.issue_cycles)
     load = stationary / tensor.load_speedup_ratio
@@ -75,7 +75,7 @@ def matmul_cycles(
 def transpose_cycles(
     partitions: PerOp, columns: PerOp, format_name: str, tensor: TensorEngine
 ) -> PerOp:
-    """Cycles of transposing a tile on TensorE: `max(P, min(64, F))` times the passes."""
+    """Cycles to transpose a tile on TensorE: `max(P, min(64, F))` times the passes."""
     smallest = jnp.minimum(tensor.issue_cycles, columns)
     return passes(format_name, tensor, "transpose") * jnp.maximum(partitions, smallest)
 
@@ -92,9 +92,9 @@ def gemm_cycles(
 ) -> PerOp:
     r"""Cycles of C[m,n] = A[m,k] B[k,n] with A stationary, tile by tile.
 
-    $\lceil m / 128 \rceil \lceil k / K \rceil$ stationary tiles meet all n columns in moving
-    tiles of one PSUM bank (512 columns); a last tile below 64 columns takes 64. Assumes that
-    operands stand in SBUF and A comes with k on the partitions.
+    $\lceil m / 128 \rceil \lceil k / K \rceil$ stationary tiles times all n columns in moving tiles
+    of one PSUM bank (512 columns). A last tile below 64 columns takes 64. Assumes operands in SBUF
+    and A with k on the partitions.
     """
     num_stationary = num_tiles(m, tensor.cols)
     num_stationary = num_stationary * num_tiles(k, contraction_rows(format_name, tensor, kind))
@@ -108,7 +108,7 @@ def gemm_cycles(
 
 
 def peak_flop_per_s(format_name: str, tensor: TensorEngine, kind: str = "matmul") -> PerOp:
-    """Dense-equivalent rate of full tiles in the array: 2 x rows x columns x clock / passes."""
+    """Dense-equivalent rate of full tiles (FLOP/s): 2 x rows x columns x clock / passes."""
     rows = contraction_rows(format_name, tensor, kind)
     return 2.0 * rows * tensor.cols * tensor.clock_hz / passes(format_name, tensor, kind)
 
@@ -146,7 +146,7 @@ def _software(n: PerOp, engine: LaneEngine, is_narrow: bool, in_psum: bool) -> P
 
 
 def _times(ratio: float, floor_cycles: float = 0.0) -> "LaneCycles":
-    """Rule of `ratio` cycles an element, at least the fixed ones or `floor_cycles`."""
+    """Rule of `ratio` cycles per element, at least the fixed cycles and `floor_cycles`."""
 
     def cycles(n: PerOp, engine: LaneEngine, is_narrow: bool, in_psum: bool) -> PerOp:
         return jnp.maximum(ratio * n, jnp.maximum(engine.fixed_cycles, floor_cycles))
@@ -155,7 +155,7 @@ def _times(ratio: float, floor_cycles: float = 0.0) -> "LaneCycles":
 
 
 LaneCycles = Callable[[PerOp, LaneEngine, bool, bool], PerOp]
-"""Cycles by elements a partition, engine, whether the format is narrow, whether in PSUM."""
+"""Cycles from elements per partition, engine, narrow format or not, operand in PSUM or not."""
 
 LANE_CYCLES: Mapping[str, LaneCycles] = MappingProxyType(
     {
@@ -184,7 +184,7 @@ LANE_CYCLES: Mapping[str, LaneCycles] = MappingProxyType(
         "affine_select": _software,
     }
 )
-"""Rules of `nki.isa` by operation; `reciprocal` is ScalarE's, which takes one cycle an element."""
+"""Rules of `nki.isa` by operation; `reciprocal` is that of ScalarE, one cycle per element."""
 
 
 def lane_cycles(
@@ -196,10 +196,10 @@ def lane_cycles(
     in_psum: bool = False,
     is_dependent: bool = False,
 ) -> PerOp:
-    """Cycles of one instruction of `elements` a partition; all partitions run side by side.
+    """Cycles of one instruction on `elements` per partition; all partitions run in parallel.
 
-    `is_dependent` adds the static overhead of an instruction that needs the result of the one
-    before it (about 100 cycles). `operation` is a key of `LANE_CYCLES`.
+    `is_dependent` adds the static overhead of an instruction that uses the previous result (about
+    100 cycles). `operation` is a key of `LANE_CYCLES`.
     """
     is_narrow = format_name in NARROW_FORMATS
     cycles = LANE_CYCLES[operation](elements, engine, is_narrow, in_psum)
@@ -219,12 +219,12 @@ def gather_cycles(
 
 
 def queued_transfer_time_s(total_bytes: PerOp, row_bytes: PerOp, dma: DmaEngines) -> PerOp:
-    r"""Time of a transfer among others that keep all DMA engines busy.
+    r"""Time of a transfer among others that keep all DMA engines busy (s).
 
-    Rows of b bytes, one a partition, are cut into packets of at most P = 4 KiB, each with the
-    time of $o$ more bytes: $t = (B / b) (b + \lceil b / P \rceil o) / (e \beta)$ for e engines of
-    $\beta$ bytes a second. $o$ is what lowers the theoretical bandwidth of an engine to the one
-    that the guide measures with 4 KiB packets, $o = P (\beta / \beta_\text{measured} - 1)$.
+    Rows of b bytes, one per partition, are split into packets of at most P = 4 KiB. Each packet
+    takes the time of $o$ additional bytes: $t = (B / b) (b + \lceil b / P \rceil o) / (e \beta)$
+    for e engines of $\beta$ bytes per second. $o = P (\beta / \beta_\text{measured} - 1)$
+    reproduces the bandwidth that the guide measures with 4 KiB packets.
     """
     overhead = num_tiles(row_bytes, dma.packet_bytes) * dma.packet_overhead_bytes
     bytes_per_s = dma.num_engines * dma.bandwidth_bytes_per_s
@@ -232,16 +232,16 @@ def queued_transfer_time_s(total_bytes: PerOp, row_bytes: PerOp, dma: DmaEngines
 
 
 def sustained_bytes_per_s(dma: DmaEngines) -> PerOp:
-    """What one DMA engine moves in full packets."""
+    """Bandwidth of one DMA engine with full packets (B/s)."""
     share = dma.packet_bytes / (dma.packet_bytes + dma.packet_overhead_bytes)
     return dma.bandwidth_bytes_per_s * share
 
 
 def lone_transfer_time_s(row_bytes: PerOp, num_rows: PerOp, dma: DmaEngines) -> PerOp:
-    r"""Time of one transfer of `num_rows` partitions with nothing else under way.
+    r"""Time of one transfer of `num_rows` partitions without other traffic (s).
 
-    Engines take 8 partitions each: $t = r \max(b, s_0) / \beta_s$ for the r rows of the busiest
-    engine, $s_0$ = 2430 bytes (fitted to the guide's chart of throughput by bytes a partition).
+    Each engine takes 8 partitions: $t = r \max(b, s_0) / \beta_s$ for the r rows of the busiest
+    engine, $s_0$ = 2430 bytes (fitted to the guide's chart of throughput over bytes per partition).
     """
     num_engines = jnp.minimum(num_tiles(num_rows, PARTITIONS_PER_DMA_ENGINE), dma.num_engines)
     busiest = num_rows / num_engines
@@ -249,11 +249,11 @@ def lone_transfer_time_s(row_bytes: PerOp, num_rows: PerOp, dma: DmaEngines) -> 
 
 
 def transfer_efficiency(row_bytes: PerOp, dma: DmaEngines) -> PerOp:
-    """Throughput of lone transfers of `row_bytes` a partition over that of large ones."""
+    """Throughput of lone transfers of `row_bytes` per partition relative to large transfers."""
     return row_bytes / jnp.maximum(row_bytes, dma.saturating_bytes)
 
 
 def sbuf_time_s(traffic_bytes: PerOp, sbuf: StateBuffer, stride_bytes: PerOp = 0.0) -> PerOp:
-    """Time that SBUF takes to hand over bytes; a stride above 16 bytes doubles it."""
+    """SBUF time of a number of bytes (s); a stride above 16 bytes doubles it."""
     slowdown = jnp.where(positive_part(stride_bytes - STRIDE_LIMIT_BYTES) > 0.0, 2.0, 1.0)
     return slowdown * traffic_bytes / sbuf.bandwidth_bytes_per_s

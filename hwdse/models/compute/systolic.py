@@ -1,7 +1,7 @@
-"""Cycles and scratchpad words of matrix products on systolic arrays, for seven dataflows.
+"""Cycles and scratchpad words of matrix multiplication on systolic arrays, seven dataflows.
 
-A product C[m, n] = A[m, k] B[k, n] is laid on an array of R rows and C columns: two of its extents
-are cut into tiles of the array's sides (folds), the third streams past in time.
+A GEMM C[m, n] = A[m, k] B[k, n] is mapped to an array of R rows and C columns. Two of its extents
+are divided into tiles of the array's dimensions (folds); the third is streamed in time.
 
 | dataflow | array rows | array columns | time |
 | --- | --- | --- | --- |
@@ -9,12 +9,12 @@ are cut into tiles of the array's sides (folds), the third streams past in time.
 | weight stationary | k | n | m |
 | input stationary | k | m | n |
 
-Names alone mean folds one after another; `_overlapped` hides the load of the next stationary tile
-(or the drain of the last outputs) behind the running fold; `_drained` is output stationary as the
-papers of SCALE-Sim count it, with a drain after each fold that its code leaves out.
+Names without a suffix mean sequential folds. `_overlapped` hides the load of the next stationary
+tile (or the drain of the last outputs) behind the running fold. `_drained` is output stationary as
+in the SCALE-Sim papers, with a drain after each fold that the SCALE-Sim code leaves out.
 
-In the terms of SCALE-Sim, A is the ifmap, B the filter, C the ofmap. Source: Samajdar et al.,
-ISPASS 2020 (SCALE-Sim v2), and the code of SCALE-Sim 3.0.0, whose counts these equal.
+In SCALE-Sim terms, A is the ifmap, B the filter, C the ofmap. Source: Samajdar et al., ISPASS 2020
+(SCALE-Sim v2), and the code of SCALE-Sim 3.0.0, whose counts are reproduced exactly.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,26 +27,26 @@ from hwdse.specs.hardware.chip import SystolicArray
 from hwdse.workload.gemms import Gemms
 
 LOAD_ROWS_PER_CYCLE = 2.0
-"""Stationary rows that the TensorEngine of Trainium takes in a cycle behind the running fold: 128
-rows in 64 cycles, the least initiation interval of a matmul (MM_INIT = 64). Source: AWS Neuron SDK,
-NKI architecture guide and the cost notes of `nki.isa`."""
+"""Stationary rows that the TensorEngine of Trainium loads per cycle behind the running fold: 128
+rows in 64 cycles, the smallest initiation interval of a matmul (MM_INIT = 64). Source: AWS Neuron
+SDK, NKI architecture guide and the cost notes of `nki.isa`."""
 
 
 class Folds(NamedTuple):
-    """How the products of a row of `Gemms` are laid on the array; all for one product."""
+    """Mapping of GEMM operators to the array; all values per GEMM."""
 
     num_row_folds: PerOp
     """Tiles along the array's rows."""
     num_col_folds: PerOp
     """Tiles along the array's columns."""
     stream_cycles: PerOp
-    """Extent that streams past each tile, one element a cycle."""
+    """Extent streamed past each tile, one element per cycle."""
     a_passes: PerOp
-    """Times that each element of A is read into the array."""
+    """Number of times that each element of A is read into the array."""
     b_passes: PerOp
-    """Times that each element of B is read into the array."""
+    """Number of times that each element of B is read into the array."""
     c_passes: PerOp
-    """Times that each element of C is written as a partial or final sum."""
+    """Number of times that each element of C is written as a partial or final sum."""
 
 
 DataflowFn = Callable[[Gemms, SystolicArray, Relaxation], PerOp]
@@ -56,7 +56,7 @@ FoldsFn = Callable[[Gemms, SystolicArray, Relaxation], Folds]
 def output_stationary_folds(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> Folds:
-    """A tile of C stays; A is read once for each column fold, B once for each row fold."""
+    """Folds with a stationary tile of C: A is read once per column fold, B once per row fold."""
     row_folds = num_tiles(gemms.m, array.rows, relaxation, "rows")
     col_folds = num_tiles(gemms.n, array.cols, relaxation, "cols")
     return Folds(row_folds, col_folds, gemms.k, col_folds, row_folds, 1.0)
@@ -65,7 +65,8 @@ def output_stationary_folds(
 def weight_stationary_folds(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> Folds:
-    """A tile of B stays; A is read once for each column fold, each row fold adds a partial sum."""
+    """Folds with a stationary tile of B: A is read once per column fold; row folds add partial
+    sums."""
     row_folds = num_tiles(gemms.k, array.rows, relaxation, "rows")
     col_folds = num_tiles(gemms.n, array.cols, relaxation, "cols")
     return Folds(row_folds, col_folds, gemms.m, col_folds, 1.0, row_folds)
@@ -74,7 +75,8 @@ def weight_stationary_folds(
 def input_stationary_folds(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> Folds:
-    """A tile of A stays; B is read once for each column fold, each row fold adds a partial sum."""
+    """Folds with a stationary tile of A: B is read once per column fold; row folds add partial
+    sums."""
     row_folds = num_tiles(gemms.k, array.rows, relaxation, "rows")
     col_folds = num_tiles(gemms.m, array.cols, relaxation, "cols")
     return Folds(row_folds, col_folds, gemms.n, 1.0, col_folds, row_folds)
@@ -91,30 +93,30 @@ FOLDS: Mapping[str, FoldsFn] = MappingProxyType(
         "input_stationary_overlapped": input_stationary_folds,
     }
 )
-"""Mapping of a product to the array, by the dataflow's name; overlapping moves no other words."""
+"""Mapping of a GEMM to the array by name of the dataflow; overlap does not change the words."""
 
 
 def _num_rounds(folds: Folds, gemms: Gemms, array: SystolicArray, relaxation: Relaxation) -> PerOp:
-    """Folds that the busiest array runs, all counts: folds of all products are dealt out evenly."""
+    """Folds on the busiest array, all counts; folds of all GEMMs are distributed evenly."""
     num_folds = folds.num_row_folds * folds.num_col_folds * gemms.count
     return num_tiles(num_folds, array.num_arrays, relaxation, "arrays")
 
 
 def _skew_cycles(array: SystolicArray) -> PerOp:
-    """Cycles from the first element's work to the last element's, in a wave across the array."""
+    """Cycles between the start of the first PE and the start of the last PE (wavefront)."""
     return array.rows + array.cols - 2.0
 
 
 def output_stationary_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with the outputs held in the array, folds one after another, all counts.
+    r"""Cycles with stationary outputs and sequential folds, all counts.
 
     $\lceil F_r F_c \cdot count / P \rceil (k + R + C - 2)$ with $F_r = \lceil m / R \rceil$,
-    $F_c = \lceil n / C \rceil$ on $P$ arrays; a ragged edge fold costs the full $R$, $C$ terms.
-    The outputs leave without a drain of their own, as in the code of SCALE-Sim; its paper counts
-    one (`paper_cycles`). Folds of one product on several arrays are taken as independent.
-    Source: SCALE-Sim 3.0.0, `compute/systolic_compute_os.py`.
+    $F_c = \lceil n / C \rceil$ on $P$ arrays. A partial fold at an edge costs the full $R$, $C$
+    terms. Outputs leave without a separate drain, as in the code of SCALE-Sim; its paper counts a
+    drain (`paper_cycles`). Assumes independent folds of one GEMM on several arrays. Source:
+    SCALE-Sim 3.0.0, `compute/systolic_compute_os.py`.
     """
     folds = output_stationary_folds(gemms, array, relaxation)
     fold_cycles = folds.stream_cycles + _skew_cycles(array)
@@ -124,7 +126,7 @@ def output_stationary_cycles(
 def _loaded_folds_cycles(
     folds: Folds, gemms: Gemms, array: SystolicArray, relaxation: Relaxation
 ) -> PerOp:
-    """Cycles of folds one after another, each loading (or draining) the array row by row."""
+    """Cycles of sequential folds with a row-by-row load (or drain) of the array in each fold."""
     fold_cycles = array.rows + folds.stream_cycles + _skew_cycles(array)
     return _num_rounds(folds, gemms, array, relaxation) * fold_cycles
 
@@ -132,9 +134,9 @@ def _loaded_folds_cycles(
 def output_stationary_drained_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with the outputs held in the array and shifted out before the next fold, all counts.
+    r"""Cycles with stationary outputs that are shifted out before the next fold, all counts.
 
-    $\lceil F_r F_c \cdot count / P \rceil (k + 2 R + C - 2)$: $R$ cycles a fold more than
+    $\lceil F_r F_c \cdot count / P \rceil (k + 2 R + C - 2)$: $R$ cycles per fold more than
     `output_stationary_cycles`. Source: Samajdar et al., ISPASS 2020, analytical runtime.
     """
     folds = output_stationary_folds(gemms, array, relaxation)
@@ -144,12 +146,12 @@ def output_stationary_drained_cycles(
 def weight_stationary_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with a tile of B held in the array, folds one after another, all counts.
+    r"""Cycles with a stationary tile of B and sequential folds, all counts.
 
     $\lceil F_r F_c \cdot count / P \rceil (R + m + R + C - 2)$ with $F_r = \lceil k / R \rceil$,
-    $F_c = \lceil n / C \rceil$: $R$ cycles to load, then $m$ rows of A stream past, skewed.
-    Partial sums of different row folds are added at the accumulator at no cost in cycles.
-    Source: SCALE-Sim 3.0.0, `compute/systolic_compute_ws.py`.
+    $F_c = \lceil n / C \rceil$: $R$ cycles to load, then $m$ skewed rows of A. Assumes that the
+    accumulator adds partial sums of row folds at no cost in cycles. Source: SCALE-Sim 3.0.0,
+    `compute/systolic_compute_ws.py`.
     """
     folds = weight_stationary_folds(gemms, array, relaxation)
     return _loaded_folds_cycles(folds, gemms, array, relaxation)
@@ -158,11 +160,11 @@ def weight_stationary_cycles(
 def input_stationary_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with a tile of A held in the array, folds one after another, all counts.
+    r"""Cycles with a stationary tile of A and sequential folds, all counts.
 
     $\lceil F_r F_c \cdot count / P \rceil (R + n + R + C - 2)$ with $F_r = \lceil k / R \rceil$,
-    $F_c = \lceil m / C \rceil$; otherwise as `weight_stationary_cycles`.
-    Source: SCALE-Sim 3.0.0, `compute/systolic_compute_is.py`.
+    $F_c = \lceil m / C \rceil$; otherwise as `weight_stationary_cycles`. Source: SCALE-Sim 3.0.0,
+    `compute/systolic_compute_is.py`.
     """
     folds = input_stationary_folds(gemms, array, relaxation)
     return _loaded_folds_cycles(folds, gemms, array, relaxation)
@@ -177,10 +179,10 @@ def _overlapped_cycles(
     swap_cycles: PerOp,
     first_load_cycles: PerOp,
 ) -> PerOp:
-    r"""Cycles of folds back to back: $(rounds - 1) \max(T, swap) + load + T + R + C - 2$.
+    r"""Cycles of consecutive folds: $(rounds - 1) \max(T, swap) + load + T + R + C - 2$.
 
-    While a fold streams for $T$ cycles, the next stationary tile comes in (or the last outputs go
-    out) in `swap_cycles`; the first load and the skew are paid once per row of `Gemms`.
+    While a fold streams for $T$ cycles, the next stationary tile is loaded (or the last outputs are
+    drained) in `swap_cycles`. The first load and the skew occur once per GEMM operator.
     """
     interval_cycles = maximum(folds.stream_cycles, swap_cycles, relaxation)
     hidden_cycles = (_num_rounds(folds, gemms, array, relaxation) - 1.0) * interval_cycles
@@ -191,12 +193,12 @@ def _overlapped_cycles(
 def output_stationary_overlapped_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with the outputs held and drained behind the next fold, all counts.
+    r"""Cycles with stationary outputs that drain behind the next fold, all counts.
 
-    $(rounds - 1) \max(k, R) + k + R + C - 2$: a fold takes its stream or the $R$ cycles in which
-    the outputs before it shift out, whichever is longer. The last outputs leave without a drain
-    of their own, as in `output_stationary_cycles`, so overlapping never costs cycles.
-    Assumes a second register for each output; no source in SCALE-Sim, whose folds do not overlap.
+    $(rounds - 1) \max(k, R) + k + R + C - 2$: a fold takes the longer of its stream and the $R$
+    cycles in which the previous outputs shift out. The last outputs leave without a separate drain,
+    as in `output_stationary_cycles`, so overlap never adds cycles. Assumes a second register per
+    output; not in SCALE-Sim, whose folds do not overlap.
     """
     folds = output_stationary_folds(gemms, array, relaxation)
     return _overlapped_cycles(
@@ -207,13 +209,14 @@ def output_stationary_overlapped_cycles(
 def weight_stationary_overlapped_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with a tile of B held, the next loaded behind the running fold, all counts.
+    r"""Cycles with a stationary tile of B, the next tile loaded behind the running fold, all
+    counts.
 
     $(rounds - 1) \max(m, L) + L + m + R + C - 2$ with $L = R / 2$ cycles to load
-    (`LOAD_ROWS_PER_CYCLE`). This is how the TensorEngine of Trainium works: a matmul with a moving
-    tile of `m` rows starts every $\max(m, 64)$ cycles on 128 rows. Assumes that the operands are
-    in the scratchpad and that nothing else stalls the issue of instructions.
-    Source: AWS Neuron SDK, NKI architecture guides, cost rules of the tensor engine.
+    (`LOAD_ROWS_PER_CYCLE`). The TensorEngine of Trainium works in this way: a matmul with a moving
+    tile of `m` rows starts every $\max(m, 64)$ cycles on 128 rows. Assumes operands in the
+    scratchpad and no other stalls of instruction issue. Source: AWS Neuron SDK, NKI architecture
+    guides, cost rules of the tensor engine.
     """
     folds = weight_stationary_folds(gemms, array, relaxation)
     load_cycles = array.rows / LOAD_ROWS_PER_CYCLE
@@ -225,7 +228,8 @@ def weight_stationary_overlapped_cycles(
 def input_stationary_overlapped_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with a tile of A held, the next loaded behind the running fold, all counts.
+    r"""Cycles with a stationary tile of A, the next tile loaded behind the running fold, all
+    counts.
 
     $(rounds - 1) \max(n, L) + L + n + R + C - 2$; otherwise as
     `weight_stationary_overlapped_cycles`.
@@ -248,25 +252,24 @@ DATAFLOWS: Mapping[str, DataflowFn] = MappingProxyType(
         "input_stationary_overlapped": input_stationary_overlapped_cycles,
     }
 )
-"""Cycles of all counts of each row, by the name in `SystolicArray.dataflow`."""
+"""Cycles of all counts of each operator, by the name in `SystolicArray.dataflow`."""
 
 
 def paper_cycles(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> PerOp:
-    r"""Cycles by the formula of the SCALE-Sim papers, $(2 R + C + T - 2) F$ for every dataflow.
+    """Cycles by the formula of the SCALE-Sim papers, $(2 R + C + T - 2) F$ for every dataflow.
 
-    Equal to `DATAFLOWS` for weight and input stationary and for "output_stationary_drained"; plain
-    output stationary is $R$ cycles a fold faster. For comparison with figures that follow the
-    papers.
-    Source: Samajdar et al., arXiv 1811.02883 and ISPASS 2020, analytical runtime.
+    Equal to `DATAFLOWS` for weight and input stationary and for "output_stationary_drained"; output
+    stationary without drain is $R$ cycles per fold faster. For comparison with numbers that follow
+    the papers. Source: Samajdar et al., arXiv 1811.02883 and ISPASS 2020, analytical runtime.
     """
     folds = FOLDS[array.dataflow](gemms, array, relaxation)
     return _loaded_folds_cycles(folds, gemms, array, relaxation)
 
 
 def mapping_efficiency(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> PerOp:
-    r"""Elements of the array that hold work, averaged over folds: $S_r S_c / (R C F_r F_c)$.
+    """Fraction of PEs with work, averaged over folds: $S_r S_c / (R C F_r F_c)$.
 
-    A fraction in (0, 1]; below 1 where the extents are no multiples of the array's sides.
+    In (0, 1]; below 1 if the extents are not multiples of the array's dimensions.
     """
     folds = FOLDS[array.dataflow](gemms, array, relaxation)
     num_held = gemms.m * gemms.k * gemms.n / folds.stream_cycles
@@ -279,8 +282,8 @@ def operand_words(
 ) -> tuple[PerOp, PerOp]:
     """Elements of A and of B read from the scratchpad into the array, all counts.
 
-    Each element of an operand is read once per fold that needs it (`Folds.a_passes`, `b_passes`);
-    nothing is multicast between arrays.
+    Each element of an operand is read once per fold that needs it (`Folds.a_passes`, `b_passes`).
+    Assumes no multicast between arrays.
     """
     folds = FOLDS[array.dataflow](gemms, array, relaxation)
     a_words = folds.a_passes * gemms.m * gemms.k * gemms.count
@@ -295,11 +298,11 @@ def scratchpad_words(gemms: Gemms, array: SystolicArray, relaxation: Relaxation 
 
 
 def accumulator_words(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> PerOp:
-    r"""Elements of C written to and read back from the accumulator, all counts.
+    """Elements of C written to and read back from the accumulator, all counts.
 
-    $(2 p - 1) m n$ with $p$ writes of each element: every sum but the first is added to what was
-    read back. $p = F_r$ for weight and input stationary, 1 for output stationary. SCALE-Sim never
-    reads a partial sum back, and adds $F (R + C)$ to output stationary.
+    $(2 p - 1) m n$ with $p$ writes of each element: every sum but the first is added to a value
+    read back. $p = F_r$ for weight and input stationary, 1 for output stationary. SCALE-Sim does
+    not count reads of partial sums, and adds $F (R + C)$ to output stationary.
     """
     folds = FOLDS[array.dataflow](gemms, array, relaxation)
     return (2.0 * folds.c_passes - 1.0) * gemms.m * gemms.n * gemms.count

@@ -1,15 +1,15 @@
-r"""What a real array adds to a roofline: filling, issuing and moving tile by tile, starting up.
+"""Cycles of tiles beyond a roofline: array fill, instruction issue, DMA and start-up.
 
-A host processor runs the loops of a nest's outermost tier. In each of their steps it issues one
-tile, which the core unrolls into instructions: the tiles of inputs and weights are read, block
-after block of weights is loaded into the array and multiplied, and after the last step of a sum
-the outputs are written. Two tiles are in flight, so reading and writing of one hide behind the
-multiplications of another; at the ends there is nothing to hide behind.
+A host processor runs the loops of a nest's outermost tier. In each step it issues one tile, which
+the core expands into instructions. Tiles of inputs and weights are read, blocks of weights are
+loaded into the array one by one and multiplied, and outputs are written after the last step of a
+sum. Two tiles are in flight, so reads and writes of one tile overlap with the multiplication of
+another. The first read and the last write have no overlap.
 
 Assumes a weight-stationary array with input channels along its rows and output channels along its
-columns, channels innermost in memory, and both operands read anew for each tile.
-Source: Gemmini (Genc et al., DAC 2021), github.com/ucb-bar/gemmini, BSD-3-Clause, the files
-`LoopConv.scala`, `LoopMatmul.scala` and `ExecuteController.scala`.
+columns, channels innermost in memory, and both operands read again for each tile. Source: Gemmini
+(Genc et al., DAC 2021), github.com/ucb-bar/gemmini, BSD-3-Clause, the files `LoopConv.scala`,
+`LoopMatmul.scala` and `ExecuteController.scala`.
 """
 
 import flax.struct
@@ -24,21 +24,21 @@ from hwdse.workload.loops.operators import DIMS, Operators, extents
 
 @flax.struct.dataclass
 class TileCosts:
-    """Cycles of what a tile needs beside its multiplications."""
+    """Cycles of a tile in addition to its multiplications."""
 
     convolution_issue_cycles: Leaf
-    """Of the host, for the instructions that describe one tile of a convolution."""
+    """Host cycles to issue the instructions of one tile of a convolution."""
     gemm_issue_cycles: Leaf
-    """The same for a matrix product, which has three loops instead of seven and no padding."""
+    """The same for a GEMM, which has three loops instead of seven and no padding."""
     read_row_cycles: Leaf
-    """Of the DMA, to move one row of the scratchpad in: as many values as the array is wide."""
+    """DMA cycles to read one scratchpad row: one value per array column."""
     write_row_cycles: Leaf
-    """The same for one row of results out."""
+    """DMA cycles to write one row of results."""
     dram_bytes_per_cycle: Leaf
     start_cycles: Leaf
-    """Once for each operator: first requests through cold caches, and waiting for the last."""
+    """Once per operator: first requests with cold caches, and the wait for the last ones."""
     min_pass_cycles: Leaf
-    """Fewest cycles between two passes of the array."""
+    """Minimum number of cycles between two passes of the array."""
 
 
 GEMMINI_COSTS = TileCosts(
@@ -50,31 +50,31 @@ GEMMINI_COSTS = TileCosts(
     start_cycles=625.2,
     min_pass_cycles=4.0,
 )
-"""Gemmini with a Rocket host. All but the last are fitted, to all 930 rows of both sets of
-`tests/data/gemmini_rtl_public.csv`, by `calibration.gemmini_rtl.fit`. The last is in the RTL:
-two writes to one accumulator address are four cycles apart (`ExecuteController.scala`)."""
+"""Gemmini with a Rocket host. All values but the last are fitted on all 930 rows of both sets of
+`tests/data/gemmini_rtl_public.csv` by `calibration/gemmini_fit.py`. The last is in the RTL: two
+writes to one accumulator address are four cycles apart (`ExecuteController.scala`)."""
 
 
 @flax.struct.dataclass
 class TileEvents:
-    """What one tile of an operator asks for; a mean over full and ragged tiles."""
+    """Instructions and data rows of one tile; mean over full and partial tiles."""
 
     num_tiles: Leaf
     read_rows: Leaf
     """Scratchpad rows of inputs and weights, as wide as the array."""
     write_rows: Leaf
-    """Rows of results, spread over all steps of their sum."""
+    """Rows of results, averaged over all steps of their sum."""
     num_preloads: Leaf
-    """Blocks of weights loaded into the array."""
+    """Weight blocks loaded into the array."""
     num_passes: Leaf
-    """Streams of inputs through it, at most as many pixels each as the array has rows."""
+    """Streams of inputs through the array, with at most as many pixels as the array has rows."""
     pass_pixels: Leaf
-    """Pixels of one pass, all of one row of the image."""
+    """Pixels of one pass, all in one row of the image."""
 
 
 @flax.struct.dataclass
 class TiledCycles:
-    """Cycles of an operator run tile by tile, by engine and together."""
+    """Cycles of an operator run tile by tile: per engine and in total."""
 
     issue_cycles: Leaf
     read_cycles: Leaf
@@ -83,7 +83,7 @@ class TiledCycles:
     array_cycles: Leaf
     fill_cycles: Leaf
     exposed_cycles: Leaf
-    """Before the first and after the last multiplication, where nothing hides anything."""
+    """Cycles before the first and after the last multiplication, without overlap."""
     total_cycles: Leaf
 
 
@@ -94,9 +94,9 @@ def tile_events(
 
     A tile of $e_d$ in each dimension reads $e_N h w \lceil e_C / R \rceil$ rows of inputs, where
     $h = (e_P - 1) s + (e_R - 1) \delta + 1$ and $w$ alike, and $e_R e_S e_C \lceil e_K / L \rceil$
-    of weights; R rows and L columns of the array. It loads $e_R e_S \lceil e_C / R \rceil
-    \lceil e_K / L \rceil$ blocks of weights, and past each go $e_N e_Q \lceil e_P / R \rceil$
-    passes.
+    rows of weights; R rows and L columns of the array. It loads
+    $e_R e_S \lceil e_C / R \rceil \lceil e_K / L \rceil$ blocks of weights, with
+    $e_N e_Q \lceil e_P / R \rceil$ passes per block.
     """
     sizes = extents(operators)
     bounds = nest.temporal[..., 0, :]
@@ -122,27 +122,28 @@ def tile_events(
 
 
 def array_cycles(events: TileEvents, costs: TileCosts) -> PerOp:
-    """Cycles in which one tile streams through the array: a pixel each, and a least per pass."""
+    """Cycles of one tile in the array: one per pixel, with a minimum per pass."""
     return events.num_passes * jnp.maximum(events.pass_pixels, costs.min_pass_cycles)
 
 
 def array_fill_cycles(events: TileEvents, accelerator: Accelerator, costs: TileCosts) -> PerOp:
-    """Cycles in which the array waits for weights, for one tile.
+    """Cycles per tile in which the array waits for weights.
 
-    A block takes a cycle for each of its rows, behind one pass of the block before.
+    A block takes one cycle per row, overlapped with one pass of the previous block.
     """
     hidden = jnp.maximum(events.pass_pixels, costs.min_pass_cycles)
     return events.num_preloads * positive_part(accelerator.rows - hidden)
 
 
 def issue_cycles(operators: Operators, costs: TileCosts) -> PerOp:
-    """Cycles of the host for one tile; what has one filter tap and one column is a product."""
-    is_product = operators.r * operators.s * operators.q == 1.0
-    return jnp.where(is_product, costs.gemm_issue_cycles, costs.convolution_issue_cycles)
+    """Host cycles per tile; operators with one filter tap and one column are GEMMs."""
+    is_gemm = operators.r * operators.s * operators.q == 1.0
+    return jnp.where(is_gemm, costs.gemm_issue_cycles, costs.convolution_issue_cycles)
 
 
 def dram_cycles(operators: Operators, accelerator: Accelerator, costs: TileCosts) -> PerOp:
-    """Cycles of DRAM for a whole operator: each operand passes once, a cache keeps the rest."""
+    """DRAM cycles of an operator: each operand is transferred once, a cache serves repeated
+    reads."""
     o, word = operators, accelerator.levels[0].word_bytes
     height = (o.p - 1.0) * o.stride_p + (o.r - 1.0) * o.dilation_r + 1.0
     width = (o.q - 1.0) * o.stride_q + (o.s - 1.0) * o.dilation_s + 1.0
@@ -161,9 +162,9 @@ def tiled_cycles(
 ) -> TiledCycles:
     r"""Cycles of operators whose outermost loops are issued tile by tile.
 
-    $T = t_0 + h + m + a + (n - 1) \max(h, m, a)$ for n tiles, where h issues a tile, m moves it
-    (the larger of the DMA's rows and DRAM's bytes) and a multiplies it, array fills included.
-    Times `count` is left to the caller.
+    $T = t_0 + h + m + a + (n - 1) \max(h, m, a)$ for n tiles: h cycles to issue a tile, m to move
+    it (the larger of DMA rows and DRAM bytes), a to multiply it, array fills included. The caller
+    multiplies by `count`.
     """
     events = tile_events(nest, operators, accelerator, relaxation)
     issue = issue_cycles(operators, costs)

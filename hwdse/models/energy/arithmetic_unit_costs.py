@@ -1,9 +1,9 @@
-"""Energy and area of multipliers and adders by the width of their operands and the node.
+"""Energy and area of multipliers and adders by operand width and node.
 
-Anchors are Horowitz's figures for 45 nm at 0.9 V (Computing's energy problem, ISSCC 2014). Between
-and beyond them a power law of the width: of the significand M with its hidden bit for floating
-point multipliers, of all bits for adders and whole numbers. A significand product has M^2 partial
-bits; the exponent of energy is lower since the rest of the unit grows more slowly.
+Anchors: Horowitz, 45 nm at 0.9 V (Computing's energy problem, ISSCC 2014). Other widths follow a
+power law: in the significand M with its hidden bit for floating-point multipliers, in all bits for
+adders and integers. A significand product has M^2 partial bits. The exponent of energy is lower
+because the rest of the unit grows more slowly.
 """
 
 import math
@@ -14,13 +14,13 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.specs.hardware.process_nodes import logic_density_mtr_per_mm2, log_interpolated
+from hwdse.specs.hardware.process_nodes import log_interpolated, logic_density_mtr_per_mm2
 from hwdse.specs.number_formats import FORMATS, NumberFormat
 
 
 @flax.struct.dataclass
 class WidthLaw:
-    """Two anchors, (width, value): the power law through them."""
+    """Power law through two anchors (width, value)."""
 
     width: Leaf
     value: Leaf
@@ -37,7 +37,7 @@ def _through(low: tuple[float, float], high: tuple[float, float]) -> WidthLaw:
 
 
 MULTIPLY_J = _through((11.0, 1.1e-12), (24.0, 3.7e-12))
-"""fp16 and fp32: exponent 1.55."""
+"""FP16 and FP32: exponent 1.55."""
 MULTIPLY_MM2 = _through((11.0, 1640e-6), (24.0, 7700e-6))
 """Exponent 1.98."""
 ADD_J = _through((16.0, 0.4e-12), (32.0, 0.9e-12))
@@ -48,17 +48,18 @@ INT_MULTIPLY_J = _through((8.0, 0.2e-12), (32.0, 3.1e-12))
 INT_MULTIPLY_MM2 = _through((8.0, 282e-6), (32.0, 3495e-6))
 INT_ADD_J = _through((8.0, 0.03e-12), (32.0, 0.1e-12))
 INT_ADD_MM2 = _through((8.0, 36e-6), (32.0, 137e-6))
-"""int8 and int32, all from the same table."""
+"""INT8 and INT32, all from the same table."""
 
 ANCHOR_NM = 45.0
 ENERGY_ANCHORS = ((45.0, 1.0), (7.0, 1.31 / 3.7), (5.0, 0.70 * 1.31 / 3.7))
-"""Node and energy of the same unit over that at 45 nm. 7 nm: fp32 multiply 1.31 pJ (Jouppi et al.,
-ISCA 2021, table 2, its one figure for a datapath that was corroborated; the table's others lie
-between x0.23 and x0.48); 5 nm: TSMC, power at equal speed."""
+"""Node (nm) and energy of the same unit relative to 45 nm. 7 nm: FP32 multiply 1.31 pJ (Jouppi et
+al., ISCA 2021, table 2, its only corroborated datapath value; its other values are between x0.23
+and x0.48). 5 nm: TSMC, power at equal speed."""
 BELOW_5_NM = (3.0, 0.68)
-"""N3E over N5, TSMC. Equal-voltage scaling laws (Stillmaker and Baas) are 3 to 4 times lower."""
+"""N3E relative to N5, TSMC. Equal-voltage scaling laws (Stillmaker and Baas) are 3 to 4 times
+lower."""
 INTEGERS: Mapping[str, float] = MappingProxyType({"int8": 8.0, "int16": 16.0, "int32": 32.0})
-"""Bits of whole numbers."""
+"""Bits of integer formats."""
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "fp8": "fp8_e5m2",
@@ -69,32 +70,32 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "fp4": "mxfp4_e2m1",
     }
 )
-"""Short names: fp8 is the format of larger range, as in FPnew; small formats come in blocks."""
+"""Short names: FP8 is the format of larger range, as in FPnew; small formats are block-scaled."""
 
 
 def format_of(name: str) -> NumberFormat:
-    """A floating point format by its name or short name. Raises `KeyError` for others."""
+    """Floating-point format by name or short name. Raises `KeyError` for others."""
     return FORMATS[ALIASES.get(name, name)]
 
 
 def node_energy_ratio(node_nm: Scalar) -> Scalar:
-    """Energy of a datapath over that of the same at 45 nm."""
+    """Energy of a datapath relative to the same datapath at 45 nm."""
     three_nm = (BELOW_5_NM[0], ENERGY_ANCHORS[-1][1] * BELOW_5_NM[1])
     return log_interpolated(node_nm, (*ENERGY_ANCHORS, three_nm))
 
 
 def node_area_ratio(node_nm: Scalar) -> Scalar:
-    """Area of a datapath over that of the same at 45 nm, by density; both are realized ones."""
+    """Area of a datapath relative to 45 nm, by logic density; both densities are realized ones."""
     return logic_density_mtr_per_mm2(ANCHOR_NM) / logic_density_mtr_per_mm2(node_nm)
 
 
 def mac_energy_j(
     significand_bits: Scalar, accumulator_bits: Scalar, energy_ratio: Scalar = 1.0
 ) -> Scalar:
-    r"""Floating point multiply of M significand bits and add of `accumulator_bits`.
+    r"""Energy of a floating-point multiply of M significand bits and add of `accumulator_bits` (J).
 
-    $(e_\times (M / 11)^{1.55} + e_+ (b / 16)^{1.17}) \cdot$ `energy_ratio`, which is that of the
-    node and, with $(V / V_n)^2$, of the supply. Datapath alone: no operands, instruction or clock.
+    $(e_\times (M / 11)^{1.55} + e_+ (b / 16)^{1.17}) \cdot$ `energy_ratio`, which includes the node
+    and, with $(V / V_n)^2$, the supply voltage. Datapath only: no operands, instructions or clock.
     """
     return energy_ratio * (MULTIPLY_J(significand_bits) + ADD_J(accumulator_bits))
 
@@ -102,26 +103,30 @@ def mac_energy_j(
 def mac_area_mm2(
     significand_bits: Scalar, accumulator_bits: Scalar, area_ratio: Scalar = 1.0
 ) -> Scalar:
-    r"""Cell area of the same, $a_\times (M / 11)^{1.98} + a_+ (b / 16)^{1.62}$; no registers."""
+    r"""Cell area of the same unit, $a_\times (M / 11)^{1.98} + a_+ (b / 16)^{1.62}$ (mm²); no
+    registers."""
     return area_ratio * (MULTIPLY_MM2(significand_bits) + ADD_MM2(accumulator_bits))
 
 
 def int_mac_energy_j(bits: Scalar, accumulator_bits: Scalar, energy_ratio: Scalar = 1.0) -> Scalar:
-    """Whole-number multiply and add."""
+    """Energy of an integer multiply and add (J)."""
     return energy_ratio * (INT_MULTIPLY_J(bits) + INT_ADD_J(accumulator_bits))
 
 
 def int_mac_area_mm2(bits: Scalar, accumulator_bits: Scalar, area_ratio: Scalar = 1.0) -> Scalar:
-    """Cell area of the same."""
+    """Cell area of an integer multiplier and adder (mm²)."""
     return area_ratio * (INT_MULTIPLY_MM2(bits) + INT_ADD_MM2(accumulator_bits))
 
 
 def format_mac_energy_j(
     number: NumberFormat, accumulator: NumberFormat, energy_ratio: Scalar = 1.0
 ) -> Scalar:
-    r"""MAC of a format. Where a block of k elements shares a scale, the sum of a block is scaled
-    once: an add of the scales and a multiply of the accumulator by a power of two, taken as one
-    add of its width, $1 / k$ of both an element."""
+    """MAC energy of a number format (J).
+
+    If a block of k elements shares a scale, the sum of a block is scaled once: an add of the scales
+    and a multiply of the accumulator by a power of two, counted as one add of its width. Each
+    element has $1 / k$ of both.
+    """
     plain = mac_energy_j(number.significand_bits, accumulator.total_bits, energy_ratio)
     scales = INT_ADD_J(jnp.maximum(number.scale_bits, 1.0)) + ADD_J(accumulator.total_bits)
     is_scaled = jnp.asarray(number.scale_bits) > 0.0
@@ -131,7 +136,7 @@ def format_mac_energy_j(
 def format_mac_area_mm2(
     number: NumberFormat, accumulator: NumberFormat, area_ratio: Scalar = 1.0
 ) -> Scalar:
-    """Area of a MAC of a format, with a block's share of what scales its sum."""
+    """MAC area of a number format (mm²), with one element's part of the block scaling."""
     plain = mac_area_mm2(number.significand_bits, accumulator.total_bits, area_ratio)
     scales = INT_ADD_MM2(jnp.maximum(number.scale_bits, 1.0)) + ADD_MM2(accumulator.total_bits)
     is_scaled = jnp.asarray(number.scale_bits) > 0.0

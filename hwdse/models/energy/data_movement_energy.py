@@ -1,7 +1,7 @@
-"""Energy of a bit moved: memories off chip and links, as constants with their sources.
+"""Energy per bit of DRAM, links and SRAM ports: constants with sources.
 
-All include what both ends of the path need, unless said otherwise. The full path of a GPU from DRAM
-to its L2 cache takes about five times the device's figure (21 pJ a bit, K40 era).
+Values include both ends of the path unless noted. The full path of a GPU from DRAM to its L2 cache
+takes about five times the device energy (21 pJ/bit, K40 era).
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ DRAM_PJ_PER_BIT: Mapping[str, float] = MappingProxyType(
     {
         "hbm2": 3.97,  # device and interposer (O'Connor et al., MICRO 2017)
         "hbm2_path": 7.03,  # 450 pJ per 64 bits with controller and PHY (Jouppi et al., ISCA 2021)
-        "hbm2e": 3.9,  # survey of vendors' figures, device
-        "hbm3": 3.7,  # same; other texts 3.0 to 7
-        "hbm3e": 3.5,  # same
-        "hbm4": 2.5,  # assumed: projections say 2.5 to 3.0
+        "hbm2e": 3.9,  # survey of vendor data, device
+        "hbm3": 3.7,  # survey of vendor data, device; other texts 3.0 to 7
+        "hbm3e": 3.5,  # survey of vendor data, device
+        "hbm4": 2.5,  # assumed: projections are 2.5 to 3.0
         "gddr5": 14.0,  # O'Connor et al., MICRO 2017
         "gddr6": 6.48,  # middle of 350 to 480 pJ per 64 bits (Jouppi et al., ISCA 2021)
-        "lpddr5": 9.0,  # full system, derived from vendors' figures
-        "lpddr5x": 7.5,  # same
-        "ddr4": 20.0,  # same
-        "ddr5": 14.0,  # same
+        "lpddr5": 9.0,  # full system, derived from vendor data
+        "lpddr5x": 7.5,  # full system, derived from vendor data
+        "ddr4": 20.0,  # full system, derived from vendor data
+        "ddr5": 14.0,  # full system, derived from vendor data
     }
 )
-"""DRAM by generation; the boundary stands beside each."""
+"""DRAM by generation (pJ/bit); comments name the boundary."""
 
 LINK_PJ_PER_BIT: Mapping[str, float] = MappingProxyType(
     {
@@ -44,18 +44,20 @@ LINK_PJ_PER_BIT: Mapping[str, float] = MappingProxyType(
         "optics_co_packaged": 6.75,  # 5.4 W for 800 Gb/s (Meta and Broadcom); others 4.4 to 11.25
     }
 )
-"""Links by name."""
+"""Links by name (pJ/bit)."""
 
 
 def j_per_byte(pj_per_bit: float) -> float:
-    """The unit of `Memory.energy_j_per_byte` and `Link.energy_j_per_byte`."""
+    """Energy in the unit of `Memory.energy_j_per_byte` and `Link.energy_j_per_byte` (J/B)."""
     return pj_per_bit * 1e-12 * BITS_PER_BYTE
 
 
 SRAM_PORT_J_PER_BYTE: Mapping[float, float] = MappingProxyType(
     {45.0: 1.295e-12, 32.0: 0.726e-12, 22.0: 0.394e-12, 7.0: 0.23e-12}
 )
-"""Byte read of a 64 KiB macro with a 32-byte port by node, for `energy.sram_energy_j_per_byte`:
-CACTI 7; 7 nm from the 4 MiB VMEM of TPU v4, 2.0 pJ (accelforge)."""
+"""Read energy of a 64 KiB macro with a 32-byte port by node (J/B), the reference of
+`sram_energy_j_per_byte` in `voltage_and_leakage`. CACTI 7; 7 nm from the 4 MiB VMEM of TPU v4,
+2.0 pJ (accelforge)."""
 SRAM_WRITE_RATIO = 1.1
-"""Byte written over byte read: 1.0 to 1.2 above 64 KiB (CACTI 7; TPU v4: 1.18 and 1.26)."""
+"""Write energy per byte relative to read energy: 1.0 to 1.2 above 64 KiB (CACTI 7; TPU v4: 1.18 and
+1.26)."""

@@ -1,4 +1,4 @@
-"""Power of a chip with every engine, memory and link at its peak, and energy of a flop there."""
+"""Power of a chip with all engines, memories and links at peak, and energy per FLOP."""
 
 import jax.numpy as jnp
 
@@ -6,15 +6,18 @@ from hwdse.numerics.array_types import Scalar
 from hwdse.specs.hardware.chip import Chip
 
 PEAK_OVERHEAD_RATIO = 1.21
-"""Instructions, operand delivery and clock of a matrix engine at its peak, over the energy of its
-multipliers and adders. One number for all chips, least squares of the relative error on A100,
-H100, TPU v4 and B200 (`hwdse.calibration.matrix_overhead_fit`); with any one of them left out 1.10 to
-1.37. Small, since leakage with idle clocks, HBM and links are counted by themselves."""
+"""Energy of a matrix engine at peak relative to its multipliers and adders: instructions, operand
+delivery and clock. One value for all chips, least squares of the relative error on A100, H100, TPU
+v4 and B200 (`calibration/matrix_overhead_fit.py`); 1.10 to 1.37 with one of them left out. It is
+small because leakage with idle clocks, HBM and links are separate terms."""
 
 
 def idle_and_transfer_power_w(chip: Chip, die_area_mm2: Scalar) -> Scalar:
-    """What is drawn beside the matrix engines: HBM and scale-up links at line rate, leakage with
-    the clock tree. The scale-out network sits on cards of its own."""
+    """Power beside the matrix engines (W): HBM and scale-up links at line rate, leakage with clock
+    tree.
+
+    Excludes the scale-out network, which is on separate cards.
+    """
     moved = (
         chip.hbm.bandwidth_bytes_per_s * chip.hbm.energy_j_per_byte
         + chip.link.bandwidth_bytes_per_s * chip.link.energy_j_per_byte
@@ -28,9 +31,9 @@ def peak_energy_j_per_flop(
     peak_flop_per_s: Scalar,
     overhead_ratio: Scalar = PEAK_OVERHEAD_RATIO,
 ) -> Scalar:
-    r"""Energy of one flop of a chip at its peak, everything on: $f e_{MAC} / 2 + P_{rest} / R$.
+    """Energy per FLOP of a chip at peak, all blocks on: $f e_{MAC} / 2 + P_{rest} / R$ (J/FLOP).
 
-    To be held against the power limit of the board over the peak, which is a bound from above: at
-    full rate boards lower their clock. `mac_j` is the datapath's (`models.unit_energy`).
+    `mac_j` is the datapath energy (`arithmetic_unit_costs`). Compare with the board power limit
+    over the peak rate, which is an upper bound: boards lower their clock at full rate.
     """
     return 0.5 * overhead_ratio * mac_j + rest_w / jnp.maximum(peak_flop_per_s, 1.0)

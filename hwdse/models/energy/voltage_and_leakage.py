@@ -1,4 +1,4 @@
-"""Energy of operations and memories, and the voltage that a clock needs."""
+"""Supply voltage of a clock, access energy of SRAM, and leakage power."""
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,20 @@ SRAM_EXPONENT = 0.52
 VELOCITY_EXPONENT = 1.3
 """Alpha of the alpha-power law for short channels: Sakurai and Newton, JSSC 25(2), 1990."""
 VECTOR_ENERGY_RATIO = 1.4
-"""An fp32 element operation over a 16-bit MAC with fp32 accumulation: at 7 nm an add takes 0.38
-and a multiply 1.31 pJ, their mean 0.85 against 0.59 pJ. Jouppi et al., ISCA 2021, table 2."""
+"""FP32 element operation relative to a 16-bit MAC with FP32 accumulation. At 7 nm an add takes
+0.38 pJ and a multiply 1.31 pJ; their mean is 0.85 pJ against 0.59 pJ. Jouppi et al., ISCA 2021,
+table 2."""
 ACCUMULATOR_MACRO_BYTES = 2.0 * 1024.0**2
 """PSUM of one TensorEngine, 2 MiB: AWS Neuron SDK, NKI architecture guides."""
 LARGEST_RISE = 40.0
-"""Of the exponent of leakage, so that it and its slope stay finite in float32."""
+"""Largest exponent of leakage, so that it and its slope stay finite in float32."""
 _NEWTON_STEPS = 8
 
 
 @jax.custom_jvp
 def _log_overdrive(log_target: Scalar, threshold_v: Scalar) -> Scalar:
-    """Solves a y - ln(Vt + e^y) = target for y = ln(V - Vt); the left side rises with y."""
+    """Solution of a y - ln(Vt + e^y) = target for y = ln(V - Vt); the left side increases with
+    y."""
     y = log_target + 0.0 * threshold_v
     for _ in range(_NEWTON_STEPS):
         over = jnp.exp(y)
@@ -44,12 +46,12 @@ def _log_overdrive_jvp(primals, tangents):
 
 
 def supply_voltage_v(clock_ratio: Scalar, process: Process) -> Scalar:
-    r"""Voltage at which the silicon runs at `clock_ratio` times its nominal clock.
+    r"""Supply voltage for `clock_ratio` times the nominal clock (V).
 
-    Alpha-power law $f \propto (V - V_t)^\alpha / V$, inverted by Newton's method with the
-    implicit derivative, and not below the least voltage of the process, where the clock falls
-    alone. Source: Sakurai and Newton, IEEE JSSC 25(2), 1990; threshold and nominal voltage are
-    the process's. Holds for some tens of percent around the nominal clock.
+    Alpha-power law $f \propto (V - V_t)^\alpha / V$, inverted by Newton's method with the implicit
+    derivative. The result is at least the minimum voltage of the process; below it only the clock
+    falls. Holds for some tens of percent around the nominal clock. Threshold and nominal voltage
+    are those of the process. Source: Sakurai and Newton, IEEE JSSC 25(2), 1990.
     """
     nominal_over = process.nominal_voltage_v - process.threshold_voltage_v
     log_nominal = VELOCITY_EXPONENT * jnp.log(nominal_over) - jnp.log(process.nominal_voltage_v)
@@ -61,25 +63,25 @@ def supply_voltage_v(clock_ratio: Scalar, process: Process) -> Scalar:
 
 
 def dynamic_energy_ratio(clock_ratio: Scalar, process: Process) -> Scalar:
-    r"""Switching energy over that at the nominal clock, $(V / V_n)^2$."""
+    """Switching energy relative to the nominal clock, $(V / V_n)^2$."""
     return (supply_voltage_v(clock_ratio, process) / process.nominal_voltage_v) ** 2
 
 
 def sram_energy_j_per_byte(macro_bytes: Scalar, reference_j_per_byte: Scalar) -> Scalar:
-    r"""Energy of a byte read from or written to one scratchpad of `macro_bytes`.
+    r"""Energy per byte read from or written to a scratchpad of `macro_bytes` (J/B).
 
-    $e = e_{64\,KiB} (S / 64\,KiB)^{0.52}$; fitted for 64 KiB to 16 MiB and used beyond.
+    $e = e_{64\,KiB} (S / 64\,KiB)^{0.52}$; fitted for 64 KiB to 16 MiB and extrapolated beyond.
     """
     return reference_j_per_byte * (macro_bytes / SRAM_REFERENCE_BYTES) ** SRAM_EXPONENT
 
 
 def leakage_power_w(area_mm2: Scalar, voltage_ratio: Scalar, process: Process) -> Scalar:
-    r"""Static power of silicon, $\rho A (V / V_n) e^{(V - V_n) / V_0}$, or $\rho A (V / V_n)^2$
-    where the process gives no $V_0$.
+    r"""Leakage power of an area (W), $\rho A (V / V_n) e^{(V - V_n) / V_0}$.
 
-    Subthreshold current rises exponentially with the supply, since the drain lowers the barrier:
-    Roy, Mukhopadhyay, Mahmoodi-Meimand, Proc. IEEE 91(2), 2003. The quadratic law is an
-    assumption that holds for some tens of percent around nominal.
+    $\rho A (V / V_n)^2$ if the process has no $V_0$. Subthreshold current rises exponentially with
+    the supply voltage because the drain lowers the barrier: Roy, Mukhopadhyay, Mahmoodi-Meimand,
+    Proc. IEEE 91(2), 2003. The quadratic law is an assumption that holds for some tens of percent
+    around nominal.
     """
     nominal_w = process.leakage_w_per_mm2 * area_mm2
     scale_v = process.leakage_voltage_v

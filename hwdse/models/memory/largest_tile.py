@@ -19,9 +19,9 @@ from hwdse.specs.mappings.tiles import Divisors, Tile, roles
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import (
     either,
+    inputs_per_row,
     resident_inputs,
     resident_weights,
-    inputs_per_row,
     sums_per_row,
     weights_per_channel,
     window,

@@ -41,7 +41,9 @@ def loop_order(nest: LoopNest) -> LoopOrder:
     return LoopOrder(bounds.reshape(flat), dims.reshape(flat), whole.shape[-2])
 
 
-def turns(loops: LoopOrder, operand: str, place: int, next_place: int | None = None) -> TileReplacements:
+def turns(
+    loops: LoopOrder, operand: str, place: int, next_place: int | None = None
+) -> TileReplacements:
     """How the tile that tier `place` keeps of an operand changes.
 
     A tile changes with each step of the innermost loop outside that indexes the operand, and of

@@ -16,8 +16,8 @@ from hwdse.specs.mappings.loop_nest import Accounting, LevelTraffic, NestTraffic
 from hwdse.specs.mappings.tiles import Roles, Tile, roles
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import (
-    operator_words,
     either,
+    operator_words,
     resident_inputs,
     resident_weights,
     sums_per_row,
