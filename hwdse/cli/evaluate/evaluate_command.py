@@ -45,6 +45,6 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
     else:
         metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
         metric_tables.print_breakdowns(evaluation, loaded)
-        metric_tables.print_limits(limits)
-        say(metric_tables.what_limits(evaluation, loaded))
+        metric_tables.print_limits(limits, of_core=metric_tables.is_core(loaded))
+        say(metric_tables.bottlenecks(evaluation, loaded))
     tell_files(files)

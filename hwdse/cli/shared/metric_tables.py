@@ -1,9 +1,15 @@
-"""The figures of an evaluation that people ask for, by name, in order, with their units."""
+"""Metrics, breakdowns and limits of an evaluation as tables and JSON.
+
+`Metric` holds the label, scale and number format of one metric, and `metric_of` returns the metric
+of an objective or constraint. Tables and axis labels take their units from there: the unit is part
+of the label, the cells hold numbers only.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwdse.cli.shared.table_output import percent, print_table
 from hwdse.units.format_units import format_number, format_quantity
@@ -13,50 +19,103 @@ if TYPE_CHECKING:
     from hwdse.specs.design import CoreDesign, Design
     from hwdse.specs.results.evaluation_result import Evaluation
 
+MIN_DIGITS = 3
+"""Significant digits of the smallest number of a row or column."""
+MAX_DECIMALS = 12
+LARGEST_PERCENT = 1000.0
+"""Larger relative changes are written as factors."""
+BINDING_FRACTION = 1e-3
+"""A met limit is binding if the value is within this fraction of it."""
+
+
+class Metric(NamedTuple):
+    """Label with unit, field of `Evaluation`, factor from the base unit to that of the label, and
+    decimals of its cells."""
+
+    label: str
+    field: str
+    scale: float
+    decimals: int
+
+    @property
+    def name(self) -> str:
+        """Label without the unit."""
+        return self.label.rpartition(" (")[0] or self.label
+
+    @property
+    def unit(self) -> str:
+        """Unit of the label; `1` without one."""
+        return self.label.rpartition(" (")[2].removesuffix(")") if "(" in self.label else "1"
+
+    def cells(self, values: Sequence[float]) -> list[str]:
+        """Values in base units as numbers in the unit of the label."""
+        scaled = [self.scale * float(value) for value in values]
+        return number_cells(scaled, self.decimals, 0 if self.unit.startswith("%") else MIN_DIGITS)
+
+    def text(self, value: float) -> str:
+        """A value in its base unit with the unit of the label, for prose."""
+        (cell,) = self.cells([value])
+        return cell if self.unit == "1" else f"{cell} {self.unit.partition(' ')[0]}"
+
+    def change(self, before: float, after: float) -> str:
+        """Relative change as `-44.2 %`; of a percentage in points; large ones as a factor."""
+        if self.unit.startswith("%"):
+            return f"{self.scale * (after - before):+.1f} pp"
+        return relative_change(before, after)
+
+
 HEADLINE = (
-    ("step time", "step_time_s", "s", 1.0),
-    ("useful tokens per second", "effective_tokens_per_s", "1/s", 1.0),
-    ("time per useful token", "time_per_token_s", "s", 1.0),
-    ("model FLOP utilization (MFU)", "mfu_fraction", "%", 1.0),
-    ("goodput", "goodput_fraction", "%", 1.0),
-    ("energy per useful token", "energy_per_token_j", "J", 1.0),
-    ("power of a chip", "chip_power_w", "W", 1.0),
-    ("clock left by the power limit", "throttled_clock_ratio", "%", 1.0),
-    ("silicon of a chip", "die_area_mm2", "mm^2", 1.0),
-    ("cost of a chip", "chip_cost_usd", "USD", 1.0),
-    ("HBM used", "hbm_used_ratio", "%", 1.0),
-    ("cost per million useful tokens", "cost_per_token_usd", "USD", 1e6),
-    ("CO2 per million useful tokens", "carbon_per_token_g", "g", 1e6),
+    Metric("step time (s)", "step_time_s", 1.0, 2),
+    Metric("effective throughput (ktokens/s)", "effective_tokens_per_s", 1e-3, 1),
+    Metric("effective time per token (µs)", "time_per_token_s", 1e6, 3),
+    Metric("MFU (%)", "mfu_fraction", 100.0, 1),
+    Metric("goodput (%)", "goodput_fraction", 100.0, 1),
+    Metric("chip energy per token (mJ)", "energy_per_token_j", 1e3, 1),
+    Metric("mean chip power (W)", "chip_power_w", 1.0, 1),
+    Metric("throttled clock (% of set clock)", "throttled_clock_ratio", 100.0, 1),
+    Metric("die area per chip (mm²)", "die_area_mm2", 1.0, 1),
+    Metric("chip manufacturing cost (USD)", "chip_cost_usd", 1.0, 0),
+    Metric("peak HBM usage (%)", "hbm_used_ratio", 100.0, 1),
+    Metric("cost, facility included (USD/Mtoken)", "cost_per_token_usd", 1e6, 3),
+    Metric("CO2e, facility included (g/Mtoken)", "carbon_per_token_g", 1e6, 1),
 )
-"""Label, field of `Evaluation`, unit, and the factor of the unit that the label names."""
-BREAKDOWNS = (
-    ("step time", "time", "s"),
-    ("step energy", "energy", "J"),
-    ("silicon of a chip", "area", "mm^2"),
-    ("HBM of the fullest chip", "hbm", "B"),
-)
-"""Label, field of `Evaluation` that holds the parts, unit of each part."""
+"""Metrics of chips in a cluster, in the order of the table."""
 CORE_HEADLINE = (
-    ("time of a pass", "step_time_s", "s", 1.0),
-    ("passes per second", "effective_tokens_per_s", "1/s", 1.0),
-    ("use of the multipliers", "mfu_fraction", "%", 1.0),
-    ("energy of a pass", "step_energy_j", "J", 1.0),
-    ("power", "chip_power_w", "W", 1.0),
-    ("DRAM traffic", "hbm_traffic_bytes", "B", 1.0),
-    ("silicon", "die_area_mm2", "mm^2", 1.0),
-    ("cost", "chip_cost_usd", "USD", 1.0),
-    ("fullest memory", "hbm_used_ratio", "%", 1.0),
+    Metric("time per pass (ms)", "step_time_s", 1e3, 3),
+    Metric("throughput (passes/s)", "effective_tokens_per_s", 1.0, 1),
+    Metric("MAC utilization (%)", "mfu_fraction", 100.0, 1),
+    Metric("energy per pass (mJ)", "step_energy_j", 1e3, 3),
+    Metric("mean power (W)", "chip_power_w", 1.0, 3),
+    Metric("DRAM traffic per pass (MB)", "hbm_traffic_bytes", 1e-6, 2),
+    Metric("die area (mm²)", "die_area_mm2", 1.0, 2),
+    Metric("manufacturing cost (USD)", "chip_cost_usd", 1.0, 1),
+    Metric("peak memory usage (%)", "hbm_used_ratio", 100.0, 1),
 )
-"""The same for a core: a pass of its network takes the place of the step and the token."""
-CORE_BREAKDOWNS = (
-    ("time of a pass", "time", "s"),
-    ("energy of a pass", "energy", "J"),
-    ("silicon", "area", "mm^2"),
-    ("DRAM in use", "hbm", "B"),
-)
-CORE_PARTS = {"matrix": "multipliers", "sram": "memory on chip", "hbm": "DRAM",
-              "hbm_phy": "DRAM interface"}  # fmt: skip
-"""Parts that have other names inside a core."""
+"""Metrics of one core: a pass of its operator network takes the place of step and token."""
+_METRIC_FIELDS = {
+    "time_per_token": "time_per_token_s",
+    "energy_per_token": "energy_per_token_j",
+    "cost_per_token": "cost_per_token_usd",
+    "carbon_per_token": "carbon_per_token_g",
+    "step_time": "step_time_s",
+    "die_area": "die_area_mm2",
+    "chip_power": "chip_power_w",
+    "chip_cost": "chip_cost_usd",
+}
+"""Field of `Evaluation` of each objective and constraint in the tables above."""
+_OTHER_METRICS = {
+    "energy_delay": Metric("energy-delay product per token (µJ·s)", "", 1e6, 4),
+    "hbm_used_ratio": Metric("peak HBM usage", "hbm_used_ratio", 1.0, 3),
+    "memory_used_ratio": Metric("peak memory usage", "hbm_used_ratio", 1.0, 3),
+    "reticle_used_ratio": Metric("reticle usage", "reticle_used_ratio", 1.0, 3),
+}
+_OTHER_CORE_METRICS = {
+    "time_per_token": Metric("time per pass (ms)", "time_per_token_s", 1e3, 3),
+    "energy_per_token": Metric("energy per pass (mJ)", "energy_per_token_j", 1e3, 3),
+    "cost_per_token": Metric("cost per pass (µUSD)", "cost_per_token_usd", 1e6, 3),
+    "carbon_per_token": Metric("CO2e per pass (mg)", "carbon_per_token_g", 1e3, 3),
+    "energy_delay": Metric("energy-delay product per pass (µJ·s)", "", 1e6, 4),
+}
 METRIC_UNITS = {
     "time_per_token": "s",
     "energy_per_token": "J",
@@ -72,15 +131,65 @@ METRIC_UNITS = {
     "carbon_per_token": "g",
 }
 """Base units of the objectives and constraints."""
+BREAKDOWNS = (
+    ("step time", "time", "s"),
+    ("step energy", "energy", "J"),
+    ("die area per chip", "area", "mm²"),
+    ("peak HBM usage", "hbm", "B"),
+)
+"""Label, field of `Evaluation` that holds the parts, base unit of each part."""
+CORE_BREAKDOWNS = (
+    ("time per pass", "time", "s"),
+    ("energy per pass", "energy", "J"),
+    ("die area", "area", "mm²"),
+    ("DRAM footprint", "hbm", "B"),
+)
+"""The same for a core."""
+PREFIXES = {1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "",
+            1e-3: "m", 1e-6: "µ", 1e-9: "n"}  # fmt: skip
+"""SI prefix by factor, largest first."""
+PART_LABELS = {
+    "matrix": "matrix engines",
+    "vector": "vector engines",
+    "fp64": "FP64",
+    "sram": "SRAM",
+    "hbm": "HBM",
+    "launch": "kernel launch",
+    "host": "host",
+    "tensor_comm": "exposed TP communication",
+    "context_comm": "exposed CP communication",
+    "expert_comm": "exposed EP communication",
+    "pipeline_comm": "exposed PP communication",
+    "data_comm": "exposed DP communication",
+    "bubble": "pipeline bubble",
+    "link": "scale-up fabric",
+    "network": "scale-out network",
+    "static": "static (leakage, idle clock)",
+    "hbm_phy": "HBM PHY",
+    "link_phy": "scale-up PHY",
+}
+"""Labels of the parts of time, energy, area and memory; others are their own labels."""
+CORE_PARTS = {"matrix": "PE array", "sram": "on-chip memory", "hbm": "DRAM",
+              "hbm_phy": "DRAM interface"}  # fmt: skip
+"""Labels that differ for a core."""
+
+
+def metric_of(name: str, *, of_core: bool = False) -> Metric:
+    """Metric of an objective or constraint by its name in a config."""
+    special = {**_OTHER_METRICS, **(_OTHER_CORE_METRICS if of_core else {})}
+    if name in special:
+        return special[name]
+    table = CORE_HEADLINE if of_core else HEADLINE
+    return next(metric for metric in table if metric.field == _METRIC_FIELDS[name])
 
 
 def is_core(loaded: "LoadedSearch") -> bool:
-    """Whether a search is about the inside of a core, and not about chips in a cluster."""
+    """True if a search is about one core and not about chips in a cluster."""
     return hasattr(loaded.base, "accelerator")
 
 
 def evaluate_exact(design: "Design | CoreDesign", workload: Any) -> "Evaluation":
-    """Evaluation in the exact reading and float64, with Python floats as leaves."""
+    """Evaluation by the exact model in float64, with Python floats as leaves."""
     import jax
 
     with jax.enable_x64(True):
@@ -97,17 +206,41 @@ def _compiled_evaluate() -> Any:
     return quick_jit(lambda design, workload: evaluate(design, workload))
 
 
+def number_cells(values: Sequence[float], decimals: int, min_digits: int = MIN_DIGITS) -> list[str]:
+    """Numbers of one row or column with the same decimals.
+
+    There are at least `decimals`, and as many as give the smallest number `min_digits` significant
+    digits. Thousands are separated from 10,000 on.
+    """
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
+    if sizes and min_digits:
+        needed = min_digits - 1 - math.floor(math.log10(min(sizes)) + 1e-12)
+        decimals = min(max(decimals, needed), MAX_DECIMALS)
+    return [
+        f"{value:{',' if abs(value) >= 1e4 else ''}.{decimals}f}" if math.isfinite(value) else "-"
+        for value in values
+    ]
+
+
+def relative_change(before: float, after: float) -> str:
+    """`-44.2 %`, or `13.2x` above 1000 %; `-` without a value before."""
+    if not before or not math.isfinite(after / before):
+        return "-"
+    change = 100.0 * (after / before - 1.0)
+    return f"{change:+.1f} %" if change <= LARGEST_PERCENT else f"{after / before:.3g}x"
+
+
 def format_metric(value: float, unit: str) -> str:
-    """A value in its base unit as people write it."""
+    """A value in its base unit with a unit and prefix that fit its size."""
     if unit == "%":
         return percent(value)
     if unit == "1/s":
         return f"{value:,.0f}" if abs(value) >= 1e3 else f"{value:.4g}"
     if unit == "J s":
-        return f"{value:.4g} J s"
+        return f"{1e6 * value:.4g} µJ·s"
     if unit == "1":
         return format_number(value)
-    return format_quantity(value, unit)
+    return format_quantity(value, unit).replace(" us", " µs").replace("mm^2", "mm²")
 
 
 def parts_of(evaluation: "Evaluation", field: str) -> dict[str, float]:
@@ -117,90 +250,113 @@ def parts_of(evaluation: "Evaluation", field: str) -> dict[str, float]:
     return dict(sorted(named.items(), key=lambda item: -item[1]))
 
 
+def part_label(name: str, *, of_core: bool = False) -> str:
+    """Label of one part of a breakdown: `exposed TP communication` for `tensor_comm`."""
+    labels = {**PART_LABELS, **CORE_PARTS} if of_core else PART_LABELS
+    return labels.get(name, spaced(name))
+
+
 def spaced(name: str) -> str:
-    """tensor_comm as it is printed: tensor network."""
+    """A name with spaces for underscores."""
     return name.replace("_", " ")
 
 
 def print_headline(evaluations: Mapping[str, "Evaluation"], loaded: "LoadedSearch") -> None:
-    """Table of the headline figures, one column a design, with the change for two of them."""
-    pair = list(evaluations.values()) if len(evaluations) == 2 else []
+    """Print the metrics of designs, one column per design, with the change for two of them."""
+    found = list(evaluations.values())
     rows = []
-    for label, field, unit, factor in CORE_HEADLINE if is_core(loaded) else HEADLINE:
-        values = [factor * getattr(evaluation, field) for evaluation in evaluations.values()]
-        cells = [format_metric(value, unit) for value in values]
-        if pair:
-            cells.append(f"{100.0 * (values[1] / values[0] - 1.0):+.1f} %" if values[0] else "-")
-        rows.append([label, *cells])
-    print_table(loaded.title, ["", *evaluations, *(["change"] if pair else [])], rows)
+    for metric in CORE_HEADLINE if is_core(loaded) else HEADLINE:
+        values = [float(getattr(evaluation, metric.field)) for evaluation in found]
+        change = [metric.change(*values)] if len(values) == 2 else []
+        rows.append([metric.label, *metric.cells(values), *change])
+    heads = ["metric", *evaluations, *(["change"] if len(found) == 2 else [])]
+    print_table(loaded.title, heads, rows)
 
 
 def print_breakdowns(evaluation: "Evaluation", loaded: "LoadedSearch") -> None:
-    """Tables of the parts of time, energy, silicon and memory."""
-    for label, field, unit in CORE_BREAKDOWNS if is_core(loaded) else BREAKDOWNS:
-        print_breakdown(parts_of(evaluation, field), label, unit, _part_names(loaded))
+    """Print the parts of time, energy, area and memory."""
+    of_core = is_core(loaded)
+    for label, field, unit in CORE_BREAKDOWNS if of_core else BREAKDOWNS:
+        print_breakdown(parts_of(evaluation, field), label, unit, of_core=of_core)
 
 
-def _part_names(loaded: "LoadedSearch") -> Mapping[str, str]:
-    return CORE_PARTS if is_core(loaded) else {}
+def prefix_of(value: float) -> tuple[float, str]:
+    """Largest SI prefix not above a value, as factor and letter."""
+    return next(((size, p) for size, p in PREFIXES.items() if value >= size), (1e-9, "n"))
 
 
 def print_breakdown(
-    parts: Mapping[str, float], label: str, unit: str, names: Mapping[str, str]
+    parts: Mapping[str, float], label: str, unit: str, *, of_core: bool = False
 ) -> None:
-    """Table of the parts of one quantity with their shares; parts of zero are left out."""
+    """Print the parts of one quantity with their shares; parts of zero are left out."""
     whole = sum(parts.values())
+    size, prefix = (1.0, "") if unit.startswith("mm") else prefix_of(whole)
+    shown = {name: value for name, value in parts.items() if value > 0.0}
+    (total_cell,) = number_cells([whole / size], 0, 4)
+    decimals = len(total_cell.partition(".")[2])
+    cells = number_cells([value / size for value in shown.values()], decimals, 0)
     rows = [
-        [names.get(name, spaced(name)), format_metric(value, unit), percent(value / whole)]
-        for name, value in parts.items()
-        if value > 0.0
+        [part_label(name, of_core=of_core), cell, share_cell(value, whole)]
+        for (name, value), cell in zip(shown.items(), cells, strict=True)
     ]
-    rows.append(["all", format_metric(whole, unit), percent(1.0)])
-    print_table(label, ["part", "value", "share"], rows)
+    rows.append(["total", total_cell, share_cell(whole, whole)])
+    print_table("", [label, f"{prefix}{unit}", "share (%)"], rows)
+
+
+def share_cell(value: float, whole: float) -> str:
+    """Share in percent with one decimal, without the percent sign."""
+    return f"{100.0 * value / whole:.1f}" if whole else "-"
 
 
 def limit_rows(loaded: "LoadedSearch", evaluation: "Evaluation") -> list[dict[str, Any]]:
-    """Each constraint with its value, its limit and whether it holds, but for rounding as searches
-    see it."""
+    """Each constraint with its value, its limit and whether it is met, up to the rounding that
+    searches allow."""
     from hwdse.objectives import CONSTRAINTS
     from hwdse.search.evaluation.search_result import ROUNDING
 
     rows = []
     for name, limit in loaded.limits.items():
         value = float(CONSTRAINTS[name](evaluation))
-        holds = value <= limit * (1.0 + ROUNDING)
-        rows.append({"name": name, "value": value, "limit": limit, "holds": holds})
+        is_met = value <= limit * (1.0 + ROUNDING)
+        rows.append({"name": name, "value": value, "limit": limit, "is_met": is_met})
     return rows
 
 
-def print_limits(rows: list[dict[str, Any]]) -> None:
-    """Table of the constraints; nothing where there are none."""
+def print_limits(rows: list[dict[str, Any]], *, of_core: bool = False) -> None:
+    """Print the constraints; nothing if there are none."""
     if not rows:
         return
-    cells = [
-        [
-            spaced(row["name"]),
-            format_metric(row["value"], METRIC_UNITS[row["name"]]),
-            format_metric(row["limit"], METRIC_UNITS[row["name"]]),
-            percent(row["value"] / row["limit"]),
-            "ok" if row["holds"] else "exceeded",
-        ]
-        for row in rows
-    ]
-    print_table("limits", ["", "value", "limit", "used", ""], cells)
+    cells = []
+    for row in rows:
+        metric = metric_of(row["name"], of_core=of_core)
+        unit = "-" if metric.unit == "1" else metric.unit
+        values = metric.cells([row["value"], row["limit"]])
+        cells.append([metric.name, unit, *values, share_cell(row["value"], row["limit"]),
+                      limit_status(row)])  # fmt: skip
+    print_table("", ["limit", "unit", "value", "limit", "usage (%)", "status"], cells)
 
 
-def what_limits(evaluation: "Evaluation", loaded: "LoadedSearch") -> str:
+def limit_status(row: Mapping[str, Any]) -> str:
+    """`met`, `binding` (met and within `BINDING_FRACTION` of the limit) or `violated`."""
+    if not row["is_met"]:
+        return "violated"
+    return "binding" if row["value"] >= (1.0 - BINDING_FRACTION) * row["limit"] else "met"
+
+
+def bottlenecks(evaluation: "Evaluation", loaded: "LoadedSearch") -> str:
     """One line: the largest parts of the step time."""
-    parts, names = parts_of(evaluation, "time"), _part_names(loaded)
-    largest = [(names.get(name, spaced(name)), value) for name, value in list(parts.items())[:3]]
+    parts, of_core = parts_of(evaluation, "time"), is_core(loaded)
     whole = sum(parts.values())
-    shares = [f"{name} {percent(value / whole, 0)}" for name, value in largest if value > 0.0]
-    return f"limited by: {', '.join(shares)} of the {'pass' if is_core(loaded) else 'step time'}"
+    shares = [
+        f"{part_label(name, of_core=of_core)} {percent(value / whole, 0)}"
+        for name, value in list(parts.items())[:3]
+        if value >= 0.005 * whole
+    ]
+    return f"bottlenecks (share of {'pass' if of_core else 'step'} time): {', '.join(shares)}"
 
 
 def as_json(evaluation: "Evaluation") -> dict[str, Any]:
-    """All figures in SI base units."""
+    """All metrics and breakdowns in SI base units."""
     breakdowns = {field: parts_of(evaluation, field) for _, field, _ in BREAKDOWNS}
     scalars = {
         field.name: float(getattr(evaluation, field.name))

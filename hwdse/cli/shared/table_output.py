@@ -1,7 +1,11 @@
-"""Text for people and programs: tables, JSON, progress. Data is never taken for markup."""
+"""Tables, JSON and progress bars on stdout and stderr.
+
+Cells are printed literally, never interpreted as markup.
+"""
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,16 +16,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH_OF_FILES = 132
-"""Columns where the output is not a terminal."""
-
-MAX_TURNED = 6
-"""Rows that are printed as columns where they are too wide."""
+"""Columns of output that is not a terminal, unless the environment variable COLUMNS is set."""
+MAX_TRANSPOSED = 6
+"""Largest number of rows that are printed as columns if they are too wide."""
 NARROW_CELL = 16
-"""Characters of a cell that is never broken."""
+"""Characters of the longest cell that is never wrapped."""
 
 
 def safe_text(value: object) -> str:
-    """One printable line: control characters and line ends of names come out as escapes."""
+    """One printable line: control characters and line ends are escaped."""
     text = str(value)
     if text.isprintable():
         return text
@@ -33,12 +36,14 @@ def print_table(
 ) -> None:
     """Print a table on stdout; the first `left` columns are aligned left, the others right.
 
-    Where the terminal is too narrow, long cells of the other columns go on in the next line.
+    On a narrow terminal, long cells of the other columns wrap.
     """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None)
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None
+    )
     table.pad_edge = False
     narrow = all(len(str(cell)) <= NARROW_CELL for row in rows for cell in row[left:])
     for index, name in enumerate(columns):
@@ -54,13 +59,13 @@ def print_table(
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table of values; few rows that are too wide for the terminal as columns."""
+    """Print a table of values; a few rows that are too wide are printed as columns."""
     widths = [max(map(len, map(str, cells))) for cells in zip(columns, *rows, strict=True)]
-    if len(rows) > MAX_TURNED or sum(widths) + 2 * len(widths) <= _console(sys.stdout).width:
+    if len(rows) > MAX_TRANSPOSED or sum(widths) + 2 * len(widths) <= _console(sys.stdout).width:
         print_table("", columns, rows, left=0)
     else:
-        turned = list(zip(columns, *rows, strict=True))
-        print_table("", ["", *(f"{place + 1}" for place in range(len(rows)))], turned)
+        transposed = list(zip(columns, *rows, strict=True))
+        print_table("", ["", *(f"{index + 1}" for index in range(len(rows)))], transposed)
 
 
 def say(text: str) -> None:
@@ -74,12 +79,12 @@ def note(text: str) -> None:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout; what is not finite becomes null."""
+    """Print one JSON object on stdout; numbers that are not finite become null."""
     sys.stdout.write(json.dumps(_jsonable(value), indent=2, allow_nan=False) + "\n")
 
 
 def tell_files(paths: Sequence[Path]) -> None:
-    """Name the files that a command made."""
+    """Print the paths of written files on stderr."""
     for path in paths:
         note(f"wrote {path}")
 
@@ -88,9 +93,10 @@ def tell_files(paths: Sequence[Path]) -> None:
 def progress_bar(
     title: str, total: int | float, unit: str
 ) -> Iterator[Callable[[int | float, str], None]]:
-    """Bar on stderr with rate and time to go; the block gets a function (done, text beside it).
+    """Progress bar on stderr with rate and remaining time.
 
-    Where stderr is no terminal only the end is shown.
+    The block receives a function of the completed amount and a text beside the bar. Without a
+    terminal only the final state is printed.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -114,7 +120,7 @@ def progress_bar(
 
 
 def human_count(value: int | float) -> str:
-    """12.3M for 12 300 000; for rates and totals in passing."""
+    """Rounded count with a letter: `12.3M` for 12,300,000."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g}{letter}"
@@ -122,7 +128,7 @@ def human_count(value: int | float) -> str:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """0.123 as 12.3 %."""
+    """Percentage with a space: `12.3 %` for 0.123; `-` if not finite."""
     return f"{100.0 * fraction:.{digits}f} %" if math.isfinite(fraction) else "-"
 
 
@@ -132,7 +138,7 @@ def _console(stream: Any) -> "Console":
     is_terminal = stream.isatty()
     return Console(
         file=stream, markup=False, highlight=False, emoji=False,
-        width=None if is_terminal else WIDTH_OF_FILES,
+        width=None if is_terminal or "COLUMNS" in os.environ else WIDTH_OF_FILES,
     )  # fmt: skip
 
 
