@@ -11,7 +11,7 @@ from hwdse.config import load_chip
 from hwdse.core.ports.mapping_stalls import latency_s, port_waits
 from hwdse.models.memory.loop_nest_traffic import nest_traffic
 from hwdse.models.memory.memory_level_costs import mapping_costs
-from hwdse.models.memory.port_stalls import holders, loop_order, turns
+from hwdse.models.memory.port_stalls import holders, loop_order, tile_replacements
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
@@ -269,7 +269,7 @@ def tiles_and_traffic(nest, gemm, core):
     pairs = []
     for operand, number, holder in (("weights", 1, 1), ("inputs", 1, 1), ("weights", 3, 2)):
         tile = getattr(traffic.levels[number].used, operand)
-        changes = turns(loops, operand, holders(nest, operand)[holder])
+        changes = tile_replacements(loops, operand, holders(nest, operand)[holder])
         pairs.append((tile * changes.num, getattr(traffic.levels[number].writes, operand)))
     return pairs
 

@@ -62,9 +62,9 @@ def links_of(nest: LoopNest, accelerator: Accelerator) -> Links:
         chain = []
         for step, upper in enumerate(levels[:-1]):
             after = places[step + 2] if step + 2 < len(places) else None
-            changes = port_stalls.turns(loops, operand, places[step + 1], after)
+            changes = port_stalls.tile_replacements(loops, operand, places[step + 1], after)
             chain.append(OperandPath(operand, upper, levels[step + 1], changes))
-        to_array = port_stalls.turns(loops, operand, loops.num_tiers)
+        to_array = port_stalls.tile_replacements(loops, operand, loops.num_tiers)
         links[operand] = (*chain, OperandPath(operand, levels[-1], None, to_array))
     return links
 
@@ -158,7 +158,7 @@ def _room(
             for link, ratio in zip(into, packing, strict=True)
         ]
         share = num_instances(level.banks, used_array) / num_instances(level.banks, accelerator)
-        fits = port_stalls.spare_room(tiles, level.capacity_bytes * share, relaxation)
+        fits = port_stalls.spare_capacity_fractions(tiles, level.capacity_bytes * share, relaxation)
         room |= {(number, link.operand): fit for link, fit in zip(into, fits, strict=True)}
     return room
 

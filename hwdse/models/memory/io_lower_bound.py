@@ -1,24 +1,24 @@
-r"""Least traffic between a fast and a slow memory, and the balance of bytes and flops.
+r"""Least traffic between a fast and a slow memory, and the ratio of required to available B/FLOP.
 
-Red-blue pebble game (Hong and Kung, STOC 1981): a fast memory holds S words, every move between
-it and the slow one counts. For C[m, n] = A[m, k] B[k, n] two bounds hold whatever the schedule:
+Red-blue pebble game (Hong and Kung, STOC 1981): a fast memory holds S words, and every move between
+it and the slow memory counts. For C[m, n] = A[m, k] B[k, n] two bounds hold for every schedule:
 
 | bound | words | binds |
 | --- | --- | --- |
-| compulsory | $m k + k n + m n$ | where an operand fits, S large |
-| pebble | $2 m n k / \sqrt{S} - 2 S$ | where no operand fits, S small |
+| compulsory | $m k + k n + m n$ | if an operand fits, S large |
+| pebble | $2 m n k / \sqrt{S} - 2 S$ | if no operand fits, S small |
 
-The pebble bound is the one with the best constant that is proven for all extents: Smith, Lowery,
-Langou and van de Geijn, arXiv 1702.02017, 2019, who count $C = A B + C$. For sums that start from
-nothing the same holds, since reading each C before its first product adds as many reads as there
-are writes. `streamed_sums_words` is the $2 m n k / \sqrt{S} + m n$ of Kwasniewski et al., SC 2019
-(COSMA), which schedules that keep sums on chip reach. It is no bound where $k < 2 \sqrt{S}$: rows
-of A that stay need $k^2 m n / S + m n + m k$, which is less. Its gap to the pebble bound is at
-most $m n + 2 S$.
+The pebble bound has the best constant that is proven for all extents: Smith, Lowery, Langou and van
+de Geijn, arXiv 1702.02017, 2019, for $C = A B + C$. It also holds for sums that start from zero,
+since reading each C before its first product adds as many reads as there are writes.
 
-Fused attention has no term of its own: operands that never leave the chip count nothing, so Q, K,
-V and the outputs are compulsory, and the order $N^2 d^2 / S$ of Saha and Ye (arXiv 2402.07443) has
-no proven constant.
+`streamed_sums_words` is the $2 m n k / \sqrt{S} + m n$ of Kwasniewski et al., SC 2019 (COSMA),
+which schedules with sums on chip reach. It is not a bound for $k < 2 \sqrt{S}$: resident rows of A
+need $k^2 m n / S + m n + m k$, which is less. It exceeds the pebble bound by at most $m n + 2 S$.
+
+Fused attention has no separate term: operands that never leave the chip do not count, so Q, K, V
+and the outputs are compulsory. The order $N^2 d^2 / S$ of Saha and Ye (arXiv 2402.07443) has no
+proven constant.
 """
 
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import window
 
 SUM_BYTES = 4.0
-"""Partial sums are fp32, as in `models.memory`."""
+"""Bytes per partial sum: FP32, as in `hbm_traffic`."""
 
 
 def _safe_sqrt(x: PerOp) -> PerOp:
@@ -41,16 +41,16 @@ def _safe_sqrt(x: PerOp) -> PerOp:
 
 
 def safe_ratio(numerator: PerOp, divisor: PerOp) -> PerOp:
-    """Bytes for a flop, flops for a byte, traffic over its bound; zero where the divisor is."""
+    """Quotient of two quantities, such as bytes per FLOP; zero for a zero divisor."""
     is_positive = divisor > SMALLEST_DIVISOR
     return jnp.where(is_positive, numerator / jnp.where(is_positive, divisor, 1.0), 0.0)
 
 
 def streamed_sums_words(m: PerOp, n: PerOp, k: PerOp, fast_words: PerOp) -> PerOp:
-    r"""Words of the best schedule that keeps a square of sums on chip, $2 m n k / \sqrt{S} + m n$.
+    r"""Words of the best schedule with a square of sums on chip, $2 m n k / \sqrt{S} + m n$.
 
-    To leading order what is least for $k \gg \sqrt{S}$; not a bound for $k < 2 \sqrt{S}$ (see the
-    head of this file). Source: Kwasniewski et al., SC 2019, theorem 1.
+    To leading order the minimum for $k \gg \sqrt{S}$; not a bound for $k < 2 \sqrt{S}$ (see the
+    module docstring). Source: Kwasniewski et al., SC 2019, theorem 1.
     """
     return 2.0 * m * n * k / jnp.sqrt(fast_words) + m * n
 
@@ -62,24 +62,23 @@ def pebble_bytes(
     element_bytes: PerOp,
     sum_bytes: PerOp,
 ) -> PerOp:
-    r"""Pebble bound of products, all counts, in bytes; of use where it is positive.
+    r"""Pebble bound of GEMMs, all counts (bytes); useful if positive.
 
-    In a phase that moves $2 S$ bytes at most $3 S$ bytes of operands meet, so that Loomis and
-    Whitney's inequality leaves $V \le S^{3/2} / \sqrt{e^2 s}$ products for elements of e bytes and
-    sums of s:
+    In a phase that moves $2 S$ bytes, at most $3 S$ bytes of operands are available. Loomis and
+    Whitney's inequality then allows $V \le S^{3/2} / \sqrt{e^2 s}$ products for elements of e bytes
+    and sums of s bytes:
 
     $Q \ge 2 V \sqrt{e^2 s f_A f_B f_C / (f S)} - 2 f S - (s - e) f_C m n$,
 
-    f the largest of the shares of the operands that live in the slow memory (an operand that
-    products share, or that never leaves the chip, counts by its share), S the part that is private
-    to each of `num_parts`, and $2 f S$ over all of them. The last term: outputs leave as elements.
-    Assumes that sums which leave unfinished do so unrounded. Source: Smith et al. 2019, with
-    weights.
+    f is the largest of the fractions of the operands in the slow memory (an operand that is shared
+    by GEMMs or stays on chip counts by its fraction). S is the private part of each of `num_parts`,
+    and $2 f S$ is summed over all of them. The last term corrects for outputs that leave as
+    elements. Assumes that unfinished sums leave unrounded. Source: Smith et al. 2019, with weights.
     """
-    shares = (gemms.a_in_hbm, gemms.b_in_hbm, gemms.c_in_hbm)
-    largest = jnp.maximum(jnp.maximum(shares[0], shares[1]), shares[2])
-    weight = safe_ratio(shares[0] * shares[1] * shares[2], largest)
-    # Less than one sum or element is no memory at all: the bound stops growing.
+    fractions = (gemms.a_in_hbm, gemms.b_in_hbm, gemms.c_in_hbm)
+    largest = jnp.maximum(jnp.maximum(fractions[0], fractions[1]), fractions[2])
+    weight = safe_ratio(fractions[0] * fractions[1] * fractions[2], largest)
+    # A memory smaller than one sum is not useful: the bound stops growing.
     part_bytes = jnp.maximum(fast_bytes / num_parts, sum_bytes)
     reuse = element_bytes * _safe_sqrt(sum_bytes * weight / part_bytes)
     unrounded = (sum_bytes - element_bytes) * gemms.c_in_hbm * gemms.count * gemms.m * gemms.n
@@ -87,7 +86,7 @@ def pebble_bytes(
 
 
 def compulsory_bytes(gemms: Gemms, element_bytes: PerOp) -> PerOp:
-    """Every operand once, by its share in the slow memory, all counts."""
+    """Every operand once, by its fraction in the slow memory, all counts (bytes)."""
     words = (
         gemms.a_in_hbm * gemms.m * gemms.k
         + gemms.b_in_hbm * gemms.k * gemms.n
@@ -97,13 +96,14 @@ def compulsory_bytes(gemms: Gemms, element_bytes: PerOp) -> PerOp:
 
 
 def copies_bytes(gemms: Gemms, num_parts: PerOp, element_bytes: PerOp) -> PerOp:
-    r"""Least bytes of products that `num_parts` engines share evenly, each by itself, all counts.
+    r"""Least bytes of GEMMs divided evenly over `num_parts` engines with private memories, all
+    counts.
 
-    V products on s engines: each does $V / s$ of them, for which it takes
-    $N_A N_B N_C \ge (V / s)^2$ elements (Loomis and Whitney), so that all of them take
-    $3 s\,e\,(f_A f_B f_C)^{1/3} (V / s)^{2/3}$, however large their memories are. 0 where there
-    are as many products as engines, which can be dealt out whole. Source: Ballard, Demmel, Holtz,
-    Lipshitz and Schwartz, SPAA 2012 (memory-independent bounds).
+    V products on s engines: each computes $V / s$ of them and needs $N_A N_B N_C \ge (V / s)^2$
+    elements (Loomis and Whitney). All engines together need
+    $3 s\,e\,(f_A f_B f_C)^{1/3} (V / s)^{2/3}$, independent of memory size. Zero for at least as
+    many GEMMs as engines, which can be distributed whole. Source: Ballard, Demmel, Holtz, Lipshitz
+    and Schwartz, SPAA 2012 (memory-independent bounds).
     """
     weight = gemms.a_in_hbm * gemms.b_in_hbm * gemms.c_in_hbm
     is_shared = (gemms.count < num_parts - 0.5) & (weight > 0.0)
@@ -116,11 +116,11 @@ def copies_bytes(gemms: Gemms, num_parts: PerOp, element_bytes: PerOp) -> PerOp:
 def gemm_traffic_bound(
     gemms: Gemms, fast_bytes: PerOp, element_bytes: PerOp, num_parts: PerOp = 1.0
 ) -> TrafficBound:
-    """Least bytes of the products of each row, all counts, for a fast memory of `fast_bytes`.
+    """Least bytes of GEMM operators, all counts, for a fast memory of `fast_bytes`.
 
-    The pebble bound is the higher of those for sums as wide as the elements and of fp32: both
-    hold where sums are fp32. Elements wider than a sum count as they are, sums as fp32. Where
-    `num_parts` memories are private to their engines, each has its part of the bytes.
+    The pebble bound is the higher of two: sums as wide as the elements, and FP32 sums; both hold
+    for FP32 sums. Elements wider than a sum count with their width, sums as FP32. `num_parts`
+    memories that are private to their engines each have their part of the bytes.
     """
     narrow = jnp.minimum(element_bytes, SUM_BYTES)
     pebble = jnp.maximum(
@@ -135,25 +135,25 @@ def gemm_traffic_bound(
 
 
 def _taps_of_an_input(taps: PerOp, stride: PerOp, dilation: PerOp) -> PerOp:
-    """Most windows of one dimension that an input is in; all taps where they are spread."""
+    """Largest number of windows of one dimension that contain an input; all taps with dilation."""
     dense = jnp.ceil((taps - 0.5) / stride)
     return jnp.where(dilation > 1.5, taps, jnp.minimum(dense, taps))
 
 
 def _distinct_inputs(outputs: PerOp, taps: PerOp, stride: PerOp, dilation: PerOp) -> PerOp:
-    """Inputs of one dimension that are read; with dilation the least that any sum set has."""
+    """Distinct inputs of one dimension; with dilation the least of any sum set."""
     dense = jnp.minimum(window(outputs, taps, stride, dilation), outputs * taps)
     return jnp.where(dilation > 1.5, outputs + taps - 1.0, dense)
 
 
 def convolution_traffic_bound(operators: Operators, fast_words: PerOp) -> TrafficBound:
-    r"""Least words of convolutions, all counts, for one fast memory of `fast_words`; not bytes.
+    r"""Least words (not bytes) of convolutions, all counts, for one fast memory of `fast_words`.
 
-    The implicit matrix product, of which an input is up to $\rho = \lceil R / d_p \rceil \lceil S /
-    d_q \rceil$ elements of A at strides d: $Q \ge 2 V / \sqrt{\rho S} - 2 S$. Inputs that no window
-    covers are not counted. Source: Chen, Han and Wang, Communication Lower Bound in Convolution
-    Accelerators, HPCA 2020; constants as for products. The bounds of Demmel and Dinh
-    (arXiv 1802.06905), higher for small filters, are left out.
+    The implicit GEMM, in which an input is up to
+    $\rho = \lceil R / d_p \rceil \lceil S / d_q \rceil$ elements of A at strides d:
+    $Q \ge 2 V / \sqrt{\rho S} - 2 S$. Inputs outside all windows are not counted. Source: Chen, Han
+    and Wang, Communication Lower Bound in Convolution Accelerators, HPCA 2020; constants as for
+    GEMMs. The bounds of Demmel and Dinh (arXiv 1802.06905), higher for small filters, are left out.
     """
     op = operators
     reuse = _taps_of_an_input(op.r, op.stride_p, op.dilation_r) * _taps_of_an_input(
@@ -174,9 +174,10 @@ def convolution_traffic_bound(operators: Operators, fast_words: PerOp) -> Traffi
 def demand_ratio(
     step_bytes: Scalar, bandwidth_bytes_per_s: Scalar, flop: Scalar, flop_per_s: Scalar
 ) -> Scalar:
-    r"""Bytes per flop needed over those provided, $(b / W) / (\beta / P)$; 0 where none are needed.
+    r"""Required over available bytes per FLOP, $(b / W) / (\beta / P)$; 0 if no bytes are required.
 
-    Equally the time of the memory over that of the engines. Source: Callahan, Cocke and Kennedy,
-    JPDC 5(4), 1988 (loop balance over machine balance); Kung, ISCA 1986.
+    b bytes and W FLOP per step, $\beta$ B/s, P FLOP/s. Equal to the time of the memory over the
+    time of the engines. Source: Callahan, Cocke and Kennedy, JPDC 5(4), 1988 (loop balance over
+    machine balance); Kung, ISCA 1986.
     """
     return safe_ratio(step_bytes * flop_per_s, bandwidth_bytes_per_s * flop)

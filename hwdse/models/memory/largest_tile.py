@@ -1,8 +1,8 @@
-"""The largest tile that the memories of a weight-stationary core hold, in closed form.
+"""Largest tile that fits into the memories of a weight-stationary core, in closed form.
 
-A tile's costs fall as it grows: weights come again for each tile over the rows of outputs, inputs
-for each tile over the output channels. So the best extent in one direction, with all others given,
-is the largest that fits, and its derivative is that of what fits.
+Costs fall with the size of a tile: weights are read again for each tile over the rows of outputs,
+inputs for each tile over the output channels. For given other extents, the best extent in one
+dimension is the largest that fits, and its derivative is that of the fitting size.
 """
 
 import math
@@ -30,19 +30,19 @@ from hwdse.workload.loops.tile_footprint import (
 
 @flax.struct.dataclass
 class Grain:
-    """Sizes that tiles may have: whole numbers, or divisors only.
+    """Allowed tile sizes: integers, or divisors only.
 
-    A smooth reading lets sizes be fractions, the more the higher its temperature.
+    A smooth relaxation also allows fractions, in proportion to its temperature.
     """
 
     relaxation: Relaxation = EXACT
     divisors: Divisors | None = None
 
     def largest(self, limit: PerOp, extent: PerOp, dim: str) -> PerOp:
-        """Largest size not above `limit` that a tile of `extent` may have; at least one."""
+        """Largest allowed tile size of `extent` up to `limit`, at least one."""
         if self.divisors is not None:
             return _largest_divisor(limit, extent, getattr(self.divisors, dim))
-        # Forgives the rounding error of a limit that is meant to be whole.
+        # Tolerates the rounding error of a limit that should be an integer.
         limit = limit * (1.0 + 4.0 * jnp.finfo(jnp.result_type(limit, 0.0)).eps)
         floor = floor_ste(limit)
         if not self.relaxation.is_exact:
@@ -56,14 +56,15 @@ class Grain:
         return num_tiles(extent, count, self.relaxation)
 
     def even(self, extent: PerOp, limit: PerOp, dim: str) -> PerOp:
-        """Smallest size that covers `extent` in as few tiles as the size `limit` does."""
+        """Smallest size that covers `extent` in as few tiles as the size `limit`."""
         if self.divisors is not None:
             return self.largest(limit, extent, dim)
         return num_tiles(extent, num_tiles(extent, limit, self.relaxation), self.relaxation)
 
 
 def divisors_of(operators: Operators) -> Divisors:
-    """Divisors of the sizes of concrete operators; a `ValueError` for traced or broken sizes."""
+    """Divisors of the sizes of concrete operators; raises `ValueError` for traced or fractional
+    sizes."""
     lists = {}
     for dim in Divisors.__dataclass_fields__:
         try:
@@ -71,7 +72,7 @@ def divisors_of(operators: Operators) -> Divisors:
         except jax.errors.TracerArrayConversionError as error:
             raise ValueError("perfect tiles need operators of concrete sizes") from error
         if np.any(sizes % 1.0) or np.any(sizes < 1.0):
-            raise ValueError(f"perfect tiles need whole sizes, got {dim} = {sizes.tolist()}")
+            raise ValueError(f"perfect tiles need integer sizes, got {dim} = {sizes.tolist()}")
         found = [_divisors(int(size)) for size in sizes.ravel()]
         longest = max(len(x) for x in found)
         table = [x + [1.0] * (longest - len(x)) for x in found]
@@ -85,7 +86,7 @@ def _divisors(size: int) -> list[float]:
 
 
 def _largest_divisor(limit: PerOp, extent: PerOp, divisors: Leaf) -> PerOp:
-    """Largest of `divisors` (first axis) that divides `extent` and is not above `limit`, or 1."""
+    """Largest of `divisors` (first axis) that divides `extent` and is at most `limit`, or 1."""
     limit, extent = jnp.broadcast_arrays(limit, extent)
     ones = (1,) * (limit.ndim - divisors.ndim + 1)
     listed = jnp.asarray(divisors, limit.dtype).reshape(-1, *ones, *divisors.shape[1:])
@@ -96,11 +97,11 @@ def _largest_divisor(limit: PerOp, extent: PerOp, divisors: Leaf) -> PerOp:
 def rows_that_fit(
     operators: Operators, tile: Tile, accelerator: Accelerator, tiles: PerOp = 1.0
 ) -> PerOp:
-    r"""Rows of outputs in a tile for which there is room, `tiles` of them a block; not rounded.
+    r"""Rows of outputs per tile that fit, with `tiles` tiles per block; not rounded.
 
     $\min((S - W - h) / (t\,b_I), A / b_O)$: capacities S of the scratchpad and A of the
-    accumulator, weights W, halo h, t tiles a block, bytes b of a row of inputs and of sums;
-    $(S - W - h) / (t\,b_I + b_O)$ in one memory. Below one where a row does not fit.
+    accumulator, weights W, halo h, t tiles per block, bytes b per row of inputs and of sums.
+    $(S - W - h) / (t\,b_I + b_O)$ in one memory. Below one if a row does not fit.
     """
     scratchpad, sums = _memories(accelerator)
     words = scratchpad.word_bytes
@@ -115,7 +116,7 @@ def rows_that_fit(
 
 
 def rows_beside_block(operators: Operators, tile: Tile, accelerator: Accelerator) -> PerOp:
-    """Rows of sums for which there is room beside the blocks of a tile; not rounded."""
+    """Rows of sums that fit beside the blocks of a tile; not rounded."""
     scratchpad, sums = _memories(accelerator)
     row_of_sums = sums.word_bytes.outputs * tile.k * sums_per_row(tile)
     words = scratchpad.word_bytes
@@ -127,9 +128,9 @@ def rows_beside_block(operators: Operators, tile: Tile, accelerator: Accelerator
 
 
 def channels_that_fit(operators: Operators, tile: Tile, accelerator: Accelerator) -> PerOp:
-    """Output channels of a block for which there is room beside a tile's inputs; not rounded.
+    """Output channels of a block that fit beside a tile's inputs; not rounded.
 
-    Sums span the block, but where all inputs of a tile are held: then `k` channels of it.
+    Sums span the block unless all inputs of a tile are resident; then they span `k` channels.
     """
     scratchpad, sums = _memories(accelerator)
     held, words = tile.residency, scratchpad.word_bytes
@@ -141,7 +142,7 @@ def channels_that_fit(operators: Operators, tile: Tile, accelerator: Accelerator
         room = room - either(held.whole_weights, 0.0, a_pass)
         room = room - either(held.whole_inputs, column * tile.k, 0.0)
         spanned = either(held.whole_inputs, 0.0, column)
-        # Held inputs beside passing weights have no use for this; it must only be a number.
+        # Unused for resident inputs with streamed weights, but must stay finite.
         return room / jnp.maximum(either(held.whole_weights, a_channel, 0.0) + spanned, 1e-3)
     beside_pass = jnp.where(room >= a_pass, operators.k, 0.0)
     weights = either(held.whole_weights, room / a_channel, beside_pass)
@@ -150,6 +151,6 @@ def channels_that_fit(operators: Operators, tile: Tile, accelerator: Accelerator
 
 
 def _memories(accelerator: Accelerator) -> tuple[Level, Level]:
-    """Scratchpad and accumulator, which may be the same."""
+    """Scratchpad and accumulator, which may be one memory."""
     part = roles(accelerator)
     return accelerator.levels[part.scratchpad], accelerator.levels[part.accumulator]

@@ -1,11 +1,11 @@
-r"""Traffic of a given loop nest: words of each operand that move between the tiers keeping it.
+"""Traffic of a given loop nest: words of each operand between the tiers that keep it.
 
 The tile that a tier keeps of an operand changes with the innermost loop outside the tier that
 indexes the operand, and with all loops around that one; loops inside it reuse the tile. A tile
-comes from the next tier outside that keeps the operand, whatever lies between (bypass), and goes
-back there if it is outputs. From the innermost tier that keeps an operand, the array takes a word
-for every step of all loops. Elements that need the same word at the same time share one read, and
-their sums of the same output are added on the way and written once.
+comes from the next outer tier that keeps the operand, with bypass of tiers between, and returns
+there if it is outputs. From the innermost tier that keeps an operand, the array takes a word per
+step of all loops. PEs that need the same word at the same time share one read. Their sums of the
+same output are added on the way and written once.
 
 Source of the scheme: Parashar et al., Timeloop, ISPASS 2019, section V-B; `TIMELOOP` follows its
 code, github.com/NVlabs/timeloop, src/loop-analysis (BSD-3-Clause).
@@ -38,12 +38,12 @@ TIMELOOP = Accounting(
     halo="extrapolated",
     writes_returning_sums=False,
 )
-"""Timeloop of 2022, first reads elided. For each word and stay of an unfinished sum it counts one
-access beside the additions, which it calls the fill and which stands here as the drain."""
+"""Timeloop of 2022, first reads elided. Timeloop counts one access beside the additions per word
+and stay of an unfinished sum; it calls this access the fill, here it is the drain."""
 
 
 class _Edge(NamedTuple):
-    """Where an operand moves: between two tiers, or (`child` None) a tier and the array."""
+    """Path of an operand: between two tiers, or (`child` None) between a tier and the array."""
 
     operand: str
     parent: int
@@ -57,13 +57,13 @@ def nest_traffic(
 
     Words sent into the tiles of a tier: $\prod_{d \in O} E_d \prod_{d \notin O} n_d$, with the
     sizes $E_d$ of the dimensions that index the operand, and the passes $n_d$ over the others in
-    loops at and around the innermost one that changes the tile. Inputs are the windows of all
-    tiles less what the one before left there (`new_words`). Outputs go out with every stay of a
-    tile and come back for each but the first. Ragged last tiles count by their size, passes over
-    them as whole ones. Bytes have the width of the level at which they are counted.
+    loops at and around the innermost loop that changes the tile. Inputs are the windows of all
+    tiles minus the words left by the previous tile (`new_words`). Outputs leave with every stay of
+    a tile and return for each stay but the first. Partial last tiles count by their size, passes
+    over them as full passes. Bytes have the width of the level at which they are counted.
 
-    The order of loops has no gradient. Bounds have one, also at a bound of one, for the order as
-    it is. Assumes that only the outermost loop of a dimension is ragged.
+    The order of loops has no gradient. Bounds have a gradient, also at a bound of 1, for the given
+    order. Assumes that only the outermost loop of a dimension has a partial last tile.
     """
     _check(nest, accelerator, accounting)
     loops = loops_of(nest)
@@ -76,9 +76,9 @@ def nest_traffic(
     for edge in _edges(nest):
         used = _tile_words(loops, operators, edge) * product(shares(loops, edge.parent), -1)
         counts = [(edge.parent, "used", used), *_counts(loops, operators, edge, accounting)]
-        for place, kind, amount in counts:
-            row = words[nest.tiers[place].memory, kind]
-            row[edge.operand] = row[edge.operand] + amount
+        for index, kind, amount in counts:
+            by_operand = words[nest.tiers[index].memory, kind]
+            by_operand[edge.operand] = by_operand[edge.operand] + amount
     levels = tuple(
         LevelTraffic(
             reads=_bytes(words[level.name, "reads"], level.word_bytes),
@@ -91,7 +91,7 @@ def nest_traffic(
 
 
 def _check(nest: LoopNest, accelerator: Accelerator, accounting: Accounting) -> None:
-    """One line for what cannot be."""
+    """Raise `ValueError` for unknown levels, operands without a tier and unknown halo rules."""
     names = [level.name for level in accelerator.levels]
     for tier in nest.tiers:
         if tier.memory not in names:
@@ -104,17 +104,18 @@ def _check(nest: LoopNest, accelerator: Accelerator, accounting: Accounting) -> 
 
 
 def _edges(nest: LoopNest) -> list[_Edge]:
-    """From each tier that keeps an operand to the next one inside, and at last to the array."""
+    """Edges from each tier that keeps an operand to the next inner tier, and finally to the
+    array."""
     edges = []
     for operand in OPERANDS:
-        holders = [place for place, tier in enumerate(nest.tiers) if operand in tier.keeps]
+        holders = [index for index, tier in enumerate(nest.tiers) if operand in tier.keeps]
         children = [*holders[1:], None]
         edges += [_Edge(operand, *pair) for pair in zip(holders, children, strict=True)]
     return edges
 
 
 def _cycles(loops: Loops, accounting: Accounting) -> Leaf:
-    """Steps of all temporal loops; with fractional edges, MACs over the elements used."""
+    """Steps of all temporal loops; with fractional edges, MACs over the PEs used."""
     if accounting.fractional_edges:
         return product(product(loops.temporal, -1), -1)
     return product(passes(loops, True, False), -1)

@@ -1,4 +1,4 @@
-"""Time and energy of the memories of a core, from the bytes that a mapping moves."""
+"""Time and energy of the memory levels of a core, from the traffic of a mapping."""
 
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.relaxation import EXACT, Relaxation, largest, maximum, total
@@ -7,7 +7,8 @@ from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts, NestTraff
 
 
 def port_bytes_per_s(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:
-    """What all ports of a level read and write together; on chip that follows the clock."""
+    """Read and write bandwidth of all ports of a level (B/s); on-chip levels scale with the
+    clock."""
     scale = num_instances(level.ports, accelerator)
     if level.follows_clock:
         scale = scale * accelerator.clock_hz / accelerator.nominal_clock_hz
@@ -17,11 +18,11 @@ def port_bytes_per_s(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf
 def port_time_s(
     traffic: LevelTraffic, level: Level, accelerator: Accelerator, relaxation: Relaxation = EXACT
 ) -> Leaf:
-    r"""Time that a level's ports need for the bytes of one operator.
+    r"""Time that a level's ports need for the bytes of one operator (s).
 
-    $(r + w) / (P \beta)$ where reads and writes share ports, else
-    $\max(r / (P \beta_r), w / (P \beta_w))$; P ports. On-chip bandwidths follow the clock.
-    Assumes that ports are never idle while bytes wait (perfect overlap, as Timeloop).
+    $(r + w) / (P \beta)$ if reads and writes share ports, else
+    $\max(r / (P \beta_r), w / (P \beta_w))$; P ports. On-chip bandwidths scale with the clock.
+    Assumes that ports are never idle while data is pending (perfect overlap, as Timeloop).
     """
     read_rate, write_rate = port_bytes_per_s(level, accelerator)
     reads, writes = total(traffic.reads), total(traffic.writes)
@@ -31,10 +32,10 @@ def port_time_s(
 
 
 def access_energy_j_per_byte(level: Level, accelerator: Accelerator) -> tuple[Leaf, Leaf]:
-    r"""Energy of a byte read from and written to a level, $e_0 + a (S / B)^x$ with B banks.
+    """Energy per byte read from and written to a level, $e_0 + a (S / B)^x$ with B banks (J/B).
 
-    With $x = 1$ this is the linear law of DOSA (MICRO 2023) for 40 nm, with $e_0 = 0$ a power law
-    as CACTI gives it, with $a = 0$ a constant.
+    $x = 1$ is the linear law of DOSA (MICRO 2023) for 40 nm, $e_0 = 0$ a power law as in CACTI,
+    $a = 0$ a constant.
     """
     bank_bytes = level.capacity_bytes / num_instances(level.banks, accelerator)
     slope = level.energy_slope * bank_bytes**level.energy_exponent
@@ -42,7 +43,7 @@ def access_energy_j_per_byte(level: Level, accelerator: Accelerator) -> tuple[Le
 
 
 def level_energy_j(traffic: LevelTraffic, level: Level, accelerator: Accelerator) -> Leaf:
-    """Energy of one operator's accesses to a level, at the nominal voltage."""
+    """Energy of one operator's accesses to a level, at the nominal voltage (J)."""
     read_j, write_j = access_energy_j_per_byte(level, accelerator)
     return read_j * total(traffic.reads) + write_j * total(traffic.writes)
 
@@ -52,8 +53,8 @@ def mapping_costs(
 ) -> MappingCosts:
     """Roofline time and energy of one operator: multipliers and all levels overlap perfectly.
 
-    Leakage is left to the caller, who knows the area. Source of the accounting: Parashar et al.,
-    Timeloop, ISPASS 2019, section V.
+    Excludes leakage, which the caller adds from the area. Source of the accounting: Parashar et
+    al., Timeloop, ISPASS 2019, section V.
     """
     compute_s = traffic.compute_cycles / accelerator.clock_hz
     pairs = list(zip(traffic.levels, accelerator.levels, strict=True))

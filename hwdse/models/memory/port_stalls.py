@@ -1,10 +1,9 @@
-r"""Waits for memory ports: conflicts while the array runs, and the first and last tiles.
+"""Stalls at memory ports: conflicts while the array runs, first loads and last stores.
 
-A port serves one access a cycle, however narrow. Data moves in bursts, one for each tile, and a
-burst may run unseen only while its tile's place in the memory below is free: all the time where
-there is room for a second tile, else from the last time on that the old tile is gone through.
-What does not fit makes the array wait. These terms come on top of a roofline, which assumes that
-ports never idle while bytes wait.
+A port serves one access per cycle, of any width. Data moves in one burst per tile. A burst is
+hidden only while its tile's space in the lower memory is free: always if a second tile fits,
+otherwise from the last sweep through the old tile. The array waits for the remainder. These cycles
+add to a roofline, which assumes that ports are never idle while data is pending.
 
 Source of the scheme: Mei, Liu, Wu, Sumbul, Verhelst and Beigne, A Uniform Latency Model for DNN
 Accelerators with Diverse Architectures and Dataflows, DATE 2022 (the model of ZigZag).
@@ -22,41 +21,41 @@ from hwdse.specs.mappings.port_traffic import LoopOrder, Stream, TileReplacement
 from hwdse.workload.loops.operators import DIMS, RELEVANT
 
 NO_LOOP = 1.0 + 1e-6
-"""A bound up to here is no loop: bounds may be quotients of floats."""
+"""Largest bound that is not a loop: bounds may be quotients of floats."""
 
 
 def holders(nest: LoopNest, operand: str) -> tuple[int, ...]:
-    """Places among the nest's tiers that keep an operand, outermost first."""
-    return tuple(place for place, tier in enumerate(nest.tiers) if operand in tier.keeps)
+    """Indices of the nest's tiers that keep an operand, outermost first."""
+    return tuple(index for index, tier in enumerate(nest.tiers) if operand in tier.keeps)
 
 
 def loop_order(nest: LoopNest) -> LoopOrder:
-    """The nest's loops in time in the order in which they run, ragged bounds as whole ones."""
-    # A ragged last tile is a tile like the others.
+    """Temporal loops of a nest in the order of execution, with bounds rounded up."""
+    # A partial last tile counts as a full one.
     whole = _rounded_up(jnp.asarray(nest.temporal, float))
-    place = jnp.broadcast_to(jnp.asarray(nest.position, float), whole.shape)
-    dims = jnp.argsort(place, axis=-1, stable=True)
+    position = jnp.broadcast_to(jnp.asarray(nest.position, float), whole.shape)
+    dims = jnp.argsort(position, axis=-1, stable=True)
     bounds = jnp.take_along_axis(whole, dims, axis=-1)
     flat = (*whole.shape[:-2], whole.shape[-2] * whole.shape[-1])
     return LoopOrder(bounds.reshape(flat), dims.reshape(flat), whole.shape[-2])
 
 
-def turns(
-    loops: LoopOrder, operand: str, place: int, next_place: int | None = None
+def tile_replacements(
+    loops: LoopOrder, operand: str, tier: int, next_tier: int | None = None
 ) -> TileReplacements:
-    """How the tile that tier `place` keeps of an operand changes.
+    """Replacements of the tile of an operand in `tier`.
 
-    A tile changes with each step of the innermost loop outside that indexes the operand, and of
-    those around it; loops inside that one reuse the tile. `next_place` is the tier of the
-    operand's next smaller tile: what it does not index is used up when that tile is loaded. With
-    `place` the number of tiers, the tile is what the array itself takes.
+    A tile changes with each step of the innermost outer loop that indexes the operand, and of the
+    loops around that one; loops inside it reuse the tile. `next_tier` is the tier of the operand's
+    next smaller tile. Data that the smaller tile does not index is used up when that tile is
+    loaded. If `tier` is the number of tiers, the tile is the data that the array takes.
     """
     number = np.arange(loops.num_tiers * len(DIMS))
     is_index = jnp.array([letter in RELEVANT[operand] for letter in DIMS])[loops.dims]
     is_loop = loops.bounds > NO_LOOP
 
-    def changes_tile(tier: int) -> Leaf:
-        outside = is_loop & is_index & (number < tier * len(DIMS))
+    def changes_tile(which: int) -> Leaf:
+        outside = is_loop & is_index & (number < which * len(DIMS))
         return number <= jnp.max(jnp.where(outside, number, -1), axis=-1, keepdims=True)
 
     def leading(within: Leaf, stops: Leaf) -> Leaf:
@@ -64,10 +63,10 @@ def turns(
         first = jnp.min(jnp.where(stops, number, number.size), axis=-1, keepdims=True)
         return _product(loops.bounds, within & (number < first))
 
-    changes = changes_tile(place)
+    changes = changes_tile(tier)
     within, end = ~changes, number.size
-    if next_place is not None:
-        within, end = within & changes_tile(next_place), next_place * len(DIMS)
+    if next_tier is not None:
+        within, end = within & changes_tile(next_tier), next_tier * len(DIMS)
     reuses = within & is_loop & ~is_index
     indexes = within & is_loop & is_index & (number < end)
     return TileReplacements(
@@ -78,7 +77,7 @@ def turns(
 
 
 def _rounded_up(x: Leaf) -> Leaf:
-    """Smallest whole number not below `x`, but for rounding errors; the gradient is one."""
+    """Smallest integer at or above `x`, up to rounding errors; the gradient is 1."""
     return jnp.asarray(-floor_ste(-x * (1.0 - 4.0 * jnp.finfo(jnp.result_type(x)).eps)))
 
 
@@ -91,9 +90,9 @@ def burst_cycles(
 ) -> Leaf:
     r"""Cycles of a port for one burst, $\lceil (D / Z) / \beta \rceil$; zero without data.
 
-    $D$ bytes over the whole operator in $Z$ bursts; $\beta$ is the width of all ports that take
-    part. A burst narrower than the port takes a whole cycle. The gradient is that of the quotient,
-    and zero for such a burst.
+    $D$ bytes over the operator in $Z$ bursts; $\beta$ is the width of all ports together. A burst
+    narrower than the port takes one cycle. The gradient is that of the quotient, and zero for such
+    a burst.
     """
     moves = total_bytes > 0.0
     passes = jnp.where(moves, total_bytes, 1.0) / num_bursts / bytes_per_cycle
@@ -103,14 +102,13 @@ def burst_cycles(
     return jnp.where(moves, whole, 0.0)
 
 
-def spare_room(
+def spare_capacity_fractions(
     tiles: Sequence[Leaf], capacity_bytes: Leaf, relaxation: Relaxation = EXACT
 ) -> tuple[Leaf, ...]:
-    """For each tile in a memory, one where the memory has room for the next tile beside it.
+    """Fraction of the next tile that fits beside each tile in a memory: 1 or 0 in the exact model.
 
-    `tiles` are the bytes that must stay: a whole tile, or one of its slices. Room is given in the
-    order of `tiles`. The exact value is zero or one; its gradient, and the smooth reading, are
-    those of the part of the next tile that there is room for.
+    `tiles` are the bytes that must stay: a tile, or one of its slices. Space is given in the order
+    of `tiles`. The gradient, and the smooth relaxation, are those of the fitting fraction.
     """
     free = capacity_bytes - sum(tiles, start=0.0)
     shares = []
@@ -124,10 +122,10 @@ def spare_room(
 
 
 def window_cycles(period_cycles: Leaf, sweeps: Leaf, share: Leaf) -> Leaf:
-    r"""Part of a period in which a tile may be replaced: all of it with room for a second tile.
+    """Part of a period in which a tile may be replaced.
 
-    Without, it is the last sweep through the old tile: $P / s$. In between (smooth reading) by
-    the share of the next tile that there is room for.
+    The full period $P$ if a second tile fits, otherwise the last sweep through the old tile,
+    $P / s$. In a smooth relaxation, interpolated by the fitting fraction `share` of the next tile.
     """
     last_sweep = period_cycles / sweeps
     return last_sweep + share * (period_cycles - last_sweep)
@@ -136,14 +134,14 @@ def window_cycles(period_cycles: Leaf, sweeps: Leaf, share: Leaf) -> Leaf:
 def port_stall_cycles(streams: Sequence[Stream], compute_cycles: Leaf) -> Leaf:
     r"""Cycles that the array waits for one port, beyond its `compute_cycles` $T$.
 
-    Of streams with bursts of $X$ cycles in windows of $A$ out of periods of $P$, $Z$ times,
-    $$\sum_i (X_i - A_i)^+ (Z_i - 1) + (\sum_i \min(X_i, A_i) (Z_i - 1) - U)^+,$$
-    what its own window cannot take, and what all windows together cannot take:
-    $U = T (1 - \prod_i (1 - A_i / P_i))$ is the time covered by some window. One burst of each
-    stream stands outside the run (`load_cycles`, `unload_cycles`).
+    For streams with $Z$ bursts of $X$ cycles in windows of $A$ cycles, one per period of $P$
+    cycles, $$\sum_i (X_i - A_i)^+ (Z_i - 1) + (\sum_i \min(X_i, A_i) (Z_i - 1) - U)^+.$$ The first
+    sum is the excess over each stream's own window. The second is the excess over all windows
+    together: $U = T (1 - \prod_i (1 - A_i / P_i))$ is the time covered by any window. One burst of
+    each stream is outside the run (`load_cycles`).
 
-    Assumes that windows of different streams overlap as if they were independent, which is exact
-    where a window is a whole number of the periods of the faster stream.
+    Assumes that windows of different streams overlap as if independent. This is exact if a window
+    is an integer number of periods of the faster stream.
     """
     own, shared, uncovered = 0.0, 0.0, 1.0
     for stream in streams:
@@ -157,10 +155,10 @@ def port_stall_cycles(streams: Sequence[Stream], compute_cycles: Leaf) -> Leaf:
 
 
 def idle_cycles(streams: Sequence[Stream], run_cycles: Leaf) -> Leaf:
-    r"""Cycles of the run, stalls included, that repeated bursts leave a port idle.
+    r"""Idle cycles of a port during the run, stalls included.
 
-    The share left at the pace of the array, $t (1 - \sum_i X_i / P_i)^+$: cautious where another
-    port slows the array down, and none where this one does.
+    The fraction left at the pace of the array, $t (1 - \sum_i X_i / P_i)^+$: a lower estimate if
+    another port slows the array down, and zero if this port does.
     """
     share = 1.0
     for stream in streams:
@@ -172,10 +170,10 @@ def idle_cycles(streams: Sequence[Stream], run_cycles: Leaf) -> Leaf:
 def exposed_cycles(
     bursts: Sequence[Leaf], urgent: Sequence[Leaf], is_only: Sequence[Leaf], idle: Leaf
 ) -> tuple[Leaf, ...]:
-    """Cycles of first or last bursts at a port that cannot run behind the array's work.
+    """Exposed cycles of first or last bursts at a port.
 
-    Where a burst is the only one of its stream, its tile lasts for the whole run and all but its
-    `urgent` cycles may use the cycles in which the port is `idle`, the longest burst first.
+    If a burst is the only one of its stream, its tile lasts for the full run. All but its `urgent`
+    cycles may then use the `idle` cycles of the port, the longest burst first.
     """
     deferrable = [
         jnp.where(only, positive_part(burst - need), 0.0)
@@ -193,11 +191,12 @@ def exposed_cycles(
 
 
 def load_cycles(shared: Sequence[Leaf], own: Sequence[Leaf]) -> Leaf:
-    r"""Time to load the first tiles of operands that share a port and then go separate ways.
+    r"""Time to load the first tiles of operands that share a port and then use separate links
+    (cycles).
 
-    A flow shop of two stages: each operand takes the `shared` port for a time, one after the
-    other, then its `own` links while the next one is loaded. The best of both orders of two,
-    $\min(s_1 + \max(s_2 + o_2, o_1), s_2 + \max(s_1 + o_1, o_2))$.
+    A flow shop of two stages: operands take the `shared` port one by one, then their `own` links
+    while the next operand is loaded. The minimum over both orders of two, $\min(s_1 + \max(s_2 +
+    o_2, o_1), s_2 + \max(s_1 + o_1, o_2))$.
     """
     if len(shared) == 1:
         return shared[0] + own[0]

@@ -1,9 +1,9 @@
-"""What a tile moves on a weight-stationary array, and how long the array is busy with it.
+"""Traffic and array cycles of one tile on a weight-stationary array.
 
 The array holds weights in its registers: input channels C along the rows, whose partial sums are
-added on the way, output channels K along the columns, which share each input that is read. Filter
-taps R, S run in time. A tile of outputs stays on chip over its whole sum, so no partial sum goes
-to DRAM. For a product C[m, n] = A[m, k] B[k, n]: P = m, C = k, K = n.
+added on the way, output channels K along the columns, which share each input. Filter taps R, S run
+in time. A tile of outputs stays on chip during its summation, so partial sums do not go to DRAM.
+For a GEMM C[m, n] = A[m, k] B[k, n]: P = m, C = k, K = n.
 """
 
 import flax.struct
@@ -26,35 +26,35 @@ from hwdse.workload.loops.tile_footprint import (
 )
 
 Words = dict[tuple[int, str], PerOp]
-"""Words by level (place in `Accelerator.levels`) and operand."""
+"""Words by level (index in `Accelerator.levels`) and operand."""
 
 
 @flax.struct.dataclass
-class Trips:
-    """How often loops around a tile run for one operator, and the passes of the array."""
+class LoopTrips:
+    """Trip counts of the loops around a tile for one operator, and passes of the array."""
 
     blocks_p: Leaf
     strips: Leaf
     """Tiles over Q and N."""
     tiles_q: Leaf
     loads: Leaf
-    """How often each weight is loaded into the array."""
+    """Number of times that each weight is loaded into the array."""
     blocks_k: Leaf
     cols: Leaf
     """Passes over the columns for all output channels."""
     sums: Leaf
-    """Products added one after the other to an output: passes over the rows, for each tap."""
+    """Sequential additions to an output: passes over the rows, for each tap."""
 
 
 def even_width(extent: PerOp, limit: PerOp, relaxation: Relaxation = EXACT) -> PerOp:
-    """Smallest width that covers `extent` in as few passes as a width of `limit` needs."""
+    """Smallest width that covers `extent` in as few passes as a width of `limit`."""
     return num_tiles(extent, num_tiles(extent, limit, relaxation), relaxation)
 
 
 def nested_trips(
     extent: PerOp, block: PerOp, tile: PerOp, accounting: Accounting, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    """Tiles in all blocks of an extent; the last block takes as many as its size needs.
+    """Tiles in all blocks of an extent; the last block counts the tiles of its own size.
 
     With `fractional_edges` only the outermost loop is rounded, as in AccelForge.
     """
@@ -65,12 +65,12 @@ def nested_trips(
     return (blocks - 1.0) * num_tiles(block, tile, relaxation) + num_tiles(last, tile, relaxation)
 
 
-def trips(
+def loop_trips(
     operators: Operators, tile: Tile, accounting: Accounting, relaxation: Relaxation = EXACT
-) -> Trips:
-    """Trips of the loops around one tile.
+) -> LoopTrips:
+    """Trip counts of the loops around one tile.
 
-    Weights are loaded once a tile of outputs. Where one pass over the rows makes a sum, they can
+    Weights are loaded once per tile of outputs. If one pass over the rows completes a sum, they can
     stay for all tiles of a block instead.
     """
     tiles_q = num_tiles(operators.q, tile.q, relaxation)
@@ -82,7 +82,7 @@ def trips(
     block_loads = either(held.weights_once, 1.0, blocks_p * strips)
     is_one_pass = either(held.inputs_once, True, tile.block_k <= tile.cols)
     stays = either(held.whole_weights, is_one_pass & (sums <= 1.0), False)
-    return Trips(
+    return LoopTrips(
         blocks_p=blocks_p,
         strips=strips,
         tiles_q=tiles_q,
@@ -102,12 +102,12 @@ def tile_traffic(
 ) -> NestTraffic:
     """Bytes by level and cycles of each operator under one tile and residency.
 
-    Inputs are read once for each pass over the columns, sums read and written once for each pass
-    over the rows and filter tap, weights loaded into the registers as `trips` says.
-    A ragged last tile counts by its size, a ragged last pass of the array as a whole one unless
+    Inputs are read once per pass over the columns, sums are read and written once per pass over the
+    rows and filter tap. Weights are loaded into the registers `loop_trips(...).loads` times. A
+    partial last tile counts by its size, a partial last pass of the array as a full one unless
     `fractional_edges`. Source of the counts: Parashar et al., Timeloop, ISPASS 2019, section V-B.
     """
-    part, times = roles(accelerator), trips(operators, tile, accounting, relaxation)
+    part, times = roles(accelerator), loop_trips(operators, tile, accounting, relaxation)
     points, filters = operators.p * operators.q * operators.n, weights_per_channel(operators)
     outputs = points * operators.k
     keeps_halo = getattr(accounting, "halo", "kept") != "reloaded"
@@ -131,8 +131,8 @@ def tile_traffic(
     }
     used = _used(operators, tile, part)
     levels = tuple(
-        LevelTraffic(*(_bytes(words, place, level) for words in (reads, writes, used)))
-        for place, level in enumerate(accelerator.levels)
+        LevelTraffic(*(_bytes(words, index, level) for words in (reads, writes, used)))
+        for index, level in enumerate(accelerator.levels)
     )
     cycles = points * times.sums * times.cols
     if accounting.fractional_edges:
@@ -141,7 +141,7 @@ def tile_traffic(
 
 
 def _edge_ratio(operators: Operators, tile: Tile, accounting: Accounting) -> PerOp:
-    """Reads of registers over products: AccelForge counts outermost tiles of outputs as whole."""
+    """Register reads over products: AccelForge counts outermost tiles of outputs as full ones."""
     if not accounting.fractional_edges:
         return 1.0
     outermost = jnp.where(tile.block_p < operators.p, tile.block_p, tile.p)
@@ -152,11 +152,13 @@ def _edge_ratio(operators: Operators, tile: Tile, accounting: Accounting) -> Per
     return ratio
 
 
-def _fetched(operators: Operators, tile: Tile, times: Trips, keeps_halo: bool) -> dict[str, PerOp]:
-    """Words that come from DRAM.
+def _fetched(
+    operators: Operators, tile: Tile, times: LoopTrips, keeps_halo: bool
+) -> dict[str, PerOp]:
+    """Words read from DRAM.
 
-    Rows of inputs that two tiles share stay where all channels are held; then the loop over rows
-    of outputs is the innermost around the tile. So do columns where it has one trip.
+    Rows of inputs shared by two tiles stay if all channels are resident; the loop over rows of
+    outputs is then the innermost around the tile. Shared columns stay if that loop has one trip.
     """
     held = tile.residency
     height, width = _heights(operators, times.blocks_p), _widths(operators, times.tiles_q)
@@ -175,17 +177,18 @@ def _fetched(operators: Operators, tile: Tile, times: Trips, keeps_halo: bool) -
 
 
 def _heights(operators: Operators, tiles: PerOp) -> PerOp:
-    """Rows of inputs below all rows of outputs, cut into tiles."""
+    """Rows of inputs for all rows of outputs, divided into tiles."""
     return windows(operators.p, tiles, operators.r, operators.stride_p, operators.dilation_r)
 
 
 def _widths(operators: Operators, tiles: PerOp) -> PerOp:
-    """Columns of inputs below all columns of outputs, cut into tiles."""
+    """Columns of inputs for all columns of outputs, divided into tiles."""
     return windows(operators.q, tiles, operators.s, operators.stride_q, operators.dilation_s)
 
 
 def _used(operators: Operators, tile: Tile, part: Roles) -> Words:
-    """Words kept in each level at a time: in DRAM the whole operator, in the registers one pass."""
+    """Words kept in each level at a time: all of the operator in DRAM, one pass in the
+    registers."""
     weights, inputs, outputs = operator_words(operators)
     return {
         (part.dram, "weights"): weights,
@@ -198,11 +201,11 @@ def _used(operators: Operators, tile: Tile, part: Roles) -> Words:
     }
 
 
-def _bytes(words: Words, place: int, level: Level) -> Operands:
+def _bytes(words: Words, index: int, level: Level) -> Operands:
     """Bytes of each operand at one level."""
     return Operands(
         *(
-            words.get((place, operand), 0.0) * getattr(level.word_bytes, operand)
+            words.get((index, operand), 0.0) * getattr(level.word_bytes, operand)
             for operand in OPERANDS
         )
     )

@@ -1,13 +1,15 @@
-r"""Communication libraries: algorithms, protocols, and the choice between them.
+r"""Time of collectives in communication libraries: algorithms, protocols and their selection.
 
-An algorithm is so much `CollectiveWork`: steps in a row, bytes sent and copied by a chip. A protocol gives
-the price of a step and the share of the line rate that its payload reaches. A library is a
-launch, a few protocols, and routes (algorithm, protocol) of which the fastest is taken: what its
-tuning aims at.
+An algorithm is a `CollectiveWork`: sequential steps, bytes sent and copied by a chip. A protocol
+has a time per step and a payload fraction of the line rate. A library has a launch time, several
+protocols, and routes (algorithm, protocol). The fastest route is taken, which is the aim of library
+tuning.
 
     $t = t_{launch} + \min_r [t_r + s_r \alpha_r + n (w_r + c c_r) / (f_r \beta)]$
 
-Message sizes are those of `workload.collective_work`.
+n bytes at $\beta$ B/s; route r has start $t_r$ (s), $s_r$ steps of $\alpha_r$ (s), $w_r$ and $c_r$
+bytes sent and copied per message byte, payload fraction $f_r$; c is the copy ratio. Message sizes
+are those of `workload/transformer/collective_algorithms.py`.
 """
 
 from collections.abc import Mapping
@@ -20,14 +22,15 @@ from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.workload.transformer.collective_algorithms import ALGORITHMS, CollectiveWork
 
 NEVER_S = 1e30
-"""Time of a route that a group cannot take."""
+"""Time of a route that a group cannot use (s)."""
 NOT_SHARED = 1e9
-"""`Library.shared_ratio` where every port has a path of its own."""
+"""`Library.shared_ratio` if every port has a separate path."""
 
 
 @flax.struct.dataclass
 class Protocol:
-    """How bytes move: one start, the price of a step, the share of the line rate for payload."""
+    """Cost parameters of one transfer protocol: start-up time, time per step, fraction of line
+    rate."""
 
     start_s: Leaf
     step_s: Leaf
@@ -35,7 +38,7 @@ class Protocol:
 
 
 Routes = Mapping[str, tuple[tuple[str, str], ...]]
-"""(algorithm, protocol) pairs that a library may take, by kind of collective."""
+"""(algorithm, protocol) pairs available to a library, by kind of collective."""
 _RINGS = (("ring", "ll"), ("ring", "ll128"), ("ring", "simple"))
 _EXCHANGE = (("direct", "p2p_ll"), ("direct", "p2p"))
 NCCL_ROUTES: Routes = MappingProxyType(
@@ -47,8 +50,8 @@ NCCL_ROUTES: Routes = MappingProxyType(
         "point_to_point": _EXCHANGE,
     }
 )
-"""NCCL: three protocols around rings, reduction in the switch, sends for exchanges.
-Source: NVIDIA/nccl, src/graph/tuning.cc."""
+"""NCCL: three protocols on rings, in-switch reduction, point-to-point sends for exchanges. Source:
+NVIDIA/nccl, src/graph/tuning.cc."""
 CUSTOM_ROUTES: Routes = MappingProxyType(
     {
         "all_reduce": (
@@ -59,24 +62,26 @@ CUSTOM_ROUTES: Routes = MappingProxyType(
         )
     }
 )
-"""Kernels of serving frameworks: one-shot and two-shot loads from the peers' memory; NCCL for
-what is larger. Source: vLLM, TensorRT-LLM and SGLang, custom all-reduce kernels."""
+"""Kernels of serving frameworks: one-shot and two-shot loads from peer memory; larger messages use
+NCCL. Source: vLLM, TensorRT-LLM and SGLang, custom all-reduce kernels."""
 
 
 @flax.struct.dataclass
 class Library:
-    """Costs of one communication library on one kind of chip; see the module's equation."""
+    """Cost parameters of one communication library on one kind of chip; see the module's
+    equation."""
 
     launch_s: Leaf
-    """Start of a collective, whatever its kind and size: launch of the kernel, meeting of all."""
+    """Start of a collective of any kind and size: kernel launch and synchronization of all
+    ranks."""
     copy_ratio: Leaf
-    """Time to copy a byte of the chip's own part over that to send one."""
+    """Time to copy a byte of the chip's own part relative to sending a byte."""
     shared_ratio: Leaf
-    """What all chips beyond a pair can send together, over one chip's line rate: the host that
-    PCIe cards without a switch go through; `NOT_SHARED` where every port has its own path."""
+    """Total send rate of more than two chips relative to one chip's line rate: the host path of
+    PCIe cards without a switch. `NOT_SHARED` if every port has a separate path."""
     protocols: dict[str, Protocol]
     has_in_switch: bool = flax.struct.field(pytree_node=False)
-    """Whether the switches reduce (NVSwitch of Hopper and later)."""
+    """True if the switches reduce (NVSwitch of Hopper and later)."""
 
 
 def route_time_s(
@@ -86,7 +91,7 @@ def route_time_s(
     copy_ratio: PerOp,
     bandwidth_bytes_per_s: PerOp,
 ) -> PerOp:
-    """Start, steps and payload of one route, without the launch; see the module's equation."""
+    """Start, steps and payload of one route, without the launch (s); see the module's equation."""
     payload_bytes = message_bytes * (work.sent_ratio + copy_ratio * work.copied_ratio)
     rate = protocol.bandwidth_fraction * bandwidth_bytes_per_s
     return protocol.start_s + work.num_steps * protocol.step_s + payload_bytes / rate
@@ -100,9 +105,9 @@ def library_time_s(
     library: Library,
     routes: Routes,
 ) -> PerOp:
-    """Time of a collective inside one domain by the fastest route; zero for one chip.
+    """Time of a collective in one domain by the fastest route (s); zero for one chip.
 
-    The gradient is that of the route taken. In-switch reduction needs more than two chips: for a
+    The gradient is that of the fastest route. In-switch reduction needs more than two chips: for a
     pair it would send more than the exchange of halves.
     """
     shared = library.shared_ratio * bandwidth_bytes_per_s / num_chips
@@ -128,10 +133,10 @@ def inter_node_time_s(
     node_bandwidth_bytes_per_s: PerOp,
     library: Library,
 ) -> PerOp:
-    r"""Rings (or one send) through the network ports of nodes, whose rates together are given.
+    """Time of rings (or one send) through the network ports of nodes with the given total rate (s).
 
-    All rings of a node cross its ports, each for its share of the message, so the ports carry
-    what a chip sends in a flat ring: $2 n (p - 1) / p$ of an all-reduce.
+    All rings of a node cross its ports, each with its part of the message. The ports therefore
+    carry the bytes that a chip sends in a flat ring: $2 n (p - 1) / p$ of an all-reduce.
     """
     algorithm = "direct" if kind == "point_to_point" else "ring"
     work = ALGORITHMS[kind][algorithm](num_chips)
@@ -146,10 +151,9 @@ class ExpertExchange:
 
     launch_s: Leaf
     token_s_per_byte: Leaf
-    """Time of one streaming multiprocessor for a byte of a token that it hands out, each token
-    by itself."""
+    """Time of one streaming multiprocessor per byte of a dispatched token, one token at a time."""
     copy_s: Leaf
-    """Time to issue one of the copies of a token, which go out one after the other."""
+    """Time to issue one of the copies of a token, which are sent sequentially."""
     bandwidth_fraction: Leaf
     num_multiprocessors: Leaf
 
@@ -163,12 +167,13 @@ def expert_exchange_time_s(
     bandwidth_bytes_per_s: PerOp,
     costs: ExpertExchange,
 ) -> PerOp:
-    r"""Dispatch or combine of `num_tokens` a chip: $t = t_0 + t_{sm} + k t_k + n / (f \beta)$.
+    r"""Dispatch or combine of `num_tokens` per chip: $t = t_0 + t_{sm} + k t_k + n / (f \beta)$
+    (s).
 
-    Each token goes to k experts, `num_copies`, n bytes in all. The kernel gives each expert a
-    share of the multiprocessors and never uses more of them than there are experts; tokens are
-    dealt out to these: $t_{sm} = T / \min(E, SMs) \cdot c\, b$.
-    Source: deepseek-ai/DeepEP, csrc/kernels/internode_ll.cu.
+    Each token goes to k experts, `num_copies`, n bytes in total. The kernel assigns multiprocessors
+    to experts and uses at most as many as there are experts. Tokens are distributed over them:
+    $t_{sm} = T / \min(E, SMs) \cdot c\, b$. Source: deepseek-ai/DeepEP,
+    csrc/kernels/internode_ll.cu.
     """
     workers = jnp.minimum(num_experts, costs.num_multiprocessors)
     token_s = num_tokens / workers * token_bytes * costs.token_s_per_byte

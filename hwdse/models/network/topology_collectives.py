@@ -1,7 +1,8 @@
 """Collectives on one tier of a fabric: ring, torus, switch, full mesh.
 
-Times of a group that is placed on the tier (`workload.placement`) from latency and bandwidth of
-its link; what a library adds to start and loses of the rate is for `system.fabric`.
+Times of a group placed on the tier (`workload/transformer/group_placement.py`) from latency and
+bandwidth of its link. `training/hierarchical_collectives.py` adds library start-up times and rate
+losses.
 """
 
 import dataclasses
@@ -17,24 +18,25 @@ from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
 from hwdse.workload.transformer.group_placement import PlacedGroup
 
 IN_SWITCH_FRACTION = 0.85
-"""Rate of loads and stores that the switch reduces and spreads, over that of plain ones.
-Source: NVIDIA/nccl, src/graph/tuning.cc, nvlsEfficiency of Hopper (fits of H100: 0.87)."""
+"""Rate of loads and stores that the switch reduces and multicasts, relative to plain ones. Source:
+NVIDIA/nccl, src/graph/tuning.cc, nvlsEfficiency of Hopper (fits of H100: 0.87)."""
 
 
 def ring_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""All-gather (or reduce-scatter) of `message_bytes` around a one-way ring.
+    r"""All-gather (or reduce-scatter) of `message_bytes` on a one-way ring (s).
 
-    $t = (p - 1)(\alpha + n / (p \beta))$; zero for one chip. Reductions hide behind transfers.
-    Source: Patarasuk and Yuan, JPDC 69(2), 2009.
+    $t = (p - 1)(\alpha + n / (p \beta))$; zero for one chip. p chips, n bytes, latency $\alpha$
+    (s), bandwidth $\beta$ (B/s). Assumes reductions hidden behind transfers. Source: Patarasuk and
+    Yuan, JPDC 69(2), 2009.
     """
     p = group.num_chips
     return (p - 1.0) * (link.latency_s + message_bytes / (p * link.bandwidth_bytes_per_s))
 
 
 def ring_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""Every chip sends $n / p$ to every other around a one-way ring, p/2 hops on average.
+    r"""All-to-all on a one-way ring: $n / p$ bytes per pair of chips, p/2 hops on average (s).
 
-    $t = (p - 1)\alpha + n (p - 1) / (2 \beta)$: every link carries $p (p - 1) / 2$ shares.
+    $t = (p - 1)\alpha + n (p - 1) / (2 \beta)$: every link carries $p (p - 1) / 2$ messages.
     """
     p = group.num_chips
     transfer_s = message_bytes * (p - 1.0) / (2.0 * link.bandwidth_bytes_per_s)
@@ -42,22 +44,22 @@ def ring_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link
 
 
 def ring_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""To the next chip of the ring: $\alpha + n / \beta$."""
+    r"""Transfer to the next chip of the ring: $\alpha + n / \beta$ (s)."""
     return link.latency_s + message_bytes / link.bandwidth_bytes_per_s
 
 
 def ring_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""Down the ring in many pieces: $(p - 1)\alpha + n / \beta$."""
+    r"""Pipelined broadcast on the ring in many pieces: $(p - 1)\alpha + n / \beta$ (s)."""
     p = group.num_chips
     moved_bytes = message_bytes * jnp.minimum(p - 1.0, 1.0)
     return (p - 1.0) * link.latency_s + moved_bytes / link.bandwidth_bytes_per_s
 
 
 def _used_fractions(group: PlacedGroup) -> tuple[Scalar, ...]:
-    """Bandwidth share of each dimension that the group can use.
+    """Bandwidth fraction of each dimension that the group can use.
 
-    A group that spans a dimension closes its ring and uses both directions all the time; a part
-    of a dimension is a line, whose middle link makes it half as fast. One chip uses nothing.
+    A group that spans a dimension closes its ring and uses both directions. A part of a dimension
+    is a line, whose middle link halves the rate. One chip uses nothing.
     """
     return tuple(
         jnp.where(extent > 1.0, jnp.where(extent >= size, 1.0, 0.5), 0.0) * fraction
@@ -66,7 +68,8 @@ def _used_fractions(group: PlacedGroup) -> tuple[Scalar, ...]:
 
 
 def _hops(group: PlacedGroup) -> Scalar:
-    """Hops to the farthest chip in units of the link's latency: half of a closed ring, a line."""
+    """Hops to the farthest chip in units of the link's latency: half of a closed ring, all of a
+    line."""
     return sum(
         ratio * jnp.where(extent >= size, jnp.where(extent > 1.0, extent / 2.0, 0.0), extent - 1.0)
         for extent, size, ratio in zip(
@@ -81,13 +84,13 @@ def _used_bandwidth(group: PlacedGroup, link: Link) -> Scalar:
 
 
 def torus_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""All-gather (or reduce-scatter) on a torus, bucket algorithm over all dimensions at once.
+    r"""All-gather (or reduce-scatter) on a torus, bucket algorithm over all dimensions at once (s).
 
-    The message is cut in one part a dimension, sized by its bandwidth, each starting in another
-    dimension: $t = \sum_i \alpha_i g_i / 2 + n (g - 1) / (g \beta \sum_i f_i)$ over the
-    dimensions with more than one chip; both directions of a ring are used, so a chunk travels
-    half of it (all of a line, $g_i - 1$).
-    Source: Chan et al., Concurrency and Computation 19(13), 2007 (bucket algorithms).
+    The message is split over dimensions in proportion to their bandwidth; each part starts in a
+    different dimension: $t = \sum_i \alpha_i g_i / 2 + n (g - 1) / (g \beta \sum_i f_i)$ over the
+    dimensions with more than one chip. Both directions of a ring are used, so a chunk travels half
+    of it (all of a line, $g_i - 1$). Source: Chan et al., Concurrency and Computation 19(13), 2007
+    (bucket algorithms).
     """
     g = group.num_chips
     transfer_s = message_bytes * (g - 1.0) / (g * _used_bandwidth(group, link))
@@ -95,13 +98,14 @@ def torus_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Lin
 
 
 def torus_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    """In many pieces along all dimensions at once, each piece once over every chip's ports."""
+    """Pipelined broadcast along all dimensions at once, each piece once through every chip's ports
+    (s)."""
     moved_bytes = message_bytes * jnp.minimum(group.num_chips - 1.0, 1.0)
     return link.latency_s * _hops(group) + moved_bytes / _used_bandwidth(group, link)
 
 
 def torus_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""All-to-all on a torus, one dimension after the other.
+    r"""All-to-all on a torus, one dimension after the other (s).
 
     In dimension i a byte travels $g_i / 4$ hops of a two-way ring on average:
     $t = \sum_i [\alpha_i g_i / 2 + n g_i / (4 f_i \beta)]$; a line is twice as slow.
@@ -118,7 +122,8 @@ def torus_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Lin
 
 
 def torus_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""To a neighbor in the outermost dimension of the group, over one of its two links."""
+    """Transfer to a neighbor in the outermost dimension of the group, over one of its two links
+    (s)."""
     fraction, ratio = group.fractions[0], group.latency_ratios[0]
     for extent, other, other_ratio in zip(
         group.extents, group.fractions, group.latency_ratios, strict=True
@@ -132,7 +137,7 @@ def torus_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link:
 def _fastest(
     kind: str, algorithms: tuple[str, ...]
 ) -> Callable[[Scalar, PlacedGroup, Link], Scalar]:
-    """The best of some algorithms of `workload.collective_work` behind one switch."""
+    """Time of the fastest of several algorithms of `collective_algorithms` behind one switch."""
 
     def time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
         times = []
@@ -151,7 +156,7 @@ def _fastest(
 
 
 switch_all_gather_time_s = _fastest("all_gather", ("direct", "halving_doubling"))
-"""Behind a full-bisection switch; the injection of a chip is the limit."""
+"""Time behind a full-bisection switch, limited by the injection rate of a chip (s)."""
 switch_all_to_all_time_s = _fastest("all_to_all", ("direct", "bruck"))
 switch_point_to_point_time_s = _fastest("point_to_point", ("direct",))
 switch_broadcast_time_s = _fastest(
@@ -163,11 +168,11 @@ switch_all_reduce_time_s = _fastest(
 reducing_all_reduce_time_s = _fastest(
     "all_reduce", ("mesh", "direct", "halving_doubling", "in_switch")
 )
-"""As `switch_all_reduce_time_s`, where the switch can add what it reads (NVLink SHARP)."""
+"""`switch_all_reduce_time_s` with a switch that can also add the values it reads (NVLink SHARP)."""
 
 
 def _mesh_bandwidth(group: PlacedGroup, link: Link) -> Link:
-    """The links to the other members out of those to all chips of a full mesh."""
+    """Link with the bandwidth to the group's members, out of that to all chips of a full mesh."""
     used = (group.num_chips - 1.0) / jnp.maximum(group.sizes[0] - 1.0, 1.0)
     fraction = jnp.where(group.num_chips > 1.0, used, 1.0)
     rate = fraction * link.bandwidth_bytes_per_s
@@ -175,18 +180,18 @@ def _mesh_bandwidth(group: PlacedGroup, link: Link) -> Link:
 
 
 def mesh_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""One message to each other chip over its own link: $\alpha + n (s - 1) / (p \beta)$ for p
-    chips out of s."""
+    r"""One message to each other chip over its own link, $\alpha + n (s - 1) / (p \beta)$ for p of
+    s chips (s)."""
     return switch_all_gather_time_s(message_bytes, group, _mesh_bandwidth(group, link))
 
 
 def mesh_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    """As behind a switch, over the links to the members."""
+    """Broadcast as behind a switch, over the links to the members (s)."""
     return switch_broadcast_time_s(message_bytes, group, _mesh_bandwidth(group, link))
 
 
 def mesh_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    """Over the one link to that chip."""
+    """Transfer over the one link to that chip (s)."""
     one = link.bandwidth_bytes_per_s / jnp.maximum(group.sizes[0] - 1.0, 1.0)
     return link.latency_s + message_bytes / one
 
@@ -196,8 +201,10 @@ CollectiveFn = Callable[[Scalar, PlacedGroup, Link], Scalar]
 
 @flax.struct.dataclass
 class Topology:
-    """Collectives of one tier. `all_gather` gets the whole gathered message; a reduce-scatter
-    of the same message takes as long, an all-reduce both. `all_to_all` gets what one chip sends.
+    """Collectives of one tier.
+
+    `all_gather` takes the size of the gathered message; a reduce-scatter of the same message takes
+    as long, an all-reduce twice as long. `all_to_all` takes the bytes that one chip sends.
     """
 
     all_gather: CollectiveFn = flax.struct.field(pytree_node=False)
@@ -205,14 +212,14 @@ class Topology:
     point_to_point: CollectiveFn = flax.struct.field(pytree_node=False)
     broadcast: CollectiveFn = flax.struct.field(pytree_node=False)
     own_all_reduce: CollectiveFn | None = flax.struct.field(pytree_node=False, default=None)
-    """An all-reduce that is no scatter and gather."""
+    """An all-reduce other than reduce-scatter and all-gather."""
 
     def reduce_scatter(self, message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-        """Mirror image of the all-gather; the sums hide behind the transfers."""
+        """Time equal to that of the all-gather; sums are hidden behind transfers (s)."""
         return self.all_gather(message_bytes, group, link)
 
     def all_reduce(self, message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-        """The faster of reduce-scatter with all-gather and the tier's own."""
+        """The faster of reduce-scatter plus all-gather and the tier's own all-reduce (s)."""
         both_s = 2.0 * self.all_gather(message_bytes, group, link)
         if self.own_all_reduce is None:
             return both_s
@@ -244,11 +251,12 @@ TOPOLOGIES: Mapping[str, Topology] = MappingProxyType(
         "reducing_switch": dataclasses.replace(_SWITCH, own_all_reduce=reducing_all_reduce_time_s),
         "fully_connected": Topology(
             mesh_all_gather_time_s,
-            # Of what a chip sends, the same part goes to each other chip, over its own link.
+            # A chip sends an equal part to each other chip, over separate links.
             mesh_all_gather_time_s,
             mesh_point_to_point_time_s,
             mesh_broadcast_time_s,
         ),
     }
 )
-"""A fat tree or Clos network at full bisection is a `switch`; see `Cluster.pod_chips` for less."""
+"""Collectives by topology. A fat tree or Clos network at full bisection is a `switch`; for lower
+bisection see `Cluster.pod_chips`."""

@@ -11,7 +11,7 @@ import numpy as np
 from hwdse.core.ports.mapping_stalls import latency_s, port_waits
 from hwdse.models.memory.loop_nest_traffic import nest_traffic
 from hwdse.models.memory.memory_level_costs import access_energy_j_per_byte, mapping_costs
-from hwdse.models.memory.port_stalls import loop_order, turns
+from hwdse.models.memory.port_stalls import loop_order, tile_replacements
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
@@ -139,7 +139,7 @@ def as_zigzag_counts(
     loops = loop_order(nest)
 
     def once_a_stay(level: LevelTraffic, operand: str) -> LevelTraffic:
-        share = turns(loops, operand, loops.num_tiers).num / traffic.compute_cycles
+        share = tile_replacements(loops, operand, loops.num_tiers).num / traffic.compute_cycles
         reads = {operand: getattr(level.reads, operand) * share}
         return replace(level, reads=replace(level.reads, **reads))
 

@@ -23,7 +23,7 @@ from hwdse.models.compute.tile_overheads import (
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.specs.mappings.loop_nest import LoopNest, NestTier
 from hwdse.specs.mappings.loop_nest_text import parse_nest
-from hwdse.workload.loops.operators import DIMS, Operators, products
+from hwdse.workload.loops.operators import DIMS, Operators, gemm_operators
 
 CORE8 = replace(CORE, rows=8.0, cols=8.0)
 CORE16 = replace(CORE, rows=16.0, cols=16.0)
@@ -136,7 +136,7 @@ def test_one_big_tile_takes_what_the_roofline_says():
     extra = []
     with jax.enable_x64(True):
         for size in (2.0**8, 2.0**12, 2.0**16, 2.0**20):
-            operator = products(size, size, size, 1.0)
+            operator = gemm_operators(size, size, size, 1.0)
             total = tiled_cycles(outer(), operator, CORE16, GEMMINI_COSTS).total_cycles
             extra.append(float(total * 256.0 / size**3 - 1.0))
     assert extra == sorted(extra, reverse=True)
@@ -209,7 +209,7 @@ def test_passes_as_long_as_the_array_is_high_hide_the_weights():
 
 
 def test_products_are_issued_as_products():
-    assert issue_cycles(products(7.0, 7.0, 7.0, 1.0), GEMMINI_COSTS) == pytest.approx(129.0)
+    assert issue_cycles(gemm_operators(7.0, 7.0, 7.0, 1.0), GEMMINI_COSTS) == pytest.approx(129.0)
     assert issue_cycles(conv(1.0, 1.0, 7.0, 7.0, 7.0, 7.0), GEMMINI_COSTS) == pytest.approx(274.8)
 
 

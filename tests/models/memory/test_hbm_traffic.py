@@ -140,7 +140,7 @@ def test_tiles_that_fit_to_the_byte_keep_their_last_row(is_double):
     rng = np.random.default_rng(0)
     m, n = rng.integers(2, 4000, 5000).astype(float), np.full(5000, 1e5)
     tile_bytes = 4.0 * m * m * rng.uniform(1.0, 9.0, 5000)
-    tiling = Tiling(*SPLITS["products dealt"], *RESIDENCIES["tile of C stays"])
+    tiling = Tiling(*SPLITS["GEMMs distributed"], *RESIDENCIES["resident tile of C"])
     ones = np.ones(5000)
     with jax.enable_x64(is_double):
         gemms = Gemms(m, 64.0 * ones, n, ones, ones, ones, ones, 0.0 * ones, 0.0 * ones)
@@ -161,7 +161,7 @@ def test_tiles_fit(residency):
     tiling = Tiling(*SPLITS["rows split"], *RESIDENCIES[residency])
     for m, k, n in itertools.product((64.0, 1000.0, 8192.0), repeat=3):
         rows, cols = tile_extents(m, k, n, MIB, 2.0, tiling)
-        if residency == "tile of C stays":
+        if residency == "resident tile of C":
             assert rows * cols * ACCUMULATOR_BYTES <= MIB * (1.0 + 1e-12)
             assert rows <= m
             assert cols <= n

@@ -17,8 +17,8 @@ from hwdse.models.memory.port_stalls import (
     load_cycles,
     loop_order,
     port_stall_cycles,
-    spare_room,
-    turns,
+    spare_capacity_fractions,
+    tile_replacements,
     window_cycles,
 )
 from hwdse.numerics.relaxation import smooth
@@ -163,19 +163,19 @@ def test_nothing_takes_no_time():
 
 
 def test_room_for_a_second_tile():
-    whole = [float(share) for share in spare_room([30.0, 20.0], 100.0)]
+    whole = [float(share) for share in spare_capacity_fractions([30.0, 20.0], 100.0)]
     assert whole == [1.0, 1.0]
-    assert [float(share) for share in spare_room([40.0, 20.0], 100.0)] == [1.0, 0.0]
-    assert [float(share) for share in spare_room([50.0, 20.0], 100.0)] == [0.0, 1.0]
-    assert [float(share) for share in spare_room([80.0, 40.0], 100.0)] == [0.0, 0.0]
+    assert [float(share) for share in spare_capacity_fractions([40.0, 20.0], 100.0)] == [1.0, 0.0]
+    assert [float(share) for share in spare_capacity_fractions([50.0, 20.0], 100.0)] == [0.0, 1.0]
+    assert [float(share) for share in spare_capacity_fractions([80.0, 40.0], 100.0)] == [0.0, 0.0]
 
 
 def test_room_in_a_smooth_reading_is_the_part_that_fits():
-    part = spare_room([40.0], 60.0, smooth(1.0))[0]
+    part = spare_capacity_fractions([40.0], 60.0, smooth(1.0))[0]
     assert float(part) == pytest.approx(0.5)
-    gradient = jax.grad(lambda size: spare_room([40.0], size)[0])(60.0)
+    gradient = jax.grad(lambda size: spare_capacity_fractions([40.0], size)[0])(60.0)
     assert float(gradient) == pytest.approx(1.0 / 40.0)
-    assert jnp.isfinite(jax.grad(lambda tile: spare_room([tile], 60.0)[0])(0.0))
+    assert jnp.isfinite(jax.grad(lambda tile: spare_capacity_fractions([tile], 60.0)[0])(0.0))
 
 
 @quietly
@@ -244,5 +244,5 @@ NEST = "DRAM[WIO] K2 - SP[I] N1 - ACC[O] C3 - SP[W] C4 P3 - REG[W] P8"
     ],
 )
 def test_turns_by_hand(operand, place, after, expected):
-    found = turns(loop_order(parse_nest(NEST)), operand, place, after)
+    found = tile_replacements(loop_order(parse_nest(NEST)), operand, place, after)
     assert (float(found.num), float(found.sweeps), float(found.slices)) == expected

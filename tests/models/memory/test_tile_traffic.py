@@ -19,7 +19,7 @@ from hwdse.models.memory.largest_tile import (
     rows_that_fit,
 )
 from hwdse.models.memory.memory_level_costs import mapping_costs
-from hwdse.models.memory.tile_traffic import even_width, nested_trips, tile_traffic, trips
+from hwdse.models.memory.tile_traffic import even_width, loop_trips, nested_trips, tile_traffic
 from hwdse.numerics.relaxation import smooth, total
 from hwdse.specs.mappings.loop_nest import Accounting
 from hwdse.specs.mappings.tiles import RESIDENCIES, roles
@@ -92,11 +92,11 @@ def test_weights_stay_while_one_pass_makes_each_sum():
     op = gemms(10, 3, 8)
     narrow = tile("weight_block", 4.0, 2.0, 3.0, 2.0)
     wide = tile("weight_block", 4.0, 4.0, 3.0, 2.0)
-    assert trips(op, narrow, ACCOUNTING).loads == 1
-    assert trips(op, wide, ACCOUNTING).loads == 3
+    assert loop_trips(op, narrow, ACCOUNTING).loads == 1
+    assert loop_trips(op, wide, ACCOUNTING).loads == 3
     blocks = tile("input_block_weight_blocks", 4.0, 2.0, 3.0, 2.0, block_p=8.0)
-    assert trips(op, blocks, ACCOUNTING).loads == 2
-    assert trips(gemms(10, 4, 8), narrow, ACCOUNTING).loads == 3
+    assert loop_trips(op, blocks, ACCOUNTING).loads == 2
+    assert loop_trips(gemms(10, 4, 8), narrow, ACCOUNTING).loads == 3
 
 
 def test_ragged_last_block_takes_the_passes_that_it_needs():

@@ -189,9 +189,7 @@ ANY_COST = st.one_of(st.just(0.0), ANY_TIME)
 FRACTIONS = {
     "long job": ettr_fraction,
     "best": lambda _, *times: best_ettr_fraction(*times),
-    "finite job": lambda interval_s, *times: finite_job_ettr_fraction(
-        5.0, interval_s, *times
-    ),
+    "finite job": lambda interval_s, *times: finite_job_ettr_fraction(5.0, interval_s, *times),
 }
 
 
