@@ -129,11 +129,11 @@ class _ObjectiveSpec:
         self, objectives: tuple[str, ...], limits: Mapping[str, float], workload: Workload
     ) -> None:
         leaves, structure = jax.tree.flatten((tuple(objectives), tuple(limits.items()), workload))
-        self.is_known = not any(isinstance(leaf, jax.Array) for leaf in leaves)
+        self.is_cacheable = not any(isinstance(leaf, jax.Array) for leaf in leaves)
         # Copies: whoever changes an array later asks something else.
         leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
         self.parts = jax.tree.unflatten(structure, leaves)
-        self._key = (structure, *map(_bits, leaves)) if self.is_known else ()
+        self._key = (structure, *map(_bits, leaves)) if self.is_cacheable else ()
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -157,31 +157,31 @@ def make_objectives_fn(
 
     The same question gives the same function object, by which compiled programs are kept.
     """
-    question = _ObjectiveSpec(objectives, limits, workload)
-    return (_kept_costs if question.is_known else _new_costs)(question)
+    spec = _ObjectiveSpec(objectives, limits, workload)
+    return (_cached_objectives_fn if spec.is_cacheable else _new_objectives_fn)(spec)
 
 
-def _new_costs(question: _ObjectiveSpec) -> ObjectivesFn:
-    names, limit_pairs, workload = question.parts
+def _new_objectives_fn(spec: _ObjectiveSpec) -> ObjectivesFn:
+    names, limit_pairs, workload = spec.parts
     limits = dict(limit_pairs)
 
-    def costs(
+    def objectives_fn(
         design: Design | CoreDesign, relaxation: Relaxation
     ) -> tuple[jax.Array, PerConstraint]:
         return log_objectives_of(evaluate(design, workload, relaxation), names, limits)
 
-    return costs
+    return objectives_fn
 
 
-_kept_costs = functools.lru_cache(maxsize=16)(_new_costs)
+_cached_objectives_fn = functools.lru_cache(maxsize=16)(_new_objectives_fn)
 
 
 @functools.lru_cache(maxsize=16)
 def exact_objectives_fn(
-    costs: ObjectivesFn,
+    objectives_fn: ObjectivesFn,
 ) -> Callable[[Design | CoreDesign], tuple[jax.Array, PerConstraint]]:
     """The costs in the exact reading, as a sweep takes them."""
-    return lambda design: costs(design, EXACT)
+    return lambda design: objectives_fn(design, EXACT)
 
 
 def make_objective_fn(
@@ -195,11 +195,13 @@ def make_objective_fn(
 
 
 @functools.lru_cache(maxsize=16)
-def first_objective_fn(costs: ObjectivesFn) -> ObjectiveFn:
+def first_objective_fn(objectives_fn: ObjectivesFn) -> ObjectiveFn:
     """Costs of one objective as a score; the same function for the same costs."""
 
-    def score(design: Design | CoreDesign, relaxation: Relaxation) -> tuple[Scalar, PerConstraint]:
-        values, broken = costs(design, relaxation)
+    def objective_fn(
+        design: Design | CoreDesign, relaxation: Relaxation
+    ) -> tuple[Scalar, PerConstraint]:
+        values, broken = objectives_fn(design, relaxation)
         return values[0], broken
 
-    return score
+    return objective_fn

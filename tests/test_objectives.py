@@ -97,8 +97,8 @@ def test_unknown_names_are_errors(evaluation):
 def test_score_and_costs_say_what_the_evaluation_says(evaluation):
     """The score of programs that know of no limit of power, the costs of those that may have one:
     each is made of the costs."""
-    score = quick_jit(make_objective_fn("energy_delay", LIMITS, LAYERS))
-    value, broken = score(BASE, EXACT)
+    objective_fn = quick_jit(make_objective_fn("energy_delay", LIMITS, LAYERS))
+    value, broken = objective_fn(BASE, EXACT)
     assert value == pytest.approx(float(jnp.log(OBJECTIVES["energy_delay"](evaluation))))
     assert np.allclose(broken, constraint_values(evaluation, LIMITS))
     names = ("time_per_token", "energy_per_token")
@@ -112,9 +112,9 @@ def test_the_same_question_has_the_same_function():
     """Compiled programs are kept by it."""
     again = jax.tree.map(lambda x: x.copy(), LAYERS)
     other = jax.tree.map(lambda x: np.nextafter(x, 2e4), LAYERS)
-    costs = make_objectives_fn(("step_time",), LIMITS, LAYERS)
-    assert make_objectives_fn(("step_time",), dict(LIMITS), again) is costs
-    assert exact_objectives_fn(costs) is exact_objectives_fn(costs)
+    objectives_fn = make_objectives_fn(("step_time",), LIMITS, LAYERS)
+    assert make_objectives_fn(("step_time",), dict(LIMITS), again) is objectives_fn
+    assert exact_objectives_fn(objectives_fn) is exact_objectives_fn(objectives_fn)
     assert make_objective_fn("step_time", LIMITS, LAYERS) is make_objective_fn(
         "step_time", LIMITS, again
     )
@@ -124,19 +124,19 @@ def test_the_same_question_has_the_same_function():
         make_objectives_fn(("step_time",), dict(reversed(LIMITS.items())), LAYERS),
         make_objectives_fn(("die_area",), LIMITS, LAYERS),
     ):
-        assert different is not costs
+        assert different is not objectives_fn
 
 
 def test_score_has_finite_gradients_in_both_readings():
     """In the smooth reading, which searches follow, also by a limit of power that binds; the exact
     one of that is in `test_evaluate`."""
     limited = BASE.replace(chip=BASE.chip.replace(power_limit_w=100.0))
-    score = make_objective_fn("energy_delay", LIMITS, LAYERS)
+    objective_fn = make_objective_fn("energy_delay", LIMITS, LAYERS)
     for relaxation, base in ((EXACT, BASE), (smooth(0.5), limited)):
         design = jax.tree.map(lambda x: jnp.asarray(x, float), base)
 
         def merit(design, relaxation=relaxation):
-            value, broken = score(design, relaxation)
+            value, broken = objective_fn(design, relaxation)
             return value + broken.sum()
 
         slopes = jax.grad(merit)(design)

@@ -7,7 +7,7 @@ import pytest
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
 from hwdse.objectives import constraint_values, make_objective_fn
-from hwdse.search.evaluation.batch_evaluation import exact_scorer
+from hwdse.search.evaluation.batch_evaluation import exact_evaluator
 from hwdse.search.evaluation.search_result import ROUNDING
 from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.space.point_sequences import host_points, make_sequence
@@ -23,17 +23,17 @@ def job():
 
 
 @pytest.fixture(scope="module")
-def score(job):
+def objective_fn(job):
     return make_objective_fn(job.objective, job.limits, job.workload)
 
 
 @pytest.fixture(scope="module")
-def search(job, score):
+def search(job, objective_fn):
     """The gradient search; what it compiles is kept."""
 
     def run():
         with jax.enable_x64(True):
-            return minimize(score, job.space, job.base, seed=job.seed, **EFFORT)
+            return minimize(objective_fn, job.space, job.base, seed=job.seed, **EFFORT)
 
     return run
 
@@ -44,7 +44,7 @@ def found(search):
 
 
 @pytest.mark.slow
-def test_gradient_search_beats_forty_times_as_many_sobol_points(job, score, found):
+def test_gradient_search_beats_forty_times_as_many_sobol_points(job, objective_fn, found):
     assert found.num_evaluations <= NUM_DESIGNS // 40
     assert found.is_feasible
     bases = job.space.variant_bases(job.base)
@@ -53,7 +53,7 @@ def test_gradient_search_beats_forty_times_as_many_sobol_points(job, score, foun
     )
     for _, base in bases:
         with jax.enable_x64(True):
-            rows = exact_scorer(score, job.space, base, EFFORT["num_moves"])(
+            rows = exact_evaluator(objective_fn, job.space, base, EFFORT["num_moves"])(
                 job.space.snap_points(points)
             )
         assert rows.is_feasible.any()

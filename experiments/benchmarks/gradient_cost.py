@@ -45,14 +45,14 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for name in PROBLEMS:
         problem = problem_of(name)
-        score, space = problem.score, problem.space
+        objective_fn, space = problem.objective_fn, problem.space
         base = space.variant_bases(problem.base)[0][1]
 
-        def value(unit, score=score, space=space, base=base):
-            return score(space.decode_rounded(unit, base), EXACT)
+        def value(unit, objective_fn=objective_fn, space=space, base=base):
+            return objective_fn(space.decode_rounded(unit, base), EXACT)
 
-        def loss(unit, score=score, space=space, base=base):
-            objective, constraint_values = score(space.decode(unit, base), smooth(TEMPERATURE))
+        def loss(unit, objective_fn=objective_fn, space=space, base=base):
+            objective, constraint_values = objective_fn(space.decode(unit, base), smooth(TEMPERATURE))
             return objective + jnp.sum(jnp.maximum(1.0 + constraint_values, 0.0) ** 2)
 
         evaluate, gradient = (

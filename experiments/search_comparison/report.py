@@ -16,9 +16,9 @@ NAMES = {
     OURS: "gradient (ours)", "random": "random", "sobol": "Sobol", "nsga2": "NSGA-II",
     "tpe": "TPE (1,000 trials at most)", "cma_es": "CMA-ES", SCAN: "random scan, same seconds",
 }  # fmt: skip
-GOAL_TITLES = {
-    "best": "objective over the best known, median (worst) of the seeds; smaller is better",
-    "front": "hypervolume over the best known, median (worst) of the seeds; larger is better",
+TASK_TITLES = {
+    "single": "objective over the best known, median (worst) of the seeds; smaller is better",
+    "pareto": "hypervolume over the best known, median (worst) of the seeds; larger is better",
 }
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
@@ -31,30 +31,35 @@ def write(cells: dict[tuple[str, ...], dict[str, str]], here: pathlib.Path) -> N
     text = readme.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    body = "\n\n".join([*tables(summary), goals(summary)])
+    body = "\n\n".join([*tables(summary), tasks(summary)])
     readme.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
     draw(cells, here / "results")
 
 
 def summarized(cells: dict[tuple[str, ...], dict[str, str]]) -> list[dict[str, Any]]:
-    """Median and worst over seeds of each problem, goal, method and budget, over the best known."""
+    """Median and worst over seeds of each problem, task, method and budget, over the best known."""
     values: dict[tuple[str, str, str, int], list[dict[str, str]]] = {}
-    for (problem, goal, method, budget, _), row in cells.items():
-        values.setdefault((problem, goal, method, int(budget)), []).append(row)
+    for (problem, task, method, budget, _), row in cells.items():
+        values.setdefault((problem, task, method, int(budget)), []).append(row)
     known: dict[tuple[str, str], float] = {}
-    for (problem, goal, _, _), rows in values.items():
+    for (problem, task, _, _), rows in values.items():
         found = [float(row["value"]) for row in rows]
-        best = max(found) if goal == "front" else min(found)
-        pick = max if goal == "front" else min
-        known[problem, goal] = pick(known.get((problem, goal), best), best)
+        best = max(found) if task == "pareto" else min(found)
+        pick = max if task == "pareto" else min
+        known[problem, task] = pick(known.get((problem, task), best), best)
+
+    def in_order(item: tuple[tuple[str, str, str, int], list]) -> tuple:
+        problem, task, method, budget = item[0]
+        return problem, task != "single", method, budget
+
     summary = []
-    for (problem, goal, method, budget), rows in sorted(values.items()):
-        ratios = np.asarray([float(row["value"]) for row in rows]) / known[problem, goal]
-        worst = ratios.min() if goal == "front" else ratios.max()
+    for (problem, task, method, budget), rows in sorted(values.items(), key=in_order):
+        ratios = np.asarray([float(row["value"]) for row in rows]) / known[problem, task]
+        worst = ratios.min() if task == "pareto" else ratios.max()
         summary.append(
             {
-                "problem": problem, "goal": goal, "method": method, "budget": budget,
-                "seeds": len(rows), "best_known": known[problem, goal],
+                "problem": problem, "task": task, "method": method, "budget": budget,
+                "seeds": len(rows), "best_known": known[problem, task],
                 "median": float(np.median(ratios)), "worst": float(worst),
                 "evaluations": float(np.median([float(row["evaluations"]) for row in rows])),
                 "seconds": float(np.median([float(row["seconds"]) for row in rows])),
@@ -64,13 +69,13 @@ def summarized(cells: dict[tuple[str, ...], dict[str, str]]) -> list[dict[str, A
 
 
 def tables(summary: list[dict[str, Any]]) -> list[str]:
-    """One table for each problem and goal: methods by budgets."""
+    """One table for each problem and task: methods by budgets."""
     found = []
-    for problem, goal in dict.fromkeys((row["problem"], row["goal"]) for row in summary):
-        rows = [row for row in summary if (row["problem"], row["goal"]) == (problem, goal)]
+    for problem, task in dict.fromkeys((row["problem"], row["task"]) for row in summary):
+        rows = [row for row in summary if (row["problem"], row["task"]) == (problem, task)]
         budgets = sorted({row["budget"] for row in rows})
         lines = [
-            f"{TITLES[problem]}: {GOAL_TITLES[goal]}",
+            f"{TITLES[problem]}: {TASK_TITLES[task]}",
             "",
             f"| method | {' | '.join(f'{b:,}' for b in budgets)} | seconds at the last | seeds |",
             f"| --- |{' --- |' * (len(budgets) + 2)}",
@@ -97,34 +102,34 @@ def cell(row: dict[str, Any] | None) -> str:
     return f"{row['median']:.3f} ({row['worst']:.3f})"
 
 
-def goals(summary: list[dict[str, Any]]) -> str:
+def tasks(summary: list[dict[str, Any]]) -> str:
     """What was aimed at, problem by problem, and whether it is so."""
-    found = {(r["problem"], r["goal"], r["method"], r["budget"]): r for r in summary}
+    found = {(r["problem"], r["task"], r["method"], r["budget"]): r for r in summary}
     lines = [
-        "| problem | goal | evaluations | ours | best baseline | better by |",
+        "| problem | task | evaluations | ours | best baseline | better by |",
         "|" + " --- |" * 6,
     ]
-    for (problem, goal, method, budget), row in found.items():
+    for (problem, task, method, budget), row in found.items():
         if method != OURS:
             continue
         others = [
             r for (p, g, m, b), r in found.items()
-            if (p, g, b) == (problem, goal, budget) and m not in (OURS, SCAN)
+            if (p, g, b) == (problem, task, budget) and m not in (OURS, SCAN)
         ]  # fmt: skip
         if not others:
-            others = [found[key] for key in [(problem, goal, "nsga2", 10_000)] if key in found]
+            others = [found[key] for key in [(problem, task, "nsga2", 10_000)] if key in found]
             if not others:
                 continue
-        better = max if goal == "front" else min
+        better = max if task == "pareto" else min
         rival = better(others, key=lambda r: r["median"])
         factor = (
-            row["median"] / rival["median"] if goal == "front" else rival["median"] / row["median"]
+            row["median"] / rival["median"] if task == "pareto" else rival["median"] / row["median"]
         )
         name = NAMES[rival["method"]] + (
             f" at {rival['budget']:,}" if rival["budget"] != budget else ""
         )
         lines.append(
-            f"| {TITLES[problem]} | {goal} | {budget:,} | {row['median']:.3f} "
+            f"| {TITLES[problem]} | {task} | {budget:,} | {row['median']:.3f} "
             f"| {rival['median']:.3f}, {name} | {factor:.3f} x |"
         )
     return "\n".join(lines)
@@ -133,17 +138,17 @@ def goals(summary: list[dict[str, Any]]) -> str:
 def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> None:
     """Best value against evaluations: the curve of the largest budget of each method; of ours,
     whose stages depend on the budget, the end of the search of each budget."""
-    for problem, goal in dict.fromkeys(key[:2] for key in cells):
+    for problem, task in dict.fromkeys(key[:2] for key in cells):
         largest: dict[str, int] = {}
         for p, g, method, budget, _ in cells:
-            if (p, g) == (problem, goal) and method != SCAN:
+            if (p, g) == (problem, task) and method != SCAN:
                 largest[method] = max(largest.get(method, 0), int(budget))
         curves: dict[str, list[dict[float, float]]] = {}
         ends: dict[str, dict[float, float]] = {}
         for (p, g, method, budget, seed), row in cells.items():
-            if (p, g) == (problem, goal) and method == OURS:
+            if (p, g) == (problem, task) and method == OURS:
                 ends.setdefault(seed, {})[float(budget)] = float(row["value"])
-            elif (p, g) == (problem, goal) and largest.get(method) == int(budget):
+            elif (p, g) == (problem, task) and largest.get(method) == int(budget):
                 pairs = [text.split(":") for text in row["curve"].split()]
                 curves.setdefault(method, []).append({float(a): float(b) for a, b in pairs})
         if ends:
@@ -156,6 +161,6 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
                 [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
             )
         figure, (axes,) = pareto_plots.new_figure()
-        label = "Hypervolume (logarithms)" if goal == "front" else "Energy times time (J s)"
+        label = "Hypervolume (logarithms)" if task == "pareto" else "Energy times time (J s)"
         plot_spread(axes, marks, median_min_max, "Evaluations of the model", label)
-        pareto_plots.save_figure(figure, folder, f"{problem}_{goal}")
+        pareto_plots.save_figure(figure, folder, f"{problem}_{task}")

@@ -4,7 +4,7 @@
     python experiments/search_comparison/run.py --seeds 10           # the whole study
     python experiments/search_comparison/run.py --report             # tables, pictures, README
 
-A cell is a problem, goal, method, budget and seed; each is a line of results/cells.csv when it is
+A cell is a problem, task, method, budget and seed; each is a line of results/cells.csv when it is
 done and is never run again, so the script can be stopped at any time. Needs
 pip install 'hwdse[compare]'.
 """
@@ -41,7 +41,7 @@ EXTRA_BUDGET = 1_000
 CELLS = HERE / "results" / "cells.csv"
 REFERENCES = HERE / "results" / "references.csv"
 FIELDS = (
-    "problem", "goal", "method", "budget", "seed", "value", "evaluations", "seconds",
+    "problem", "task", "method", "budget", "seed", "value", "evaluations", "seconds",
     "cpu_seconds", "curve",
 )  # fmt: skip
 MARKS = np.geomspace(20, 10_000, 28).round()
@@ -82,13 +82,13 @@ def reference_of(name: str, problem: ComparisonProblem) -> np.ndarray:
 
 
 def run_cell(
-    name: str, problem: ComparisonProblem, goal: str, method: str, budget: int, seed: int
+    name: str, problem: ComparisonProblem, task: str, method: str, budget: int, seed: int
 ) -> None:
     """One search: its value at the end and the curve there, as a line of the results."""
-    reference = reference_of(name, problem) if goal == "front" else None
+    reference = reference_of(name, problem) if task == "pareto" else None
     cpu = time.process_time()
     trace = run_method(
-        problem, method, goal, num_evaluations=budget, seed=seed, clock=time.perf_counter
+        problem, method, task, num_evaluations=budget, seed=seed, clock=time.perf_counter
     )
 
     def value(mark: float) -> float:
@@ -98,13 +98,13 @@ def run_cell(
 
     marks = [mark for mark in MARKS if mark <= 1.02 * trace.num_evaluations]
     row = {
-        "problem": name, "goal": goal, "method": method, "budget": budget, "seed": seed,
+        "problem": name, "task": task, "method": method, "budget": budget, "seed": seed,
         "value": repr(value(np.inf)), "evaluations": trace.num_evaluations,
         "seconds": f"{trace.total_seconds:.3f}", "cpu_seconds": f"{time.process_time() - cpu:.3f}",
         "curve": " ".join(f"{mark:.0f}:{value(mark):.6g}" for mark in marks),
     }  # fmt: skip
     append(CELLS, FIELDS, row)
-    print(f"{name} {goal} {method} {budget} seed {seed}: {row['value']} ({row['seconds']} s)")
+    print(f"{name} {task} {method} {budget} seed {seed}: {row['value']} ({row['seconds']} s)")
 
 
 def scan_cell(
@@ -115,7 +115,7 @@ def scan_cell(
     rate_points = 1 << 22
 
     def log_objectives(design: Any) -> Any:
-        return problem.front_objectives_fn("best")(design, EXACT)
+        return problem.objectives_fn_of("single")(design, EXACT)
 
     plan = plan_sweep(
         problem.space, num_points=rate_points, method="random", seed=seed, chunk_points=1 << 14
@@ -130,7 +130,7 @@ def scan_cell(
         if start and time.perf_counter() - start >= seconds:
             break
     row = {
-        "problem": name, "goal": "best", "method": SCAN, "budget": budget, "seed": seed,
+        "problem": name, "task": "single", "method": SCAN, "budget": budget, "seed": seed,
         "value": repr(float(np.exp(best))), "evaluations": count, "seconds": f"{seconds:.3f}",
         "cpu_seconds": "", "curve": "",
     }  # fmt: skip
@@ -143,16 +143,16 @@ def todo(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
     cells = []
     for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
         for name in arguments.problems:
-            for goal in arguments.goals:
+            for task in arguments.tasks:
                 for method in arguments.methods:
                     budgets = set(arguments.budget)
-                    if (method, goal) == ("gradient", "best"):
+                    if (method, task) == ("gradient", "single"):
                         budgets.add(EXTRA_BUDGET)
-                    if not supports(method, goal):
+                    if not supports(method, task):
                         continue
                     # A method that stops early has the same answer for all larger budgets.
                     firsts = {evaluation_cap(method, b): b for b in sorted(budgets, reverse=True)}
-                    cells += [(name, goal, method, b, seed) for b in sorted(firsts.values())]
+                    cells += [(name, task, method, b, seed) for b in sorted(firsts.values())]
     return cells
 
 
@@ -163,7 +163,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--goals", nargs="+", choices=("best", "front"), default=["best", "front"])
+    parser.add_argument(
+        "--tasks", nargs="+", choices=("single", "pareto"), default=["single", "pareto"]
+    )
     parser.add_argument("--scan", action="store_true", help="random scans of the same wall time")
     parser.add_argument("--report", action="store_true", help="write tables, pictures, README")
     arguments = parser.parse_args()
@@ -173,11 +175,11 @@ def main() -> None:
     keep_programs()
     contests: dict[str, ComparisonProblem] = {}
     for cell in todo(arguments):
-        name, goal, method, budget, seed = cell
+        name, task, method, budget, seed = cell
         if tuple(map(str, cell)) in read_cells():
             continue
         problem = contests.setdefault(name, contests.get(name) or problem_of(name))
-        run_cell(name, problem, goal, method, budget, seed)
+        run_cell(name, problem, task, method, budget, seed)
     if arguments.scan:
         run_scans(contests, arguments)
 
@@ -187,9 +189,9 @@ def run_scans(contests: dict[str, ComparisonProblem], arguments: argparse.Namesp
     before: later seeds."""
     cells = read_cells()
     seeds = range(FIRST_SEED + 1, FIRST_SEED + arguments.seeds)
-    for (name, goal, method, budget, seed), row in cells.items():
-        key = (name, "best", SCAN, budget, seed)
-        if (goal, method) != ("best", "gradient") or key in cells:
+    for (name, task, method, budget, seed), row in cells.items():
+        key = (name, "single", SCAN, budget, seed)
+        if (task, method) != ("single", "gradient") or key in cells:
             continue
         if int(seed) not in seeds or int(budget) not in arguments.budget:
             continue

@@ -78,7 +78,7 @@ def brute_force(num_points: int) -> bool:
             keys += [(variant, int(number)) for number in numbers[is_kept]]
     mask = non_dominated_mask(np.concatenate(kept))
     front = found.front
-    members = set(zip(front.variants.tolist(), front.numbers.tolist(), strict=True))
+    members = set(zip(front.variants.tolist(), front.sequence_indices.tolist(), strict=True))
     expected = {keys[place] for place in np.flatnonzero(mask)}
     same_count = len(keys) == found.num_feasible
     print(f"brute force over {plan.num_points:,}: front of {len(expected)}, sweep {len(members)}; "

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.search.descent.multistart_descent import Descended, descend, undescended
+from hwdse.search.descent.multistart_descent import DescentResult, descend, without_descent
 from hwdse.search.descent.optimizers import checked_rate
 from hwdse.search.descent.screening import MIN_PENALTY, choose_starts, screen
-from hwdse.search.evaluation.batch_evaluation import exact_scorer
+from hwdse.search.evaluation.batch_evaluation import exact_evaluator
 from hwdse.search.evaluation.search_result import (
     GRADIENT_COST_EVALUATIONS,
     EvaluatedPoints,
@@ -84,10 +84,10 @@ class _History:
         self.points: list[tuple[int, float]] = []
         self.progress = progress
 
-    def add(self, judged: EvaluatedPoints, num_gradients: int = 0) -> None:
+    def add(self, evaluated: EvaluatedPoints, num_gradients: int = 0) -> None:
         """Counts evaluations and notes the best feasible value among them."""
-        self.num_evaluations += len(judged) + GRADIENT_COST_EVALUATIONS * num_gradients
-        logs = np.where(judged.is_feasible, judged.log_objectives, np.inf)
+        self.num_evaluations += len(evaluated) + GRADIENT_COST_EVALUATIONS * num_gradients
+        logs = np.where(evaluated.is_feasible, evaluated.log_objectives, np.inf)
         self.best = min(self.best, float(logs.min(initial=np.inf)))
         self.points.append((self.num_evaluations, self.best))
         if self.progress is not None:
@@ -98,7 +98,7 @@ class _History:
 class _VariantState:
     """The search in one variant, as far as it has come."""
 
-    place: int
+    index: int
     labels: dict[str, str]
     base: Any
     exact: Callable[[np.ndarray], EvaluatedPoints]
@@ -112,7 +112,7 @@ class _VariantState:
 
 
 def minimize(
-    score: ObjectiveFn,
+    objective_fn: ObjectiveFn,
     space: SearchSpace,
     base: Any,
     *,
@@ -137,86 +137,91 @@ def minimize(
     `optimizer` and `schedule` are of `search.optimizers`, each with a rate of its own by default.
     Once `should_stop` says so, no descent and no round of polishing begins: the result is the best so
     far, the same for the same evaluations done.
-    The compiled functions are kept for as long as the same `score` object is used.
+    The compiled functions are kept for as long as the same `objective_fn` object is used.
     """
-    journal = _History(progress)
+    history = _History(progress)
     variants = space.variant_bases(base)
     num_leaders = int(np.clip(num_starts // MIN_STARTS, 1, len(variants)))
     sizes = (max(num_screened // len(variants), 1), max(num_starts // num_leaders, 1))
     is_double = jnp.result_type(float) == jnp.float64
 
-    scorers = [exact_scorer(score, space, variant_base, num_moves) for _, variant_base in variants]
+    exact_fns = [
+        exact_evaluator(objective_fn, space, variant_base, num_moves)
+        for _, variant_base in variants
+    ]
 
-    def look(place: int) -> EvaluatedPoints:
+    def screen_variant(index: int) -> EvaluatedPoints:
         with jax.enable_x64(is_double):  # the scope of the float type belongs to a thread
-            return screen(scorers[place], space, variants[place][1], sizes[0], seed)
+            return screen(exact_fns[index], space, variants[index][1], sizes[0], seed)
 
     descent = functools.partial(
-        descend, learning_rate=checked_rate(optimizer, schedule, learning_rate), score=score,
+        descend, learning_rate=checked_rate(optimizer, schedule, learning_rate), objective_fn=objective_fn,
         space=space, num_steps=num_steps, optimizer=optimizer, schedule=schedule,
         is_brief=True if sizes[1] * num_steps < BRIEF_GRADIENTS else None,
     )  # fmt: skip
 
-    def explore(place: int) -> _VariantState:
-        screened, is_leader = looks[place], place in leaders
+    def descend_variant(index: int) -> _VariantState:
+        screened, is_leader = screenings[index], index in leaders
         num_limits = screened.constraint_values.shape[1]
         with jax.enable_x64(is_double):
             starts = choose_starts(space, screened, sizes[1] if is_leader else 1)
             if should_stop() or not is_leader:
-                ends = undescended(starts, num_limits)
+                final_points = without_descent(starts, num_limits)
             else:
                 units = jnp.asarray(starts, float)
-                ends = descent(units, variants[place][1], num_constraints=num_limits)
-            return _landed(place, *variants[place], scorers[place], space, screened, ends)
+                final_points = descent(units, variants[index][1], num_constraints=num_limits)
+            return _rounded_state(
+                index, *variants[index], exact_fns[index], space, screened, final_points
+            )
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as archive:  # compiling takes most time
-        looks = list(archive.map(look, range(len(variants))))
-        leaders = sorted(range(len(variants)), key=lambda i: looks[i].sort_key())[:num_leaders]
-        basins = list(archive.map(explore, range(len(variants))))
-    for basin in basins:
-        journal.add(basin.screened)
-        journal.add(basin.elites, sizes[1] * num_steps * basin.has_descended)
-    _polish_all(basins, space, journal, seed, local_search_rounds, num_moves, should_stop)
-    return _result(basins, space, journal)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # compiling takes most time
+        screenings = list(pool.map(screen_variant, range(len(variants))))
+        leaders = sorted(range(len(variants)), key=lambda i: screenings[i].sort_key())[:num_leaders]
+        states = list(pool.map(descend_variant, range(len(variants))))
+    for state in states:
+        history.add(state.screened)
+        history.add(state.elites, sizes[1] * num_steps * state.has_descended)
+    _search_locally(states, space, history, seed, local_search_rounds, num_moves, should_stop)
+    return _result(states, space, history)
 
 
-def _landed(
-    place: int,
+def _rounded_state(
+    index: int,
     labels: dict[str, str],
     base: Any,
     exact: Callable[[np.ndarray], EvaluatedPoints],
     space: SearchSpace,
     screened: EvaluatedPoints,
-    ends: Descended,
+    final_points: DescentResult,
 ) -> _VariantState:
     """A variant after descent: the ends made buildable in two ways and judged, with the screened
     points."""
-    landed_units = np.where(np.isfinite(ends.units), ends.units, 0.5)
-    snapped, parted = space.snap_points(landed_units), divisor_points(space, landed_units)
-    landed = exact(snapped)
-    parted = parted[(parted != snapped).any(axis=1)]
-    multipliers = np.asarray(ends.multipliers, np.float64)
+    final_units = np.where(np.isfinite(final_points.units), final_points.units, 0.5)
+    snapped, divisor_units = space.snap_points(final_units), divisor_points(space, final_units)
+    rounded = exact(snapped)
+    divisor_units = divisor_units[(divisor_units != snapped).any(axis=1)]
+    multipliers = np.asarray(final_points.multipliers, np.float64)
     floor = np.full(multipliers.shape[1], MIN_PENALTY)
-    best = int(np.argmin(landed.merit(floor)))
+    best = int(np.argmin(rounded.merit(floor)))
     return _VariantState(
-        place=place,
+        index=index,
         labels=labels,
         base=base,
         exact=exact,
-        elites=landed.joined(exact(parted)) if len(parted) else landed,
+        elites=rounded.joined(exact(divisor_units)) if len(divisor_units) else rounded,
         screened=screened,
         penalties=np.maximum(floor, 2.0 * multipliers[best]),
         multipliers=multipliers[best],
-        relaxed_log_objective=float(ends.log_objectives[best]),
-        snapped_log_objective=float(landed.log_objectives[best]),
-        has_descended=not ends.is_missing,
+        relaxed_log_objective=float(final_points.log_objectives[best]),
+        snapped_log_objective=float(rounded.log_objectives[best]),
+        has_descended=not final_points.is_missing,
     )
 
 
-def _polish_all(
-    basins: list[_VariantState],
+def _search_locally(
+    states: list[_VariantState],
     space: SearchSpace,
-    journal: _History,
+    history: _History,
     seed: int,
     num_rounds: int,
     num_moves: int,
@@ -224,13 +229,13 @@ def _polish_all(
 ) -> None:
     """Polishes all variants together, and shares out what was found."""
     known = [
-        EvaluatedSet(rows, np.full(len(rows), basin.place))
-        for basin in basins
-        for rows in (basin.elites.joined(basin.screened),)
+        EvaluatedSet(rows, np.full(len(rows), state.index))
+        for state in states
+        for rows in (state.elites.joined(state.screened),)
     ]
-    penalties = np.max([b.penalties for b in basins if b.has_descended] or [basins[0].penalties], 0)
+    penalties = np.max([b.penalties for b in states if b.has_descended] or [states[0].penalties], 0)
     found = SurrogateSearch(
-        functools.partial(_judged, basins, journal),
+        functools.partial(_evaluate, states, history),
         space,
         functools.reduce(EvaluatedSet.joined, known),
         penalties=penalties,
@@ -238,33 +243,35 @@ def _polish_all(
         seed=seed,
         should_stop=should_stop,
     ).run(num_rounds)
-    for basin in basins:
-        basin.elites = found.take(np.flatnonzero(found.variants == basin.place)).rows
+    for state in states:
+        state.elites = found.take(np.flatnonzero(found.variants == state.index)).rows
 
 
-def _judged(
-    basins: list[_VariantState], journal: _History, units: np.ndarray, variants: np.ndarray
+def _evaluate(
+    states: list[_VariantState], history: _History, units: np.ndarray, variants: np.ndarray
 ) -> EvaluatedPoints:
     """Exact scores of points, each in its variant; noted in the journal."""
-    indices = [np.flatnonzero(variants == place) for place in np.unique(variants)]
-    parts = [basins[variants[group[0]]].exact(units[group]) for group in indices]
-    judged = functools.reduce(EvaluatedPoints.joined, parts).take(
+    indices = [np.flatnonzero(variants == variant) for variant in np.unique(variants)]
+    batches = [states[variants[group[0]]].exact(units[group]) for group in indices]
+    evaluated = functools.reduce(EvaluatedPoints.joined, batches).take(
         np.argsort(np.concatenate(indices))
     )
-    journal.add(judged)
-    return judged
+    history.add(evaluated)
+    return evaluated
 
 
-def _result(basins: list[_VariantState], space: SearchSpace, journal: _History) -> SearchResult:
+def _result(states: list[_VariantState], space: SearchSpace, history: _History) -> SearchResult:
     """The best design of all variants and the finalists of each."""
-    best = min(basins, key=lambda basin: basin.elites.sort_key())
-    deep = [basin for basin in basins if basin.has_descended] or basins
+    best = min(states, key=lambda state: state.elites.sort_key())
+    descended = [state for state in states if state.has_descended] or states
     # The variant that wins need not be one that descended: the nearest that did knows the prices.
-    told = best if best in deep else min(deep, key=lambda basin: basin.elites.sort_key())
+    nearest = (
+        best if best in descended else min(descended, key=lambda state: state.elites.sort_key())
+    )
     row = best.elites.best_index()
     unit = best.elites.units[row]
-    everyone = [(basin.place, i) for basin in basins for i in range(len(basin.elites))]
-    joined = functools.reduce(EvaluatedPoints.joined, (basin.elites for basin in basins))
+    members = [(state.index, i) for state in states for i in range(len(state.elites))]
+    joined = functools.reduce(EvaluatedPoints.joined, (state.elites for state in states))
     order = np.lexsort((joined.log_objectives, joined.total_violation))
     return SearchResult(
         design=space.decode_rounded(unit, best.base),
@@ -273,13 +280,13 @@ def _result(basins: list[_VariantState], space: SearchSpace, journal: _History) 
         log_objective=float(best.elites.log_objectives[row]),
         constraint_values=best.elites.constraint_values[row],
         is_feasible=bool(best.elites.is_feasible[row]),
-        multipliers=told.multipliers,
-        relaxed_log_objective=told.relaxed_log_objective,
-        snapped_log_objective=told.snapped_log_objective,
-        num_evaluations=journal.num_evaluations,
-        history_evaluations=np.asarray([point[0] for point in journal.points]),
-        history_log_objective=np.asarray([point[1] for point in journal.points]),
+        multipliers=nearest.multipliers,
+        relaxed_log_objective=nearest.relaxed_log_objective,
+        snapped_log_objective=nearest.snapped_log_objective,
+        num_evaluations=history.num_evaluations,
+        history_evaluations=np.asarray([point[0] for point in history.points]),
+        history_log_objective=np.asarray([point[1] for point in history.points]),
         top_units=joined.units[order],
         top_log_objectives=joined.log_objectives[order],
-        top_variants=np.asarray([place for place, _ in everyone])[order],
+        top_variants=np.asarray([index for index, _ in members])[order],
     )

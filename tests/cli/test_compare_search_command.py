@@ -6,7 +6,7 @@ import pytest
 from support.plane_problem import FRONT_PLANE_SPACE, PLANE, bowl, two_objectives
 from support.small_search import SEARCH
 
-from hwdse.cli.compare.comparison_tables import as_rows, curves_of, verdicts
+from hwdse.cli.compare.comparison_tables import as_rows, curves_of, ranking
 from hwdse.cli.main import run
 from hwdse.plots import pareto_plots
 from hwdse.plots.comparison_curves import plot_spread
@@ -28,8 +28,8 @@ def answer(capsys, *arguments):
     return code, out, err
 
 
-def test_a_comparison_is_written_goes_on_and_says_who_wins(folder, capsys, monkeypatch):
-    # A question that compiles at once stands for that of the file.
+def test_a_comparison_is_written_and_extended_by_more_seeds(folder, capsys, monkeypatch):
+    # A problem that compiles at once replaces that of the file.
     monkeypatch.setattr(
         "hwdse.cli.compare.compare_search_command.comparison_problem_of",
         lambda loaded: ComparisonProblem(bowl, two_objectives, FRONT_PLANE_SPACE, PLANE),
@@ -43,18 +43,18 @@ def test_a_comparison_is_written_goes_on_and_says_who_wins(folder, capsys, monke
     first = json.loads(out)
     assert {row["method"] for row in first["methods"]} == {"random", "sobol"}
     assert all(row["evaluations"] == 40 for row in first["methods"])
-    assert len(first["verdicts"]) == 2
+    assert len(first["ranking"]) == 2
     parts = sorted((folder / "run" / "points").iterdir())
     before = [part.read_bytes() for part in parts]
     code, out, err = answer(capsys, *command, "--seeds", 2)
     assert code == 0
-    assert "4 of 8 searches are on disk already" in err
+    assert "4 of 8 searches found on disk" in err
     assert [part.read_bytes() for part in parts] == before
     table = read_csv_columns((folder / "run" / "comparison.csv").read_text())
     assert set(table["seeds"]) == {2.0}
     assert np.all(table["min"] <= table["median"])
     assert np.all(table["median"] <= table["max"])
-    for name in ("objective.png", "hypervolume.png"):
+    for name in ("best_objective.png", "hypervolume.png"):
         assert (folder / "run" / "plots" / name).stat().st_size > 1000
 
 
@@ -77,7 +77,7 @@ def cheap_costs(objectives, limits, workload, **options):
 
 
 def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypatch):
-    # A model that compiles at once stands for the real one.
+    # A model that compiles at once replaces the real one.
     monkeypatch.setattr("hwdse.objectives.make_objectives_fn", cheap_costs)
     monkeypatch.setattr("hwdse.cli.sweep.front_tables.preset_markers", lambda *arguments: [])
     runs = [folder / "front", folder / "other"]
@@ -86,14 +86,14 @@ def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypat
         assert answer(capsys, *command, "--out", place, "--seed", seed)[0] == 0
     parts = open_run(runs[0]).read_points()
     table = read_csv_columns((runs[0] / "front.csv").read_text())
-    assert int(parts["is_front"].sum()) == len(table["time_per_token"])
+    assert int(parts["is_front"].sum()) == len(table["time_per_token_s"])
     code, out, _ = answer(capsys, "pareto", *runs, "--out", folder / "both", "--json")
     assert code == 0
     merged = json.loads(out)
     assert all(row["designs"] > 0 for row in merged["runs"])
     assert all(0.0 < row["share"] <= 1.0 for row in merged["runs"])
     assert (runs[0] / "best_energy_per_token.toml").exists()
-    # The folder can be asked what a sweep's can: figures of each design, and the front by itself.
+    # The folder supports the queries of a sweep: metrics of each design, and the front.
     assert (parts["step_time_s"] > 0.0).all()
     assert (runs[0] / "front.parquet").exists()
     code, _, told = answer(capsys, "optimize", folder / "search.toml", "--front", "--time", "1s")
@@ -101,7 +101,7 @@ def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypat
     assert "--time 1s: not with --front" in told
 
 
-def test_a_folder_without_designs_has_no_front(folder, capsys):
+def test_a_run_without_designs_has_no_front(folder, capsys):
     create_run(folder / "empty", {"objective": "step_time"}, "", seed=0)
     code, _, told = answer(capsys, "pareto", folder / "empty", "--out", folder / "both")
     assert (code, told.count("\n")) == (2, 1)
@@ -109,7 +109,7 @@ def test_a_folder_without_designs_has_no_front(folder, capsys):
 
 def traces_of(values):
     return {
-        ("best", method, seed): Trace(
+        ("single", method, seed): Trace(
             np.asarray([10.0, 50.0]), np.asarray([0.1, 0.5]), np.log([[2.0 * v], [v]]), 50, 0.5
         )
         for method, each in values.items()
@@ -117,38 +117,37 @@ def traces_of(values):
     }
 
 
-class Question:
+class Problem:
     objective = "energy_delay"
     front_objectives = ("time_per_token",)
 
 
-def test_the_winner_is_that_of_the_median():
+def test_methods_are_ranked_by_their_medians():
     traces = traces_of({"gradient": (2.0, 2.0, 9.0), "sobol": (3.0, 3.0, 1.0)})
-    rows = as_rows(Question(), traces, None)
+    rows = as_rows(Problem(), traces, None)
     assert [row["method"] for row in rows] == ["gradient", "sobol"]
     assert (rows[0]["median"], rows[0]["min"], rows[0]["max"]) == pytest.approx((2.0, 2.0, 9.0))
-    assert (
-        "gradient (ours) wins at the median, 1.5 times as good as Sobol"
-        in verdicts(Question(), rows)[0]
-    )
-    lost = as_rows(Question(), traces_of({"gradient": (4.0,), "sobol": (3.0,)}), None)
-    assert "Sobol wins" in verdicts(Question(), lost)[0]
+    assert ranking(Problem(), rows) == [
+        "best median (energy delay): gradient (hwdse), 1.5x better than Sobol"
+    ]
+    lost = as_rows(Problem(), traces_of({"gradient": (4.0,), "sobol": (3.0,)}), None)
+    assert ": Sobol, " in ranking(Problem(), lost)[0]
 
 
-def test_even_methods_have_no_winner():
-    even = as_rows(Question(), traces_of({"gradient": (3.0,), "sobol": (3.0,)}), None)
-    assert "even at the median" in verdicts(Question(), even)[0]
-    rows = [{"goal": "front", "method": name, "median": v} for name, v in
+def test_equal_medians_are_reported():
+    even = as_rows(Problem(), traces_of({"gradient": (3.0,), "sobol": (3.0,)}), None)
+    assert ": equal medians of gradient (hwdse) and Sobol" in ranking(Problem(), even)[0]
+    rows = [{"task": "pareto", "method": name, "median": v} for name, v in
             (("sobol", 0.2), ("random", 0.0))]  # fmt: skip
-    assert verdicts(Question(), rows) == ["hypervolume: Sobol wins at the median, before random"]
+    assert ranking(Problem(), rows) == ["best median (hypervolume): Sobol, ahead of random"]
     rows[0]["median"] = 0.0
-    assert verdicts(Question(), rows) == ["hypervolume: Sobol and random are even at the median"]
+    assert ranking(Problem(), rows) == ["hypervolume: equal medians of Sobol and random"]
 
 
-def test_curves_begin_when_something_is_found_and_end_with_the_search():
+def test_curves_begin_with_the_first_feasible_design_and_end_with_the_search():
     traces = traces_of({"sobol": (3.0, 1.0)})
     marks = np.asarray([5.0, 10.0, 49.0, 50.0, 80.0])
-    curve = curves_of(traces, "best", marks, None, in_seconds=False)["Sobol"]
+    curve = curves_of(traces, "single", marks, None, in_seconds=False)["Sobol"]
     np.testing.assert_allclose(curve[0], [np.nan, 4.0, 4.0, 2.0, np.nan])
     np.testing.assert_allclose(curve[1][1:4], [2.0, 2.0, 1.0])
 
@@ -156,7 +155,7 @@ def test_curves_begin_when_something_is_found_and_end_with_the_search():
 @pytest.mark.parametrize(
     "values", [[np.nan, 0.0, 5.0], [np.nan] * 3, [1.0, 10.0, 100.0], [0.0] * 3]
 )
-def test_pictures_of_searches_that_found_nothing_at_first(values, tmp_path):
+def test_plots_of_searches_without_a_feasible_design_at_first(values, tmp_path):
     figure, (axes,) = pareto_plots.new_figure()
     rows = np.asarray([values, values, values]) * np.asarray([[1.0], [0.5], [2.0]])
     plot_spread(axes, np.asarray([0.01, 0.1, 0.3]), {"a": rows}, "Seconds", "Value")

@@ -82,8 +82,8 @@ def _totals(chip, relaxation, is_mapped):
     return time, traffic, working_set
 
 
-def _make_costs(is_mapped):
-    def log_objectives(chip, relaxation):
+def _make_values(is_mapped):
+    def values_of(chip, relaxation):
         time, traffic, working_set = _totals(chip, relaxation, is_mapped)
         time = time + 0.3 * 8.0 / chip.links + 0.05 / (0.02 + chip.fp64_share)
         overhead = 15.0 / chip.interval_s + chip.interval_s / (2.0 * 12_000.0)
@@ -104,38 +104,38 @@ def _make_costs(is_mapped):
             constraint_values.append(jnp.log(working_set / chip.sram_mib))
         return time, energy, area, jnp.stack(constraint_values)
 
-    return log_objectives
+    return values_of
 
 
-def _make_score(is_mapped):
-    log_objectives = _make_costs(is_mapped)
+def _make_objective(is_mapped):
+    values_of = _make_values(is_mapped)
 
-    def score(chip, relaxation):
-        time, energy, _, constraint_values = log_objectives(chip, relaxation)
+    def objective_fn(chip, relaxation):
+        time, energy, _, constraint_values = values_of(chip, relaxation)
         return jnp.log(energy * time), constraint_values
 
-    return score
+    return objective_fn
 
 
-def _make_front_costs(is_mapped):
-    log_objectives = _make_costs(is_mapped)
+def _make_objectives(is_mapped):
+    values_of = _make_values(is_mapped)
 
-    def front_costs(chip, relaxation):
-        *values, constraint_values = log_objectives(chip, relaxation)
+    def objectives_fn(chip, relaxation):
+        *values, constraint_values = values_of(chip, relaxation)
         return jnp.log(jnp.stack(values)), constraint_values
 
-    return front_costs
+    return objectives_fn
 
 
-score_8 = _make_score(False)
-score_29 = _make_score(True)
-objectives_8 = _make_front_costs(False)
+objective_8 = _make_objective(False)
+objective_29 = _make_objective(True)
+objectives_8 = _make_objectives(False)
 """Logs of time, energy and area."""
-objectives_29 = _make_front_costs(True)
+objectives_29 = _make_objectives(True)
 
 
 def three_objectives_8(chip):
     """Energy-delay product, area-like and clock: three objectives that pull apart."""
-    log_objective, constraint_values = score_8(chip, EXACT)
+    log_objective, constraint_values = objective_8(chip, EXACT)
     size = jnp.log(chip.rows * chip.cols + 100.0 * chip.sram_mib)
     return jnp.stack([log_objective, size, jnp.log(chip.clock_ghz * chip.links)]), constraint_values

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`hwdse compare-search`: search methods at equal budgets."""

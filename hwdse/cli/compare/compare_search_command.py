@@ -1,4 +1,4 @@
-"""`hwdse compare-search`: our search beside those without gradients, at equal budgets."""
+"""`hwdse compare-search`: gradient search and gradient-free methods at equal budgets."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,29 +24,32 @@ def run(
             "--budget",
             parser=parse_count,
             metavar="N",
-            help="Evaluations of each search; a gradient counts as three.",
+            help="Budget of each search in model evaluations; a gradient counts as 3.",
         ),
     ] = 2_000,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Searches of each method.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="N", help="Searches per method.")
+    ] = 3,
     methods: Annotated[
-        str, typer.Option("--methods", help="Of gradient, random, sobol, nsga2, tpe, cma_es.")
+        str,
+        typer.Option("--methods", metavar="NAMES", help="Methods, separated by commas."),
     ] = "gradient,random,sobol,nsga2,tpe,cma_es",
     sets: Sets = None,
     out: Out = None,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """Compare search methods: best objective and hypervolume at equal budgets.
+    """Compare search methods by best objective and hypervolume at equal budgets.
 
-    NSGA-II, TPE and CMA-ES need pip install 'hwdse[compare]'. Each search is on disk when it is
-    done; the same command goes on, and more --seeds or --methods add to what is there.
+    NSGA-II, TPE and CMA-ES need pip install 'hwdse[compare]'. Each finished search is on disk: the
+    same command continues an interrupted comparison, and more --seeds or --methods extend it.
 
     \b
     Examples:
       hwdse compare-search trn2_llama3_70b --budget 500 --seeds 3
-      hwdse compare-search gemmini_bert_explicit --methods gradient,sobol --out runs/who_wins
+      hwdse compare-search gemmini_bert_explicit --methods gradient,sobol --out runs/methods
     """
-    from hwdse.cli.compare.comparison_tables import as_rows, save_comparison, table_of, verdicts
+    from hwdse.cli.compare.comparison_tables import as_rows, ranking, save_comparison, table_of
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import load_search
     from hwdse.runs.atomic_files import csv_text
@@ -59,28 +62,28 @@ def run(
     options = {"command": NAME, "budget": budget}
     record = start_run(loaded, options, config, out, seed, resume=True)
     problem = comparison_problem_of(loaded)
-    goals = ("best", "front") if len(loaded.front_objectives) > 1 else ("best",)
-    traces = _all_traces(problem, record, names, goals, range(seed, seed + seeds), budget)
-    reference = reference_point(problem) if "front" in goals else None
+    tasks = ("single", "pareto") if len(loaded.front_objectives) > 1 else ("single",)
+    traces = _all_traces(problem, record, names, tasks, range(seed, seed + seeds), budget)
+    reference = reference_point(problem) if "pareto" in tasks else None
     rows = as_rows(loaded, traces, reference)
     columns = {name: _column([row[name] for row in rows]) for name in rows[0]}
     files = [record.write_text("comparison.csv", csv_text(columns))]
     files += save_comparison(loaded, traces, reference, record.folder / "plots", budget)
-    said = verdicts(loaded, rows)
-    record.finish("finished", verdicts=said)
+    lines = ranking(loaded, rows)
+    record.finish("finished", ranking=lines)
     if json:
         print_json({"title": loaded.title, "folder": record.folder, "budget": budget,
-                    "methods": rows, "verdicts": said, "files": files})  # fmt: skip
+                    "methods": rows, "ranking": lines, "files": files})  # fmt: skip
     else:
         for title, heads, cells in table_of(loaded, rows):
             print_table(title, heads, cells)
-        for line in said:
+        for line in lines:
             say(line)
     tell_files(files)
 
 
 def comparison_problem_of(loaded: "LoadedSearch") -> "ComparisonProblem":
-    """The question of a search file, for all methods."""
+    """Problem of a search file, for all methods."""
     from hwdse.config.search.objective_functions import front_objectives_fn, objective_fn
     from hwdse.search.compare.method_comparison import ComparisonProblem
 
@@ -113,28 +116,28 @@ def _all_traces(
     problem: "ComparisonProblem",
     record: "Run",
     methods: list[str],
-    goals: tuple[str, ...],
+    tasks: tuple[str, ...],
     seeds: range,
     budget: int,
 ) -> "dict[tuple[str, str, int], Trace]":
-    """Traces by goal, method and seed; those on disk are read, the others made and written."""
+    """Traces by task, method and seed: read from disk, or run and written."""
     import time
 
     from hwdse.cli.shared.table_output import progress_bar
     from hwdse.search.compare.method_comparison import METHODS, run_method, supports
 
-    cells = [(g, m, s) for s in seeds for g in goals for m in methods if supports(m, g)]
+    cells = [(t, m, s) for s in seeds for t in tasks for m in methods if supports(m, t)]
     done, traces = record.finished_parts(), {}
     kept = [cell for cell in cells if _part(cell, METHODS) in done]
     if kept:
-        note(f"{len(kept)} of {len(cells)} searches are on disk already")
+        note(f"{len(kept)} of {len(cells)} searches found on disk")
     with progress_bar("comparing", len(cells), "searches") as update:
-        for place, cell in enumerate(cells):
-            goal, method, seed = cell
-            update(place, f"{method} {goal} seed {seed}")
+        for index, cell in enumerate(cells):
+            task, method, seed = cell
+            update(index, f"{method} {task} seed {seed}")
             if cell not in kept:
                 trace = run_method(
-                    problem, method, goal, num_evaluations=budget, seed=seed,
+                    problem, method, task, num_evaluations=budget, seed=seed,
                     clock=time.perf_counter,
                 )  # fmt: skip
                 _write_trace(record, _part(cell, METHODS), trace)
@@ -144,8 +147,8 @@ def _all_traces(
 
 
 def _part(cell: tuple[str, str, int], methods: tuple[str, ...]) -> int:
-    goal, method, seed = cell
-    return 100 * seed + 50 * (goal == "front") + methods.index(method)
+    task, method, seed = cell
+    return 100 * seed + 50 * (task == "pareto") + methods.index(method)
 
 
 def _write_trace(record: "Run", index: int, trace: "Trace") -> None:

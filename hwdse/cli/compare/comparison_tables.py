@@ -1,4 +1,4 @@
-"""What a comparison of searches says: rows, tables, verdicts, and the pictures' curves."""
+"""Comparison of search methods as rows, tables, ranking and plots."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Traces = Mapping[tuple[str, str, int], Trace]
 
 TITLES = {
-    "gradient": "gradient (ours)",
+    "gradient": "gradient (hwdse)",
     "random": "random",
     "sobol": "Sobol",
     "nsga2": "NSGA-II (pymoo)",
@@ -25,41 +25,41 @@ TITLES = {
     "cma_es": "CMA-ES (cmaes)",
 }
 NUM_MARKS = 48
-"""Budgets at which curves are drawn."""
+"""Budgets at which curves are evaluated."""
 
 
 def as_rows(
     loaded: "LoadedSearch", traces: "Traces", reference: np.ndarray | None
 ) -> list[dict[str, Any]]:
-    """One row for each goal and method: median, least and most over the seeds.
+    """Rows of all tasks and methods: median, minimum and maximum over the seeds.
 
-    The value is the objective in base units, or the hypervolume in logarithms.
+    Values are objectives in base units or hypervolumes in logarithms.
     """
     rows = []
-    for goal, method in dict.fromkeys((goal, method) for goal, method, _ in traces):
-        found = {s: t for (g, m, s), t in traces.items() if (g, m) == (goal, method)}
+    for task, method in dict.fromkeys((task, method) for task, method, _ in traces):
+        found = {s: t for (k, m, s), t in traces.items() if (k, m) == (task, method)}
         median, low, high = median_min_max(
-            {s: _value(t, goal, reference) for s, t in found.items()}
+            {s: _value(t, task, reference) for s, t in found.items()}
         )
         seconds = median_min_max({s: t.total_seconds for s, t in found.items()})[0]
-        asked = max(t.num_evaluations for t in found.values())
+        num_evaluations = max(t.num_evaluations for t in found.values())
         rows.append(
             {
-                "goal": goal,
+                "task": task,
                 "method": method,
                 "median": median,
                 "min": low,
                 "max": high,
                 "seeds": len(found),
-                "evaluations": asked,
+                "evaluations": num_evaluations,
                 "seconds": seconds,
             }
         )
-    return sorted(rows, key=lambda row: (row["goal"], _better(row)))
+    return sorted(rows, key=lambda row: (row["task"] != "single", _better(row)))
 
 
-def _value(trace: "Trace", goal: str, reference: np.ndarray | None) -> float:
-    if goal == "front":
+def _value(trace: "Trace", task: str, reference: np.ndarray | None) -> float:
+    if task == "pareto":
         assert reference is not None
         return trace.volume_at(math.inf, reference)
     best = trace.best_at(math.inf)
@@ -67,22 +67,22 @@ def _value(trace: "Trace", goal: str, reference: np.ndarray | None) -> float:
 
 
 def _better(row: Mapping[str, Any]) -> float:
-    """Smaller is better."""
-    return -row["median"] if row["goal"] == "front" else row["median"]
+    """Sort key, smaller for the better median."""
+    return -row["median"] if row["task"] == "pareto" else row["median"]
 
 
 def table_of(
     loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, heads and cells of the table of each goal, the best method first."""
+    """Title, header and cells of the table of each task, best method first."""
     tables = []
-    for goal in dict.fromkeys(row["goal"] for row in rows):
+    for task in dict.fromkeys(row["task"] for row in rows):
         cells = []
-        chosen = [row for row in rows if row["goal"] == goal]
+        chosen = [row for row in rows if row["task"] == task]
         for row in chosen:
-            values = [_text(loaded, goal, row[name]) for name in ("median", "min", "max")]
-            is_short = evaluation_cap(row["method"], 1 << 60) <= row["evaluations"]
-            counted = f"{row['evaluations']:,}{' (its limit)' if is_short else ''}"
+            values = [_text(loaded, task, row[name]) for name in ("median", "min", "max")]
+            is_capped = evaluation_cap(row["method"], 1 << 60) <= row["evaluations"]
+            counted = f"{row['evaluations']:,}{' (capped)' if is_capped else ''}"
             cells.append(
                 [
                     TITLES[row["method"]],
@@ -92,55 +92,55 @@ def table_of(
                     f"{row['seeds']}",
                 ]
             )
-        heads = ["method", "median", "min", "max", "evaluations", "seconds", "seeds"]
-        tables.append((_goal_title(loaded, goal), heads, cells))
+        heads = ["method", "median", "min", "max", "evaluations", "time (s)", "seeds"]
+        tables.append((_task_title(loaded, task), heads, cells))
     return tables
 
 
-def _goal_title(loaded: "LoadedSearch", goal: str) -> str:
-    if goal == "best":
+def _task_title(loaded: "LoadedSearch", task: str) -> str:
+    if task == "single":
         return f"{loaded.objective.replace('_', ' ')}, smaller is better"
     names = ", ".join(name.replace("_", " ") for name in loaded.front_objectives)
     return f"hypervolume of {names} in logarithms, larger is better"
 
 
-def _text(loaded: "LoadedSearch", goal: str, value: float) -> str:
-    if goal == "front":
+def _text(loaded: "LoadedSearch", task: str, value: float) -> str:
+    if task == "pareto":
         return f"{value:.4f}"
     if not math.isfinite(value):
-        return "none feasible"
+        return "infeasible"
     return format_metric(value, METRIC_UNITS[loaded.objective])
 
 
-def verdicts(loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Who wins at the median, and by how much over the next; in words."""
-    said = []
-    for goal in dict.fromkeys(row["goal"] for row in rows):
-        chosen = [row for row in rows if row["goal"] == goal]
-        what = _goal_title(loaded, goal).split(",")[0] if goal == "best" else "hypervolume"
+def ranking(loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Summary lines: method with the best median and its lead over the second."""
+    lines = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        chosen = [row for row in rows if row["task"] == task]
+        what = _task_title(loaded, task).split(",")[0] if task == "single" else "hypervolume"
         first = chosen[0]
         if len(chosen) < 2 or not math.isfinite(first["median"]):
             continue
         second = chosen[1]
         ends = [first["median"], second["median"]]
-        more, less = ends if goal == "front" else ends[::-1]
+        more, less = ends if task == "pareto" else ends[::-1]
         names = [TITLES[row["method"]] for row in (first, second)]
         if more == less:
-            said.append(f"{what}: {names[0]} and {names[1]} are even at the median")
+            lines.append(f"{what}: equal medians of {names[0]} and {names[1]}")
             continue
-        factor = f"{more / less:.4g} times as good as" if less > 0.0 else "before"
-        said.append(f"{what}: {names[0]} wins at the median, {factor} {names[1]}")
-    return said
+        lead = f"{more / less:.4g}x better than" if less > 0.0 else "ahead of"
+        lines.append(f"best median ({what}): {names[0]}, {lead} {names[1]}")
+    return lines
 
 
 def curves_of(
-    traces: "Traces", goal: str, marks: np.ndarray, reference: Any, *, in_seconds: bool
+    traces: "Traces", task: str, marks: np.ndarray, reference: Any, *, in_seconds: bool
 ) -> dict[str, np.ndarray]:
-    """For each method the median, least and most over seeds at each mark, three rows."""
+    """Median, minimum and maximum over the seeds at each mark, three rows per method."""
     curves = {}
-    for method in dict.fromkeys(m for g, m, _ in traces if g == goal):
-        found = [t for (g, m, _), t in traces.items() if (g, m) == (goal, method)]
-        table = np.asarray([_at_marks(t, goal, marks, reference, in_seconds) for t in found])
+    for method in dict.fromkeys(m for k, m, _ in traces if k == task):
+        found = [t for (k, m, _), t in traces.items() if (k, m) == (task, method)]
+        table = np.asarray([_at_marks(t, task, marks, reference, in_seconds) for t in found])
         curves[TITLES[method]] = np.stack(
             [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
         )
@@ -148,14 +148,14 @@ def curves_of(
 
 
 def _at_marks(
-    trace: "Trace", goal: str, marks: np.ndarray, reference: Any, in_seconds: bool
+    trace: "Trace", task: str, marks: np.ndarray, reference: Any, in_seconds: bool
 ) -> list[float]:
     end = trace.total_seconds if in_seconds else trace.num_evaluations
     values = []
     for mark in marks:
         if mark > 1.05 * end and values:
-            values.append(math.nan)  # the search was over: its curve ends
-        elif goal == "front":
+            values.append(math.nan)  # the curve ends with the search
+        elif task == "pareto":
             values.append(trace.volume_at(mark, reference, in_seconds=in_seconds))
         else:
             best = trace.best_at(mark, in_seconds=in_seconds)
@@ -166,25 +166,25 @@ def _at_marks(
 def save_comparison(
     loaded: "LoadedSearch", traces: "Traces", reference: Any, folder: Path, budget: int
 ) -> list[Path]:
-    """Best objective and hypervolume against evaluations and against seconds, with the spread."""
+    """Plot best objective and hypervolume over evaluations and time, with ranges over seeds."""
     from hwdse.cli.shared.evaluation_plots import CORE_SCALES, SCALES
     from hwdse.plots import pareto_plots
     from hwdse.plots.comparison_curves import plot_spread
 
     scale, label = (CORE_SCALES if is_core(loaded) else SCALES)[loaded.objective]
     files = []
-    for goal in dict.fromkeys(goal for goal, _, _ in traces):
+    for task in dict.fromkeys(task for task, _, _ in traces):
         figure, axes = pareto_plots.new_figure(2, width_in=6.4, height_in=7.6)
         longest = max(trace.total_seconds for trace in traces.values())
-        spans = ((20.0, float(budget), "Evaluations of the model"), (0.01, longest, "Seconds"))
+        spans = ((20.0, float(budget), "Model evaluations"), (0.01, longest, "Time (s)"))
         for ax, (low, high, name) in zip(axes, spans, strict=True):
             marks = np.geomspace(min(low, high / 2.0), high, NUM_MARKS)
-            curves = curves_of(traces, goal, marks, reference, in_seconds=name == "Seconds")
-            factor = scale if goal == "best" else 1.0
+            curves = curves_of(traces, task, marks, reference, in_seconds=name == "Time (s)")
+            factor = scale if task == "single" else 1.0
             scaled = {method: factor * curve for method, curve in curves.items()}
-            title = label if goal == "best" else "Hypervolume (logarithms)"
+            title = label if task == "single" else "Hypervolume (logarithms)"
             plot_spread(ax, marks, scaled, name, title)
         files += pareto_plots.save_figure(
-            figure, folder, "objective" if goal == "best" else "hypervolume"
+            figure, folder, "best_objective" if task == "single" else "hypervolume"
         )
     return files

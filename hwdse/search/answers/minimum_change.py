@@ -17,7 +17,7 @@ from hwdse.numerics.relaxation import relaxed_smooth_max
 from hwdse.search.descent.relaxed_optimum import SHARPNESS, finite_parts, with_jacobian
 from hwdse.search.space.search_space import set_path
 
-Violations = Callable[[Any, Any], Any]
+ConstraintsFn = Callable[[Any, Any], Any]
 """Design and reading to ln(value / limit) of each target; above zero it is missed."""
 
 TOLERANCE = 1e-7
@@ -45,7 +45,7 @@ class FreeParameter:
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class RelaxedSolution:
     """The least change without rounding."""
 
     changes: np.ndarray
@@ -103,10 +103,10 @@ def moved(base: Any, free: Sequence[FreeParameter], changes: Any) -> Any:
 class RelaxedTargets:
     """Values and slopes of the relaxed targets, compiled once."""
 
-    def __init__(self, constraint_values: Violations, base: Any, change: ChangeNorm) -> None:
+    def __init__(self, constraints_fn: ConstraintsFn, base: Any, change: ChangeNorm) -> None:
         def value(changes: Any, sharpness: Any, offsets: Any) -> Any:
             design = moved(base, change.free, changes)
-            return constraint_values(design, relaxed_smooth_max(sharpness)) + offsets
+            return constraints_fn(design, relaxed_smooth_max(sharpness)) + offsets
 
         self._both = with_jacobian(value)
         self.change = change
@@ -119,7 +119,7 @@ class RelaxedTargets:
         return finite_parts(outcome, 10.0)
 
 
-def solve_relaxed(targets: RelaxedTargets, starts: np.ndarray) -> Relaxed:
+def solve_relaxed(targets: RelaxedTargets, starts: np.ndarray) -> RelaxedSolution:
     """Least change from several starts, through the stages of sharpness.
 
     A start that the program leaves outside of a target goes on from the point that comes nearest
@@ -130,28 +130,28 @@ def solve_relaxed(targets: RelaxedTargets, starts: np.ndarray) -> Relaxed:
     for start in starts:
         x = start
         for targets.sharpness in SHARPNESS:
-            x = _improved(targets, x)
+            x = _solve_stage(targets, x)
         found.append((float(max(targets(x)[0].max(), TOLERANCE)), targets.change.size(x), x))
     inside = [item for item in found if item[0] <= TOLERANCE]
     if inside:
-        return _described(targets, min(inside, key=lambda item: item[1])[2], True)
+        return _solution_at(targets, min(inside, key=lambda item: item[1])[2], True)
     nearest = min((item for item in found), key=lambda item: (item[0], item[1]))[2]
-    return _described(targets, _nearest_inside(targets, nearest), False)
+    return _solution_at(targets, _least_violated(targets, nearest), False)
 
 
-def _improved(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
+def _solve_stage(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
     """Least change from `x` at the present sharpness, after getting inside where `x` is not."""
-    best = _least(targets, x)
+    best = _minimum_norm(targets, x)
     if targets(best)[0].max() <= TOLERANCE:
         return best
-    inside = _nearest_inside(targets, x)
-    again = _least(targets, inside)
+    inside = _least_violated(targets, x)
+    again = _minimum_norm(targets, inside)
     if targets(again)[0].max() <= TOLERANCE:
         return again
     return min((best, inside, again), key=lambda y: targets(y)[0].max())
 
 
-def _least(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
+def _minimum_norm(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
     """One sequential quadratic program for the size; l1 in the positive and negative parts."""
     change = targets.change
     low, high, weights = change.low, change.high, change.weights
@@ -192,13 +192,13 @@ def _least(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
     return np.clip(result.x, low, high)
 
 
-def _nearest_inside(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
+def _least_violated(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
     """Point of the box at which the most-missed target is missed least: min t with g <= t."""
     change = targets.change
-    most = float(targets(x)[0].max())
+    largest = float(targets(x)[0].max())
     result = scipy_minimize(
         lambda z: (z[-1], np.append(np.zeros(len(x)), 1.0)),
-        np.append(x, most),
+        np.append(x, largest),
         jac=True,
         method="SLSQP",
         # Far enough inside that the next program starts well, no further.
@@ -213,12 +213,12 @@ def _nearest_inside(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
         options={"maxiter": 200, "ftol": 1e-12},
     )
     inside = np.clip(result.x[:-1], change.low, change.high)
-    return inside if targets(inside)[0].max() <= most else x
+    return inside if targets(inside)[0].max() <= largest else x
 
 
-def _described(targets: RelaxedTargets, x: np.ndarray, is_feasible: bool) -> Relaxed:
+def _solution_at(targets: RelaxedTargets, x: np.ndarray, is_feasible: bool) -> RelaxedSolution:
     values, slopes = targets(x)
-    return Relaxed(
+    return RelaxedSolution(
         changes=x,
         size=float(targets.change.size(x)),
         constraint_values=values,

@@ -36,7 +36,7 @@ FLAT = 1e-3
 BATCH = 256
 MAX_MOVES = 100
 """Moves to a better neighbor; each looks at all neighbors again."""
-ALL = np.ones(len(ROUNDING_SOURCES))
+ALL_SOURCES = np.ones(len(ROUNDING_SOURCES))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class OptimalityReport:
 
 
 def report_optimality(
-    score: ObjectiveFn,
+    objective_fn: ObjectiveFn,
     space: SearchSpace,
     design: Any,
     unit: np.ndarray,
@@ -93,9 +93,9 @@ def report_optimality(
     *,
     seed: int,
     reach: int = 1,
-    most_neighbors: int = 2000,
+    max_neighbors: int = 2000,
     num_starts: int = 4,
-    most_iterations: int = 60,
+    max_iterations: int = 60,
     num_segments: int = NUM_SEGMENTS,
     batch: int = BATCH,
 ) -> OptimalityReport:
@@ -106,51 +106,51 @@ def report_optimality(
     for the alternatives and variants of the answer. Points are judged in batches of `batch`. Runs
     in the float type in scope, which should be float64; the same for the same seed.
     """
-    evaluator = _BatchEvaluator(score, space, design, batch)
-    around = _climb(evaluator, space, unit, reach, most_neighbors, seed)
-    unit = around.unit
+    evaluator = _BatchEvaluator(objective_fn, space, design, batch)
+    neighborhood = _improve_by_neighbors(evaluator, space, unit, reach, max_neighbors, seed)
+    unit = neighborhood.unit
     points = _random_points(space, unit, 2 * num_segments, seed)
     num_dims = len(space.dimensions)
-    problem = RelaxedProblem(score, space, space.decode_rounded(unit, design))
+    problem = RelaxedProblem(objective_fn, space, space.decode_rounded(unit, design))
     starts = np.vstack((unit[None, :num_dims], points[: num_starts - 1, :num_dims]))
-    optimum = relaxed_optimum(problem, starts, most_iterations=most_iterations)
-    checked = np.concatenate((around.checked, space.snap_points(points)))
+    optimum = relaxed_optimum(problem, starts, max_iterations=max_iterations)
+    checked = np.concatenate((neighborhood.checked, space.snap_points(points)))
     exact, relaxed = evaluator.exact(checked), evaluator.relaxed(checked)
-    total_violation = np.where(np.isfinite(exact), relaxed - exact, 0.0).max(axis=1)
-    num_bound_violations = int((total_violation > CHECK_TOLERANCE).sum())
-    num_nonconvex_segments = _num_not_convex(evaluator, points)
+    bound_violation = np.where(np.isfinite(exact), relaxed - exact, 0.0).max(axis=1)
+    num_bound_violations = int((bound_violation > CHECK_TOLERANCE).sum())
+    num_nonconvex_segments = _num_nonconvex_segments(evaluator, points)
     elasticities = _elasticities(space, unit, problem(unit[:num_dims])[1][0])
     log_bound = optimum.log_objective - MARGIN * (1.0 + float(optimum.multipliers.sum()))
     return OptimalityReport(
         unit=unit,
-        log_objective=float(around.here.log_objectives[0]),
-        constraint_values=around.here.constraint_values[0],
-        num_improvements=around.num_improvements,
-        is_local_optimum=around.is_local_optimum,
+        log_objective=float(neighborhood.center.log_objectives[0]),
+        constraint_values=neighborhood.center.constraint_values[0],
+        num_improvements=neighborhood.num_improvements,
+        is_local_optimum=neighborhood.is_local_optimum,
         log_bound=log_bound if optimum.is_feasible else -np.inf,
         passed_bound_checks=optimum.is_feasible
         and num_bound_violations == num_nonconvex_segments == 0,
         num_checked=len(checked),
         num_bound_violations=num_bound_violations,
-        largest_bound_violation=max(float(total_violation.max()), 0.0),
+        largest_bound_violation=max(float(bound_violation.max()), 0.0),
         num_segments=num_segments,
         num_nonconvex_segments=num_nonconvex_segments,
-        num_neighbors=around.num_neighbors,
-        is_exhaustive=around.is_exhaustive,
+        num_neighbors=neighborhood.num_neighbors,
+        is_exhaustive=neighborhood.is_exhaustive,
         elasticities=elasticities,
-        bound_by=_holders(evaluator, space, unit, elasticities, limit_names),
+        bound_by=_binding_constraints(evaluator, space, unit, elasticities, limit_names),
         multipliers=optimum.multipliers,
-        quantization_loss=_waste(evaluator, unit),
+        quantization_loss=_quantization_loss(evaluator, unit),
         num_evaluations=evaluator.num_evaluations + 3 * problem.num_gradients,
     )
 
 
 @dataclass(frozen=True)
-class _Around:
+class _Neighborhood:
     """An answer with its neighbors, none of which is better if it `is_local_optimum`."""
 
     unit: np.ndarray
-    here: EvaluatedPoints
+    center: EvaluatedPoints
     num_improvements: int
     is_local_optimum: bool
     num_neighbors: int
@@ -159,29 +159,31 @@ class _Around:
     """The answer and its neighbors."""
 
 
-def _climb(
+def _improve_by_neighbors(
     evaluator: "_BatchEvaluator",
     space: SearchSpace,
     unit: np.ndarray,
     reach: int,
-    most: int,
+    max_neighbors: int,
     seed: int,
-) -> _Around:
+) -> _Neighborhood:
     """Moves to the best neighbor until none is better, or `MAX_MOVES` times."""
     unit = space.snap_points(np.asarray(unit, float)[None])[0]
     for num_improvements in range(MAX_MOVES + 1):
-        around, is_exhaustive = neighbors(space, unit, reach=reach, most=most, seed=seed)
-        checked = np.concatenate((unit[None], around))
+        others, is_exhaustive = neighbors(
+            space, unit, reach=reach, max_neighbors=max_neighbors, seed=seed
+        )
+        checked = np.concatenate((unit[None], others))
         rows = evaluator.exact(checked)
-        judged = evaluated_points(checked, rows[:, 0], rows[:, 1:])
-        place = judged.best_index()
-        here = judged.take(np.asarray([0]))
-        is_local_optimum = judged.sort_key() >= here.sort_key()
+        evaluated = evaluated_points(checked, rows[:, 0], rows[:, 1:])
+        index = evaluated.best_index()
+        center = evaluated.take(np.asarray([0]))
+        is_local_optimum = evaluated.sort_key() >= center.sort_key()
         if is_local_optimum or num_improvements == MAX_MOVES:
             break
-        unit = checked[place]
-    return _Around(
-        unit, here, num_improvements, is_local_optimum, len(around), is_exhaustive, checked
+        unit = checked[index]
+    return _Neighborhood(
+        unit, center, num_improvements, is_local_optimum, len(others), is_exhaustive, checked
     )
 
 
@@ -189,21 +191,23 @@ class _BatchEvaluator:
     """Objective and violations of many points, in batches of one shape: one compiled program for
     the exact reading, the relaxed one, and any in between."""
 
-    def __init__(self, score: ObjectiveFn, space: SearchSpace, design: Any, batch: int) -> None:
+    def __init__(
+        self, objective_fn: ObjectiveFn, space: SearchSpace, design: Any, batch: int
+    ) -> None:
         choices = SearchSpace((), space.choices)
         num_dims = len(space.dimensions)
 
-        def judge(values: Any, unit: Any, source_temperatures: Any) -> Any:
+        def evaluate(values: Any, unit: Any, source_temperatures: Any) -> Any:
             there = choices.decode(unit, design)
             for i, dimension in enumerate(space.dimensions):
                 there = set_path(there, dimension.path, values[i])
             source_temperatures = tuple(
                 source_temperatures[i] for i in range(len(ROUNDING_SOURCES))
             )
-            log_objective, broken = score(there, relaxed_by_source(source_temperatures))
+            log_objective, broken = objective_fn(there, relaxed_by_source(source_temperatures))
             return jnp.concatenate((jnp.atleast_1d(log_objective), broken))
 
-        self._judge = quick_jit(jax.vmap(judge, in_axes=(0, 0, None)))
+        self._program = quick_jit(jax.vmap(evaluate, in_axes=(0, 0, None)))
         self._space, self._num_dims, self._batch = space, num_dims, batch
         self.num_evaluations = 0
 
@@ -212,7 +216,9 @@ class _BatchEvaluator:
         columns = [dim.rounded(units[:, i]) for i, dim in enumerate(self._space.dimensions)]
         return self._rows(columns, units, np.zeros(len(ROUNDING_SOURCES)))
 
-    def relaxed(self, units: np.ndarray, source_temperatures: np.ndarray = ALL) -> np.ndarray:
+    def relaxed(
+        self, units: np.ndarray, source_temperatures: np.ndarray = ALL_SOURCES
+    ) -> np.ndarray:
         """The same with the roundings relaxed by a share each, at any points."""
         columns = [dim.value(units[:, i]) for i, dim in enumerate(self._space.dimensions)]
         return self._rows(columns, units, source_temperatures)
@@ -226,7 +232,7 @@ class _BatchEvaluator:
         for start in range(0, len(points), self._batch):
             part = points[start : start + self._batch]
             rest = jnp.asarray(padded(part, self._batch), float)
-            found = self._judge(
+            found = self._program(
                 rest[:, : self._num_dims], rest[:, self._num_dims :], source_temperatures
             )
             rows.append(np.asarray(found, np.float64)[: len(part)])
@@ -234,14 +240,14 @@ class _BatchEvaluator:
         return np.concatenate(rows)
 
 
-def _waste(evaluator: _BatchEvaluator, unit: np.ndarray) -> dict[str, float]:
+def _quantization_loss(evaluator: _BatchEvaluator, unit: np.ndarray) -> dict[str, float]:
     """ln(exact / relaxed objective): of all roundings together under "all", and of each source
     alone. Whole tiles are more than shares of tiles, so none is below zero where the objective
     grows with them."""
     exact = evaluator.exact(unit[None])[0, 0]
     found = {"all": float(exact - evaluator.relaxed(unit[None])[0, 0])}
-    for place, source in enumerate(ROUNDING_SOURCES):
-        alone = evaluator.relaxed(unit[None], np.eye(len(ROUNDING_SOURCES))[place])[0, 0]
+    for index, source in enumerate(ROUNDING_SOURCES):
+        alone = evaluator.relaxed(unit[None], np.eye(len(ROUNDING_SOURCES))[index])[0, 0]
         found[source] = float(exact - alone)
     return found
 
@@ -254,7 +260,7 @@ def _random_points(space: SearchSpace, unit: np.ndarray, num: int, seed: int) ->
     return points
 
 
-def _num_not_convex(evaluator: _BatchEvaluator, points: np.ndarray) -> int:
+def _num_nonconvex_segments(evaluator: _BatchEvaluator, points: np.ndarray) -> int:
     """Segments between pairs of points on which the relaxed objective is not midpoint convex, or
     a limit not quasi-convex; a stationary point is the best one where neither happens.
 
@@ -263,10 +269,10 @@ def _num_not_convex(evaluator: _BatchEvaluator, points: np.ndarray) -> int:
     first, second = points[::2], points[1::2]
     values = [evaluator.relaxed(part) for part in (first, second, 0.5 * (first + second))]
     left, right, middle = values
-    mean, most = 0.5 * (left + right), np.maximum(left, right)
-    bent = middle[:, 0] > mean[:, 0] + CHECK_TOLERANCE
-    split = (middle[:, 1:] > most[:, 1:] + CHECK_TOLERANCE).any(axis=1)
-    return int((bent | split | ~np.isfinite(middle).all(axis=1)).sum())
+    mean, largest = 0.5 * (left + right), np.maximum(left, right)
+    is_nonconvex = middle[:, 0] > mean[:, 0] + CHECK_TOLERANCE
+    is_not_quasiconvex = (middle[:, 1:] > largest[:, 1:] + CHECK_TOLERANCE).any(axis=1)
+    return int((is_nonconvex | is_not_quasiconvex | ~np.isfinite(middle).all(axis=1)).sum())
 
 
 def _elasticities(space: SearchSpace, unit: np.ndarray, slopes: np.ndarray) -> np.ndarray:
@@ -279,7 +285,7 @@ def _elasticities(space: SearchSpace, unit: np.ndarray, slopes: np.ndarray) -> n
     return np.asarray(found)
 
 
-def _holders(
+def _binding_constraints(
     evaluator: _BatchEvaluator,
     space: SearchSpace,
     unit: np.ndarray,

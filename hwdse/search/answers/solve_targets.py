@@ -12,10 +12,10 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.answers.minimum_change import (
     ChangeNorm,
+    ConstraintsFn,
     FreeParameter,
-    Relaxed,
+    RelaxedSolution,
     RelaxedTargets,
-    Violations,
     solve_relaxed,
 )
 from hwdse.search.evaluation.search_result import without_rounding
@@ -43,14 +43,14 @@ class SolveResult:
     constraint_values: np.ndarray
     """ln(value / limit) of each target in the exact reading; above zero it is missed."""
     is_feasible: bool
-    relaxed: Relaxed
+    relaxed: RelaxedSolution
     """The least change where parameters need no steps, and its multipliers: without rounding, the
     targets moved by what rounding makes of them there."""
     num_evaluations: int
 
 
 def solve(
-    constraint_values: Violations,
+    constraints_fn: ConstraintsFn,
     base: Any,
     free: tuple[FreeParameter, ...],
     *,
@@ -71,22 +71,24 @@ def solve(
     if not free:
         raise ValueError("needs at least one free parameter")
     change = ChangeNorm(free, norm)
-    exact = _ExactTargets(constraint_values, base, free)
-    targets = RelaxedTargets(constraint_values, base, change)
+    exact = _ExactTargets(constraints_fn, base, free)
+    targets = RelaxedTargets(constraints_fn, base, change)
     at_base = exact(change.low[None] * 0.0)[0]
     targets.offsets = np.zeros(len(at_base))
     generator = np.random.default_rng(seed)
-    spread = generator.uniform(size=(max(num_starts - 1, 0), len(free)))
-    starts = np.vstack((np.zeros(len(free)), change.low + spread * (change.high - change.low)))
+    draws = generator.uniform(size=(max(num_starts - 1, 0), len(free)))
+    starts = np.vstack((np.zeros(len(free)), change.low + draws * (change.high - change.low)))
     relaxed = solve_relaxed(targets, starts)
     found = [relaxed]
     if relaxed.is_feasible:
         found += _corrected(targets, exact, relaxed)
     points = [part.changes for part in found]
-    return _buildable(exact, change, base, points, found[-1], bool((at_base <= 0.0).all()))
+    return _best_rounded(exact, change, base, points, found[-1], bool((at_base <= 0.0).all()))
 
 
-def _corrected(targets: RelaxedTargets, exact: "_ExactTargets", relaxed: Relaxed) -> list[Relaxed]:
+def _corrected(
+    targets: RelaxedTargets, exact: "_ExactTargets", relaxed: RelaxedSolution
+) -> list[RelaxedSolution]:
     """Solutions of targets that are moved by exact less relaxed, so that the exact reading meets
     them; the gap jumps with every tile, so this need not settle."""
     found, x = [], relaxed.changes
@@ -109,15 +111,15 @@ class _ExactTargets:
     """Targets of many points in the exact reading, in batches of one compiled shape."""
 
     def __init__(
-        self, constraint_values: Violations, base: Any, free: tuple[FreeParameter, ...]
+        self, constraints_fn: ConstraintsFn, base: Any, free: tuple[FreeParameter, ...]
     ) -> None:
-        def judge(values: Any) -> Any:
+        def evaluate(values: Any) -> Any:
             design = base
             for i, part in enumerate(free):
                 design = set_path(design, part.path, values[i])
-            return constraint_values(design, EXACT)
+            return constraints_fn(design, EXACT)
 
-        self._judge = quick_jit(jax.vmap(judge))
+        self._program = quick_jit(jax.vmap(evaluate))
         self._bases = np.asarray([part.base for part in free])
         self.num_evaluations = 0
 
@@ -130,18 +132,18 @@ class _ExactTargets:
         for start in range(0, len(values), BATCH):
             part = values[start : start + BATCH]
             padded = np.concatenate((part, np.repeat(part[-1:], BATCH - len(part), axis=0)))
-            rows.append(np.asarray(self._judge(jnp.asarray(padded)), float)[: len(part)])
+            rows.append(np.asarray(self._program(jnp.asarray(padded)), float)[: len(part)])
         self.num_evaluations += len(values)
         found = without_rounding(np.concatenate(rows))
         return np.where(np.isnan(found), np.inf, found)
 
 
-def _buildable(
+def _best_rounded(
     exact: _ExactTargets,
     change: ChangeNorm,
     base: Any,
     points: list[np.ndarray],
-    relaxed: Relaxed,
+    relaxed: RelaxedSolution,
     is_met_already: bool,
 ) -> SolveResult:
     """The least change among the buildable neighbors of some points that meets every target."""
@@ -155,17 +157,17 @@ def _buildable(
     worst = broken.max(axis=1, initial=-np.inf)
     is_met = worst <= 0.0
     keys = np.where(is_met, sizes, np.inf) if is_met.any() else worst
-    place = int(np.argmin(keys))
+    index = int(np.argmin(keys))
     design = base
-    for part, value in zip(free, values[place], strict=True):
+    for part, value in zip(free, values[index], strict=True):
         design = set_path(design, part.path, float(value))
     return SolveResult(
         design=design,
-        values=values[place],
-        changes=np.log(values[place] / bases),
-        size=float(sizes[place]),
-        constraint_values=broken[place],
-        is_feasible=bool(is_met[place]),
+        values=values[index],
+        changes=np.log(values[index] / bases),
+        size=float(sizes[index]),
+        constraint_values=broken[index],
+        is_feasible=bool(is_met[index]),
         relaxed=relaxed,
         num_evaluations=exact.num_evaluations,
     )

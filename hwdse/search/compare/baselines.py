@@ -56,10 +56,10 @@ def sobol_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: in
 def _sampled(method: str, evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
     sequence = make_sequence(method, evaluator.space, seed=seed)
     for start in range(0, num_evaluations, BATCH):
-        numbers = np.arange(start, min(start + BATCH, num_evaluations))
+        sequence_indices = np.arange(start, min(start + BATCH, num_evaluations))
         evaluator(
-            evaluator.space.snap_points(host_points(sequence, numbers)),
-            numbers % len(evaluator.bases),
+            evaluator.space.snap_points(host_points(sequence, sequence_indices)),
+            sequence_indices % len(evaluator.bases),
         )
 
 
@@ -69,12 +69,12 @@ def nsga2_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: in
     Dimensions are reals, choices and variants categories (pymoo's mixed mating where there are
     any). Infeasible points rank by the sum of their violations.
     """
-    ends = _require("pymoo.termination").get_termination("n_eval", num_evaluations)
+    termination = _require("pymoo.termination").get_termination("n_eval", num_evaluations)
     static_problem = _require("pymoo.problems.static").StaticProblem
-    teller = _require("pymoo.core.evaluator").Evaluator()
+    pymoo_evaluator = _require("pymoo.core.evaluator").Evaluator()
     population = int(np.clip(num_evaluations // 20, 10, LARGEST_POPULATION))
     problem, algorithm = _pymoo_parts(evaluator, population)
-    algorithm.setup(problem, termination=ends, seed=seed, verbose=False)
+    algorithm.setup(problem, termination=termination, seed=seed, verbose=False)
     while evaluator.num_evaluations < num_evaluations:
         asked = algorithm.ask()
         if asked is None or not len(asked):
@@ -83,7 +83,7 @@ def nsga2_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: in
         rows = evaluator(*_pymoo_points(evaluator.space, asked.get("X")))
         log_objectives = np.where(np.isfinite(rows.log_objectives), rows.log_objectives, 1e6)
         broken = np.where(np.isfinite(rows.constraint_values), rows.constraint_values, 1e6)
-        teller.eval(static_problem(problem, F=log_objectives, G=broken), asked)
+        pymoo_evaluator.eval(static_problem(problem, F=log_objectives, G=broken), asked)
         algorithm.tell(infills=asked)
 
 
@@ -123,7 +123,7 @@ def _pymoo_points(space: SearchSpace, asked: np.ndarray) -> tuple[np.ndarray, np
     rows = [[row[name] for name in sorted(row)] for row in asked]
     num_categories = sum(name.startswith("category") for name in asked[0])
     table = np.asarray(rows, np.float64)
-    return _buildable(space, table[:, num_categories:], table[:, :num_categories].astype(int))
+    return _snapped(space, table[:, num_categories:], table[:, :num_categories].astype(int))
 
 
 def tpe_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
@@ -141,9 +141,7 @@ def tpe_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int)
         trial = study.ask()
         reals = [trial.suggest_float(f"x{i}", 0.0, 1.0) for i in range(num_reals)]
         picks = [trial.suggest_categorical(f"c{i}", range(size)) for i, size in enumerate(sizes)]
-        rows = evaluator(
-            *_buildable(evaluator.space, np.asarray([reals]), np.asarray([picks], int))
-        )
+        rows = evaluator(*_snapped(evaluator.space, np.asarray([reals]), np.asarray([picks], int)))
         for i, violation in enumerate(rows.constraint_values[0]):
             trial.set_constraint(f"g{i}", min(float(violation), 1e6))
         study.tell(
@@ -170,7 +168,7 @@ def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: i
         asked = np.stack([optimizer.ask() for _ in range(optimizer.population_size)])
         asked = asked[: num_evaluations - evaluator.num_evaluations]
         picks = np.floor(asked[:, num_reals:] * sizes).clip(0, np.asarray(sizes) - 1).astype(int)
-        rows = evaluator(*_buildable(evaluator.space, asked[:, :num_reals], picks))
+        rows = evaluator(*_snapped(evaluator.space, asked[:, :num_reals], picks))
         if len(asked) == optimizer.population_size:
             optimizer.tell(list(zip(asked, _penalized(rows), strict=True)))
 
@@ -188,7 +186,7 @@ def _category_sizes(evaluator: Evaluator) -> list[int]:
     return [*sizes, len(evaluator.bases)] if len(evaluator.bases) > 1 else sizes
 
 
-def _buildable(
+def _snapped(
     space: SearchSpace, reals: np.ndarray, picks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Snapped points and variants of reals with categories."""

@@ -23,7 +23,7 @@ Clock = Callable[[], float]
 METHODS = ("gradient", *BASELINES)
 POINT_BY_POINT = ("tpe", "cma_es")
 """Methods that ask for one design or few at a time, judged by a program of its own size."""
-TASKS = ("best", "front")
+TASKS = ("single", "pareto")
 """The least value of one objective, or the front of several."""
 REFERENCE_POINTS = 4096
 """Sobol points whose front, with the base design, sets where hypervolumes end."""
@@ -33,26 +33,26 @@ REFERENCE_POINTS = 4096
 class ComparisonProblem:
     """One question that all methods get: objective, front objectives, space, base design."""
 
-    score: ObjectiveFn
+    objective_fn: ObjectiveFn
     """Of the one objective."""
-    log_objectives: ObjectivesFn
+    objectives_fn: ObjectivesFn
     """Of the front's objectives."""
     space: SearchSpace
     base: Any
 
-    def front_objectives_fn(self, goal: str) -> ObjectivesFn:
+    def objectives_fn_of(self, task: str) -> ObjectivesFn:
         """Costs that baselines judge for a goal; the same object each time."""
-        return self.log_objectives if goal == "front" else _SingleCosts(self.score)
+        return self.objectives_fn if task == "pareto" else _SingleObjective(self.objective_fn)
 
 
 @dataclass(frozen=True)
-class _SingleCosts:
+class _SingleObjective:
     """One objective as costs of one column."""
 
-    score: ObjectiveFn
+    objective_fn: ObjectiveFn
 
     def __call__(self, design: Any, relaxation: Any) -> tuple[Any, Any]:
-        value, constraint_values = self.score(design, relaxation)
+        value, constraint_values = self.objective_fn(design, relaxation)
         return jax.numpy.reshape(value, (1,)), constraint_values
 
 
@@ -79,9 +79,9 @@ class Trace:
         return hypervolume(self.log_objectives[spent <= budget], reference)
 
 
-def supports(method: str, goal: str) -> bool:
+def supports(method: str, task: str) -> bool:
     """Whether a method can be asked for a goal: CMA-ES knows one objective only."""
-    return goal == "best" or method != "cma_es"
+    return task == "single" or method != "cma_es"
 
 
 def evaluation_cap(method: str, num_evaluations: int) -> int:
@@ -92,7 +92,7 @@ def evaluation_cap(method: str, num_evaluations: int) -> int:
 def run_method(
     problem: ComparisonProblem,
     method: str,
-    goal: str,
+    task: str,
     *,
     num_evaluations: int,
     seed: int,
@@ -100,12 +100,12 @@ def run_method(
 ) -> Trace:
     """One search by one method, with its trace; programs of the exact reading that it shares
     with other methods are compiled before the clock starts."""
-    if method not in METHODS or goal not in TASKS:
-        raise ValueError(f"no method {method!r} for {goal!r}: {', '.join(METHODS)}")
-    if method == "gradient" and goal == "best":
+    if method not in METHODS or task not in TASKS:
+        raise ValueError(f"no method {method!r} for {task!r}: {', '.join(METHODS)}")
+    if method == "gradient" and task == "single":
         return _descent_trace(problem, num_evaluations, seed, clock)
     sizes = (SMALL_BATCH,) if method in POINT_BY_POINT else (LARGEST_BATCH,)
-    shape = _warm_up(problem, goal, sizes)
+    shape = _warm_up(problem, task, sizes)
     start, notes = clock(), []
 
     def report(rows: DesignSet, spent: int) -> None:
@@ -115,7 +115,7 @@ def run_method(
 
     if method == "gradient":
         result = search_front(
-            problem.log_objectives,
+            problem.objectives_fn,
             problem.space,
             problem.base,
             seed=seed,
@@ -125,7 +125,7 @@ def run_method(
         spent = result.num_evaluations
     else:
         evaluator = Evaluator(
-            problem.front_objectives_fn(goal),
+            problem.objectives_fn_of(task),
             problem.space,
             problem.base,
             report,
@@ -137,12 +137,10 @@ def run_method(
     return _improvements(notes, shape[0], spent, clock() - start)
 
 
-def _warm_up(problem: ComparisonProblem, goal: str, sizes: tuple[int, ...]) -> tuple[int, int]:
+def _warm_up(problem: ComparisonProblem, task: str, sizes: tuple[int, ...]) -> tuple[int, int]:
     """Compiles the programs of the exact reading, of each variant; numbers of objectives and
     constraints."""
-    evaluator = Evaluator(
-        problem.front_objectives_fn(goal), problem.space, problem.base, sizes=sizes
-    )
+    evaluator = Evaluator(problem.objectives_fn_of(task), problem.space, problem.base, sizes=sizes)
     point = problem.space.snap_points(problem.space.encode(problem.base)[None])
     variants = np.arange(len(evaluator.bases))
     evaluator(np.repeat(point, len(variants), axis=0), variants)
@@ -161,7 +159,7 @@ def _descent_trace(
 
     with jax.enable_x64(True):
         result = minimize(
-            problem.score,
+            problem.objective_fn,
             problem.space,
             problem.base,
             seed=seed,
@@ -210,7 +208,7 @@ def reference_point(problem: ComparisonProblem) -> np.ndarray:
     """Where hypervolumes of a contest end, in logarithms: the worst value of each objective on
     the front of a fixed Sobol sample with the base design; of all points if none is feasible."""
     evaluator = Evaluator(
-        problem.log_objectives, problem.space, problem.base, sizes=(LARGEST_BATCH,)
+        problem.objectives_fn, problem.space, problem.base, sizes=(LARGEST_BATCH,)
     )
     sample = host_points(make_sequence("sobol", problem.space, seed=0), np.arange(REFERENCE_POINTS))
     points = np.concatenate((problem.space.encode(problem.base)[None], sample))

@@ -35,7 +35,7 @@ STRETCH = 1.04
 the best there is, as a tile of a whole operator, which 0.999 of it misses by a second part."""
 
 
-class Descended(NamedTuple):
+class DescentResult(NamedTuple):
     """Where starts ended: arrays with the start as first axis."""
 
     units: PointsByDims
@@ -48,10 +48,10 @@ class Descended(NamedTuple):
     """Whether nothing descended, for want of time."""
 
 
-def undescended(starts: Any, num_constraints: int) -> Descended:
+def without_descent(starts: Any, num_constraints: int) -> DescentResult:
     """The starts as they are, for a search whose time is up."""
     unknown = np.full(len(starts), np.nan)
-    return Descended(starts, unknown, np.zeros((len(starts), num_constraints)), True)
+    return DescentResult(starts, unknown, np.zeros((len(starts), num_constraints)), True)
 
 
 def _lagrangian(
@@ -62,15 +62,15 @@ def _lagrangian(
     $f + \sum_c [\max(0, \lambda_c + \rho g_c)^2 - \lambda_c^2] / (2 \rho)$.
     Source: Nocedal and Wright, Numerical Optimization, 2nd ed., equation 17.64.
     """
-    pressed = jnp.maximum(multipliers + PENALTY_CURVATURE * constraint_values, 0.0)
-    return log_objective + jnp.sum(pressed**2 - multipliers**2) / (2.0 * PENALTY_CURVATURE)
+    shifted = jnp.maximum(multipliers + PENALTY_CURVATURE * constraint_values, 0.0)
+    return log_objective + jnp.sum(shifted**2 - multipliers**2) / (2.0 * PENALTY_CURVATURE)
 
 
 @dataclass(frozen=True)
 class _RelaxedObjective:
     """The smooth reading as a function of logits; `fixed` holds the coordinates of the choices."""
 
-    score: Callable[..., tuple[Scalar, PerConstraint]]
+    objective_fn: Callable[..., tuple[Scalar, PerConstraint]]
     space: SearchSpace
     base: Any
 
@@ -79,7 +79,7 @@ class _RelaxedObjective:
     ) -> Any:
         """Unit cube point, log objective and violations."""
         unit = jnp.concatenate((_unit_of(logits), fixed))
-        return unit, *self.score(
+        return unit, *self.objective_fn(
             self.space.decode(unit, self.base), smooth(temperature), *scalarization
         )
 
@@ -109,7 +109,7 @@ class _RelaxedObjective:
 @partial(
     search_jit,
     static_argnames=(
-        "score",
+        "objective_fn",
         "space",
         "num_steps",
         "num_constraints",
@@ -123,13 +123,13 @@ def descend(
     learning_rate: Scalar,
     scalarizations: tuple[Any, ...] = (),
     *,
-    score: Callable[..., tuple[Scalar, PerConstraint]],
+    objective_fn: Callable[..., tuple[Scalar, PerConstraint]],
     space: SearchSpace,
     num_steps: int,
     num_constraints: int,
     optimizer: str = "adam",
     schedule: str = "cosine",
-) -> Descended:
+) -> DescentResult:
     """Descent in logit space from every start at once; coordinates of choices stay where they are.
 
     `scalarizations` hold one row for each start, which the score gets after design and reading: so starts
@@ -138,33 +138,37 @@ def descend(
     The temperature falls linearly to zero over three quarters of the steps, and the multipliers
     are updated four times or every 10 steps. A bad start stays by itself.
     """
-    relaxation = _RelaxedObjective(score, space, base)
-    rule = make_optimizer(optimizer, schedule, num_steps)
+    relaxed = _RelaxedObjective(objective_fn, space, base)
+    update_rule = make_optimizer(optimizer, schedule, num_steps)
     inner, fixed = jnp.split(units, [len(space.dimensions)], axis=1)
 
-    def step(carry: Any, fixed: PerChoice, number: Scalar, scalarization: tuple[Any, ...]) -> Any:
+    def step(
+        carry: Any, fixed: PerChoice, step_index: Scalar, scalarization: tuple[Any, ...]
+    ) -> Any:
         logits, state, multipliers, _ = carry
-        temperature = jnp.maximum(1.0 - number / (ANNEALED_FRACTION * num_steps), 0.0)
-        gradient, log_objective, constraint_values = relaxation.slope(
+        temperature = jnp.maximum(1.0 - step_index / (ANNEALED_FRACTION * num_steps), 0.0)
+        gradient, log_objective, constraint_values = relaxed.slope(
             logits, fixed, multipliers, temperature, scalarization
         )
-        updates, state = rule.update(gradient, state, logits)
+        updates, state = update_rule.update(gradient, state, logits)
         moved = logits + learning_rate * jnp.asarray(updates)
-        is_due = (number + 1.0) % _update_period(num_steps) == 0.0
+        is_due = (step_index + 1.0) % _update_period(num_steps) == 0.0
         multipliers = jnp.where(is_due, _updated(multipliers, constraint_values), multipliers)
         moved = jnp.clip(moved, -LOGIT_BOUND, LOGIT_BOUND)
         return moved, state, multipliers, log_objective
 
-    def step_all(carry: Any, number: Scalar) -> tuple[Any, None]:
-        return jax.vmap(step, in_axes=(0, 0, None, 0))(carry, fixed, number, scalarizations), None
+    def step_all(carry: Any, step_index: Scalar) -> tuple[Any, None]:
+        return jax.vmap(step, in_axes=(0, 0, None, 0))(
+            carry, fixed, step_index, scalarizations
+        ), None
 
     logits = _logits_of(inner)
     multipliers = jnp.full((len(units), num_constraints), FIRST_MULTIPLIER, units.dtype)
-    carry = (logits, jax.vmap(rule.init)(logits), multipliers, 0.0 * logits.sum(axis=1))
+    carry = (logits, jax.vmap(update_rule.init)(logits), multipliers, 0.0 * logits.sum(axis=1))
     # Starts side by side within a step, not steps within a start: tracing then maps once.
     carry = jax.lax.scan(step_all, carry, jnp.arange(num_steps, dtype=units.dtype))[0]
     logits, _, multipliers, log_objectives = carry
-    return Descended(
+    return DescentResult(
         jnp.concatenate((_unit_of(logits), fixed), axis=1), log_objectives, multipliers
     )
 

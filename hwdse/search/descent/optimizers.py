@@ -68,12 +68,12 @@ def make_optimizer(name: str, schedule: str, num_steps: int) -> optax.GradientTr
 
     Raises `ValueError` for names that are not in `OPTIMIZERS` and `SCHEDULES`.
     """
-    for what, value, allowed in (
+    for kind, value, allowed in (
         ("optimizer", name, OPTIMIZERS),
         ("schedule", schedule, SCHEDULES),
     ):
         if value not in allowed:
-            raise ValueError(f"{what} must be one of {', '.join(allowed)}, not {value!r}")
+            raise ValueError(f"{kind} must be one of {', '.join(allowed)}, not {value!r}")
     return optax.chain(
         optax.clip_by_global_norm(MAX_GRADIENT_NORM),
         OPTIMIZERS[name].make(),

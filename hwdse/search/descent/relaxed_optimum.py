@@ -42,11 +42,13 @@ class RelaxedProblem:
     `design` has the choices and variants; the dimensions of `space` move, without their steps.
     """
 
-    def __init__(self, score: ObjectiveFn, space: SearchSpace, design: Any) -> None:
+    def __init__(self, objective_fn: ObjectiveFn, space: SearchSpace, design: Any) -> None:
         inner = SearchSpace(space.dimensions)
 
         def value(unit: Any, sharpness: Any) -> Any:
-            log_objective, broken = score(inner.decode(unit, design), relaxed_smooth_max(sharpness))
+            log_objective, broken = objective_fn(
+                inner.decode(unit, design), relaxed_smooth_max(sharpness)
+            )
             return jnp.concatenate((jnp.atleast_1d(log_objective), broken))
 
         self._both = with_jacobian(value)
@@ -65,19 +67,19 @@ class RelaxedProblem:
 
 
 def relaxed_optimum(
-    problem: RelaxedProblem, starts: np.ndarray, *, most_iterations: int = 60
+    problem: RelaxedProblem, starts: np.ndarray, *, max_iterations: int = 60
 ) -> RelaxedOptimum:
     """The least relaxed objective found from some starts; the soft maxima of the best end are
     sharpened stage by stage."""
     problem.sharpness = SHARPNESS[0]
-    ends = []
+    candidates = []
     for start in starts:
-        end = _program(problem, np.asarray(start, float), most_iterations)
-        total_violation = max(float(problem(end)[0][1:].max(initial=0.0)), FEASIBLE)
-        ends.append((total_violation, problem(end)[0][0], end))
-    unit = min(ends, key=lambda end: end[:2])[2]
+        candidate = _sequential_quadratic_program(problem, np.asarray(start, float), max_iterations)
+        total_violation = max(float(problem(candidate)[0][1:].max(initial=0.0)), FEASIBLE)
+        candidates.append((total_violation, problem(candidate)[0][0], candidate))
+    unit = min(candidates, key=lambda candidate: candidate[:2])[2]
     for problem.sharpness in SHARPNESS[1:]:
-        unit = _program(problem, unit, most_iterations)
+        unit = _sequential_quadratic_program(problem, unit, max_iterations)
     values, slopes = problem(unit)
     return RelaxedOptimum(
         unit=unit,
@@ -89,7 +91,9 @@ def relaxed_optimum(
     )
 
 
-def _program(problem: RelaxedProblem, unit: np.ndarray, most_iterations: int) -> np.ndarray:
+def _sequential_quadratic_program(
+    problem: RelaxedProblem, unit: np.ndarray, max_iterations: int
+) -> np.ndarray:
     if not len(unit):
         return unit
     constraints = {
@@ -104,11 +108,11 @@ def _program(problem: RelaxedProblem, unit: np.ndarray, most_iterations: int) ->
         method="SLSQP",
         bounds=[(0.0, 1.0)] * len(unit),
         constraints=constraints if len(problem(unit)[0]) > 1 else (),
-        options={"maxiter": most_iterations, "ftol": 1e-10},
+        options={"maxiter": max_iterations, "ftol": 1e-10},
     )
-    ends = [unit, np.clip(result.x, 0.0, 1.0)]
-    total_violation = [max(float(problem(u)[0][1:].max(initial=0.0)), FEASIBLE) for u in ends]
-    return ends[int(np.lexsort(([problem(u)[0][0] for u in ends], total_violation))[0])]
+    candidates = [unit, np.clip(result.x, 0.0, 1.0)]
+    total_violation = [max(float(problem(u)[0][1:].max(initial=0.0)), FEASIBLE) for u in candidates]
+    return candidates[int(np.lexsort(([problem(u)[0][0] for u in candidates], total_violation))[0])]
 
 
 def multipliers(

@@ -17,7 +17,7 @@ def screen(
     exact: Callable[[np.ndarray], EvaluatedPoints],
     space: SearchSpace,
     base: Any,
-    num: int,
+    num_points: int,
     seed: int,
 ) -> EvaluatedPoints:
     """The base design and the first Sobol points, all made buildable and judged.
@@ -26,11 +26,11 @@ def screen(
     are told apart better beside a sound design than beside random ones.
     """
     sequence = make_sequence("sobol", space, seed=seed)
-    points, own = host_points(sequence, np.arange(num - 1)), space.encode(base)
+    points, base_unit = host_points(sequence, np.arange(num_points - 1)), space.encode(base)
     if space.choices:
         num_inner = len(space.dimensions)
-        points[: len(points) // 2, :num_inner] = own[:num_inner]
-    units = space.snap_points(np.concatenate((own[None], points)))
+        points[: len(points) // 2, :num_inner] = base_unit[:num_inner]
+    units = space.snap_points(np.concatenate((base_unit[None], points)))
     return exact(np.unique(units, axis=0))
 
 
@@ -43,10 +43,10 @@ def choose_starts(space: SearchSpace, screened: EvaluatedPoints, num_starts: int
     units = screened.units[order]
     picked = list(range(min((num_starts + 1) // 2, len(units))))
     _, alternative = np.unique(units[:, len(space.dimensions) :], axis=0, return_inverse=True)
-    turn = np.zeros(len(units), int)
+    position = np.zeros(len(units), int)
     for key in range(int(alternative.max()) + 1):
-        turn[alternative.ravel() == key] = np.arange(np.sum(alternative == key))
-    in_turn = np.lexsort((np.arange(len(units)), turn))
-    picked += [place for place in in_turn if place not in picked][: num_starts - len(picked)]
+        position[alternative.ravel() == key] = np.arange(np.sum(alternative == key))
+    by_position = np.lexsort((np.arange(len(units)), position))
+    picked += [index for index in by_position if index not in picked][: num_starts - len(picked)]
     # Too few screened points: descend from some twice, so that the compiled shape stays.
     return units[np.resize(np.asarray(picked), num_starts)]

@@ -17,12 +17,12 @@ LARGEST_BATCH = 128
 """Points scored at once at most."""
 
 
-@functools.partial(search_jit, static_argnames=("score", "space"))
-def score_batch(
-    units: Any, base: Any, *, score: Callable[..., Any], space: SearchSpace
+@functools.partial(search_jit, static_argnames=("objectives_fn", "space"))
+def evaluate_batch(
+    units: Any, base: Any, *, objectives_fn: Callable[..., Any], space: SearchSpace
 ) -> tuple[Any, Any]:
     """Exact score of each point: one objective or several, and the violations."""
-    return jax.vmap(lambda unit: score(space.decode_rounded(unit, base), EXACT))(units)
+    return jax.vmap(lambda unit: objectives_fn(space.decode_rounded(unit, base), EXACT))(units)
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
@@ -42,23 +42,23 @@ def by_variant(
     It sees points of one variant at once, padded to the first of `sizes` that holds them, or in
     parts of the last; `on_batch` sees how many are done.
     """
-    indices, outcomes = [], []
+    indices, results = [], []
     for variant in np.unique(variants):
-        mine = np.flatnonzero(variants == variant)
-        size = next((n for n in sizes if n >= len(mine)), sizes[-1])
-        for start in range(0, len(mine), size):
-            part = mine[start : start + size]
-            outcome = run(jnp.asarray(padded(units[part], size), float), int(variant))
-            outcomes.append([np.asarray(x)[: len(part)] for x in outcome])
+        of_variant = np.flatnonzero(variants == variant)
+        size = next((n for n in sizes if n >= len(of_variant)), sizes[-1])
+        for start in range(0, len(of_variant), size):
+            part = of_variant[start : start + size]
+            result = run(jnp.asarray(padded(units[part], size), float), int(variant))
+            results.append([np.asarray(x)[: len(part)] for x in result])
             indices.append(part)
             if on_batch is not None:
                 on_batch(sum(map(len, indices)))
     order = np.argsort(np.concatenate(indices))
-    return tuple(np.concatenate(column)[order] for column in zip(*outcomes, strict=True))
+    return tuple(np.concatenate(column)[order] for column in zip(*results, strict=True))
 
 
-def exact_scorer(
-    score: ObjectiveFn, space: SearchSpace, base: Any, num_moves: int
+def exact_evaluator(
+    objective_fn: ObjectiveFn, space: SearchSpace, base: Any, num_moves: int
 ) -> Callable[[np.ndarray], EvaluatedPoints]:
     """Function that scores buildable points, in batches padded to one shape.
 
@@ -68,7 +68,7 @@ def exact_scorer(
     size = min(1 << (num_moves - 1).bit_length(), LARGEST_BATCH)
 
     def run(points: Any, _: int) -> tuple[Any, Any]:
-        return score_batch(points, base, score=score, space=space)
+        return evaluate_batch(points, base, objectives_fn=objective_fn, space=space)
 
     def exact(units: np.ndarray) -> EvaluatedPoints:
         return evaluated_points(units, *by_variant(run, units, np.zeros(len(units), int), (size,)))

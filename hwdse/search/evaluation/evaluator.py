@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.relaxation import EXACT, Relaxation
-from hwdse.search.evaluation.batch_evaluation import LARGEST_BATCH, by_variant, score_batch
+from hwdse.search.evaluation.batch_evaluation import LARGEST_BATCH, by_variant, evaluate_batch
 from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS, without_rounding
 from hwdse.search.pareto.pareto_archive import DesignSet, merge
 from hwdse.search.space.search_space import SearchSpace
@@ -31,7 +31,7 @@ class Evaluator:
 
     def __init__(
         self,
-        log_objectives: ObjectivesFn,
+        objectives_fn: ObjectivesFn,
         space: SearchSpace,
         base: Any,
         report: Report | None = None,
@@ -39,7 +39,7 @@ class Evaluator:
         sizes: tuple[int, ...] = (SMALL_BATCH, LARGEST_BATCH),
         shape: tuple[int, int] | None = None,
     ):
-        self.log_objectives = log_objectives
+        self.objectives_fn = objectives_fn
         self.space = space
         self.bases = [variant_base for _, variant_base in space.variant_bases(base)]
         self.num_evaluations = 0
@@ -51,11 +51,16 @@ class Evaluator:
         """Rows of these points, numbered by the evaluations before them."""
         with jax.enable_x64(True):
             log_objectives, constraint_values = self._in_groups(units, variants)
-        numbers = self.num_evaluations + np.arange(len(units))
+        sequence_indices = self.num_evaluations + np.arange(len(units))
         self.num_evaluations += len(units)
-        nothing = np.empty((len(units), 0))
+        no_metrics = np.empty((len(units), 0))
         rows = DesignSet(
-            units, log_objectives, constraint_values, variants.astype(np.int64), numbers, nothing
+            units,
+            log_objectives,
+            constraint_values,
+            variants.astype(np.int64),
+            sequence_indices,
+            no_metrics,
         )
         if self._report is not None and len(units):
             self._report(rows, self.num_evaluations)
@@ -67,8 +72,8 @@ class Evaluator:
 
     def _in_groups(self, units: np.ndarray, variants: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         def run(points: Any, variant: int) -> tuple[Any, Any]:
-            return score_batch(
-                points, self.bases[variant], score=self.log_objectives, space=self.space
+            return evaluate_batch(
+                points, self.bases[variant], objectives_fn=self.objectives_fn, space=self.space
             )
 
         log_objectives, constraint_values = by_variant(run, units, variants, self._sizes)
@@ -84,12 +89,12 @@ class Evaluator:
         if self._shape is not None:
             return self._shape
 
-        def judged(unit: jax.Array) -> Any:
-            return self.log_objectives(self.space.decode_rounded(unit, self.bases[0]), EXACT)
+        def evaluated(unit: jax.Array) -> Any:
+            return self.objectives_fn(self.space.decode_rounded(unit, self.bases[0]), EXACT)
 
         with jax.enable_x64(True):
             shapes = jax.eval_shape(
-                judged, jax.ShapeDtypeStruct((self.space.num_dims,), jnp.float64)
+                evaluated, jax.ShapeDtypeStruct((self.space.num_dims,), jnp.float64)
             )
         self._shape = shapes[0].shape[0], shapes[1].shape[0]
         return self._shape

@@ -106,8 +106,8 @@ class EvaluatedPoints:
 
     def sort_key(self) -> tuple[float, float]:
         """Excess and objective of the best row: compares as better when smaller."""
-        place = self.best_index()
-        return float(self.total_violation[place]), float(self.log_objectives[place])
+        index = self.best_index()
+        return float(self.total_violation[index]), float(self.log_objectives[index])
 
 
 def without_rounding(constraint_values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.surrogate.candidate_generation import CandidateGenerator, Observations
 from hwdse.search.surrogate.expected_improvement import ExpectedHypervolumeImprovement
-from hwdse.search.surrogate.surrogate_model import MAX_SEEN
+from hwdse.search.surrogate.surrogate_model import MAX_TRAINING_POINTS
 
 NUM_KEPT = 1024
 """Points that are kept to learn and to move from: the front, thinned by crowding, then the next
@@ -24,7 +24,7 @@ BLENDED_SHARE = 0.4
 """Moves between two parents, rather than from one."""
 CROSSOVER_INDEX = 5.0
 """Wider than pymoo's 15: parents of a front lie far from each other."""
-END_SHARE = 0.2
+EXTREME_SHARE = 0.2
 """Moves from the ends of the front, which have no neighbors on one side to be blended with."""
 OTHER_VARIANT_SHARE = 0.05
 """Moves that also change the variant."""
@@ -43,36 +43,38 @@ def local_search_front(
     rank first, then more room around. No design is judged twice.
     """
     best = best_rows(archive.rows, NUM_KEPT)
-    observations = design_keys(archive.rows.units, archive.rows.variants)
-    model_moves = CandidateGenerator(space, generator)
+    seen = design_keys(archive.rows.units, archive.rows.variants)
+    candidate_generator = CandidateGenerator(space, generator)
     while archive.evaluator.num_evaluations < num_evaluations:
         count = min(num_moves, num_evaluations - archive.evaluator.num_evaluations)
         found = None
         if generator.random() < MODEL_SHARE:
-            known = _taught(best, generator)
+            training = _training_rows(best, generator)
             parents = best.take(np.arange(min(MODEL_PARENTS, len(best))))
-            found = model_moves.propose(
+            found = candidate_generator.propose(
                 Observations(
-                    (known.units, known.variants), known.log_objectives, known.constraint_values
+                    (training.units, training.variants),
+                    training.log_objectives,
+                    training.constraint_values,
                 ),
                 (parents.units, parents.variants),
                 ExpectedHypervolumeImprovement.over(archive.front.log_objectives, generator),
-                observations,
+                seen,
                 count,
             )
         if found is None:
             parents = best.take(np.arange(min(NUM_PARENTS, len(best))))
-            found = _new_points(space, parents, observations, generator, count)
+            found = _random_candidates(space, parents, seen, generator, count)
         if not len(found[0]):
             return
-        observations |= design_keys(*found)
+        seen |= design_keys(*found)
         best = best_rows(best.joined(archive.add(*found)), NUM_KEPT)
 
 
-def _taught(best: DesignSet, generator: np.random.Generator) -> DesignSet:
+def _training_rows(best: DesignSet, generator: np.random.Generator) -> DesignSet:
     """Rows that a model learns from: the best and, in turns with them, any of the others. Of the
     front alone it would not see what leads away from it."""
-    count = min(MAX_SEEN, len(best))
+    count = min(MAX_TRAINING_POINTS, len(best))
     num_best = (count + 1) // 2
     others = generator.choice(np.arange(num_best, len(best)), count - num_best, replace=False)
     indices = np.arange(count)
@@ -80,10 +82,10 @@ def _taught(best: DesignSet, generator: np.random.Generator) -> DesignSet:
     return best.take(indices)
 
 
-def _new_points(
+def _random_candidates(
     space: SearchSpace,
     parents: DesignSet,
-    observations: set[bytes],
+    seen: set[bytes],
     generator: np.random.Generator,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -91,13 +93,13 @@ def _new_points(
     found: dict[bytes, tuple[np.ndarray, int]] = {}
     num_variants = space.num_variants
     # Broken limits stand behind all that hold: the best of each objective is an end of the front.
-    sort_key = np.where(parents.is_feasible[:, None], parents.log_objectives, np.inf)
-    ends = np.argmin(sort_key, axis=0)
+    feasible_logs = np.where(parents.is_feasible[:, None], parents.log_objectives, np.inf)
+    extremes = np.argmin(feasible_logs, axis=0)
     for _ in range(4):
         # Rows are sorted by standing: the smaller place of two wins a tournament.
         first, second = np.min(generator.integers(0, len(parents), (2, 2, count)), axis=0)
-        is_end = generator.random(count) < END_SHARE
-        first = np.where(is_end, generator.choice(ends, count), first)
+        is_extreme = generator.random(count) < EXTREME_SHARE
+        first = np.where(is_extreme, generator.choice(extremes, count), first)
         units = moved_points(space, parents.units[first], parents.units[second], generator)
         blends = _blended(space, parents.units[first], parents.units[second], generator)
         is_blend = generator.random(count) < BLENDED_SHARE
@@ -109,7 +111,7 @@ def _new_points(
             variants = np.where(is_other, (variants + jump) % num_variants, variants)
         for unit, variant in zip(units, variants, strict=True):
             key = design_key(unit, int(variant))
-            if key not in observations and key not in found and len(found) < count:
+            if key not in seen and key not in found and len(found) < count:
                 found[key] = unit, int(variant)
         if len(found) == count:
             break

@@ -35,11 +35,11 @@ from hwdse.search.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True)
-class FrontEffort:
+class FrontSearchBudget:
     """Sizes of the stages of a front search."""
 
     num_screened: int
-    num_waves: int
+    num_descent_rounds: int
     num_starts: int
     """Of each wave, over all variants."""
     num_steps: int
@@ -47,14 +47,14 @@ class FrontEffort:
     """Of a round of polishing; rounds go on until the evaluations are spent."""
 
 
-def allocate_front_evaluations(num_evaluations: int) -> FrontEffort:
+def allocate_front_evaluations(num_evaluations: int) -> FrontSearchBudget:
     """Sizes for a budget: 10 % screening, 35 % descent in one or two waves, the rest polish."""
-    num_waves = int(np.clip(num_evaluations // 1000, 1, 2))
-    gradients = 0.35 * num_evaluations / GRADIENT_COST_EVALUATIONS / num_waves
+    num_descent_rounds = int(np.clip(num_evaluations // 1000, 1, 2))
+    gradients = 0.35 * num_evaluations / GRADIENT_COST_EVALUATIONS / num_descent_rounds
     num_steps = int(np.clip(np.sqrt(3.0 * gradients), 4, 60))
-    return FrontEffort(
+    return FrontSearchBudget(
         num_screened=max(int(0.1 * num_evaluations), 1),
-        num_waves=num_waves,
+        num_descent_rounds=num_descent_rounds,
         num_starts=max(int(gradients / num_steps), 1),
         num_steps=num_steps,
         num_moves=int(np.clip(0.5 * np.sqrt(num_evaluations), 6, 128)),
@@ -76,26 +76,26 @@ class FrontResult:
 
 
 def search_front(
-    log_objectives: ObjectivesFn,
+    objectives_fn: ObjectivesFn,
     space: SearchSpace,
     base: Any,
     *,
     seed: int,
     num_evaluations: int,
-    search_budget: FrontEffort | None = None,
+    search_budget: FrontSearchBudget | None = None,
     report: Report | None = None,
 ) -> FrontResult:
     """Buildable designs of a space that no other found one dominates; the same for a seed.
 
-    `log_objectives` gives the logs of one to four objectives and the violations. Every row of the result
+    `objectives_fn` gives the logs of one to four objectives and the violations. Every row of the result
     was judged in the exact reading in float64. `report` sees each batch of judged rows.
     """
-    evaluator = Evaluator(log_objectives, space, base, report, sizes=(LARGEST_BATCH,))
+    evaluator = Evaluator(objectives_fn, space, base, report, sizes=(LARGEST_BATCH,))
     search_budget = search_budget or allocate_front_evaluations(num_evaluations)
     generator = np.random.default_rng([seed, 0xF407])
     archive = Archive(evaluator, *_screening_points(space, base, search_budget.num_screened, seed))
-    for wave in range(search_budget.num_waves):
-        _descend_wave(archive, search_budget, generator, with_ends=wave == 0)
+    for round_index in range(search_budget.num_descent_rounds):
+        _descend_round(archive, search_budget, generator, with_extremes=round_index == 0)
     local_search_front(archive, space, generator, num_evaluations, search_budget.num_moves)
     return _result(archive)
 
@@ -111,8 +111,12 @@ def _screening_points(
     return units, np.arange(len(units)) % space.num_variants
 
 
-def _descend_wave(
-    archive: Archive, search_budget: FrontEffort, generator: np.random.Generator, *, with_ends: bool
+def _descend_round(
+    archive: Archive,
+    search_budget: FrontSearchBudget,
+    generator: np.random.Generator,
+    *,
+    with_extremes: bool,
 ) -> None:
     """Descends from the best known point of each aim, and judges the buildable ends."""
     rows, front = archive.rows, archive.front
@@ -124,7 +128,7 @@ def _descend_wave(
     if not len(known):
         return
     scalarizations = choose_scalarizations(
-        known, search_budget.num_starts, generator, with_ends=with_ends
+        known, search_budget.num_starts, generator, with_extremes=with_extremes
     )
     total_violation = np.maximum(rows.constraint_values, 0.0).sum(axis=1, keepdims=True)
     merit = distances_to(rows.log_objectives, scalarizations) + MIN_PENALTY * total_violation
@@ -133,7 +137,7 @@ def _descend_wave(
     for variant in np.unique(rows.variants[starts]):
         indices = np.flatnonzero(rows.variants[starts] == variant)
         units.append(
-            _descended(
+            _descend_variant(
                 archive.evaluator,
                 rows.units[starts],
                 scalarizations,
@@ -147,13 +151,13 @@ def _descend_wave(
     archive.add(np.concatenate(units), np.concatenate(variants))
 
 
-def _descended(
+def _descend_variant(
     evaluator: Evaluator,
     starts: np.ndarray,
     scalarizations: Scalarization,
     indices: np.ndarray,
     variant: int,
-    search_budget: FrontEffort,
+    search_budget: FrontSearchBudget,
 ) -> np.ndarray:
     """Buildable ends of the starts at these places, which are of one variant.
 
@@ -161,12 +165,12 @@ def _descended(
     """
     rows = np.resize(indices, len(starts))
     with jax.enable_x64(True):
-        ends = descend(
+        result = descend(
             jnp.asarray(starts[rows], float),
             evaluator.bases[variant],
             OPTIMIZERS["adam"].learning_rate,
             (jax.tree.map(lambda leaf: jnp.asarray(leaf[rows], float), scalarizations),),
-            score=ScalarizedObjective(evaluator.log_objectives),
+            objective_fn=ScalarizedObjective(evaluator.objectives_fn),
             space=evaluator.space,
             num_steps=search_budget.num_steps,
             num_constraints=sum(evaluator.shape),
@@ -174,7 +178,7 @@ def _descended(
             if search_budget.num_starts * search_budget.num_steps < BRIEF_GRADIENTS
             else None,
         )
-    units = np.asarray(ends.units)[: len(indices)]
+    units = np.asarray(result.units)[: len(indices)]
     return evaluator.space.snap_points(np.where(np.isfinite(units), units, 0.5))
 
 

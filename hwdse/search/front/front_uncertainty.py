@@ -50,18 +50,18 @@ class SampledDesigns:
         """Whether a design holds all limits and no other that holds them dominates it, samples by
         designs. Equal designs do not dominate each other: both stay."""
         member = np.zeros(self.log_objectives.shape[:2], bool)
-        for row, log_objectives, holds in zip(
+        for row, log_objectives, is_feasible in zip(
             member, self.log_objectives, self.meets_limits, strict=True
         ):
-            indices = np.flatnonzero(holds)
+            indices = np.flatnonzero(is_feasible)
             if len(indices):
-                distinct, of_each = np.unique(log_objectives[indices], axis=0, return_inverse=True)
-                row[indices] = non_dominated_mask(distinct)[of_each.reshape(-1)]
+                distinct, inverse = np.unique(log_objectives[indices], axis=0, return_inverse=True)
+                row[indices] = non_dominated_mask(distinct)[inverse.reshape(-1)]
         return member
 
 
 def sample_designs(
-    log_objectives: ObjectivesFn,
+    objectives_fn: ObjectivesFn,
     space: SearchSpace,
     base: Any,
     units: np.ndarray,
@@ -85,7 +85,7 @@ def sample_designs(
         return _sample_batch(
             points,
             jax.tree.map(float, bases[variant]),
-            log_objectives=log_objectives,
+            objectives_fn=objectives_fn,
             space=space,
             uncertain_constants=uncertain_constants,
             num_samples=num_samples,
@@ -100,13 +100,13 @@ def sample_designs(
 
 @partial(
     search_jit,
-    static_argnames=("log_objectives", "space", "uncertain_constants", "num_samples", "seed"),
+    static_argnames=("objectives_fn", "space", "uncertain_constants", "num_samples", "seed"),
 )
 def _sample_batch(
     units: Any,
     base: Any,
     *,
-    log_objectives: ObjectivesFn,
+    objectives_fn: ObjectivesFn,
     space: SearchSpace,
     uncertain_constants: tuple[UncertainConstant, ...],
     num_samples: int,
@@ -119,7 +119,7 @@ def _sample_batch(
     def one(unit: Any) -> Any:
         design = space.decode_rounded(unit, base)
         return over_sample(
-            lambda varied: log_objectives(varied, EXACT), design, uncertain_constants, factors
+            lambda varied: objectives_fn(varied, EXACT), design, uncertain_constants, factors
         )
 
     return jax.vmap(one)(units)

@@ -94,44 +94,48 @@ def distances_to(log_objectives: PointsByObjectives, scalarizations: Scalarizati
 
 def choose_scalarizations(
     front: PointsByObjectives,
-    num_aims: int,
+    num_scalarizations: int,
     generator: np.random.Generator,
     *,
-    with_ends: bool,
+    with_extremes: bool,
 ) -> Scalarization:
     """Aims at what a front lacks: directions far from all its members and from each other,
     first where the front is far from the ideal point.
 
-    `with_ends` begins with each objective alone. The others are Chebyshev distances and
+    `with_extremes` begins with each objective alone. The others are Chebyshev distances and
     epsilon-constraints in turn, whose bounds are where the front is now.
     """
     log_objectives = np.asarray(front, np.float64)
     ideal, num_objectives = log_objectives.min(axis=0), log_objectives.shape[1]
     extent = np.maximum(log_objectives.max(axis=0) - ideal, 0.05)
     scaled = np.maximum((log_objectives - ideal) / extent, 1e-9) + MIN_SHARE
-    directions = _gap_directions(scaled, num_aims, generator, with_ends=with_ends)
+    directions = _gap_directions(scaled, num_scalarizations, generator, with_extremes=with_extremes)
     reach = np.min(np.max(scaled[None] / directions[:, None], axis=2), axis=1)
     weights = 1.0 / (directions * extent)
-    bounds = np.full((num_aims, num_objectives), NO_BOUND)
-    is_bounded = np.zeros(num_aims)
-    num_ends = min(num_objectives, num_aims) if with_ends else 0
-    for place in range(num_aims):
-        is_end = place < num_ends
-        if not is_end and (place - num_ends) % 2 == 0:
+    bounds = np.full((num_scalarizations, num_objectives), NO_BOUND)
+    is_bounded = np.zeros(num_scalarizations)
+    num_extremes = min(num_objectives, num_scalarizations) if with_extremes else 0
+    for index in range(num_scalarizations):
+        is_extreme = index < num_extremes
+        if not is_extreme and (index - num_extremes) % 2 == 0:
             continue
-        main = place if is_end else int(np.argmin(directions[place]))
-        is_bounded[place] = 1.0
-        weights[place] = np.where(np.arange(num_objectives) == main, 1.0, AUGMENTATION)
-        if not is_end:
-            there = ideal + extent * (reach[place] * directions[place] - MIN_SHARE)
-            bounds[place] = np.where(np.arange(num_objectives) == main, NO_BOUND, there)
+        main = index if is_extreme else int(np.argmin(directions[index]))
+        is_bounded[index] = 1.0
+        weights[index] = np.where(np.arange(num_objectives) == main, 1.0, AUGMENTATION)
+        if not is_extreme:
+            there = ideal + extent * (reach[index] * directions[index] - MIN_SHARE)
+            bounds[index] = np.where(np.arange(num_objectives) == main, NO_BOUND, there)
     weights = weights / weights.max(axis=1, keepdims=True)
-    reference = np.repeat((ideal - MIN_SHARE * extent)[None], num_aims, axis=0)
+    reference = np.repeat((ideal - MIN_SHARE * extent)[None], num_scalarizations, axis=0)
     return Scalarization(weights, reference, bounds, is_bounded)
 
 
 def _gap_directions(
-    scaled: np.ndarray, num_aims: int, generator: np.random.Generator, *, with_ends: bool
+    scaled: np.ndarray,
+    num_scalarizations: int,
+    generator: np.random.Generator,
+    *,
+    with_extremes: bool,
 ) -> np.ndarray:
     """Directions of sum one, chosen one after the other where they are missed most."""
     num_objectives = scaled.shape[1]
@@ -141,10 +145,10 @@ def _gap_directions(
     members = scaled / scaled.sum(axis=1, keepdims=True)
     nearest = np.min(np.linalg.norm(candidates[:, None] - members[None], axis=2), axis=1)
     chosen = []
-    for place in range(num_aims):
-        if with_ends and place < num_objectives:
+    for index in range(num_scalarizations):
+        if with_extremes and index < num_objectives:
             # An objective counts most where the direction hardly leaves room for it.
-            direction = np.where(np.arange(num_objectives) == place, MIN_SHARE, 1.0)
+            direction = np.where(np.arange(num_objectives) == index, MIN_SHARE, 1.0)
             direction = direction / direction.sum()
         else:
             direction = candidates[int(np.argmax(reach * nearest))]

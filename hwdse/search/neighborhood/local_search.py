@@ -53,27 +53,27 @@ def local_search(
     Parents are ranked by the exact penalty merit, so that a path may lead along the outside of a
     constraint; the best feasible design is always kept as well. No design is judged twice.
     """
-    observations = {row.tobytes() for row in elites.units}
+    seen = {row.tobytes() for row in elites.units}
     num_elites = int(np.clip(num_moves, *ELITE_LIMITS))
     elites = elites.take(kept_parents(elites, penalties, num_elites))
     tally = np.ones((2, NUM_KINDS))
-    moves_without_gain = 0
+    moves_without_improvement = 0
     for _ in range(num_rounds):
         if should_stop():
             break
-        candidates, kinds = _new_points(
-            space, elites.units, observations, generator, num_moves, _kind_shares(tally)
+        candidates, kinds = _new_candidates(
+            space, elites.units, seen, generator, num_moves, _kind_shares(tally)
         )
-        if not len(candidates) or moves_without_gain > patience:
+        if not len(candidates) or moves_without_improvement > patience:
             break
-        judged = exact(candidates)
+        evaluated = exact(candidates)
         before = elites.sort_key()
-        elites = elites.joined(judged)
+        elites = elites.joined(evaluated)
         elites = elites.take(kept_parents(elites, penalties, num_elites))
-        tally = _counted(tally, candidates, kinds, elites.units)
-        moves_without_gain += len(judged)
+        tally = _updated_tally(tally, candidates, kinds, elites.units)
+        moves_without_improvement += len(evaluated)
         if elites.sort_key() < before:
-            moves_without_gain = 0
+            moves_without_improvement = 0
     return elites
 
 
@@ -83,21 +83,21 @@ def _kind_shares(tally: np.ndarray) -> np.ndarray:
     return MIN_KIND_SHARE + (1.0 - NUM_KINDS * MIN_KIND_SHARE) * rates / rates.sum()
 
 
-def _counted(
+def _updated_tally(
     tally: np.ndarray, candidates: np.ndarray, kinds: np.ndarray, parents: np.ndarray
 ) -> np.ndarray:
     """Moves of each kind that became parents, and all, with those of earlier rounds."""
     kept = {row.tobytes() for row in parents}
-    has_won = np.asarray([row.tobytes() in kept for row in candidates])
-    wins = np.bincount(kinds, has_won, NUM_KINDS)
-    return TALLY_DECAY * tally + np.stack((wins, np.bincount(kinds, minlength=NUM_KINDS)))
+    is_kept = np.asarray([row.tobytes() in kept for row in candidates])
+    num_kept = np.bincount(kinds, is_kept, NUM_KINDS)
+    return TALLY_DECAY * tally + np.stack((num_kept, np.bincount(kinds, minlength=NUM_KINDS)))
 
 
-def kept_parents(rows: EvaluatedPoints, penalties: np.ndarray, most: int) -> np.ndarray:
+def kept_parents(rows: EvaluatedPoints, penalties: np.ndarray, max_parents: int) -> np.ndarray:
     """Places of the elites of some rows: first the best feasible one, then by merit."""
     merit = rows.merit(penalties)
     merit[rows.best_index()] = -np.inf
-    return np.argsort(merit, kind="stable")[:most]
+    return np.argsort(merit, kind="stable")[:max_parents]
 
 
 def design_key(unit: np.ndarray, variant: int) -> bytes:
@@ -107,13 +107,13 @@ def design_key(unit: np.ndarray, variant: int) -> bytes:
 
 def design_keys(units: np.ndarray, variants: np.ndarray) -> set[bytes]:
     """Keys of points of these variants."""
-    return {design_key(unit, int(place)) for unit, place in zip(units, variants, strict=True)}
+    return {design_key(unit, int(variant)) for unit, variant in zip(units, variants, strict=True)}
 
 
-def _new_points(
+def _new_candidates(
     space: SearchSpace,
     parents: np.ndarray,
-    observations: set[bytes],
+    seen: set[bytes],
     generator: np.random.Generator,
     num_points: int,
     shares: np.ndarray,
@@ -127,8 +127,8 @@ def _new_points(
         moved, _ = moved_by_kinds(space, parents, generator, kinds)
         for point, kind in zip(moved, kinds, strict=True):
             key = point.tobytes()
-            if key not in observations and len(found) < num_points:
-                observations.add(key)
+            if key not in seen and len(found) < num_points:
+                seen.add(key)
                 found.append(point)
                 found_kinds.append(kind)
         if len(found) == num_points:
@@ -147,11 +147,11 @@ def moved_by_kinds(
     first, second = generator.choice(len(parents), (2, num_points), p=shares / shares.sum())
     moved = moved_points(space, parents[first], parents[second], generator, kinds == 1)
     there, here = parents[generator.integers(len(parents), size=(2, num_points))]
-    differing = _differing(space, parents[first], there - here, generator)
-    return np.where((kinds == 2)[:, None], differing, moved), first
+    difference_moved = _difference_moves(space, parents[first], there - here, generator)
+    return np.where((kinds == 2)[:, None], difference_moved, moved), first
 
 
-def _differing(
+def _difference_moves(
     space: SearchSpace, points: np.ndarray, differences: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     """Buildable points moved by a part of these differences, reflected at the bounds; choices
@@ -170,24 +170,24 @@ def divisor_points(space: SearchSpace, units: np.ndarray) -> np.ndarray:
     here = points[:, : len(space.dimensions)]
     counts = ranges.value(np.clip(units[:, : here.shape[1]], 0.0, 1.0)) / ranges.step
     parts = np.round(ranges.last_count / np.maximum(counts, 1e-9))
-    points[:, : here.shape[1]] = np.where(ranges.is_stepped, _in_parts(ranges, parts), here)
+    points[:, : here.shape[1]] = np.where(ranges.is_stepped, _divided_ends(ranges, parts), here)
     return points
 
 
-def _in_parts(ranges: Ranges, num_parts: np.ndarray) -> np.ndarray:
+def _divided_ends(ranges: Ranges, num_parts: np.ndarray) -> np.ndarray:
     """Unit coordinates of the ends of ranges, divided by these numbers and rounded up."""
     parts = ranges.last_count / np.maximum(num_parts, 1.0)
     counts = np.clip(np.ceil(parts - 1e-9), ranges.first_count, ranges.last_count)
     return ranges.unit_of_count(counts)
 
 
-def _reparted(ranges: Ranges, units: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _other_divisor(ranges: Ranges, units: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Coordinates moved to another number of parts, near or far."""
     num_parts = np.ceil(ranges.last_count / np.maximum(ranges.count(units), 1.0) - 1e-9)
     near = num_parts + generator.integers(-1, 2, units.shape)
     factors = 2.0 ** generator.uniform(-MAX_PARTS_BITS, MAX_PARTS_BITS, units.shape)
     is_near = generator.random(units.shape) < 0.5
-    return _in_parts(ranges, np.where(is_near, near, np.round(num_parts * factors)))
+    return _divided_ends(ranges, np.where(is_near, near, np.round(num_parts * factors)))
 
 
 def moved_points(
@@ -195,7 +195,7 @@ def moved_points(
     first: np.ndarray,
     second: np.ndarray,
     generator: np.random.Generator,
-    is_parted: np.ndarray | None = None,
+    uses_divisors: np.ndarray | None = None,
 ) -> np.ndarray:
     """Buildable points, each a row of `first` (or a cross of it with the one of `second`) with
     one to four coordinates moved; rows that are parted by steps to whole parts of the range."""
@@ -213,9 +213,9 @@ def moved_points(
     num_ranges = len(space.dimensions)
     here, signs = points[:, :num_ranges], signs[:, :num_ranges]
     there = _shifted(space.ranges, here, signs, bits[:, :num_ranges])
-    if is_parted is not None:
-        parted = _reparted(space.ranges, here, generator)
-        there = np.where(is_parted[:, None] & space.ranges.is_stepped, parted, there)
+    if uses_divisors is not None:
+        divided = _other_divisor(space.ranges, here, generator)
+        there = np.where(uses_divisors[:, None] & space.ranges.is_stepped, divided, there)
     columns = [there]
     for i, choice in enumerate(space.choices, num_ranges):
         size = len(choice.table)

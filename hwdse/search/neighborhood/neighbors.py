@@ -11,28 +11,28 @@ FREE_MOVE = 0.005
 
 
 def neighbors(
-    space: SearchSpace, unit: np.ndarray, *, reach: int, most: int, seed: int
+    space: SearchSpace, unit: np.ndarray, *, reach: int, max_neighbors: int, seed: int
 ) -> tuple[np.ndarray, bool]:
     """Points of all designs within `reach` steps of each dimension, and whether these are all.
 
-    With every alternative of each choice on its own besides. Where there are more than `most`,
+    With every alternative of each choice on its own besides. Where there are more than `max_neighbors`,
     first all that differ in one coordinate, then random ones. The point itself is not among them.
     """
     point = space.snap_points(np.asarray(unit, float)[None])[0]
     columns = [_moves(dim, point[i], reach) for i, dim in enumerate(space.dimensions)]
     rows = [*_single_moves(space, point, columns)]
     sizes = [len(column) for column in columns]
-    is_exhaustive = float(np.prod(sizes, dtype=float)) + len(rows) <= most
+    is_exhaustive = float(np.prod(sizes, dtype=float)) + len(rows) <= max_neighbors
     if is_exhaustive:
         rows += [np.append(row, point[len(columns) :]) for row in itertools.product(*columns)]
     else:
         generator = np.random.default_rng([seed, 0xB0C5])
-        for _ in range(max(most - len(rows), 0)):
+        for _ in range(max(max_neighbors - len(rows), 0)):
             picked = [column[generator.integers(len(column))] for column in columns]
             rows.append(np.append(picked, point[len(columns) :]))
     found = np.unique(np.asarray(rows).reshape(-1, space.num_dims), axis=0)
     others = found[(found != point).any(axis=1)]
-    return others[:most] if is_exhaustive else others, is_exhaustive
+    return others[:max_neighbors] if is_exhaustive else others, is_exhaustive
 
 
 def step_toward(space: SearchSpace, unit: np.ndarray, dim: int, sign: float) -> np.ndarray | None:
@@ -62,7 +62,7 @@ def _single_moves(space: SearchSpace, point: np.ndarray, columns: list[np.ndarra
         for value in column:
             rows.append(np.where(np.arange(space.num_dims) == i, value, point))
     for i, choice in enumerate(space.choices, len(columns)):
-        for place in range(len(choice.table)):
-            value = (place + 0.5) / len(choice.table)
+        for alternative in range(len(choice.table)):
+            value = (alternative + 0.5) / len(choice.table)
             rows.append(np.where(np.arange(space.num_dims) == i, value, point))
     return rows

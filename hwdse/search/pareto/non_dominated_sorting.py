@@ -44,7 +44,7 @@ def crowding_distance(log_objectives: PointsByObjectives) -> np.ndarray:
     return distance
 
 
-def standing_keys(rows: DesignSet) -> tuple[np.ndarray, np.ndarray]:
+def ranking_keys(rows: DesignSet) -> tuple[np.ndarray, np.ndarray]:
     """Rank and crowding of each row under constraints: feasible rows by domination, the others
     after them by how much they break the constraints in sum.
 
@@ -69,5 +69,5 @@ def standing_keys(rows: DesignSet) -> tuple[np.ndarray, np.ndarray]:
 
 def best_rows(rows: DesignSet, num_kept: int) -> DesignSet:
     """The rows to go on from, best first: by rank, then by the room around them."""
-    ranks, crowding = standing_keys(rows)
+    ranks, crowding = ranking_keys(rows)
     return rows.take(np.lexsort((-crowding, ranks))[:num_kept])

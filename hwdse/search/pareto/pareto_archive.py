@@ -24,7 +24,7 @@ class DesignSet:
     """ln(value / limit), points by constraints."""
     variants: np.ndarray
     """Place in `SearchSpace.variant_bases`."""
-    numbers: np.ndarray
+    sequence_indices: np.ndarray
     """Number of the point in its variant's sequence."""
     metrics: np.ndarray
     """Whatever else was asked to be kept of each point, points by metrics; often no columns."""
@@ -52,7 +52,7 @@ class DesignSet:
     def best(self, count: int, objective: int = 0) -> "DesignSet":
         """The rows that are best in an objective, best first; of equals the least variant and
         number, so that the order of the rows does not matter."""
-        keys = (self.numbers, self.variants, self.log_objectives[:, objective])
+        keys = (self.sequence_indices, self.variants, self.log_objectives[:, objective])
         return self.take(np.lexsort(keys)[:count])
 
 
@@ -62,7 +62,7 @@ def merge(first: DesignSet, second: DesignSet) -> DesignSet:
     The order of merging does not matter, so chunks may come in any order and size.
     """
     joined = first.joined(second)
-    joined = joined.take(np.lexsort((joined.numbers, joined.variants)))
+    joined = joined.take(np.lexsort((joined.sequence_indices, joined.variants)))
     return joined.take(np.flatnonzero(non_dominated_mask(joined.log_objectives)))
 
 

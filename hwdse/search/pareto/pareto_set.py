@@ -82,13 +82,13 @@ def _covered(points: np.ndarray, front: np.ndarray) -> np.ndarray:
     """True where a member of the front is nowhere worse; the front comes in pieces."""
     covered = np.zeros(len(points), bool)
     for start in range(0, len(front), 256):
-        open_places = np.flatnonzero(~covered)
-        if not len(open_places):
+        open_indices = np.flatnonzero(~covered)
+        if not len(open_indices):
             break
-        nowhere_worse = np.ones((len(open_places), min(256, len(front) - start)), bool)
+        nowhere_worse = np.ones((len(open_indices), min(256, len(front) - start)), bool)
         for k in range(points.shape[1]):
-            nowhere_worse &= front[start : start + 256, k] <= points[open_places, k, None]
-        covered[open_places] = nowhere_worse.any(axis=1)
+            nowhere_worse &= front[start : start + 256, k] <= points[open_indices, k, None]
+        covered[open_indices] = nowhere_worse.any(axis=1)
     return covered
 
 

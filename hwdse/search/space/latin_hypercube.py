@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_LATIN = 1 << 31
+MAX_LATIN_POINTS = 1 << 31
 """Points that 32-bit words can shuffle."""
 FRACTION_BITS = 23
 """Of a coordinate; float32 and float64 hold (word + 1/2) / 2^23 alike."""
@@ -21,30 +21,32 @@ hash."""
 
 def latin_column(num_points: int, generator: np.random.Generator) -> tuple[int, ...]:
     """What one dimension needs: N, the keys of the rounds, and the key of the places in cells."""
-    if not 1 <= num_points <= LARGEST_LATIN:
-        raise ValueError(f"a Latin hypercube has 1 to {LARGEST_LATIN} points of each variant")
+    if not 1 <= num_points <= MAX_LATIN_POINTS:
+        raise ValueError(f"a Latin hypercube has 1 to {MAX_LATIN_POINTS} points of each variant")
     return (num_points, *(int(key) for key in generator.integers(0, 1 << 32, NUM_ROUNDS + 1)))
 
 
-def latin_words(numbers: Any, column: Any, xp: Any) -> Any:
+def latin_words(sequence_indices: Any, column: Any, xp: Any) -> Any:
     r"""23-bit coordinates $w$ of points, from a `latin_column`: $(w + 1/2) / 2^{23}$ lies in the
     cell of the point.
 
     Above $2^{23}$ points cells are narrower than that, and the coordinate is the word that holds
     the start of the cell. Numbers from N on, which pad a chunk, repeat the last point.
     """
-    num_points, place_key = column[0], column[-1]
-    numbers = xp.minimum(numbers, xp.uint32(num_points - 1))
-    cells = _shuffled(numbers, column, xp)
+    num_points, position_key = column[0], column[-1]
+    sequence_indices = xp.minimum(sequence_indices, xp.uint32(num_points - 1))
+    cells = _shuffled(sequence_indices, column, xp)
     if num_points > 1 << FRACTION_BITS:
         return _divided(cells, 0, num_points, FRACTION_BITS, xp)
     # The first word at or right of the start of a cell, c / N <= (w + 1/2) / 2^23.
     first = _divided(cells, num_points - 1, 2 * num_points, FRACTION_BITS + 1, xp)
     after = _divided(cells + xp.uint32(1), num_points - 1, 2 * num_points, FRACTION_BITS + 1, xp)
     low_bits = max(((1 << FRACTION_BITS) // num_points + 1).bit_length() - 16, 0)
-    place = hashed(numbers ^ xp.uint32(place_key), xp)
-    coarse = _scaled(place, (after - first) >> xp.uint32(low_bits), xp) << xp.uint32(low_bits)
-    return first + coarse + (place & xp.uint32((1 << low_bits) - 1))
+    position_in_cell = hashed(sequence_indices ^ xp.uint32(position_key), xp)
+    coarse = _scaled(position_in_cell, (after - first) >> xp.uint32(low_bits), xp) << xp.uint32(
+        low_bits
+    )
+    return first + coarse + (position_in_cell & xp.uint32((1 << low_bits) - 1))
 
 
 def hashed(word: Any, xp: Any) -> Any:
@@ -54,7 +56,7 @@ def hashed(word: Any, xp: Any) -> Any:
     return word ^ (word >> xp.uint32(16))
 
 
-def _shuffled(numbers: Any, column: Any, xp: Any) -> Any:
+def _shuffled(sequence_indices: Any, column: Any, xp: Any) -> Any:
     """A permutation of the numbers below N: an unbalanced Feistel cipher of the numbers below
     a b, the least such product not under N with a the root of N, repeated for those that it
     leads outside. Source: Black and Rogaway, CT-RSA 2002, methods "generalized Feistel" and
@@ -66,8 +68,8 @@ def _shuffled(numbers: Any, column: Any, xp: Any) -> Any:
     def once(words: Any) -> Any:
         high = words // xp.uint32(num_low)
         low = words - high * xp.uint32(num_low)
-        for number, key in enumerate(keys):
-            if number % 2 == 0:
+        for round_index, key in enumerate(keys):
+            if round_index % 2 == 0:
                 low = _added(low, hashed(high ^ xp.uint32(key), xp), num_low, xp)
             else:
                 high = _added(high, hashed(low ^ xp.uint32(key), xp), num_high, xp)
@@ -79,7 +81,7 @@ def _shuffled(numbers: Any, column: Any, xp: Any) -> Any:
     def again(words: Any) -> Any:
         return xp.where(is_outside(words), once(words), words)
 
-    words = once(numbers)
+    words = once(sequence_indices)
     if num_low * num_high == num_points:
         return words
     if xp is np:
@@ -105,10 +107,10 @@ def _scaled(word: Any, size: Any, xp: Any) -> Any:
 def _divided(high: Any, low: int, divisor: int, num_bits: int, xp: Any) -> Any:
     """Floor of (high 2^num_bits + low) / divisor by long division, where high < divisor <= 2^31
     and low < 2^num_bits: 32-bit words hold every step."""
-    rest, quotient = high, xp.zeros_like(high)
+    remainder, quotient = high, xp.zeros_like(high)
     for bit in reversed(range(num_bits)):
-        rest = rest * xp.uint32(2) + xp.uint32(low >> bit & 1)
-        is_taken = rest >= xp.uint32(divisor)
+        remainder = remainder * xp.uint32(2) + xp.uint32(low >> bit & 1)
+        is_taken = remainder >= xp.uint32(divisor)
         quotient = quotient * xp.uint32(2) + is_taken.astype(xp.uint32)
-        rest = xp.where(is_taken, rest - xp.uint32(divisor), rest)
+        remainder = xp.where(is_taken, remainder - xp.uint32(divisor), remainder)
     return quotient

@@ -89,16 +89,16 @@ def direction_numbers(dim: int) -> tuple[int, ...]:
     return tuple(value << (WORD_BITS - 1 - bit) for bit, value in enumerate(odd))
 
 
-def _scrambled(numbers: tuple[int, ...], generator: np.random.Generator) -> tuple[int, ...]:
+def _scrambled(words: tuple[int, ...], generator: np.random.Generator) -> tuple[int, ...]:
     """Direction numbers times a random lower-triangular bit matrix; last the random shift."""
     rows = []
     for bit in range(WORD_BITS):
         higher = (MASK << (WORD_BITS - bit)) & MASK
         rows.append(1 << (WORD_BITS - 1 - bit) | int(generator.integers(0, MASK + 1)) & higher)
     mixed = []
-    for number in numbers:
-        bits = [(row & number).bit_count() & 1 for row in rows]
-        mixed.append(sum(bit << (WORD_BITS - 1 - place) for place, bit in enumerate(bits)))
+    for word in words:
+        bits = [(row & word).bit_count() & 1 for row in rows]
+        mixed.append(sum(bit << (WORD_BITS - 1 - position) for position, bit in enumerate(bits)))
     return (*mixed, int(generator.integers(0, MASK + 1)))
 
 
@@ -196,16 +196,16 @@ def unit_rows(sequence: PointSequence, shared: Any, chunk: Any, dtype: Any, xp: 
     return rows
 
 
-def host_points(sequence: PointSequence, numbers: np.ndarray) -> np.ndarray:
+def host_points(sequence: PointSequence, sequence_indices: np.ndarray) -> np.ndarray:
     """Points of the given numbers in float64, points by dims, the same as a device makes."""
     if sequence.method == "list":
-        listed = [np.asarray(column)[numbers] for column in sequence.columns]
-        return np.stack(listed, axis=1) if listed else np.empty((len(numbers), 0))
-    points = np.empty((len(numbers), len(sequence.columns)))
-    high = numbers >> WORD_BITS
+        listed = [np.asarray(column)[sequence_indices] for column in sequence.columns]
+        return np.stack(listed, axis=1) if listed else np.empty((len(sequence_indices), 0))
+    points = np.empty((len(sequence_indices), len(sequence.columns)))
+    high = sequence_indices >> WORD_BITS
     for wrap in np.unique(high):
         chosen = high == wrap
-        shared = _words_of(sequence, (numbers[chosen] & MASK).astype(np.uint32))
+        shared = _words_of(sequence, (sequence_indices[chosen] & MASK).astype(np.uint32))
         chunk = chunk_words(sequence, int(wrap) << WORD_BITS)
         points[chosen] = np.stack(unit_rows(sequence, shared, chunk, np.float64, np), axis=1)
     return points

@@ -13,7 +13,7 @@ from hwdse.numerics.array_types import Leaf
 
 def item_names(items: tuple[Any, ...]) -> tuple[str, ...]:
     """What the items of a tuple go by: the `name` of each, else its position."""
-    names = (getattr(item, "name", str(place)) for place, item in enumerate(items))
+    names = (getattr(item, "name", str(index)) for index, item in enumerate(items))
     return tuple(str(name) for name in names)
 
 
@@ -76,8 +76,8 @@ def _replaced(node: Any, head: str, new_child: Any) -> Any:
     """A copy of `node` with one child, which is there, replaced."""
     if isinstance(node, tuple):
         names = item_names(node)
-        place = names.index(head) if head in names else int(head)
-        return (*node[:place], new_child, *node[place + 1 :])
+        index = names.index(head) if head in names else int(head)
+        return (*node[:index], new_child, *node[index + 1 :])
     for field in dataclasses.fields(node):
         items = getattr(node, field.name)
         if has_names(items) and head in item_names(items) and field.name != head:

@@ -17,11 +17,11 @@ from hwdse.search.surrogate.surrogate_model import Surrogate, features
 
 NUM_GENERATIONS = 3
 """Times that moves are made, each from the most promising of the earlier ones."""
-GENERATION = 500
+GENERATION_SIZE = 500
 """Moves of one generation: the model judges them, not the exact reading."""
 KIND_SHARES = (0.5, 0.2, 0.3)
 """Of the kinds of moves of `search.local_search`."""
-PARTED_SHARE = 0.3
+DIVISOR_SHARE = 0.3
 """Moves of which every coordinate is then one that divides the end of its range."""
 OTHER_VARIANT_SHARE = 0.1
 MAX_CHOSEN_FROM = 300
@@ -50,52 +50,52 @@ class CandidateGenerator:
 
     def propose(
         self,
-        known: Observations,
+        observations: Observations,
         parents: Points,
         acquisition: Acquisition,
-        observations: set[bytes],
+        seen: set[bytes],
         num_moves: int,
     ) -> Points | None:
         """New points near the parents, best first; None without a model or new points."""
         # Threads cost more than they save on matrices of some hundred rows.
         with self._threads.limit(limits=1, user_api="blas"):
             try:
-                self._model.see(
-                    features(self._space, *known.points),
-                    known.log_objectives,
-                    known.constraint_values,
+                self._model.fit(
+                    features(self._space, *observations.points),
+                    observations.log_objectives,
+                    observations.constraint_values,
                 )
             except np.linalg.LinAlgError:
                 return None
-            return self._promising(parents, acquisition, set(observations), num_moves)
+            return self._best_candidates(parents, acquisition, set(seen), num_moves)
 
-    def _promising(
+    def _best_candidates(
         self, parents: Points, acquisition: Acquisition, taken: set[bytes], num_moves: int
     ) -> Points | None:
         num_parents = len(parents[0])
         found = (np.empty((0, self._space.num_dims)), np.empty(0, int))
-        promises = np.empty(0)
+        log_acquisitions = np.empty(0)
         for _ in range(NUM_GENERATIONS):
-            moves = _new_moves(self._space, *parents, taken, self._generator)
-            if not len(moves[0]):
+            candidates = _new_candidates(self._space, *parents, taken, self._generator)
+            if not len(candidates[0]):
                 break
-            promise = self._model.promise(features(self._space, *moves), acquisition)
-            promises = np.append(promises, promise)
-            found = np.concatenate((found[0], moves[0])), np.append(found[1], moves[1])
-            parents = _taken(found, np.argsort(-promises, kind="stable")[:num_parents])
-        if not len(promises):
+            log_acquisition = self._model.log_acquisition(
+                features(self._space, *candidates), acquisition
+            )
+            log_acquisitions = np.append(log_acquisitions, log_acquisition)
+            found = np.concatenate((found[0], candidates[0])), np.append(found[1], candidates[1])
+            parents = _at(found, np.argsort(-log_acquisitions, kind="stable")[:num_parents])
+        if not len(log_acquisitions):
             return None
-        best = _taken(found, np.argsort(-promises, kind="stable")[:MAX_CHOSEN_FROM])
-        return _taken(
-            best, self._model.choose(features(self._space, *best), num_moves, acquisition)
-        )
+        best = _at(found, np.argsort(-log_acquisitions, kind="stable")[:MAX_CHOSEN_FROM])
+        return _at(best, self._model.choose(features(self._space, *best), num_moves, acquisition))
 
 
-def _taken(points: Points, indices: np.ndarray) -> Points:
+def _at(points: Points, indices: np.ndarray) -> Points:
     return points[0][indices], points[1][indices]
 
 
-def _new_moves(
+def _new_candidates(
     space: SearchSpace,
     parents: np.ndarray,
     variants: np.ndarray,
@@ -103,19 +103,19 @@ def _new_moves(
     generator: np.random.Generator,
 ) -> Points:
     """A generation of moves, without those that were there before; marks them taken."""
-    kinds = generator.choice(NUM_KINDS, GENERATION, p=KIND_SHARES)
+    kinds = generator.choice(NUM_KINDS, GENERATION_SIZE, p=KIND_SHARES)
     units, first = moved_by_kinds(space, parents, generator, kinds)
-    is_parted = generator.random(GENERATION) < PARTED_SHARE
-    units = np.where(is_parted[:, None], divisor_points(space, units), units)
+    uses_divisors = generator.random(GENERATION_SIZE) < DIVISOR_SHARE
+    units = np.where(uses_divisors[:, None], divisor_points(space, units), units)
     indices = variants[first]
     if space.num_variants > 1:
-        is_other = generator.random(GENERATION) < OTHER_VARIANT_SHARE
+        is_other = generator.random(GENERATION_SIZE) < OTHER_VARIANT_SHARE
         indices = np.where(
-            is_other, generator.integers(space.num_variants, size=GENERATION), indices
+            is_other, generator.integers(space.num_variants, size=GENERATION_SIZE), indices
         )
     kept = []
-    for i, (unit, place) in enumerate(zip(units, indices, strict=True)):
-        key = design_key(unit, int(place))
+    for i, (unit, variant) in enumerate(zip(units, indices, strict=True)):
+        key = design_key(unit, int(variant))
         if key not in taken:
             taken.add(key)
             kept.append(i)

@@ -116,15 +116,15 @@ class ExpectedHypervolumeImprovement:
         reach = np.maximum(reached, 0.0)[:, None] + STEPS
         widths = np.gradient(STEPS) * num_objectives * reach ** (num_objectives - 1)
         depth = ((self.reference - means.T) / self.extent)[:, None, None]
-        spread = (deviations.T / self.extent)[:, None, None]
-        total_violation = (depth - directions[:, None] * reach[:, :, None]) / spread
-        chances = np.prod(ndtr(total_violation), axis=3)
-        gains = np.einsum("pds,ds->p", chances, widths)
-        logs = np.log(np.maximum(gains, TINY))
-        is_far = gains <= TINY
+        scaled_deviations = (deviations.T / self.extent)[:, None, None]
+        scaled_margins = (depth - directions[:, None] * reach[:, :, None]) / scaled_deviations
+        probabilities = np.prod(ndtr(scaled_margins), axis=3)
+        improvements = np.einsum("pds,ds->p", probabilities, widths)
+        logs = np.log(np.maximum(improvements, TINY))
+        is_far = improvements <= TINY
         if np.any(is_far):
-            chances = np.sum(log_ndtr(total_violation[is_far]), axis=3)
-            logs[is_far] = logsumexp(chances, b=widths, axis=(1, 2))
+            probabilities = np.sum(log_ndtr(scaled_margins[is_far]), axis=3)
+            logs[is_far] = logsumexp(probabilities, b=widths, axis=(1, 2))
         return logs - np.log(self.num_directions)
 
     def after(self, means: np.ndarray) -> "ExpectedHypervolumeImprovement":

@@ -145,7 +145,7 @@ class Regression:
         variance = self._amplitude + spread - np.sum(whitened**2, axis=0)
         return Prediction(whitened.T @ self._pulled, np.maximum(variance, 1e-12), whitened)
 
-    def covariances(self, points: np.ndarray, observations: Prediction, place: int) -> np.ndarray:
+    def covariances(self, points: np.ndarray, prediction: Prediction, index: int) -> np.ndarray:
         """Covariances of all these points with the one at a place, as predicted."""
-        prior = self.prior(points, points[place : place + 1])[:, 0]
-        return prior - observations.whitened.T @ observations.whitened[:, place]
+        prior = self.prior(points, points[index : index + 1])[:, 0]
+        return prior - prediction.whitened.T @ prediction.whitened[:, index]

@@ -16,20 +16,20 @@ from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.surrogate.candidate_generation import CandidateGenerator, Observations, Points
 from hwdse.search.surrogate.expected_improvement import ExpectedImprovement
 
-Float64Evaluator = Callable[[np.ndarray, np.ndarray], EvaluatedPoints]
+EvaluateBatch = Callable[[np.ndarray, np.ndarray], EvaluatedPoints]
 """Exact scores of buildable points of these variants."""
 
-MODELLED_TIMES_DIMS = 20_000
+MAX_MODELED_TIMES_DIMS = 20_000
 """Evaluations by a model at most, times dimensions. In many dimensions the model sees little of
 what steps and roundings do, and moves without it find more; tuned with 8, 9 and 38."""
 PLAIN_SHARE = 0.1
 """Rounds without a model at least: it cannot see what lies between two steps."""
-STALE_ROUNDS = 3
-STALE_MOVES = 2
-"""A run ends after so many rounds and so many moves per dimension without `MIN_GAIN`."""
+MAX_STALE_ROUNDS = 3
+MAX_STALE_MOVES = 2
+"""A run ends after so many rounds and so many moves per dimension without `MIN_IMPROVEMENT`."""
 PATIENCE_MOVES = 100
 """Moves per dimension without a gain after which nothing more is tried."""
-MIN_GAIN = 1e-4
+MIN_IMPROVEMENT = 1e-4
 """Fall of the log objective that counts as one."""
 JOINT_RUNS = 3
 """Every third run learns from earlier runs as well."""
@@ -67,7 +67,7 @@ class SurrogateSearch:
 
     def __init__(
         self,
-        judge: Float64Evaluator,
+        evaluate: EvaluateBatch,
         space: SearchSpace,
         known: EvaluatedSet,
         *,
@@ -77,81 +77,81 @@ class SurrogateSearch:
         should_stop: Callable[[], bool] = lambda: False,
     ):
         self.known = known
-        self._judge = judge
+        self._evaluate_batch = evaluate
         self._space = space
         self._first = known
         self._penalties = penalties
         self._num_moves = num_moves
         self._generator = np.random.default_rng([seed, 0x90115])
-        self._is_over = should_stop
+        self._should_stop = should_stop
         self._left = 0
 
     def run(self, num_rounds: int) -> EvaluatedSet:
         """What is known after so many rounds of `num_moves`, or as many as there was something
         left to try."""
-        num_modelled = MODELLED_TIMES_DIMS // (max(self._space.num_dims, 1) * self._num_moves)
+        num_modeled = MAX_MODELED_TIMES_DIMS // (max(self._space.num_dims, 1) * self._num_moves)
         self._left, num_runs, before = num_rounds, 0, -1
-        num_plain = max(num_rounds - num_modelled, int(PLAIN_SHARE * num_rounds))
-        while self._left > num_plain and self._left != before and not self._is_over():
+        num_plain = max(num_rounds - num_modeled, int(PLAIN_SHARE * num_rounds))
+        while self._left > num_plain and self._left != before and not self._should_stop():
             before = self._left
-            self._run_model(self._learned_from(num_runs), num_plain)
+            self._run_model(self._training_set(num_runs), num_plain)
             num_runs += 1
         self._run_moves()
         return self.known
 
-    def _learned_from(self, number: int) -> EvaluatedSet:
-        if number == 0:
+    def _training_set(self, run_index: int) -> EvaluatedSet:
+        if run_index == 0:
             return self._first
-        archive = self.known if number % JOINT_RUNS == 0 else self._first
+        archive = self.known if run_index % JOINT_RUNS == 0 else self._first
         half = np.flatnonzero(self._generator.random(len(archive)) < 0.5)
         return archive.take(half) if len(half) else archive
 
-    def _judged(self, units: np.ndarray, variants: np.ndarray) -> EvaluatedSet:
-        judged = EvaluatedSet(self._judge(units, variants), variants)
-        self.known = self.known.joined(judged)
+    def _evaluate(self, units: np.ndarray, variants: np.ndarray) -> EvaluatedSet:
+        evaluated = EvaluatedSet(self._evaluate_batch(units, variants), variants)
+        self.known = self.known.joined(evaluated)
         self._left -= 1
-        return judged
+        return evaluated
 
     def _run_model(self, known: EvaluatedSet, num_plain: int) -> None:
         """Rounds by one model, from these points, until nothing gets better."""
-        moves, best, stale = CandidateGenerator(self._space, self._generator), np.inf, 0
-        patience = max(STALE_ROUNDS * self._num_moves, STALE_MOVES * self._space.num_dims)
-        observations = self.known.keys()
-        while self._left > num_plain and stale <= patience and not self._is_over():
-            found = self._promising(known.ranked(self._penalties), moves, observations)
+        generator, best, stale = CandidateGenerator(self._space, self._generator), np.inf, 0
+        patience = max(MAX_STALE_ROUNDS * self._num_moves, MAX_STALE_MOVES * self._space.num_dims)
+        seen = self.known.keys()
+        while self._left > num_plain and stale <= patience and not self._should_stop():
+            found = self._candidates(known.ranked(self._penalties), generator, seen)
             if found is None:
                 return
-            judged = self._judged(*found)
-            observations |= judged.keys()
-            known = known.joined(judged)
+            evaluated = self._evaluate(*found)
+            seen |= evaluated.keys()
+            known = known.joined(evaluated)
             rows = known.rows
             least = float(np.min(rows.log_objectives[rows.is_feasible], initial=np.inf))
-            stale = 0 if least < best - MIN_GAIN else stale + len(judged)
+            stale = 0 if least < best - MIN_IMPROVEMENT else stale + len(evaluated)
             best = min(best, least)
 
-    def _promising(
-        self, ranked: EvaluatedSet, moves: CandidateGenerator, observations: set[bytes]
+    def _candidates(
+        self, ranked: EvaluatedSet, generator: CandidateGenerator, seen: set[bytes]
     ) -> Points | None:
         rows, num_parents = ranked.rows, np.clip(self._num_moves, 8, 24)
         feasible = rows.log_objectives[rows.is_feasible]
-        return moves.propose(
+        return generator.propose(
             Observations(
                 (rows.units, ranked.variants), rows.log_objectives[:, None], rows.constraint_values
             ),
             (rows.units[:num_parents], ranked.variants[:num_parents]),
             ExpectedImprovement(float(feasible.min()) if len(feasible) else None),
-            observations,
+            seen,
             self._num_moves,
         )
 
     def _run_moves(self) -> None:
         """Rounds of moves in the variant that leads, until nothing gets better."""
-        indices = [int(place) for place in np.unique(self.known.variants)]
-        leader = min(indices, key=lambda place: self._of_variant(place).sort_key())
+        indices = [int(variant) for variant in np.unique(self.known.variants)]
+        leader = min(indices, key=lambda variant: self._of_variant(variant).sort_key())
         rows = self._of_variant(leader)
 
         def exact(units: np.ndarray) -> EvaluatedPoints:
-            return self._judged(units, np.full(len(units), leader)).rows
+            return self._evaluate(units, np.full(len(units), leader)).rows
 
         local_search(
             exact,
@@ -162,8 +162,8 @@ class SurrogateSearch:
             num_moves=self._num_moves,
             penalties=self._penalties,
             patience=PATIENCE_MOVES * self._space.num_dims,
-            should_stop=self._is_over,
+            should_stop=self._should_stop,
         )
 
-    def _of_variant(self, place: int) -> EvaluatedPoints:
-        return self.known.take(np.flatnonzero(self.known.variants == place)).rows
+    def _of_variant(self, variant: int) -> EvaluatedPoints:
+        return self.known.take(np.flatnonzero(self.known.variants == variant)).rows

@@ -92,7 +92,7 @@ class ChunkRunner:
         if screen not in SCREEN_MARGINS or keep not in KEEPS:
             raise ValueError(f"no screen {screen!r} or nothing to keep that is called {keep!r}")
         bases = tuple(host_leaves(base) for _, base in plan.space.variant_bases(base))
-        self.judge = Float64Evaluator(plan, bases, evaluate_objectives, evaluate_with_metrics)
+        self.evaluator = Float64Evaluator(plan, bases, evaluate_objectives, evaluate_with_metrics)
         self._plan = plan
         self._screen = screen
         self._margin = SCREEN_MARGINS[screen]
@@ -103,27 +103,27 @@ class ChunkRunner:
         self._block = BLOCK >> at_once
         self._is_brief = plan.num_points * num_samples <= BRIEF_POINTS
         self._words: Any = None
-        self._anchors: Any = None
+        self._pruning_points: Any = None
 
     def launch(self, index: int) -> tuple[int, ScreenArrays | None]:
         """Starts a chunk on the device and does not wait for it."""
         if not self._is_screened:
             return index, None
-        plan, judge = self._plan, self.judge
+        plan, evaluator = self._plan, self.evaluator
         if self._words is None:
-            strong = judge.pilot() + self._margin
+            strong = evaluator.pilot() + self._margin
             with jax.enable_x64(self._screen == "float64"):
-                self._anchors = jnp.asarray(strong, float)
+                self._pruning_points = jnp.asarray(strong, float)
                 self._words = jnp.asarray(shared_words(plan.sequence, plan.chunk_points))
         variant, start, _ = plan.chunk(index)
-        base = judge.bases[variant]
+        base = evaluator.bases[variant]
         with jax.enable_x64(self._screen == "float64"):
             return index, _screen_chunk(
                 self._words,
                 chunk_words(plan.sequence, start),
-                self._anchors,
+                self._pruning_points,
                 base,
-                evaluate_objectives=judge.evaluate_objectives,
+                evaluate_objectives=evaluator.evaluate_objectives,
                 space=plan.space,
                 sequence=plan.sequence,
                 block=self._block,
@@ -133,20 +133,20 @@ class ChunkRunner:
     def harvest(self, launched: tuple[int, ScreenArrays | None]) -> SweepChunk:
         """Waits for a chunk and judges in float64 what the screen could not rule out."""
         index, outcome = launched
-        numbers = self._plan.numbers(index)
+        sequence_indices = self._plan.sequence_indices(index)
         variant, start, count = self._plan.chunk(index)
         if outcome is None:
-            return self._judged_chunk(index, self.judge.rows(variant, numbers))
+            return self._unscreened_chunk(index, self.evaluator.evaluate(variant, sequence_indices))
         log_objectives, worst, dominated = (np.asarray(part)[..., :count] for part in outcome)
         indices = _survivors(log_objectives, worst, dominated, self._margin)
         if self._top:
             indices = np.union1d(
-                indices, _best_places(log_objectives[0], worst, self._margin, self._top)
+                indices, _best_indices(log_objectives[0], worst, self._margin, self._top)
             )
         finite = np.isfinite(worst) | np.isneginf(worst)
         least = int(np.argmin(np.where(finite, worst, np.inf)))
-        judged = self.judge.rows(variant, start + np.append(indices, least))
-        rows = judged.take(np.arange(len(indices)))
+        evaluated = self.evaluator.evaluate(variant, start + np.append(indices, least))
+        rows = evaluated.take(np.arange(len(indices)))
         feasible = rows.take(np.flatnonzero(rows.is_feasible))
         screened = worst[indices] <= 0.0
         return SweepChunk(
@@ -156,7 +156,9 @@ class ChunkRunner:
             num_not_finite=int(np.sum(~finite)),
             num_reclassified=int(np.sum(rows.is_feasible != screened)),
             front=merge(feasible, feasible.take(np.arange(0))),
-            least_violated=judged.take(np.arange(len(indices), len(judged) if finite.any() else 0)),
+            least_violated=evaluated.take(
+                np.arange(len(indices), len(evaluated) if finite.any() else 0)
+            ),
             top=feasible.best(self._top) if self._top else None,
         )
 
@@ -164,14 +166,16 @@ class ChunkRunner:
         """One chunk from beginning to end."""
         return self.harvest(self.launch(index))
 
-    def _judged_chunk(self, index: int, rows: DesignSet) -> SweepChunk:
+    def _unscreened_chunk(self, index: int, rows: DesignSet) -> SweepChunk:
         """A chunk of which every point was judged."""
         worst = rows.constraint_values.max(axis=1, initial=-np.inf)
         finite = (
             np.isfinite(rows.log_objectives).all(axis=1) & ~np.isnan(worst) & ~np.isposinf(worst)
         )
         feasible = rows.take(np.flatnonzero(rows.is_feasible))
-        least = np.lexsort((rows.numbers, np.where(finite, worst, np.inf)))[: int(finite.any())]
+        least = np.lexsort((rows.sequence_indices, np.where(finite, worst, np.inf)))[
+            : int(finite.any())
+        ]
         return SweepChunk(
             index=index,
             num_points=len(rows),
@@ -230,9 +234,9 @@ def _screen_chunk(
     log_objectives, worst = jax.lax.map(jax.vmap(one, in_axes=1, out_axes=(1, 0)), blocks)
     log_objectives, worst = jnp.concatenate(log_objectives, axis=1), worst.reshape(-1)
     dominated = jnp.zeros(worst.shape, bool)
-    for anchor in strong:
+    for point in strong:
         nowhere_better = jnp.ones(worst.shape, bool)
-        for objective, limit in zip(log_objectives, anchor, strict=True):
+        for objective, limit in zip(log_objectives, point, strict=True):
             nowhere_better &= objective >= limit
         dominated |= nowhere_better
     return log_objectives, worst, dominated
@@ -259,7 +263,7 @@ def _survivors(
     return np.union1d(indices, edge)
 
 
-def _best_places(cost: np.ndarray, worst: np.ndarray, margin: float, count: int) -> np.ndarray:
+def _best_indices(cost: np.ndarray, worst: np.ndarray, margin: float, count: int) -> np.ndarray:
     """Places among which the `count` best feasible points must be, the screen's errors allowed."""
     certain = cost[worst <= -margin]
     enough = np.inf

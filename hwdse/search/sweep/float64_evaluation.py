@@ -43,12 +43,12 @@ class Float64Evaluator:
     evaluate_objectives: EvaluateObjectives
     evaluate_with_metrics: EvaluateWithMetrics | None = None
 
-    def rows(self, variant: int, numbers: np.ndarray) -> DesignSet:
+    def evaluate(self, variant: int, sequence_indices: np.ndarray) -> DesignSet:
         """Points of these numbers, in batches padded to one shape; feasible or not.
 
         A point has the same bits whatever it is judged beside.
         """
-        units = self.plan.space.snap_points(host_points(self.plan.sequence, numbers))
+        units = self.plan.space.snap_points(host_points(self.plan.sequence, sequence_indices))
         parts = []
         with jax.enable_x64(True):
             for first in range(0, max(len(units), 1), FLOAT64_BATCH):
@@ -70,7 +70,7 @@ class Float64Evaluator:
             log_objectives,
             without_rounding(constraint_values),
             np.full(len(units), variant),
-            numbers.astype(np.int64),
+            sequence_indices.astype(np.int64),
             metrics,
         )
 
@@ -81,12 +81,14 @@ class Float64Evaluator:
         whatever order they run.
         """
         share = min(PILOT_POINTS, self.plan.num_points // PILOT_SHARE) // len(self.bases)
-        front = self.rows(0, np.arange(0))
+        front = self.evaluate(0, np.arange(0))
         for variant, count in enumerate(self.plan.variant_points):
-            numbers = np.arange(min(share, count))
+            sequence_indices = np.arange(min(share, count))
             if self.plan.sequence.method == "grid":  # its first points are a corner
-                numbers = np.random.default_rng(0).integers(0, max(count, 1), len(numbers))
-            rows = self.rows(variant, numbers)
+                sequence_indices = np.random.default_rng(0).integers(
+                    0, max(count, 1), len(sequence_indices)
+                )
+            rows = self.evaluate(variant, sequence_indices)
             front = merge(front, rows.take(np.flatnonzero(rows.is_feasible)))
         return pruning_points(front.log_objectives)
 

@@ -39,14 +39,14 @@ class SweepPlan:
         start = index // len(self.variant_points) * self.chunk_points
         return variant, start, max(min(self.chunk_points, self.variant_points[variant] - start), 0)
 
-    def numbers(self, index: int) -> np.ndarray:
+    def sequence_indices(self, index: int) -> np.ndarray:
         """Numbers of the points of a chunk."""
         variant, start, count = self.chunk(index)
         if self.listed:
             return self.listed[variant][start : start + count]
         return np.arange(start, start + count)
 
-    def first_numbers(self, variant: int, count: int) -> np.ndarray:
+    def first_sequence_indices(self, variant: int, count: int) -> np.ndarray:
         """Numbers of the first points of a variant."""
         return self.listed[variant][:count] if self.listed else np.arange(count)
 
@@ -100,13 +100,13 @@ def plan_list(
     """Plan of given points; `variants` are places in `SearchSpace.variant_bases`."""
     num_variants = math.prod(len(variant.values) for variant in space.variants)
     listed = tuple(np.flatnonzero(variants == variant) for variant in range(num_variants))
-    each = tuple(len(numbers) for numbers in listed)
+    each = tuple(len(sequence_indices) for sequence_indices in listed)
     size = _power_of_two(chunk_points, max(each))
     return SweepPlan(space, make_list(space.snap_points(units)), size, each, listed)
 
 
-def _power_of_two(chunk_points: int, most: int) -> int:
-    return 1 << (max(min(chunk_points, most), 1) - 1).bit_length()
+def _power_of_two(chunk_points: int, largest: int) -> int:
+    return 1 << (max(min(chunk_points, largest), 1) - 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -182,4 +182,4 @@ def _least(first: DesignSet, second: DesignSet) -> DesignSet:
     """The row that breaks its worst constraint less; of equals the least variant and number."""
     both = first.joined(second)
     worst = both.constraint_values.max(axis=1, initial=-np.inf)
-    return both.take(np.lexsort((both.numbers, both.variants, worst))[:1])
+    return both.take(np.lexsort((both.sequence_indices, both.variants, worst))[:1])

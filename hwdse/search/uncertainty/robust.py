@@ -73,7 +73,7 @@ class RobustObjectivesFn:
     Equal for the same question, by which compiled programs are kept.
     """
 
-    log_objectives: ObjectivesFn
+    objectives_fn: ObjectivesFn
     uncertain_constants: tuple[UncertainConstant, ...]
     robust: Robust
     seed: int
@@ -82,7 +82,7 @@ class RobustObjectivesFn:
         """Merged logs of the objectives, and of the constraints' value over limit."""
         factors = sample_factors(self.uncertain_constants, self.robust.num_samples, self.seed)
         values, broken = over_sample(
-            lambda varied: self.log_objectives(varied, relaxation),
+            lambda varied: self.objectives_fn(varied, relaxation),
             design,
             self.uncertain_constants,
             factors,

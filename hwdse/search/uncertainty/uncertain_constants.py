@@ -67,7 +67,7 @@ class UncertainConstant:
         return float(np.log(self.factor((np.arange(_NODES) + 0.5) / _NODES)).std())
 
 
-def relative_spread(
+def relative_uncertainty(
     path: str, relative: float, distribution: str = "lognormal", highest: float = math.inf
 ) -> UncertainConstant:
     """A spread of +- `relative`: of a lognormal distribution one standard deviation is the factor
@@ -95,9 +95,11 @@ def sample_factors(
     """
     generator = np.random.default_rng([seed, 0x51A])
     columns = []
-    for spread in uncertain_constants:
+    for constant in uncertain_constants:
         slices = generator.permutation(num_samples)
-        columns.append(spread.factor((slices + generator.uniform(size=num_samples)) / num_samples))
+        columns.append(
+            constant.factor((slices + generator.uniform(size=num_samples)) / num_samples)
+        )
     return np.stack(columns, axis=1) if columns else np.ones((num_samples, 0))
 
 
@@ -105,9 +107,9 @@ def perturbed(
     design: Any, uncertain_constants: Sequence[UncertainConstant], factors: Sequence[Leaf] | Any
 ) -> Any:
     """The design with each uncertain leaf multiplied by its factor."""
-    for i, spread in enumerate(uncertain_constants):
-        value = get_path(design, spread.path) * factors[i]
-        if math.isfinite(spread.highest):
-            value = jnp.minimum(value, spread.highest)
-        design = set_path(design, spread.path, value)
+    for i, constant in enumerate(uncertain_constants):
+        value = get_path(design, constant.path) * factors[i]
+        if math.isfinite(constant.highest):
+            value = jnp.minimum(value, constant.highest)
+        design = set_path(design, constant.path, value)
     return design

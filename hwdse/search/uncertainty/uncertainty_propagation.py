@@ -15,7 +15,7 @@ from hwdse.search.uncertainty.uncertain_constants import (
     sample_factors,
 )
 
-Figures = Callable[[Any], Any]
+MetricsFn = Callable[[Any], Any]
 """Design to a vector of figures, each above zero."""
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -44,12 +44,12 @@ class VarianceBudget:
     @property
     def shares(self) -> np.ndarray:
         """Each constant's share of the variance; zero where nothing varies."""
-        whole = self.variances.sum(axis=1, keepdims=True)
-        return self.variances / np.where(whole > 0.0, whole, 1.0)
+        total = self.variances.sum(axis=1, keepdims=True)
+        return self.variances / np.where(total > 0.0, total, 1.0)
 
 
-def sample_figures(
-    figures: Figures,
+def sample_metrics(
+    metrics_fn: MetricsFn,
     base: Any,
     uncertain_constants: Sequence[UncertainConstant],
     *,
@@ -59,12 +59,14 @@ def sample_figures(
     """Figures (columns) of the design under each sample (row) of the constants, from one vmapped
     program in batches; the same for the same seed. Runs in the float type in scope."""
     factors = sample_factors(uncertain_constants, num_samples, seed)
-    judge = quick_jit(jax.vmap(lambda row: figures(perturbed(base, uncertain_constants, row))))
+    evaluate = quick_jit(
+        jax.vmap(lambda row: metrics_fn(perturbed(base, uncertain_constants, row)))
+    )
     rows = []
     for start in range(0, num_samples, BATCH):
         part = factors[start : start + BATCH]
         padded = np.concatenate((part, np.repeat(part[-1:], BATCH - len(part), axis=0)))
-        rows.append(np.asarray(judge(jnp.asarray(padded, float)), np.float64)[: len(part)])
+        rows.append(np.asarray(evaluate(jnp.asarray(padded, float)), np.float64)[: len(part)])
     return np.concatenate(rows)
 
 
@@ -73,14 +75,14 @@ def percentiles(samples: np.ndarray) -> np.ndarray:
     return np.quantile(samples, QUANTILES, axis=0)
 
 
-def error_budget(
-    figures: Figures, base: Any, uncertain_constants: Sequence[UncertainConstant]
+def variance_budget(
+    metrics_fn: MetricsFn, base: Any, uncertain_constants: Sequence[UncertainConstant]
 ) -> VarianceBudget:
     """The linear error budget of figures at the nominal constants, by one backward pass each."""
 
     def logs(log_factors: Any) -> Any:
-        return jnp.log(figures(perturbed(base, uncertain_constants, jnp.exp(log_factors))))
+        return jnp.log(metrics_fn(perturbed(base, uncertain_constants, jnp.exp(log_factors))))
 
     slopes = quick_jit(jax.jacrev(logs))(jnp.zeros(len(uncertain_constants)))
-    sigmas = np.asarray([spread.log_sigma for spread in uncertain_constants])
+    sigmas = np.asarray([constant.log_sigma for constant in uncertain_constants])
     return VarianceBudget(np.asarray(slopes, np.float64), sigmas)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.search_toys import TOY_8, TOY_29, TOY_BASE, score_8, score_29
+from support.search_toys import TOY_8, TOY_29, TOY_BASE, objective_8, objective_29
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, RELAXED, num_tiles
@@ -31,7 +31,7 @@ GRID = SearchSpace(
 )
 
 
-def waste_score(plane, relaxation):
+def folds(plane, relaxation):
     """Whole folds of 1000 by 96 in rows and of 500 by y in columns, in a product."""
     rows = num_tiles(jnp.asarray(1000.0), plane.x, relaxation, "rows")
     return jnp.log(rows * num_tiles(jnp.asarray(500.0), plane.y, relaxation, "cols")), jnp.zeros(0)
@@ -52,36 +52,40 @@ def upside_down(plane, relaxation):
     return -jnp.log(num_tiles(jnp.asarray(1000.0), plane.x, relaxation)), jnp.zeros(0)
 
 
-@pytest.fixture(scope="module", params=[(score_8, TOY_8), (score_29, TOY_29)], ids=["8-D", "29-D"])
+@pytest.fixture(
+    scope="module", params=[(objective_8, TOY_8), (objective_29, TOY_29)], ids=["8-D", "29-D"]
+)
 def toy(request):
-    score, space = request.param
+    objective_fn, space = request.param
     unit = space.snap(space.encode(TOY_BASE))
     with jax.enable_x64(True):
-        value, broken = score(space.decode_rounded(unit, TOY_BASE), EXACT)
+        value, broken = objective_fn(space.decode_rounded(unit, TOY_BASE), EXACT)
         names = [f"limit {i}" for i in range(len(broken))]
         optimality = report_optimality(
-            score,
+            objective_fn,
             space,
             TOY_BASE,
             unit,
             names,
             seed=0,
-            most_neighbors=500,
+            max_neighbors=500,
             num_starts=2,
-            most_iterations=30,
+            max_iterations=30,
         )
-    return score, space, (unit, float(value)), optimality
+    return objective_fn, space, (unit, float(value)), optimality
 
 
 def test_the_bound_lies_below_every_feasible_design_that_was_sampled(toy):
-    score, space, (unit, _), optimality = toy
+    objective_fn, space, (unit, _), optimality = toy
     generator = np.random.default_rng(1)
     wide = generator.random((2048, space.num_dims))
     near = np.clip(unit + 0.2 * generator.standard_normal(wide.shape), 0.0, 1.0)
     units = space.snap_points(np.concatenate((wide, near, unit[None])))
     with jax.enable_x64(True):
-        judge = quick_jit(jax.vmap(lambda u: score(space.decode_rounded(u, TOY_BASE), EXACT)))
-        logs, broken = (np.asarray(x) for x in judge(jnp.asarray(units)))
+        evaluate = quick_jit(
+            jax.vmap(lambda u: objective_fn(space.decode_rounded(u, TOY_BASE), EXACT))
+        )
+        logs, broken = (np.asarray(x) for x in evaluate(jnp.asarray(units)))
     feasible = logs[(broken <= 0.0).all(axis=1)]
     assert len(feasible) > 20
     assert optimality.log_bound < feasible.min()
@@ -95,10 +99,10 @@ def test_tiles_relaxed_are_never_more_and_so_neither_is_the_objective(toy):
 
 
 def test_the_neighborhood_is_as_large_as_asked_and_its_best_is_reported(toy):
-    score, space, (_, value), optimality = toy
+    objective_fn, space, (_, value), optimality = toy
     assert 400 <= optimality.num_neighbors <= 520
     with jax.enable_x64(True):
-        there, broken = score(space.decode_rounded(optimality.unit, TOY_BASE), EXACT)
+        there, broken = objective_fn(space.decode_rounded(optimality.unit, TOY_BASE), EXACT)
     assert float(there) == pytest.approx(optimality.log_objective, rel=1e-9)
     np.testing.assert_allclose(broken, optimality.constraint_values, atol=1e-9)
     assert optimality.num_improvements > 0
@@ -114,19 +118,19 @@ def test_shadow_prices_are_what_a_larger_limit_gives():
             values, slopes = super().__call__(unit)
             return values - np.append(0.0, self.more), slopes
 
-    problem = Eased(score_8, TOY_8, TOY_BASE)
+    problem = Eased(objective_8, TOY_8, TOY_BASE)
 
     def optimum(more):
         problem.more = np.asarray(more)
         with jax.enable_x64(True):
-            return relaxed_optimum(problem, TOY_8.encode(TOY_BASE)[None], most_iterations=200)
+            return relaxed_optimum(problem, TOY_8.encode(TOY_BASE)[None], max_iterations=200)
 
     base = optimum([0.0, 0.0])
     assert base.is_feasible
-    for place in (0, 1):
-        more = optimum(0.01 * np.eye(2)[place])
-        acquisition = (base.log_objective - more.log_objective) / 0.01
-        assert base.multipliers[place] == pytest.approx(acquisition, rel=0.03, abs=3e-3)
+    for index in (0, 1):
+        more = optimum(0.01 * np.eye(2)[index])
+        price = (base.log_objective - more.log_objective) / 0.01
+        assert base.multipliers[index] == pytest.approx(price, rel=0.03, abs=3e-3)
     assert base.multipliers.max() > 0.05
 
 
@@ -166,11 +170,12 @@ def test_moves_that_were_cut_short_are_said(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("score", "field"), [(bumpy, "num_nonconvex_segments"), (upside_down, "num_bound_violations")]
+    ("objective_fn", "field"),
+    [(bumpy, "num_nonconvex_segments"), (upside_down, "num_bound_violations")],
 )
-def test_no_bound_is_claimed_where_a_check_fails(score, field):
+def test_no_bound_is_claimed_where_a_check_fails(objective_fn, field):
     with jax.enable_x64(True):
-        found = report_optimality(score, GRID, PLANE, GRID.encode(PLANE), [], seed=0)
+        found = report_optimality(objective_fn, GRID, PLANE, GRID.encode(PLANE), [], seed=0)
     assert not found.passed_bound_checks
     assert getattr(found, field) > 0
 
@@ -181,7 +186,7 @@ def test_ends_of_ranges_and_rounding_hold():
     )
     design = Plane(96.0, 250.0, 0.0)
     with jax.enable_x64(True):
-        found = report_optimality(waste_score, space, design, space.encode(design), [], seed=0)
+        found = report_optimality(folds, space, design, space.encode(design), [], seed=0)
     assert found.bound_by == ("upper end of its range", "rounding")
 
 
@@ -190,7 +195,7 @@ def test_waste_of_rounding_by_source_in_closed_form():
     design = Plane(96.0, 130.0, 0.0)
     with jax.enable_x64(True):
         quantization_loss = report_optimality(
-            waste_score, space, design, np.zeros(1), [], seed=0
+            folds, space, design, np.zeros(1), [], seed=0
         ).quantization_loss
     assert quantization_loss["rows"] == pytest.approx(math.log(11.0 * 96.0 / 1000.0))
     assert quantization_loss["cols"] == pytest.approx(math.log(4.0 * 130.0 / 500.0))
@@ -202,16 +207,16 @@ def test_waste_of_rounding_by_source_in_closed_form():
 
 def test_neighbors_are_distinct_buildable_and_without_the_point_itself():
     unit = GRID.encode(Plane(1.0, 5.0, 1.0))
-    points, is_exhaustive = neighbors(GRID, unit, reach=2, most=100, seed=0)
+    points, is_exhaustive = neighbors(GRID, unit, reach=2, max_neighbors=100, seed=0)
     assert is_exhaustive
     assert len(points) == 3 * 5 - 1 + 2  # the lower end cuts x off; two other alternatives
     np.testing.assert_allclose(GRID.snap_points(points), points, atol=1e-12)
     assert len(np.unique(points, axis=0)) == len(points)
     assert not (points == GRID.snap_points(unit[None])[0]).all(axis=1).any()
-    some, is_exhaustive = neighbors(GRID, unit, reach=9, most=40, seed=0)
+    some, is_exhaustive = neighbors(GRID, unit, reach=9, max_neighbors=40, seed=0)
     assert not is_exhaustive
     assert len(some) <= 40
-    np.testing.assert_array_equal(some, neighbors(GRID, unit, reach=9, most=40, seed=0)[0])
+    np.testing.assert_array_equal(some, neighbors(GRID, unit, reach=9, max_neighbors=40, seed=0)[0])
 
 
 def test_no_step_leads_out_of_a_range():

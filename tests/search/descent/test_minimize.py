@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.plane_problem import PLANE, PLANE_DIMS, PLANE_EFFORT, PLANE_SPACE, bowl
-from support.search_toys import TOY_8, TOY_29, TOY_BASE, score_8, score_29
+from support.search_toys import TOY_8, TOY_29, TOY_BASE, objective_8, objective_29
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
@@ -17,7 +17,7 @@ from hwdse.search.space.search_space import Choice, SearchSpace, Variant
 
 BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.740679720}
 """Log objectives of the best designs found by some fifty searches of up to 100,000 evaluations."""
-TOYS = {"8-D": (score_8, TOY_8), "29-D": (score_29, TOY_29)}
+TOYS = {"8-D": (objective_8, TOY_8), "29-D": (objective_29, TOY_29)}
 
 
 def beyond_reach(plane, relaxation):
@@ -77,25 +77,25 @@ def test_choices_and_variants_are_searched():
 
 
 def test_history_falls_and_counts_every_evaluation():
-    observations = []
+    seen = []
     result = minimize(
         bowl,
         PLANE_SPACE,
         PLANE,
         seed=0,
-        progress=lambda count, best: observations.append((count, best)),
+        progress=lambda count, best: seen.append((count, best)),
         **PLANE_EFFORT,
     )
     assert np.all(np.diff(result.history_log_objective) <= 0.0)
-    assert observations[-1] == (result.num_evaluations, result.log_objective)
+    assert seen[-1] == (result.num_evaluations, result.log_objective)
     assert result.num_evaluations > 64 + 3 * 4 * 200
     assert result.history_log_objective[-1] == result.top_log_objectives[0]
 
 
 def test_reported_values_are_the_exact_reading_of_the_design():
     with jax.enable_x64(True):
-        result = minimize(score_8, TOY_8, TOY_BASE, seed=0, **allocate_evaluations(500))
-        log_objective, constraint_values = score_8(result.design, EXACT)
+        result = minimize(objective_8, TOY_8, TOY_BASE, seed=0, **allocate_evaluations(500))
+        log_objective, constraint_values = objective_8(result.design, EXACT)
     assert float(log_objective) == pytest.approx(result.log_objective, rel=1e-12)
     np.testing.assert_allclose(constraint_values, result.constraint_values, rtol=1e-9)
     assert result.design.rows % 8.0 == result.design.sram_mib % 4.0 == 0.0
@@ -124,10 +124,12 @@ def test_ranking_puts_feasible_first_and_infinite_last():
 
 
 @functools.cache
-def strategy_metrics_of(name):
+def evaluate_all(name):
     """Function of points that scores them all, compiled once."""
-    score, space = TOYS[name]
-    return quick_jit(jax.vmap(lambda unit: score(space.decode_rounded(unit, TOY_BASE), EXACT)))
+    objective_fn, space = TOYS[name]
+    return quick_jit(
+        jax.vmap(lambda unit: objective_fn(space.decode_rounded(unit, TOY_BASE), EXACT))
+    )
 
 
 def random_best(name, num_evaluations, seed):
@@ -135,24 +137,24 @@ def random_best(name, num_evaluations, seed):
     space = TOYS[name][1]
     units = np.random.default_rng(seed).random((num_evaluations, space.num_dims))
     rows = space.snap_points(units)
-    judged = evaluated_points(rows, *strategy_metrics_of(name)(rows))
-    return math.exp(judged.log_objectives[judged.best_index()] - BEST_KNOWN[name])
+    evaluated = evaluated_points(rows, *evaluate_all(name)(rows))
+    return math.exp(evaluated.log_objectives[evaluated.best_index()] - BEST_KNOWN[name])
 
 
 @pytest.mark.parametrize(
-    ("name", "num_evaluations", "most_over_best", "least_gain"),
+    ("name", "num_evaluations", "max_over_best", "min_lead"),
     [("8-D", 500, 1.05, 2.0), ("29-D", 500, 1.1, 7.0)],
 )
 def test_close_to_the_best_known_and_far_ahead_of_random(
-    name, num_evaluations, most_over_best, least_gain
+    name, num_evaluations, max_over_best, min_lead
 ):
-    score, space = TOYS[name]
+    objective_fn, space = TOYS[name]
     search_budget = allocate_evaluations(num_evaluations)
     with jax.enable_x64(True):
-        runs = [minimize(score, space, TOY_BASE, seed=s, **search_budget) for s in range(3)]
-        chance = np.median([random_best(name, num_evaluations, s) for s in range(3)])
+        runs = [minimize(objective_fn, space, TOY_BASE, seed=s, **search_budget) for s in range(3)]
+        random_median = np.median([random_best(name, num_evaluations, s) for s in range(3)])
     assert all(run.is_feasible for run in runs)
     assert max(run.num_evaluations for run in runs) <= 1.02 * num_evaluations
     ratio = math.exp(np.median([run.log_objective for run in runs]) - BEST_KNOWN[name])
-    assert 0.99 <= ratio <= most_over_best
-    assert chance / ratio >= least_gain
+    assert 0.99 <= ratio <= max_over_best
+    assert random_median / ratio >= min_lead

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.plane_problem import FRONT_PLANE_SPACE, PLANE, PLANE_DIMS, bowl, two_objectives
-from support.search_toys import TOY_8, TOY_29, TOY_BASE, objectives_8, objectives_29, score_8
+from support.search_toys import TOY_8, TOY_29, TOY_BASE, objective_8, objectives_8, objectives_29
 
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.compare.baselines import BASELINES, TPE_TRIALS, MissingPackageError
@@ -93,10 +93,11 @@ def test_evaluations_are_counted_and_the_seed_decides():
     np.testing.assert_array_equal(again.front.log_objectives, result.front.log_objectives)
     np.testing.assert_array_equal(again.front.units, result.front.units)
     search_budget = allocate_front_evaluations(400)
-    judged = sum(len(batch) for batch, _ in rows)
+    evaluated = sum(len(batch) for batch, _ in rows)
     assert (
-        judged
-        == 400 - 3 * search_budget.num_waves * search_budget.num_starts * search_budget.num_steps
+        evaluated
+        == 400
+        - 3 * search_budget.num_descent_rounds * search_budget.num_starts * search_budget.num_steps
     )
 
 
@@ -114,7 +115,9 @@ def test_without_a_feasible_design_the_front_is_empty_and_the_nearest_is_told():
 def test_stages_leave_evaluations_to_polish(num_evaluations):
     search_budget = allocate_front_evaluations(num_evaluations)
     descents = (
-        search_budget.num_waves * search_budget.num_starts * (3 * search_budget.num_steps + 1)
+        search_budget.num_descent_rounds
+        * search_budget.num_starts
+        * (3 * search_budget.num_steps + 1)
     )
     assert search_budget.num_screened + descents <= 0.75 * num_evaluations
 
@@ -206,7 +209,7 @@ def test_aims_go_where_the_front_is_missing(num_objectives):
     rng = np.random.default_rng(0)
     share = rng.dirichlet(np.ones(num_objectives), 400)
     front = share[share.max(axis=1) > 0.75]
-    scalarizations = choose_scalarizations(front, num_objectives + 4, rng, with_ends=True)
+    scalarizations = choose_scalarizations(front, num_objectives + 4, rng, with_extremes=True)
     ends = np.asarray(scalarizations.weights)[:num_objectives]
     np.testing.assert_array_equal(np.argmax(ends, axis=1), np.arange(num_objectives))
     inverse = 1.0 / (np.asarray(scalarizations.weights)[num_objectives] * np.ptp(front, axis=0))
@@ -271,16 +274,16 @@ def test_every_method_spends_its_budget_on_buildable_designs(method):
         pytest.skip("needs hwdse[compare]")
     problem = ComparisonProblem(bowl, two_objectives, FRONT_PLANE_SPACE, PLANE)
     ticks = iter(range(10**6))
-    for goal in ("best", "front"):
-        if (method, goal) == ("cma_es", "front"):
+    for task in ("single", "pareto"):
+        if (method, task) == ("cma_es", "pareto"):
             continue
         trace = run_method(
-            problem, method, goal, num_evaluations=120, seed=1, clock=lambda: float(next(ticks))
+            problem, method, task, num_evaluations=120, seed=1, clock=lambda: float(next(ticks))
         )
         assert 0.7 * 120 <= trace.num_evaluations <= 1.1 * 120
         assert np.all(np.diff(trace.evaluations) >= 0.0)
         assert np.all(np.diff(trace.seconds) >= 0.0)
-        if goal == "best":
+        if task == "single":
             assert np.all(np.diff(trace.log_objectives[:, 0]) < 0.0)
             assert 2.5 <= trace.best_at(np.inf) < (3.0 if method == "gradient" else 6.0)
         else:
@@ -306,6 +309,6 @@ def test_a_missing_package_is_one_line(monkeypatch):
 
 
 def test_a_contest_needs_a_known_method():
-    problem = ComparisonProblem(score_8, objectives_8, TOY_8, TOY_BASE)
+    problem = ComparisonProblem(objective_8, objectives_8, TOY_8, TOY_BASE)
     with pytest.raises(ValueError, match="no method 'magic'"):
-        run_method(problem, "magic", "best", num_evaluations=5, seed=0, clock=lambda: 0.0)
+        run_method(problem, "magic", "single", num_evaluations=5, seed=0, clock=lambda: 0.0)

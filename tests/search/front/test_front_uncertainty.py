@@ -26,7 +26,7 @@ from hwdse.search.uncertainty.robust import (
 )
 from hwdse.search.uncertainty.uncertain_constants import (
     UncertainConstant,
-    relative_spread,
+    relative_uncertainty,
     sample_factors,
 )
 
@@ -44,15 +44,15 @@ SPACE = SearchSpace((Dimension("x", 0.1, 10.0, "log", None), Dimension("y", 0.1,
 LIMIT = 12.0
 
 
-def log_objectives(design, relaxation):
+def objectives_fn(design, relaxation):
     """Time a x, energy b (1 / x + y), with the time limited."""
     time = design.a * design.x
     energy = design.b * (1.0 / design.x + design.y)
     return jnp.log(jnp.stack([time, energy])), jnp.log(time / LIMIT)[None]
 
 
-def spreads_of(relative):
-    return tuple(relative_spread(name, relative) for name in "ab")
+def constants_of(relative):
+    return tuple(relative_uncertainty(name, relative) for name in "ab")
 
 
 def units_at(*points):
@@ -64,7 +64,7 @@ LINE = units_at(*((x, 0.1) for x in (0.5, 1.0, 2.0, 4.0, 5.9)))
 
 def sampled(uncertain_constants, units=LINE, num_samples=200, seed=0):
     return sample_designs(
-        log_objectives, SPACE, BASE, units, np.zeros(len(units), int), uncertain_constants,
+        objectives_fn, SPACE, BASE, units, np.zeros(len(units), int), uncertain_constants,
         num_samples=num_samples, seed=seed,
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_sure_constants_give_the_nominal_front_without_bands():
 def test_bands_widen_with_the_spread_and_hold_the_nominal_value():
     widths = []
     for relative in (1e-6, 0.05, 0.2, 0.5):
-        found = sampled(spreads_of(relative))
+        found = sampled(constants_of(relative))
         low, middle, high = np.log(found.percentiles)
         assert (low < found.nominal).all()
         assert (found.nominal < high).all()
@@ -97,10 +97,10 @@ def test_bands_widen_with_the_spread_and_hold_the_nominal_value():
 
 def test_constants_that_all_designs_share_change_no_order():
     """Common random numbers: a and b move all designs alike, so nobody overtakes anybody."""
-    found = sampled(spreads_of(0.5), np.concatenate((LINE[:3], units_at((1.0, 0.11)))))
-    holds = found.meets_limits
-    assert 0.9 < holds.mean() < 1.0
-    assert (found.is_on_front[:, :3] == holds[:, :3]).all()
+    found = sampled(constants_of(0.5), np.concatenate((LINE[:3], units_at((1.0, 0.11)))))
+    is_feasible = found.meets_limits
+    assert 0.9 < is_feasible.mean() < 1.0
+    assert (found.is_on_front[:, :3] == is_feasible[:, :3]).all()
     # Hardly worse than the second design, far inside its band, and yet always dominated.
     low, _, high = found.percentiles[:, 1, 1]
     assert low < np.exp(found.nominal[3, 1]) < high
@@ -108,7 +108,7 @@ def test_constants_that_all_designs_share_change_no_order():
 
 
 def test_a_design_never_wins_over_itself():
-    found = sampled(spreads_of(0.3), np.repeat(LINE[1:2], 3, axis=0))
+    found = sampled(constants_of(0.3), np.repeat(LINE[1:2], 3, axis=0))
     np.testing.assert_array_equal(found.log_objectives[:, 0], found.log_objectives[:, 2])
     np.testing.assert_array_equal(found.is_on_front, found.meets_limits)
 
@@ -116,7 +116,7 @@ def test_a_design_never_wins_over_itself():
 def test_the_share_within_a_limit_is_that_of_the_constant():
     """Time a x <= 12 with x = 6 and a = 2 on its median: half of the samples, and of x = 3 those
     with a factor of a below 2."""
-    found = sampled((relative_spread("a", 0.5),), units_at((6.0, 0.1), (3.0, 0.1)))
+    found = sampled((relative_uncertainty("a", 0.5),), units_at((6.0, 0.1), (3.0, 0.1)))
     share = 0.5 * (1.0 + math.erf(math.log(2.0) / math.log(1.5) / math.sqrt(2.0)))
     np.testing.assert_allclose(found.meets_limits.mean(axis=0), [0.5, share], atol=0.006)
     # Where the slow one is too slow, the other is alone; where both hold, neither dominates.
@@ -130,8 +130,8 @@ def test_membership_is_that_of_each_sample_by_brute_force():
     found = SampledDesigns(values[0], values, broken).is_on_front
     for s, i in np.ndindex(found.shape):
         others = values[s, broken[s, :, 0] <= 0.0]
-        beaten = (others <= values[s, i]).all(axis=1) & (others < values[s, i]).any(axis=1)
-        assert found[s, i] == (broken[s, i, 0] <= 0.0 and not beaten.any())
+        is_dominated = (others <= values[s, i]).all(axis=1) & (others < values[s, i]).any(axis=1)
+        assert found[s, i] == (broken[s, i, 0] <= 0.0 and not is_dominated.any())
 
 
 def test_attainment_of_one_sample_is_its_staircase():
@@ -144,7 +144,7 @@ def test_attainment_of_one_sample_is_its_staircase():
 
 @pytest.mark.parametrize("num_samples", [3, SAMPLES_AT_ONCE, SAMPLES_AT_ONCE + 1, 200])
 def test_samples_in_turns_are_all_samples_in_order(num_samples):
-    uncertain_constants = spreads_of(0.3)
+    uncertain_constants = constants_of(0.3)
     factors = sample_factors(uncertain_constants, num_samples, 0)
     with jax.enable_x64(True):
         found = over_sample(lambda design: (design.a, design.b), BASE, uncertain_constants, factors)
@@ -156,7 +156,7 @@ def test_the_mean_of_a_linear_objective_is_in_closed_form(num_samples):
     """Time a x with a uniform from 0.5 to 2 times its nominal value: 1.25 times the nominal."""
     uncertain_constants = (UncertainConstant("a", 0.5, 2.0, "uniform"),)
     robust = RobustObjectivesFn(
-        log_objectives, uncertain_constants, parse_robust("mean", num_samples), 0
+        objectives_fn, uncertain_constants, parse_robust("mean", num_samples), 0
     )
     with jax.enable_x64(True):
         values, broken = robust(BASE, EXACT)
@@ -173,16 +173,16 @@ def brute_force(units, uncertain_constants, robust, seed):
     x, y = (dim.rounded(units[:, i]) for i, dim in enumerate(SPACE.dimensions))
     time = 2.0 * factors[:, 0, None] * x
     energy = 5.0 * factors[:, 1, None] * (1.0 / x + y)
-    figures = np.log(np.stack((time, energy, time / LIMIT), axis=-1))
+    metrics = np.log(np.stack((time, energy, time / LIMIT), axis=-1))
     if robust.rule == "mean":
-        return np.log(np.exp(figures).mean(axis=0))
+        return np.log(np.exp(metrics).mean(axis=0))
     share = 1.0 if robust.rule == "worst" else robust.share
-    return np.quantile(figures, share, axis=0)
+    return np.quantile(metrics, share, axis=0)
 
 
 def swept(robust, screen="float32", chunk_points=128):
     plan = plan_sweep(SPACE, num_points=512, chunk_points=chunk_points)
-    wrapped = RobustObjectivesFn(log_objectives, spreads_of(0.2), robust, 7)
+    wrapped = RobustObjectivesFn(objectives_fn, constants_of(0.2), robust, 7)
     runner = ChunkRunner(
         exact_objectives_fn(wrapped), plan, BASE, screen=screen, num_samples=robust.num_samples
     )
@@ -200,14 +200,14 @@ def test_a_robust_sweep_is_brute_force_over_its_points(rule, num_samples):
     robust = parse_robust(rule, num_samples)
     plan, result = swept(robust)
     units = SPACE.snap_points(host_points(plan.sequence, np.arange(512)))
-    figures = brute_force(units, spreads_of(0.2), robust, 7)
-    feasible = np.flatnonzero(figures[:, 2] <= 0.0)
+    metrics = brute_force(units, constants_of(0.2), robust, 7)
+    feasible = np.flatnonzero(metrics[:, 2] <= 0.0)
     assert 0 < len(feasible) < 512
-    expected = feasible[non_dominated_mask(figures[feasible, :2])]
-    order = np.argsort(result.front.numbers)
-    np.testing.assert_array_equal(result.front.numbers[order], expected)
+    expected = feasible[non_dominated_mask(metrics[feasible, :2])]
+    order = np.argsort(result.front.sequence_indices)
+    np.testing.assert_array_equal(result.front.sequence_indices[order], expected)
     np.testing.assert_allclose(
-        result.front.log_objectives[order], figures[expected, :2], rtol=1e-12
+        result.front.log_objectives[order], metrics[expected, :2], rtol=1e-12
     )
     assert result.num_feasible == len(feasible)
     assert result.num_points == 512
@@ -217,7 +217,7 @@ def test_robust_sweeps_have_the_same_bits_in_other_chunks_and_screens():
     robust = parse_robust("quantile 0.9", 16)
     _, first = swept(robust)
     _, second = swept(robust, screen="float64", chunk_points=64)
-    for name in ("numbers", "costs", "violations", "units"):
+    for name in ("sequence_indices", "log_objectives", "constraint_values", "units"):
         np.testing.assert_array_equal(getattr(first.front, name), getattr(second.front, name))
 
 
@@ -233,8 +233,8 @@ def test_stricter_rules_leave_fewer_designs_with_worse_figures():
 
 def test_a_robust_front_by_gradients_holds_the_limits_in_every_sample():
     """The front is y = 0.1 and x up to the limit of the worst sample; its exact ends are known."""
-    uncertain_constants, robust = spreads_of(0.2), parse_robust("worst", 16)
-    wrapped = RobustObjectivesFn(log_objectives, uncertain_constants, robust, 0)
+    uncertain_constants, robust = constants_of(0.2), parse_robust("worst", 16)
+    wrapped = RobustObjectivesFn(objectives_fn, uncertain_constants, robust, 0)
     found, again = (
         search_front(wrapped, SPACE, BASE, seed=0, num_evaluations=600).front for _ in range(2)
     )

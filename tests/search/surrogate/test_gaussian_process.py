@@ -44,15 +44,13 @@ def test_predictions_equal_the_dense_formula_and_know_what_was_seen():
     model = Regression(points, values, first_logs(3))
     known = model.prior(points, points) + model.noise * np.eye(15)
     cross = model.prior(points, others)
-    observations = model.predict(others)
-    np.testing.assert_allclose(
-        observations.mean, cross.T @ np.linalg.solve(known, values), rtol=1e-9
-    )
+    prediction = model.predict(others)
+    np.testing.assert_allclose(prediction.mean, cross.T @ np.linalg.solve(known, values), rtol=1e-9)
     dense = model.prior(others, others) - cross.T @ np.linalg.solve(known, cross)
-    np.testing.assert_allclose(observations.variance, np.diag(dense), rtol=1e-6, atol=1e-12)
-    np.testing.assert_allclose(model.covariances(others, observations, 2), dense[:, 2], atol=1e-9)
+    np.testing.assert_allclose(prediction.variance, np.diag(dense), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(model.covariances(others, prediction, 2), dense[:, 2], atol=1e-9)
     at_known = model.predict(points).variance
-    assert (at_known < observations.variance.min()).all()
+    assert (at_known < prediction.variance.min()).all()
 
 
 def test_a_straight_line_is_continued_beyond_the_points():
@@ -94,7 +92,7 @@ def test_the_model_promises_most_near_the_least_value_and_inside_the_limit():
     rows = bowl(points, 0.4)  # the best feasible design is at (0.2, 0.2)
     order = np.argsort(rows.log_objectives + 5.0 * np.maximum(rows.constraint_values[:, 0], 0.0))
     model = Surrogate()
-    model.see(points[order], rows.log_objectives[order, None], rows.constraint_values[order])
+    model.fit(points[order], rows.log_objectives[order, None], rows.constraint_values[order])
     candidates = np.stack(np.meshgrid(*[np.linspace(0, 1, 41)] * 2), axis=-1).reshape(-1, 2)
     chosen = candidates[model.choose(candidates, 4, best_of(rows))]
     assert np.abs(chosen[0] - 0.2).max() < 0.06
@@ -106,7 +104,7 @@ def test_without_a_feasible_design_the_model_goes_where_one_may_be():
     rows = bowl(points, 0.4)
     assert not rows.is_feasible.any()
     model = Surrogate()
-    model.see(points, rows.log_objectives[:, None], rows.constraint_values)
+    model.fit(points, rows.log_objectives[:, None], rows.constraint_values)
     candidates = sample(400, 2, 8)
     first = candidates[model.choose(candidates, 1, best_of(rows))[0]]
     assert first.sum() < np.median(candidates.sum(axis=1))
@@ -116,7 +114,7 @@ def test_values_that_are_not_numbers_are_left_out():
     rows = bowl(sample(20, 2, 9), 2.0)
     logs = np.where(np.arange(20) % 3 == 0, np.inf, rows.log_objectives)
     model = Surrogate()
-    model.see(rows.units, logs[:, None], rows.constraint_values)
-    assert np.isfinite(model.promise(sample(9, 2, 10), ExpectedImprovement(0.5))).all()
+    model.fit(rows.units, logs[:, None], rows.constraint_values)
+    assert np.isfinite(model.log_acquisition(sample(9, 2, 10), ExpectedImprovement(0.5))).all()
     with pytest.raises(np.linalg.LinAlgError, match="no finite value"):
-        model.see(rows.units, np.full((20, 1), np.inf), rows.constraint_values)
+        model.fit(rows.units, np.full((20, 1), np.inf), rows.constraint_values)

@@ -18,14 +18,12 @@ SPACE = SearchSpace(
 PENALTIES = np.array([5.0])
 
 
-def judge(units, variants):
+def evaluate(units, variants):
     """Least in the second variant, near the third layout; the sum of the coordinates is limited,
     and every whole step of the stepped values adds its own little ruggedness."""
-    scalarizations = np.array([0.2, 0.4, 0.6, 0.3, 0.5, 0.7])
+    optimum = np.array([0.2, 0.4, 0.6, 0.3, 0.5, 0.7])
     counts = np.exp(units[:, :4] * np.log(64.0)).round()
-    logs = 3.0 * np.sum((units[:, :6] - scalarizations) ** 2, axis=1) + 0.02 * np.sum(
-        counts % 3, axis=1
-    )
+    logs = 3.0 * np.sum((units[:, :6] - optimum) ** 2, axis=1) + 0.02 * np.sum(counts % 3, axis=1)
     logs = logs + 0.4 * np.abs(units[:, 6] - 0.625) + 0.3 * (variants == 0)
     return EvaluatedPoints(units, logs, (units[:, :6].sum(axis=1) - 2.5)[:, None])
 
@@ -34,12 +32,12 @@ def first_points(num, seed=0):
     generator = np.random.default_rng(seed)
     units = SPACE.snap_points(generator.random((num, SPACE.num_dims)))
     variants = np.zeros(num, int)  # nothing is known of the better variant
-    return EvaluatedSet(judge(units, variants), variants)
+    return EvaluatedSet(evaluate(units, variants), variants)
 
 
 def surrogate_search(known, **changes):
     options = {"penalties": PENALTIES, "num_moves": 12, "seed": 3} | changes
-    return SurrogateSearch(judge, SPACE, known, **options)
+    return SurrogateSearch(evaluate, SPACE, known, **options)
 
 
 def test_it_finds_the_variant_and_the_best_beside_the_limit():
@@ -51,7 +49,7 @@ def test_it_finds_the_variant_and_the_best_beside_the_limit():
     assert found.rows.constraint_values[best, 0] > -0.05  # the limit cuts the free optimum off
     # Random designs as many, all of the better variant, are nowhere near.
     random = SPACE.snap_points(np.random.default_rng(1).random((4000, SPACE.num_dims)))
-    chance = judge(random, np.ones(4000, int))
+    chance = evaluate(random, np.ones(4000, int))
     assert found.rows.sort_key()[1] < chance.sort_key()[1] - 0.02
 
 
@@ -61,7 +59,7 @@ def test_no_design_is_judged_twice_and_the_rounds_are_counted(num_rounds):
 
     def watched(units, variants):
         calls.append(len(units))
-        return judge(units, variants)
+        return evaluate(units, variants)
 
     run = SurrogateSearch(watched, SPACE, known, penalties=PENALTIES, num_moves=9, seed=0)
     found = run.run(num_rounds)
@@ -83,21 +81,21 @@ def test_it_stops_before_the_round_in_which_time_is_up():
 
 @pytest.mark.parametrize("variants", [(), SPACE.variants])
 def test_a_space_without_dimensions_is_tried_out(variants):
-    def by_variant(units, indices):
-        return EvaluatedPoints(units, 1.0 - indices, np.zeros((len(units), 1)))
+    def one_per_variant(units, variants):
+        return EvaluatedPoints(units, 1.0 - variants, np.zeros((len(units), 1)))
 
     space = SearchSpace((), (), variants)
-    known = EvaluatedSet(by_variant(np.zeros((1, 0)), np.zeros(1)), np.zeros(1, int))
-    found = SurrogateSearch(by_variant, space, known, penalties=PENALTIES, num_moves=6, seed=0).run(
-        4
-    )
+    known = EvaluatedSet(one_per_variant(np.zeros((1, 0)), np.zeros(1)), np.zeros(1, int))
+    found = SurrogateSearch(
+        one_per_variant, space, known, penalties=PENALTIES, num_moves=6, seed=0
+    ).run(4)
     assert len(found) == space.num_variants
     assert found.rows.sort_key()[1] == 2.0 - space.num_variants
 
 
 def test_it_goes_on_without_a_finite_value_to_learn_from():
     def hopeless(units, variants):
-        rows = judge(units, variants)
+        rows = evaluate(units, variants)
         return EvaluatedPoints(units, np.full(len(units), np.inf), rows.constraint_values)
 
     known = first_points(20)

@@ -85,7 +85,7 @@ def test_chunk_size_changes_nothing(result, chunk_points):
         np.lexsort(result.front.log_objectives.T),
         np.lexsort(other.front.log_objectives.T),
     )
-    for name in ("costs", "units", "numbers"):
+    for name in ("log_objectives", "units", "sequence_indices"):
         np.testing.assert_array_equal(
             getattr(result.front, name)[order], getattr(other.front, name)[other_order]
         )
@@ -94,7 +94,7 @@ def test_chunk_size_changes_nothing(result, chunk_points):
 
 def test_a_float32_screen_ends_with_the_same_front(result):
     single = sweep(three_objectives_8, plan_of(), TOY_BASE, screen="float32")
-    assert set(single.front.numbers) == set(result.front.numbers)
+    assert set(single.front.sequence_indices) == set(result.front.sequence_indices)
     assert single.num_feasible == result.num_feasible
 
 
@@ -103,17 +103,17 @@ def test_a_resumed_sweep_is_the_same_sweep(result):
         ChunkRunner(three_objectives_8, plan_of(), TOY_BASE, screen="float64"), plan_of()
     )
     half = merge_chunk(merge_chunk(None, next(chunks)), next(chunks))
-    observations = []
+    seen = []
     whole = sweep(
         three_objectives_8,
         plan_of(),
         TOY_BASE,
         screen="float64",
         so_far=half,
-        on_chunk=lambda chunk, _: observations.append(chunk.index),
+        on_chunk=lambda chunk, _: seen.append(chunk.index),
     )
-    assert observations == [2, 3, 4]
-    assert set(whole.front.numbers) == set(result.front.numbers)
+    assert seen == [2, 3, 4]
+    assert set(whole.front.sequence_indices) == set(result.front.sequence_indices)
     assert whole.num_feasible == result.num_feasible
     assert whole.done == frozenset(range(5))
 
@@ -125,7 +125,7 @@ def test_chunks_may_come_in_any_order(result):
     for chunk in reversed(chunks):
         backwards = merge_chunk(backwards, chunk)
     assert backwards is not None
-    assert set(backwards.front.numbers) == set(result.front.numbers)
+    assert set(backwards.front.sequence_indices) == set(result.front.sequence_indices)
     # What is stored does not grow with the points: few of each chunk are left.
     assert max(len(chunk.front) for chunk in chunks) < 0.2 * 4096
 
@@ -196,21 +196,23 @@ def test_plan_deals_every_point_once():
     plan = plan_of(num_points=10_001, chunk_points=1000)
     assert plan.chunk_points == 1024
     spans = [plan.chunk(index) for index in range(plan.num_chunks)]
-    numbers = np.concatenate([np.arange(start, start + count) for _, start, count in spans])
-    np.testing.assert_array_equal(numbers, np.arange(10_001))
+    indices = np.concatenate([np.arange(start, start + count) for _, start, count in spans])
+    np.testing.assert_array_equal(indices, np.arange(10_001))
 
 
 def test_anchors_come_from_the_front_and_dominate_most():
     log_objectives = np.random.default_rng(0).random((5000, 3))
     front = log_objectives[non_dominated_mask(log_objectives)]
-    strong = pruning_points(front)
-    finite = strong[np.isfinite(strong).all(axis=1)]
+    points = pruning_points(front)
+    finite = points[np.isfinite(points).all(axis=1)]
     assert {tuple(row) for row in finite} <= {tuple(row) for row in front}
-    beaten = dominated_by(log_objectives, strong, 1e-12)
-    assert beaten.mean() > 0.9
-    assert not beaten[non_dominated_mask(log_objectives)].any()
+    is_dominated = dominated_by(log_objectives, points, 1e-12)
+    assert is_dominated.mean() > 0.9
+    assert not is_dominated[non_dominated_mask(log_objectives)].any()
 
 
 def test_merging_a_front_with_itself_changes_nothing(result):
     again = merge(result.front, result.front)
-    np.testing.assert_array_equal(np.sort(again.numbers), np.sort(result.front.numbers))
+    np.testing.assert_array_equal(
+        np.sort(again.sequence_indices), np.sort(result.front.sequence_indices)
+    )

@@ -22,7 +22,7 @@ NUM_POINTS = 10_000
 TOP = 300
 
 
-def judged(design):
+def with_metrics(design):
     log_objectives, constraint_values = three_objectives_8(design)
     return log_objectives, constraint_values, log_objectives[:1] * 2.0
 
@@ -95,9 +95,9 @@ def test_the_best_kept_are_those_of_all_points(everything, screen, chunk_points)
     plan = plan_of(chunk_points=chunk_points)
     result = sweep(three_objectives_8, plan, TOY_BASE, screen=screen, keep="top", top=TOP)
     np.testing.assert_allclose(result.top.log_objectives, log_objectives[order], rtol=1e-12)
-    assert set(result.top.numbers) == set(order)
+    assert set(result.top.sequence_indices) == set(order)
     front = feasible[non_dominated_mask(log_objectives[feasible])]
-    assert set(result.front.numbers) == set(front)
+    assert set(result.front.sequence_indices) == set(front)
     assert result.num_feasible == len(feasible)
 
 
@@ -105,11 +105,11 @@ def test_all_points_are_kept_with_their_figures(everything):
     log_objectives, constraint_values = everything
     plan = plan_of(num_points=3000)
     runner = ChunkRunner(
-        three_objectives_8, plan, TOY_BASE, keep="all", evaluate_with_metrics=judged
+        three_objectives_8, plan, TOY_BASE, keep="all", evaluate_with_metrics=with_metrics
     )
     chunks = list(sweep_chunks(runner, plan))
     rows = chunks[0].rows.joined(chunks[1].rows)
-    np.testing.assert_array_equal(rows.numbers, np.arange(3000))
+    np.testing.assert_array_equal(rows.sequence_indices, np.arange(3000))
     np.testing.assert_allclose(rows.log_objectives, log_objectives[:3000], rtol=1e-12)
     np.testing.assert_allclose(
         rows.constraint_values, constraint_values[:3000], rtol=1e-9, atol=1e-11
@@ -117,9 +117,11 @@ def test_all_points_are_kept_with_their_figures(everything):
     np.testing.assert_array_equal(rows.metrics[:, 0], 2.0 * rows.log_objectives[:, 0])
     only_front = sweep(three_objectives_8, plan, TOY_BASE)
     result = merged(chunks)
-    assert set(result.front.numbers) == set(only_front.front.numbers)
+    assert set(result.front.sequence_indices) == set(only_front.front.sequence_indices)
     assert result.num_feasible == only_front.num_feasible
-    assert set(result.least_violated.numbers) == set(only_front.least_violated.numbers)
+    assert set(result.least_violated.sequence_indices) == set(
+        only_front.least_violated.sequence_indices
+    )
 
 
 def test_a_list_is_judged_as_it_stands(everything):
@@ -128,7 +130,9 @@ def test_a_list_is_judged_as_it_stands(everything):
     result = sweep(three_objectives_8, plan, TOY_BASE)
     log_objectives, constraint_values = (part[:600] for part in everything)
     feasible = np.flatnonzero((constraint_values <= 0.0).all(axis=1))
-    assert set(result.front.numbers) == set(feasible[non_dominated_mask(log_objectives[feasible])])
+    assert set(result.front.sequence_indices) == set(
+        feasible[non_dominated_mask(log_objectives[feasible])]
+    )
     assert (result.num_points, result.num_feasible) == (600, len(feasible))
 
 

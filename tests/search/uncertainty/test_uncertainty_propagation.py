@@ -19,13 +19,13 @@ from hwdse.search.uncertainty.uncertain_constants import (
     DISTRIBUTIONS,
     UncertainConstant,
     perturbed,
-    relative_spread,
+    relative_uncertainty,
     sample_factors,
 )
 from hwdse.search.uncertainty.uncertainty_propagation import (
-    error_budget,
     percentiles,
-    sample_figures,
+    sample_metrics,
+    variance_budget,
 )
 
 
@@ -40,19 +40,19 @@ BASE = Pair(2.0, 5.0, 1.0)
 POWERS = np.array([1.0, -2.0])
 
 
-def figures(design):
+def metrics_fn(design):
     """a / b^2, and a constant."""
     return jnp.stack([jnp.asarray(design.a * design.b**-2.0, float), jnp.asarray(3.0)])
 
 
-def spreads_of(relative):
-    return tuple(relative_spread(name, relative) for name in "ab")
+def constants_of(relative):
+    return tuple(relative_uncertainty(name, relative) for name in "ab")
 
 
 def sampled(relative, num_samples=512, seed=0):
     with jax.enable_x64(True):
-        return sample_figures(
-            figures, BASE, spreads_of(relative), num_samples=num_samples, seed=seed
+        return sample_metrics(
+            metrics_fn, BASE, constants_of(relative), num_samples=num_samples, seed=seed
         )
 
 
@@ -62,10 +62,10 @@ def sampled(relative, num_samples=512, seed=0):
     v=st.floats(0.001, 0.999),
 )  # fmt: skip
 def test_quantiles_rise_and_end_where_they_should(distribution, low, high, u, v):
-    spread = UncertainConstant("a", low, high, distribution)
-    first, second = spread.factor(np.array([min(u, v), max(u, v)]))
+    constant = UncertainConstant("a", low, high, distribution)
+    first, second = constant.factor(np.array([min(u, v), max(u, v)]))
     assert 0.0 < first <= second
-    ends = spread.factor(np.array([0.05, 0.95]))
+    ends = constant.factor(np.array([0.05, 0.95]))
     if distribution in ("uniform", "triangular"):
         assert low - 1e-12 <= first
         assert second <= high + 1e-12
@@ -82,8 +82,8 @@ def test_moments_in_closed_form():
     assert UncertainConstant("a", 0.5, 2.0, "uniform").factor(u).var() == pytest.approx(
         1.5**2 / 12.0, 1e-3
     )
-    assert relative_spread("a", 0.3).log_sigma == pytest.approx(math.log(1.3))
-    small = relative_spread("a", 0.02, "normal")
+    assert relative_uncertainty("a", 0.3).log_sigma == pytest.approx(math.log(1.3))
+    small = relative_uncertainty("a", 0.02, "normal")
     assert small.log_sigma == pytest.approx(0.02, rel=0.01)
     assert small.factor(u).std() == pytest.approx(0.02, rel=1e-3)
 
@@ -111,15 +111,15 @@ def test_a_sample_is_a_latin_hypercube_and_the_same_for_the_same_seed():
 
 
 def test_fractions_stay_below_one():
-    spread = relative_spread("x", 0.5, highest=1.0)
-    assert perturbed(BASE, [spread], [1.7]).x == 1.0
-    assert perturbed(BASE, [spread], [0.7]).x == pytest.approx(0.7)
+    constant = relative_uncertainty("x", 0.5, highest=1.0)
+    assert perturbed(BASE, [constant], [1.7]).x == 1.0
+    assert perturbed(BASE, [constant], [0.7]).x == pytest.approx(0.7)
 
 
 def test_the_error_budget_of_a_monomial_is_its_variance():
-    uncertain_constants = (relative_spread("a", 0.3), relative_spread("b", 0.1))
+    uncertain_constants = (relative_uncertainty("a", 0.3), relative_uncertainty("b", 0.1))
     with jax.enable_x64(True):
-        budget = error_budget(figures, BASE, uncertain_constants)
+        budget = variance_budget(metrics_fn, BASE, uncertain_constants)
     sigmas = np.log([1.3, 1.1])
     expected = (POWERS * sigmas) ** 2
     np.testing.assert_allclose(budget.elasticities[0], POWERS, rtol=1e-12)
@@ -134,11 +134,11 @@ def test_the_sampled_spread_of_a_monomial_is_that_of_its_budget():
     values = sampled(0.2)
     sigma = math.log(1.2) * math.sqrt(5.0)
     assert np.log(values[:, 0]).std() == pytest.approx(sigma, rel=0.05)
-    band = percentiles(values)
+    found = percentiles(values)
     np.testing.assert_allclose(
-        band[:, 0], 0.08 * np.exp(np.array([-1.645, 0.0, 1.645]) * sigma), rtol=0.12
+        found[:, 0], 0.08 * np.exp(np.array([-1.645, 0.0, 1.645]) * sigma), rtol=0.12
     )
-    np.testing.assert_array_equal(band[:, 1], 3.0)
+    np.testing.assert_array_equal(found[:, 1], 3.0)
 
 
 def test_bands_shrink_with_the_spread():
@@ -154,14 +154,14 @@ def test_the_same_seed_gives_the_same_sample_in_batches_of_any_fill():
     assert np.abs(sampled(0.2, 300) - sampled(0.2, 300, seed=1)).max() > 0.0
 
 
-def log_objectives(design, relaxation):
+def objectives_fn(design, relaxation):
     """Log of b / (a x), and of a x over 8."""
     return jnp.log(design.b / (design.a * design.x))[None], jnp.log(design.a * design.x / 8.0)[None]
 
 
 def robust_at(text, relative=0.3, num_samples=64):
     wrapped = RobustObjectivesFn(
-        log_objectives, spreads_of(relative), parse_robust(text, num_samples), seed=0
+        objectives_fn, constants_of(relative), parse_robust(text, num_samples), seed=0
     )
     with jax.enable_x64(True):
         values, broken = wrapped(BASE, EXACT)
@@ -170,16 +170,16 @@ def robust_at(text, relative=0.3, num_samples=64):
 
 def test_rules_are_in_order_and_come_together_for_sure_constants():
     chain = [robust_at(text) for text in ("quantile 0.1", "quantile 0.5", "quantile 0.9", "worst")]
-    for place in (0, 1):
-        column = [values[place] for values in chain]
+    for index in (0, 1):
+        column = [values[index] for values in chain]
         assert sorted(column) == column
-        assert column[0] < robust_at("mean")[place] < column[-1]
+        assert column[0] < robust_at("mean")[index] < column[-1]
     for text in ("mean", "worst", "quantile 0.9"):
         assert robust_at(text, 1e-9)[0] == pytest.approx(math.log(2.5), abs=1e-7)
 
 
 def test_the_mean_is_the_mean():
-    factors = sample_factors(spreads_of(0.3), 64, 0)
+    factors = sample_factors(constants_of(0.3), 64, 0)
     values = 2.5 * factors[:, 1] / factors[:, 0]
     assert robust_at("mean")[0] == pytest.approx(math.log(values.mean()), rel=1e-12)
     assert robust_at("quantile 0.9")[0] == pytest.approx(np.quantile(np.log(values), 0.9))
@@ -187,12 +187,12 @@ def test_the_mean_is_the_mean():
 
 def test_the_worst_case_keeps_to_the_limit_in_every_sample():
     """Minimizing b / (a x) with a x <= 8: the nominal optimum x = 4 breaks it in half of them."""
-    uncertain_constants = spreads_of(0.2)
+    uncertain_constants = constants_of(0.2)
     wrapped = RobustObjectivesFn(
-        log_objectives, uncertain_constants, Robust("worst", num_samples=16), seed=0
+        objectives_fn, uncertain_constants, Robust("worst", num_samples=16), seed=0
     )
 
-    def score(design, relaxation):
+    def objective_fn(design, relaxation):
         values, broken = wrapped(design, relaxation)
         return values[0], broken
 
@@ -204,7 +204,9 @@ def test_the_worst_case_keeps_to_the_limit_in_every_sample():
         "local_search_rounds": 20,
     }
     with jax.enable_x64(True):
-        found, again = (minimize(score, space, BASE, seed=0, **search_budget) for _ in range(2))
+        found, again = (
+            minimize(objective_fn, space, BASE, seed=0, **search_budget) for _ in range(2)
+        )
     largest = sample_factors(uncertain_constants, 16, 0)[:, 0].max()
     assert found.is_feasible
     assert found.design.x == pytest.approx(4.0 / largest, rel=0.005)
