@@ -33,9 +33,9 @@ from hwdse.config.hardware.load_specs import (
 from hwdse.config.hardware.neuron_cores import NEURON_CORE_TABLES
 from hwdse.config.schema.allowed_names import limit_names, objective_names
 from hwdse.config.schema.field_rules import LARGEST, FieldRule, rule_of
+from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.search.search_file import (
     CHOICE_TABLE,
-    LIMIT_FIELDS,
     OBJECTIVE_TABLE,
     SEARCH_TABLES,
     VARIABLE_TABLE,
@@ -149,6 +149,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "virtual_pipeline": "Numbers of virtual pipeline stages to enumerate.",
         "recompute": "Recomputation policies to enumerate (best): none, selective, full.",
         "zero": "ZeRO stages to enumerate.",
+        "design.parallelism.zero": "ZeRO stage; sets optimizer_shard_fraction, "
+        "gradient_shard_fraction and weight_shard_fraction.",
         "sequence": "1 with sequence parallelism, 0 without it.",
         "keep": "Number of strategies that are kept when more are possible.",
     }
@@ -169,6 +171,7 @@ ALLOWED: Mapping[str, str] = MappingProxyType(
         "keep": "whole number, >= 1",
         "recompute": "list of none, selective, full",
         "zero": "list of 0, 1, 2, 3",
+        "design.parallelism.zero": "0, 1, 2, 3",
         "sequence": "list of 0, 1",
         "uncertain": "table of paths, or list of tables",
     }
@@ -304,10 +307,11 @@ def _range(rule: FieldRule) -> str:
     return f"{'>=' if rule.is_low_allowed else '>'} {rule.low:g}"
 
 
-def _allowed(name: str, info: FieldInfo, rule: FieldRule | None) -> str:
+def _allowed(name: str, table: str, info: FieldInfo, rule: FieldRule | None) -> str:
     text = str(info.annotation)
-    if name in ALLOWED and rule is None and not (name == "values" and "list" in text):
-        return ALLOWED[name]
+    listed = ALLOWED.get(f"{table}.{name}") or ALLOWED.get(name)
+    if listed and rule is None and not (name == "values" and "list" in text):
+        return listed
     is_list = "list[" in text
     if rule is not None:
         return f"list of numbers, each {_range(rule)}" if is_list else _range(rule)
@@ -343,7 +347,7 @@ def _row(name: str, info: FieldInfo, table: str, spec: type | None) -> KeyRow:
         key=name if unit == "FLOP/s" else split_field(name)[0],
         field=name,
         unit=unit,
-        allowed=_allowed(name, info, rule),
+        allowed=_allowed(name, table, info, rule),
         is_whole=rule is not None and rule.is_whole,
         default=DEFAULTS.get(f"{table}.{name}") or _default(info, unit),
         meaning=_meaning(name, table, spec),
@@ -406,7 +410,7 @@ def _tables(
 def _limits() -> KeyTable:
     rows = []
     for name in limit_names():
-        field = LIMIT_FIELDS.get(name, name)
+        field = metric_field(name)
         rule = rule_of(field)
         key = split_field(field)[0]
         meaning = f"{_words(key)}, upper limit."

@@ -20,7 +20,7 @@ class PresetEntry:
     """A line of `hwdse presets`."""
 
     kind: str
-    """"chip", "system", "workload", "software", "accelerator", "layers" or "reliability"."""
+    """"chip", "system", "workload", "software", "accelerator", "operators" or "reliability"."""
     name: str
     """What to write in a file or on the command line."""
     title: str
@@ -38,7 +38,7 @@ def list_presets() -> tuple[PresetEntry, ...]:
         ("workload", "workloads", load_workload_file),
         ("software", "software", load_software_file),
         ("accelerator", "accelerators", load_accelerator_file),
-        ("layers", "layers", load_operators_file),
+        ("operators", "operators", load_operators_file),
         ("reliability", "reliability", load_reliability_file),
     )
     for kind, folder, load in loaders:

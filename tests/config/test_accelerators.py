@@ -19,7 +19,7 @@ from hwdse.config.schema.user_paths import (
 )
 from hwdse.models.memory.memory_level_costs import access_energy_j_per_byte
 from hwdse.search.space.pytree_path import get_path, readable, set_path
-from hwdse.specs.hardware.accelerator import OPERANDS, count_of
+from hwdse.specs.hardware.accelerator import OPERANDS, num_instances
 
 GEMMINI = (preset_root() / "accelerators/gemmini.toml").read_text()
 PROCESS = GEMMINI[GEMMINI.index("[process]") :]
@@ -78,7 +78,9 @@ def test_gemmini_has_the_energies_of_dosa(scratchpad_kb, accumulator_kb, dim):
 def test_gemmini_has_the_bandwidths_of_dosa():
     """latency_model.py: 2 words a cycle for each row, column (32 bit) and 8 from DRAM."""
     core = load_accelerator("gemmini")
-    ports = {x.name: x.read_bandwidth_bytes_per_s * count_of(x.ports, core) for x in core.levels}
+    ports = {
+        x.name: x.read_bandwidth_bytes_per_s * num_instances(x.ports, core) for x in core.levels
+    }
     assert ports["dram"] == 8e9
     assert ports["scratchpad"] == 2.0 * 16 * 1e9
     assert ports["accumulator"] == 2.0 * 4 * 16 * 1e9
@@ -283,7 +285,12 @@ def test_structure_is_not_changed_by_a_path():
             check_value(roots, resolve(roots, f"accelerator.dram.{name}"), value)
     assert check_value(roots, "accelerator.dram.ports", "cols") == "cols"
     core = roots["accelerator"]
-    assert [count_of(name, core) for name in allowed_names("ports")] == [1.0, 16.0, 16.0, 256.0]
+    assert [num_instances(name, core) for name in allowed_names("ports")] == [
+        1.0,
+        16.0,
+        16.0,
+        256.0,
+    ]
 
 
 def test_a_star_stands_for_every_name():

@@ -275,7 +275,7 @@ def test_presets_list_cores_and_layers(capsys):
     assert run(["presets", "accelerator", "--json"]) == Exit.OK
     cores = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["presets"]}
     assert cores["gemmini"]["figures"]["rows"] == 16
-    assert run(["presets", "layers", "--json"]) == Exit.OK
+    assert run(["presets", "operators", "--json"]) == Exit.OK
     layers = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["presets"]}
     assert layers["resnet50"]["figures"]["num_operators"] == 24
-    assert (preset_root() / "layers/resnet50.csv").exists()
+    assert (preset_root() / "operators/resnet50.csv").exists()

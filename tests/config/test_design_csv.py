@@ -83,9 +83,9 @@ def test_a_mistake_is_one_line_with_its_place(loaded, tmp_path, text, told):
 
 def test_a_missing_file_and_a_missing_option_are_one_line(tmp_path, capsys):
     for options, told in (
-        (["--method", "list", "--from", str(tmp_path / "no.csv")], "no.csv: cannot be read"),
+        (["--method", "list", "--designs", str(tmp_path / "no.csv")], "no.csv: cannot be read"),
         (["--method", "list"], "give both"),
-        (["--from", str(tmp_path / "no.csv")], "give both"),
+        (["--designs", str(tmp_path / "no.csv")], "give both"),
     ):
         assert run(["sweep", "trn2_llama3_70b", *options]) == Exit.USER_ERROR
         err = capsys.readouterr().err

@@ -60,9 +60,9 @@ def test_bert_is_the_encoder_layer_of_dosa():
     assert np.all(operators.r * operators.s * operators.q * operators.n == 1.0)
 
 
-@pytest.mark.parametrize("name", preset_names("layers"))
+@pytest.mark.parametrize("name", preset_names("operators"))
 def test_every_preset_names_its_source(name):
-    lines = (preset_root() / "layers" / f"{name}.csv").read_text().splitlines()
+    lines = (preset_root() / "operators" / f"{name}.csv").read_text().splitlines()
     assert any("Source" in line for line in lines if line.startswith("#"))
     assert np.all(np.asarray(extents(load_operators(name))) >= 1.0)
 

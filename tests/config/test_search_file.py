@@ -8,9 +8,11 @@ import pytest
 
 from hwdse.config import ConfigError, load_chip, load_search, load_system, load_workload, to_toml
 from hwdse.config.files.toml_files import preset_root
-from hwdse.config.search.search_file import LIMIT_FIELDS
-from hwdse.objectives import CONSTRAINTS
+from hwdse.config.schema.metric_fields import SCALARS, metric_field
+from hwdse.config.search.metric_names import objective_columns
+from hwdse.objectives import CONSTRAINTS, OBJECTIVES
 from hwdse.search.space.pytree_path import set_path
+from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
 from hwdse.workload.loops.layer_list import LayerList
 
 CHIP = (preset_root() / "chips/trainium2.toml").read_text()
@@ -505,14 +507,82 @@ def test_a_written_design_finds_the_files_of_the_first(tmp_path, monkeypatch):
     assert load_search(tmp_path / "run/best.toml").base == search.base
 
 
+ZERO_SEARCH = SEARCH.replace("tensor = 16 ", "zero = {} \ntensor = 16 ")
+
+
+def shards(search):
+    parallelism = search.base.parallelism
+    return tuple(float(getattr(parallelism, name)) for name in ZERO_FIELDS)
+
+
+@pytest.mark.parametrize("stage", sorted(ZERO))
+def test_zero_sets_the_three_shard_fractions(stage):
+    Path("x.toml").write_text(ZERO_SEARCH.format(stage))
+    search = load_search("x.toml")
+    assert shards(search) == ZERO[stage]
+    assert (
+        shards(load_search("trn2_llama3_70b", [f"design.parallelism.zero={stage}"]))
+        == (ZERO[stage])
+    )
+    assert shards(load_search("trn2_llama3_70b", [f"parallelism.zero={stage}"])) == ZERO[stage]
+    Path("over.toml").write_text(f"{SEARCH}\n[overrides]\nparallelism.zero = {stage}\n")
+    assert shards(load_search("over.toml")) == ZERO[stage]
+    Path("best.toml").write_text(to_toml(search, search.base))
+    assert load_search("best.toml").base == search.base
+    other = search.base.replace(
+        parallelism=search.base.parallelism.replace(gradient_shard_fraction=0.5)
+    )
+    Path("best.toml").write_text(to_toml(search, other))
+    assert load_search("best.toml").base == other
+
+
+def test_zero_in_rows_of_choices():
+    text = SEARCH.split("[[choices]]")[0] + (
+        '[[choices]]\npath = "parallelism"\n'
+        "values = [{ tensor = 8, zero = 1 }, { tensor = 8, zero = 3 }]\n"
+    )
+    Path("x.toml").write_text(text)
+    (choice,) = load_search("x.toml").space.choices
+    assert choice.paths == ("parallelism.tensor", *(f"parallelism.{name}" for name in ZERO_FIELDS))
+    assert choice.table == ((8.0, *ZERO[1]), (8.0, *ZERO[3]))
+    broken = changed(text, "zero = 3", "zero = 3, weight_shard_fraction = 1")
+    assert message(load_search, broken) == (
+        "x.toml [choices 1] zero = 3: expected either zero or weight_shard_fraction, which zero "
+        "sets; remove one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "line"),
+    [
+        (4, "zero = 4: expected a ZeRO stage: 0, 1, 2 or 3"),
+        ("true", "zero = true: expected a ZeRO stage: 0, 1, 2 or 3"),
+        ('"full"', 'zero = "full": expected a ZeRO stage: 0, 1, 2 or 3'),
+        (
+            "2\ngradient_shard_fraction = 1",
+            "zero = 2: expected either zero or gradient_shard_fraction, which zero sets; "
+            "remove one",
+        ),
+    ],
+)
+def test_broken_zero(stage, line):
+    text = message(load_search, ZERO_SEARCH.format(stage))
+    assert text == f"x.toml [design.parallelism] {line}"
+
+
 def test_titles_of_any_text_survive():
     search = load_search("trn2_llama3_70b", ['title = "a \\"b\\" \\\\ ü \\u007f \\n"'])
     Path("best.toml").write_text(to_toml(search, search.base))
     assert load_search("best.toml").title == search.title == 'a "b" \\ ü \x7f \n'
 
 
-def test_units_of_limits_are_those_of_the_constraints():
-    assert set(LIMIT_FIELDS) == set(CONSTRAINTS)
+def test_objectives_and_limits_have_one_name_with_unit():
+    names = {name: metric_field(name) for name in (*OBJECTIVES, *CONSTRAINTS)}
+    assert names["cost_per_token"] == "cost_per_token_usd"
+    assert set(names.values()) - set(SCALARS) == {"energy_delay_j_s", "memory_used_ratio"}
+    assert objective_columns(tuple(OBJECTIVES), is_robust=False) == tuple(
+        names[name] for name in OBJECTIVES
+    )
 
 
 MIXTURE = (preset_root() / "workloads/deepseek_v3.toml").read_text()

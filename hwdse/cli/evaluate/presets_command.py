@@ -8,7 +8,7 @@ from hwdse.cli.shared.common_options import Json
 from hwdse.cli.shared.table_output import print_json, print_table
 
 NAME = "presets"
-KINDS = ("chip", "system", "workload", "software", "accelerator", "layers", "reliability")
+KINDS = ("chip", "system", "workload", "software", "accelerator", "operators", "reliability")
 SHOWN = {
     "chip": ("bf16_flop_per_s", "hbm_capacity_bytes", "hbm_bandwidth_bytes_per_s",
              "link_bandwidth_bytes_per_s", "tdp_w"),
@@ -17,12 +17,12 @@ SHOWN = {
     "workload": ("num_parameters", "num_training_tokens"),
     "software": ("dispatch_time_s", "elementwise_traffic_ratio"),
     "accelerator": ("rows", "cols", "clock_hz", "sram_bytes", "dram_bandwidth_bytes_per_s"),
-    "layers": ("num_operators", "num_macs"),
+    "operators": ("num_operators", "num_macs"),
     "reliability": ("failures_per_1000_node_days", "chips_per_node", "chip_mtbf_s"),
 }  # fmt: skip
 """Published figures of each kind that fit a line; --json has all."""
 PLURALS = {
-    "layers": "layers of networks",
+    "operators": "operators of networks",
     "software": "training stacks",
     "reliability": "failure rates",
 }

@@ -1,4 +1,4 @@
-"""What a user frees and asks for, checked: parameters with range, step and weight; targets."""
+"""Free parameters and targets of `hwdse solve`, from validated options."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from hwdse.config.search.metric_names import Target
     from hwdse.search.answers.minimum_change import FreeParameter
 
-WIDEST = 1e3
-"""Factor by which a parameter that the search file does not bound may change, down or up."""
+MAX_FACTOR = 1e3
+"""Largest change, up or down, of a parameter without a range in the search file."""
 
 
 def free_parameters(
     loaded: "LoadedSearch", paths: str, weights: Sequence[str]
 ) -> tuple["FreeParameter", ...]:
-    """FreeParameter parameters from a list with commas, and `PATH=W` texts. Raises `CommandError`."""
+    """Free parameters from a comma-separated list and `PATH=W` weights. Raises `CommandError`."""
     names = [text.strip() for text in paths.split(",") if text.strip()]
     resolved = [_resolved(loaded, text, "--free") for text in names]
     if not resolved or len(set(resolved)) != len(resolved):
@@ -37,7 +37,7 @@ def _resolved(loaded: "LoadedSearch", text: str, option: str) -> str:
     except ValueError as error:
         raise CommandError(f"{option} {text}: expected {error}") from None
     if any(path in choice.paths for choice in loaded.space.choices):
-        raise CommandError(f"{option} {text}: expected a number, this one belongs to a layout")
+        raise CommandError(f"{option} {text}: expected a number outside of [[choices]]")
     return path
 
 
@@ -53,7 +53,7 @@ def _weights(
         except ValueError:
             value = -1.0
         if path not in allowed or not 0.0 < value < 1e9:
-            raise CommandError(f"--weight {text}: expected PATH=W of a freed path, W above 0")
+            raise CommandError(f"--weight {text}: expected PATH=W, a free path and W above 0")
         factors[path] = value
     return factors
 
@@ -66,27 +66,27 @@ def _free(loaded: "LoadedSearch", path: str, weight: float) -> "FreeParameter":
 
     base = float(get_path(loaded.base, path))
     if not base > 0.0:
-        raise CommandError(f"--free {path}: is 0, and a relative change starts from above 0")
+        raise CommandError(f"--free {path}: value is 0, a relative change needs a value above 0")
     for dimension in loaded.space.dimensions:
         if dimension.path == path:
-            low = dimension.low if dimension.low > 0.0 else base / WIDEST
+            low = dimension.low if dimension.low > 0.0 else base / MAX_FACTOR
             return FreeParameter(path, base, min(low, base), max(dimension.high, base), dimension.step,
                         weight)  # fmt: skip
     rule = rule_of(field_name(path))
-    low = max(base / WIDEST, 1.0 if rule.is_whole else 0.0, rule.low)
-    high = min(base * WIDEST, rule.high)
+    low = max(base / MAX_FACTOR, 1.0 if rule.is_whole else 0.0, rule.low)
+    high = min(base * MAX_FACTOR, rule.high)
     step = 1.0 if rule.is_whole else None
     return FreeParameter(path, base, min(low, base), max(high, base), step, weight)
 
 
 def limits_as_targets(loaded: "LoadedSearch") -> tuple["Target", ...]:
-    """The limits of the search file as upper bounds."""
+    """Limits of the search file as targets (upper bounds)."""
+    from hwdse.config.schema.metric_fields import metric_field
     from hwdse.config.search.metric_names import Target, parse_metric
-    from hwdse.config.search.search_file import LIMIT_FIELDS
 
     found = []
     for name, limit in loaded.limits.items():
-        field = LIMIT_FIELDS[name].replace("memory_used", "hbm_used")
+        field = metric_field(name).replace("memory_used", "hbm_used")
         metric = parse_metric(field)
         found.append(Target(f"{name} <= {metric.format(limit)}", metric, True, limit))
     return tuple(found)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
+from hwdse.config.design.zero_stage import PARALLELISM_TABLE
 from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.failure_rates import ReliabilityFile, load_reliability_file
 from hwdse.config.hardware.load_specs import (
@@ -36,7 +37,7 @@ _TABLE = create_model(
     checkpointing=(spec_model(Checkpointing), Field(spec_model(Checkpointing)())),
     reliability=(StrictStr | None, Field(None)),
     mix=(spec_model(PrecisionMix), Field()),
-    parallelism=(spec_model(Parallelism), Field()),
+    parallelism=(PARALLELISM_TABLE, Field()),
 )
 
 

@@ -57,7 +57,7 @@ CORE = DesignKind(
     design_of=_design_of,
     check=lambda design, _workload, where: check_accelerator(design.accelerator, where),
     check_variant=lambda design, where: check_accelerator(design.accelerator, where),
-    file_keys=MappingProxyType({"accelerator": "accelerators", "workload": "layers"}),
+    file_keys=MappingProxyType({"accelerator": "accelerators", "workload": "operators"}),
     no_objectives=("cost_per_token",),
 )
 """One core that runs the operators of a network; without a lifetime no pass has a price."""

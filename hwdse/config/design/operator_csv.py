@@ -33,7 +33,7 @@ class OperatorsFile(Preset):
 
 def load_operators_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> OperatorsFile:
     """Operators from a preset's name (`bert_base`), a CSV of operators or a SCALE-Sim topology."""
-    path = locate("layers", name_or_path, named_in)
+    path = locate("operators", name_or_path, named_in)
     label = str(name_or_path) if Path(name_or_path).suffix else str(path)
     data = read_bytes(path, label)
     try:

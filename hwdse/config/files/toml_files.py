@@ -15,11 +15,11 @@ FOLDERS = (
     "processes",
     "workloads",
     "accelerators",
-    "layers",
+    "operators",
     "reliability",
     "searches",
 )
-CSV_FOLDERS = ("layers",)
+CSV_FOLDERS = ("operators",)
 """Those whose files are CSV; the others hold TOML."""
 _MAX_BYTES = 4_000_000
 MAX_LISTED = 12

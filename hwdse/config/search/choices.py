@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.config.schema.user_paths import (
@@ -12,13 +13,13 @@ from hwdse.config.schema.user_paths import (
     leaf_paths,
     resolve,
 )
-from hwdse.config.search.parallelism_choices import STRATEGY_KEYS, all_layouts, best_layouts
+from hwdse.config.search.parallelism_choices import STRATEGY_KEYS, all_strategies, best_strategies
 from hwdse.search.space.search_space import Choice
 from hwdse.units.format_units import format_field
 from hwdse.units.parse_units import split_field
 from hwdse.workload.loops.layer_list import LayerList
 
-LAYOUT_WORDS = {"all": all_layouts, "best": best_layouts}
+STRATEGY_WORDS = {"all": all_strategies, "best": best_strategies}
 """What stands for a list of layouts."""
 
 
@@ -28,12 +29,12 @@ def make_choice(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
         path = resolve(roots, table.path)
     except ValueError as error:
         raise where.error("path", table.path, str(error)) from None
-    if isinstance(table.values, str) and table.values in LAYOUT_WORDS:
+    if isinstance(table.values, str) and table.values in STRATEGY_WORDS:
         if path != "parallelism":
             raise where.error(
                 "values", table.values, f'a list; "{table.values}" is for path = "parallelism" only'
             )
-        return LAYOUT_WORDS[table.values](table, roots, where)
+        return STRATEGY_WORDS[table.values](table, roots, where)
     for key in ("micro_batch", "recompute_fraction", *STRATEGY_KEYS):
         if getattr(table, key) is not None:
             raise where.error(key, getattr(table, key), 'it only beside values = "all" or "best"')
@@ -50,7 +51,7 @@ def _listed(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Choic
     full = [{**base, **row} for row in rows]
     if path == "parallelism":
         for index, row in enumerate(full):
-            _check_layout(row, roots, where, table.values[index])
+            _check_strategy(row, roots, where, table.values[index])
     labels = tuple(table.labels or [_label(row) for row in full])
     if len(labels) != len(full) or len(set(labels)) != len(labels):
         raise where.error("labels", list(labels), f"{len(full)} different texts, one a row")
@@ -64,6 +65,8 @@ def _row(path: str, value: Any, roots: Roots, where: ConfigLocation) -> dict[str
     if leaves and not (isinstance(value, dict) and value):
         raise where.error("values", value, f"tables with keys such as {next(iter(leaves))}")
     entries = value if leaves else {"": value}
+    if path == "parallelism":
+        entries = with_shard_fractions(entries, where)
     row: dict[str, float] = {}
     for key, item in entries.items():
         full = f"{path}.{key}" if key else path
@@ -86,7 +89,7 @@ def _label(row: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _check_layout(row: dict[str, float], roots: Roots, where: ConfigLocation, value: Any) -> None:
+def _check_strategy(row: dict[str, float], roots: Roots, where: ConfigLocation, value: Any) -> None:
     workload = roots["workload"]
     if isinstance(workload, LayerList):
         return

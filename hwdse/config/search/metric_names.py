@@ -1,6 +1,5 @@
 """Figures of an `Evaluation` by name, with their units, and targets such as "power <= 500 W"."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from hwdse.config.files.errors import ConfigError, did_you_mean, listed, one_line
 from hwdse.config.schema.field_rules import field_of
+from hwdse.config.schema.metric_fields import SCALARS, metric_field
 from hwdse.evaluation import Workload, evaluate
 from hwdse.numerics.array_types import PerConstraint
 from hwdse.numerics.relaxation import Relaxation, safe_log
@@ -19,12 +19,6 @@ from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.units.format_units import format_quantity
 from hwdse.units.parse_units import split_field, to_base
 
-SCALARS = tuple(
-    field.name
-    for field in dataclasses.fields(Evaluation)
-    if not dataclasses.is_dataclass(field.type)
-)
-"""Fields of an evaluation that are one figure; the names give the units."""
 _UNITS = MappingProxyType(
     {
         "effective_tokens_per_s": "1/s",
@@ -105,7 +99,7 @@ def _getter(name: str) -> Callable[[Evaluation], Any]:
 
 
 OBJECTIVE_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {name: parse_metric(name).name for name in OBJECTIVES} | {"energy_delay": "energy_delay_j_s"}
+    {name: metric_field(name) for name in OBJECTIVES}
 )
 """Column of each objective in CSV and Parquet files; its name ends with the unit."""
 ROBUST_PREFIX = "robust_"

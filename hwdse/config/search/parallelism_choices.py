@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, StrictStr
 
+from hwdse.config.design.zero_stage import ZERO_STAGES
 from hwdse.config.files.errors import ConfigLocation, listed
 from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.config.schema.field_rules import rule_of
@@ -27,7 +28,6 @@ from hwdse.workload.loops.layer_list import LayerList
 if TYPE_CHECKING:
     from hwdse.training.factored_program import Columns
 
-ZERO_STAGES = (0, 1, 2, 3)
 MAX_STAGES = 10_000
 """Deepest pipeline that is enumerated; bounds the time that an absurd layer count takes."""
 MAX_CHOICES = 256
@@ -50,7 +50,7 @@ _ONLY_BEST = ("tensor", "pipeline", "recompute")
 _BASE_FIELDS = ("tensor", "pipeline", "micro_batch", "recompute_fraction")
 
 
-def all_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
+def all_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """Every layout that runs: powers of two in a scale-up domain, pipelines of equal stages."""
     from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
 
@@ -70,9 +70,11 @@ def all_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
         if getattr(table, name) is not None:
             choices[(name,)] = [(value,) for value in _numbers(table, name, where)]
     if table.zero is not None:
-        choices[ZERO_FIELDS] = [ZERO[stage] for stage in _among(table, "zero", ZERO_STAGES, where)]
+        choices[ZERO_FIELDS] = [
+            ZERO[stage] for stage in _members(table, "zero", ZERO_STAGES, where)
+        ]
     if table.sequence is not None:
-        values = _among(table, "sequence", (0, 1), where)
+        values = _members(table, "sequence", (0, 1), where)
         choices[("sequence_parallel_fraction",)] = [(float(value),) for value in values]
     names = tuple(itertools.chain(*choices))
     rows = []
@@ -82,7 +84,7 @@ def all_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
         if strategy_problem(parallelism, cluster.num_chips, training) is None:
             rows.append(row)
     if not rows:
-        raise _none_possible(table, where)
+        raise _none_allowed(table, where)
     most = MAX_CHOICES if table.keep is None else _num_kept(table, where)
     columns = dict(zip(names, np.array(rows).T, strict=True))
     if len(rows) <= most:
@@ -90,7 +92,7 @@ def all_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     return _choice(columns, roots, min(most, _num_kept(table, where)))
 
 
-def best_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
+def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """The best of all layouts that `system.layout_list` knows, scored on the base design."""
     from hwdse.training.strategy_enumeration import FIELDS, StrategyOptions, enumerate_strategies
 
@@ -108,12 +110,12 @@ def best_layouts(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
         ("sequence", (0, 1)),
     ):
         if getattr(table, name) is not None:
-            given[name] = _among(table, name, allowed, where)
+            given[name] = _members(table, name, allowed, where)
     strategies = enumerate_strategies(
         training, roots["cluster"].num_chips, StrategyOptions(**given)
     )
     if not len(strategies):
-        raise _none_possible(table, where)
+        raise _none_allowed(table, where)
     columns = {name: strategies[name] for name in FIELDS}
     return _choice(columns, roots, _num_kept(table, where))
 
@@ -160,7 +162,7 @@ def _training(table: Any, roots: Roots, where: ConfigLocation) -> Any:
     return roots["workload"]
 
 
-def _none_possible(table: Any, where: ConfigLocation) -> Exception:
+def _none_allowed(table: Any, where: ConfigLocation) -> Exception:
     expected = "chips, heads, layers and batch that allow at least one layout"
     return where.error("values", table.values, expected)
 
@@ -183,7 +185,7 @@ def _numbers(table: Any, name: str, where: ConfigLocation) -> list[float]:
         raise where.error(name, values, f"a list of numbers, each {error}") from None
 
 
-def _among(table: Any, name: str, allowed: Any, where: ConfigLocation) -> tuple[Any, ...]:
+def _members(table: Any, name: str, allowed: Any, where: ConfigLocation) -> tuple[Any, ...]:
     """The values of a list, each of the allowed ones."""
     values, known = getattr(table, name), tuple(allowed)
     if not values or any(value not in known for value in values):

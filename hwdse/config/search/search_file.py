@@ -12,11 +12,13 @@ from pydantic import Field, StrictStr, create_model
 
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
+from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.files.toml_files import find_file, read_toml
 from hwdse.config.files.uncertainty_suffix import split_uncertainty
 from hwdse.config.hardware.load_specs import DesignKind
 from hwdse.config.schema.allowed_names import limit_names, objective_names
+from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.schema.overrides import apply_overrides, flatten, parse_override
 from hwdse.config.schema.schema import STRICT, check, number_field
 from hwdse.config.schema.user_paths import Roots
@@ -35,21 +37,6 @@ from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import DEFAULT_SAMPLES, Robust, parse_robust
 from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
 from hwdse.units.parse_units import split_field
-
-LIMIT_FIELDS: Mapping[str, str] = MappingProxyType(
-    {
-        "die_area": "die_area_mm2",
-        "chip_power": "chip_power_w",
-        "hbm_used_ratio": "hbm_used_ratio",
-        "memory_used_ratio": "memory_used_ratio",
-        "chip_cost": "chip_cost_usd",
-        "time_per_token": "time_per_token_s",
-        "energy_per_token": "energy_per_token_j",
-        "reticle_used_ratio": "reticle_used_ratio",
-        "carbon_per_token": "carbon_per_token_g",
-    }
-)
-"""Constraints by the name of a field whose last words give their unit."""
 
 BELOW_DESIGN = (
     "design.mix",
@@ -132,10 +119,14 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
     tables.update({"uncertain": own} if own else {})
     design = tables.get("design")
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
-    checked = check(SEARCH_TABLES[kind], tables, where)
+    checked = check(SEARCH_TABLES[kind], _with_shard_fractions(tables, where), where)
     parts = kind.load(checked.design, found.parent, where.table("design"))
-    roots = apply_overrides(parts.roots, flatten(checked.overrides), where.table("overrides"))
-    roots = apply_overrides(roots, changes, ConfigLocation("--set"))
+    roots = parts.roots
+    for values, place in (
+        (flatten(checked.overrides), where.table("overrides")),
+        (changes, ConfigLocation("--set")),
+    ):
+        roots = apply_overrides(roots, with_shard_fractions(values, place, "parallelism."), place)
     base = kind.design_of(roots, parts.mapping)
     kind.check(base, roots["workload"], where)
     space = _space(checked, roots, base, kind, where)
@@ -161,6 +152,16 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
     )
     files = (("search", file), *parts.files)
     return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
+
+
+def _with_shard_fractions(tables: dict[str, Any], where: ConfigLocation) -> dict[str, Any]:
+    """The tables with the shard fractions of `zero` in [design.parallelism]."""
+    design = tables.get("design")
+    parallelism = design.get("parallelism") if isinstance(design, dict) else None
+    if not isinstance(parallelism, dict):
+        return tables
+    full = with_shard_fractions(parallelism, where.table("design.parallelism"))
+    return {**tables, "design": {**design, "parallelism": full}}
 
 
 def _entry(path: str, relative: str) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def _objectives(table: Any, kind: DesignKind, where: ConfigLocation) -> tuple[st
 
 
 def _limits(table: Mapping[str, Any], where: ConfigLocation) -> dict[str, float]:
-    fields = {LIMIT_FIELDS.get(name, name): name for name in limit_names()}
+    fields = {metric_field(name): name for name in limit_names()}
     definitions = {name: number_field(name, is_optional=True) for name in fields}
     checked = check(create_model("LimitsTable", __config__=STRICT, **definitions), table, where)
     values = {name: getattr(checked, name) for name in fields}
