@@ -25,7 +25,7 @@ PATTERNS = {
     r"\buseful tokens?\b": "effective token",
     r"\b[Bb]ands? of\b": "percentile interval",
     r"\bwho wins\b": "ranking",
-    r"\b[Oo]ptimis(e|ed|er|ers|es|ing|ation)\b": "American spelling",
+    r"(?<![-\w])[Oo]ptimis(e|ed|er|ers|es|ing|ation)\b": "American spelling",
 }
 FIRST_WORDS = ("What", "How", "Which", "Where", "Who")
 """A docstring begins with a noun phrase or a verb."""

@@ -11,7 +11,7 @@ from hwdse.core.mapper.mapper import best_mapping
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.mappings.loop_nest import Accounting
 from hwdse.validation.simulators.accelforge import ACCELFORGE, accelerators, validate
-from hwdse.workload.loops.operators import products
+from hwdse.workload.loops.operators import gemm_operators
 
 BEST = quick_jit(lambda op, core: best_mapping(op, core, accounting=ACCELFORGE))
 FILE = Path(__file__).parents[1] / "data" / "accelforge_public.csv"
@@ -65,7 +65,7 @@ def test_bytes_by_level_where_the_mapping_is_the_same():
     numbers = {name: np.array(x, float) for name, x in cells.items() if _is_number(x[0])}
     with jax.enable_x64(True):
         core = accelerators(numbers, has_accumulator=False, shares_port=False)
-        op = products(numbers["M"], numbers["K"], numbers["N"], np.ones(2))
+        op = gemm_operators(numbers["M"], numbers["K"], numbers["N"], np.ones(2))
         found = BEST(op, core)
         dram, sram, _ = found.costs.traffic.levels
     assert found.tile.k.tolist() == [64.0, 77.0]
@@ -100,7 +100,7 @@ def test_register_reads_of_whole_outermost_tiles():
         name: np.array([float(x)]) for name, x in zip(header, row, strict=True) if _is_number(x)
     }
     with jax.enable_x64(True):
-        op = products(numbers["M"], numbers["K"], numbers["N"], np.ones(1))
+        op = gemm_operators(numbers["M"], numbers["K"], numbers["N"], np.ones(1))
         found = BEST(op, accelerators(numbers))
     assert float(found.tile.p[0]) == 502.0
     assert float(found.costs.level_j[-1][0]) == pytest.approx(

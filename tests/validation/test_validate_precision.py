@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from hwdse.config import load_chip
-from hwdse.models.precision.precision_mix import best_fp64_per_fp16_ratio, fp64_share_for_ratio
+from hwdse.models.precision.precision_mix import best_fp64_per_fp16_ratio, fp64_fraction_for_ratio
 from hwdse.validation.published.fp64_fp16_split import search_fp64_per_fp16_ratio, validate
 from hwdse.validation.shared.reference_table import read_table
 
@@ -43,7 +43,7 @@ def test_nothing_is_skipped_and_groups_hold_all_rows(report):
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_search_finds_one_to_a_hundred_where_the_closed_form_says(area_ratio, power):
     with jax.enable_x64(True):
-        share = float(fp64_share_for_ratio(0.01, area_ratio, power))
+        share = float(fp64_fraction_for_ratio(0.01, area_ratio, power))
         if power == 1.0:
             assert share == pytest.approx(area_ratio / (area_ratio + 1e4), rel=1e-12)
         ratio = search_fp64_per_fp16_ratio(share, area_ratio, power)
@@ -128,7 +128,7 @@ class TestChips:
     )
     def test_shares_that_published_ratios_suit(self, one_to, percent):
         """A64FX, H100, B200, B300: f = kappa / (kappa + N^2)."""
-        share = fp64_share_for_ratio(1.0 / one_to, (53 / 11) ** 2, 1.0)
+        share = fp64_fraction_for_ratio(1.0 / one_to, (53 / 11) ** 2, 1.0)
         assert 100.0 * share == pytest.approx(percent, rel=0.01)
 
     def test_a_file_without_a_printed_ratio_is_scored_for_the_rest(self, tmp_path):

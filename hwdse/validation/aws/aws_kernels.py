@@ -107,7 +107,7 @@ METRICS: Mapping[str, Callable[[KernelTimes, NeuronCore], float]] = MappingProxy
 FITTED = frozenset(
     {
         ("accelopt-transpose-matmul-k2048-m4096-n10944-baseline", "latency"),
-        ("accelopt-transpose-matmul-k2048-m4096-n10944-optimized", "latency"),
+        ("accelopt-transpose-matmul-k2048-m4096-n10944-optimised", "latency"),
         ("accelopt-swiglu-k1024-m4096-n3072-baseline", "latency"),
         ("accelopt-matmul-add-rmsnorm-k2048-m4096-n2048-baseline", "latency"),
         ("accelopt-add-rmsnorm-matmul-k1024-m4096-n2048-baseline", "latency"),
