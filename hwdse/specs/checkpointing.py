@@ -1,4 +1,4 @@
-"""How a job saves its state: one blocking copy, two levels, or beside the work."""
+"""Checkpointing scheme of a training job: blocking, two-level or asynchronous."""
 
 import flax.struct
 
@@ -7,20 +7,22 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class Checkpointing:
-    """The scheme and its numbers; the interval is the design's `checkpoint_interval_s`.
+    """Checkpointing scheme and its parameters; the interval is `Design.checkpoint_interval_s`.
 
-    All fields may be left out of a file.
+    All fields are optional in TOML.
     """
 
     remote_every_count: Leaf = 20.0
-    """Of two levels: every such checkpoint also goes to remote storage; assumed (an hour of
-    intervals of three minutes)."""
+    """Two-level scheme: one in this many checkpoints is also written to remote storage. Typical:
+    20, once an hour at an interval of three minutes. Assumed."""
     persist_slowdown_fraction: Leaf = 0.02
-    """Of asynchronous checkpoints: rate that the work loses while one is written; assumed."""
+    """Asynchronous scheme: fraction of the compute rate lost while a checkpoint is written.
+    Typical: 0.02. Assumed."""
     num_kept: Leaf = 1.0
-    """Complete checkpoints in remote storage at any time."""
+    """Complete checkpoints kept in remote storage."""
     scheme: str = flax.struct.field(pytree_node=False, default="blocking")
-    """An entry of `system.goodput.SCHEMES`."""
+    """Entry of `training.job_goodput.SCHEMES`: "blocking", "two_level" or "async"."""
 
 
 BLOCKING = Checkpointing()
+"""Blocking checkpoints with default parameters."""

@@ -1,4 +1,4 @@
-"""The whole of what is evaluated: hardware, number formats, parallel layout, checkpointing."""
+"""Design under evaluation: hardware, number formats, parallelism strategy, checkpointing."""
 
 import flax.struct
 
@@ -13,100 +13,118 @@ from hwdse.specs.software import COMPILED, Software
 
 @flax.struct.dataclass
 class Parallelism:
-    """How a training job is cut; the data-parallel degree is what is left of the chips.
+    """Parallelism strategy of a training job (TP, CP, EP, DP, PP).
 
-    Ranks are placed tensor-parallel innermost, then context-parallel, data-parallel, pipeline
-    outermost; expert groups are neighbors among the data-parallel ranks. The fields with values
-    may be left out of a file.
+    The data-parallel (DP) degree is the number of chips over the product of the TP, CP and PP
+    degrees. Rank order from the innermost: tensor, context, data, pipeline. Expert groups are
+    neighbors among the data-parallel ranks. Fields with defaults are optional in TOML.
     """
 
     tensor: Leaf
+    """Tensor-parallel (TP) degree. Typical: 16 (Llama 3 70B on Trainium2)."""
     pipeline: Leaf
+    """Pipeline-parallel (PP) degree: number of stages. Typical: 4 (Llama 3 70B on Trainium2)."""
     micro_batch: Leaf
-    """Sequences of one micro-batch of one data-parallel replica."""
+    """Sequences per micro-batch and data-parallel replica (MBS). Typical: 1."""
     recompute_fraction: Leaf
-    """Share of the layers whose forward pass runs again in the backward pass."""
+    """Fraction of the layers with full activation recomputation. Typical: 0."""
     tensor_overlap_fraction: Leaf
-    """Share of the tensor-parallel collectives that hides behind matrix products."""
+    """Fraction of the tensor-parallel collectives overlapped with GEMMs. Typical: 0.5. Assumed."""
     context: Leaf = 1.0
-    """Ranks that share the tokens of a sequence."""
+    """Context-parallel (CP) degree: ranks that share the tokens of a sequence. Typical: 1."""
     expert: Leaf = 1.0
-    """Ranks over which the routed experts of a layer are dealt; at most the data-parallel ones."""
+    """Expert-parallel (EP) degree: ranks that share the routed experts of a layer, at most the
+    data-parallel degree. Typical: 1 (dense model)."""
     virtual_pipeline: Leaf = 1.0
-    """Chunks of layers of one pipeline stage (virtual stages)."""
+    """Virtual pipeline stages per stage (VPP, interleaved 1F1B). Typical: 1."""
     attention_recompute_fraction: Leaf = 0.0
-    """Share of the layers whose attention core alone runs again: selective recomputation."""
+    """Fraction of the layers with selective recomputation, of the attention core only. Typical:
+    0."""
     sequence_parallel_fraction: Leaf = 1.0
-    """1 where tensor-parallel ranks cut norms and residuals by tokens, 0 where each holds all."""
+    """1: norms and residuals are sharded by tokens over the TP ranks. 0: they are replicated."""
     optimizer_shard_fraction: Leaf = 1.0
-    """1 where replicas share the optimizer state (ZeRO stage 1), 0 where each holds all."""
+    """1: the optimizer state is sharded over the replicas (ZeRO stage 1). 0: it is replicated."""
     gradient_shard_fraction: Leaf = 0.0
-    """1 where replicas also share the summed gradients (ZeRO stage 2)."""
+    """1: the reduced gradients are sharded over the replicas (ZeRO stage 2). 0: they are
+    replicated."""
     weight_shard_fraction: Leaf = 0.0
-    """1 where replicas also share the weights and gather a layer before each use (ZeRO stage 3,
-    fully sharded data parallelism)."""
+    """1: the weights are sharded over the replicas and gathered per layer before each use (ZeRO
+    stage 3, FSDP). 0: they are replicated."""
     data_overlap_fraction: Leaf = 1.0
-    """Share of the compute that data-parallel collectives may hide behind."""
+    """Fraction of the compute time available to overlap data-parallel collectives. Typical: 1."""
     expert_overlap_fraction: Leaf = 0.0
-    """Share of the compute that all-to-alls of experts may hide behind."""
+    """Fraction of the compute time available to overlap expert all-to-alls. Typical: 0."""
 
 
 @flax.struct.dataclass
 class Design:
-    """Everything a sweep or a gradient may change."""
+    """Cluster design: all quantities that a sweep or a gradient can change."""
 
     chip: Chip
+    """Accelerator chip."""
     cluster: Cluster
+    """Chips of the job, topology, failures and cost of the surroundings."""
     mix: PrecisionMix
+    """Fractions of the work by number format."""
     parallelism: Parallelism
+    """Parallelism strategy."""
     checkpoint_interval_s: Leaf
-    """Useful work between two checkpoints."""
+    """Work time between two checkpoints. Typical: 60 min. Assumed."""
     software: Software = COMPILED
-    """The training stack."""
+    """Training software stack."""
     checkpointing: Checkpointing = BLOCKING
-    """How state is saved; the interval stands above."""
+    """Checkpointing scheme."""
     mapping: str = flax.struct.field(pytree_node=False, default="closed_form")
-    """Where HBM traffic comes from: an entry of `system.rows.MAPPINGS`."""
+    """Model of HBM traffic, entry of `training.gemm_operator_costs.MAPPINGS`: "closed_form" tilings
+    or the mapper ("optimize")."""
 
     @property
     def runs_long(self) -> bool:
-        """Whether an evaluation searches mappings, and so is worth a thorough compilation."""
+        """True if an evaluation searches mappings, so that full compilation saves time."""
         return self.mapping == "optimize"
 
 
 @flax.struct.dataclass
 class TileExtents:
-    """Tile of one operator as a search sets it; whole numbers, at most those of the operator.
+    """Explicit tile of one operator: integers, at most the extents of the operator.
 
-    A tile of `p` x `q` outputs of `n` images and `k` channels is summed up on chip. Where inputs
-    and weights both stay for several tiles, these span `block_p` output rows and `block_k`
-    channels.
-    A pass of the array takes at most `rows` input and `cols` output channels, and no more than
-    it has rows and columns.
+    The partial sums of a tile of `p` x `q` outputs, `n` images and `k` channels stay on chip. If
+    both inputs and weights are resident for several tiles, these tiles span `block_p` output rows
+    and `block_k` channels.
     """
 
     p: Leaf
+    """Output rows of the tile."""
     q: Leaf
+    """Output columns of the tile."""
     n: Leaf
+    """Images of the tile."""
     k: Leaf
+    """Output channels of the tile."""
     block_p: Leaf
+    """Output rows of the resident block of inputs."""
     block_k: Leaf
+    """Output channels of the resident block of weights."""
     rows: Leaf
+    """Input channels per pass of the array, at most its rows."""
     cols: Leaf
+    """Output channels per pass of the array, at most its columns."""
     name: str = flax.struct.field(pytree_node=False)
+    """Name of the operator."""
 
 
 @flax.struct.dataclass
 class CoreDesign:
-    """A core that runs the operators of a network one after the other."""
+    """Core design: one core that executes the operators of a network in sequence."""
 
     accelerator: Accelerator
+    """Core with its memory levels."""
     tiles: tuple[TileExtents, ...]
-    """One for each operator with explicit mappings, else none."""
+    """One tile per operator with explicit mappings, otherwise empty."""
     mapping: str = flax.struct.field(pytree_node=False)
-    """An entry of `system.core_mapping.MAPPINGS`: "optimize" or "explicit"."""
+    """Entry of `core.mapping_policies.MAPPINGS`: "optimize" or "explicit"."""
 
     @property
     def runs_long(self) -> bool:
-        """Whether an evaluation searches mappings, and so is worth a thorough compilation."""
+        """True if an evaluation searches mappings, so that full compilation saves time."""
         return self.mapping == "optimize"

@@ -1,4 +1,4 @@
-"""Number formats: what their bits are for, and how the work of a job divides among them."""
+"""Number formats and the division of the work of a job among them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,20 +10,22 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class NumberFormat:
-    """Bits of one element, and of the scale that a block of elements shares, if any."""
+    """Bits of one element and of the scale shared by a block of elements, if any."""
 
     significand_bits: Leaf
-    """The hidden bit included: the width of the multiplier."""
+    """Significand bits, hidden bit included: width of the multiplier."""
     exponent_bits: Leaf
+    """Exponent bits."""
     total_bits: Leaf
+    """Bits of one element, without the shared scale."""
     scale_bits: Leaf = 0.0
-    """Bits of the scale of a block."""
+    """Bits of the scale of one block."""
     block_elements: Leaf = 1.0
-    """Elements that share it."""
+    """Elements per block."""
 
     @property
     def stored_bits(self) -> Leaf:
-        """Bits that an element takes in memory, with its share of the block's scale."""
+        """Bits per element in memory, with its share of the block scale."""
         return self.total_bits + self.scale_bits / self.block_elements
 
 
@@ -45,32 +47,37 @@ FORMATS: Mapping[str, NumberFormat] = MappingProxyType(
         "mxfp4_e2m1": NumberFormat(2.0, 2.0, 4.0, **_MX),
     }
 )
-"""fp64, fp32, fp16: IEEE 754-2019, table 3.5. tf32: NVIDIA A100 whitepaper (19 bits are used, 32
-stored). fp8: OCP 8-bit floating point specification 1.0. Blocks of 32 elements with an 8-bit
-power-of-two scale: OCP Microscaling Formats (MX) specification 1.0, table 1."""
+"""Number formats by name.
+
+FP64, FP32, FP16: IEEE 754-2019, table 3.5. TF32: NVIDIA A100 whitepaper (19 bits used, 32
+stored). FP8: OCP 8-bit floating point specification 1.0. Blocks of 32 elements with an 8-bit
+power-of-two scale: OCP Microscaling Formats (MX) specification 1.0, table 1.
+"""
 
 
 @flax.struct.dataclass
 class PrecisionMix:
-    """How the floating-point work of a job divides; the rest of the matrix work is 16-bit."""
+    """Fractions of the work of a job by number format; the remaining matrix work is 16-bit."""
 
     fp64_flop_fraction: Leaf
-    """Share of all FLOP that needs fp64, in phases that run one after the other with the rest."""
+    """Fraction of all FLOP that requires FP64, in phases serialized with the other work. Typical:
+    1e-4 (data pipeline, evaluation). Assumed."""
     fp8_flop_fraction: Leaf
-    """Share of the matrix products that runs in fp8."""
+    """Fraction of the GEMM FLOP in FP8. Typical: 0 (BF16 training)."""
     fp64_gemm_fraction: Leaf = 0.0
-    """Share of the fp64 work in large matrix products, which the 16-bit engines may emulate."""
+    """Fraction of the FP64 FLOP in large GEMMs, which the 16-bit engines can emulate."""
     fp64_traffic_bytes_per_flop: Leaf = 0.0
-    """HBM bytes of a flop of the other fp64 work, the inverse of its arithmetic intensity; 0
-    where HBM does not bound it."""
+    """HBM bytes per FLOP of the other FP64 work: inverse arithmetic intensity; 0 if HBM does not
+    bound it."""
 
 
 @flax.struct.dataclass
 class JobPhases:
-    """Phases of a job: arrays with one entry a phase, and its number format (of `FORMATS`)."""
+    """Phases of a job, as arrays with one entry per phase."""
 
     flop_fraction: Leaf
-    """Share of all FLOP; they sum to one."""
+    """Fraction of all FLOP; the sum is 1."""
     traffic_bytes_per_flop: Leaf
-    """Memory bytes of a flop, the inverse of the arithmetic intensity; 0 for none."""
+    """HBM bytes per FLOP: inverse arithmetic intensity; 0 without traffic."""
     formats: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    """Number format of each phase: entries of `FORMATS`."""

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Hardware specs: chips, clusters, cores, CPUs, dies and process nodes.
+
+May import `numerics` only.
+"""

@@ -1,4 +1,7 @@
-"""Chips and clusters. Numbers are float leaves in SI base units; text fields pick code paths."""
+"""Accelerator chip: matrix engines, memories, interconnect ports, process node and package.
+
+Numbers are float leaves in SI base units. Text fields select a code path.
+"""
 
 import flax.struct
 
@@ -7,149 +10,197 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class SystolicArray:
-    """Matrix engines of a chip; `rows` and `cols` count the elements of each of `num_arrays`.
-
-    `dataflow` names an entry of `models.systolic.DATAFLOWS`.
-    """
+    """Matrix engines of a chip: `num_arrays` equal arrays of `rows` x `cols` PEs."""
 
     rows: Leaf
+    """PE rows of one array. Typical: 128 (Trainium2)."""
     cols: Leaf
+    """PE columns of one array. Typical: 128 (Trainium2)."""
     num_arrays: Leaf
+    """Arrays per chip. Typical: 8, one per NeuronCore (Trainium2)."""
     clock_hz: Leaf
+    """Set clock of the arrays, before throttling. Typical: 2.4 GHz (Trainium2)."""
     dataflow: str = flax.struct.field(pytree_node=False)
+    """Entry of `models.compute.systolic.DATAFLOWS`. Typical: "weight_stationary_overlapped"."""
 
 
 @flax.struct.dataclass
 class Memory:
-    """A memory level of a whole chip.
-
-    For a scratchpad `energy_j_per_byte` is that of a 64 KiB macro, and `models.energy` scales it
-    to the capacity of one scratchpad; for DRAM it is the energy of the path as it stands.
-    """
+    """One memory level of a whole chip: scratchpad (SRAM) or HBM."""
 
     capacity_bytes: Leaf
+    """Capacity per chip. Typical: 224 MiB of SRAM, 96 GiB of HBM (Trainium2)."""
     bandwidth_bytes_per_s: Leaf
+    """Peak bandwidth per chip, reads and writes together. Typical: SRAM 58 TB/s, HBM 2.9 TB/s
+    (Trainium2)."""
     energy_j_per_byte: Leaf
+    """Access energy. Of SRAM: that of a 64 KiB macro, scaled to the scratchpad capacity by
+    `models.energy.voltage_and_leakage`; of HBM: the whole path. Typical: 0.161 pJ/B, 3.7 pJ/bit
+    (Trainium2)."""
 
 
 @flax.struct.dataclass
 class Link:
-    """What one chip can send in one direction over all its ports of this kind together.
+    """Interconnect ports of one kind of a chip, all together, in one direction.
 
-    Two protocols move messages: the eager one for short ones, and one for long ones that starts
-    later and is faster. Whichever ends first is taken.
+    Two protocols send messages: the eager protocol for short messages, and a rendezvous protocol
+    for long ones that starts later and is faster. The faster of the two is used.
     """
 
     latency_s: Leaf
-    """One step of a collective: a hop, or a message to any other chip of a switch."""
+    """Time per step of a collective: a hop, or a message through a switch. Typical: 1.5 µs
+    (scale-up), 15 µs (scale-out, Trainium2)."""
     bandwidth_bytes_per_s: Leaf
-    """Line rate."""
+    """Line rate in one direction. Typical: 640 GB/s (scale-up), 200 Gb/s (scale-out, Trainium2)."""
     energy_j_per_byte: Leaf
+    """Transfer energy. Typical: 6.5 pJ/bit (scale-up), 18.75 pJ/bit (pluggable optics, scale-out).
+    Assumed."""
     collective_launch_s: Leaf
-    """Start of a collective, whatever its size."""
+    """Start-up time of a collective, independent of its size. Typical: 20 µs (Trainium2)."""
     bandwidth_efficiency_fraction: Leaf
-    """Share of the line rate that long messages reach."""
+    """Fraction of the line rate that long messages reach. Typical: 0.4 (scale-up), 0.74 (scale-out,
+    Trainium2)."""
     rendezvous_s: Leaf
-    """What the protocol for long messages takes longer to start."""
+    """Additional start-up time of the rendezvous protocol. Typical: 0 s, a single protocol
+    (Trainium2)."""
     eager_fraction: Leaf
-    """Rate of the eager protocol over that of the one for long messages."""
+    """Rate of the eager protocol over that of the rendezvous protocol. Typical: 0.69
+    (NVLink of H100, fitted)."""
 
 
 @flax.struct.dataclass
 class Process:
-    """Silicon: areas, energies, voltage law and price of one node."""
+    """Process node: unit areas, energies, voltage law, wafer cost and fab emissions."""
 
     mac_area_mm2: Leaf
-    """One 16-bit multiply with 32-bit accumulate, its registers and its share of control."""
+    """Area of one 16-bit multiplier with 32-bit accumulation, its registers and share of control.
+    Typical: 595 µm² (N5)."""
     mac_energy_j: Leaf
-    """The same operation at `nominal_voltage_v`."""
+    """Energy of that operation at `nominal_voltage_v`. Typical: 0.413 pJ (N5)."""
     fp64_area_ratio: Leaf
-    """Area of one fp64 flop/s over that of one fp16 flop/s."""
+    """Area per FP64 FLOP/s over area per FP16 FLOP/s. Typical: 23.2, the squared ratio of the
+    significands."""
     fp64_energy_ratio: Leaf
-    """Energy of one fp64 flop over that of one fp16 flop."""
+    """Energy per FP64 FLOP over energy per FP16 FLOP. Typical: 7.35 (Horowitz, 45 nm)."""
     sram_area_mm2_per_byte: Leaf
+    """SRAM area. Typical: 0.68 mm²/MiB (N5)."""
     hbm_phy_area_mm2_per_bytes_per_s: Leaf
+    """HBM interface area per bandwidth. Typical: 0.0230 mm²/(GB/s) (N5, HBM3)."""
     link_phy_area_mm2_per_bytes_per_s: Leaf
+    """Scale-up interface area per bandwidth in one direction. Typical: 0.175 mm²/(GB/s) (N5,
+    PCIe 5)."""
     vector_area_mm2_per_flop_per_s: Leaf
+    """Vector engine area per FP32 rate. Typical: 10.3 mm²/(TFLOP/s) (N5)."""
     nominal_voltage_v: Leaf
+    """Supply voltage at the nominal clock. Typical: 0.75 V (N5). Assumed."""
     threshold_voltage_v: Leaf
+    """Threshold voltage of the alpha-power law. Typical: 0.3 V. Assumed (Sakurai and Newton, JSSC
+    1990)."""
     leakage_w_per_mm2: Leaf
+    """Static power density at the nominal voltage: leakage and idle clock. Typical: 0.18 W/mm²
+    (idle power of TPU v4)."""
     wafer_cost_usd: Leaf
+    """Cost of one processed 300 mm wafer. Typical: 16,988 USD (N5, CSET 2020)."""
     defects_per_mm2: Leaf
+    """Defect density. Typical: 0.11 per cm² (mature N5, Chiplet Actuary)."""
     defect_clustering: Leaf
+    """Clustering parameter alpha of the negative binomial yield model. Typical: 10 (Chiplet
+    Actuary)."""
     min_voltage_v: Leaf = 0.0
-    """Below the clock of this voltage the clock goes on falling, and the voltage does not."""
+    """Lowest supply voltage. At a lower clock the voltage stays constant."""
     leakage_voltage_v: Leaf = 0.0
-    """V0 of a leakage power that grows as V e^(V / V0); 0 where it grows as V^2."""
+    """Scale V0 of a static power proportional to V e^(V / V0). Zero: proportional to V^2."""
     mac_overhead_ratio: Leaf = 1.0
-    """Energy of the matrix engines over that of their multipliers and adders: instructions,
-    operand delivery, clock. 1 where the MAC's energy has it."""
+    """Matrix engine energy over that of its multipliers and adders: instructions, operand delivery,
+    clock. Typical: 1, included in the MAC energy."""
     die_link_area_mm2_per_bytes_per_s: Leaf = 0.4055 / 256e9
-    """PHY of a link between dies. UCIe, advanced package: a module of 64 lanes at 32 GT/s takes
-    0.4055 mm2 (CATCH, io_definitions.xml)."""
+    """Die-to-die PHY area per bandwidth. Default: a UCIe module for advanced packages, 64 lanes at
+    32 GT/s, 0.4055 mm² (CATCH, io_definitions.xml)."""
     fab_energy_j_per_mm2: Leaf = 2.15 * 3.6e6 / 100.0
-    """Electricity of the fab: 2.15 kWh a cm2 at 7 nm (ACT, epa.yaml)."""
+    """Fab electricity per wafer area. Typical: 2.15 kWh/cm² at 7 nm (ACT, epa.yaml)."""
     fab_gas_g_per_mm2: Leaf = 3.5
-    """CO2 equivalent of the gases: 350 g a cm2 at 7 nm, 95 % abated (ACT, gpa_95.yaml)."""
+    """CO2 equivalent of fab gases per wafer area. Typical: 350 g/cm² at 7 nm, 95 % abated (ACT,
+    gpa_95.yaml)."""
     fab_materials_g_per_mm2: Leaf = 5.0
-    """CO2 equivalent of the materials: 500 g a cm2 (ACT, materials.yaml)."""
+    """CO2 equivalent of fab materials per wafer area. Typical: 500 g/cm² (ACT, materials.yaml)."""
     fab_grid_g_per_j: Leaf = 583.0 / 3.6e6
-    """CO2 equivalent of the fab's electricity: 583 g/kWh in Taiwan (ACT, location_2022.yaml)."""
+    """CO2 equivalent of the fab electricity. Typical: 583 g/kWh, Taiwan (ACT,
+    location_2022.yaml)."""
 
 
 @flax.struct.dataclass
 class Chip:
-    """An accelerator package of `num_dies` equal compute dies with its HBM."""
+    """Accelerator package of `num_dies` equal compute dies with HBM."""
 
     array: SystolicArray
+    """Matrix engines."""
     sram: Memory
+    """On-chip scratchpads, all together."""
     num_scratchpads: Leaf
-    """Equal parts of `sram`, each private to its share of the arrays; 1 where all share it."""
+    """Equal scratchpads that form `sram`, each private to its share of the arrays. Typical: 8
+    (Trainium2), 1 if all arrays share it."""
     hbm: Memory
+    """Off-chip memory."""
     link: Link
-    """Scale-up fabric: NeuronLink, NVLink, ICI."""
+    """Scale-up fabric ports: NeuronLink, NVLink, ICI."""
     network: Link
-    """Scale-out network: this chip's share of the server's EFA."""
+    """Scale-out network ports: the share of one chip of the EFA or InfiniBand of its server."""
     process: Process
+    """Process node of the compute dies."""
     nominal_clock_hz: Leaf
-    """Clock at the process's nominal voltage; another clock moves the voltage."""
+    """Clock at the nominal voltage of the process. Another clock changes the voltage. Typical:
+    2.4 GHz (Trainium2)."""
     fp64_per_fp16_ratio: Leaf
-    """Peak fp64 of native units over peak fp16: the first of the four balances."""
+    """Peak FP64 rate of native units over peak FP16 rate; 0 without native units. Typical: 0
+    (Trainium2), 0.0678 (H100). The precision balance varies it."""
     fp8_speedup_ratio: Leaf
+    """Peak FP8 rate over peak FP16 rate. Typical: 2 (Trainium2)."""
     vector_flop_per_s: Leaf
-    """fp32 rate of the vector engines, at the nominal clock."""
+    """Peak FP32 rate of the vector engines at the nominal clock. Typical: 4.42 TFLOP/s
+    (Trainium2)."""
     software_fp64_flop_ratio: Leaf
-    """fp32 vector flops for one fp64 flop where there is no native unit."""
+    """FP32 vector FLOP per FP64 FLOP emulated in software, used without native units. Typical: 22,
+    two-float arithmetic. Assumed."""
     launch_latency_s: Leaf
-    """Start cost of one operator, when the work behind it is not already queued."""
+    """Start-up time of one operator whose work is not queued. Typical: 1.3 µs (Trainium2).
+    Assumed."""
     fixed_area_mm2: Leaf
-    """Control, DMA, host interface: what no design variable moves."""
+    """Die area that no other field changes: control, DMA, host interface. Typical: 15.2 mm²
+    (Trainium2)."""
     num_dies: Leaf
+    """Compute dies per package. Typical: 2 (Trainium2)."""
     package_cost_usd: Leaf
+    """Cost of interposer, substrate and assembly of one package. Typical: 451 USD (CoWoS).
+    Assumed."""
     hbm_cost_usd_per_byte: Leaf
+    """HBM cost. Typical: 10 USD/GB. Assumed."""
     checkpoint_bandwidth_bytes_per_s: Leaf
-    """What this chip can write to storage: its share of the server's path."""
+    """Write rate of one chip to remote storage: its share of the server's path. Typical:
+    0.625 GB/s (Trainium2, EBS)."""
     matrix_efficiency_fraction: Leaf = 1.0
-    """Sustained matrix rate of large products over the printed peak: clock under power, issue."""
+    """Sustained over peak matrix rate of large GEMMs: clock under power, instruction issue.
+    Typical: 0.60 (H100), 0.79 (A100), fitted."""
     attention_efficiency_fraction: Leaf = 1.0
-    """Matrix rate of a fused attention kernel over that of large products."""
+    """Matrix rate of a fused attention kernel over that of large GEMMs. Typical: 0.32
+    (H100), 0.47 (A100), fitted."""
     hbm_efficiency_fraction: Leaf = 1.0
-    """Sustained HBM bandwidth of a long stream over the printed one."""
+    """Sustained over peak HBM bandwidth of long streams. Typical: 0.85."""
     power_limit_w: Leaf | None = None
-    """Mean power of a step above which the chip lowers its clock; none where it never does, so
-    that programs for such chips have nothing to solve."""
+    """Mean chip power of a step above which the clock is throttled. Optional: without it no clock
+    is solved for."""
     die_link_bandwidth_bytes_per_s: Leaf = 0.0
-    """What each die can send to the other dies of the package, in one direction."""
+    """Bandwidth from one die to the other dies of the package, in one direction."""
     bond_yield_fraction: Leaf = 1.0
-    """Share of good bonds of a die or an HBM stack to the package."""
+    """Yield per bond of a die or HBM stack to the package."""
     package_yield_fraction: Leaf = 1.0
-    """Share of good packages after assembly, whatever the number of bonds."""
+    """Yield of package assembly, independent of the number of bonds."""
     num_hbm_stacks: Leaf = 0.0
-    """HBM stacks that are bonded to the package; they only count with a bond yield."""
+    """HBM stacks bonded to the package. Only used with a bond yield. Typical: 4 (Trainium2)."""
     hbm_carbon_g_per_byte: Leaf = 65e-9
-    """CO2 equivalent of making DRAM: 65 g/GB of DDR4 at 10 nm (ACT, dram_hynix.yaml)."""
+    """CO2 equivalent of DRAM manufacturing. Typical: 65 g/GB, DDR4 at 10 nm (ACT,
+    dram_hynix.yaml)."""
     package_carbon_g: Leaf = 150.0
-    """CO2 equivalent of a package; assumed, the order of what ACT takes for one IC."""
+    """CO2 equivalent of one package. Typical: 150 g. Assumed, of the order of one IC in ACT."""
     emulated_fp64_flop_ratio: Leaf = 36.0
-    """16-bit flops for one fp64 flop of a matrix product that the arrays emulate: 36 products of
-    8 slices (Ozaki scheme, Numer. Algorithms 59, 2012); 12 to 18 measured with int8 on GH200."""
+    """16-bit FLOP per FP64 FLOP of a GEMM emulated on the matrix engines. Default: 36 products of 8
+    slices (Ozaki scheme, Numer. Algorithms 59, 2012). Typical: 12 to 18 measured (INT8, GH200)."""

@@ -1,4 +1,4 @@
-"""Cluster: topology of equal chips, failures, storage, electricity and cost of the surroundings."""
+"""Cluster: topology, failures, storage, electricity and cost outside the accelerator packages."""
 
 import flax.struct
 
@@ -7,64 +7,83 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class Cluster:
-    """Equal chips: scale-up domains of `torus_sizes` product chips, joined by a network.
+    """Equal chips in scale-up domains, joined by a scale-out network.
 
-    `topology` names an entry of `models.network.TOPOLOGIES` for the scale-up domain. The
-    innermost dimension comes first in `torus_sizes`; `torus_bandwidth_fractions` says how a
-    chip's link bandwidth is divided among them (they sum to one), `torus_latency_ratios` what a
-    hop in each takes over the latency of the chip's link. Rings and switches have one.
-    The network joins the domains of a pod at full bisection, and pods by less.
+    A domain has product(`torus_sizes`) chips. The network has full bisection bandwidth
+    within a pod and less between pods. Rings and switches have one dimension.
     """
 
     num_chips: Leaf
+    """Chips of the job. Typical: 64 per UltraServer (Trainium2)."""
     torus_sizes: tuple[Leaf, ...]
+    """Chips along each dimension of a scale-up domain, innermost first. Typical: [4, 4, 4] (torus
+    of Trn2), [8] (NVSwitch)."""
     torus_bandwidth_fractions: tuple[Leaf, ...]
+    """Fraction of a chip's scale-up bandwidth per dimension; the sum is 1. Typical:
+    [0.4, 0.4, 0.2] (Trn2 UltraServer)."""
     torus_latency_ratios: tuple[Leaf, ...]
+    """Latency of a hop in each dimension over the latency of the scale-up link. Typical: 1.
+    Assumed."""
     pod_chips: Leaf
-    """Chips that the network joins at full bisection."""
+    """Chips joined by the scale-out network at full bisection bandwidth. Typical: 100,000
+    (UltraCluster)."""
     network_oversubscription_ratio: Leaf
-    """Bandwidth into a pod's switches over that between pods; one is full bisection."""
+    """Bandwidth into the switches of a pod over bandwidth between pods. Typical: 1, full
+    bisection."""
     chip_mtbf_s: Leaf
+    """Mean time between failures per chip. Typical: 2000 days (Llama 3: 3.8 failures per 1000 days
+    and node of 8 GPUs)."""
     restart_time_s: Leaf
-    """Restore and warm-up after a failure; can fail itself."""
+    """Time to load the state and warm up after a failure; a failure can interrupt it. Typical:
+    300 s. Assumed."""
     downtime_s: Leaf
-    """Detection, rescheduling, replacement; nothing fails meanwhile."""
+    """Time for detection, rescheduling and replacement, during which no failure occurs. Typical:
+    120 s. Assumed."""
     storage_bandwidth_bytes_per_s: Leaf
-    """Write rate of the file system as a whole."""
+    """Write rate of the shared file system. Typical: 200 GB/s (200 TiB of FSx for Lustre).
+    Assumed."""
     electricity_usd_per_j: Leaf
+    """Electricity price. Typical: 0.08 USD/kWh. Assumed, US industrial price."""
     power_overhead_ratio: Leaf
-    """Facility power over chip power: host, network, cooling (PUE included)."""
+    """Facility power over chip power: host, network, cooling (PUE included). Typical: 2.0
+    (Trainium2)."""
     server_cost_usd_per_chip: Leaf
-    """Capital beside the accelerator package: host, network, rack."""
+    """Capital cost per chip of host, network and rack, without the package. Typical: 5000 USD
+    (Trainium2). Assumed."""
     lifetime_s: Leaf
+    """Depreciation period. Typical: 4 years. Assumed."""
     topology: str = flax.struct.field(pytree_node=False)
+    """Topology of the scale-up domain: entry of `models.network.topology_collectives.TOPOLOGIES`.
+    Typical: "torus" (Trainium2), "reducing_switch" (H100)."""
     host_copy_bandwidth_bytes_per_s: Leaf = 16e9
-    """What one chip copies into its host's memory: DMA of Trainium, about 16 GB/s (Neuron docs, NKI
-    memory hierarchy); 55 GB/s measured over PCIe 5 x16."""
+    """Copy rate of one chip into host memory. Typical: 16 GB/s (DMA of Trainium, Neuron docs, NKI
+    memory hierarchy), 55 GB/s measured over PCIe 5 x16."""
     local_checkpoint_bandwidth_bytes_per_s: Leaf = 0.5e9
-    """A chip's share of the write rate of its server's disks; assumed: four NVMe disks of 2 GB/s
-    for 16 chips."""
+    """Share of one chip of the write rate of its server's disks. Typical: 0.5 GB/s, four NVMe disks
+    of 2 GB/s per 16 chips. Assumed."""
     local_recovery_fraction: Leaf = 0.85
-    """Share of failures that a local copy survives (SCR: Moody et al., SC 2010)."""
+    """Fraction of failures that a local checkpoint survives. Typical: 0.85 (SCR: Moody et al., SC
+    2010)."""
     local_restart_time_s: Leaf = 60.0
-    """Restore from a local copy and warm-up; assumed."""
+    """Time to load a local checkpoint and warm up. Typical: 60 s. Assumed."""
     detection_time_s: Leaf = 0.0
-    """Mean time to notice a failure, hangs included, where `downtime_s` does not have it."""
+    """Mean time to detect a failure, hangs included, if `downtime_s` does not contain it."""
     silent_failure_fraction: Leaf = 0.0
-    """Share of failures that corrupt the state silently: 6 of 419 of Llama 3 (arXiv 2407.21783)."""
+    """Fraction of failures that corrupt the state silently. Typical: 6 of 419 (Llama 3,
+    arXiv 2407.21783)."""
     silent_detection_time_s: Leaf = 0.0
-    """Work done until such a corruption is found, all of it lost."""
+    """Time until a silent corruption is detected; the work of this time is lost."""
     repair_time_s: Leaf = 0.0
-    """Until a failed node is back; 0 where a spare is always at hand."""
+    """Time until a failed node returns. Zero: a spare node is always available."""
     num_spare_nodes: Leaf = 0.0
-    """Nodes that wait to replace failed ones; a node is whatever is replaced as one."""
+    """Nodes reserved to replace failed ones. A node is the unit of replacement."""
     straggler_cv_ratio: Leaf = 0.0
-    """Standard deviation over mean of the time that a rank takes for a step."""
+    """Coefficient of variation of the step time over ranks."""
     schedule_availability_fraction: Leaf = 1.0
-    """Share of the calendar in which the job may run: maintenance, preemption."""
+    """Fraction of calendar time in which the job may run, after maintenance and preemption."""
     storage_usd_per_byte_per_s: Leaf = 0.0
-    """Price of remote storage."""
+    """Cost of remote storage per write bandwidth."""
     grid_carbon_g_per_j: Leaf = 380.0 / 3.6e6
-    """CO2 equivalent of the electricity: 380 g/kWh in the US (ACT, location_2022.yaml)."""
+    """CO2 equivalent of the electricity. Typical: 380 g/kWh, US (ACT, location_2022.yaml)."""
     server_carbon_g: Leaf = 0.0
-    """CO2 equivalent of making a chip's share of host and network; not published."""
+    """CO2 equivalent of manufacturing a chip's share of host and network. Not published."""

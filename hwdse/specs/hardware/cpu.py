@@ -1,4 +1,4 @@
-"""Vector units of CPU cores, which take every operand from registers."""
+"""CPU cores with vector units, which read all operands from registers."""
 
 import flax.struct
 
@@ -7,77 +7,97 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class Cache:
-    """A cache as one core sees it."""
+    """One cache level as seen by one core."""
 
     capacity_bytes: Leaf
-    """Of one core's cache where it is private, of the whole where cores share it."""
+    """Capacity per core if the cache is private, in total if it is shared. Typical: 64 KiB (L1),
+    1 MiB (L2), 32 MiB (last level, Graviton3)."""
     bytes_per_cycle: Leaf
-    """What one core takes from it in a cycle of its clock."""
+    """Bandwidth to one core per cycle. Typical: 48 B (L1), 32 B (L2), 16 B (last level,
+    Graviton3)."""
 
 
 @flax.struct.dataclass
 class SimdEngine:
-    """Equal CPU cores with `num_fma_ports` vector pipes each, and the caches behind them."""
+    """Equal CPU cores with `num_fma_ports` vector pipes each, and their caches."""
 
     num_cores: Leaf
+    """CPU cores. Typical: 64 (Graviton3)."""
     num_fma_ports: Leaf
-    """Vector multiply-accumulates that a core starts in a cycle."""
+    """Vector multiply-accumulates issued per core and cycle. Typical: 4 (Graviton3)."""
     vector_bytes: Leaf
-    """Width of a vector register and of a pipe."""
+    """Width of a vector register and of a pipe. Typical: 128 bit (Graviton3, NEON)."""
     num_registers: Leaf
-    """Vector registers that a program can name."""
+    """Architectural vector registers. Typical: 32 (Armv8-A)."""
     fma_latency_cycles: Leaf
-    """Cycles until a sum can be added to again."""
+    """Cycles between dependent additions to one sum. Typical: 4 (Graviton3)."""
     clock_hz: Leaf
+    """Core clock. Typical: 2.6 GHz (Graviton3)."""
     l1: Cache
-    """Private; its rate is that of the load pipes."""
+    """Private L1 data cache. Its bandwidth is that of the load pipes."""
     l2: Cache
-    """Private."""
+    """Private L2 cache."""
     llc: Cache
-    """Shared by all cores."""
+    """Last-level cache, shared by all cores."""
     dram_bandwidth_bytes_per_s: Leaf
+    """DRAM bandwidth of all cores together. Typical: 307.2 GB/s (Graviton3)."""
 
 
 @flax.struct.dataclass
 class RegisterBlock:
-    """Tile of C that stays in a core's vector registers while A and B stream past (m_r, n_r)."""
+    """Tile of C held in the vector registers of a core while A and B stream past (m_r, n_r)."""
 
     rows: Leaf
+    """Rows of the tile (m_r)."""
     cols: Leaf
+    """Columns of the tile (n_r)."""
 
 
 @flax.struct.dataclass
 class CacheBlocks:
-    """Blocks of a product in the caches: of A, m_c x k_c, and a panel of B, k_c x n_c."""
+    """GEMM blocks held in the caches: m_c x k_c of A, a k_c x n_c panel of B."""
 
     k: Leaf
+    """Reduction extent of both blocks (k_c)."""
     m: Leaf
+    """Rows of the block of A (m_c)."""
     n: Leaf
+    """Columns of the panel of B (n_c)."""
 
 
 @flax.struct.dataclass
 class SimdWords:
-    """Elements that a product moves, all counts; each level's towards the registers and back."""
+    """Elements that a GEMM transfers between levels, in both directions, all executions."""
 
     register_reads: Leaf
+    """Elements read from vector registers."""
     register_writes: Leaf
+    """Elements written to vector registers."""
     l1: Leaf
-    """Between L1 and registers."""
+    """Elements between L1 and registers."""
     l2: Leaf
-    """Between L2 and L1."""
+    """Elements between L2 and L1."""
     llc: Leaf
-    """Between the last-level cache and L2."""
+    """Elements between the last-level cache and L2."""
     dram: Leaf
+    """Elements between DRAM and the last-level cache."""
 
 
 @flax.struct.dataclass
 class SimdCosts:
-    """Words and time of a product; `time_s` is the slowest part, all overlapped."""
+    """Traffic and time of a GEMM. `time_s` is the largest part: full overlap."""
 
     words: SimdWords
+    """Elements transferred per level."""
     fma_s: Leaf
+    """Time of the vector pipes."""
     l1_s: Leaf
+    """Time of the transfers between L1 and registers."""
     l2_s: Leaf
+    """Time of the transfers between L2 and L1."""
     llc_s: Leaf
+    """Time of the transfers between last-level cache and L2."""
     dram_s: Leaf
+    """Time of the DRAM transfers."""
     time_s: Leaf
+    """Time of the GEMM."""

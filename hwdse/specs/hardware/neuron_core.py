@@ -1,6 +1,6 @@
-"""One NeuronCore of AWS Trainium: its engines, on-chip memories and DMA engines.
+"""NeuronCore of AWS Trainium: compute engines, on-chip memories and DMA engines.
 
-Cycles are those of the engine that a field belongs to. Sources stand beside the numbers in
+Cycles are cycles of the engine that the field belongs to. Sources are given with the values in
 `configs/engines/`.
 """
 
@@ -12,106 +12,140 @@ import flax.struct
 from hwdse.numerics.array_types import Leaf
 
 ROW_RATIOS: Mapping[str, str] = MappingProxyType({"fp8": "double_row_ratio", "mx": "mx_ratio"})
-"""Field of `TensorEngine` by which a format takes more rows of a contraction at once."""
+"""Field of `TensorEngine` that multiplies the rows contracted at once, by number format."""
 
 
 @flax.struct.dataclass
 class TensorEngine:
-    """Systolic array that multiplies a stationary tile with a moving one, into PSUM."""
+    """Systolic array that multiplies a stationary tile by a moving tile and writes to PSUM."""
 
     rows: Leaf
-    """Partitions: the most that one instruction contracts over."""
+    """Partitions: largest contraction of one instruction. Typical: 128 (Trainium2)."""
     cols: Leaf
-    """Columns of the stationary tile that one instruction holds."""
+    """Largest number of columns of the stationary tile. Typical: 128 (Trainium2)."""
     clock_hz: Leaf
+    """Clock. Typical: 2.4 GHz (Trainium2)."""
     issue_cycles: Leaf
-    """Fewest cycles between two instructions."""
+    """Minimum cycles between two instructions. Typical: 64 (Trainium2)."""
     load_speedup_ratio: Leaf
-    """Columns of a stationary tile that load in one cycle."""
+    """Columns of a stationary tile loaded per cycle. Typical: 4 (Trainium2)."""
     psum_banks: Leaf
+    """PSUM banks per partition. Typical: 8 (Trainium2)."""
     psum_bank_elements: Leaf
-    """fp32 results of one partition and bank: the most columns of a moving tile."""
+    """FP32 results per partition and bank: largest number of columns of the moving tile. Typical:
+    512 (Trainium2)."""
     fp32_passes: Leaf
+    """Passes of an FP32 matmul. Typical: 4 (Trainium2)."""
     onezero_passes: Leaf
-    """fp32 passes where one operand holds only zeros and ones."""
+    """Passes of an FP32 matmul with one operand of zeros and ones. Typical: 2 (Trainium2)."""
     fp32_transpose_passes: Leaf
+    """Passes of an FP32 transpose. Typical: 2 (Trainium2)."""
     double_row_ratio: Leaf
-    """Speed of fp8 over 16-bit formats; 1 where there is no double-row mode."""
+    """FP8 rate over 16-bit rate; 1 without double-row mode. Typical: 2 (Trainium2)."""
     mx_ratio: Leaf
+    """MX rate over 16-bit rate; 1 without MX mode. Typical: 1 (Trainium2)."""
     sparsity_ratio: Leaf
-    """Speed of structured sparsity over dense; 1 where there is none."""
+    """Rate with structured sparsity over dense rate; 1 without. Typical: 4 (Trainium2)."""
     sustained_fraction: Leaf
-    """Share of the cycles that a long run of products uses."""
+    """Fraction of cycles used in a long sequence of matmuls. Typical: 1 (Trainium2), 0.868
+    (Trainium1, fitted)."""
 
 
 @flax.struct.dataclass
 class LaneEngine:
-    """An engine of one lane a partition: Vector, Scalar or GpSimd.
+    """Engine with one lane per partition: Vector, Scalar or GpSimd.
 
-    Rates are elements a lane and cycle by format: of instructions with one operand tensor, and
-    with two that both come from SBUF.
+    Rates are elements per lane and cycle, by number format: for instructions with one operand
+    tensor, and for pairs of operand tensors in SBUF.
     """
 
     clock_hz: Leaf
+    """Clock. Typical: 0.96 GHz (VectorE), 1.2 GHz (ScalarE, Trainium2)."""
     lanes: Leaf
+    """Lanes. Typical: 128 (Trainium2)."""
     fixed_cycles: Leaf
-    """Fewest cycles of an instruction."""
+    """Minimum cycles per instruction. Typical: 64 (Trainium2)."""
     fp32_rate: Leaf
+    """FP32 rate with one operand tensor. Typical: 2 (VectorE of Trainium2)."""
     bf16_rate: Leaf
+    """BF16 rate with one operand tensor. Typical: 4 (VectorE of Trainium2)."""
     fp32_pair_rate: Leaf
+    """FP32 rate with two operand tensors in SBUF. Typical: 0.5 (VectorE of Trainium2)."""
     bf16_pair_rate: Leaf
+    """BF16 rate with two operand tensors in SBUF. Typical: 1 (VectorE of Trainium2)."""
     exp_rate: Leaf
-    """Of exponentials (and of every other activation on engines without a faster one)."""
+    """Rate of exponentials, and of all activation functions without a faster rate. Typical: 1
+    (ScalarE of Trainium2)."""
     software_cycles: Leaf
-    """Start of an instruction that runs as a program of a GpSimd processor."""
+    """Start-up cycles of an instruction that runs as a program on a GpSimd processor. Typical: 150
+    (Trainium2)."""
     dependent_cycles: Leaf
-    """Added to an instruction that waits for the result of the one before."""
+    """Additional cycles of an instruction that depends on the previous result. Typical: 100
+    (VectorE), 266 (ScalarE, Trainium2)."""
     access_cycles: Leaf
-    """Way to SBUF or PSUM and back, in which the next instruction can start already."""
+    """Latency of SBUF and PSUM accesses, overlapped with the next instruction. Typical: 60
+    (Trainium2)."""
 
 
 @flax.struct.dataclass
 class StateBuffer:
-    """SBUF: the scratchpad that all engines share."""
+    """SBUF: the scratchpad shared by all engines of a core."""
 
     capacity_bytes: Leaf
+    """Capacity. Typical: 28 MiB (Trainium2)."""
     bandwidth_bytes_per_s: Leaf
+    """Bandwidth. Typical: 7.25 TB/s, about 20 times HBM (Trainium2)."""
     usable_fraction: Leaf
-    """Share of the capacity that tensors kept for reuse can fill; the rest is tiles in flight."""
+    """Fraction of the capacity available to tensors kept for reuse; the remainder buffers tiles in
+    flight. Typical: 0.795 (fitted)."""
 
 
 @flax.struct.dataclass
 class DmaEngines:
-    """The DMA engines of one core, which move rows of SBUF partitions in packets."""
+    """DMA engines of one core, which transfer rows of SBUF partitions in packets."""
 
     num_engines: Leaf
+    """DMA engines per core. Typical: 16 (Trainium2)."""
     bandwidth_bytes_per_s: Leaf
-    """Of one engine inside a packet."""
+    """Bandwidth of one engine within a packet. Typical: 27.2 GB/s (Trainium2)."""
     packet_bytes: Leaf
+    """Packet size. Typical: 4 KiB (Trainium2)."""
     packet_overhead_bytes: Leaf
-    """Time between packets, in the bytes that could have moved."""
+    """Time between packets, as bytes at the engine bandwidth. Typical: 748 B (Trainium2)."""
     start_latency_s: Leaf
-    """From a semaphore to the first byte."""
+    """Time from a semaphore to the first byte. Typical: 1.3 µs (Trainium2)."""
     saturating_bytes: Leaf
-    """Bytes a partition below which a lone transfer takes no less time."""
+    """Bytes per partition below which the time of a single transfer is constant. Typical: 2430 B
+    (Trainium2, fitted)."""
     transpose_fraction: Leaf
-    """Bandwidth of a transposing copy from HBM, over that of a plain one."""
+    """Bandwidth of a transposing copy from HBM over that of a plain copy. Typical: 0.9
+    (Trainium2)."""
 
 
 @flax.struct.dataclass
 class NeuronCore:
-    """A core with its share of the chip's HBM."""
+    """One core with its share of the chip's HBM bandwidth."""
 
     tensor: TensorEngine
+    """TensorE: matmuls and transposes."""
     vector: LaneEngine
+    """VectorE: elementwise operations and reductions."""
     scalar: LaneEngine
+    """ScalarE: activation functions and operations with one operand tensor."""
     gpsimd: LaneEngine
+    """GpSimd: general-purpose SIMD processors."""
     sbuf: StateBuffer
+    """On-chip scratchpad."""
     dma: DmaEngines
+    """DMA engines."""
     hbm_bandwidth_bytes_per_s: Leaf
+    """Share of one core of the HBM bandwidth. Typical: 362.5 GB/s (Trainium2)."""
     launch_latency_s: Leaf
-    """Start-up and tear-down of a kernel, in which no engine works."""
+    """Start-up and tear-down time of a kernel, with all engines idle. Typical: 0 s (Trainium2),
+    0.1 ms (Trainium1)."""
     vector_gpsimd_fraction: Leaf
-    """Share of the time on SBUF in which VectorE and GpSimd take turns; 0 where ports are apart."""
+    """Fraction of SBUF time in which VectorE and GpSimd exclude each other; 0 with separate ports.
+    Typical: 0 (Trainium2), 1 (Trainium1)."""
     vector_scalar_fraction: Leaf
-    """The same for VectorE and ScalarE on PSUM."""
+    """Fraction of PSUM time in which VectorE and ScalarE exclude each other; 0 with separate ports.
+    Typical: 0 (Trainium2), 1 (Trainium1)."""

@@ -1,4 +1,4 @@
-"""What changes from node to node of logic: density, and interpolation between published nodes."""
+"""Logic density by process node, and log-log interpolation between published nodes."""
 
 import math
 
@@ -8,14 +8,15 @@ from hwdse.numerics.array_types import Scalar
 
 DENSITY_ANCHORS = ((65.0, 3.3), (40.0, 7.7), (28.0, 15.3), (20.0, 22.1), (14.0, 28.9),
                    (10.0, 52.5), (7.0, 96.3), (5.0, 138.2), (3.0, 138.2 * 1.6))  # fmt: skip
-"""Peak logic density in million transistors a mm2: CSET 2020 (Khan and Mann), as in ttm-cas; 3 nm
-by TSMC's factor over N5."""
+"""Peak logic density (million transistors per mm²) by node (nm). Source: CSET 2020 (Khan and Mann),
+as in ttm-cas; 3 nm by TSMC's factor over N5."""
 UTILIZATION = 0.645
-"""Realized over peak density of standard cells; its source fitted it on A100 and TPU v4."""
+"""Realized over peak density of standard cells, fitted by its source on A100 and TPU v4."""
 
 
 def log_interpolated(node_nm: Scalar, anchors: tuple[tuple[float, float], ...]) -> Scalar:
-    """Interpolated in logarithms; the last slopes go on beyond the ends."""
+    """Value at a node by log-log interpolation, extrapolated with the slopes of the end
+    segments."""
     ordered = sorted(anchors)
     nodes = [math.log(node) for node, _ in ordered]
     values = [math.log(value) for _, value in ordered]
@@ -29,5 +30,5 @@ def log_interpolated(node_nm: Scalar, anchors: tuple[tuple[float, float], ...]) 
 
 
 def logic_density_mtr_per_mm2(node_nm: Scalar) -> Scalar:
-    """Peak density of logic in million transistors a mm2."""
+    """Peak logic density in million transistors per mm²."""
     return log_interpolated(node_nm, DENSITY_ANCHORS)

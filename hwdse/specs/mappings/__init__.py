@@ -1,1 +1,4 @@
-"""TODO."""
+"""Mappings of operators onto a core: loop nests, tiles, row-stationary sets, and their traffic.
+
+May import `numerics` and `specs.hardware`.
+"""

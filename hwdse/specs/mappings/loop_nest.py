@@ -1,4 +1,4 @@
-"""How an operator is run on a core: loop nests, and what they cost."""
+"""Mapping of an operator onto a core as a loop nest, with its traffic and costs."""
 
 from dataclasses import dataclass
 
@@ -10,66 +10,75 @@ from hwdse.specs.hardware.accelerator import Operands
 
 @dataclass(frozen=True)
 class Accounting:
-    """Rules of counting in which mapping models differ; hashable, a static argument."""
+    """Counting rules that differ between mapping models; hashable, a static argument."""
 
     fractional_edges: bool
-    """A ragged last pass of the array counts by its share (AccelForge), not as a whole one."""
+    """True if a ragged last pass of the array counts by its fraction (AccelForge), not as a full
+    pass."""
     elides_first_read: bool
-    """The first product of a sum reads no partial sum."""
+    """True if the first product of a sum reads no partial sum."""
     drains_outputs: bool
-    """Finished sums are read from the level that kept them before they move outwards."""
+    """True if finished sums are read from the level that keeps them before they move outwards."""
     halo: str = "kept"
-    """What becomes of inputs that tiles share: an entry of `workload.input_windows.HALO_RESETS`."""
+    """Treatment of inputs shared by consecutive tiles: entry of
+    `workload.loops.input_halos.HALO_RESETS`."""
     writes_returning_sums: bool = True
-    """Unfinished sums that come back from outside are written to the tier that keeps them."""
+    """True if unfinished sums that return from outside are written to the tier that keeps them."""
 
 
 @flax.struct.dataclass
 class NestTier:
-    """A place in a loop nest: from here on inwards, `memory` keeps a tile of these operands.
+    """Tier of a loop nest: `memory` keeps a tile of the operands `keeps` for all loops inside it.
 
-    A memory may stand at several places, with another operand at each (uneven residency).
+    A memory may form several tiers with different operands (uneven residency).
     """
 
     memory: str = flax.struct.field(pytree_node=False)
+    """Name of the memory level."""
     keeps: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    """Operands with a tile in this tier."""
 
 
 @flax.struct.dataclass
 class LoopNest:
-    """Loops of a mapping, by tier (outermost first) and dimension (`workload.operators.DIMS`).
+    """Loops of a mapping by tier (outermost first) and dimension (`workload.loops.operators.DIMS`).
 
-    Loops of a tier run inside its tile of data and around the tier below. All arrays end in the
-    axes `[tiers, 7]`; axes before these are operators or designs. A bound of one is no loop.
+    The loops of a tier are inside its tile and around the next tier. All arrays end in the axes
+    `[tiers, 7]`; leading axes are operators or designs. A bound of 1 means no loop.
     """
 
     temporal: Leaf
-    """Bounds of loops in time, at least one; fractions stand for a ragged last tile."""
+    """Bounds of temporal loops, at least 1. Fractional bounds represent a ragged last tile."""
     position: Leaf
-    """Place of each temporal loop in its tier, 0 being outermost."""
+    """Order of each temporal loop in its tier; 0 is outermost."""
     spatial: Leaf
-    """Bounds of loops unrolled over rows or columns, between this tier and the next."""
+    """Bounds of spatial loops over rows or columns, between this tier and the next."""
     tiers: tuple[NestTier, ...] = flax.struct.field(pytree_node=False)
+    """Tiers, outermost first."""
 
 
 @flax.struct.dataclass
 class LevelTraffic:
-    """Bytes read from and written to one level, and bytes kept there, by operand."""
+    """Traffic and footprint of one memory level, by operand."""
 
     reads: Operands
+    """Bytes read from the level."""
     writes: Operands
+    """Bytes written to the level."""
     used: Operands
+    """Footprint: bytes kept in the level."""
 
 
 @flax.struct.dataclass
 class NestTraffic:
-    """What a mapping moves and how long its multipliers are busy, for one operator."""
+    """Traffic per level and compute cycles of one operator under a mapping."""
 
     levels: tuple[LevelTraffic, ...]
-    """In the order of `Accelerator.levels`."""
+    """Traffic per level, in the order of `Accelerator.levels`."""
     compute_cycles: Leaf
-    """Cycles of the array when nothing waits: ragged edges included, fill and drain not."""
+    """Cycles of the array without stalls, ragged edges included, fill and drain excluded."""
     num_macs: Leaf
+    """Multiply-accumulates."""
 
 
 @flax.struct.dataclass
@@ -77,13 +86,18 @@ class MappingCosts:
     """Time and energy of one operator under a mapping."""
 
     traffic: NestTraffic
+    """Traffic and compute cycles."""
     compute_s: Leaf
+    """Time of the array."""
     level_s: tuple[Leaf, ...]
-    """Time of each level's ports."""
+    """Time of the ports of each level."""
     time_s: Leaf
-    """The slowest of these: perfect overlap."""
+    """Largest of these times: full overlap."""
     mac_j: Leaf
+    """Energy of the multiply-accumulates."""
     level_j: tuple[Leaf, ...]
+    """Access energy of each level."""
     energy_j: Leaf
+    """Total energy."""
     used_ratio: tuple[Leaf, ...]
-    """Bytes kept over capacity of each level; over 1 the mapping does not fit."""
+    """Footprint over capacity of each level; above 1 the mapping does not fit."""

@@ -1,4 +1,4 @@
-"""How tiles of data come and go at the ports of a core's memories, and what waits for them."""
+"""Tile transfers through the ports of a core's memories, and the stalls that they cause."""
 
 import flax.struct
 
@@ -7,49 +7,51 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class LoopOrder:
-    """Loops of a nest in time on a last axis, outermost first, seven to each tier."""
+    """Temporal loops of a nest on the last axis, outermost first, seven per tier."""
 
     bounds: Leaf
+    """Loop bounds; 1 means no loop."""
     dims: Leaf
-    """Places in `workload.operators.DIMS`."""
+    """Indices into `workload.loops.operators.DIMS`."""
     num_tiers: int = flax.struct.field(pytree_node=False)
+    """Tiers of the nest."""
 
 
 @flax.struct.dataclass
 class TileReplacements:
-    """How often the tile of an operand in a memory makes room for the next one."""
+    """Replacements of the tile of one operand in a memory by the next tile."""
 
     num: Leaf
-    """Tiles one after the other over the whole operator, at least one."""
+    """Successive tiles over the operator, at least 1."""
     sweeps: Leaf
-    """Times that a tile is gone through; each part may be replaced from the last time on."""
+    """Passes over a tile. Its slices can be replaced during the last pass."""
     slices: Leaf
-    """Equal parts of a tile that are used one after the other, each for the last time."""
+    """Equal slices of a tile, used in sequence in the last pass."""
 
 
 @flax.struct.dataclass
 class Stream:
-    """Bursts of one operand through the ports of a memory, one at each change of a tile."""
+    """Bursts of one operand through the ports of a memory, one per tile replacement."""
 
     num_bursts: Leaf
-    """At least one; the first one of loads and the last one of results stand outside the run."""
+    """Bursts, at least 1. The first load and the last store are outside the compute phase."""
     period_cycles: Leaf
-    """Cycles of the array from one burst to the next."""
+    """Array cycles from one burst to the next."""
     window_cycles: Leaf
-    """Part of a period in which a burst may run without making the array wait."""
+    """Cycles of a period in which a burst does not stall the array."""
     burst_cycles: Leaf
-    """Cycles of the port that a burst takes; zero where nothing is moved."""
+    """Port cycles per burst; 0 without traffic."""
 
 
 @flax.struct.dataclass
 class PortStalls:
-    """What ports cost beyond the cycles of the array, each part by itself."""
+    """Port stalls, in addition to the compute time of the array."""
 
     level_stall_s: tuple[Leaf, ...]
-    """Waiting for the ports of each level, in the order of `Accelerator.levels`."""
+    """Stall time per level, in the order of `Accelerator.levels`."""
     stall_s: Leaf
-    """The longest of these: ports of different levels wait at the same time."""
+    """Largest of these: stalls of different levels overlap."""
     load_s: Leaf
-    """First tiles of weights and inputs, before the array can start."""
+    """Time to load the first tiles of weights and inputs, before the array starts."""
     unload_s: Leaf
-    """Last tile of outputs, after the array has stopped."""
+    """Time to store the last tile of outputs, after the array stops."""

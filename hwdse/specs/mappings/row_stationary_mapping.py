@@ -1,4 +1,4 @@
-"""How a convolution is laid on an array by rows: the parameters of Eyeriss."""
+"""Row-stationary mapping of a convolution onto a PE array: the parameters of Eyeriss."""
 
 import flax.struct
 
@@ -7,34 +7,34 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class RowStationaryMapping:
-    """Row-stationary mapping of a convolution. Letters are those of the paper.
+    """Row-stationary mapping of a convolution. Letters are those of the Eyeriss paper.
 
-    A set of `filter_rows` x `strip` elements makes one 2-D convolution: each element keeps a row
-    of a filter and slides a row of the input past it, sums go up the column. The array holds
-    `channel_sets` x `filter_sets` of them at once, for different channels and filters; each
-    element interleaves `filters` x `channels`. One such pass uses `channels * channel_sets`
-    channels of `filters * filter_sets` filters, and sums collect in the global buffer for
-    `buffered_filters` filters of `buffered_images` images.
+    A set of `filter_rows` x `strip` PEs computes one 2-D convolution: each PE keeps a row of a
+    filter and slides a row of the input past it; partial sums move up the column. The array holds
+    `channel_sets` x `filter_sets` sets at once, for different channels and filters. Each PE
+    interleaves `filters` x `channels`. One pass uses `channels * channel_sets` channels of
+    `filters * filter_sets` filters. The global buffer accumulates sums of `buffered_filters`
+    filters and `buffered_images` images.
     """
 
     filter_rows: Leaf
-    """R, or as many as the array has rows."""
+    """Filter rows per set: R, at most the rows of the array."""
     strip: Leaf
-    """Output rows at once, e."""
+    """Output rows per set (e)."""
     channel_sets: Leaf
-    """r."""
+    """Sets on different channels (r)."""
     filter_sets: Leaf
-    """t."""
+    """Sets on different filters (t)."""
     filters: Leaf
-    """p, of an element."""
+    """Filters interleaved per PE (p)."""
     channels: Leaf
-    """q, of an element."""
+    """Channels interleaved per PE (q)."""
     buffered_filters: Leaf
-    """m."""
+    """Filters with sums in the global buffer (m)."""
     buffered_images: Leaf
-    """n."""
+    """Images with sums in the global buffer (n)."""
 
     @property
     def num_active(self) -> Leaf:
-        """Elements of the array with work."""
+        """Active PEs of the array."""
         return self.filter_rows * self.strip * self.channel_sets * self.filter_sets

@@ -1,4 +1,4 @@
-"""Tiles of an operator on a weight-stationary core, and what stays beside them in its memories."""
+"""Tiles of an operator on a weight-stationary core, and operand residency in its memories."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,20 @@ from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
 
 @dataclass(frozen=True)
 class Roles:
-    """Places in `Accelerator.levels` of the memories of a weight-stationary core."""
+    """Indices into `Accelerator.levels` of the memories of a weight-stationary core."""
 
     dram: int
+    """Off-chip memory."""
     scratchpad: int
+    """Memory of inputs and weights."""
     accumulator: int
-    """The scratchpad again where one memory holds inputs, weights and sums."""
+    """Memory of partial sums; the scratchpad if one memory holds all operands."""
     registers: int
+    """Weight registers of the PEs."""
 
     @property
     def is_unified(self) -> bool:
-        """Whether sums share the scratchpad with inputs and weights."""
+        """True if sums share the scratchpad with inputs and weights."""
         return self.accumulator == self.scratchpad
 
 
@@ -35,11 +38,11 @@ HIERARCHIES: Mapping[tuple[frozenset[str], ...], Roles] = MappingProxyType(
         (_ALL, _SUMS, _STREAMS, _WEIGHTS): Roles(0, 2, 1, 3),
     }
 )
-"""Who is who, by what the levels keep."""
+"""Roles of the levels, by the operands that each level keeps."""
 
 
 def roles(accelerator: Accelerator) -> Roles:
-    """Which level is which; a `ValueError` where tiles are not modeled."""
+    """Roles of the levels of a core; raises `ValueError` for hierarchies without a tile model."""
     found = HIERARCHIES.get(tuple(frozenset(level.keeps) for level in accelerator.levels))
     dims = (accelerator.rows_dims, accelerator.cols_dims)
     if found is not None and dims == ("C", "K"):
@@ -55,19 +58,22 @@ def roles(accelerator: Accelerator) -> Roles:
 
 @flax.struct.dataclass
 class Residency:
-    """What the scratchpad holds while a tile of outputs is summed up.
+    """Operand residency in the scratchpad while a tile of outputs is accumulated.
 
-    Truth values of Python, or arrays of them where operators differ. What is held whole spans the
-    sum: all input channels and filter taps. What is not passes in slices, of as many input
-    channels as the array takes at a time.
+    Python booleans, or arrays of them if operators differ. An operand held whole spans the
+    reduction: all input channels and filter taps. Otherwise it streams in slices of the input
+    channels of one pass of the array.
     """
 
     whole_inputs: Leaf
+    """True if a block of inputs spans the reduction."""
     whole_weights: Leaf
+    """True if a block of weights spans the reduction."""
     inputs_once: Leaf
-    """Blocks of inputs are the outer loop, so that each comes from DRAM once."""
+    """True if blocks of inputs are the outer loop, so that each input is read from DRAM once."""
     weights_once: Leaf
-    """The same of weights; with neither, both come again for each tile of outputs."""
+    """True if blocks of weights are the outer loop. If neither is, both operands are read again for
+    each tile of outputs."""
 
 
 RESIDENCIES: Mapping[str, Residency] = MappingProxyType(
@@ -79,32 +85,39 @@ RESIDENCIES: Mapping[str, Residency] = MappingProxyType(
         "weight_block_input_blocks": Residency(True, True, False, True),
     }
 )
-"""By name, the outer block first. A block may be all of an operand."""
+"""Residencies by name, the outer block first. A block may contain a complete operand."""
 
 
 @flax.struct.dataclass
 class Tile:
-    """Extents of a tile of outputs, and of the blocks that it is cut from.
+    """Extents of a tile of outputs and of the resident blocks that contain it.
 
-    The sums of `p` x `q` outputs of `n` images in `k` channels stay on chip until they are done.
-    Inputs are held for `block_p` rows of outputs and weights for `block_k` channels. A pass of
-    the array takes `rows` input channels and `cols` output channels.
+    The partial sums of a tile stay on chip until they are complete.
     """
 
     p: Leaf
+    """Output rows of the tile."""
     q: Leaf
+    """Output columns of the tile."""
     n: Leaf
+    """Images of the tile."""
     k: Leaf
+    """Output channels of the tile."""
     block_p: Leaf
+    """Output rows of the resident block of inputs."""
     block_k: Leaf
+    """Output channels of the resident block of weights."""
     rows: Leaf
+    """Input channels per pass of the array."""
     cols: Leaf
+    """Output channels per pass of the array."""
     residency: Leaf
+    """Operand residency: a `Residency`."""
 
 
 @flax.struct.dataclass
 class Divisors:
-    """Divisors of dimensions of operators on a first axis, padded with ones."""
+    """Divisors of the dimensions of operators on the first axis, padded with ones."""
 
     p: Leaf
     q: Leaf

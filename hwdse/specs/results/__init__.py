@@ -1,1 +1,4 @@
-"""TODO."""
+"""Result types of evaluations and studies: times, energies, areas, traffic, costs.
+
+May import `numerics` only.
+"""

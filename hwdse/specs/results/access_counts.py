@@ -1,4 +1,4 @@
-"""What products move on unlike engines, in the four places of Eyeriss's comparison."""
+"""Operand accesses and access energies of GEMMs, at the four levels of the Eyeriss comparison."""
 
 import flax.struct
 
@@ -7,25 +7,31 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class AccessCounts:
-    """Words of a product that are read or written in each place."""
+    """Words of a GEMM read or written at each level."""
 
     registers: Leaf
-    """Of a processing element or of a vector unit's register file."""
+    """Register file of a PE or of a vector unit."""
     array: Leaf
-    """Handed from element to element, or delivered to one by a network."""
+    """Transfers between PEs, or to a PE by an on-chip network."""
     buffer: Leaf
-    """Shared memory next to the elements: scratchpad, global buffer, L1."""
+    """Shared memory next to the PEs: scratchpad, global buffer, L1."""
     dram: Leaf
+    """Off-chip memory."""
 
 
 @flax.struct.dataclass
 class AccessEnergies:
-    """Energy of a word in each place, and of what else a multiply-accumulate costs."""
+    """Energy per word at each level, per multiply-accumulate and per instruction."""
 
     mac_j: Leaf
+    """One multiply-accumulate."""
     registers_j: Leaf
+    """One word of a register file."""
     array_j: Leaf
+    """One word transferred between PEs."""
     buffer_j: Leaf
+    """One word of the shared memory."""
     dram_j: Leaf
+    """One word of DRAM."""
     instruction_j: Leaf
-    """Fetch, decode and schedule of one instruction; zero where none is counted."""
+    """Fetch, decode and schedule of one instruction; 0 if not modeled."""

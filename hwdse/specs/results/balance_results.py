@@ -1,4 +1,4 @@
-"""What a workload asks of each level of memory, and what the machine gives."""
+"""Required and available bandwidth of every memory level, HBM traffic bounds, operand delivery."""
 
 import flax.struct
 import jax
@@ -7,114 +7,123 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Leaf
 
 LEVELS = ("array", "sram", "hbm", "link", "network", "storage")
-"""Fields of `MemoryBalance` that are levels, from the multipliers outward."""
+"""Fields of `MemoryBalance` that are levels, from the MAC array outward."""
 
 
 @flax.struct.dataclass
 class TrafficBound:
-    """Bytes that must cross the edge of a fast memory, whatever the schedule."""
+    """Lower bounds on the traffic of a fast memory, for any schedule."""
 
     compulsory_bytes: Leaf
-    """Every operand once: what remains where the fast memory holds everything."""
+    """Each operand once: the bound for an unlimited fast memory."""
     copies_bytes: Leaf
-    """Every operand as often as engines with memories of their own, and as much work each, need
-    it; 0 for one memory."""
+    """Each operand once per engine that needs it, for engines with private memories and equal work;
+    0 for one memory."""
     pebble_bytes: Leaf
-    """Red-blue pebble game; 0 where the fast memory is too large for it to say anything."""
+    """Red-blue pebble game bound; 0 if the fast memory is too large for a positive bound."""
 
     @property
     def bytes(self) -> Leaf:
-        """The highest: all hold."""
+        """Largest of the bounds, which all apply."""
         return jnp.maximum(jnp.maximum(self.compulsory_bytes, self.copies_bytes), self.pebble_bytes)
 
 
 @flax.struct.dataclass
 class LevelBalance:
-    """One level of one chip: bytes of a step, and bytes per flop needed and provided."""
+    """Traffic of one memory level per step and chip, with required and available bytes per FLOP."""
 
     step_bytes: Leaf
-    """Of a step and chip; the storage's are its share of a checkpoint, spread over the steps."""
+    """Traffic per step and chip. Of storage: the chip's share of a checkpoint, per step."""
     bandwidth_bytes_per_s: Leaf
-    """Sustained, of one chip."""
+    """Sustained bandwidth per chip."""
     required_bytes_per_flop: Leaf
-    """Of the workload: bytes over matrix flop of a step."""
+    """Traffic over matrix FLOP of a step: a property of the workload and its mapping."""
     available_bytes_per_flop: Leaf
-    """Of the machine: bandwidth over the rate of large matrix products."""
+    """Bandwidth over the rate of large GEMMs: machine balance."""
     demand_ratio: Leaf
-    """Needed over provided: time of the level over time of the matrix engines. Over 1 the engines
-    wait, as far as nothing hides it."""
+    """Required over available: time of the level over time of the matrix engines. Above 1 the level
+    limits the matrix engines unless it is overlapped."""
     intensity_flop_per_byte: Leaf
-    """Flops for which a byte is used; 0 where no byte moves."""
+    """Arithmetic intensity: FLOP per byte; 0 without traffic."""
     balanced_bandwidth_bytes_per_s: Leaf
-    """Printed bandwidth at which the ratio is 1, all else equal."""
+    """Peak bandwidth at which the demand ratio is 1, other parameters fixed."""
     step_time_elasticity: Leaf
-    """Change of the step time in percent for 1 % more bandwidth."""
+    """Relative change of the step time per relative change of the bandwidth."""
     token_time_elasticity: Leaf
-    """The same of wall time for a useful token, checkpoints and failures included."""
+    """Elasticity of the wall time per effective token, checkpoints and failures included."""
 
 
 @flax.struct.dataclass
 class MemoryBalance:
-    """All levels of a design under a workload, and its HBM traffic beside the bound."""
+    """Balance of all memory levels of a design under a workload, and HBM traffic over its bound."""
 
     array: LevelBalance
-    """Operands handed to the multipliers; an array provides them by construction."""
+    """Operands delivered to the MAC units; the array supplies them by construction."""
     sram: LevelBalance
+    """On-chip scratchpads."""
     hbm: LevelBalance
+    """HBM."""
     link: LevelBalance
+    """Scale-up fabric."""
     network: LevelBalance
+    """Scale-out network."""
     storage: LevelBalance
+    """Remote checkpoint storage."""
     flop: Leaf
-    """Matrix flop of a step and chip, recompute included."""
+    """Matrix FLOP per step and chip, recomputation included."""
     flop_per_s: Leaf
-    """Rate that large products of the mix of formats reach."""
+    """Sustained rate of large GEMMs in the mix of formats."""
     gemm_bytes: Leaf
-    """HBM bytes of matrix products alone, which the bound is for."""
+    """HBM traffic of GEMMs only, to which the bound applies."""
     bound: TrafficBound
-    """Of the same products with the chip's SRAM as one memory; each row's own, summed."""
+    """Bounds of these GEMMs with the SRAM of the chip as one memory, summed over operators."""
     bound_bytes: Leaf
-    """The highest bound of each row, summed."""
+    """Largest bound of each operator, summed over operators."""
     traffic_over_bound_ratio: Leaf
-    """At least 1."""
+    """HBM traffic of GEMMs over `bound_bytes`, at least 1."""
     private_bound_bytes: Leaf
-    """The same with the SRAM divided into the chip's scratchpads, each private to as much work."""
+    """Bound with the SRAM divided into private scratchpads of equal work."""
     traffic_over_private_bound_ratio: Leaf
-    """At least 1: what a better mapping could save, without a change of the chip."""
+    """HBM traffic of GEMMs over `private_bound_bytes`, at least 1. The excess is the traffic that a
+    better mapping can save on the same chip."""
     balanced_sram_bytes: Leaf
-    """Least SRAM of the chip at which HBM keeps up with the matrix engines; infinite where no
-    SRAM can do it, since what crosses at least once is too much."""
+    """Smallest SRAM at which HBM does not limit the matrix engines; infinite if the compulsory
+    traffic exceeds the bandwidth."""
     sram_bytes_step_time_elasticity: Leaf
-    """Change of the step time in percent for 1 % more SRAM capacity."""
+    """Elasticity of the step time with respect to the SRAM capacity."""
 
     @property
     def demand_ratios(self) -> jax.Array:
-        """The ratio of each of `LEVELS`, on a last axis."""
+        """Demand ratio of each of `LEVELS`, on the last axis."""
         ratios = [jnp.asarray(getattr(self, name).demand_ratio) for name in LEVELS]
         return jnp.stack(jnp.broadcast_arrays(*ratios), axis=-1)
 
     @property
     def bottleneck_level(self) -> jax.Array:
-        """Place in `LEVELS` of the memory with the highest ratio; the array cannot be it."""
+        """Index into `LEVELS` of the level with the highest demand ratio, the array excluded."""
         return 1 + jnp.argmax(self.demand_ratios[..., 1:], axis=-1)
 
 
 @flax.struct.dataclass
 class OperandDelivery:
-    """How the operands of a matrix product reach the multipliers: bytes and energy for one flop."""
+    """Operand delivery to the MAC units: bytes and energy per FLOP of a GEMM."""
 
     memory_bytes_per_flop: Leaf
-    """Read or written in the SRAM next to the multipliers: scratchpad, L1."""
+    """Accesses of the SRAM next to the MAC units: scratchpad, L1."""
     register_bytes_per_flop: Leaf
-    """Read or written in registers: of an element, or of a vector unit's register file."""
+    """Register accesses: of a PE, or of the register file of a vector unit."""
     hop_bytes_per_flop: Leaf
-    """Handed from element to element."""
+    """Transfers between PEs."""
     memory_energy_j_per_flop: Leaf
+    """Energy of the SRAM accesses."""
     register_energy_j_per_flop: Leaf
+    """Energy of the register accesses."""
     hop_energy_j_per_flop: Leaf
+    """Energy of the transfers between PEs."""
 
     @property
     def energy_j_per_flop(self) -> Leaf:
-        """Of all three together; that of the multiplier is not in it."""
+        """Total delivery energy, without the energy of the MAC units."""
         return (
             self.memory_energy_j_per_flop
             + self.register_energy_j_per_flop
@@ -124,11 +133,12 @@ class OperandDelivery:
 
 @flax.struct.dataclass
 class DeliveryComparison:
-    """The same multipliers fed in three ways."""
+    """Operand delivery to equal MAC units in three organizations."""
 
     systolic: OperandDelivery
-    """The array: a word read once serves a row or a column of elements."""
+    """Systolic array: a word read once is used by a row or column of PEs."""
     simd: OperandDelivery
-    """Vector units: a block of sums in registers, no hand-over."""
+    """Vector units: a block of sums in registers, no transfers between lanes."""
     unshared: OperandDelivery
-    """Every multiply-accumulate reads both operands from the SRAM, sums stay in a register."""
+    """No sharing: each multiply-accumulate reads both operands from SRAM, sums stay in a
+    register."""

@@ -1,4 +1,4 @@
-"""What comes out of `system.evaluate`: times, bytes, joules, areas and money, with breakdowns."""
+"""Result of `hwdse.evaluate`: times, traffic, energies, areas and costs, with breakdowns."""
 
 import flax.struct
 
@@ -7,113 +7,156 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class TimeParts:
-    """Seconds of one step by what they wait for; the parts add up to `step_time_s`.
+    """Time of one step by bounding resource; the sum is `step_time_s`.
 
-    Each operator's time goes to the resource that bounds it.
+    The time of each operator is assigned to the resource that bounds it.
     """
 
     matrix: Leaf
+    """Operators bound by the matrix engines."""
     vector: Leaf
+    """Operators bound by the vector engines."""
     sram: Leaf
+    """Operators bound by the SRAM bandwidth."""
     hbm: Leaf
+    """Operators bound by the HBM bandwidth."""
     launch: Leaf
+    """Kernel launch latency."""
     host: Leaf
-    """Waiting for the host to issue kernels, and its work once a step."""
+    """Kernel issue by the host, and host work per step."""
     fp64: Leaf
+    """Serialized FP64 phases."""
     tensor_comm: Leaf
+    """Exposed tensor-parallel communication."""
     context_comm: Leaf
+    """Exposed context-parallel communication."""
     expert_comm: Leaf
+    """Exposed expert-parallel communication."""
     pipeline_comm: Leaf
+    """Pipeline communication between stages."""
     data_comm: Leaf
+    """Exposed data-parallel communication."""
     bubble: Leaf
+    """Pipeline bubble."""
     optimizer: Leaf
+    """Optimizer update."""
 
 
 @flax.struct.dataclass
 class EnergyParts:
-    """Joules of one step over all chips; the parts add up to `step_energy_j`."""
+    """Energy of one step of all chips; the sum is `step_energy_j`."""
 
     matrix: Leaf
+    """Matrix engines."""
     fp64: Leaf
+    """FP64 units, or the engines that emulate them."""
     vector: Leaf
+    """Vector engines."""
     sram: Leaf
+    """SRAM accesses."""
     hbm: Leaf
+    """HBM accesses."""
     link: Leaf
+    """Scale-up fabric."""
     network: Leaf
+    """Scale-out network."""
     static: Leaf
+    """Static energy: leakage and idle clock."""
 
 
 @flax.struct.dataclass
 class AreaParts:
-    """Square millimetres of silicon of one chip, all its compute dies; add to `die_area_mm2`."""
+    """Die area of one chip in mm², all compute dies together; the sum is `die_area_mm2`."""
 
     matrix: Leaf
+    """Matrix engines."""
     fp64: Leaf
+    """FP64 units."""
     vector: Leaf
+    """Vector engines."""
     sram: Leaf
+    """SRAM."""
     hbm_phy: Leaf
+    """HBM interfaces."""
     link_phy: Leaf
+    """Scale-up and die-to-die interfaces."""
     other: Leaf
+    """Area that no design parameter changes: control, DMA, host interface."""
 
 
 @flax.struct.dataclass
 class MemoryParts:
-    """Bytes held in the HBM of the fullest chip; over the capacity they give `hbm_used_ratio`."""
+    """Peak HBM footprint in bytes of a chip of the most loaded stage, by kind of tensor."""
 
     weights: Leaf
+    """Weights."""
     gradients: Leaf
+    """Gradients."""
     optimizer: Leaf
+    """Optimizer state."""
     activations: Leaf
+    """Activations kept for the backward pass."""
     buffers: Leaf
-    """Gradients on their way, logits, weights gathered for use."""
+    """Working buffers: gradients in transit, logits, gathered weights."""
 
 
 @flax.struct.dataclass
 class Evaluation:
-    """One design running one workload. All fields are scalars (arrays under `vmap`)."""
+    """Metrics of one design under one workload. All fields are scalars (arrays under `vmap`)."""
 
     time: TimeParts
+    """Step time by bounding resource."""
     energy: EnergyParts
+    """Step energy by component."""
     area: AreaParts
+    """Die area by component."""
     hbm: MemoryParts
+    """Peak HBM footprint by kind of tensor."""
     step_time_s: Leaf
-    """One optimizer step (training) or one pass (layer list), without failures."""
+    """Time of one optimizer step (training) or one pass (layer list, core), without failures."""
     step_energy_j: Leaf
+    """Energy of one step of all chips."""
     tokens_per_step: Leaf
-    """Tokens of a step; for a layer list the passes, one a chip, so that
-    per-token figures are per pass."""
+    """Tokens per step. For a layer list: passes, one per chip, so that metrics per token are per
+    pass."""
     mfu_fraction: Leaf
-    """Model FLOP (no recompute) over step time and peak of the matrix engines: MFU."""
+    """Model FLOP utilization: model FLOP (no recomputation) over step time and peak matrix rate."""
     goodput_fraction: Leaf
-    """Useful work over wall time, after failures, restarts and checkpoints."""
+    """Productive time over wall time, after failures, restarts and checkpoints."""
     checkpoint_write_time_s: Leaf
+    """Time to write one checkpoint."""
     optimal_checkpoint_interval_s: Leaf
+    """Checkpoint interval with the highest goodput."""
     effective_tokens_per_s: Leaf
+    """Effective throughput of the cluster, after failures and checkpoints."""
     time_per_token_s: Leaf
-    """Wall seconds of the whole cluster for one useful token."""
+    """Wall time of the cluster per effective token."""
     energy_per_token_j: Leaf
-    """Facility-independent chip energy for one useful token."""
+    """Chip energy per effective token, facility excluded."""
     chip_power_w: Leaf
-    """Mean power of one chip during a step."""
+    """Mean chip power during a step."""
     die_area_mm2: Leaf
+    """Die area per chip, all compute dies together."""
     chip_cost_usd: Leaf
+    """Chip manufacturing cost: dies, HBM, package, without margin."""
     cost_per_token_usd: Leaf
+    """Cost per effective token: depreciation and electricity, facility included."""
     hbm_used_ratio: Leaf
-    """Over 1 the design does not fit, by that factor. Of a core the largest share that any
-    operator needs of any of its memories."""
+    """Peak HBM usage over capacity; above 1 the design does not fit. Of a core: largest footprint
+    over capacity of all operators and memories."""
     hbm_traffic_bytes: Leaf
-    """HBM traffic of one step and chip."""
+    """HBM traffic per step and chip."""
     hardware_flop: Leaf
-    """Matrix FLOP of one step and chip, recompute included."""
+    """Matrix FLOP per step and chip, recomputation included."""
     peak_flop_per_s: Leaf
-    """16-bit peak of one chip's matrix engines, at the clock that the design states."""
+    """Peak 16-bit rate of the matrix engines of one chip, at the set clock."""
     throttled_clock_ratio: Leaf = 1.0
-    """Clock that the chip's power limit leaves, over the stated one."""
+    """Throttled clock over set clock; 1 without a power limit."""
     reticle_used_ratio: Leaf = 0.0
-    """One die over the field of a scanner, 858 mm2; over 1 it cannot be made."""
+    """Die area over the scanner field of 858 mm²; above 1 the die cannot be manufactured."""
     chip_operating_cost_usd_per_s: Leaf = 0.0
-    """Capital with its server, and electricity, of one chip in use."""
+    """Operating cost per chip: depreciation with its share of the server, and electricity."""
     chip_carbon_g: Leaf = 0.0
-    """CO2 equivalent of making one accelerator package."""
+    """CO2 equivalent of manufacturing one accelerator package."""
     carbon_per_token_g: Leaf = 0.0
-    """CO2 equivalent of one useful token: what was made, written off, and electricity."""
+    """CO2 equivalent per effective token: depreciated manufacturing and electricity."""
