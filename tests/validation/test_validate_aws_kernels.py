@@ -181,7 +181,7 @@ def test_fitted_constants_follow_from_the_rows_that_they_name():
     case = "accelopt-transpose-matmul-k2048-m4096-n10944-"
     shares = [
         32 * 16 * columns * 4 / 2.8e9 / (values[case + kind, "latency"] * 1e-3 - 1e-4)
-        for kind, columns in (("baseline", 22 * 512), ("optimized", 86 * 128))
+        for kind, columns in (("baseline", 22 * 512), ("optimised", 86 * 128))
     ]
     assert core.tensor.sustained_fraction == pytest.approx(np.mean(shares), rel=2e-3)
 
