@@ -22,7 +22,7 @@ from hwdse.analysis.memory_level_balance import memory_balance
 from hwdse.analysis.resource_balance import parameter_balances
 from hwdse.config import load_system, load_workload
 from hwdse.evaluation import evaluate
-from hwdse.models.precision.precision_mix import fp64_share_for_ratio
+from hwdse.models.precision.precision_mix import fp64_fraction_for_ratio
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.chip import Chip
@@ -106,8 +106,8 @@ def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
         in_job = best_ratios(shares, chip, 0.0)
         emulated = best_ratios(shares, emulating, EMULATED["products_share"])
         return {
-            "one_to_hundred": float(fp64_share_for_ratio(0.01, kappa, 1.0)),
-            "own_ratio": float(fp64_share_for_ratio(chip.fp64_per_fp16_ratio, kappa, 1.0)),
+            "one_to_hundred": float(fp64_fraction_for_ratio(0.01, kappa, 1.0)),
+            "own_ratio": float(fp64_fraction_for_ratio(chip.fp64_per_fp16_ratio, kappa, 1.0)),
             "kappa": float(kappa),
             # The best ratio rises with the share.
             "in_job": float(shares[int((in_job < 0.01).sum())]),

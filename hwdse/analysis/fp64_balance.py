@@ -102,7 +102,7 @@ def precision_balance(
         optimal_ratio=share / (kappa * jnp.maximum(1.0 - share, SMALLEST_DIVISOR)),
         penalty_fraction=time / best_time - 1.0,
         elasticity=slope * present_share * (1.0 - present_share) / time,
-        suited_fp64_fraction=precision_mix.fp64_share_for_ratio(
+        suited_fp64_fraction=precision_mix.fp64_fraction_for_ratio(
             chip.fp64_per_fp16_ratio, kappa, 1.0
         ),
         largest_useful_ratio=useful / peak_flop_per_s(chip),

@@ -133,11 +133,11 @@ def _print_precision(page: Page) -> None:
 def _share_for_one_percent(page: Page) -> float:
     import jax
 
-    from hwdse.models.precision.precision_mix import fp64_share_for_ratio
+    from hwdse.models.precision.precision_mix import fp64_fraction_for_ratio
 
     with jax.enable_x64(True):
         kappa = page.design.chip.process.fp64_area_ratio
-        return float(fp64_share_for_ratio(0.01, kappa, 1.0))
+        return float(fp64_fraction_for_ratio(0.01, kappa, 1.0))
 
 
 def _print_network(page: Page) -> None:

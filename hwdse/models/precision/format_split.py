@@ -1,11 +1,11 @@
-r"""Split of a budget of area or power among the units of any number of formats.
+r"""Optimal split of an area or power budget over the units of any number of formats.
 
-A job of shares w_i of all flops, each on units of its own. Of the whole budget the units of
-format i have the share a_i; one flop/s of them takes kappa_i times what one of the reference
-format takes. Times are over that of all flops in the reference format on the whole budget, so
-$t_i = \kappa_i w_i / a_i$, and $T = (\sum t_i^p)^{1/p}$ with overlap power p: 1 for phases in
-turn, large for phases that overlap. `kappa` is a ratio of areas under a budget of area, of
-energies under a budget of power for units that may be busy together.
+A job has fractions w_i of its FLOP in format i, each on separate units. The units of format i have
+the fraction a_i of the budget; one FLOP/s of them takes kappa_i times the budget of one FLOP/s in
+the reference format. Times are relative to all FLOP in the reference format on the full budget:
+$t_i = \kappa_i w_i / a_i$, and $T = (\sum t_i^p)^{1/p}$ with overlap power p: 1 for serialized
+phases, large for overlapped phases. `kappa` is a ratio of areas under an area budget, and a ratio
+of energies under a power budget for units that may be busy together.
 """
 
 import jax
@@ -16,16 +16,17 @@ from hwdse.numerics.relaxation import SMALLEST, SMALLEST_DIVISOR
 
 
 def significand_area_ratio(significand_bits: PerOp, reference_bits: PerOp) -> PerOp:
-    r"""Area of a multiplier over that of another: $(M / M_0)^2$, the count of partial products.
+    """Area of a multiplier relative to another: $(M / M_0)^2$, the number of partial products.
 
-    fp64 over fp16: 23.2. Leaves adders out. Source: LLMCompass (ISCA 2024) scales its units so,
-    with the stored bits (27.0).
+    FP64 over FP16: 23.2. Excludes adders. Source: LLMCompass (ISCA 2024) scales its units in this
+    way, with the stored bits (27.0).
     """
     return (significand_bits / reference_bits) ** 2
 
 
 def _weights(work_fraction: PerOp, cost_ratio: PerOp, overlap_power: Scalar) -> PerOp:
-    r"""$(\kappa_i w_i)^{p/(p+1)}$, which the best shares are proportional to, over the largest.
+    r"""$(\kappa_i w_i)^{p/(p+1)}$ relative to the largest; the best fractions are proportional to
+    it.
 
     At least 1e-18, so that the slopes of a phase without work stay finite.
     """
@@ -36,7 +37,8 @@ def _weights(work_fraction: PerOp, cost_ratio: PerOp, overlap_power: Scalar) -> 
 
 
 def job_time_ratio(phase_times: PerOp, overlap_power: Scalar) -> Scalar:
-    r"""$(\sum t_i^p)^{1/p}$ over the last axis, from the sum of all (p = 1) to the longest."""
+    r"""$(\sum t_i^p)^{1/p}$ over the last axis: from the sum of all times (p = 1) to the
+    longest."""
     log_times = jnp.log(jnp.maximum(phase_times, SMALLEST))
     return jnp.exp(jax.nn.logsumexp(overlap_power * log_times, axis=-1) / overlap_power)
 
@@ -44,17 +46,18 @@ def job_time_ratio(phase_times: PerOp, overlap_power: Scalar) -> Scalar:
 def phase_time_ratios(
     budget_fraction: PerOp, work_fraction: PerOp, cost_ratio: PerOp, memory_time: PerOp
 ) -> PerOp:
-    r"""$w_i \max(\kappa_i / a_i, c_i)$: each phase as slow as its units or as memory.
+    r"""Phase times bounded by units or memory: $w_i \max(\kappa_i / a_i, c_i)$.
 
-    `memory_time` is $c_i = P_0 b_i / B$, the time to move the bytes of a flop (b of them) over
-    that of a flop at the peak of the whole budget in the reference format; 0 without a bound.
+    `memory_time` is $c_i = P_0 b_i / B$: the time to move the bytes of a FLOP (b of them) relative
+    to the time of a FLOP at the peak of the full budget in the reference format; 0 without a memory
+    bound.
     """
     share = jnp.maximum(budget_fraction, SMALLEST_DIVISOR)
     return work_fraction * jnp.maximum(cost_ratio / share, memory_time)
 
 
 def best_budget_fractions(work_fraction: PerOp, cost_ratio: PerOp, overlap_power: Scalar) -> PerOp:
-    r"""Shares of the budget of the fastest split without memory bounds; they sum to one.
+    r"""Budget fractions of the fastest split without memory bounds; they sum to 1.
 
     $a_i \propto (\kappa_i w_i)^{p/(p+1)}$: Lagrange's condition for $\sum (\kappa_i w_i / a_i)^p$
     with $\sum a_i = 1$.
@@ -77,13 +80,13 @@ def best_job_time_ratio(work_fraction: PerOp, cost_ratio: PerOp, overlap_power: 
 def best_capped_budget_fractions(
     work_fraction: PerOp, cost_ratio: PerOp, memory_time: PerOp, overlap_power: Scalar
 ) -> PerOp:
-    r"""Shares of the fastest split where memory bounds phases: no unit is larger than it can use.
+    r"""Budget fractions of the fastest split with memory bounds; no unit exceeds its useful size.
 
     Units of phase i gain nothing above $a_i = \kappa_i / c_i$, where memory takes as long (see
-    `phase_time_ratios`). The optimum fills up: $a_i = \min(\kappa_i / c_i, \lambda v_i)$ with the
-    weights v of `best_budget_fractions` and the sum one (Karush, Kuhn, Tucker: the problem is
-    convex). One round a phase finds the set of full ones, in order of $\kappa_i / (c_i v_i)$.
-    Where all are full, the rest of the budget is of no use and the shares sum to less than one.
+    `phase_time_ratios`). The optimum is $a_i = \min(\kappa_i / c_i, \lambda v_i)$ with the weights
+    v of `best_budget_fractions` and sum 1 (Karush, Kuhn, Tucker: the problem is convex). One
+    iteration per phase finds the set of capped phases, in order of $\kappa_i / (c_i v_i)$. If all
+    are capped, the remaining budget is not useful and the fractions sum to less than 1.
     """
     weights = _weights(work_fraction, cost_ratio, overlap_power)
     largest = cost_ratio / jnp.maximum(memory_time, SMALLEST_DIVISOR)
@@ -98,15 +101,15 @@ def best_capped_budget_fractions(
 
 
 def peak_ratios(budget_fraction: PerOp, cost_ratio: PerOp) -> PerOp:
-    r"""Peak of each format over that of the whole budget in the reference: $a_i / \kappa_i$."""
+    r"""Peak of each format relative to the full budget in the reference format:
+    $a_i / \kappa_i$."""
     return budget_fraction / cost_ratio
 
 
 def job_energy_ratio(work_fraction: PerOp, energy_ratio: PerOp) -> Scalar:
-    r"""Energy of the units over that of all flops in the reference format: $\sum \kappa_i w_i$.
+    r"""Energy of the units relative to all FLOP in the reference format: $\sum \kappa_i w_i$.
 
-    It does not depend on the split of the area; it is the time of perfect overlap under a budget
-    of power.
+    Independent of the area split. Equal to the time of perfect overlap under a power budget.
     """
     return jnp.sum(work_fraction * energy_ratio, axis=-1)
 
@@ -114,19 +117,21 @@ def job_energy_ratio(work_fraction: PerOp, energy_ratio: PerOp) -> Scalar:
 def phase_times_s(
     flop: PerOp, peak_flop_per_s: PerOp, traffic_bytes_per_flop: PerOp, bytes_per_s: Scalar
 ) -> PerOp:
-    r"""Seconds of the phases of a job on a given chip: $F_i \max(1 / P_i, b_i / B)$.
+    r"""Times of the phases of a job on a given chip: $F_i \max(1 / P_i, b_i / B)$ (s).
 
-    Roofline a phase; no phase shares its units or the memory with another while it runs.
+    One roofline per phase with F FLOP, P FLOP/s, b bytes per FLOP, B B/s. Assumes that no phase
+    shares its units or the memory while it runs.
     """
     rate = jnp.maximum(peak_flop_per_s, SMALLEST_DIVISOR)
     return flop * jnp.maximum(1.0 / rate, traffic_bytes_per_flop / bytes_per_s)
 
 
 def useful_peak_flop_per_s(traffic_bytes_per_flop: PerOp, bytes_per_s: Scalar) -> PerOp:
-    r"""Peak above which memory bounds a phase: $B / b = B I$; huge for no traffic."""
+    """Peak above which memory bounds a phase: $B / b = B I$ (FLOP/s); very large without
+    traffic."""
     return bytes_per_s / jnp.maximum(traffic_bytes_per_flop, SMALLEST_DIVISOR)
 
 
 def balanced_intensity_flop_per_byte(peak_flop_per_s: PerOp, bytes_per_s: Scalar) -> PerOp:
-    r"""Arithmetic intensity at which a peak and the memory take as long: $I = P / B$."""
+    """Arithmetic intensity at which peak and memory take equal time: $I = P / B$ (FLOP/B)."""
     return peak_flop_per_s / bytes_per_s

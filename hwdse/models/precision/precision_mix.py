@@ -1,9 +1,9 @@
-"""Number formats: bytes and speed of a mix, and the split of area between fp64 and fp16 units.
+"""Bytes and speed of a mix of number formats, and the area split between FP64 and FP16 units.
 
-Symbols of the split: fp64 share f of all flops, area ratio kappa (area of one fp64 flop/s over
-one fp16 flop/s), area fraction a of the fp64 units, overlap power p (1: fp64 and fp16 phases
-run one after the other; large: they overlap perfectly). Closed forms by Lagrange's condition
-for t16^p + t64^p with t16 = (1 - f) / (1 - a), t64 = kappa f / a.
+Symbols of the split: FP64 fraction f of all FLOP, area ratio kappa (area of one FP64 FLOP/s over
+one FP16 FLOP/s), area fraction a of the FP64 units, overlap power p (1: FP64 and FP16 phases are
+serialized; large: they overlap perfectly). Closed forms by Lagrange's condition for t16^p + t64^p
+with t16 = (1 - f) / (1 - a), t64 = kappa f / a.
 """
 
 import jax
@@ -12,22 +12,22 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Scalar
 from hwdse.specs.number_formats import PrecisionMix
 
-SMALLEST_SHARE = 1e-12
-"""Shares are kept this far from 0 and 1, so that logarithms and gradients stay finite."""
+SMALLEST_FRACTION = 1e-12
+"""Smallest distance of fractions from 0 and 1, so that logarithms and gradients stay finite."""
 
 TWO_FLOAT_ADD_FLOP = 20.0
 TWO_FLOAT_MULTIPLY_FLOP = 9.0
 TWO_FLOAT_MULTIPLY_FLOP_WITHOUT_FMA = 24.0
-"""Flops of one two-float operation. Source: Hida, Li, Bailey, Library for Double-Double and
-Quad-Double Arithmetic, 2007, section 2: accurate sum 20; product by Dekker's split 24
-(17 for the exact product, 4 cross terms, 3 to renormalize), with a fused multiply-add 9 (2 for
-the exact product; 20 and 9 also in the table of operation costs of tuwien-cms/libxprec)."""
+"""FLOP per two-float operation. Source: Hida, Li, Bailey, Library for Double-Double and Quad-Double
+Arithmetic, 2007, section 2: accurate sum 20; product by Dekker's split 24 (17 for the exact
+product, 4 cross terms, 3 to renormalize), with a fused multiply-add 9 (2 for the exact product; 20
+and 9 also in the table of operation costs of tuwien-cms/libxprec)."""
 
 
 def _log_parts(fraction: Scalar) -> tuple[Scalar, Scalar]:
-    """Logarithms of a share and of what remains, both guarded (in float32 as well)."""
-    share = jnp.maximum(fraction, SMALLEST_SHARE)
-    rest = jnp.maximum(1.0 - fraction, SMALLEST_SHARE)
+    """Logarithms of a fraction and its complement, both guarded (also in float32)."""
+    share = jnp.maximum(fraction, SMALLEST_FRACTION)
+    rest = jnp.maximum(1.0 - fraction, SMALLEST_FRACTION)
     return jnp.log(share), jnp.log(rest)
 
 
@@ -37,10 +37,10 @@ def split_time_ratio(
     area_ratio: Scalar,
     overlap_power: Scalar,
 ) -> Scalar:
-    r"""Time of a job over that of as many flops all in fp16 on the whole area.
+    r"""Time of a job relative to as many FLOP all in FP16 on the full area.
 
-    $T = (t_{16}^p + t_{64}^p)^{1/p}$, $t_{16} = (1 - f)/(1 - a)$, $t_{64} = \kappa f / a$.
-    Assumes units at full rate, no memory bound, and p >= 1.
+    $T = (t_{16}^p + t_{64}^p)^{1/p}$, $t_{16} = (1 - f)/(1 - a)$, $t_{64} = \kappa f / a$. Assumes
+    units at full rate, no memory bound, and p >= 1.
     """
     log_f, log_rest = _log_parts(fp64_flop_fraction)
     log_a, log_area_rest = _log_parts(fp64_area_fraction)
@@ -53,7 +53,7 @@ def split_time_ratio(
 def best_fp64_per_fp16_ratio(
     fp64_flop_fraction: Scalar, area_ratio: Scalar, overlap_power: Scalar
 ) -> Scalar:
-    r"""Peak fp64 over peak fp16 of the split that is fastest.
+    r"""Ratio of peak FP64 to peak FP16 of the fastest split.
 
     $P_{64}/P_{16} = \kappa^{-1/(p+1)} (f / (1 - f))^{p/(p+1)}$; for p = 1
     $\sqrt{f / (\kappa (1 - f))}$, for $p \to \infty$ $f / (1 - f)$.
@@ -66,7 +66,7 @@ def best_fp64_per_fp16_ratio(
 def best_fp64_area_fraction(
     fp64_flop_fraction: Scalar, area_ratio: Scalar, overlap_power: Scalar
 ) -> Scalar:
-    r"""Area share of the fp64 units of the fastest split.
+    r"""Area fraction of the FP64 units of the fastest split.
 
     $a / (1 - a) = (\kappa f / (1 - f))^{p/(p+1)}$.
     """
@@ -89,27 +89,27 @@ def best_split_time_ratio(
     return jnp.exp(jnp.logaddexp(exponent * log_rest, exponent * log_fp64) / exponent)
 
 
-def fp64_share_for_ratio(
+def fp64_fraction_for_ratio(
     fp64_per_fp16_ratio: Scalar, area_ratio: Scalar, overlap_power: Scalar
 ) -> Scalar:
-    r"""Share of fp64 flops for which a given peak fp64 : fp16 is the fastest split.
+    r"""Fraction of FP64 FLOP at which a given ratio of peak FP64 to FP16 is the fastest split.
 
     $f / (1 - f) = (\kappa^{1/(p+1)} r)^{(p+1)/p}$; for p = 1 and r = 1/N
     $f = \kappa / (\kappa + N^2)$. Inverse of `best_fp64_per_fp16_ratio`.
     """
-    log_ratio = jnp.log(jnp.maximum(fp64_per_fp16_ratio, SMALLEST_SHARE))
+    log_ratio = jnp.log(jnp.maximum(fp64_per_fp16_ratio, SMALLEST_FRACTION))
     log_odds = ((overlap_power + 1.0) * log_ratio + jnp.log(area_ratio)) / overlap_power
     return jax.nn.sigmoid(log_odds)
 
 
 def fp64_per_fp16_ratio_of_area(fp64_area_fraction: Scalar, area_ratio: Scalar) -> Scalar:
-    r"""Peak fp64 over peak fp16 of a given area split: $a / (\kappa (1 - a))$."""
+    r"""Ratio of peak FP64 to peak FP16 of a given area split: $a / (\kappa (1 - a))$."""
     log_a, log_rest = _log_parts(fp64_area_fraction)
     return jnp.exp(log_a - log_rest) / area_ratio
 
 
 def native_fp64_flop_per_s(peak_flop_per_s: Scalar, fp64_per_fp16_ratio: Scalar) -> Scalar:
-    """fp64 rate of the units built for it: the given share of the 16-bit peak."""
+    """FP64 rate of native units: the given fraction of the 16-bit peak (FLOP/s)."""
     return peak_flop_per_s * fp64_per_fp16_ratio
 
 
@@ -119,29 +119,29 @@ def fp64_flop_per_s(
     vector_flop_per_s: Scalar,
     software_fp64_flop_ratio: Scalar,
 ) -> Scalar:
-    r"""fp64 rate of a chip: its native units together with two-float arithmetic.
+    """FP64 rate of a chip: native units plus two-float arithmetic (FLOP/s).
 
-    $P_{64} = r P_{16} + V_{32} / n$: the fp32 vector engines contribute at n flops per fp64
-    flop, so a chip without native units still finishes. Pairs of fp32 numbers hold 48 bits of
-    significand, not 53, and have the exponent range of fp32. For a sum of products n is
-    (20 + 9)/2 = 14.5 with a fused multiply-add and (20 + 24)/2 = 22 without:
-    `TWO_FLOAT_ADD_FLOP` and its neighbors, with their source. A fused operation counts as two
-    flops of a peak rate, so of the flops that a peak counts n is rather 15 and more.
+    $P_{64} = r P_{16} + V_{32} / n$: the FP32 vector engines contribute at n FLOP per FP64 FLOP, so
+    a chip without native units still finishes. Pairs of FP32 numbers have 48 bits of significand,
+    not 53, and the exponent range of FP32. For a sum of products n is (20 + 9)/2 = 14.5 with a
+    fused multiply-add and (20 + 24)/2 = 22 without (`TWO_FLOAT_ADD_FLOP` and the constants below
+    it, with their source). A fused operation counts as two FLOP of a peak rate; in FLOP of a peak
+    rate n is therefore 15 or more.
     """
     native = native_fp64_flop_per_s(peak_flop_per_s, fp64_per_fp16_ratio)
     return native + vector_flop_per_s / software_fp64_flop_ratio
 
 
 def mix_bytes_per_element(mix: PrecisionMix) -> Scalar:
-    """Mean bytes of one operand of the matrix products: 2, and 1 for the share in fp8."""
+    """Mean bytes per operand element of the GEMMs: 2, and 1 for the FP8 fraction."""
     return 2.0 - mix.fp8_flop_fraction
 
 
 def mix_matrix_speedup_ratio(mix: PrecisionMix, fp8_speedup_ratio: Scalar) -> Scalar:
-    r"""Speed of the matrix products over that of all of them in 16 bit.
+    """Speed of the GEMMs relative to all of them in 16 bits.
 
-    $1 / ((1 - x) + x / s)$ for a share x in fp8 that runs s times as fast: phases in turn
-    (Amdahl, AFIPS 1967).
+    $1 / ((1 - x) + x / s)$ for a fraction x in FP8 that runs s times as fast. Assumes serialized
+    phases. Source: Amdahl, AFIPS 1967.
     """
     share = mix.fp8_flop_fraction
     return 1.0 / ((1.0 - share) + share / fp8_speedup_ratio)

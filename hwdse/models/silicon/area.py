@@ -1,4 +1,4 @@
-"""Silicon area of a chip by what takes it, and the yield of its dies."""
+"""Die area of a chip by component."""
 
 import jax.numpy as jnp
 
@@ -7,17 +7,16 @@ from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.results.evaluation_result import AreaParts
 
 RETICLE_MM2 = 858.0
-"""Exposure field of 26 x 33 mm (ASML; CATCH, wafer_process_definitions.xml)."""
+"""Exposure field of 26 mm x 33 mm (ASML; CATCH, wafer_process_definitions.xml)."""
 
 
 def area_parts_mm2(chip: Chip) -> AreaParts:
-    r"""Areas of all compute dies of a chip.
+    r"""Areas of all compute dies of a chip by component (mm²).
 
-    Matrix: MACs times the area of one. fp64: $\kappa$ times the matrix area for each fp64 flop/s
-    over fp16 flop/s. SRAM by macro density with its overhead, PHYs by bandwidth (they do not
-    shrink; those between dies, where there are several, are among the links), vector engines by
-    rate. A sum; floor-plan white space is in the unit areas.
-    Sources stand beside the constants in configs/processes/.
+    Matrix: number of MACs times the area of one. FP64: $\kappa$ times the matrix area times the
+    ratio of FP64 to FP16 FLOP/s. SRAM by macro density with its overhead. PHYs by bandwidth; they
+    do not shrink, and PHYs between several dies count as links. Vector engines by rate. White space
+    is part of the unit areas. Sources are beside the constants in configs/processes/.
     """
     process = chip.process
     matrix = chip.array.rows * chip.array.cols * chip.array.num_arrays * process.mac_area_mm2
@@ -34,13 +33,13 @@ def area_parts_mm2(chip: Chip) -> AreaParts:
 
 
 def die_link_area_mm2(chip: Chip) -> Scalar:
-    """PHYs between the dies of a package, on all of them; none of a single die."""
+    """PHYs between the dies of a package, summed over dies (mm²); none for a single die."""
     linked_dies = jnp.where(jnp.asarray(chip.num_dies) > 1.0, chip.num_dies, 0.0)
     area_ratio = chip.process.die_link_area_mm2_per_bytes_per_s
     return linked_dies * chip.die_link_bandwidth_bytes_per_s * area_ratio
 
 
 def reticle_used_ratio(die_area_mm2: Scalar, num_dies: Scalar) -> Scalar:
-    """One of `num_dies` equal dies over the field of a lithography scanner; above one it cannot
-    be made."""
+    """Area of one of `num_dies` equal dies over the exposure field; above 1 it cannot be
+    manufactured."""
     return die_area_mm2 / num_dies / RETICLE_MM2

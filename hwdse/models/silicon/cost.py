@@ -1,4 +1,4 @@
-"""Price of a chip and of a token."""
+"""Manufacturing cost of a chip, and cost of a training step."""
 
 from hwdse.models.silicon.die_yield import gross_dies_per_wafer
 from hwdse.numerics.array_types import Scalar
@@ -6,29 +6,31 @@ from hwdse.specs.hardware.chip import Chip, Process
 from hwdse.specs.hardware.cluster import Cluster
 
 WAFER_DIAMETER_MM = 290.0
-"""300 mm less an edge of 5 mm: Chiplet Actuary, parameter.ini."""
+"""300 mm minus an edge of 5 mm: Chiplet Actuary, parameter.ini."""
 SCRIBE_MM = 0.2
-"""Scribe lane, same source."""
+"""Scribe lane: Chiplet Actuary, parameter.ini."""
 
 
 def dies_per_wafer(die_area_mm2: Scalar) -> Scalar:
-    """Whole dies of a wafer with the edge and scribe lane of Chiplet Actuary (Feng and Ma, DAC
-    2022): 814 mm2 gives 57.6."""
+    """Whole dies per wafer with edge and scribe lane of Chiplet Actuary: 57.6 for 814 mm².
+
+    Source: Feng and Ma, DAC 2022.
+    """
     return gross_dies_per_wafer(die_area_mm2, WAFER_DIAMETER_MM, SCRIBE_MM)
 
 
 def good_die_cost_usd(die_area_mm2: Scalar, yield_fraction: Scalar, process: Process) -> Scalar:
-    """Wafer price over its good dies; 814 mm2 in N5 costs 695 USD. No test or NRE cost."""
+    """Wafer price per good die (USD): 695 USD for 814 mm² in N5. No test or NRE cost."""
     return process.wafer_cost_usd / (dies_per_wafer(die_area_mm2) * yield_fraction)
 
 
 def chip_cost_usd(good_die_usd: Scalar, chip: Chip) -> Scalar:
-    r"""Dies, package and HBM of one accelerator; the price of making it, without margin.
+    """Manufacturing cost of one accelerator: dies, package and HBM, without margin (USD).
 
-    $(n D + H) / (b^{n + m} y) + K / y$: known-good dies D and HBM H are lost with any of the
-    n + m bonds of yield b, and with the package, of price K and yield y. Both yields are one
-    unless given. Source: Chiplet Actuary (Feng and Ma, DAC 2022), chip-last flow; the interposer,
-    of which it charges the lost ones to the bonds as well, is part of K.
+    $(n D + H) / (b^{n + m} y) + K / y$: known-good dies D and HBM H are lost with any of the n + m
+    bonds of yield b, and with the package of cost K and yield y. Both yields are 1 unless given.
+    Source: Chiplet Actuary (Feng and Ma, DAC 2022), chip-last flow. Chiplet Actuary also charges
+    lost interposers to the bonds; here the interposer is part of K.
     """
     hbm_usd = chip.hbm_cost_usd_per_byte * chip.hbm.capacity_bytes
     bonds = chip.bond_yield_fraction ** (chip.num_dies + chip.num_hbm_stacks)
@@ -39,7 +41,7 @@ def chip_cost_usd(good_die_usd: Scalar, chip: Chip) -> Scalar:
 def chip_operating_cost_usd_per_s(
     chip_usd: Scalar, chip_power_w: Scalar, cluster: Cluster
 ) -> Scalar:
-    """Price of one chip in use for a second: capital with its server, and electricity."""
+    """Cost per chip and second: capital with its server, and electricity (USD/s)."""
     capital_usd = chip_usd + cluster.server_cost_usd_per_chip
     facility_w = chip_power_w * cluster.power_overhead_ratio
     return capital_usd / cluster.lifetime_s + facility_w * cluster.electricity_usd_per_j
@@ -48,7 +50,7 @@ def chip_operating_cost_usd_per_s(
 def step_cost_usd(
     chip_usd: Scalar, step_time_s: Scalar, step_energy_j: Scalar, cluster: Cluster
 ) -> Scalar:
-    """Capital written off over its life and electricity of the facility, for one step."""
+    """Cost of one step: amortized capital and facility electricity (USD)."""
     capital_usd = cluster.num_chips * (chip_usd + cluster.server_cost_usd_per_chip)
     facility_j = step_energy_j * cluster.power_overhead_ratio
     return (

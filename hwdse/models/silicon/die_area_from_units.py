@@ -1,4 +1,4 @@
-"""Area of a die from the counts of what is on it, for dies whose makers print them."""
+"""Die area from published counts of units."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,7 +15,7 @@ INT32_UNIT_MTR = 0.17769
 """Million transistors of a multiply-add (LLMCompass, cost_model.py: Ariane, OpenPiton)."""
 LANE_CONTROL_MTR = 0.9962
 CORE_CROSSBAR_MTR = 44.3
-"""Control of a lane; a core's port to the crossbar: means of A100 and MI210 (same source)."""
+"""Control of a lane; a core's port to the crossbar: means of A100 and MI210 (LLMCompass)."""
 PHY_MM2: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "hbm2e": (10.45, 552.743),
@@ -26,24 +26,25 @@ PHY_MM2: Mapping[str, tuple[float, float]] = MappingProxyType(
         "pcie5": (0.64, 5.3721),
     }
 )
-"""PHY in mm2, which no node shrinks, and controller in million transistors, for a stack, a link, a
-lane (same source)."""
+"""PHY (mm²), independent of the node, and controller (million transistors), per stack, link or lane
+(LLMCompass)."""
 BITS_PER_BYTE = 8.0
 CACHE_EFFICIENCY_FRACTION = 0.561
-"""Of a cache of 1 MiB: cells over all of it (CACTI, same source)."""
+"""Cell area over total area of a 1 MiB cache (CACTI, in LLMCompass)."""
 MACRO_EFFICIENCY_FRACTION = 0.70
-"""Of a bare SRAM macro (WikiChip on IEDM 2022: 31.8 Mib/mm2 at N3E)."""
+"""Cell area over total area of an SRAM macro (WikiChip on IEDM 2022: 31.8 Mib/mm² at N3E)."""
 BITCELL_UM2: Mapping[float, float] = MappingProxyType(
     {16.0: 0.074, 7.0: 0.027, 5.0: 0.021, 3.0: 0.021, 2.0: 0.0175}
 )
-"""High-density cells (TSMC at IEDM 2014, 2016, 2019, 2022 and ISSCC 2025): no shrink to N3E."""
+"""High-density cells by node (µm²; TSMC at IEDM 2014, 2016, 2019, 2022 and ISSCC 2025): no shrink
+to N3E."""
 CACHE_CELL_UM2: Mapping[float, float] = MappingProxyType({7.0: 0.17, 6.0: 0.14, 5.0: 0.125})
-"""Effective cells of GPU caches (LLMCompass)."""
+"""Effective cells of GPU caches by node (µm²; LLMCompass)."""
 
 
 @flax.struct.dataclass
 class DieAreaParts:
-    """Square millimeters of a die."""
+    """Die area by component (mm²)."""
 
     cores: Leaf
     crossbar: Leaf
@@ -53,24 +54,30 @@ class DieAreaParts:
 
     @property
     def total(self) -> Leaf:
-        """The die."""
+        """Area of the die."""
         return self.cores + self.crossbar + self.shared_memory + self.interfaces + self.other
 
 
 def float_unit_mtr(mantissa_bits: Scalar) -> Scalar:
-    r"""Million transistors of a floating point multiply-add, $0.6853 (m / 52)^2$ for m bits of
-    mantissa without the hidden one (LLMCompass, cost_model.py)."""
+    """Million transistors of a floating-point multiply-add, $0.6853 (m / 52)^2$.
+
+    m bits of mantissa without the hidden bit. Source: LLMCompass, cost_model.py.
+    """
     return FP64_UNIT_MTR * (mantissa_bits / 52.0) ** 2
 
 
 def logic_area_mm2(transistors_m: Scalar, node_nm: Scalar) -> Scalar:
-    r"""Area of standard cells, $N / (\rho u)$ with the realized share u of the peak density."""
+    r"""Area of standard cells, $N / (\rho u)$ with the realized fraction u of the peak density
+    (mm²)."""
     return transistors_m / (logic_density_mtr_per_mm2(node_nm) * UTILIZATION)
 
 
 def cache_area_mm2_per_byte(node_nm: Scalar) -> Scalar:
-    """GPU cache with tags and banks: 2.54 mm2/MiB at 7 nm, 1.87 at 5 nm; by the logarithm of the
-    node in between, and the cell of 5 nm below, since SRAM no longer shrinks."""
+    """GPU cache with tags and banks: 2.54 mm²/MiB at 7 nm, 1.87 mm²/MiB at 5 nm.
+
+    Interpolated in the logarithm of the node between the two. Below 5 nm the 5 nm cell is used,
+    since SRAM no longer shrinks.
+    """
     nodes = jnp.log(jnp.asarray(sorted(CACHE_CELL_UM2)))
     cells = jnp.asarray([CACHE_CELL_UM2[node] for node in sorted(CACHE_CELL_UM2)])
     cell_um2 = jnp.interp(jnp.log(node_nm), nodes, cells)
@@ -79,7 +86,7 @@ def cache_area_mm2_per_byte(node_nm: Scalar) -> Scalar:
 
 
 def macro_area_mm2_per_byte(bitcell_um2: Scalar) -> Scalar:
-    """Bare SRAM macros: 0.324 mm2/MiB at N7."""
+    """Area of SRAM macros per byte: 0.324 mm²/MiB at N7."""
     return BITS_PER_BYTE * bitcell_um2 * 1e-6 / MACRO_EFFICIENCY_FRACTION
 
 
@@ -98,11 +105,11 @@ def _core_mm2(plan: DieUnitCounts) -> Scalar:
 
 
 def die_area_parts_mm2(plan: DieUnitCounts) -> DieAreaParts:
-    r"""Areas of a die: $\sum N_i / (\rho u)$ of logic, SRAM by cell, PHYs that do not shrink.
+    r"""Areas of a die: $\sum N_i / (\rho u)$ of logic, SRAM by cell, PHYs that do not shrink (mm²).
 
-    No constant is fitted on a die here; u = 0.645 was, by its source, on A100 and TPU v4, and
-    the control of a lane on A100 and MI210, so H100 is the one that tests it. Video units,
-    schedulers, seal rings and test structures are not counted.
+    No constant is fitted on a die here. In the source, u = 0.645 was fitted on A100 and TPU v4, and
+    the lane control on A100 and MI210, so H100 is held out. Excludes video units, schedulers, seal
+    rings and test structures.
     """
     cache = cache_area_mm2_per_byte(plan.node_nm)
     shared_density = jnp.asarray(plan.shared_area_mm2_per_byte)

@@ -18,7 +18,7 @@ from hwdse.models.precision.precision_mix import (
     best_fp64_area_fraction,
     best_fp64_per_fp16_ratio,
     best_split_time_ratio,
-    fp64_share_for_ratio,
+    fp64_fraction_for_ratio,
     split_time_ratio,
 )
 from hwdse.numerics.array_types import Leaf, PerConstraint, Scalar
@@ -168,7 +168,7 @@ def _validate_chips(table: ReferenceTable) -> ValidationReport:
 
 
 def _share_it_suits(ratio: float) -> Scalar:
-    return fp64_share_for_ratio(ratio, CHIP_AREA_RATIO, 1.0)
+    return fp64_fraction_for_ratio(ratio, CHIP_AREA_RATIO, 1.0)
 
 
 def _relative(reference: np.ndarray, model: np.ndarray) -> Comparison:

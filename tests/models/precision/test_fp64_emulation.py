@@ -20,7 +20,7 @@ def _float64():
 
 native_time = jax.jit(precision_mix.best_split_time_ratio)
 break_even = jax.jit(fp64_emulation.break_even_flop_ratio)
-emulated_share = jax.jit(fp64_emulation.best_emulated_share)
+emulated_share = jax.jit(fp64_emulation.best_emulated_fraction)
 
 
 @pytest.mark.parametrize(("slices", "products"), [(7.0, 28.0), (8.0, 36.0), (9.0, 45.0)])
@@ -60,12 +60,12 @@ def test_both_take_as_long_at_the_break_even(share, power):
 def test_break_even_of_phases_in_turn(share):
     expected = KAPPA + 2.0 * np.sqrt(KAPPA * (1.0 - share) / share)
     assert break_even(share, KAPPA, 1.0) == pytest.approx(expected, rel=1e-9)
-    back = fp64_emulation.break_even_fp64_share(expected, KAPPA)
+    back = fp64_emulation.break_even_fp64_fraction(expected, KAPPA)
     assert back == pytest.approx(share, rel=1e-9)
 
 
 def test_published_thresholds():
-    share = fp64_emulation.break_even_fp64_share
+    share = fp64_emulation.break_even_fp64_fraction
     assert share(12.0, KAPPA) == share(18.0, KAPPA) == share(KAPPA, KAPPA) == 1.0
     assert share(35.0, KAPPA) == pytest.approx(0.40, abs=0.005)
     assert float(share(36.0, KAPPA)) < float(share(35.0, KAPPA))
@@ -127,7 +127,7 @@ def test_mix_on_a_given_chip_is_the_fastest(power):
             times = jnp.stack([work / (1.0 - area), KAPPA * native / area])
             return jnp.exp(jax.nn.logsumexp(power * jnp.log(times)) / power)
 
-        best = fp64_emulation.best_emulated_share(area, share, gemms, flop_ratio, KAPPA, power)
+        best = fp64_emulation.best_emulated_fraction(area, share, gemms, flop_ratio, KAPPA, power)
         return time(best), jnp.min(jax.vmap(time)(parts)), best
 
     found, least, best = of(jnp.array([0.02, 0.2, 0.4, 0.5, 0.7, 0.95]))
@@ -147,8 +147,8 @@ def test_gradients_agree_with_differences():
         return (
             fp64_emulation.best_split_with_gemms(share, gemms, flop_ratio, kappa, power),
             fp64_emulation.break_even_flop_ratio(share, kappa, power),
-            fp64_emulation.break_even_fp64_share(flop_ratio, kappa),
-            fp64_emulation.best_emulated_share(0.45, share, gemms, flop_ratio, kappa, power),
+            fp64_emulation.break_even_fp64_fraction(flop_ratio, kappa),
+            fp64_emulation.best_emulated_fraction(0.45, share, gemms, flop_ratio, kappa, power),
         )
 
     check_slopes(of, (0.1, 0.9, 28.0, KAPPA, 4.0))
@@ -163,8 +163,8 @@ def _slopes(area, share, gemms, flop_ratio, power):
             *whole
         ),
         jax.value_and_grad(fp64_emulation.break_even_flop_ratio, (0, 1, 2))(share, KAPPA, power),
-        jax.value_and_grad(fp64_emulation.break_even_fp64_share, (0, 1))(flop_ratio, KAPPA),
-        jax.value_and_grad(fp64_emulation.best_emulated_share, range(6))(area, *whole),
+        jax.value_and_grad(fp64_emulation.break_even_fp64_fraction, (0, 1))(flop_ratio, KAPPA),
+        jax.value_and_grad(fp64_emulation.best_emulated_fraction, range(6))(area, *whole),
     )
 
 

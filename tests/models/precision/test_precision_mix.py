@@ -17,8 +17,8 @@ from hwdse.models.precision.precision_mix import (
     best_fp64_per_fp16_ratio,
     best_split_time_ratio,
     fp64_flop_per_s,
+    fp64_fraction_for_ratio,
     fp64_per_fp16_ratio_of_area,
-    fp64_share_for_ratio,
     mix_bytes_per_element,
     mix_matrix_speedup_ratio,
     native_fp64_flop_per_s,
@@ -91,13 +91,13 @@ def test_closed_form_is_the_minimum(share, power):
     ],
 )
 def test_share_for_which_one_to_a_hundred_is_best(area_ratio, power, share):
-    found = fp64_share_for_ratio(0.01, area_ratio, power)
+    found = fp64_fraction_for_ratio(0.01, area_ratio, power)
     assert found == pytest.approx(share, rel=0.03)
     assert best_fp64_per_fp16_ratio(found, area_ratio, power) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_share_for_one_to_a_hundred_in_closed_form():
-    found = fp64_share_for_ratio(0.01, AREA_RATIO, 1.0)
+    found = fp64_fraction_for_ratio(0.01, AREA_RATIO, 1.0)
     assert found == pytest.approx(AREA_RATIO / (AREA_RATIO + 1e4), rel=1e-5)
 
 
@@ -129,7 +129,7 @@ def test_gradients_agree_with_finite_differences():
             best_fp64_per_fp16_ratio,
             best_fp64_area_fraction,
             best_split_time_ratio,
-            fp64_share_for_ratio,
+            fp64_fraction_for_ratio,
         ):
             check_grads(closed_form, (0.05, 16.0, 2.0), order=1)
         check_grads(fp64_flop_per_s, (667.0, 0.01, 7.0, 15.0), order=1)
@@ -143,7 +143,7 @@ def _slopes(area, share, area_ratio, power):
         jax.value_and_grad(best_fp64_per_fp16_ratio, range(3))(*best),
         jax.value_and_grad(best_fp64_area_fraction, range(3))(*best),
         jax.value_and_grad(best_split_time_ratio, range(3))(*best),
-        jax.value_and_grad(fp64_share_for_ratio, range(3))(*best),
+        jax.value_and_grad(fp64_fraction_for_ratio, range(3))(*best),
     )
 
 
