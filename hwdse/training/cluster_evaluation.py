@@ -1,4 +1,4 @@
-"""A design and a workload go in, an `Evaluation` comes out."""
+"""Evaluation of a cluster that trains a workload: time, energy, area, cost, carbon, goodput."""
 
 import jax.numpy as jnp
 
@@ -26,29 +26,33 @@ from hwdse.workload.transformer.sharding import ShardedStep
 def evaluate_cluster(
     design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation
 ) -> Evaluation:
-    """Wasted work of failures costs the same power as useful work."""
+    """`Evaluation` of a design under a training workload.
+
+    Runs the step at the clock allowed by the power limit (`throttled_clock_ratio`) and divides by
+    goodput. Assumes that time lost to failures draws the same power as productive time.
+    """
     chip = design.chip
     clock_ratio = throttled_clock_ratio(design, workload, relaxation)
     run = run_step(with_clock_ratio(design, clock_ratio), workload, relaxation)
-    step, layer, head, rest = run.step, run.layer, run.head, run.rest
+    step, layer, head, times = run.step, run.layer, run.head, run.times
     elapsed_s, energy = run.step_time_s, run.energy
     area_parts = area.area_parts_mm2(chip)
     die_area_mm2 = total(area_parts)
     step_energy_j = total(energy)
-    useful = goodput(step, design)
-    effective_tokens = jnp.maximum(useful.fraction, SMALLEST) * step.tokens_per_step
+    job = goodput(step, design)
+    effective_tokens = jnp.maximum(job.fraction, SMALLEST) * step.tokens_per_step
     return Evaluation(
-        time=time_parts(step, layer, head, rest),
+        time=time_parts(step, layer, head, times),
         energy=energy,
         area=area_parts,
         hbm=step.memory,
         step_time_s=elapsed_s,
         step_energy_j=step_energy_j,
         tokens_per_step=step.tokens_per_step,
-        mfu_fraction=_matrix_utilization(step, layer, head, elapsed_s, design),
-        goodput_fraction=useful.fraction,
-        checkpoint_write_time_s=useful.write_time_s,
-        optimal_checkpoint_interval_s=useful.best_interval_s,
+        mfu_fraction=_mfu_fraction(step, layer, head, elapsed_s, design),
+        goodput_fraction=job.fraction,
+        checkpoint_write_time_s=job.write_time_s,
+        optimal_checkpoint_interval_s=job.optimal_interval_s,
         effective_tokens_per_s=effective_tokens / elapsed_s,
         time_per_token_s=elapsed_s / effective_tokens,
         energy_per_token_j=step_energy_j / effective_tokens,
@@ -57,27 +61,29 @@ def evaluate_cluster(
         hbm_used_ratio=total(step.memory) / chip.hbm.capacity_bytes,
         hbm_traffic_bytes=per_step(step, layer.hbm_bytes, head.hbm_bytes)
         + step.optimizer_traffic_bytes
-        + rest.fp64.traffic_bytes,
+        + times.fp64.traffic_bytes,
         hardware_flop=2.0 * per_step(step, layer.num_macs, head.num_macs),
         peak_flop_per_s=peak_flop_per_s(chip),
         throttled_clock_ratio=clock_ratio + 0.0 * elapsed_s,
         reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, chip.num_dies),
-        **_money_and_carbon(run, die_area_mm2, effective_tokens, design),
+        **_cost_and_carbon(run, die_area_mm2, effective_tokens, design),
     )
 
 
-def _money_and_carbon(
+def _cost_and_carbon(
     run: StepRun, die_area_mm2: Scalar, effective_tokens: Scalar, design: Design
 ) -> dict[str, Scalar]:
-    """Fields of an `Evaluation`: what chips, hours and tokens cost, and the carbon of both."""
+    """Cost and carbon fields of an `Evaluation`, per chip and per token."""
     cluster, elapsed_s, energy_j = design.cluster, run.step_time_s, total(run.energy)
     chip, process = design.chip, design.chip.process
     one_die_mm2 = die_area_mm2 / chip.num_dies
-    good = die_yield.die_yield_fraction(
+    yield_fraction = die_yield.die_yield_fraction(
         one_die_mm2, process.defects_per_mm2, process.defect_clustering
     )
-    chip_usd = cost.chip_cost_usd(cost.good_die_cost_usd(one_die_mm2, good, process), chip)
-    chip_g = carbon.chip_carbon_g(die_area_mm2, good, chip)
+    chip_usd = cost.chip_cost_usd(
+        cost.good_die_cost_usd(one_die_mm2, yield_fraction, process), chip
+    )
+    chip_g = carbon.chip_carbon_g(die_area_mm2, yield_fraction, chip)
     step_usd = cost.step_cost_usd(chip_usd, elapsed_s, energy_j, cluster)
     step_usd = step_usd + checkpoint_storage_cost_usd(run.step, design, elapsed_s)
     step_g = carbon.step_carbon_g(chip_g, elapsed_s, energy_j, cluster)
@@ -92,11 +98,14 @@ def _money_and_carbon(
     }
 
 
-def _matrix_utilization(
+def _mfu_fraction(
     step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, elapsed_s: Scalar, design: Design
 ) -> Scalar:
-    """FLOP of the batch, without recomputing and padding, over those of the peak of the mix."""
+    """Model FLOP utilization (MFU) relative to the peak rate of the format mix.
+
+    Recomputed and padded work does not count.
+    """
     speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
-    run_flop = 2.0 * per_step(step, layer.model_macs, head.model_macs)
-    useful_flop = run_flop * step.full_micro_batches / step.num_micro_batches
-    return useful_flop / (elapsed_s * peak_flop_per_s(design.chip) * speedup)
+    model_flop = 2.0 * per_step(step, layer.model_macs, head.model_macs)
+    batch_flop = model_flop * step.full_micro_batches / step.num_micro_batches
+    return batch_flop / (elapsed_s * peak_flop_per_s(design.chip) * speedup)

@@ -1,4 +1,4 @@
-"""A traced program cut into stages by the inputs that its operations depend on."""
+"""Partition of a traced program into stages by the input columns that operations depend on."""
 
 import math
 from collections import Counter
@@ -8,31 +8,33 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
-Group = frozenset[str]
+ColumnSet = frozenset[str]
 """Names of columns."""
 
 MIN_SAVING = 0.02
-"""Share of the remaining work that another stage must save, for its lookups and compilation."""
+"""Minimum fraction of the remaining work that a further stage must save, since it costs lookups
+and compilation."""
 MIN_ROWS = 4
-"""Rows for each combination of the columns of an early stage, whose values are all held."""
+"""Minimum rows per combination of the columns of an early stage, whose values are all stored."""
 MAX_STAGES = 8
+"""Maximum number of stages."""
 
 
 @dataclass(frozen=True)
 class ColumnStage:
-    """Part of a program that depends on the columns `names` alone."""
+    """Part of a program that depends on the columns `names` only."""
 
     names: tuple[str, ...]
     needs: tuple[tuple[int, int], ...]
-    """Values that it looks up: number of an earlier stage with part of its columns, and place
-    among the values of that."""
+    """Values to look up: index of an earlier stage with a subset of the columns, and index of the
+    value in that stage."""
     piece: Callable[..., list[Any]]
-    """From one scalar a column and one a need to the values of the stage."""
+    """Function from one scalar per column and one per need to the values of the stage."""
 
 
 @dataclass
 class _Draft:
-    """A stage while consumers of its values are still to be found."""
+    """Stage under construction: consumers of its values are not all known."""
 
     outputs: list[Any] = field(default_factory=list)
     imports: list[Var] = field(default_factory=list)
@@ -40,21 +42,24 @@ class _Draft:
 
 
 def plan_stages(traced: ClosedJaxpr, sizes: Mapping[str, int], num_rows: int) -> list[ColumnStage]:
-    """Stages in the order they run; the last has all columns and gives the outputs.
+    """Stages in order of execution; the last one has all columns and returns the outputs.
 
-    The inputs of the program are scalars, one for each column of `sizes`, which says how many
-    distinct values it has. A stage runs for all combinations of the values of its columns, the
-    last for `num_rows` rows; the stages are chosen to have few operations in all.
+    The inputs of the program are scalars, one per column. `sizes` has the number of distinct values
+    of each column. A stage is executed for all combinations of the values of its columns, the last
+    one for `num_rows` rows. The stages are selected for a small total number of operations.
     """
     jaxpr, names = traced.jaxpr, tuple(sizes)
-    fields = _dependence(traced, names)
-    times = _choose_groups(_work(traced, fields), sizes, num_rows)
+    depends_on = _dependence(traced, names)
+    executions = _select_groups(_work(traced, depends_on), sizes, num_rows)
     home = {
-        value: min((group for group in times if on <= group), key=lambda group: times[group])
-        for value, on in fields.items()
+        value: min(
+            (group for group in executions if columns <= group),
+            key=lambda group: executions[group],
+        )
+        for value, columns in depends_on.items()
     }
-    drafts = {group: _Draft() for group in sorted(times, key=len, reverse=True)}
-    drafts[Group(names)].outputs = list(jaxpr.outvars)
+    drafts = {group: _Draft() for group in sorted(executions, key=len, reverse=True)}
+    drafts[ColumnSet(names)].outputs = list(jaxpr.outvars)
     for group in drafts:
         _fill(drafts, group, home, traced)
     order = list(drafts)[::-1]
@@ -79,85 +84,94 @@ def plan_stages(traced: ClosedJaxpr, sizes: Mapping[str, int], num_rows: int) ->
 
 
 def _fill(
-    drafts: Mapping[Group, _Draft], group: Group, home: Mapping[Var, Group], traced: ClosedJaxpr
+    drafts: Mapping[ColumnSet, _Draft],
+    group: ColumnSet,
+    home: Mapping[Var, ColumnSet],
+    traced: ClosedJaxpr,
 ) -> None:
-    """The operations of a stage, last first; what it looks up becomes output of other stages."""
-    draft, own = drafts[group], set()
-    given = {*traced.jaxpr.invars, *traced.jaxpr.constvars}
+    """Fill in the operations of a stage, last first, and its imports from other stages."""
+    draft, own_values = drafts[group], set()
+    inputs = {*traced.jaxpr.invars, *traced.jaxpr.constvars}
 
-    def ask(values: Iterable[Any]) -> None:
+    def require(values: Iterable[Any]) -> None:
         for value in _variables(values):
-            if value in given:
+            if value in inputs:
                 continue
             if not home[value] < group:
-                own.add(value)
+                own_values.add(value)
             elif value not in draft.imports:
                 draft.imports.append(value)
                 source = drafts[home[value]]
                 if value not in source.outputs:
                     source.outputs.append(value)
 
-    ask(draft.outputs)
+    require(draft.outputs)
     for equation in reversed(traced.jaxpr.eqns):
-        if not own.isdisjoint(equation.outvars):
+        if not own_values.isdisjoint(equation.outvars):
             draft.equations.append(equation)
-            ask(equation.invars)
+            require(equation.invars)
 
 
 def _variables(atoms: Iterable[Any]) -> list[Var]:
-    """Each variable once, without literals."""
+    """Distinct variables, without literals."""
     return list(dict.fromkeys(atom for atom in atoms if not isinstance(atom, Literal)))
 
 
-def _dependence(traced: ClosedJaxpr, names: tuple[str, ...]) -> dict[Var, Group]:
-    """The columns that each value depends on; an operation on those of all of its operands."""
+def _dependence(traced: ClosedJaxpr, names: tuple[str, ...]) -> dict[Var, ColumnSet]:
+    """Columns that each value depends on: the union over the operands of its operation."""
     jaxpr = traced.jaxpr
-    fields = dict.fromkeys(jaxpr.constvars, Group())
-    fields |= {value: Group([name]) for value, name in zip(jaxpr.invars, names, strict=True)}
+    depends_on = dict.fromkeys(jaxpr.constvars, ColumnSet())
+    depends_on |= {
+        value: ColumnSet([name]) for value, name in zip(jaxpr.invars, names, strict=True)
+    }
     for equation in jaxpr.eqns:
-        on = Group().union(*(fields[value] for value in _variables(equation.invars)))
-        fields |= dict.fromkeys(equation.outvars, on)
-    return fields
+        columns = ColumnSet().union(*(depends_on[value] for value in _variables(equation.invars)))
+        depends_on |= dict.fromkeys(equation.outvars, columns)
+    return depends_on
 
 
-def _work(traced: ClosedJaxpr, fields: Mapping[Var, Group]) -> Counter[Group]:
-    """Elements computed by operations that depend on the same columns."""
+def _work(traced: ClosedJaxpr, depends_on: Mapping[Var, ColumnSet]) -> Counter[ColumnSet]:
+    """Array elements computed by operations that depend on the same columns."""
     work = Counter()
     for equation in traced.jaxpr.eqns:
         for value in equation.outvars:
-            work[fields[value]] += max(math.prod(getattr(value.aval, "shape", ())), 1)
+            work[depends_on[value]] += max(math.prod(getattr(value.aval, "shape", ())), 1)
     return work
 
 
-def _choose_groups(
-    work: Mapping[Group, int], sizes: Mapping[str, int], num_rows: int
-) -> dict[Group, int]:
-    """Columns of each stage and how often it runs: one after the other the one that saves most.
+def _select_groups(
+    work: Mapping[ColumnSet, int], sizes: Mapping[str, int], num_rows: int
+) -> dict[ColumnSet, int]:
+    """Columns and number of executions of each stage, by greedy selection of the largest saving.
 
-    Of no columns for constants, of all for the last. What depends on some columns runs in the
-    stage with these that runs least.
+    The stage without columns has the constants, the last stage all columns. An operation belongs to
+    the stage with its columns that is executed least often.
     """
-    times = {Group(sizes): num_rows, Group(): 1}
+    executions = {ColumnSet(sizes): num_rows, ColumnSet(): 1}
 
-    def total(times: Mapping[Group, int]) -> int:
+    def total(executions: Mapping[ColumnSet, int]) -> int:
         return sum(
-            amount * min(count for group, count in times.items() if on <= group)
-            for on, amount in work.items()
+            amount * min(count for group, count in executions.items() if columns <= group)
+            for columns, amount in work.items()
         )
 
-    before = total(times)
-    while len(times) < MAX_STAGES:
-        grids = {on: math.prod(sizes[name] for name in on) for on in work if on not in times}
-        after, on = min(
+    before = total(executions)
+    while len(executions) < MAX_STAGES:
+        grids = {
+            columns: math.prod(sizes[name] for name in columns)
+            for columns in work
+            if columns not in executions
+        }
+        after, columns = min(
             (
-                (total({**times, on: grid}), on)
-                for on, grid in grids.items()
+                (total({**executions, columns: grid}), columns)
+                for columns, grid in grids.items()
                 if MIN_ROWS * grid <= num_rows
             ),
             key=lambda choice: (choice[0], sorted(choice[1])),
-            default=(before, Group()),
+            default=(before, ColumnSet()),
         )
         if before - after <= MIN_SAVING * before:
             break
-        times[on], before = grids[on], after
-    return times
+        executions[columns], before = grids[columns], after
+    return executions

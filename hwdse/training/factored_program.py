@@ -1,11 +1,10 @@
-"""A function of many columns, of which each part is computed once for each distinct input it has.
+"""Evaluation of a function over table columns, each part once per distinct combination of inputs.
 
-A list of layouts has millions of rows and few distinct values in a column, and most of the work
-depends on few columns: rows of products on the tensor degree and the micro-batch, gathers of
-weights on the degrees. The program is traced once, every operation of it knows by its operands
-which columns it depends on, and what depends on few of them is computed once for all of their
-combinations and looked up. What a formula depends on is read off the formula: nothing here knows
-any of them.
+A table of parallelism strategies has millions of rows and few distinct values per column, and most
+operations depend on few columns: GEMM operators on tensor degree and micro-batch, weight gathers on
+the degrees. The function is traced once. The operands of each operation determine the columns that
+it depends on. Operations on few columns are computed once for all combinations of their values and
+looked up. The dependences come from the trace, so this module contains no model formulas.
 """
 
 import math
@@ -22,18 +21,19 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.training.column_stages import plan_stages
 
 QUICK_ROWS = 1 << 17
-"""Rows up to which quick compilation costs less than slower loops."""
+"""Largest number of rows for which quick compilation outweighs slower loops."""
 BLOCK = 1 << 13
-"""Rows that run at once: more of them fall out of the cache."""
+"""Rows computed at once; more do not fit the CPU cache."""
 CALL = 1 << 16
-"""Rows of one call; the calls go round the devices."""
+"""Rows per call; calls are distributed over the devices in turn."""
 
-Places = Mapping[str, jax.Array]
+ColumnArrays = Mapping[str, jax.Array]
+"""One array per column."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of equal length, each as its distinct values and the place of every row in them."""
+    """Columns of equal length, each stored as distinct values (`levels`) and their indices."""
 
     levels: Mapping[str, np.ndarray]
     indices: Mapping[str, np.ndarray]
@@ -47,20 +47,20 @@ class Columns:
 
     @classmethod
     def of(cls, values: Mapping[str, np.ndarray]) -> "Columns":
-        """Columns from their values."""
+        """Columns with the given values."""
         found = {name: np.unique(column, return_inverse=True) for name, column in values.items()}
         levels = {name: level.astype(float) for name, (level, _) in found.items()}
-        return cls(levels, {name: place.astype(np.int32) for name, (_, place) in found.items()})
+        return cls(levels, {name: index.astype(np.int32) for name, (_, index) in found.items()})
 
     def take(self, rows: np.ndarray) -> "Columns":
-        """Some rows, in their order."""
-        return Columns(self.levels, {name: place[rows] for name, place in self.indices.items()})
+        """Selected rows, in the given order."""
+        return Columns(self.levels, {name: index[rows] for name, index in self.indices.items()})
 
 
 class FactoredProgram:
-    """A function of scalars by name, to a pytree of scalars, for all rows of columns at once.
+    """Compiled function from named scalars to a pytree of scalars, for all rows of columns.
 
-    Columns with one level are constants. Made and run under one setting of `jax.enable_x64`.
+    Columns with one level are constants. Construction and `run` need the same `jax.enable_x64`.
     """
 
     def __init__(self, function: Callable[[dict[str, Any]], Any], columns: Columns):
@@ -74,12 +74,12 @@ class FactoredProgram:
         sizes = {name: len(levels[name]) for name in varied}
         self._stages = plan_stages(traced, sizes, len(columns))
         last = len(self._stages) - 1
-        self._early = [quick_jit(partial(self._combinations, number)) for number in range(last)]
+        self._early = [quick_jit(partial(self._combinations, index)) for index in range(last)]
         jit = quick_jit if len(columns) <= QUICK_ROWS else jax.jit
         self._last = jit(self._rows)
 
     def run(self) -> Any:
-        """The pytree with an array for each scalar, one element a row."""
+        """Pytree with one array per scalar and one element per row."""
         columns, devices, num_rows = self._columns, jax.devices(), len(self._columns)
         levels = {name: jnp.asarray(columns.levels[name], float) for name in self._names}
         tables: list[Any] = []
@@ -87,31 +87,33 @@ class FactoredProgram:
             tables.append(stage(levels, tables))
         shared = [jax.device_put((levels, tables), device) for device in devices]
         size = min(CALL, BLOCK * math.ceil(num_rows / BLOCK))
-        found = []
-        for number, start in enumerate(range(0, num_rows, size)):
+        results = []
+        for call, start in enumerate(range(0, num_rows, size)):
             part = {name: columns.indices[name][start : start + size] for name in self._names}
             padded = {name: np.pad(p, (0, size - len(p)), "edge") for name, p in part.items()}
-            device = number % len(devices)
-            found.append(self._last(*shared[device], jax.device_put(padded, devices[device])))
-        outputs = [_joined(parts, num_rows) for parts in zip(*found, strict=True)]
+            device = call % len(devices)
+            results.append(self._last(*shared[device], jax.device_put(padded, devices[device])))
+        outputs = [_joined(parts, num_rows) for parts in zip(*results, strict=True)]
         return jax.tree.unflatten(self._structure, outputs)
 
-    def _combinations(self, number: int, levels: Places, tables: Any) -> list[jax.Array]:
-        """Values of an early stage for all combinations of its columns, the last one fastest."""
-        names = self._stages[number].names
+    def _combinations(self, index: int, levels: ColumnArrays, tables: Any) -> list[jax.Array]:
+        """Values of an early stage for all combinations of its columns, last column fastest."""
+        names = self._stages[index].names
         grids = jnp.meshgrid(*(jnp.arange(len(levels[name])) for name in names), indexing="ij")
         indices = {name: grid.reshape(-1) for name, grid in zip(names, grids, strict=True)}
-        return self._values(number, levels, tables, indices)
+        return self._values(index, levels, tables, indices)
 
-    def _rows(self, levels: Places, tables: Any, indices: Places) -> list[jax.Array]:
-        """Values of the last stage for rows, block by block."""
+    def _rows(self, levels: ColumnArrays, tables: Any, indices: ColumnArrays) -> list[jax.Array]:
+        """Values of the last stage, in blocks of rows."""
         last = partial(self._values, len(self._stages) - 1, levels, tables)
-        blocks = {name: place.reshape(-1, BLOCK) for name, place in indices.items()}
+        blocks = {name: column.reshape(-1, BLOCK) for name, column in indices.items()}
         return [out.reshape(-1) for out in jax.lax.map(last, blocks)]
 
-    def _values(self, number: int, levels: Places, tables: Any, indices: Places) -> list[jax.Array]:
-        """Values of a stage for rows that stand at these places of its columns."""
-        stage, rows = self._stages[number], {}
+    def _values(
+        self, index: int, levels: ColumnArrays, tables: Any, indices: ColumnArrays
+    ) -> list[jax.Array]:
+        """Values of stage `index` for rows with given indices into the levels of its columns."""
+        stage, rows = self._stages[index], {}
         values = [levels[name][indices[name]] for name in stage.names]
         for source in dict.fromkeys(source for source, _ in stage.needs):
             row = 0

@@ -1,4 +1,4 @@
-"""fp64 work of a step: on native units, in two-float arithmetic, or emulated by 16-bit engines."""
+"""FP64 work of a step: native units, two-float arithmetic or emulation on 16-bit engines."""
 
 import flax.struct
 import jax.numpy as jnp
@@ -11,22 +11,22 @@ from hwdse.specs.hardware.chip import Chip
 from hwdse.training.gemm_operator_costs import peak_flop_per_s, vector_rate_flop_per_s
 
 SMALLEST_REST_FRACTION = 1e-6
-"""Least share of the flops that is not fp64, so that a job of fp64 alone stays finite."""
+"""Lower bound of the non-FP64 share of FLOP, so that a pure FP64 job stays finite."""
 
 
 @flax.struct.dataclass
 class Fp64Work:
-    """What the fp64 work of one chip and step takes."""
+    """Time, energy and HBM traffic of the FP64 work of one chip in one step."""
 
     time_s: Leaf
     energy_j: Leaf
-    """Of the units alone, at the process's nominal voltage."""
+    """Energy of the arithmetic units alone, at nominal voltage."""
     traffic_bytes: Leaf
-    """Over HBM."""
+    """HBM traffic."""
 
 
 def fp64_rates(chip: Chip) -> tuple[Scalar, Scalar]:
-    """fp64 rate of the native units, and of those and the vector engines together."""
+    """FP64 rate of the native units, and of native units plus vector engines, in FLOP/s."""
     peak = peak_flop_per_s(chip)
     native = precision_mix.native_fp64_flop_per_s(peak, chip.fp64_per_fp16_ratio)
     return native, precision_mix.fp64_flop_per_s(
@@ -38,7 +38,7 @@ def fp64_rates(chip: Chip) -> tuple[Scalar, Scalar]:
 
 
 def _energy_j_per_flop(chip: Chip) -> Scalar:
-    """Mean over native units and vector engines, which share the work by their rates."""
+    """Mean energy per FP64 FLOP; native units and vector engines share the work by their rates."""
     native, both = fp64_rates(chip)
     native_j = chip.process.mac_energy_j / 2.0 * chip.process.fp64_energy_ratio
     vector_j = chip.process.mac_energy_j * voltage_and_leakage.VECTOR_ENERGY_RATIO
@@ -46,30 +46,31 @@ def _energy_j_per_flop(chip: Chip) -> Scalar:
     return software_j + (native_j - software_j) * native / both
 
 
-def fp64_work(useful_flop: Scalar, design: Design) -> Fp64Work:
-    r"""Time, energy and traffic of the fp64 work beside `useful_flop` of other work.
+def fp64_work(other_flop: Scalar, design: Design) -> Fp64Work:
+    r"""Time, energy and traffic of the FP64 work beside `other_flop` of other model FLOP.
 
-    Its share f is one of all useful flops, so it is $F = f / (1 - f)$ times the others. Matrix
-    products, $g F$, run on the fp64 units or emulated on the 16-bit engines, n of their flops for
-    one, whichever is faster: $g F \min(1 / P_{64}, n / P_{16})$, with the winner's energy and
-    gradient. The rest is bound by the fp64 units or by HBM, b bytes a flop:
-    $(1 - g) F \max(1 / P_{64}, b / B)$. Products are assumed to find their operands on chip.
+    FP64 is a fraction f of all model FLOP, hence $F = f / (1 - f)$ times `other_flop`. A fraction g
+    of F is GEMM. GEMM runs on the FP64 units (rate $P_{64}$) or emulated on the 16-bit engines
+    ($P_{16}$, n FLOP per FP64 FLOP), whichever is faster: $g F \min(1 / P_{64}, n / P_{16})$, with
+    the energy and gradient of the faster one. The remainder is bound by the FP64 units or by HBM
+    (b bytes per FLOP, bandwidth B): $(1 - g) F \max(1 / P_{64}, b / B)$.
+    Assumes that GEMM operands are on chip.
     """
     chip, mix = design.chip, design.mix
     share = mix.fp64_flop_fraction
-    flop = useful_flop * share / jnp.maximum(1.0 - share, SMALLEST_REST_FRACTION)
-    products = flop * mix.fp64_gemm_fraction
-    others = flop * (1.0 - mix.fp64_gemm_fraction)
+    flop = other_flop * share / jnp.maximum(1.0 - share, SMALLEST_REST_FRACTION)
+    gemm_flop = flop * mix.fp64_gemm_fraction
+    remaining_flop = flop * (1.0 - mix.fp64_gemm_fraction)
     rate = fp64_rates(chip)[1]
     emulated_rate = peak_flop_per_s(chip) / chip.emulated_fp64_flop_ratio
     hbm_bytes_per_s = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
-    # A factor, and no maximum of two times: both are zero without fp64, and a tie halves slopes.
+    # A factor, not a maximum of two times: both are zero without FP64, and a tie halves slopes.
     wait_ratio = jnp.maximum(1.0, rate * mix.fp64_traffic_bytes_per_flop / hbm_bytes_per_s)
     native_j = _energy_j_per_flop(chip)
     emulated_j = chip.emulated_fp64_flop_ratio * chip.process.mac_energy_j / 2.0
-    product_j = jnp.where(emulated_rate > rate, emulated_j, native_j)
+    gemm_j = jnp.where(emulated_rate > rate, emulated_j, native_j)
     return Fp64Work(
-        time_s=others / rate * wait_ratio + products / jnp.maximum(rate, emulated_rate),
-        energy_j=native_j * others + product_j * products,
-        traffic_bytes=others * mix.fp64_traffic_bytes_per_flop,
+        time_s=remaining_flop / rate * wait_ratio + gemm_flop / jnp.maximum(rate, emulated_rate),
+        energy_j=native_j * remaining_flop + gemm_j * gemm_flop,
+        traffic_bytes=remaining_flop * mix.fp64_traffic_bytes_per_flop,
     )

@@ -1,4 +1,10 @@
-"""Rows of matrix products on one chip: time, traffic and work, summed over rows."""
+"""Time, memory traffic and operation counts of GEMM operators on one chip.
+
+Each operator takes as long as its slowest resource: matrix engines, vector engines, SRAM or HBM
+(roofline with full overlap). `operator_costs` multiplies the costs of one execution by the
+execution counts (forward, backward, recompute) and assigns the time to the bounding resource.
+`Design.mapping` selects the HBM traffic model: closed-form tilings or the mapper.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,11 +28,15 @@ from hwdse.workload.gemms import ExecutionCounts, Gemms
 
 @flax.struct.dataclass
 class OperatorCosts:
-    """Costs of rows, or their sums. `time_s` is also given by the resource that bounds a row."""
+    """Costs of operators, or their sums.
+
+    `time_s` is the sum of `matrix_s`, `vector_s`, `sram_s`, `hbm_s` (time by bounding resource) and
+    `launch_s`.
+    """
 
     time_s: Leaf
     forward_s: Leaf
-    """Of `time_s`, one forward pass."""
+    """Part of `time_s` in one forward pass."""
     matrix_s: Leaf
     vector_s: Leaf
     sram_s: Leaf
@@ -41,19 +51,22 @@ class OperatorCosts:
 
 
 def peak_flop_per_s(chip: Chip) -> Scalar:
-    """16-bit peak of the matrix engines, $2 R C P f$; no other engine is counted."""
+    """16-bit peak of the matrix engines in FLOP/s.
+
+    $2 R C P f$: P arrays of R x C PEs at clock f. No other engine counts.
+    """
     array = chip.array
     return 2.0 * array.rows * array.cols * array.num_arrays * array.clock_hz
 
 
 def vector_rate_flop_per_s(chip: Chip) -> Scalar:
-    """Rate of the vector engines, whose clock moves with that of the array."""
+    """Rate of the vector engines in FLOP/s; their clock scales with the array clock."""
     return chip.vector_flop_per_s * chip.array.clock_hz / chip.nominal_clock_hz
 
 
 @flax.struct.dataclass
 class OperatorInputs:
-    """What the cost of a row depends on, once for every row."""
+    """Design values that operator costs depend on, one element per operator."""
 
     array: SystolicArray
     num_scratchpads: Leaf
@@ -63,21 +76,21 @@ class OperatorInputs:
     matrix_efficiency_fraction: Leaf
     attention_efficiency_fraction: Leaf
     matrix_speedup_ratio: Leaf
-    """Multiply-adds of the mix of formats over those of 16 bits."""
+    """MAC rate of the format mix over the 16-bit rate."""
     hbm_bytes_per_s: Leaf
-    """Sustained."""
+    """Sustained HBM bandwidth."""
     vector_flop_per_s: Leaf
     launch_latency_s: Leaf
     software: Software
 
 
-def _operator_inputs(design: Design, num_rows: int) -> OperatorInputs:
-    """Numbers of the design repeated for every row; plain ones stay as they are.
+def _operator_inputs(design: Design, num_operators: int) -> OperatorInputs:
+    """Design values repeated for every operator; plain Python numbers stay scalars.
 
-    Each by a product of its own, whose derivative is a sum over rows that XLA on CPU never fuses
-    (see `materialize`). Rows sliced from one product of them all would give their derivatives
-    back as a sum of padded slices: one fusion that computes the whole backward pass once for
-    each leaf, also for those that nothing is searched in.
+    Every leaf is repeated by its own matmul. Its derivative is a sum over operators that XLA on
+    CPU never fuses (see `materialize`). Slices of one common matmul would have a sum of padded
+    slices as derivative: one fusion that computes the backward pass once per leaf, also for leaves
+    without a gradient.
     """
     chip, mix = design.chip, design.mix
     inputs = OperatorInputs(
@@ -94,21 +107,21 @@ def _operator_inputs(design: Design, num_rows: int) -> OperatorInputs:
         launch_latency_s=chip.launch_latency_s,
         software=design.software,
     )
-    ones = jnp.ones((1, num_rows))
+    ones = jnp.ones((1, num_operators))
 
-    def spread(leaf: Leaf) -> PerOp:
+    def repeated(leaf: Leaf) -> PerOp:
         if isinstance(leaf, int | float):
             return float(leaf)
         number = jnp.reshape(jnp.asarray(leaf, dtype=float), (1,))
         return jnp.matmul(number, ones, precision="highest")
 
-    return jax.tree.map(spread, inputs)
+    return jax.tree.map(repeated, inputs)
 
 
 def _closed_form_bytes(
     gemms: Gemms, inputs: OperatorInputs, design: Design, relaxation: Relaxation
 ) -> PerOp:
-    """The least of the nine tilings of `models.memory`, with the derivative of the winner."""
+    """HBM bytes and derivative of the best of nine tilings (`models/memory/hbm_traffic`)."""
     size = inputs.bytes_per_element
     return hbm_traffic.hbm_traffic_bytes(
         gemms, inputs.sram, inputs.num_scratchpads, size, relaxation
@@ -118,7 +131,7 @@ def _closed_form_bytes(
 def _mapped_bytes(
     gemms: Gemms, inputs: OperatorInputs, design: Design, relaxation: Relaxation
 ) -> PerOp:
-    """That of the best mapping on one of the chip's cores."""
+    """HBM bytes of the best mapping on one core of the chip (`core/mapper`)."""
     speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
     size = precision_mix.mix_bytes_per_element(design.mix)
     return mapped_traffic_bytes(gemms, design.chip, speedup, size, relaxation)
@@ -127,12 +140,12 @@ def _mapped_bytes(
 MAPPINGS: Mapping[str, Callable[[Gemms, OperatorInputs, Design, Relaxation], PerOp]] = (
     MappingProxyType({"closed_form": _closed_form_bytes, "optimize": _mapped_bytes})
 )
-"""Where the HBM bytes of rows, all counts, come from, by `Design.mapping`."""
+"""Model of the HBM traffic of all executions of an operator, by `Design.mapping`."""
 
 
 @flax.struct.dataclass
 class BoundTimes:
-    """Seconds of one run of each row: whole, and what of it each resource bounds."""
+    """Seconds of one execution of each operator, in total and by bounding resource."""
 
     total_s: Leaf
     matrix_s: Leaf
@@ -144,7 +157,7 @@ class BoundTimes:
 def _overlapped_times(
     matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, relaxation: Relaxation
 ) -> BoundTimes:
-    """Engines and memories side by side: all the time goes to the slowest."""
+    """Times with full overlap; all time is assigned to the slowest resource."""
     total_s = hbm_traffic.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, relaxation)
     slowest = jnp.maximum(jnp.maximum(matrix_s, vector_s), jnp.maximum(sram_s, hbm_s))
     is_matrix = matrix_s >= slowest
@@ -168,43 +181,46 @@ def _bound_times(
     overlap: PerOp,
     relaxation: Relaxation,
 ) -> BoundTimes:
-    """`overlap` of the elementwise work beside the products, the rest in kernels of its own.
+    """Times with a fraction `overlap` of the elementwise work fused into the GEMM kernels.
 
-    `hbm_s` is the traffic of the products, then that of the elementwise work.
+    The remaining elementwise work runs in separate kernels. `hbm_s` holds the HBM time of the GEMM
+    operands and the HBM time of the elementwise work.
     """
-    product_hbm_s, other_hbm_s = hbm_s
+    gemm_hbm_s, elementwise_hbm_s = hbm_s
     none = jnp.zeros_like(matrix_s)
-    beside = _overlapped_times(matrix_s, vector_s, sram_s, product_hbm_s + other_hbm_s, relaxation)
-    products = _overlapped_times(matrix_s, none, sram_s, product_hbm_s, relaxation)
-    others = _overlapped_times(none, vector_s, none, other_hbm_s, relaxation)
+    fused = _overlapped_times(
+        matrix_s, vector_s, sram_s, gemm_hbm_s + elementwise_hbm_s, relaxation
+    )
+    gemm = _overlapped_times(matrix_s, none, sram_s, gemm_hbm_s, relaxation)
+    elementwise = _overlapped_times(none, vector_s, none, elementwise_hbm_s, relaxation)
     return jax.tree.map(
         lambda both, first, second: overlap * both + (1.0 - overlap) * (first + second),
-        beside,
-        products,
-        others,
+        fused,
+        gemm,
+        elementwise,
     )
 
 
 def operator_costs(
-    gemms: Gemms, runs: ExecutionCounts, design: Design, relaxation: Relaxation
+    gemms: Gemms, executions: ExecutionCounts, design: Design, relaxation: Relaxation
 ) -> OperatorCosts:
-    """Costs of each row times its runs, on one chip. Each row's time goes to what bounds it."""
+    """Costs of each operator times its execution counts, on one chip."""
     gemms = materialize(gemms)
     inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0])
     array, size, software = inputs.array, inputs.bytes_per_element, inputs.software
     cycles = DATAFLOWS[array.dataflow](gemms, array, relaxation)
-    other_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
+    elementwise_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
     gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
-    hbm_bytes = gemm_bytes + other_bytes
-    # What comes from HBM is written to the scratchpad, then read into the array.
+    hbm_bytes = gemm_bytes + elementwise_bytes
+    # Bytes from HBM are written to the scratchpad and then read into the array.
     sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, relaxation)
     accumulator_bytes = hbm_traffic.ACCUMULATOR_BYTES * accumulator_words(gemms, array, relaxation)
     vector_flop = gemms.vector_flop * gemms.count
     bound_times = _bound_times(
-        cycles / (array.clock_hz * _matrix_rate_ratio(inputs, runs)),
+        cycles / (array.clock_hz * _matrix_rate_ratio(inputs, executions)),
         vector_flop / inputs.vector_flop_per_s,
         sram_bytes / inputs.sram.bandwidth_bytes_per_s,
-        (gemm_bytes / inputs.hbm_bytes_per_s, other_bytes / inputs.hbm_bytes_per_s),
+        (gemm_bytes / inputs.hbm_bytes_per_s, elementwise_bytes / inputs.hbm_bytes_per_s),
         software.elementwise_overlap_fraction,
         relaxation,
     )
@@ -224,24 +240,27 @@ def operator_costs(
         sram_bytes=sram_bytes,
         accumulator_bytes=accumulator_bytes,
     )
-    costs = jax.tree.map(lambda x: runs.total * x, once)
+    costs = jax.tree.map(lambda x: executions.total * x, once)
     return dataclasses.replace(
-        costs, model_macs=runs.model * gemms.num_macs, forward_s=runs.forward * time_s
+        costs, model_macs=executions.model * gemms.num_macs, forward_s=executions.forward * time_s
     )
 
 
-def _matrix_rate_ratio(inputs: OperatorInputs, runs: ExecutionCounts) -> PerOp:
-    """Matrix rate of a row over that of the arrays at their clock."""
+def _matrix_rate_ratio(inputs: OperatorInputs, executions: ExecutionCounts) -> PerOp:
+    """Sustained MAC rate of an operator over the peak rate of the arrays at 16 bits."""
     software = inputs.software
     fused = software.fused_attention_fraction
     attention = fused * inputs.attention_efficiency_fraction + (1.0 - fused)
     linear = inputs.matrix_speedup_ratio
-    of_kind = runs.is_linear * linear + (1.0 - runs.is_linear) * attention
-    return inputs.matrix_efficiency_fraction * of_kind
+    by_kind = executions.is_linear * linear + (1.0 - executions.is_linear) * attention
+    return inputs.matrix_efficiency_fraction * by_kind
 
 
-def sum_operators(rows: OperatorCosts, is_lm_head: PerOp) -> tuple[OperatorCosts, OperatorCosts]:
-    """Sums over the rows of a layer and over those of the head (products, see `materialize`)."""
-    layer = jax.tree.map(lambda x: jnp.dot(x, 1.0 - is_lm_head), rows)
-    head = jax.tree.map(lambda x: jnp.dot(x, is_lm_head), rows)
+def sum_operators(costs: OperatorCosts, is_lm_head: PerOp) -> tuple[OperatorCosts, OperatorCosts]:
+    """Sums over the operators of one layer and of the LM head.
+
+    Dot products with a mask, since XLA on CPU never fuses them (see `materialize`).
+    """
+    layer = jax.tree.map(lambda x: jnp.dot(x, 1.0 - is_lm_head), costs)
+    head = jax.tree.map(lambda x: jnp.dot(x, is_lm_head), costs)
     return layer, head

@@ -1,15 +1,16 @@
-r"""Collectives of a group of chips on the fabric of a cluster: the scale-up domain and the network.
+r"""Time and sent bytes of hierarchical collectives on the fabric of a cluster.
 
-Three tiers: the domain (`Cluster.topology` on `chip.link`), the network inside a pod (a full
-bisection switch on `chip.network`) and the network between pods (the same, slower by
-`network_oversubscription_ratio`). A group is placed from the inside out (`workload.placement`).
+Three tiers: scale-up domain (`Cluster.topology` on `chip.link`), scale-out network inside a pod
+(full-bisection switch on `chip.network`) and network between pods (the same switch with bandwidth
+divided by `network_oversubscription_ratio`). `workload/transformer/group_placement` places groups
+from the inside out.
 
-A collective over several tiers is hierarchical: an all-reduce of n bytes reduces inside, then
-$n / g_0$ across, then gathers back, so that all network ports of a domain carry their share. The
-message goes as one, one tier after the other, or in `NUM_PIECES` pieces that overlap; whatever is
-faster. Each tier takes its best algorithm for the size (`models.network`), and the whole the
-better of the two protocols of its links. Exact and smooth readings are the same here: the
-gradient is the winner's.
+A collective over several tiers is hierarchical. An all-reduce of n bytes reduce-scatters inside the
+domain, all-reduces $n / g_0$ across and gathers back, so that all network ports of a domain carry
+their share. The message passes the tiers one after another, or in `NUM_PIECES` pipelined pieces;
+the faster variant counts. Every tier uses its best algorithm for the message size
+(`models/network`), and the collective the faster of two protocols (eager, rendezvous). The exact
+model and the smooth relaxation are equal here: the gradient is that of the fastest variant.
 """
 
 import dataclasses
@@ -26,9 +27,9 @@ from hwdse.specs.hardware.cluster import Cluster
 from hwdse.workload.transformer.group_placement import PlacedGroup, place_groups
 
 NUM_PIECES = 8.0
-"""Pieces of a message on their way at once: the slots of a channel's buffer (NCCL_STEPS)."""
+"""Pieces of a message in flight: slots of a channel buffer (NCCL_STEPS)."""
 UNBOUNDED = 1e15
-"""Domains of a network that no group fills."""
+"""Size of the outermost tier, larger than any group."""
 COLLECTIVES = (
     "all_reduce",
     "all_gather",
@@ -37,19 +38,21 @@ COLLECTIVES = (
     "broadcast",
     "point_to_point",
 )
+"""Names of the collectives."""
 
 
 @flax.struct.dataclass
 class FabricTier:
-    """One level of a fabric: its geometry (a group of all its chips), its link, its topology."""
+    """One tier of a fabric: geometry, link and topology."""
 
-    whole: PlacedGroup
+    extent: PlacedGroup
+    """Group of all chips of the tier."""
     link: Link
     topology: str = flax.struct.field(pytree_node=False)
 
 
 def domain_chips(cluster: Cluster) -> Scalar:
-    """Chips of a scale-up domain."""
+    """Number of chips of a scale-up domain."""
     product = 1.0
     for size in cluster.torus_sizes:
         product = product * size
@@ -57,7 +60,7 @@ def domain_chips(cluster: Cluster) -> Scalar:
 
 
 def fabric_tiers(chip: Chip, cluster: Cluster) -> tuple[FabricTier, FabricTier, FabricTier]:
-    """Domain, network inside a pod, network between pods."""
+    """Tiers of a cluster: scale-up domain, network inside a pod, network between pods."""
     sizes = cluster.torus_sizes
     domain = PlacedGroup(
         sizes, sizes, cluster.torus_bandwidth_fractions, cluster.torus_latency_ratios
@@ -79,61 +82,62 @@ def _switch(size: Scalar) -> PlacedGroup:
     return PlacedGroup((size,), (size,), (1.0,), (1.0,))
 
 
-def place(
+def place_on_tiers(
     num_chips: Scalar, inner_chips: Scalar, tiers: tuple[FabricTier, ...]
 ) -> tuple[PlacedGroup, ...]:
-    """The part of a group on each tier; see `workload.placement` for the rule.
+    """Part of a group on each tier (rule: `workload/transformer/group_placement`).
 
-    `inner_chips` ranks of other kinds vary faster than those of the group: tensor parallel groups
-    have one, data parallel groups as many as the tensor parallel degree, and so on.
+    Consecutive ranks of the group are `inner_chips` chips apart: 1 for tensor-parallel groups, the
+    tensor-parallel degree for data-parallel groups, and so on.
     """
-    return place_groups(num_chips, inner_chips, [tier.whole for tier in tiers])
+    return place_groups(num_chips, inner_chips, [tier.extent for tier in tiers])
 
 
 def tier_time_s(
     kind: str, message_bytes: Scalar, group: PlacedGroup, tier: FabricTier, *, is_eager: bool
 ) -> Scalar:
-    """Time on one tier by one protocol, without its start; zero for one chip."""
+    """Seconds on one tier with one protocol, without start-up; zero for one chip."""
     link = tier.link
     fraction = link.bandwidth_efficiency_fraction
     if is_eager:
         fraction = fraction * link.eager_fraction
     rate = dataclasses.replace(link, bandwidth_bytes_per_s=fraction * link.bandwidth_bytes_per_s)
-    run = getattr(topology_collectives.TOPOLOGIES[tier.topology], kind)
-    return jnp.where(group.num_chips > 1.0, run(message_bytes, group, rate), 0.0)
+    collective = getattr(topology_collectives.TOPOLOGIES[tier.topology], kind)
+    return jnp.where(group.num_chips > 1.0, collective(message_bytes, group, rate), 0.0)
 
 
 def _tier_bytes(kind: str, message_bytes: Scalar, groups: tuple[PlacedGroup, ...]) -> list[Scalar]:
-    """The message that each tier works on.
+    """Message size on each tier.
 
-    Gathers, reductions and broadcasts hand the share of a chip's position across. Of an
-    all-to-all, the part for the members of the own domain stays inside, all else is sent straight
-    to its domain.
+    All-gathers, reductions and broadcasts send one shard per inner rank across the outer tiers. The
+    part of an all-to-all for ranks of the own domain stays inside; the remainder goes directly to
+    its domain.
     """
     counts = [group.num_chips for group in groups]
-    found = []
-    for place_ in range(len(counts)):
-        others = counts[:place_]
+    sizes = []
+    for index in range(len(counts)):
+        others = counts[:index]
         if kind == "point_to_point":
             others = []
         elif kind == "all_to_all":
-            others = counts[place_ + 1 :]
+            others = counts[index + 1 :]
         size = message_bytes
         for count in others:
             size = size / count
-        found.append(size)
-    return found
+        sizes.append(size)
+    return sizes
 
 
 def _pipelined_s(step_s: Callable[[float], list[Scalar]]) -> Scalar:
-    """One piece through all tiers, or several that overlap: the slowest tier, and the others once.
+    """Seconds of one piece through all tiers or of several pipelined pieces, whichever is less.
 
-    `step_s` gives the time of each tier for that part of the message.
+    Pipelined: all tiers once, plus the slowest tier for each further piece. `step_s` returns the
+    time of each tier for a fraction of the message.
     """
-    whole = step_s(1.0)
+    unsplit = step_s(1.0)
     pieces = step_s(1.0 / NUM_PIECES)
     in_pieces_s = sum(pieces) + (NUM_PIECES - 1.0) * _largest(pieces)
-    return jnp.minimum(sum(whole), in_pieces_s)
+    return jnp.minimum(sum(unsplit), in_pieces_s)
 
 
 def _largest(times: list[Scalar]) -> Scalar:
@@ -146,7 +150,7 @@ def _largest(times: list[Scalar]) -> Scalar:
 def _start_s(
     groups: tuple[PlacedGroup, ...], tiers: tuple[FabricTier, ...], *, is_eager: bool
 ) -> Scalar:
-    """The slowest start among the tiers that the group reaches into."""
+    """Largest start-up time of the tiers that the group spans."""
     starts = []
     for group, tier in zip(groups, tiers, strict=True):
         start_s = tier.link.collective_launch_s
@@ -164,18 +168,18 @@ def collective_time_s(
     chip: Chip,
     cluster: Cluster,
 ) -> Scalar:
-    """Seconds of one collective (a name of `COLLECTIVES`) with nothing else on its links.
+    """Seconds of one collective (a name of `COLLECTIVES`) without other traffic on its links.
 
-    `message_bytes` as nccl-tests counts them (`workload.collective_work`): an all-gather by its
-    result, a reduce-scatter by its input, an all-to-all by what one chip sends. A point-to-point
-    send goes to the next rank of the group, over the outermost tier that the group reaches into,
-    which is what its slowest send does. Zero for one chip or no message, and not traced at all
-    where that is known before; all arguments but `kind` may be traced.
+    `message_bytes` follows nccl-tests (`workload/transformer/collective_algorithms`): result of an
+    all-gather, input of a reduce-scatter, bytes sent by one chip in an all-to-all. A point-to-point
+    send to the next rank uses the outermost tier that the group spans, as its slowest send does.
+    Zero for one chip or an empty message, without tracing if known before. All arguments except
+    `kind` may be traced.
     """
     if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
         return 0.0
     tiers = fabric_tiers(chip, cluster)
-    groups = place(num_chips, inner_chips, tiers)
+    groups = place_on_tiers(num_chips, inner_chips, tiers)
     sizes = _tier_bytes(kind, message_bytes, groups)
 
     def protocol_s(is_eager: bool) -> Scalar:
@@ -195,7 +199,7 @@ def collective_time_s(
 
 
 def _outermost(times: list[Scalar], groups: tuple[PlacedGroup, ...]) -> Scalar:
-    """The time of the last tier that the group reaches into."""
+    """Time of the outermost tier that the group spans."""
     time_s = times[0]
     for group, other_s in zip(groups[1:], times[1:], strict=True):
         time_s = jnp.where(group.num_chips > 1.0, other_s, time_s)
@@ -210,15 +214,15 @@ def collective_bytes(
     chip: Chip,
     cluster: Cluster,
 ) -> tuple[Leaf, Leaf]:
-    """What one chip sends over the scale-up fabric and over the network, for energy.
+    """Bytes that one chip sends over the scale-up fabric and over the scale-out network.
 
-    Each byte once for each time it leaves a chip for another: gathers and scatters send
-    $n (p - 1) / p$, an all-reduce twice that, a broadcast and a send the message.
+    Every byte counts each time it leaves a chip: $n (p - 1) / p$ for gathers and scatters, twice
+    that for an all-reduce, n for a broadcast or a send.
     """
     if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
         return 0.0, 0.0
     tiers = fabric_tiers(chip, cluster)
-    groups = place(num_chips, inner_chips, tiers)
+    groups = place_on_tiers(num_chips, inner_chips, tiers)
     sent = []
     for size, group in zip(_tier_bytes(kind, message_bytes, groups), groups, strict=True):
         p = group.num_chips
@@ -228,6 +232,6 @@ def collective_bytes(
             ratio = (2.0 if kind == "all_reduce" else 1.0) * (p - 1.0) / p
         sent.append(size * ratio)
     if kind == "point_to_point":
-        reaches_out = jnp.where(groups[1].num_chips * groups[2].num_chips > 1.0, 1.0, 0.0)
-        return sent[0] * (1.0 - reaches_out), message_bytes * reaches_out
+        leaves_domain = jnp.where(groups[1].num_chips * groups[2].num_chips > 1.0, 1.0, 0.0)
+        return sent[0] * (1.0 - leaves_domain), message_bytes * leaves_domain
     return sent[0], sent[1] + sent[2]

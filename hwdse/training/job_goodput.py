@@ -1,4 +1,4 @@
-"""Useful share of wall time of a job: failures, checkpoints, slow ranks, and what they cost."""
+"""Goodput of a training job: failures, checkpoints, stragglers, and checkpoint storage cost."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -22,38 +22,42 @@ from hwdse.workload.transformer.sharding import ShardedStep
 
 @flax.struct.dataclass
 class CheckpointTimes:
-    """Seconds that every scheme draws on: write times of a state, and the job's failures."""
+    """Seconds common to all checkpoint schemes: write times of a state and failures of the job."""
 
     snapshot_s: Leaf
-    """Into the memory of the hosts."""
+    """Copy of the state into host memory."""
     local_s: Leaf
-    """Onto the disks of the servers."""
+    """Write to the local disks of the servers."""
     remote_s: Leaf
-    """Into the file system that all share."""
+    """Write to the shared remote file system."""
     restart_s: Leaf
     downtime_s: Leaf
-    """With the time to notice a failure and to wait for a node, and work lost to corruption."""
+    """Mean downtime per failure, including detection, wait for a spare node and loss to silent data
+    corruption."""
     mtbf_s: Leaf
+    """Mean time between failures of the job."""
 
 
 @flax.struct.dataclass
 class Goodput:
-    """What is left of the wall time, and why."""
+    """Productive fraction of wall time and its factors."""
 
     fraction: Leaf
-    """Product of the next three, the straggler ratio below the line."""
+    """Goodput: `ettr_fraction` / `straggler_ratio` * `schedule_fraction`."""
     ettr_fraction: Leaf
     """Effective training time ratio (ETTR): after failures, restarts and checkpoints."""
     straggler_ratio: Leaf
+    """Step time with stragglers over step time of the mean chip."""
     schedule_fraction: Leaf
+    """Fraction of time in which the job is scheduled."""
     write_time_s: Leaf
-    """A checkpoint into remote storage."""
-    best_interval_s: Leaf
-    """For the scheme, and the n, that the design has."""
+    """Write time of one checkpoint to remote storage."""
+    optimal_interval_s: Leaf
+    """Optimal checkpoint interval for the scheme of the design and its `remote_every_count`."""
 
 
 def checkpoint_times(state_bytes: Scalar, design: Design) -> CheckpointTimes:
-    """Write times of `state_bytes`, shared equally by the chips, and the job's failures."""
+    """Write times of `state_bytes`, sharded equally over the chips, and failures of the job."""
     cluster, num_chips = design.cluster, design.cluster.num_chips
     return CheckpointTimes(
         snapshot_s=checkpoint_write_time.spread_write_time_s(
@@ -75,7 +79,7 @@ def checkpoint_times(state_bytes: Scalar, design: Design) -> CheckpointTimes:
 
 
 def _downtime_s(cluster: Cluster) -> Scalar:
-    """Mean failure-free downtime of a failure, all causes together; it enters linearly."""
+    """Mean downtime per failure over all causes, without further failures in it."""
     downtime_s = cluster.downtime_s + cluster.detection_time_s
     if not is_known(cluster.silent_failure_fraction, 0.0):
         downtime_s = downtime_s + failure_overheads.silent_loss_s(
@@ -92,7 +96,7 @@ def _downtime_s(cluster: Cluster) -> Scalar:
 
 
 def two_level_times(times: CheckpointTimes, cluster: Cluster) -> two_level_checkpoint.TwoLevelTimes:
-    """The two levels of a job: servers' disks, and the file system."""
+    """Times of the two checkpoint levels of a job: server disks and file system."""
     local_mtbf_s, remote_mtbf_s = two_level_checkpoint.split_mtbf_s(
         times.mtbf_s, cluster.local_recovery_fraction
     )
@@ -109,28 +113,26 @@ def two_level_times(times: CheckpointTimes, cluster: Cluster) -> two_level_check
 
 
 def _blocking(times: CheckpointTimes, design: Design) -> tuple[Scalar, Scalar]:
-    useful = single_level_checkpoint.ettr_fraction(
+    ettr = single_level_checkpoint.ettr_fraction(
         design.checkpoint_interval_s,
         times.remote_s,
         times.restart_s,
         times.downtime_s,
         times.mtbf_s,
     )
-    return useful, single_level_checkpoint.optimal_checkpoint_interval_s(
-        times.remote_s, times.mtbf_s
-    )
+    return ettr, single_level_checkpoint.optimal_checkpoint_interval_s(times.remote_s, times.mtbf_s)
 
 
 def _two_level(times: CheckpointTimes, design: Design) -> tuple[Scalar, Scalar]:
     count = design.checkpointing.remote_every_count
     both = two_level_times(times, design.cluster)
-    useful = two_level_checkpoint.ettr_fraction(design.checkpoint_interval_s, count, both)
-    return useful, two_level_checkpoint.best_interval_s(count, both)
+    ettr = two_level_checkpoint.ettr_fraction(design.checkpoint_interval_s, count, both)
+    return ettr, two_level_checkpoint.best_interval_s(count, both)
 
 
 def _async(times: CheckpointTimes, design: Design) -> tuple[Scalar, Scalar]:
     slowdown = design.checkpointing.persist_slowdown_fraction
-    useful = async_checkpoint.ettr_fraction(
+    ettr = async_checkpoint.ettr_fraction(
         design.checkpoint_interval_s,
         times.snapshot_s,
         times.remote_s,
@@ -139,7 +141,7 @@ def _async(times: CheckpointTimes, design: Design) -> tuple[Scalar, Scalar]:
         times.downtime_s,
         times.mtbf_s,
     )
-    return useful, async_checkpoint.best_interval_s(
+    return ettr, async_checkpoint.best_interval_s(
         times.snapshot_s, times.remote_s, slowdown, times.mtbf_s
     )
 
@@ -148,34 +150,34 @@ Scheme = Callable[[CheckpointTimes, Design], tuple[Scalar, Scalar]]
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {"blocking": _blocking, "two_level": _two_level, "async": _async}
 )
-"""Useful time and best interval of a scheme, by its name."""
+"""ETTR fraction and optimal interval of each checkpoint scheme, by name."""
 
 
 def goodput(step: ShardedStep, design: Design) -> Goodput:
-    r"""Useful share of wall time: ETTR / straggler ratio x schedule availability.
+    """Goodput of a job: ETTR / straggler ratio x schedule availability.
 
-    All chips write their share of a checkpoint at once. A workload that saves nothing loses
-    nothing.
+    Assumes that all chips write their shard of a checkpoint at once. A workload without checkpoints
+    has goodput 1.
     """
     cluster = design.cluster
     times = checkpoint_times(step.checkpoint_bytes, design)
-    useful, best_s = SCHEMES[design.checkpointing.scheme](times, design)
+    ettr, interval_s = SCHEMES[design.checkpointing.scheme](times, design)
     straggler = 1.0
     if not is_known(cluster.straggler_cv_ratio, 0.0):
         straggler = failure_overheads.straggler_ratio(cluster.num_chips, cluster.straggler_cv_ratio)
-    whole = useful / straggler * cluster.schedule_availability_fraction
+    fraction = ettr / straggler * cluster.schedule_availability_fraction
     return Goodput(
-        fraction=jnp.where(step.checkpoint_bytes > 0.0, whole, 1.0),
-        ettr_fraction=useful,
+        fraction=jnp.where(step.checkpoint_bytes > 0.0, fraction, 1.0),
+        ettr_fraction=ettr,
         straggler_ratio=straggler,
         schedule_fraction=cluster.schedule_availability_fraction,
         write_time_s=times.remote_s,
-        best_interval_s=best_s,
+        optimal_interval_s=interval_s,
     )
 
 
 def checkpoint_storage_cost_usd(step: ShardedStep, design: Design, time_s: Scalar) -> Scalar:
-    """Price of the remote storage that a job holds for a time; zero without a price."""
+    """Cost of the checkpoints kept in remote storage for a time; zero without a storage price."""
     return checkpoint_write_time.storage_cost_usd(
         step.checkpoint_bytes,
         design.checkpointing.num_kept,

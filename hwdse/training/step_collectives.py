@@ -1,4 +1,4 @@
-"""Collectives of a training step on the fabric: how long each takes alone, what a chip sends."""
+"""Collectives of a training step: time of each without contention, bytes sent per chip."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,65 +20,72 @@ from hwdse.workload.transformer.sharding import Messages, ShardedStep
 
 @flax.struct.dataclass
 class Collectives:
-    """Seconds of single collectives, zero for groups of one chip."""
+    """Seconds of single collectives; zero for groups of one chip."""
 
     tensor_s: Leaf
     """One all-gather or reduce-scatter of the activations of a micro-batch."""
     context_s: Leaf
-    """Gather of one layer's keys and values over the context group."""
+    """Gather of the keys and values of one layer over the context group."""
     expert_s: Leaf
-    """One all-to-all of a micro-batch's tokens to or from their experts."""
+    """One all-to-all of the tokens of a micro-batch to or from their experts."""
     send_s: Leaf
-    """To the next pipeline stage."""
+    """Send to the next pipeline stage."""
     layer_gather_s: Leaf
-    """Weights of one layer, gathered over replicas that share them, and below their gradients'
-    sum; zero where every replica holds them."""
+    """Gather of the sharded weights of one layer; zero if every replica stores all weights."""
     layer_reduce_s: Leaf
+    """Reduce-scatter of the gradients of one layer with sharded weights."""
     head_gather_s: Leaf
     head_reduce_s: Leaf
     reduce_s: Leaf
-    """Gradient sum of a step, and below the gather after it: of updated weights, or of the sums
-    themselves where every replica updates all. Zero where layers do it one by one."""
+    """Reduce-scatter of the gradients once per step; zero if layers do it one by one."""
     update_gather_s: Leaf
+    """Gather after `reduce_s`: of the updated weights, or of the gradient sums if every replica
+    updates all weights."""
 
 
 @dataclass(frozen=True)
 class RankGroup:
-    """Ranks of one kind of collective; groups lie side by side from the inside out: tensor,
-    context, data, pipeline."""
+    """Ranks of one kind of collective.
+
+    Order of ranks from the inside out: tensor, context, data, pipeline.
+    """
 
     num_chips: Scalar
     inner_chips: Scalar
     design: Design
 
     def time_s(self, kind: str, message_bytes: Scalar) -> Scalar:
-        """Seconds of one collective."""
-        return hierarchical_collectives.collective_time_s(kind, message_bytes, *self._place())
+        """Seconds of one collective of the group."""
+        return hierarchical_collectives.collective_time_s(kind, message_bytes, *self._fabric())
 
     def sent_bytes(self, kind: str, message_bytes: Scalar) -> tuple[Scalar, Scalar]:
-        """What a chip sends in it over the scale-up fabric and over the network."""
-        return hierarchical_collectives.collective_bytes(kind, message_bytes, *self._place())
+        """Bytes that one chip sends over the scale-up fabric and over the scale-out network."""
+        return hierarchical_collectives.collective_bytes(kind, message_bytes, *self._fabric())
 
-    def _place(self) -> tuple[Scalar, Scalar, Chip, Cluster]:
+    def _fabric(self) -> tuple[Scalar, Scalar, Chip, Cluster]:
         return self.num_chips, self.inner_chips, self.design.chip, self.design.cluster
 
 
 @dataclass(frozen=True)
-class Groups:
+class RankGroups:
     """The groups of a layout."""
 
     tensor: RankGroup
     context: RankGroup
     expert: RankGroup
     replicas: RankGroup
-    """Ranks that hold the same weights but routed experts."""
+    """Ranks with the same weights, routed experts excluded."""
     same_experts: RankGroup
+    """Ranks with the same routed experts."""
     pipeline: RankGroup
 
     @classmethod
-    def of(cls, step: ShardedStep, design: Design) -> "Groups":
-        """Expert groups are neighbors among the replicas; those with the same experts lie beyond
-        them. Sizes that the layout gives as plain numbers are kept as they are."""
+    def of(cls, step: ShardedStep, design: Design) -> "RankGroups":
+        """Groups of a parallelism strategy.
+
+        Expert groups are consecutive replicas; ranks with the same experts are one expert group
+        apart. Plain numbers of the strategy stay plain.
+        """
         parallelism = design.parallelism
         copies = jnp.maximum(step.replicas / step.expert, 1.0)
         return cls(
@@ -92,57 +99,56 @@ class Groups:
 
 
 class Gather(NamedTuple):
-    """An all-gather, or a reduce-scatter, which takes as long."""
+    """An all-gather, or a reduce-scatter of equal duration."""
 
     group: RankGroup
     message_bytes: Scalar
     network_fraction: Leaf = 1.0
-    """Share of a chip's network that it uses."""
+    """Fraction of the scale-out bandwidth of a chip that the gather uses."""
 
 
 def collectives(step: ShardedStep, design: Design) -> Collectives:
-    """Every collective that the layout needs, alone on its links."""
-    messages, groups = step.messages, Groups.of(step, design)
-    cut = design.parallelism.weight_shard_fraction
+    """Times of all collectives of the parallelism strategy, each without contention."""
+    messages, groups = step.messages, RankGroups.of(step, design)
+    sharded = design.parallelism.weight_shard_fraction
     gathers = {
         "tensor": Gather(groups.tensor, messages.tensor_bytes),
         "context": Gather(groups.context, messages.context_bytes),
         "tokens": Gather(groups.tensor, messages.expert_gather_bytes),
-        **_once_a_step(messages, groups, design),
-        **_for_each_use(step, groups, design),
+        **_step_gathers(messages, groups, design),
+        **_micro_batch_gathers(step, groups, design),
     }
-    took_s = _gathers_s(gathers, design)
-    num, once = design.software.num_layer_messages, 1.0 - cut
+    gather_s = _gathers_s(gathers, design)
+    num, unsharded = design.software.num_layer_messages, 1.0 - sharded
     exchange_s = groups.expert.time_s("all_to_all", messages.expert_bytes)
     return Collectives(
-        tensor_s=took_s["tensor"],
-        context_s=took_s["context"],
-        expert_s=exchange_s + took_s["tokens"],
+        tensor_s=gather_s["tensor"],
+        context_s=gather_s["context"],
+        expert_s=exchange_s + gather_s["tokens"],
         send_s=groups.pipeline.time_s("point_to_point", messages.pipeline_bytes),
-        layer_gather_s=cut * (num * took_s["layer"] + took_s["layer_experts"]),
-        layer_reduce_s=cut * (num * took_s["layer_sum"] + took_s["layer_experts_sum"]),
-        head_gather_s=cut * took_s["head"],
-        head_reduce_s=cut * took_s["head_sum"],
-        reduce_s=once * (took_s["sum"] + took_s["experts_sum"]),
-        update_gather_s=once * (took_s["update"] + took_s["experts_update"]),
+        layer_gather_s=sharded * (num * gather_s["layer"] + gather_s["layer_experts"]),
+        layer_reduce_s=sharded * (num * gather_s["layer_sum"] + gather_s["layer_experts_sum"]),
+        head_gather_s=sharded * gather_s["head"],
+        head_reduce_s=sharded * gather_s["head_sum"],
+        reduce_s=unsharded * (gather_s["sum"] + gather_s["experts_sum"]),
+        update_gather_s=unsharded * (gather_s["update"] + gather_s["experts_update"]),
     )
 
 
-FEW = 4
-"""Gathers that are traced one by one: the fastest program. More go as one batch, whose program
-takes a fraction of the time to compile and longer to run."""
+MAX_UNBATCHED = 4
+"""Largest number of gathers that are traced one by one, which gives the fastest program. More are
+traced as one batch: its program compiles in a fraction of the time and runs longer."""
 
 
 def _gathers_s(gathers: dict[str, Gather], design: Design) -> Mapping[str, Leaf]:
-    """Seconds of each, zero for others; nothing is traced for groups or messages known to be
-    none."""
+    """Seconds of each gather; zero, without tracing, for groups of one chip and empty messages."""
     network = design.chip.network
 
-    def time_s(size: Scalar, num_chips: Scalar, inner: Scalar, fraction: Scalar) -> Scalar:
+    def time_s(size: Scalar, num_chips: Scalar, inner_chips: Scalar, fraction: Scalar) -> Scalar:
         rate = fraction * network.bandwidth_bytes_per_s
         chip = replace(design.chip, network=replace(network, bandwidth_bytes_per_s=rate))
         return hierarchical_collectives.collective_time_s(
-            "all_gather", size, num_chips, inner, chip, design.cluster
+            "all_gather", size, num_chips, inner_chips, chip, design.cluster
         )
 
     live = {
@@ -150,24 +156,26 @@ def _gathers_s(gathers: dict[str, Gather], design: Design) -> Mapping[str, Leaf]
         for name, (group, size, fraction) in gathers.items()
         if not is_known(group.num_chips, 1.0) and not is_known(size, 0.0)
     }
-    if len(live) <= FEW:
-        return defaultdict(float, {name: time_s(*given) for name, given in live.items()})
+    if len(live) <= MAX_UNBATCHED:
+        return defaultdict(float, {name: time_s(*arguments) for name, arguments in live.items()})
     columns = zip(*live.values(), strict=True)
     batch = [jnp.stack([jnp.asarray(x, float) for x in column]) for column in columns]
     found_s = jnp.asarray(jax.vmap(time_s)(*batch))
-    return defaultdict(float, {name: found_s[place] for place, name in enumerate(live)})
+    return defaultdict(float, {name: found_s[index] for index, name in enumerate(live)})
 
 
 def _update_bytes(weight_bytes: Leaf, gradient_bytes: Leaf, updated: Leaf) -> Leaf:
-    """What is gathered after the sums: the weights where ranks update their parts of them, the
-    sums themselves where all update."""
+    """Bytes gathered after the gradient sums.
+
+    Weights if ranks update their shards, gradient sums if all ranks update all weights.
+    """
     if is_known(weight_bytes, 0.0):
         return weight_bytes
     return updated * weight_bytes + (1.0 - updated) * gradient_bytes
 
 
-def _once_a_step(messages: Messages, groups: Groups, design: Design) -> dict[str, Gather]:
-    """Gradient sums, and gathers of what was updated."""
+def _step_gathers(messages: Messages, groups: RankGroups, design: Design) -> dict[str, Gather]:
+    """Gradient sums and following gathers, once per step."""
     parallelism = design.parallelism
     if is_known(parallelism.weight_shard_fraction, 1.0):
         return {}
@@ -183,15 +191,17 @@ def _once_a_step(messages: Messages, groups: Groups, design: Design) -> dict[str
     }
 
 
-def _for_each_use(step: ShardedStep, groups: Groups, design: Design) -> dict[str, Gather]:
-    """Gathers of a layer's weights, sums of its gradients, and both of the head."""
+def _micro_batch_gathers(
+    step: ShardedStep, groups: RankGroups, design: Design
+) -> dict[str, Gather]:
+    """Weight gathers and gradient sums of a layer and of the head, for each micro-batch."""
     messages, software = step.messages, design.software
     if is_known(design.parallelism.weight_shard_fraction, 0.0):
         return {}
     ports, num = software.gather_network_fraction, software.num_layer_messages
     head_share = step.layers_per_stage * messages.layer_weight_bytes
     head_bytes = jnp.maximum(messages.weight_bytes - head_share, 0.0)
-    # A list of layers holds no weights: one byte at least, for a finite ratio.
+    # A layer list has no weights: at least one byte, for a finite ratio.
     ratio = messages.layer_gradient_bytes / jnp.maximum(messages.layer_weight_bytes, 1.0)
     layer_bytes, experts = messages.layer_weight_bytes / num, messages.layer_expert_bytes
     return {
@@ -205,13 +215,13 @@ def _for_each_use(step: ShardedStep, groups: Groups, design: Design) -> dict[str
 
 
 def sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
-    """Bytes that a chip sends in a step over the scale-up fabric and over the network, on average.
+    """Mean bytes that a chip sends per step over the scale-up fabric and the scale-out network.
 
-    The last stage hands nothing on, and the first nothing back; it alone has the head, with two
-    collectives of its tensor group. Where replicas share the weights, these are gathered for the
-    forward and for the backward pass of every micro-batch.
+    The last stage sends no activations and the first no gradients. Only the last stage has the
+    head, with two collectives of its tensor group. Sharded weights are gathered for the forward and
+    for the backward pass of every micro-batch.
     """
-    messages, groups = step.messages, Groups.of(step, design)
+    messages, groups = step.messages, RankGroups.of(step, design)
     num_layers = step.num_micro_batches * step.mean_layers_per_stage
     num_tensor = messages.num_tensor_forward + messages.num_tensor_backward
     num_tensor = num_layers * num_tensor + 2.0 * step.num_micro_batches / step.pipeline
@@ -230,22 +240,23 @@ def sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
     ]
     link_bytes, network_bytes = 0.0, 0.0
     for count, group, kind, size in parts:
-        near, far = group.sent_bytes(kind, size)
-        link_bytes, network_bytes = link_bytes + count * near, network_bytes + count * far
+        link, network = group.sent_bytes(kind, size)
+        link_bytes, network_bytes = link_bytes + count * link, network_bytes + count * network
     return link_bytes, network_bytes
 
 
 def _replica_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
-    """Gathers and sums of a step: over all replicas, and over those with the same experts."""
+    """Bytes of gathers and sums per step: over all replicas, and over those with equal experts."""
     messages, parallelism = step.messages, design.parallelism
-    cut, updated = parallelism.weight_shard_fraction, parallelism.optimizer_shard_fraction
+    sharded, updated = parallelism.weight_shard_fraction, parallelism.optimizer_shard_fraction
 
-    def in_a_step(weight_bytes: Scalar, gradient_bytes: Scalar) -> Scalar:
+    def bytes_per_step(weight_bytes: Scalar, gradient_bytes: Scalar) -> Scalar:
         if is_known(weight_bytes, 0.0):
             return weight_bytes
         update_bytes = _update_bytes(weight_bytes, gradient_bytes, updated)
         each = gradient_bytes + 2.0 * weight_bytes
-        return (1.0 - cut) * (gradient_bytes + update_bytes) + cut * step.num_micro_batches * each
+        once = (1.0 - sharded) * (gradient_bytes + update_bytes)
+        return once + sharded * step.num_micro_batches * each
 
-    shared = in_a_step(messages.weight_bytes, messages.gradient_bytes)
-    return shared, in_a_step(messages.expert_weight_bytes, messages.expert_gradient_bytes)
+    shared = bytes_per_step(messages.weight_bytes, messages.gradient_bytes)
+    return shared, bytes_per_step(messages.expert_weight_bytes, messages.expert_gradient_bytes)

@@ -1,4 +1,10 @@
-"""One step of one chip beside its rows: collectives, pipeline, optimizer; times and energies."""
+"""Time and energy of one training step without failures.
+
+Combines operator costs with collectives, pipeline, FP64 work and optimizer. Operators of one
+micro-batch run one after another; communication is exposed as far as the overlap fractions of the
+parallelism strategy do not hide it. Times are those of the chip of the most loaded pipeline stage,
+energies are sums over all chips.
+"""
 
 import dataclasses
 
@@ -28,15 +34,14 @@ from hwdse.workload.transformer.sharding import ShardedStep, shard
 
 BACKWARD_ELEMENTWISE_KERNELS = 1.5
 """Elementwise kernels of a backward pass over those of a forward pass: every norm, activation and
-dropout has its gradient, and residuals and biases have sums."""
+dropout has a gradient kernel; residuals and biases have sums."""
 
 
 @flax.struct.dataclass
 class PassTimes:
-    """Seconds of one micro-batch in one layer, forward or backward, by what they wait for.
+    """Seconds of one micro-batch in one layer, forward or backward, by cause.
 
-    They add up: kernels, then what is exposed of collectives, then the wait for the host, then
-    what is exposed of the gathers of weights.
+    The fields add up: kernels, exposed collectives, waits for the host, exposed weight gathers.
     """
 
     kernels_s: Leaf
@@ -47,18 +52,19 @@ class PassTimes:
     data_s: Leaf
 
     @property
-    def whole_s(self) -> Leaf:
-        """Their sum."""
+    def total_s(self) -> Leaf:
+        """Sum of the fields."""
         return total(self)
 
 
 @flax.struct.dataclass
 class StepTimes:
-    """Seconds of the parts of a step that are not rows, on one chip."""
+    """Seconds and sent bytes of one step on one chip, beyond the operator costs."""
 
     layer: PassTimes
     """One micro-batch in one layer, forward and backward together."""
     head: PassTimes
+    """One micro-batch in the LM head, forward and backward together."""
     pipeline_s: Leaf
     data_s: Leaf
     bubble_s: Leaf
@@ -66,106 +72,63 @@ class StepTimes:
     optimizer_s: Leaf
     overhead_s: Leaf
     link_bytes: Leaf
-    """What one chip sends in a step over the scale-up fabric, and below over the network."""
+    """Bytes that one chip sends per step over the scale-up fabric."""
     network_bytes: Leaf
+    """Bytes that one chip sends per step over the scale-out network."""
 
 
-def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
-    """Time to update a chip's share of the parameters, bound by vector engines or HBM."""
-    return jnp.maximum(
-        step.optimizer_flop / vector_rate_flop_per_s(chip),
-        step.optimizer_traffic_bytes
-        / (chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s),
-    )
+@flax.struct.dataclass
+class StepRun:
+    """One step: sharding, operator costs and times of one chip, energy of all chips."""
+
+    step: ShardedStep
+    layer: OperatorCosts
+    head: OperatorCosts
+    times: StepTimes
+    step_time_s: Leaf
+    energy: EnergyParts
+
+    def chip_power_w(self, design: Design) -> Scalar:
+        """Mean power of one chip during the step."""
+        return total(self.energy) / (self.step_time_s * design.cluster.num_chips)
 
 
-def _one_pass(
-    kernels_s: Scalar,
-    exposed_s: tuple[Scalar, Scalar, Scalar],
-    dispatch_s: Scalar,
-    gather_s: Scalar,
-    design: Design,
-) -> PassTimes:
-    """A pass through a layer: kernels and collectives in turn, or as slow as the host issues them,
-    or as slow as its weights arrive."""
-    issued_s = kernels_s + sum(exposed_s)
-    paced_s = pipeline_and_overlap.paced_time_s(issued_s, dispatch_s)
-    overlap = design.parallelism.data_overlap_fraction
-    data_s = pipeline_and_overlap.overlapped_time_s(paced_s, gather_s, overlap) - paced_s
-    return PassTimes(kernels_s, *exposed_s, paced_s - issued_s, data_s)
+def run_step(
+    design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation
+) -> StepRun:
+    """Times and energy of a step without failures and without a power limit."""
+    step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+    costs = operator_costs(step.gemms, step.executions, design, relaxation)
+    layer, head = sum_operators(costs, step.executions.is_lm_head)
+    times = step_times(step, layer, head, design)
+    elapsed_s = step_time_s(step, times)
+    die_area_mm2 = total(area.area_parts_mm2(design.chip))
+    energy = energy_parts(step, layer, head, times, elapsed_s, die_area_mm2, design)
+    return StepRun(step, layer, head, times, elapsed_s, energy)
 
 
-def _layer_passes(
-    step: ShardedStep, layer: OperatorCosts, each: Collectives, design: Design
-) -> tuple[PassTimes, PassTimes]:
-    """One micro-batch in one layer, forward and backward."""
-    messages, parallelism, software = step.messages, design.parallelism, design.software
-    again = parallelism.recompute_fraction
-    exposed = 1.0 - parallelism.tensor_overlap_fraction
-    spread = 1.0 + software.dispatch_spread_ratio * jnp.log2(step.tensor)
-    dispatch_s = software.dispatch_time_s * spread
-    alone = (1.0 - software.elementwise_overlap_fraction) * design.chip.launch_latency_s
-    kernels_s = alone * software.num_elementwise_kernels
-    backward_kernels_s = (BACKWARD_ELEMENTWISE_KERNELS + again) * kernels_s
-    # An all-to-all there and back, forward; as much backward, and again where recomputed.
-    expert_s = messages.num_expert * each.expert_s / (2.0 + again)
-    hidden = parallelism.expert_overlap_fraction
-    forward_s = layer.forward_s + kernels_s
-    backward_s = layer.time_s - layer.forward_s + backward_kernels_s
-    forward = _one_pass(
-        forward_s,
-        (
-            exposed * messages.num_tensor_forward * each.tensor_s,
-            exposed * each.context_s,
-            positive_part(expert_s - hidden * forward_s),
-        ),
-        dispatch_s,
-        each.layer_gather_s,
-        design,
-    )
-    backward = _one_pass(
-        backward_s,
-        (
-            exposed * messages.num_tensor_backward * each.tensor_s,
-            exposed * (2.0 + again) * each.context_s,
-            positive_part((1.0 + again) * expert_s - hidden * backward_s),
-        ),
-        (1.0 + again) * dispatch_s,
-        each.layer_gather_s + each.layer_reduce_s,
-        design,
-    )
-    return forward, backward
-
-
-def _head_pass(head: OperatorCosts, each: Collectives, design: Design) -> PassTimes:
-    """The vocabulary projection and the loss, forward and backward; its input is gathered and its
-    gradient summed over the tensor-parallel ranks."""
-    exposed = 1.0 - design.parallelism.tensor_overlap_fraction
-    none = 0.0 * each.tensor_s
-    return _one_pass(
-        head.time_s,
-        (exposed * 2.0 * each.tensor_s, none, none),
-        design.software.dispatch_time_s,
-        2.0 * each.head_gather_s + each.head_reduce_s,
-        design,
-    )
+def with_clock_ratio(design: Design, ratio: Scalar) -> Design:
+    """Design with the clock of its matrix and vector engines, and the voltage, scaled."""
+    array = design.chip.array
+    slower = dataclasses.replace(array, clock_hz=array.clock_hz * ratio)
+    return dataclasses.replace(design, chip=dataclasses.replace(design.chip, array=slower))
 
 
 def step_times(
     step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, design: Design
 ) -> StepTimes:
-    """Everything of a step beside its rows: what is exposed, what is sent."""
+    """Exposed times and sent bytes of one step, beyond the operator costs."""
     parallelism, each = design.parallelism, collectives(step, design)
     forward, backward = _layer_passes(step, layer, each, design)
-    whole = jax.tree.map(jnp.add, forward, backward)
+    both = jax.tree.map(jnp.add, forward, backward)
     passes_s = (
-        step.layers_per_stage * forward.whole_s,
-        step.layers_per_stage * backward.whole_s,
+        step.layers_per_stage * forward.total_s,
+        step.layers_per_stage * backward.total_s,
     )
     link_bytes, network_bytes = sent_bytes(step, design)
     trains = jnp.where(step.checkpoint_bytes > 0.0, 1.0, 0.0)
     return StepTimes(
-        layer=whole,
+        layer=both,
         head=_head_pass(head, each, design),
         pipeline_s=pipeline_and_overlap.pipeline_send_time_s(
             each.send_s, step.num_micro_batches, step.pipeline, parallelism.virtual_pipeline
@@ -184,52 +147,143 @@ def step_times(
     )
 
 
+def _layer_passes(
+    step: ShardedStep, layer: OperatorCosts, each: Collectives, design: Design
+) -> tuple[PassTimes, PassTimes]:
+    """Forward and backward pass of one micro-batch through one layer."""
+    messages, parallelism, software = step.messages, design.parallelism, design.software
+    recompute = parallelism.recompute_fraction
+    exposed = 1.0 - parallelism.tensor_overlap_fraction
+    spread = 1.0 + software.dispatch_spread_ratio * jnp.log2(step.tensor)
+    dispatch_s = software.dispatch_time_s * spread
+    unfused = (1.0 - software.elementwise_overlap_fraction) * design.chip.launch_latency_s
+    kernels_s = unfused * software.num_elementwise_kernels
+    backward_kernels_s = (BACKWARD_ELEMENTWISE_KERNELS + recompute) * kernels_s
+    # Forward: all-to-alls to the experts and back. Backward: the same, plus the recomputed ones.
+    expert_s = messages.num_expert * each.expert_s / (2.0 + recompute)
+    hidden = parallelism.expert_overlap_fraction
+    forward_s = layer.forward_s + kernels_s
+    backward_s = layer.time_s - layer.forward_s + backward_kernels_s
+    forward = _pass_times(
+        forward_s,
+        (
+            exposed * messages.num_tensor_forward * each.tensor_s,
+            exposed * each.context_s,
+            positive_part(expert_s - hidden * forward_s),
+        ),
+        dispatch_s,
+        each.layer_gather_s,
+        design,
+    )
+    backward = _pass_times(
+        backward_s,
+        (
+            exposed * messages.num_tensor_backward * each.tensor_s,
+            exposed * (2.0 + recompute) * each.context_s,
+            positive_part((1.0 + recompute) * expert_s - hidden * backward_s),
+        ),
+        (1.0 + recompute) * dispatch_s,
+        each.layer_gather_s + each.layer_reduce_s,
+        design,
+    )
+    return forward, backward
+
+
+def _head_pass(head: OperatorCosts, each: Collectives, design: Design) -> PassTimes:
+    """Forward and backward pass of the LM head and the loss.
+
+    The tensor-parallel ranks gather the input of the head and sum its gradient.
+    """
+    exposed = 1.0 - design.parallelism.tensor_overlap_fraction
+    none = 0.0 * each.tensor_s
+    return _pass_times(
+        head.time_s,
+        (exposed * 2.0 * each.tensor_s, none, none),
+        design.software.dispatch_time_s,
+        2.0 * each.head_gather_s + each.head_reduce_s,
+        design,
+    )
+
+
+def _pass_times(
+    kernels_s: Scalar,
+    exposed_s: tuple[Scalar, Scalar, Scalar],
+    dispatch_s: Scalar,
+    gather_s: Scalar,
+    design: Design,
+) -> PassTimes:
+    """Times of one pass through a layer.
+
+    Kernels and exposed collectives run one after another. The pass takes at least the dispatch time
+    of the host and, as far as the two overlap, the time to gather the weights.
+    """
+    issued_s = kernels_s + sum(exposed_s)
+    paced_s = pipeline_and_overlap.paced_time_s(issued_s, dispatch_s)
+    overlap = design.parallelism.data_overlap_fraction
+    data_s = pipeline_and_overlap.overlapped_time_s(paced_s, gather_s, overlap) - paced_s
+    return PassTimes(kernels_s, *exposed_s, paced_s - issued_s, data_s)
+
+
+def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
+    """Time to update a chip's share of the parameters, bound by vector engines or HBM."""
+    return jnp.maximum(
+        step.optimizer_flop / vector_rate_flop_per_s(chip),
+        step.optimizer_traffic_bytes
+        / (chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s),
+    )
+
+
 def per_step(step: ShardedStep, layer: Leaf, head: Leaf) -> Leaf:
-    """Mean over stages of a sum over one layer and one head: for work and energy, not for time."""
+    """Mean over stages of a quantity per step, from its value per layer and per head.
+
+    For work and energy. Times follow the most loaded stage instead.
+    """
     per_pass = step.mean_layers_per_stage * layer + head / step.pipeline
     return step.num_micro_batches * per_pass
 
 
-def step_time_s(step: ShardedStep, rest: StepTimes) -> Scalar:
-    """Seconds of one step of the fullest stage; the head sits on the last stage.
+def step_time_s(step: ShardedStep, times: StepTimes) -> Scalar:
+    """Seconds of one step of the most loaded stage; the LM head is on the last stage.
 
-    The sum of `time_parts`, without the detour over what bounds each row.
+    Equals the sum of `time_parts` without the assignment to bounding resources.
     """
-    pass_s = step.layers_per_stage * rest.layer.whole_s + rest.head.whole_s
-    once_s = rest.fp64.time_s + rest.pipeline_s + rest.data_s + rest.bubble_s + rest.optimizer_s
-    return step.num_micro_batches * pass_s + once_s + rest.overhead_s
+    pass_s = step.layers_per_stage * times.layer.total_s + times.head.total_s
+    once_s = (
+        times.fp64.time_s + times.pipeline_s + times.data_s + times.bubble_s + times.optimizer_s
+    )
+    return step.num_micro_batches * pass_s + once_s + times.overhead_s
 
 
 def time_parts(
-    step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, rest: StepTimes
+    step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, times: StepTimes
 ) -> TimeParts:
-    """Seconds of one step of the fullest stage, by what they wait for."""
+    """Seconds of one step of the most loaded stage, by bounding resource or cause."""
 
-    def whole(in_layer: Leaf, in_head: Leaf) -> Leaf:
+    def in_stage(in_layer: Leaf, in_head: Leaf) -> Leaf:
         return step.num_micro_batches * (step.layers_per_stage * in_layer + in_head)
 
-    def of_rows(name: str) -> Leaf:
-        return whole(getattr(layer, name), getattr(head, name))
+    def of_operators(name: str) -> Leaf:
+        return in_stage(getattr(layer, name), getattr(head, name))
 
     def of_passes(name: str) -> Leaf:
-        return whole(getattr(rest.layer, name), getattr(rest.head, name))
+        return in_stage(getattr(times.layer, name), getattr(times.head, name))
 
-    rows_s = whole(layer.time_s, head.time_s)
+    operators_s = in_stage(layer.time_s, head.time_s)
     return TimeParts(
-        matrix=of_rows("matrix_s"),
-        vector=of_rows("vector_s"),
-        sram=of_rows("sram_s"),
-        hbm=of_rows("hbm_s"),
-        launch=of_rows("launch_s") + of_passes("kernels_s") - rows_s,
-        host=of_passes("host_s") + rest.overhead_s,
-        fp64=rest.fp64.time_s,
+        matrix=of_operators("matrix_s"),
+        vector=of_operators("vector_s"),
+        sram=of_operators("sram_s"),
+        hbm=of_operators("hbm_s"),
+        launch=of_operators("launch_s") + of_passes("kernels_s") - operators_s,
+        host=of_passes("host_s") + times.overhead_s,
+        fp64=times.fp64.time_s,
         tensor_comm=of_passes("tensor_s"),
         context_comm=of_passes("context_s"),
         expert_comm=of_passes("expert_s"),
-        pipeline_comm=rest.pipeline_s,
-        data_comm=of_passes("data_s") + rest.data_s,
-        bubble=rest.bubble_s,
-        optimizer=rest.optimizer_s,
+        pipeline_comm=times.pipeline_s,
+        data_comm=of_passes("data_s") + times.data_s,
+        bubble=times.bubble_s,
+        optimizer=times.optimizer_s,
     )
 
 
@@ -237,12 +291,12 @@ def energy_parts(
     step: ShardedStep,
     layer: OperatorCosts,
     head: OperatorCosts,
-    rest: StepTimes,
+    times: StepTimes,
     elapsed_s: Scalar,
     die_area_mm2: Scalar,
     design: Design,
 ) -> EnergyParts:
-    """Joules of one step over all chips."""
+    """Joules of one step, summed over all chips."""
     chip, process = design.chip, design.chip.process
     dynamic = voltage_and_leakage.dynamic_energy_ratio(
         chip.array.clock_hz / chip.nominal_clock_hz, process
@@ -259,53 +313,16 @@ def energy_parts(
     )
     per_chip = EnergyParts(
         matrix=process.mac_overhead_ratio * mac_j * work("num_macs"),
-        fp64=dynamic * rest.fp64.energy_j,
+        fp64=dynamic * times.fp64.energy_j,
         vector=mac_j
         * voltage_and_leakage.VECTOR_ENERGY_RATIO
         * (work("vector_flop") + step.optimizer_flop),
         sram=dynamic * (sram_j * work("sram_bytes") + accumulator_j * work("accumulator_bytes")),
         hbm=chip.hbm.energy_j_per_byte
-        * (work("hbm_bytes") + step.optimizer_traffic_bytes + rest.fp64.traffic_bytes),
-        link=chip.link.energy_j_per_byte * rest.link_bytes,
-        network=chip.network.energy_j_per_byte * rest.network_bytes,
+        * (work("hbm_bytes") + step.optimizer_traffic_bytes + times.fp64.traffic_bytes),
+        link=chip.link.energy_j_per_byte * times.link_bytes,
+        network=chip.network.energy_j_per_byte * times.network_bytes,
         static=voltage_and_leakage.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process)
         * elapsed_s,
     )
     return jax.tree.map(lambda joules: joules * design.cluster.num_chips, per_chip)
-
-
-@flax.struct.dataclass
-class StepRun:
-    """What a step takes, on one chip but for the energy, which is that of all chips."""
-
-    step: ShardedStep
-    layer: OperatorCosts
-    head: OperatorCosts
-    rest: StepTimes
-    step_time_s: Leaf
-    energy: EnergyParts
-
-    def chip_power_w(self, design: Design) -> Scalar:
-        """Mean power of one chip during the step."""
-        return total(self.energy) / (self.step_time_s * design.cluster.num_chips)
-
-
-def run_step(
-    design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation
-) -> StepRun:
-    """A step without failures, whatever power it draws."""
-    step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-    rows = operator_costs(step.gemms, step.executions, design, relaxation)
-    layer, head = sum_operators(rows, step.executions.is_lm_head)
-    rest = step_times(step, layer, head, design)
-    elapsed_s = step_time_s(step, rest)
-    die_area_mm2 = total(area.area_parts_mm2(design.chip))
-    energy = energy_parts(step, layer, head, rest, elapsed_s, die_area_mm2, design)
-    return StepRun(step, layer, head, rest, elapsed_s, energy)
-
-
-def with_clock_ratio(design: Design, ratio: Scalar) -> Design:
-    """The design with the clock of its arrays and vector engines, and its voltage, scaled."""
-    array = design.chip.array
-    slower = dataclasses.replace(array, clock_hz=array.clock_hz * ratio)
-    return dataclasses.replace(design, chip=dataclasses.replace(design.chip, array=slower))

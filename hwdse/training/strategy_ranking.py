@@ -1,4 +1,4 @@
-"""Which layouts of a list are best, and which few stand for all of them."""
+"""Metrics, ranking and representatives of parallelism strategies."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from hwdse.workload.transformer.model_config import TransformerTraining
 
 @flax.struct.dataclass
 class StrategyMetrics:
-    """Of an `Evaluation` what layouts are compared by; arrays with one element a layout."""
+    """Fields of an `Evaluation` for comparison; arrays with one element per strategy."""
 
     step_time_s: Leaf
     time_per_token_s: Leaf
@@ -33,7 +33,7 @@ class StrategyMetrics:
 
 
 def strategy_metrics_of(evaluation: Evaluation) -> StrategyMetrics:
-    """The figures of one layout."""
+    """Metrics of one strategy."""
     names = StrategyMetrics.__dataclass_fields__
     return StrategyMetrics(**{name: getattr(evaluation, name) for name in names})
 
@@ -41,26 +41,26 @@ def strategy_metrics_of(evaluation: Evaluation) -> StrategyMetrics:
 def strategy_program(
     design: Design, job: TransformerTraining, strategies: Columns
 ) -> FactoredProgram:
-    """The compiled scores of a list of layouts; its `run` gives `StrategyMetrics`.
+    """Compiled program whose `run` returns the `StrategyMetrics` of all strategies.
 
-    `design` gives all that the list does not set. The numbers are of the float type in scope
-    (`jax.enable_x64`), which must be the same when it runs.
+    Fields without a column are those of `design`. The float type is that of the `jax.enable_x64` in
+    scope, which must be the same for `run`.
     """
     base, work = jax.tree.map(float, design), jax.tree.map(float, job)
 
-    def scores(fields: dict[str, Any]) -> StrategyMetrics:
+    def metrics(fields: dict[str, Any]) -> StrategyMetrics:
         parallelism = base.parallelism.replace(**fields)
         return strategy_metrics_of(
             evaluate_cluster(base.replace(parallelism=parallelism), work, EXACT)
         )
 
-    return FactoredProgram(scores, strategies)
+    return FactoredProgram(metrics, strategies)
 
 
 def evaluate_strategies(
     design: Design, job: TransformerTraining, strategies: Columns
 ) -> StrategyMetrics:
-    """Scores of every layout, in float64."""
+    """Metrics of every strategy, in float64."""
     with jax.enable_x64(True):
         return strategy_program(design, job, strategies).run()
 
@@ -74,34 +74,36 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "memory": "hbm_used_ratio",
     }
 )
-"""What layouts can be ranked by, least first: the field of `StrategyMetrics`."""
+"""Fields of `StrategyMetrics` for ranking, by name of the metric; less is better."""
 DEGREES = ("tensor", "pipeline", "context", "expert")
-"""Columns that say how chips are grouped."""
+"""Columns that group the chips; the data-parallel degree follows from them."""
 
 
-def ranked(scores: StrategyMetrics, metric: str, max_hbm_ratio: float = 1.0) -> np.ndarray:
-    """Rows of the layouts that fit the HBM, best first by a metric of `METRICS`; of equals the
-    one that holds less first. Layouts without finite figures fit nothing."""
-    values, used = getattr(scores, METRICS[metric]), scores.hbm_used_ratio
+def ranked(metrics: StrategyMetrics, metric: str, max_hbm_ratio: float = 1.0) -> np.ndarray:
+    """Rows of the strategies that fit the HBM, best first by a metric of `METRICS`.
+
+    Ties are sorted by HBM usage. Strategies with non-finite metrics are excluded.
+    """
+    values, used = getattr(metrics, METRICS[metric]), metrics.hbm_used_ratio
     order = np.lexsort((used, values))
     return order[(used <= max_hbm_ratio)[order] & np.isfinite(values)[order]]
 
 
-def least_hbm_index(scores: StrategyMetrics) -> int:
-    """Row of the layout that needs the least HBM."""
-    used = np.where(np.isfinite(scores.hbm_used_ratio), scores.hbm_used_ratio, np.inf)
+def least_hbm_index(metrics: StrategyMetrics) -> int:
+    """Row of the strategy with the least HBM usage."""
+    used = np.where(np.isfinite(metrics.hbm_used_ratio), metrics.hbm_used_ratio, np.inf)
     return int(np.argmin(used))
 
 
-def representatives(strategies: Columns, scores: StrategyMetrics, num_kept: int) -> np.ndarray:
-    """Rows of `num_kept` layouts for a search that changes the hardware as well, fastest first.
+def representatives(strategies: Columns, metrics: StrategyMetrics, num_kept: int) -> np.ndarray:
+    """Rows of `num_kept` strategies for a search that also varies the hardware, fastest first.
 
-    First the fastest of each way to group the chips (`DEGREES`), then the fastest of the others,
-    those that fit the HBM before those that do not: other hardware prefers other groups, and may
-    have more memory.
+    The fastest strategy of each combination of `DEGREES` is kept first, then the fastest of the
+    remaining ones. Strategies that fit the HBM precede others. Other hardware prefers other degrees
+    and may have more memory.
     """
-    used = scores.hbm_used_ratio
-    times = np.where(np.isfinite(scores.step_time_s), scores.step_time_s, np.inf)
+    used = metrics.hbm_used_ratio
+    times = np.where(np.isfinite(metrics.step_time_s), metrics.step_time_s, np.inf)
     overfull = np.where(np.isfinite(used), np.maximum(used, 1.0), np.inf)
     order = np.lexsort((used, times, overfull))
     groups = np.zeros(len(strategies), dtype=np.int64)

@@ -16,7 +16,7 @@ from hwdse.training.hierarchical_collectives import (
     collective_bytes,
     collective_time_s,
     fabric_tiers,
-    place,
+    place_on_tiers,
 )
 
 P5, ULTRA = load_system("p5_48xlarge"), load_system("trn2_ultraserver")
@@ -33,7 +33,7 @@ def seconds(kind, size, num_chips, inner, system=P5):
 
 
 def counts(num_chips, inner, system=P5):
-    groups = place(num_chips, inner, fabric_tiers(system.chip, system.cluster))
+    groups = place_on_tiers(num_chips, inner, fabric_tiers(system.chip, system.cluster))
     return tuple(float(group.num_chips) for group in groups)
 
 

@@ -97,7 +97,7 @@ def test_default_is_the_blocking_single_level_as_before():
     rest = cluster.restart_time_s, cluster.downtime_s, mtbf_s
     expected = ettr_fraction(BASE.checkpoint_interval_s, state / rate, *rest)
     assert found.fraction == expected
-    assert found.best_interval_s == optimal_checkpoint_interval_s(state / rate, mtbf_s)
+    assert found.optimal_interval_s == optimal_checkpoint_interval_s(state / rate, mtbf_s)
     assert (found.straggler_ratio, found.schedule_fraction) == (1.0, 1.0)
 
 
@@ -137,7 +137,7 @@ def test_local_copies_and_background_writes_help_a_job_that_fails_often():
     best = {}
     for scheme in SCHEMES:
         design = in_scheme(slow, scheme)
-        best_s = of_job(design).best_interval_s
+        best_s = of_job(design).optimal_interval_s
         best[scheme] = of_job(design.replace(checkpoint_interval_s=best_s)).fraction
     assert best["two_level"] > best["blocking"]
     assert best["async"] > best["blocking"]

@@ -65,7 +65,7 @@ def _schemes(design: "Design", workload: Any) -> Any:
     for name in SCHEMES:
         scheme = replace(design.checkpointing, scheme=name, remote_every_count=count)
         other = replace(design, checkpointing=scheme)
-        best_s = goodput(step, other).best_interval_s
+        best_s = goodput(step, other).optimal_interval_s
         best = goodput(step, replace(other, checkpoint_interval_s=best_s))
         found[name] = (best_s, best.fraction)
     return count, found
