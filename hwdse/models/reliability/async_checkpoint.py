@@ -1,16 +1,16 @@
-r"""Asynchronous checkpoints: a short snapshot blocks, its persist runs beside the work.
+r"""Asynchronous checkpoints: a short blocking snapshot, then a persist overlapped with work.
 
-After tau of work a snapshot blocks for d. Its persist then takes P of wall time, during which work
-runs at the rate 1 - s, and the checkpoint is valid when it has ended. One persist at a time: work
-that is done earlier waits. A cycle takes $L = \max(P, \tau + s P)$ and d. A failure before P goes
-back two snapshots, a later one goes back one. MTBF M, restart R (fails too), downtime D.
+After work tau a snapshot blocks for d. Its persist then takes P of wall time, during which work
+runs at the rate 1 - s. The checkpoint is valid at the end of the persist. One persist runs at a
+time: work that finishes earlier waits. A cycle takes $L = \max(P, \tau + s P)$ and d. A failure
+before P rolls back two snapshots, a later failure one. MTBF M, restart R (can fail), downtime D.
 
-First-step analysis closes: a cycle takes
+First-step analysis has a closed form: a cycle takes
 
     G = (M + D) e^{(R + P + tau + d)/M} (1 - e^{-(L + d)/M}),
 
-and for P = 0 it is the single-level model (derived here). CheckFreq (Mohan et al., FAST 2021) and
-ByteCheckpoint (arXiv 2407.20143) work this way.
+and for P = 0 it is the single-level model (derived here). Implementations: CheckFreq (Mohan et al.,
+FAST 2021) and ByteCheckpoint (arXiv 2407.20143).
 """
 
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from hwdse.models.reliability.exponential_failures import (
 from hwdse.numerics.array_types import Scalar
 
 SMALLEST_RATE = 1e-6
-"""Least rate of work beside a persist, so that the last segment of a job ends."""
+"""Smallest work rate during a persist, so that the last segment of a job ends."""
 
 
 def ettr_fraction(
@@ -43,12 +43,12 @@ def ettr_fraction(
     downtime_s: Scalar,
     mtbf_s: Scalar,
 ) -> Scalar:
-    r"""Useful work over wall time of a long job: $\eta = \tau / G$ of the module's equation.
+    r"""ETTR, work over wall time of a long job: $\eta = \tau / G$ of the module's equation.
 
-    Computed as $-\ln \eta = \ln((1 + D/M) e^{R/M}) + \ln((e^y - 1)/y) + \ln((L + d)/\tau)
-    + \min(\tau, (1 - s) P)/M$ with $y = (L + d)/M$, which neither overflows nor cancels. Exact for
-    memoryless failures, spares at hand and many intervals; one slope of it jumps where the persist
-    begins to stall the work, at $\tau = (1 - s) P$.
+    Computed as $-\ln \eta = \ln((1 + D/M) e^{R/M}) + \ln((e^y - 1)/y) + \ln((L + d)/\tau) +
+    \min(\tau, (1 - s) P)/M$ with $y = (L + d)/M$, which neither overflows nor cancels. Exact for
+    memoryless failures, available spares and many intervals. One slope is discontinuous where the
+    persist begins to stall the work, at $\tau = (1 - s) P$.
     """
     snapshot_s, persist_s = bounded_time_s(snapshot_time_s), bounded_time_s(persist_time_s)
     restart_s, downtime_s = bounded_time_s(restart_time_s), bounded_time_s(downtime_s)
@@ -78,15 +78,16 @@ def finite_job_ettr_fraction(
     mtbf_s: Scalar,
     restart_can_fail: Scalar = 1.0,
 ) -> Scalar:
-    r"""Work over expected wall time of a job of `work_s` useful seconds; exact.
+    r"""Work over expected wall time of a job of `work_s` seconds of work; exact.
 
-    N segments, the last one shorter where W is no multiple. The first has no persist beside it;
-    a snapshot follows each but the last, with whose work the job ends, its persist done or not.
-    With $A = (M + D) e^{R/M}$ (or M + D + R where restarts cannot fail), N > 1, and the last
-    segment's wall time $L_N = \min(\tau_N/(1 - s), \tau_N + s P)$, $P_N = \min(P, L_N)$:
+    N segments, the last one shorter if W is not a multiple. The first has no concurrent persist. A
+    snapshot follows each segment but the last; the job ends with the work of the last segment, with
+    or without a completed persist. With $A = (M + D) e^{R/M}$ (or M + D + R if restarts cannot
+    fail), N > 1, and the last segment's wall time $L_N = \min(\tau_N/(1 - s), \tau_N + s P)$,
+    $P_N = \min(P, L_N)$:
 
-    $E[T]/A = e^{(\tau + d)/M} - 1 + (N - 2) G/A + (e^{P_N/M} - 1) e^{(\tau + d)/M}
-    + (1 - e^{-(L_N - P_N)/M}) e^{\tau_N/M}$.
+    $E[T]/A = e^{(\tau + d)/M} - 1 + (N - 2) G/A + (e^{P_N/M} - 1) e^{(\tau + d)/M} + (1 - e^{-(L_N
+    - P_N)/M}) e^{\tau_N/M}$.
     """
     work_s = bounded_time_s(work_s, SHORTEST_S)
     snapshot_s, persist_s = bounded_time_s(snapshot_time_s), bounded_time_s(persist_time_s)
@@ -123,12 +124,12 @@ def best_interval_s(
     slowdown_fraction: Scalar,
     mtbf_s: Scalar,
 ) -> Scalar:
-    r"""Interval that maximizes `ettr_fraction`; exact, and free of restart and downtime.
+    r"""Interval that maximizes `ettr_fraction` (s); exact, independent of restart and downtime.
 
-    $\tau^* = \max(\tau_1, \min((1 - s) P, M))$, where $\tau_1$ is the single level's optimum with
-    write d + s P. Without a stall the cost of a cycle is the single level's with that write. While
-    the persist stalls the work, more work costs nothing but $\tau/M$, so the interval grows to the
-    end of the stall, or to M where that is longer.
+    $\tau^* = \max(\tau_1, \min((1 - s) P, M))$, where $\tau_1$ is the single-level optimum with
+    write d + s P. Without a stall the cost of a cycle is the single-level cost with that write.
+    While the persist stalls the work, more work costs only $\tau/M$. The interval therefore extends
+    to the end of the stall, or to M if the stall is longer.
     """
     snapshot_s, persist_s = bounded_time_s(snapshot_time_s), bounded_time_s(persist_time_s)
     free_s = best_work_s(snapshot_s + slowdown_fraction * persist_s, mtbf_s)
@@ -144,10 +145,11 @@ def first_order_ettr_fraction(
     downtime_s: Scalar,
     mtbf_s: Scalar,
 ) -> Scalar:
-    r"""$\eta \approx \tau/(L + d) / (1 + ((L + d)/2 + P + R + D)/M)$, for comparison.
+    r"""First-order ETTR, $\eta \approx \tau/(L + d) / (1 + ((L + d)/2 + P + R + D)/M)$, for
+    comparison.
 
-    Half a cycle, the persist and the recovery are lost with each failure. Errs by up to 0.9 %
-    above a useful share of 0.86, by 3 % where (tau + P)/M is 0.35, by 23 % at P near M/2.
+    Half a cycle, the persist and the recovery are lost per failure. Error up to 0.9 % above an ETTR
+    of 0.86, 3 % at (tau + P)/M = 0.35, 23 % at P near M/2.
     """
     cycle_s = jnp.maximum(persist_time_s, interval_s + slowdown_fraction * persist_time_s)
     cycle_s = cycle_s + snapshot_time_s
@@ -158,7 +160,8 @@ def first_order_ettr_fraction(
 def first_order_interval_s(
     snapshot_time_s: Scalar, persist_time_s: Scalar, mtbf_s: Scalar
 ) -> Scalar:
-    r"""$\max(P, \sqrt{2 d M})$: Young's rule for the snapshot, and never stall.
+    r"""First-order interval without stalls, $\max(P, \sqrt{2 d M})$: Young's rule for the snapshot
+    (s).
 
     Holds for d, P << M and little slowdown, whose cost s P it leaves out.
     """

@@ -1,19 +1,19 @@
-r"""Checkpoints of two levels: a cheap local one every interval, a remote one every n-th.
+r"""Two-level checkpoints: a cheap local one every interval, a remote one every n-th.
 
-Failures of type 1 (mean time M1 between them) leave the local copies intact, those of type 2 (M2)
-destroy them. A segment is tau of work and a local write c1; the n-th adds the remote write c2. A
-failure of type 1 costs a downtime D1 and a restore r1 and goes back to the last local copy, one of
-type 2 costs D2 and r2 and goes back to the last remote copy. Failures strike during writes and
-restores as well, not in downtimes.
+Failures of type 1 (mean time M1 between them) leave local copies intact, failures of type 2 (M2)
+destroy them. A segment is work tau and a local write c1; the n-th adds the remote write c2. A
+failure of type 1 costs a downtime D1 and a restore r1 and rolls back to the last local copy. A
+failure of type 2 costs D2 and r2 and rolls back to the last remote copy. Failures also occur during
+writes and restores, but not in downtimes.
 
-First-step analysis over the two types closes. With $l = 1/M_1 + 1/M_2$, $p_i = 1/(l M_i)$ and
-$\theta = \ln(M_1/M_2) + l r_1$, a span s without a failure of type 2 costs
+First-step analysis over the two types has a closed form. With $l = 1/M_1 + 1/M_2$,
+$p_i = 1/(l M_i)$ and $\theta = \ln(M_1/M_2) + l r_1$, a span s without a failure of type 2 costs
 $\lambda(s) = \ln(1 + \sigma(\theta)(e^{l s} - 1))$, and a pattern of n segments takes
 
     T = C (e^L - 1),   L = (n - 1) \lambda(tau + c1) + \lambda(tau + c1 + c2),
     C = M2 [p1 (1 + l D1) + p2 (1 + l D2) e^{l r2}].
 
-The recursion over attempts written out (derived here), smooth in n. Idea: Moody et al., SC 2010.
+The solved recursion over attempts (derived here), smooth in n. Idea: Moody et al., SC 2010.
 """
 
 import math
@@ -38,33 +38,34 @@ from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.implicit_root import bracketed_root
 
 LARGEST_ARGUMENT = 30.0
-"""From here on $e^x - 1$ is $e^x$ in both float types, and squares of it fit into float32."""
+"""Above it, $e^x - 1$ equals $e^x$ in both float types, and squares of it fit into float32."""
 SMALLEST_RATIO = 1e-12
-"""Writes over the MTBF, in the search for the best interval."""
+"""Smallest ratio of writes to the MTBF in the search for the best interval."""
 LARGEST_COUNT = 1e9
-"""Largest n that is proposed; its slope would not fit into float32 much further up."""
+"""Largest returned n; the slope of much larger ones does not fit into float32."""
 
 
 @flax.struct.dataclass
 class TwoLevelTimes:
-    """What two levels of checkpoints cost and how often they are needed, in seconds."""
+    """Costs and failure intervals of two checkpoint levels, in seconds."""
 
     local_write_s: Leaf
     remote_write_s: Leaf
-    """On top of the local write."""
+    """In addition to the local write."""
     local_restart_s: Leaf
     remote_restart_s: Leaf
     local_downtime_s: Leaf
     remote_downtime_s: Leaf
     local_mtbf_s: Leaf
-    """Of the failures that local copies survive (type 1), and below of the others (type 2)."""
+    """MTBF of failures that local copies survive (type 1)."""
     remote_mtbf_s: Leaf
+    """MTBF of failures that destroy local copies (type 2)."""
 
 
 def split_mtbf_s(mtbf_s: Scalar, local_fraction: Scalar) -> tuple[Scalar, Scalar]:
-    """MTBF of failures that a local copy survives and of those that it does not.
+    """MTBF of failures that local copies survive, and of failures that destroy them (s).
 
-    $M_1 = M/f$ and $M_2 = M/(1 - f)$; a share below 1e-12 counts as that. SCR's local copies
+    $M_1 = M/f$ and $M_2 = M/(1 - f)$; a fraction below 1e-12 counts as 1e-12. SCR's local copies
     survived 85 % of the failures (Moody et al., SC 2010).
     """
     smallest = 1.0 / LARGEST_RATIO
@@ -75,7 +76,8 @@ def split_mtbf_s(mtbf_s: Scalar, local_fraction: Scalar) -> tuple[Scalar, Scalar
 
 
 def _bounded(times: TwoLevelTimes, span_s: Scalar) -> TwoLevelTimes:
-    """Times in range: MTBFs that are no more than `LARGEST_RATIO` apart and below the rest."""
+    """Times in range: MTBFs at most `LARGEST_RATIO` apart and bounded relative to the other
+    times."""
     bounded = jax.tree.map(bounded_time_s, times)
     costs_s = span_s + bounded.local_restart_s + bounded.remote_restart_s
     costs_s = costs_s + bounded.local_downtime_s + bounded.remote_downtime_s
@@ -113,7 +115,7 @@ def _log_hazard(span_ratio: Scalar, log_odds: Scalar) -> Scalar:
 
 
 def _log_recovery(times: TwoLevelTimes, restart_can_fail: Scalar = 1.0) -> Scalar:
-    r"""$\ln(C/M_2)$: what recoveries add, zero without downtimes and restores."""
+    r"""$\ln(C/M_2)$: cost of recoveries, zero without downtimes and restores."""
     mtbf_s = _mtbf_s(times)
     log_ratio = jnp.log(times.local_mtbf_s) - jnp.log(times.remote_mtbf_s)
     fails = jnp.asarray(restart_can_fail) > 0.5
@@ -127,12 +129,12 @@ def _log_recovery(times: TwoLevelTimes, restart_can_fail: Scalar = 1.0) -> Scala
 
 
 def ettr_fraction(interval_s: Scalar, remote_every_count: Scalar, times: TwoLevelTimes) -> Scalar:
-    r"""Useful work over wall time of a long job: $\eta = n \tau / T$ of the module's equation.
+    r"""ETTR, work over wall time of a long job: $\eta = n \tau / T$ of the module's equation.
 
-    Smooth in the interval and in n, which is real (at least one). Computed as
-    $-\ln \eta = \ln(C/M_2) + \ln((e^L - 1)/L) + \ln(M_2 L/(n \tau))$, which neither overflows nor
-    cancels; levels off as the single-level model does. Exact for memoryless failures, spares at
-    hand and many patterns; one pattern more or less is worth up to 0.3 % of a short job.
+    Smooth in the interval and in n, which is real (at least 1). Computed as $-\ln \eta = \ln(C/M_2)
+    + \ln((e^L - 1)/L) + \ln(M_2 L/(n \tau))$, which neither overflows nor cancels; levels off as
+    the single-level model does. Exact for memoryless failures, available spares and many patterns;
+    one pattern more or less changes a short job by up to 0.3 %.
     """
     interval_s = bounded_time_s(interval_s, SHORTEST_S)
     writes_s = bounded_time_s(times.local_write_s) + bounded_time_s(times.remote_write_s)
@@ -161,12 +163,12 @@ def finite_job_ettr_fraction(
     restart_can_fail: Scalar = 1.0,
     has_final_checkpoint: Scalar = 1.0,
 ) -> Scalar:
-    r"""Work over expected wall time of a job of `work_s` useful seconds; exact for whole n.
+    r"""Work over expected wall time of a job of `work_s` seconds of work; exact for integer n.
 
-    $\lceil W/\tau \rceil$ segments, the last one shorter where W is no multiple; full patterns of
-    n, then a last one of what is left. Its last segment writes both levels, or none without a
-    final checkpoint. Every pattern is a renewal: $E[T] = C \sum_i (e^{L_i} - 1)$. A failure of
-    type 2 before the first remote copy goes back to the beginning, at the same costs.
+    $\lceil W/\tau \rceil$ segments, the last one shorter if W is not a multiple; full patterns of
+    n, then a last, partial pattern. Its last segment writes both levels, or none without a final
+    checkpoint. Every pattern is a renewal: $E[T] = C \sum_i (e^{L_i} - 1)$. A failure of type 2
+    before the first remote copy rolls back to the beginning, at the same costs.
     """
     work_s = bounded_time_s(work_s, SHORTEST_S)
     writes_s = bounded_time_s(times.local_write_s) + bounded_time_s(times.remote_write_s)
@@ -185,13 +187,13 @@ def finite_job_ettr_fraction(
     cost = log_mean_cost(
         (num_patterns * full, left), (log_expm1_ratio(full), log_expm1_ratio(left))
     )
-    # In logarithms: the derivative of a quotient squares times that may be very short.
+    # In logarithms: the derivative of a quotient squares times, which may be very short.
     scale = jnp.log(times.remote_mtbf_s) - jnp.log(work_s)
     return fraction_from_cost(cost + scale + _log_recovery(times, restart_can_fail))
 
 
 def _ratios(times: TwoLevelTimes) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """MTBF of all failures, both writes over it, and the log odds of a remote recovery."""
+    """MTBF of all failures, both writes relative to it, and the log odds of a remote recovery."""
     times = _bounded(times, times.local_write_s + times.remote_write_s)
     mtbf_s = _mtbf_s(times)
     local = jnp.maximum(times.local_write_s / mtbf_s, SMALLEST_RATIO)
@@ -200,9 +202,9 @@ def _ratios(times: TwoLevelTimes) -> tuple[Scalar, Scalar, Scalar, Scalar]:
 
 
 def _slope_at_count(log_work: Scalar, parameters: tuple[Scalar, ...]) -> Scalar:
-    r"""$\ln(\tau L' / (1 - e^{-L}))$ of a pattern of n, which rises through zero.
+    r"""$\ln(\tau L' / (1 - e^{-L}))$ of a pattern of n, which increases through zero.
 
-    In logarithms, since a derivative of a quotient squares what may be as small as 1e-24.
+    In logarithms, since the derivative of a quotient squares values as small as 1e-24.
     """
     count, local, remote, log_odds = parameters
     first = jnp.exp(log_work) + local
@@ -213,10 +215,10 @@ def _slope_at_count(log_work: Scalar, parameters: tuple[Scalar, ...]) -> Scalar:
 
 
 def best_interval_s(remote_every_count: Scalar, times: TwoLevelTimes) -> Scalar:
-    r"""Interval that maximizes `ettr_fraction` for a given n; exact.
+    r"""Interval that maximizes `ettr_fraction` for a given n (s); exact.
 
-    Root of $\tau L'(\tau) = 1 - e^{-L}$, unique since $e^L$ is convex in tau; see
-    `roots.bracketed_root` for the derivative. For n = 1 the single level's, with write c1 + c2.
+    Root of $\tau L'(\tau) = 1 - e^{-L}$, unique since $e^L$ is convex in tau; derivative as in
+    `bracketed_root`. For n = 1 the single-level interval with write c1 + c2.
     """
     mtbf_s, local, remote, log_odds = _ratios(times)
     count = jnp.clip(remote_every_count, 1.0, LARGEST_RATIO)
@@ -228,8 +230,10 @@ def best_interval_s(remote_every_count: Scalar, times: TwoLevelTimes) -> Scalar:
 
 
 def _relaxed_count(work: Scalar, local: Scalar, remote: Scalar, log_odds: Scalar) -> Scalar:
-    r"""Best real n at an interval: $n \lambda_1 = u$ with $e^{-(u + d)} = 1 - u$ for
-    $d = \lambda_2 - \lambda_1$, the single-level optimum of writes d."""
+    r"""Best real n at an interval: $n \lambda_1 = u$ with $e^{-(u + d)} = 1 - u$.
+
+    $d = \lambda_2 - \lambda_1$: the single-level optimum of writes d.
+    """
     first = work + local
     waste = best_work_ratio(_log_hazard(remote, log_odds + first))
     log_count = jnp.log(waste) - jnp.log(_log_hazard(first, log_odds))
@@ -237,8 +241,7 @@ def _relaxed_count(work: Scalar, local: Scalar, remote: Scalar, log_odds: Scalar
 
 
 def _slope_at_best_count(log_work: Scalar, parameters: tuple[Scalar, ...]) -> Scalar:
-    r"""The same with the best n at every interval,
-    $\ln(\tau d'/u(d) + \tau \lambda_1'/\lambda_1)$."""
+    r"""`_slope_at_count` at the best n, $\ln(\tau d'/u(d) + \tau \lambda_1'/\lambda_1)$."""
     local, remote, log_odds = parameters
     first = jnp.exp(log_work) + local
     log_sigmoid = jax.nn.log_sigmoid
@@ -250,11 +253,11 @@ def _slope_at_best_count(log_work: Scalar, parameters: tuple[Scalar, ...]) -> Sc
 
 
 def best_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
-    r"""Interval and n (real, at least one) that maximize `ettr_fraction`; exact.
+    """Interval (s) and n (real, at least 1) that maximize `ettr_fraction`; exact.
 
-    Setting both slopes to zero leaves one equation in tau, `_slope_at_best_count`. Where n would
-    be below one, every checkpoint is remote and the optimum is the single level's. Either way one
-    root, which lies below that of the single level with both writes (checked numerically over
+    Both slopes are zero at the root of one equation in tau, `_slope_at_best_count`. If n would be
+    below 1, every checkpoint is remote and the optimum is that of a single level. In both cases
+    there is one root, below that of the single level with both writes (checked numerically over
     writes of 1e-6 to 10 MTBF and odds of e^-15 to e^6; not proven).
     """
     mtbf_s, local, remote, log_odds = _ratios(times)
@@ -271,8 +274,10 @@ def best_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
 
 
 def best_integer_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
-    """Interval and whole n that maximize `ettr_fraction`: the better neighbor of the real
-    optimum with the interval that is best for it."""
+    """Interval (s) and integer n that maximize `ettr_fraction`.
+
+    The better integer neighbor of the real optimum, with the best interval for it.
+    """
     count = best_schedule(times)[1]
     below = jnp.maximum(jnp.floor(count), 1.0)
     options = [(best_interval_s(n, times), n) for n in (below, below + 1.0)]
@@ -285,11 +290,11 @@ def best_integer_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
 
 
 def nested_young_schedule(times: TwoLevelTimes) -> tuple[Scalar, Scalar]:
-    r"""Young's rule for each level, $\tau = \sqrt{2 c_1 M_1}$ and $n \tau = \sqrt{2 c_2 M_2}$.
+    r"""Young's rule for each level, $\tau = \sqrt{2 c_1 M_1}$ (s) and $n \tau = \sqrt{2 c_2 M_2}$.
 
-    First order: holds for c1 << M1 and c2 << M2 and n well above one (4 % from the optimum at
-    useful shares of 0.94, where it loses 0.001 %). At least one segment a pattern. The waste sum
-    behind it errs by 0.1 to 0.7 % above a useful share of 0.8, by 10 % and more below 0.6.
+    First order: holds for c1 << M1 and c2 << M2 and n well above 1 (4 % from the optimum at an ETTR
+    of 0.94, where it loses 0.001 %). At least one segment per pattern. The waste sum behind it errs
+    by 0.1 to 0.7 % above an ETTR of 0.8, by 10 % and more below 0.6.
     """
     interval_s = young_interval_s(times.local_write_s, times.local_mtbf_s)
     pattern_s = young_interval_s(times.remote_write_s, times.remote_mtbf_s)
