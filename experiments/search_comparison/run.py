@@ -20,7 +20,7 @@ import numpy as np
 import report
 from problems import HERE, PROBLEMS, SCAN, problem_of
 
-from hwdse.cli.shared.compilation_cache import keep_programs
+from hwdse.cli.shared.compilation_cache import enable_compilation_cache
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.compare.method_comparison import (
     METHODS,
@@ -172,7 +172,7 @@ def main() -> None:
     if arguments.report:
         report.write(read_cells(), HERE)
         return
-    keep_programs()
+    enable_compilation_cache()
     contests: dict[str, ComparisonProblem] = {}
     for cell in todo(arguments):
         name, task, method, budget, seed = cell

@@ -1,4 +1,7 @@
-"""The command line: the only part of hwdse that prints. One file a command."""
+"""Command line of hwdse, the only room that prints: one folder per family of commands.
+
+Imports every other room.
+"""
 
 from hwdse.cli.main import app, main
 

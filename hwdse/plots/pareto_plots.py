@@ -134,7 +134,7 @@ def plot_breakdown(
             label=name,
         )  # fmt: skip
         texts = [
-            f"{x / s:.0%}" if x / sums.max() > LABELLED_SHARE else ""
+            f"{100.0 * x / s:.0f} %" if x / sums.max() > LABELLED_SHARE else ""
             for x, s in zip(part, sums, strict=True)
         ]
         axes.bar_label(bars, texts, label_type="center", fontsize=8, color=_text_color(color))

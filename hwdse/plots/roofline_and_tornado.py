@@ -9,7 +9,13 @@ from hwdse.plots.plot_style import COLORS, place_labels, tidy_log_axis
 
 TERA = 1e12
 BOUND_COLORS = {"matrix": COLORS[0], "hbm": COLORS[1], "vector": COLORS[2], "sram": COLORS[4]}
-"""Colors of what bounds an operator."""
+"""Color of an operator by the resource that bounds it."""
+BOUND_LABELS = {
+    "matrix": "matrix engines",
+    "hbm": "HBM",
+    "vector": "vector engines",
+    "sram": "SRAM",
+}
 
 
 def plot_roofline(
@@ -42,7 +48,7 @@ def plot_roofline(
     for kind, color in color_of.items():
         axes.scatter(
             intensity[kinds == kind], achieved[kinds == kind], s=42, color=color, zorder=5,
-            label=f"bound by {kind}", edgecolors="white", linewidths=0.8,
+            label=f"bound by {BOUND_LABELS.get(kind, kind)}", edgecolors="white", linewidths=0.8,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")

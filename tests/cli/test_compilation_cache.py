@@ -4,19 +4,19 @@ import os
 
 import pytest
 
-from hwdse.cli.shared.compilation_cache import JAX_VARIABLE, VARIABLE, keep_programs, prune
+from hwdse.cli.shared.compilation_cache import JAX_VARIABLE, VARIABLE, enable_compilation_cache, prune
 
 
 def test_jax_keeps_programs_in_the_users_cache_folder(tmp_path):
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    keep_programs(environ)
+    enable_compilation_cache(environ)
     assert environ[JAX_VARIABLE].startswith(str(tmp_path / "hwdse"))
     assert os.path.isdir(environ[JAX_VARIABLE])
 
 
 def test_another_folder_can_be_named(tmp_path):
     environ = {"XDG_CACHE_HOME": str(tmp_path / "a"), VARIABLE: str(tmp_path / "b")}
-    keep_programs(environ)
+    enable_compilation_cache(environ)
     assert environ[JAX_VARIABLE].startswith(str(tmp_path / "b"))
     assert not (tmp_path / "a").exists()
 
@@ -24,7 +24,7 @@ def test_another_folder_can_be_named(tmp_path):
 @pytest.mark.parametrize("chosen", [{VARIABLE: "off"}, {JAX_VARIABLE: "mine"}])
 def test_nothing_is_kept_where_that_is_off_or_the_user_keeps_it_elsewhere(tmp_path, chosen):
     environ = {"XDG_CACHE_HOME": str(tmp_path), **chosen}
-    keep_programs(environ)
+    enable_compilation_cache(environ)
     assert environ.get(JAX_VARIABLE) == chosen.get(JAX_VARIABLE)
     assert list(tmp_path.iterdir()) == []
 
@@ -32,7 +32,7 @@ def test_nothing_is_kept_where_that_is_off_or_the_user_keeps_it_elsewhere(tmp_pa
 def test_a_folder_that_cannot_be_made_is_no_mistake(tmp_path):
     (tmp_path / "hwdse").write_text("a file")
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    keep_programs(environ)
+    enable_compilation_cache(environ)
     assert JAX_VARIABLE not in environ
 
 

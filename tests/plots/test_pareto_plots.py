@@ -10,6 +10,7 @@ import pytest
 from matplotlib.text import Text
 
 from hwdse.cli.shared.evaluation_plots import SHARED_COLORS
+from hwdse.cli.shared.metric_tables import part_label
 from hwdse.plots import pareto_plots, roofline_and_tornado
 from hwdse.plots.pareto_plots import Marker, new_figure, save_figure
 from hwdse.plots.plot_style import COLORS, plain_number
@@ -141,7 +142,7 @@ def test_bars_add_up_and_shares_are_written():
     total = sum(part[0] for part in PARTS.values())
     ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
     assert max(ends) == pytest.approx(total)
-    assert f"{PARTS['matrix'][0] / total:.0%}" in {text.get_text() for text in axes.texts}
+    assert f"{PARTS['matrix'][0] / total:.0%}".replace("%", " %") in {text.get_text() for text in axes.texts}
 
 
 def test_a_part_has_one_color_in_two_charts():
@@ -160,7 +161,8 @@ def test_a_part_has_one_color_in_two_charts():
 
 def test_all_parts_of_a_step_have_colors_of_their_own():
     _, (axes,) = new_figure()
-    parts = {field.name: np.array([1.0]) for field in dataclasses.fields(TimeParts)}
+    names = [part_label(field.name, "time") for field in dataclasses.fields(TimeParts)]
+    parts = {name: np.array([1.0]) for name in names}
     pareto_plots.plot_breakdown(axes, ["trn2"], parts, "Time (s)", color_order=SHARED_COLORS)
     assert len({bars.patches[0].get_facecolor() for bars in axes.containers}) == len(parts)
 

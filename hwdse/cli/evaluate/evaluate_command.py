@@ -1,4 +1,4 @@
-"""`hwdse evaluate`: one design, one workload, every figure."""
+"""`hwdse evaluate`: all metrics of one design and workload."""
 
 from typing import Any
 
@@ -9,12 +9,15 @@ NAME = "evaluate"
 
 
 def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = False) -> None:
-    """Evaluate the base design of a search file: times, energy, area, cost, and what limits it.
+    """Evaluate one design: time, energy, area, cost, bottlenecks.
+
+    Evaluates the base design of a config by the exact model in float64. Prints metrics, breakdowns
+    and limits; --plots adds a breakdown and a roofline.
 
     \b
     Examples:
       hwdse evaluate configs/searches/trn2_llama3_70b.toml
-      hwdse evaluate trn2_llama3_70b --set chip.hbm.bandwidth="4 TB/s" --plots pictures
+      hwdse evaluate trn2_llama3_70b --set chip.hbm.bandwidth="4 TB/s" --plots plots
     """
     from hwdse.cli.shared import metric_tables
     from hwdse.config import load_search
@@ -22,14 +25,15 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
     loaded = load_search(config, sets or ())
     evaluation = metric_tables.evaluate_exact(loaded.base, loaded.workload)
     limits = metric_tables.limit_rows(loaded, evaluation)
+    of_core = metric_tables.is_core(loaded)
     files = []
     if plots is not None:
         from hwdse.cli.shared import evaluation_plots
 
         name = loaded.labels["chip"]
-        files += evaluation_plots.save_breakdown({name: evaluation}, plots)
+        files += evaluation_plots.save_breakdown({name: evaluation}, plots, of_core=of_core)
         draw: Any = evaluation_plots.save_roofline
-        if metric_tables.is_core(loaded):
+        if of_core:
             draw = evaluation_plots.save_core_roofline
         files += draw(loaded.base, loaded.workload, evaluation, plots)
     if json:
@@ -45,6 +49,6 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
     else:
         metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
         metric_tables.print_breakdowns(evaluation, loaded)
-        metric_tables.print_limits(limits, of_core=metric_tables.is_core(loaded))
+        metric_tables.print_limits(limits, of_core=of_core)
         say(metric_tables.bottlenecks(evaluation, loaded))
     tell_files(files)

@@ -1,46 +1,85 @@
-"""`hwdse presets`: what comes with the package."""
+"""`hwdse presets`: list of the presets of the package."""
 
 from typing import Annotated
 
 import typer
 
 from hwdse.cli.shared.common_options import Json
+from hwdse.cli.shared.metric_tables import Metric, number_cells
 from hwdse.cli.shared.table_output import print_json, print_table
 
 NAME = "presets"
 KINDS = ("chip", "system", "workload", "software", "accelerator", "operators", "reliability")
 SHOWN = {
-    "chip": ("bf16_flop_per_s", "hbm_capacity_bytes", "hbm_bandwidth_bytes_per_s",
-             "link_bandwidth_bytes_per_s", "tdp_w"),
-    "system": ("bf16_flop_per_s", "fp8_flop_per_s", "hbm_capacity_bytes",
-               "hbm_bandwidth_bytes_per_s", "network_bandwidth_bytes_per_s"),
-    "workload": ("num_parameters", "num_training_tokens"),
-    "software": ("dispatch_time_s", "elementwise_traffic_ratio"),
-    "accelerator": ("rows", "cols", "clock_hz", "sram_bytes", "dram_bandwidth_bytes_per_s"),
-    "operators": ("num_operators", "num_macs"),
-    "reliability": ("failures_per_1000_node_days", "chips_per_node", "chip_mtbf_s"),
-}  # fmt: skip
-"""Published figures of each kind that fit a line; --json has all."""
-PLURALS = {
-    "operators": "operators of networks",
-    "software": "training stacks",
-    "reliability": "failure rates",
+    "chip": (
+        Metric("BF16 (TFLOP/s)", "bf16_flop_per_s", 1e-12, 0),
+        Metric("HBM capacity (GB)", "hbm_capacity_bytes", 1e-9, 0),
+        Metric("HBM bandwidth (TB/s)", "hbm_bandwidth_bytes_per_s", 1e-12, 2),
+        Metric("scale-up bandwidth (GB/s, both directions)", "link_bandwidth_bytes_per_s", 1e-9, 0),
+        Metric("TDP (W)", "tdp_w", 1.0, 0),
+    ),
+    "system": (
+        Metric("BF16 (PFLOP/s)", "bf16_flop_per_s", 1e-15, 1),
+        Metric("FP8 (PFLOP/s)", "fp8_flop_per_s", 1e-15, 1),
+        Metric("HBM capacity (TB)", "hbm_capacity_bytes", 1e-12, 2),
+        Metric("HBM bandwidth (TB/s)", "hbm_bandwidth_bytes_per_s", 1e-12, 1),
+        Metric("scale-out bandwidth (GB/s)", "network_bandwidth_bytes_per_s", 1e-9, 0),
+    ),
+    "workload": (
+        Metric("parameters (billion)", "num_parameters", 1e-9, 1),
+        Metric("training tokens (trillion)", "num_training_tokens", 1e-12, 1),
+    ),
+    "software": (
+        Metric("dispatch time (µs)", "dispatch_time_s", 1e6, 0),
+        Metric("element-wise traffic ratio", "elementwise_traffic_ratio", 1.0, 2),
+    ),
+    "accelerator": (
+        Metric("rows", "rows", 1.0, 0),
+        Metric("columns", "cols", 1.0, 0),
+        Metric("clock (GHz)", "clock_hz", 1e-9, 2),
+        Metric("SRAM (KiB)", "sram_bytes", 1.0 / 1024.0, 0),
+        Metric("DRAM bandwidth (GB/s)", "dram_bandwidth_bytes_per_s", 1e-9, 1),
+    ),
+    "operators": (
+        Metric("operators", "num_operators", 1.0, 0),
+        Metric("MACs (billion)", "num_macs", 1e-9, 1),
+    ),
+    "reliability": (
+        Metric("failures per 1000 node-days", "failures_per_1000_node_days", 1.0, 1),
+        Metric("chips per node", "chips_per_node", 1.0, 0),
+        Metric("chip MTBF (years)", "chip_mtbf_s", 1.0 / 31557600.0, 1),
+    ),
 }
-WIDEST_TITLE = 60
+"""Published values of each kind in the table; --json prints all."""
+TITLES = {
+    "chip": "chips",
+    "system": "systems",
+    "workload": "workloads",
+    "software": "training stacks (software)",
+    "accelerator": "cores (accelerators)",
+    "operators": "operator networks",
+    "reliability": "failure rates (reliability)",
+}
+MIN_DIGITS = 2
+"""Significant digits of the smallest value of a column."""
+MAX_TITLE = 48
+"""Largest number of printed characters of a title."""
 
 
 def run(
     kind: Annotated[
-        str | None, typer.Argument(metavar=f"[{'|'.join(KINDS)}]", help="Only this kind.")
+        str | None,
+        typer.Argument(metavar="KIND", help=f"Only this kind: {', '.join(KINDS)}.  [default: all]"),
     ] = None,
     sources: Annotated[
-        bool, typer.Option("--sources", help="Print the sources of each preset as well.")
+        bool, typer.Option("--sources", help="Print the sources of each preset.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """List what comes with hwdse: chips, systems and workloads as their vendors print them,
-    training stacks (software), cores (accelerators), the layers of networks that they run, and
-    failure rates of fleets (reliability).
+    """List the presets with published values and sources.
+
+    Chips, systems and workloads as published, training stacks (software), cores (accelerators),
+    operator networks of cores (operators), and failure rates of fleets (reliability).
 
     \b
     Examples:
@@ -60,7 +99,7 @@ def run(
                         "kind": entry.kind,
                         "name": entry.name,
                         "title": entry.title,
-                        "figures": dict(entry.figures),
+                        "published": dict(entry.figures),
                         "sources": entry.sources,
                     }
                     for entry in entries
@@ -76,24 +115,17 @@ def run(
 
 
 def _print_group(kind: str, entries: list) -> None:
-    from hwdse.units.format_units import format_field
-    from hwdse.units.parse_units import split_field
+    """Print the presets of one kind, one row per preset."""
+    import math
 
-    fields = SHOWN[kind]
-    heads = [split_field(name)[0].removeprefix("num_").replace("_", " ") for name in fields]
+    columns = []
+    for metric in SHOWN[kind]:
+        values = [metric.scale * entry.figures.get(metric.field, math.nan) for entry in entries]
+        columns.append(number_cells(values, metric.decimals, MIN_DIGITS))
     rows = []
-    for entry in entries:
-        cells = [
-            (_count(entry.figures[name]) if name.startswith("num_") else
-             format_field(name, entry.figures[name])) if name in entry.figures else "-"
-            for name in fields
-        ]  # fmt: skip
-        title = entry.title if len(entry.title) <= WIDEST_TITLE else f"{entry.title[:57]}..."
-        rows.append([entry.name, title, *cells])
-    print_table(PLURALS.get(kind, f"{kind}s"), ["name", "", *heads], rows, left=2)
-
-
-def _count(value: float) -> str:
-    from hwdse.cli.shared.table_output import human_count
-
-    return human_count(value).replace("G", " billion").replace("T", " trillion")
+    for index, entry in enumerate(entries):
+        is_long = len(entry.title) > MAX_TITLE
+        title = f"{entry.title[: MAX_TITLE - 3]}..." if is_long else entry.title
+        rows.append([entry.name, title, *(column[index] for column in columns)])
+    heads = ["name", "title", *(metric.label for metric in SHOWN[kind])]
+    print_table(TITLES[kind], heads, rows, left=2)

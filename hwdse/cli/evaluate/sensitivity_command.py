@@ -1,45 +1,52 @@
-"""`hwdse sensitivity`: what would move a metric, and by how much."""
+"""`hwdse sensitivity`: elasticities of one metric to all parameters of a design."""
 
 from typing import Annotated
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
+from hwdse.cli.shared.common_options import Config, Json, Plots, Sets, parse_count
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
 
 NAME = "sensitivity"
-SMALLEST = 5e-4
-"""Elasticities below this print as zero."""
+MIN_ELASTICITY = 5e-4
+"""Smallest printed elasticity; smaller ones are zero with three decimals."""
 
 
 def run(
     config: Config,
     metric: Annotated[
-        str, typer.Option("--metric", help="time_per_token, energy_per_token, cost_per_token, ...")
+        str,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metric: time_per_token, energy_per_token, cost_per_token, ...",
+        ),
     ] = "time_per_token",
-    top: Annotated[int, typer.Option("--top", min=1, help="Parameters to show.")] = 15,
+    top: Annotated[
+        int, typer.Option("--top", parser=parse_count, metavar="N", help="Number of parameters.")
+    ] = 15,
     sets: Sets = None,
     plots: Plots = None,
     json: Json = False,
 ) -> None:
-    """Elasticities d ln(metric) / d ln(parameter) of every number of the design, largest first.
+    """Rank the parameters of a design by their effect on a metric.
 
-    All come from one backward pass. -0.6 says: 1 % more of the parameter, 0.6 % less of the
-    metric. Counts are moved as if they were continuous.
+    Elasticity: d ln(metric) / d ln(parameter); -0.6 means 0.6 % less of the metric per +1 % of the
+    parameter. One backward pass returns all of them. Counts are treated as continuous.
 
     \b
     Examples:
       hwdse sensitivity configs/searches/trn2_llama3_70b.toml
-      hwdse sensitivity trn2_llama3_70b --metric energy_per_token --top 10 --plots pictures
+      hwdse sensitivity trn2_llama3_70b --metric energy_per_token --top 10 --plots plots
     """
-    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
+    from hwdse.cli.shared.metric_tables import is_core, metric_of
     from hwdse.config import load_search
 
     loaded = load_search(config, sets or ())
     value, slopes = _elasticities(loaded, metric)
     ordered = sorted(slopes.items(), key=lambda item: -abs(item[1]))
-    shown = [(path, slope) for path, slope in ordered[:top] if abs(slope) >= SMALLEST]
+    shown = [(path, slope) for path, slope in ordered[:top] if abs(slope) >= MIN_ELASTICITY]
     files = []
     if plots is not None and shown:
         from hwdse.cli.shared import evaluation_plots
@@ -50,16 +57,18 @@ def run(
             {"metric": metric, "value": value, "elasticities": dict(ordered), "files": files}
         )
     else:
-        rows = [[path, _value_at(loaded.base, path), f"{slope:+.3f}"] for path, slope in shown]
-        text = format_metric(value, METRIC_UNITS[metric])
-        print_table(f"{metric.replace('_', ' ')} {text}", ["parameter", "now", "elasticity"], rows)
-        rest = sum(abs(slope) >= SMALLEST for slope in slopes.values()) - len(shown)
+        rows = [[path, *_value_at(loaded.base, path), f"{slope:+.3f}"] for path, slope in shown]
+        found = metric_of(metric, of_core=is_core(loaded))
+        title = f"{loaded.title}: {found.name} {found.text(value)}"
+        print_table(title, ["parameter", "unit", "value", "elasticity"], rows)
+        rest = sum(abs(slope) >= MIN_ELASTICITY for slope in slopes.values()) - len(shown)
         say(f"{rest} more of {len(slopes)} parameters have an effect" if rest else
             f"the other {len(slopes) - len(shown)} parameters have no effect")  # fmt: skip
     tell_files(files)
 
 
 def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
+    """Value of a metric and its elasticity to every parameter."""
     import difflib
 
     import jax
@@ -72,7 +81,7 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
 
     if metric not in OBJECTIVES:
         near = difflib.get_close_matches(metric, OBJECTIVES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else ""
         raise CommandError(f"--metric {metric}: expected one of {', '.join(OBJECTIVES)}{hint}")
 
     def log_metric(design):
@@ -83,8 +92,10 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
         return value, elasticities(log_metric, loaded.base)
 
 
-def _value_at(design, path: str) -> str:
-    from hwdse.config import format_value
+def _value_at(design, path: str) -> tuple[str, str]:
+    """Unit and number of a parameter."""
+    from hwdse.cli.shared.parameter_cells import parameter_row
     from hwdse.search.space.pytree_path import get_path
 
-    return format_value(path, float(get_path(design, path)), digits=4)
+    unit, (cell,) = parameter_row(path, [float(get_path(design, path))])
+    return unit, cell

@@ -1,4 +1,4 @@
-"""`hwdse validate`: agreement of a model with numbers of others."""
+"""`hwdse validate`: error of a model against published reference data."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Json
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.table_output import percent, print_json, print_table, say
+from hwdse.cli.shared.table_output import print_json, print_table, say
 
 NAME = "validate"
 KINDS = {
@@ -38,7 +38,7 @@ ROW_KINDS = {
         "strategy": "aws.aws_strategies",
     }
 }
-"""What `--kind` may pick from files that hold several kinds of rows, and its module."""
+"""Module of `hwdse.validation` by value of `--kind`, for files with several kinds of rows."""
 EQUAL_KINDS = (
     "accelforge",
     "astrasim",
@@ -49,26 +49,34 @@ EQUAL_KINDS = (
     "timeloop",
     "zigzag",
 )
-"""Kinds that claim to be equal, within a tolerance; only they have a column of unequal rows."""
-METRICS = ("mape", "median_ape", "p90_ape", "max_ape", "bias")
+"""Kinds that are compared for equality within a tolerance; only they count unequal rows."""
+METRICS = {
+    "mape": "MAPE (%)",
+    "median_ape": "median (%)",
+    "p90_ape": "p90 (%)",
+    "max_ape": "max (%)",
+    "bias": "bias (%)",
+}
+"""Column of each metric of the error: absolute relative errors, and the mean relative error."""
 
 
 def run(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Reference numbers (CSV).")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"Reference: {', '.join(KINDS)}.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Reference data (CSV).")],
     row_kind: Annotated[
         str | None,
         typer.Option(
             "--kind",
             metavar="NAME",
-            help="Of an aws file: kernel, collective or training rows, or layout, its rank.",
+            help="Rows of an aws file: kernel, collective, training, strategy (rank of "
+            "parallelism strategies).  [default: kernel]",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Score a model against a file of reference numbers and print the error table.
+    """Compare a model with reference data and print the error table.
 
-    A row that the model has no rule for is skipped, and its reason is printed.
+    Rows outside the scope of the model are skipped, and the reasons are printed.
 
     \b
     Examples:
@@ -101,7 +109,7 @@ def _print_report(report: dict[str, Any], is_equality: bool) -> None:
         return [*_row(name, metrics), *unequal]
 
     rows = [row(name, metrics) for name, metrics in report["metrics"].items()]
-    columns = ["quantity", "rows", "MAPE", "median", "90 %", "max", "bias", "Spearman"]
+    columns = ["quantity", "rows", *METRICS.values(), "Spearman"]
     columns += ["unequal"] if is_equality else []
     print_table(f"{report['kind']}: {report['file']}", columns, rows)
     groups = [
@@ -111,10 +119,10 @@ def _print_report(report: dict[str, Any], is_equality: bool) -> None:
     ]
     if groups:
         print_table("by group", ["group", *columns], groups, left=2)
-    say(f"{report['rows_scored']} rows scored")
-    for what in ("rows_skipped", "rows_partly_scored"):
-        for reason, count in report.get(what, {}).items():
-            say(f"{count} {what.replace('_', ' ')}: {reason}")
+    say(f"{report['rows_scored']} rows compared")
+    for key, label in (("rows_skipped", "skipped"), ("rows_partly_scored", "partly compared")):
+        for reason, count in report.get(key, {}).items():
+            say(f"{count} rows {label}: {reason}" if count != 1 else f"1 row {label}: {reason}")
 
 
 def _row(name: str, metrics: dict[str, Any]) -> list[str]:
@@ -128,8 +136,9 @@ def _row(name: str, metrics: dict[str, Any]) -> list[str]:
 
 
 def _share(value: float | None) -> str:
+    """Relative error in percent; `-` if unknown."""
     if value is None:
         return "-"
     if 0.0 < abs(value) < 1e-5:
-        return "< 0.001 %"
-    return percent(value, 0 if value == 0 else 3 if abs(value) < 1e-3 else 2)
+        return "< 0.001"
+    return f"{100.0 * value:.{0 if value == 0 else 3}f}"

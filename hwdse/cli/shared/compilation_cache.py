@@ -1,7 +1,7 @@
-"""Compiled programs kept between processes: the second search of a kind starts at once.
+"""Persistent cache of compiled programs in the cache folder of the user.
 
-Compiling takes most of a short search. jax keeps a program under a hash of its code, compiler
-options and versions, so a kept program gives the very numbers of a new one.
+Compilation takes most of the time of a short search. JAX stores a program under a hash of its
+code, compiler options and versions, so a cached program returns the same bits as a new one.
 """
 
 import os
@@ -10,36 +10,38 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 VARIABLE = "HWDSE_CACHE"
-"""A folder, or `off`; by default `hwdse` in the user's cache folder."""
+"""Environment variable: a folder or `off`. Default: `hwdse` in the cache folder of the user."""
 JAX_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-LARGEST_BYTES = 256 * 2**20
+MAX_BYTES = 256 * 2**20
+"""Largest size of the cache."""
 
 
-def keep_programs(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Lets jax, which must not be imported yet, keep what took over a second to compile.
+def enable_compilation_cache(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Set the cache folder of JAX, which must not be imported yet.
 
-    Does nothing where the user has chosen a folder for jax already, or none can be made.
+    JAX stores programs that took over a second to compile. Without effect if the user has set a
+    folder for JAX or if the folder cannot be created.
     """
-    place = environ.get(VARIABLE, "")
-    if place == "off" or JAX_VARIABLE in environ:
+    chosen = environ.get(VARIABLE, "")
+    if chosen == "off" or JAX_VARIABLE in environ:
         return
     default = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwdse"
-    # Programs hold instructions of this processor, and home folders are shared.
-    folder = Path(place or default) / platform.node()
+    # Programs contain instructions of this processor, and home folders are shared.
+    folder = Path(chosen or default) / platform.node()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        prune(folder.parent, LARGEST_BYTES)
+        prune(folder.parent, MAX_BYTES)
     except OSError:
         return
     environ[JAX_VARIABLE] = str(folder)
 
 
-def prune(folder: Path, largest_bytes: int) -> None:
-    """Removes the files of jax that were not used for longest, until the others fit."""
+def prune(folder: Path, max_bytes: int) -> None:
+    """Remove the least recently used files of JAX until the others fit."""
     found = [(path.stat(), path) for path in folder.glob("*/jit_*-cache")]
-    total_violation = sum(status.st_size for status, _ in found) - largest_bytes
+    excess_bytes = sum(status.st_size for status, _ in found) - max_bytes
     for status, path in sorted(found, key=lambda pair: pair[0].st_mtime):
-        if total_violation <= 0:
+        if excess_bytes <= 0:
             return
         path.unlink(missing_ok=True)
-        total_violation -= status.st_size
+        excess_bytes -= status.st_size

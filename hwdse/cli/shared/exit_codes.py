@@ -1,4 +1,4 @@
-"""Exit codes, and the error that carries one."""
+"""Exit codes of the commands and the error with an exit code."""
 
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -8,22 +8,22 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """How a command ends, for scripts."""
+    """Exit code of a command."""
 
     OK = 0
     INTERNAL_ERROR = 1
     USER_ERROR = 2
-    """Of the user: an option, a config, a file."""
+    """Invalid option, config or file."""
     INFEASIBLE = 3
     """No design meets the constraints."""
     INTERRUPTED = 5
-    """By Ctrl-C, with everything so far on disk: `--resume` goes on."""
+    """Stopped by Ctrl-C with all finished work on disk; `--resume` continues."""
     ABORTED = 130
-    """By Ctrl-C, with nothing to go on from."""
+    """Stopped by Ctrl-C with nothing to resume."""
 
 
 class CommandError(Exception):
-    """Ends a command with one line on stderr and an exit code."""
+    """Error that ends a command with one line on stderr and an exit code."""
 
     def __init__(self, message: str, code: Exit = Exit.USER_ERROR) -> None:
         super().__init__(message)
@@ -31,10 +31,13 @@ class CommandError(Exception):
 
 
 def refuse_robust(loaded: "LoadedSearch", config: object, command: str) -> None:
-    """Raises `CommandError` where the search file asks for a robust objective, which is one over a
-    sample of constants, of a command that judges by the nominal ones."""
+    """Raise `CommandError` if a config has a robust objective.
+
+    A robust objective is a statistic over sampled constants; some commands evaluate with nominal
+    constants only.
+    """
     if loaded.robust is not None:
         raise CommandError(
             f"{config}: [objective] robust = {loaded.robust.text!r}: expected none for {command}, "
-            "which judges by the nominal constants"
+            "which uses the nominal constants"
         )

@@ -169,6 +169,8 @@ PART_LABELS = {
     "link_phy": "scale-up PHY",
 }
 """Labels of the parts of time, energy, area and memory; others are their own labels."""
+OPTIMIZER_LABELS = {"time": "optimizer update", "hbm": "optimizer states"}
+"""Label of the part `optimizer` by breakdown."""
 CORE_PARTS = {"matrix": "PE array", "sram": "on-chip memory", "hbm": "DRAM",
               "hbm_phy": "DRAM interface"}  # fmt: skip
 """Labels that differ for a core."""
@@ -210,10 +212,10 @@ def number_cells(values: Sequence[float], decimals: int, min_digits: int = MIN_D
     """Numbers of one row or column with the same decimals.
 
     There are at least `decimals`, and as many as give the smallest number `min_digits` significant
-    digits. Thousands are separated from 10,000 on.
+    digits; integers need none. Thousands are separated from 10,000 on.
     """
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
-    if sizes and min_digits:
+    if min_digits and not all(size.is_integer() for size in sizes):
         needed = min_digits - 1 - math.floor(math.log10(min(sizes)) + 1e-12)
         decimals = min(max(decimals, needed), MAX_DECIMALS)
     return [
@@ -250,8 +252,11 @@ def parts_of(evaluation: "Evaluation", field: str) -> dict[str, float]:
     return dict(sorted(named.items(), key=lambda item: -item[1]))
 
 
-def part_label(name: str, *, of_core: bool = False) -> str:
-    """Label of one part of a breakdown: `exposed TP communication` for `tensor_comm`."""
+def part_label(name: str, field: str, *, of_core: bool = False) -> str:
+    """Label of one part of the breakdown in a field of `Evaluation`: `exposed TP communication`
+    for `tensor_comm`."""
+    if name == "optimizer":
+        return OPTIMIZER_LABELS[field]
     labels = {**PART_LABELS, **CORE_PARTS} if of_core else PART_LABELS
     return labels.get(name, spaced(name))
 
@@ -261,7 +266,9 @@ def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def print_headline(evaluations: Mapping[str, "Evaluation"], loaded: "LoadedSearch") -> None:
+def print_headline(
+    evaluations: Mapping[str, "Evaluation"], loaded: "LoadedSearch", title: str | None = None
+) -> None:
     """Print the metrics of designs, one column per design, with the change for two of them."""
     found = list(evaluations.values())
     rows = []
@@ -270,14 +277,14 @@ def print_headline(evaluations: Mapping[str, "Evaluation"], loaded: "LoadedSearc
         change = [metric.change(*values)] if len(values) == 2 else []
         rows.append([metric.label, *metric.cells(values), *change])
     heads = ["metric", *evaluations, *(["change"] if len(found) == 2 else [])]
-    print_table(loaded.title, heads, rows)
+    print_table(loaded.title if title is None else title, heads, rows)
 
 
 def print_breakdowns(evaluation: "Evaluation", loaded: "LoadedSearch") -> None:
     """Print the parts of time, energy, area and memory."""
     of_core = is_core(loaded)
     for label, field, unit in CORE_BREAKDOWNS if of_core else BREAKDOWNS:
-        print_breakdown(parts_of(evaluation, field), label, unit, of_core=of_core)
+        print_breakdown(evaluation, field, label, unit, of_core=of_core)
 
 
 def prefix_of(value: float) -> tuple[float, str]:
@@ -286,21 +293,23 @@ def prefix_of(value: float) -> tuple[float, str]:
 
 
 def print_breakdown(
-    parts: Mapping[str, float], label: str, unit: str, *, of_core: bool = False
+    evaluation: "Evaluation", field: str, label: str, unit: str, *, of_core: bool = False
 ) -> None:
     """Print the parts of one quantity with their shares; parts of zero are left out."""
+    parts = parts_of(evaluation, field)
     whole = sum(parts.values())
-    size, prefix = (1.0, "") if unit.startswith("mm") else prefix_of(whole)
+    size, prefix = (1.0, "") if unit == "mm²" else prefix_of(whole)
     shown = {name: value for name, value in parts.items() if value > 0.0}
     (total_cell,) = number_cells([whole / size], 0, 4)
     decimals = len(total_cell.partition(".")[2])
     cells = number_cells([value / size for value in shown.values()], decimals, 0)
     rows = [
-        [part_label(name, of_core=of_core), cell, share_cell(value, whole)]
+        [part_label(name, field, of_core=of_core), cell, share_cell(value, whole)]
         for (name, value), cell in zip(shown.items(), cells, strict=True)
     ]
     rows.append(["total", total_cell, share_cell(whole, whole)])
-    print_table("", [label, f"{prefix}{unit}", "share (%)"], rows)
+    quantity = {"hbm": "memory"}.get(field, field)
+    print_table("", [label, f"{quantity} ({prefix}{unit})", "share (%)"], rows)
 
 
 def share_cell(value: float, whole: float) -> str:
@@ -348,7 +357,7 @@ def bottlenecks(evaluation: "Evaluation", loaded: "LoadedSearch") -> str:
     parts, of_core = parts_of(evaluation, "time"), is_core(loaded)
     whole = sum(parts.values())
     shares = [
-        f"{part_label(name, of_core=of_core)} {percent(value / whole, 0)}"
+        f"{part_label(name, 'time', of_core=of_core)} {percent(value / whole, 0)}"
         for name, value in list(parts.items())[:3]
         if value >= 0.005 * whole
     ]

@@ -1,4 +1,4 @@
-"""Run folders of the commands: where they lie, and what is said of them."""
+"""Run folders of the commands and the message for a run without a feasible design."""
 
 import math
 import sys
@@ -24,12 +24,15 @@ def start_run(
     *,
     resume: bool,
 ) -> Run:
-    """Run folder of a command; the default one is named after what is asked, to the last digit."""
-    asked = {**loaded.resolved, "options": dict(options)}
+    """Run folder of a command, created if needed.
+
+    The default name contains a hash of the config, the options and the seed.
+    """
+    requested = {**loaded.resolved, "options": dict(options)}
     if out is None:
-        name = f"{Path(config).stem}-{options['command']}-{run_hash(asked, seed)[:8]}"
+        name = f"{Path(config).stem}-{options['command']}-{run_hash(requested, seed)[:8]}"
         out = Path("runs") / name
-    return create_run(out, asked, _command_line(), seed, resume=resume)
+    return create_run(out, requested, _command_line(), seed, resume=resume)
 
 
 def _command_line() -> str:
@@ -39,17 +42,17 @@ def _command_line() -> str:
 
 
 def searched_paths(space: "SearchSpace") -> list[str]:
-    """Every leaf and static field that a search may change."""
+    """Paths of all leaves and static fields that a search can change."""
     inner = [path for choice in space.choices for path in choice.paths]
     dims = [dimension.path for dimension in space.dimensions]
     return list(dict.fromkeys([*dims, *inner, *(variant.path for variant in space.variants)]))
 
 
 def explain_infeasible(loaded: "LoadedSearch", constraint_values: np.ndarray) -> str:
-    """Which constraints stand in the way, the worst first, and by how much."""
+    """Message: violated constraints of the nearest design, largest violation first."""
     from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
 
-    broken = sorted(
+    violated = sorted(
         (
             (value, name)
             for value, name in zip(constraint_values, loaded.limits, strict=True)
@@ -57,10 +60,10 @@ def explain_infeasible(loaded: "LoadedSearch", constraint_values: np.ndarray) ->
         ),
         reverse=True,
     )
-    if not broken:
-        return "no design has finite figures everywhere"
+    if not violated:
+        return "no design has only finite metrics"
     texts = []
-    for value, name in broken:
+    for value, name in violated:
         limit, unit = loaded.limits[name], METRIC_UNITS[name]
         reached = format_metric(limit * math.exp(value), unit)
         texts.append(

@@ -36,24 +36,38 @@ def print_table(
 ) -> None:
     """Print a table on stdout; the first `left` columns are aligned left, the others right.
 
-    On a narrow terminal, long cells of the other columns wrap.
+    On a narrow terminal, headers wrap first. If that is not enough, long cells wrap, except those
+    of the first column.
     """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None
-    )
+    out = _console(sys.stdout)
+    cells = [[safe_text(cell) for cell in row] for row in rows]
+    has_short_cells = all(len(cell) <= NARROW_CELL for row in cells for cell in row[left:])
+    least = [
+        max((len(word) for word in [*(row[index] for row in cells), *name.split()]), default=0)
+        for index, name in enumerate(columns)
+    ]
+    spare = out.width - sum(least) - 2 * len(least) if has_short_cells else -1
+    table = Table(box=None)
     table.pad_edge = False
-    narrow = all(len(str(cell)) <= NARROW_CELL for row in rows for cell in row[left:])
     for index, name in enumerate(columns):
         table.add_column(
-            Text(name), justify="left" if index < left else "right", header_style="dim",
-            no_wrap=index < left or narrow, overflow="fold",
-        )  # fmt: skip
-    for row in rows:
-        table.add_row(*(Text(safe_text(cell)) for cell in row))
-    out = _console(sys.stdout)
+            Text(name),
+            justify="left" if index < left else "right",
+            header_style="dim",
+            min_width=least[index] if has_short_cells and index >= left else None,
+            width=max(least[index] + spare, 12)
+            if has_short_cells and spare < 0 and 0 < index < left
+            else None,
+            no_wrap=index == 0 or (index < left and spare >= 0),
+            overflow="fold",
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    if title:
+        out.print(Text(title, style="bold"))
     out.print(table)
     out.print()
 
