@@ -1,6 +1,7 @@
 """Text of quantities: customary unit, SI or binary prefix, a few significant digits."""
 
 import math
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from hwdse.units.parse_units import BINARY_PREFIXES, split_field, unit_size
@@ -81,6 +82,12 @@ def format_quantity(value: float, unit: str, digits: int = 3) -> str:
     name = _scaled_unit(value, unit)
     scaled = value * float(unit_size(unit)[0] / unit_size(name)[0])
     return f"{format_number(scaled, digits)} {name}"
+
+
+def common_unit(values: Sequence[float], unit: str) -> str:
+    """Smallest of the units that `format_quantity` selects for several values."""
+    names = {_scaled_unit(float(value), unit) for value in values if value and unit != "1"}
+    return min(names, key=lambda name: unit_size(name)[0], default=unit)
 
 
 def format_field(name: str, value: float, digits: int = 3) -> str:

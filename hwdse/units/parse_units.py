@@ -172,8 +172,10 @@ def _near_unit(text: str, unit: str) -> str:
         dims = [unit_size(part)[1] for part in unit.split("/")]
         words = [[w for w, (_, d) in ATOMS.items() if d == dim and w.isascii()] for dim in dims]
         names = ["/".join(parts) for parts in itertools.product(*words)]
-    whole = unit_size(unit)[1]
-    names += [w for w, (_, d) in ATOMS.items() if d == whole and w.isascii() and w[-3:] != "bps"]
+    dimension = unit_size(unit)[1]
+    names += [
+        w for w, (_, d) in ATOMS.items() if d == dimension and w.isascii() and w[-3:] != "bps"
+    ]
     folded: dict[str, str] = {}
     for name in (example(unit).split()[-1], *names):
         folded.setdefault(name.lower(), name)

@@ -1,4 +1,4 @@
-"""Laws of rounding, maxima and `materialize` in both readings and both float types."""
+"""Laws of rounding, maxima and `materialize`: exact and smooth, in both float types."""
 
 import functools
 
@@ -46,25 +46,25 @@ def test_tiles_are_exact_for_every_divisor(dtype, compiled):
 @pytest.mark.parametrize("compiled", [jax.jit, quick_jit])
 @pytest.mark.parametrize("divisor", [3, 7, 32, 41, 49, 128, 511])
 def test_tiles_are_exact_for_a_constant_divisor(dtype, compiled, divisor):
-    # A compiler may turn the constant into its reciprocal, where ceil(a / b) goes wrong.
+    # A compiler may replace the constant by its reciprocal, which makes ceil(a / b) wrong.
     extents = np.arange(1, 513) * divisor
     found = compiled(lambda a: num_tiles(a, float(divisor)))(jnp.asarray(extents, dtype))
     assert np.array_equal(found, np.arange(1, 513))
 
 
-def test_there_is_always_one_tile(dtype):
+def test_there_is_at_least_one_tile(dtype):
     assert num_tiles(jnp.asarray(0.0, dtype), 128.0) == 1.0
     assert num_tiles(jnp.asarray(0.0, dtype), 128.0, smooth(1.0)) == 1.0
 
 
-def test_gradient_of_tiles_is_that_of_the_quotient(dtype):
+def test_gradient_of_tiles_equals_that_of_the_quotient(dtype):
     slopes = jax.grad(num_tiles, (0, 1))(jnp.asarray(300.0, dtype), jnp.asarray(128.0, dtype))
     assert slopes == pytest.approx((1.0 / 128.0, -300.0 / 128.0**2), rel=1e-6)
 
 
 @given(st.integers(1, 10**6), st.integers(1, 4096), st.floats(0.0, 1.0))
 @settings(max_examples=60, deadline=None)
-def test_smooth_tiles_lie_between_quotient_and_exact(extent, tile, temperature):
+def test_smooth_tiles_are_between_quotient_and_exact(extent, tile, temperature):
     with jax.enable_x64(True):
         exact = float(num_tiles(float(extent), float(tile)))
         relaxed = max(extent / tile, 1.0)
@@ -72,7 +72,7 @@ def test_smooth_tiles_lie_between_quotient_and_exact(extent, tile, temperature):
     assert relaxed - 1e-9 * relaxed <= found <= exact + 1e-9 * exact
 
 
-def test_reading_at_both_ends(dtype):
+def test_relaxation_at_both_ends(dtype):
     a, b = jnp.asarray(300.0, dtype), jnp.asarray(128.0, dtype)
     assert num_tiles(a, b, smooth(0.0)) == num_tiles(a, b, EXACT) == 3.0
     assert num_tiles(a, b, smooth(1.0)) == pytest.approx(300.0 / 128.0, rel=1e-6)
@@ -128,7 +128,7 @@ def test_gradients_of_maxima_are_finite_at_the_edges(dtype, pair):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_largest_of_many_is_their_maximum_one_by_one(temperature):
+def test_largest_of_many_equals_nested_maxima(temperature):
     """Also with ties and zeros; one logarithm and one exponential for all of them."""
     relaxation = smooth(temperature)
 
@@ -151,11 +151,11 @@ def test_largest_of_many_is_their_maximum_one_by_one(temperature):
         assert str(jax.make_jaxpr(at_once)(values)).count("log1p") == 1
 
 
-def test_exact_maximum_is_the_maximum():
+def test_exact_maximum_equals_the_maximum():
     assert maximum(2.0, 3.0) == maximum(3.0, 2.0) == 3.0
 
 
-def test_floor_is_true_with_a_slope_of_one(dtype):
+def test_floor_is_exact_with_a_slope_of_one(dtype):
     x = jnp.asarray(2.75, dtype)
     assert floor_ste(x) == 2.0
     assert jax.grad(floor_ste)(x) == 1.0
@@ -180,7 +180,7 @@ def test_materialize_is_the_identity_with_its_gradient(dtype):
     assert all(np.array_equal(pull(rows)[0][name], rows[name]) for name in rows)
 
 
-def test_materialize_leaves_single_numbers_and_batches():
+def test_materialize_keeps_scalars_and_batches():
     assert materialize({"x": 3.0}) == {"x": 3.0}
     batch = jnp.arange(12.0).reshape(4, 3)
     assert np.array_equal(jax.vmap(materialize)(batch), batch)

@@ -1,4 +1,4 @@
-"""A mapping worked out by others, row p000 of the AccelForge reference, as specs.
+"""A published mapping, row p000 of the AccelForge reference, as specs.
 
 BERT's query projection, C[512, 768] = A[512, 768] B[768, 768], on a weight-stationary array of
 64 x 64 in 40 nm with a scratchpad for A and B and an accumulator for C. The bytes are those that
@@ -11,11 +11,11 @@ import numpy as np
 from hwdse.config import load_chip
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.specs.mappings.loop_nest import Accounting, LevelTraffic, LoopNest, NestTier, NestTraffic
-from hwdse.workload.loops.operators import DIMS, products
+from hwdse.workload.loops.operators import DIMS, gemm_operators
 
 ACCOUNTING = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
 M, K, N = 512.0, 768.0, 768.0
-GEMM = products(M, K, N, 36.0, ("query",))
+GEMM = gemm_operators(M, K, N, 36.0, ("query",))
 KIB = 1024.0
 
 
@@ -90,8 +90,8 @@ def nest(temporal, spatial=(), order=()):
         bounds[tier, DIMS.index(letter)] = bound
     for (tier, letter), bound in dict(spatial).items():
         unrolled[tier, DIMS.index(letter)] = bound
-    for place, (tier, letter) in enumerate(order):
-        position[tier, DIMS.index(letter)] = place
+    for index, (tier, letter) in enumerate(order):
+        position[tier, DIMS.index(letter)] = index
     return LoopNest(temporal=bounds, position=position, spatial=unrolled, tiers=TIERS)
 
 

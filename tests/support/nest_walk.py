@@ -1,4 +1,4 @@
-"""Traffic of small loop nests by walking through every step, with sets of words: no formulas."""
+"""Traffic of small loop nests by simulation of every step with sets of words, no formulas."""
 
 import itertools
 from collections import Counter
@@ -10,7 +10,7 @@ from hwdse.workload.loops.operators import DIMS, RELEVANT
 
 
 class Walk:
-    """One nest with whole bounds; `counts` maps (memory, kind, operand) to words."""
+    """One nest with integer bounds; `counts` maps (memory, kind, operand) to words."""
 
     def __init__(self, nest, strides=(1, 1), dilations=(1, 1), halo="kept"):
         self.strides, self.dilations, self.halo = strides, dilations, halo
@@ -42,7 +42,7 @@ class Walk:
         return int(self.spatial[tier, dim] * self._tile(tier + 1)[dim])
 
     def _instances(self, begin, end):
-        """Starts, in elements of each dimension, of all places unrolled between two tiers."""
+        """Offsets in each dimension of all instances unrolled between two tiers."""
         axes = [(t, d, self.spatial[t, d]) for t in range(begin, end) for d in range(len(DIMS))]
         for indices in itertools.product(*(range(bound) for _, _, bound in axes)):
             start = np.zeros(len(DIMS), int)
@@ -51,7 +51,7 @@ class Walk:
             yield indices, start
 
     def _words(self, operand, start, size):
-        """Words that a tile takes, gaps between them included."""
+        """Words of a tile, gaps included."""
         if operand != "inputs":
             ranges = [
                 range(start[i], start[i] + size[i])
@@ -83,18 +83,18 @@ class Walk:
                 for inner, near in self._instances(parent, end):
                     at = start + far + near
                     words = self._words(operand, at, size)
-                    place = (outer, inner)
+                    instance = (outer, inner)
                     if child is not None:
-                        words = self._new(operand, words, at, before.get(place), slide)
-                        before[place] = (at, self._words(operand, at, size))
+                        words = self._new(operand, words, at, before.get(instance), slide)
+                        before[instance] = (at, self._words(operand, at, size))
                     sent.append(words)
                 self._count(operand, parent, child, sent, seen.setdefault(outer, set()))
         used = len(self._words(operand, np.zeros(len(DIMS), int), self._tile(parent)))
-        places = int(np.prod(self.spatial[:parent]))
-        self.counts[self.tiers[parent].memory, "used", operand] += used * places
+        num_instances = int(np.prod(self.spatial[:parent]))
+        self.counts[self.tiers[parent].memory, "used", operand] += used * num_instances
 
     def _slide(self, loops):
-        """How the inputs move in a step of the innermost loop."""
+        """Shift of the inputs in a step of the innermost loop."""
         step = np.zeros(len(DIMS), int)
         if loops:
             tier, dim, _ = loops[-1]
@@ -102,7 +102,7 @@ class Walk:
         return self._corner(step)
 
     def _new(self, operand, words, at, before, slide):
-        """Of a tile's words, those that must come."""
+        """Words of a tile that are not yet present."""
         if before is None:
             return words
         old_at, old = before

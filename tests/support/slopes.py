@@ -1,4 +1,4 @@
-"""Gradients against differences with two programs that compile quickly."""
+"""Check of gradients against central differences with two quickly compiled programs."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ from hwdse.numerics.jit_compile import quick_jit
 
 
 def check_slopes(of, point, rtol=1e-5):
-    """Reverse slopes of every output by every entry of `point` against central differences.
+    """Compare reverse-mode slopes of every output by every entry of `point` with differences.
 
-    `of` takes the entries one by one; in float64, away from kinks.
+    `of` takes the entries as separate arguments; in float64, away from kinks.
     """
     point = np.array(point, float)
 

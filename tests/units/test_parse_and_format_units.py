@@ -1,4 +1,4 @@
-"""Units: what is accepted, what is refused with which words, and round trips."""
+"""Units: accepted and rejected texts, error messages, round trips."""
 
 import math
 from fractions import Fraction
@@ -105,7 +105,7 @@ def test_bits_are_eighths_of_bytes_and_prefixes_are_kept_apart():
         ("1 " + "B/" * 500, "B", ("finite",)),
     ],
 )
-def test_bad_values_are_told_what_is_allowed(value, unit, words):
+def test_errors_contain_the_expected_form(value, unit, words):
     with pytest.raises(ValueError, match=r"number|unit") as caught:
         to_base(value, unit)
     message = str(caught.value)
@@ -115,7 +115,7 @@ def test_bad_values_are_told_what_is_allowed(value, unit, words):
 
 
 @pytest.mark.parametrize("unit", BASE_UNITS)
-def test_examples_have_the_dimension_they_explain(unit):
+def test_examples_have_the_dimension_of_their_unit(unit):
     assert math.isfinite(to_base(example(unit), unit))
 
 
@@ -144,7 +144,7 @@ def test_base_units_have_size_one(unit):
         ("_s", "_s", "1"),
     ],
 )
-def test_the_last_words_of_a_field_give_its_unit(name, short, unit):
+def test_the_suffix_of_a_field_gives_its_unit(name, short, unit):
     assert split_field(name) == (short, unit)
 
 
@@ -174,7 +174,7 @@ def test_every_unit_scales_linearly(value, word):
 
 
 @given(st.text(max_size=30), st.sampled_from(BASE_UNITS))
-def test_any_text_is_a_finite_number_or_refused(text, unit):
+def test_any_text_is_a_finite_number_or_rejected(text, unit):
     try:
         value = to_base(text, unit)
     except ValueError:
@@ -201,10 +201,10 @@ def test_any_text_is_a_finite_number_or_refused(text, unit):
         (math.inf, "s", "inf s"),
     ],
 )
-def test_people_read_scaled_units(value, unit, text):
+def test_formatted_units_are_scaled(value, unit, text):
     assert format_quantity(value, unit) == text
 
 
-def test_format_field_takes_the_unit_from_the_name():
+def test_format_field_uses_the_unit_of_the_name():
     assert format_field("clock_hz", 2.4e9) == "2.4 GHz"
     assert format_number(2.0) == "2"

@@ -32,12 +32,12 @@ def holders(nest: LoopNest, operand: str) -> tuple[int, ...]:
 def loop_order(nest: LoopNest) -> LoopOrder:
     """Temporal loops of a nest in the order of execution, with bounds rounded up."""
     # A partial last tile counts as a full one.
-    whole = _rounded_up(jnp.asarray(nest.temporal, float))
-    position = jnp.broadcast_to(jnp.asarray(nest.position, float), whole.shape)
+    rounded = _rounded_up(jnp.asarray(nest.temporal, float))
+    position = jnp.broadcast_to(jnp.asarray(nest.position, float), rounded.shape)
     dims = jnp.argsort(position, axis=-1, stable=True)
-    bounds = jnp.take_along_axis(whole, dims, axis=-1)
-    flat = (*whole.shape[:-2], whole.shape[-2] * whole.shape[-1])
-    return LoopOrder(bounds.reshape(flat), dims.reshape(flat), whole.shape[-2])
+    bounds = jnp.take_along_axis(rounded, dims, axis=-1)
+    flat = (*rounded.shape[:-2], rounded.shape[-2] * rounded.shape[-1])
+    return LoopOrder(bounds.reshape(flat), dims.reshape(flat), rounded.shape[-2])
 
 
 def tile_replacements(
@@ -96,10 +96,10 @@ def burst_cycles(
     """
     moves = total_bytes > 0.0
     passes = jnp.where(moves, total_bytes, 1.0) / num_bursts / bytes_per_cycle
-    whole = jnp.where(passes > 1.0, _rounded_up(passes), 1.0)
+    rounded = jnp.where(passes > 1.0, _rounded_up(passes), 1.0)
     if not relaxation.is_exact:
-        whole = whole + relaxation.temperature * (jnp.maximum(passes, 1.0) - whole)
-    return jnp.where(moves, whole, 0.0)
+        rounded = rounded + relaxation.temperature * (jnp.maximum(passes, 1.0) - rounded)
+    return jnp.where(moves, rounded, 0.0)
 
 
 def spare_capacity_fractions(
@@ -114,8 +114,10 @@ def spare_capacity_fractions(
     shares = []
     for tile in tiles:
         part = jnp.clip(free / jnp.where(tile > 0.0, tile, 1.0), 0.0, 1.0)
-        whole = floor_ste(part * (1.0 + 4.0 * jnp.finfo(jnp.result_type(part)).eps))
-        share = whole if relaxation.is_exact else whole + relaxation.temperature * (part - whole)
+        rounded = floor_ste(part * (1.0 + 4.0 * jnp.finfo(jnp.result_type(part)).eps))
+        share = (
+            rounded if relaxation.is_exact else rounded + relaxation.temperature * (part - rounded)
+        )
         free = free - share * tile
         shares.append(share)
     return tuple(shares)

@@ -1,4 +1,4 @@
-"""SIMD products: register blocks of real libraries, bounds of communication, peaks of Graviton."""
+"""GEMMs on SIMD units: register blocks of libraries, communication bounds, peaks of Graviton."""
 
 import math
 
@@ -45,7 +45,7 @@ def make_gemms(m, k, n, count=1.0) -> Gemms:
 
 
 RAGGED = make_gemms([1.0, 5.0, 100.0, 4096.0], [1.0, 7.0, 33.0, 500.0], [1.0, 3.0, 65.0, 1000.0])
-LARGE = make_gemms(7680.0, 6820.0, 7680.0)  # whole register blocks and whole k blocks in fp32
+LARGE = make_gemms(7680.0, 6820.0, 7680.0)  # full register blocks and full k blocks in FP32
 
 
 class TestPresets:
@@ -60,13 +60,13 @@ class TestPresets:
             assert simd_peak_flop_per_s(engine, width) / 1e12 == pytest.approx(tflops, rel=5e-3)
 
     def test_graviton4_over_graviton3(self):
-        """AWS: half as many cores more and 75 % more memory bandwidth."""
+        """AWS: 50 % more cores and 75 % more memory bandwidth."""
         new, old = load_simd("graviton4"), load_simd("graviton3")
         assert new.num_cores / old.num_cores == 1.5
         assert new.dram_bandwidth_bytes_per_s / old.dram_bandwidth_bytes_per_s == 1.75
 
     @pytest.mark.parametrize("name", preset_names("simd"))
-    def test_every_preset_names_its_sources_and_comments_its_numbers(self, name):
+    def test_every_preset_has_sources_and_comments_on_its_numbers(self, name):
         file = load_simd_file(name)
         assert file.sources
         assert file.published
@@ -87,7 +87,7 @@ class TestPresets:
             ("vector = ", "vectr = ", "did you mean 'vector'?"),
         ],
     )
-    def test_a_mistake_is_one_line(self, tmp_path, old, new, message):
+    def test_an_invalid_value_gives_an_error_of_one_line(self, tmp_path, old, new, message):
         path = tmp_path / "bad.toml"
         path.write_text((preset_root() / "simd" / "graviton2.toml").read_text().replace(old, new))
         with pytest.raises(ConfigError) as caught:
@@ -101,15 +101,15 @@ class TestRegisterBlock:
         ("width", "rows", "cols"),
         [(4.0, 8.0, 12.0), (8.0, 6.0, 8.0), (2.0, 8.0, 24.0)],
     )
-    def test_is_that_of_hand_written_kernels(self, width, rows, cols):
-        """BLIS's `armv8a_asm_8x12` and `6x8` (config/cortexa57), Arm Compute Library's fp16
+    def test_equals_that_of_hand_written_kernels(self, width, rows, cols):
+        """BLIS's `armv8a_asm_8x12` and `6x8` (config/cortexa57), Arm Compute Library's FP16
         `hgemm_8x24`, all for 32 registers of 128 bits."""
         block = register_block(GRAVITON2, width)
         assert (block.rows, block.cols) == (rows, cols)
 
     @given(registers=st.integers(4, 64), lanes=st.sampled_from([1, 2, 4, 8, 16, 32]))
     @settings(max_examples=25, deadline=None)
-    def test_fits_and_is_at_most_as_good_as_the_ideal_one(self, registers, lanes):
+    def test_fits_and_reads_at_least_as_much_as_the_ideal_block(self, registers, lanes):
         engine = GRAVITON2.replace(num_registers=float(registers), vector_bytes=4.0 * lanes)
         block, ideal = (
             register_block(engine, 4.0),
@@ -122,8 +122,8 @@ class TestRegisterBlock:
 
     @given(registers=st.floats(4, 64), lanes=st.floats(1, 32), tilt=st.floats(0.2, 5.0))
     @settings(max_examples=25, deadline=None)
-    def test_no_other_shape_of_the_same_registers_reads_less(self, registers, lanes, tilt):
-        """(m_r + 1)(n_r + 1) = V v + 1 held, the square reads 1 / m_r + 1 / n_r least."""
+    def test_no_other_shape_with_the_same_registers_reads_less(self, registers, lanes, tilt):
+        """At constant (m_r + 1)(n_r + 1) = V v + 1, 1 / m_r + 1 / n_r is least for the square."""
         ideal = ideal_register_block(registers, lanes)
         rows = (ideal.rows + 1.0) * tilt - 1.0
         cols = (registers * lanes + 1.0) / (rows + 1.0) - 1.0
@@ -132,13 +132,13 @@ class TestRegisterBlock:
 
     @given(registers=st.floats(4, 64), lanes=st.floats(1, 32))
     @settings(max_examples=20, deadline=None)
-    def test_keeps_the_lower_bound_of_communication(self, registers, lanes):
+    def test_meets_the_lower_bound_of_communication(self, registers, lanes):
         """2 / sqrt(S) words per multiply-accumulate with S words of fast memory (Smith, Lowery,
         Langou and van de Geijn, arXiv 1702.02017)."""
         ideal = ideal_register_block(registers, lanes)
         assert 2.0 / ideal.rows >= 2.0 / math.sqrt(registers * lanes)
 
-    def test_gradient_is_that_of_the_ideal_block(self):
+    def test_gradient_equals_that_of_the_ideal_block(self):
         def words(registers, ideal):
             engine = GRAVITON2.replace(num_registers=registers)
             block = ideal_register_block(registers, 4.0) if ideal else register_block(engine, 4.0)
@@ -148,7 +148,7 @@ class TestRegisterBlock:
         assert exact == pytest.approx(float(jax.grad(lambda x: words(x, True))(32.0)))
         assert exact == pytest.approx(3.0 * 4.0 / (2.0 * math.sqrt(32.0 * 4.0 + 1.0)))
 
-    def test_smooth_reading_goes_from_the_buildable_to_the_ideal_block(self):
+    def test_smooth_relaxation_goes_from_the_exact_to_the_ideal_block(self):
         ideal = ideal_register_block(32.0, 4.0).rows
         assert register_block(GRAVITON2, 4.0, smooth(1.0)).rows == pytest.approx(float(ideal))
         assert register_block(GRAVITON2, 4.0, smooth(0.0)).rows == pytest.approx(8.0)
@@ -160,12 +160,12 @@ class TestRegisterBlock:
 
 
 class TestSteps:
-    def test_pipes_bind_a_large_block_and_latency_a_small_one(self):
-        """8 x 12 in fp32 are 24 vectors on 2 pipes; four vectors wait for their own sums."""
+    def test_pipes_limit_a_large_block_and_latency_a_small_one(self):
+        """8 x 12 in FP32 are 24 vectors on 2 pipes; four vectors wait for their previous sums."""
         assert step_cycles(RegisterBlock(8.0, 12.0), GRAVITON2, 4.0) == 12.0
         assert step_cycles(RegisterBlock(4.0, 4.0), GRAVITON2, 4.0) == 4.0
 
-    def test_latency_times_throughput_is_where_the_bounds_meet(self):
+    def test_bounds_are_equal_at_latency_times_throughput(self):
         """Low et al., eq. (1): m_r n_r = v L P elements keep every pipe busy."""
         elements = 4.0 * GRAVITON2.fma_latency_cycles * GRAVITON2.num_fma_ports
         cycles = step_cycles(RegisterBlock(4.0, elements / 4.0), GRAVITON2, 4.0)
@@ -175,7 +175,7 @@ class TestSteps:
 
 class TestWords:
     def test_a_case_worked_by_hand(self):
-        """16 x 10 x 24 in fp32, blocks of 8 x 12, all in the caches: A is loaded twice, B twice, C
+        """16 x 10 x 24 in FP32, blocks of 8 x 12, all in the caches: A is loaded twice, B twice, C
         written once; every multiply-accumulate reads three registers and writes one."""
         words = simd_words(make_gemms(16.0, 10.0, 24.0), GRAVITON2, 4.0)
         a, b, c, macs = 160.0, 240.0, 384.0, 3840.0
@@ -184,7 +184,7 @@ class TestWords:
         assert words.register_reads == 3.0 * macs + c
         assert words.register_writes == macs + 2.0 * a + 2.0 * b
 
-    def test_l1_reads_as_the_block_says_like_the_sides_of_an_array(self):
+    def test_l1_reads_follow_block_sizes_as_array_dimensions(self):
         """1 / m_r + 1 / n_r words of A and B, and 1 / R + 1 / C for output stationary."""
         words = simd_words(LARGE, GRAVITON2, 4.0)
         c_words = 2.0 * LARGE.k / 682.0 - 1.0
@@ -194,7 +194,7 @@ class TestWords:
         assert scratchpad_words(LARGE, array) == pytest.approx(float(loads), rel=1e-9)
 
     @pytest.mark.parametrize("width", [1.0, 2.0, 4.0, 8.0])
-    def test_every_operand_is_moved_at_least_once_and_less_the_further_out(self, width):
+    def test_every_operand_moves_at_least_once_and_less_at_outer_levels(self, width):
         words = simd_words(RAGGED, GRAVITON2, width)
         distinct = RAGGED.m * RAGGED.k + RAGGED.k * RAGGED.n + RAGGED.m * RAGGED.n
         assert jnp.all(words.dram >= distinct)
@@ -203,7 +203,7 @@ class TestWords:
         assert jnp.all(words.register_reads >= 3.0 * RAGGED.num_macs)
 
     @pytest.mark.parametrize("name", ["l2", "llc"])
-    def test_more_cache_never_moves_more_from_beyond(self, name):
+    def test_a_larger_cache_never_increases_traffic_beyond_it(self, name):
         gemms = make_gemms(20000.0, 9000.0, 30000.0)
         moved = []
         for scale in np.geomspace(1.0, 64.0, 13):
@@ -232,7 +232,7 @@ class TestWords:
 
 class TestTimes:
     @pytest.mark.parametrize("name", preset_names("simd"))
-    def test_never_faster_than_the_peak_and_near_it_for_large_products(self, name):
+    def test_never_faster_than_the_peak_and_near_it_for_large_gemms(self, name):
         engine = load_simd(name)
         for gemms in (RAGGED, LARGE):
             costs = simd_costs(gemms, engine, 4.0)
@@ -240,14 +240,14 @@ class TestTimes:
             assert jnp.all(share <= 1.0 + 1e-12)
         assert share > 0.98
 
-    def test_matrix_times_vector_waits_for_memory(self):
+    def test_matrix_vector_product_is_memory_bound(self):
         costs = simd_costs(make_gemms(1.0, 4096.0, 4096.0), GRAVITON2, 4.0)
         distinct_bytes = 4.0 * (4096.0**2 + 2.0 * 4096.0)
         assert costs.time_s == costs.dram_s
         assert costs.dram_s == pytest.approx(distinct_bytes / 204.8e9, rel=1e-6)
 
     def test_one_block_runs_on_one_core(self):
-        """8 x 100 x 12 in fp32: 100 steps of 12 cycles, whatever the number of cores."""
+        """8 x 100 x 12 in FP32: 100 steps of 12 cycles for any number of cores."""
         costs = simd_costs(make_gemms(8.0, 100.0, 12.0), GRAVITON2, 4.0)
         assert costs.fma_s == pytest.approx(1200.0 / 2.5e9)
         assert costs.l1_s == pytest.approx((800 + 1200 + 96) * 4.0 / 32.0 / 2.5e9)
@@ -284,11 +284,11 @@ def test_gradients_are_finite(size, relaxation):
     assert math.isfinite(value)
     assert np.all(np.isfinite(slopes))
     if size > 1000.0:
-        assert slopes[2] < 0.0  # registers; a larger block only pads a product of one element
+        assert slopes[2] < 0.0  # registers; a larger block only pads a GEMM of one element
 
 
-def test_gradient_of_the_relaxed_reading_agrees_with_finite_differences():
-    """Relative steps; the fully relaxed reading rounds nothing but the blocks of the caches."""
+def test_gradient_of_the_relaxation_agrees_with_finite_differences():
+    """Relative steps; only cache blocks are rounded in the full relaxation."""
     fixed = [jnp.float64(x) for x in (16.0, 64.0, 2.5e9, 65536.0, 2e11)]
 
     def value(logs):

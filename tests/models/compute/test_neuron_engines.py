@@ -1,4 +1,4 @@
-"""Rules of Trainium's engines: worked cases, limits, slopes, gradients.
+"""Cost rules of Trainium's engines: worked cases, limits, slopes, gradients.
 
 Cycle rules are those of the AWS Neuron SDK (NKI architecture and performance guides, `nki.isa`).
 """
@@ -27,16 +27,16 @@ def product(stationary, moving, core=V2, **options):
 @pytest.mark.parametrize(
     ("moving", "cycles"), [(512.0, 512.0), (128.0, 128.0), (64.0, 64.0), (1.0, 64.0)]
 )
-def test_a_product_takes_its_moving_columns_and_at_least_64_cycles(moving, cycles):
+def test_a_matmul_takes_its_moving_columns_and_at_least_64_cycles(moving, cycles):
     assert product(128.0, moving) == cycles
 
 
-def test_a_matrix_vector_product_prefers_the_vector_moving():
+def test_a_matrix_vector_product_is_faster_with_a_moving_vector():
     assert product(128.0, 1.0) == 64.0
     assert product(1.0, 128.0) == 128.0
 
 
-def test_a_stationary_tile_loads_in_32_cycles_and_behind_the_product():
+def test_a_stationary_tile_loads_in_32_cycles_behind_the_matmul():
     assert product(128.0, 512.0, is_load_hidden=False) == 512.0 + 32.0
     assert product(128.0, 512.0) == 512.0
     slow = dataclasses.replace(V2.tensor, load_speedup_ratio=0.5)  # the load is the longer one
@@ -88,8 +88,8 @@ def test_sparsity_is_four_times_dense():
     assert sparse == 4 * dense
 
 
-def test_the_fp32_product_of_the_optimization_tutorial():
-    """32768 products of 512 columns in four passes at 2.4 GHz: 27.96 ms; measured 28.16."""
+def test_the_fp32_gemm_of_the_optimization_tutorial():
+    """32768 matmuls of 512 columns in four passes at 2.4 GHz: 27.96 ms; measured 28.16."""
     with jax.enable_x64(True):
         cycles = neuron_engines.gemm_cycles(4096.0, 8192.0, 8192.0, V3.tensor, format_name="fp32")
     assert float(cycles) == 32768 * 512 * 4
@@ -107,7 +107,7 @@ def test_a_last_tile_below_64_columns_takes_64(n, columns):
 @CORES
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 5000), min_size=3, max_size=3))
-def test_no_product_beats_the_peak(core, extents):
+def test_no_gemm_exceeds_the_peak(core, extents):
     m, k, n = (float(extent) for extent in extents)
     with jax.enable_x64(True):
         cycles = float(neuron_engines.gemm_cycles(m, k, n, core.tensor))
@@ -150,7 +150,7 @@ def test_instruction_notes_of_the_vector_engine(operation, elements, cycles):
 
 
 @pytest.mark.parametrize("operation", ["iota", "affine_select"])
-def test_gpsimd_runs_programs(operation):
+def test_gpsimd_runs_software(operation):
     assert float(neuron_engines.lane_cycles(operation, 512.0, V2.gpsimd)) == 150 + 512
     assert float(neuron_engines.gather_cycles(64.0, 8.0, 4.0, V2.gpsimd)) == 150 + 128
     assert float(neuron_engines.top_k_cycles(512.0, 8.0)) == 4 * 512 + 8
@@ -162,7 +162,7 @@ def test_every_operation_is_tested():
     )
 
 
-def test_formats_and_places_of_operands():
+def test_formats_and_locations_of_operands():
     def cycles(operation, core=V3, engine_name="vector", **options):
         return float(
             neuron_engines.lane_cycles(operation, 512.0, getattr(core, engine_name), **options)
@@ -180,7 +180,7 @@ def test_formats_and_places_of_operands():
 
 
 def test_a_dependent_instruction_waits():
-    """A tiny one takes 64 + 100 cycles on v2; the guide saw 222 ns between two of them on v3."""
+    """A tiny one takes 64 + 100 cycles on v2; the guide measures 222 ns between two on v3."""
     tiny = [
         neuron_engines.lane_cycles("copy", 1.0, V2.vector, is_dependent=d) for d in (False, True)
     ]
@@ -212,10 +212,10 @@ def test_full_packets_reach_the_measured_bandwidth(core, rate):
         assert time == pytest.approx(1e9 / (16 * rate), rel=1e-6)
         lone = float(neuron_engines.lone_transfer_time_s(65536.0, 128.0, core.dma))
         queued = float(neuron_engines.queued_transfer_time_s(128 * 65536.0, 65536.0, core.dma))
-    assert lone == pytest.approx(queued)  # large transfers do not care
+    assert lone == pytest.approx(queued)  # equal for large transfers
 
 
-def test_partitions_spread_over_the_dma_engines():
+def test_partitions_are_distributed_over_the_dma_engines():
     times = [
         float(neuron_engines.lone_transfer_time_s(4096.0, rows, V3.dma)) for rows in (8.0, 128.0)
     ]
@@ -229,8 +229,8 @@ def test_a_wide_stride_halves_sbuf():
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(1.0, 1e5), st.floats(1.01, 10.0))
-def test_larger_rows_never_slow_a_transfer_down(row, factor):
-    """Of equal bytes; up to a packet that is cut in two, which the whole packets bound."""
+def test_larger_rows_never_slow_down_a_transfer(row, factor):
+    """At equal bytes; a packet split in two is bounded by full packets."""
     with jax.enable_x64(True):
         times = [
             float(neuron_engines.queued_transfer_time_s(1e6, r, V3.dma)) for r in (row, 2 * row)

@@ -51,8 +51,8 @@ def base_of(name) -> str:
     return name.removesuffix("_overlapped").removesuffix("_drained")
 
 
-def whole_number_cycles(name, m, k, n, count, rows, cols, num_arrays) -> float:
-    """The same counts in whole numbers, written from the table of the module alone."""
+def integer_cycles(name, m, k, n, count, rows, cols, num_arrays) -> float:
+    """The same counts in integers, from the table of the module docstring."""
     base = base_of(name)
     spatial_rows, spatial_cols, stream = {
         "output_stationary": (m, n, k),
@@ -70,7 +70,7 @@ def whole_number_cycles(name, m, k, n, count, rows, cols, num_arrays) -> float:
 
 
 def test_four_by_four_takes_ten_cycles():
-    """Four products at each of 16 elements, and a wave of 4 + 4 - 2 cycles: the figure in the
+    """Four MACs at each of 16 PEs, and a skew of 4 + 4 - 2 cycles: the figure in the
     SCALE-Sim v2 paper (its tool reports 9, the index of the last cycle)."""
     cycles = DATAFLOWS["output_stationary"](
         make_gemms(4.0, 4.0, 4.0), make_array("output_stationary", 4.0, 4.0), EXACT
@@ -78,14 +78,14 @@ def test_four_by_four_takes_ten_cycles():
     assert cycles == 10.0
 
 
-def test_one_element_takes_a_cycle_a_product():
+def test_one_pe_takes_one_cycle_per_mac():
     cycles = DATAFLOWS["output_stationary"](
         make_gemms(3.0, 5.0, 7.0), make_array("output_stationary", 1.0, 1.0), EXACT
     )
     assert cycles == 3.0 * 5.0 * 7.0
 
 
-def test_tensor_engine_issues_a_matmul_every_64_cycles_at_least():
+def test_tensor_engine_issues_at_most_one_matmul_per_64_cycles():
     """128 x 128, moving tiles of 512 and of 1 row: AWS Neuron SDK, cost rules of the engine."""
     name = "weight_stationary_overlapped"
     array = make_array(name, 128.0, 128.0)
@@ -99,7 +99,7 @@ def test_tensor_engine_issues_a_matmul_every_64_cycles_at_least():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("num_arrays", [1.0, 3.0, 8.0])
-def test_never_faster_than_every_element_busy(name, num_arrays):
+def test_never_faster_than_all_pes_busy(name, num_arrays):
     array = make_array(name, num_arrays=num_arrays)
     for count in (1.0, 7.0):
         gemms = make_gemms(RAGGED.m, RAGGED.k, RAGGED.n, count)
@@ -108,7 +108,7 @@ def test_never_faster_than_every_element_busy(name, num_arrays):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_large_product_approaches_every_element_busy(name):
+def test_a_large_gemm_approaches_all_pes_busy(name):
     gemms = make_gemms(1e6, 1e6, 1e6)
     array = make_array(name, 10.0, 10.0)
     assert DATAFLOWS[name](gemms, array, EXACT) / 1e16 == pytest.approx(1.0, abs=1e-4)
@@ -122,7 +122,7 @@ def test_a_large_product_approaches_every_element_busy(name):
     num_arrays=st.integers(1, 16),
 )
 @settings(max_examples=60, deadline=None)
-def test_overlapping_never_costs_cycles(name, extents, count, sides, num_arrays):
+def test_overlap_never_adds_cycles(name, extents, count, sides, num_arrays):
     gemms = make_gemms(*extents, count)
     array = make_array(name, float(sides[0]), float(sides[1]), float(num_arrays))
     overlapped = DATAFLOWS[f"{name}_overlapped"](gemms, array, EXACT)
@@ -137,10 +137,10 @@ def test_overlapping_never_costs_cycles(name, extents, count, sides, num_arrays)
     num_arrays=st.integers(1, 64),
 )
 @settings(max_examples=60, deadline=None)
-def test_equal_to_whole_numbers(name, extents, count, sides, num_arrays):
+def test_equal_to_integer_arithmetic(name, extents, count, sides, num_arrays):
     gemms = make_gemms(*extents, count)
     array = make_array(name, float(sides[0]), float(sides[1]), float(num_arrays))
-    expected = whole_number_cycles(name, *extents, count, *sides, num_arrays)
+    expected = integer_cycles(name, *extents, count, *sides, num_arrays)
     # Half cycles of an odd load have no float64 from 2^52 on; counts are exact below 2^50.
     assume(expected < 2.0**50)
     assert DATAFLOWS[name](gemms, array, EXACT) == expected
@@ -165,7 +165,7 @@ def test_more_arrays_never_take_more_cycles(name):
     assert np.all(np.diff(cycles) <= 0.0)
 
 
-def test_drained_outputs_cost_the_rows_of_the_array_once_a_fold():
+def test_a_drain_adds_the_array_rows_once_per_fold():
     """Three by two folds of 16 x 8 on one array."""
     gemms = make_gemms(33.0, 40.0, 9.0)
     plain, drained = (
@@ -187,7 +187,7 @@ def test_paper_adds_a_drain_to_output_stationary_only(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mapping_efficiency_is_a_fraction_and_one_for_whole_tiles(name):
+def test_mapping_efficiency_is_a_fraction_and_one_for_full_tiles(name):
     array = make_array(name)
     efficiency = mapping_efficiency(RAGGED, array)
     assert jnp.all((efficiency > 0.0) & (efficiency <= 1.0))
@@ -238,7 +238,7 @@ def cycles_of_leaves(name, leaves, relaxation=EXACT):
 
 
 def relaxed_cycles(name, leaves):
-    """The formula with quotients for tile counts, above one tile everywhere."""
+    """The formula with quotients for tile counts, all above one tile."""
     m, k, n, count, rows, cols, num_arrays = leaves
     base = base_of(name)
     spatial_rows, spatial_cols, stream = {
@@ -255,7 +255,7 @@ def relaxed_cycles(name, leaves):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_is_that_of_the_formula_without_rounding(name):
+def test_gradient_equals_that_of_the_formula_without_rounding(name):
     leaves = [jnp.float64(x) for x in (64.0, 96.0, 128.0, 6.0, 16.0, 8.0, 3.0)]
     exact = jax.grad(lambda x: cycles_of_leaves(name, x))(leaves)
     relaxed = jax.grad(lambda x: relaxed_cycles(name, x) + 0.0 * x[0])(leaves)
@@ -274,7 +274,7 @@ def test_gradients_are_finite(name, size, relaxation):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_smooth_reading_ends_at_the_exact_one(name):
+def test_smooth_relaxation_converges_to_the_exact_model(name):
     leaves = [jnp.float64(x) for x in (50.0, 77.0, 90.0, 3.0, 16.0, 8.0, 2.0)]
     exact = float(cycles_of_leaves(name, leaves))
     assert cycles_of_leaves(name, leaves, smooth(0.0)) == pytest.approx(exact, rel=0.03)
@@ -288,4 +288,4 @@ def test_float32_counts_are_the_same(name):
         sizes = [jnp.float32(x) for x in (300.0, 77.0, 90.0, 3.0, 16.0, 8.0, 2.0)]
         single = cycles_of_leaves(name, sizes)
         assert single.dtype == jnp.float32
-    assert float(single) == whole_number_cycles(name, 300, 77, 90, 3, 16, 8, 2)
+    assert float(single) == integer_cycles(name, 300, 77, 90, 3, 16, 8, 2)

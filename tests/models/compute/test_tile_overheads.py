@@ -38,7 +38,7 @@ def conv(r, s, p, q, c, k, n=1.0, stride=1.0):
 
 
 def outer(**bounds):
-    """A nest with these bounds of the outermost loops; what is inside does not matter."""
+    """A nest with these bounds of the outermost loops; inner loops do not matter."""
     temporal = np.ones((2, len(DIMS)))
     for letter, bound in bounds.items():
         temporal[0, DIMS.index(letter)] = bound
@@ -46,7 +46,7 @@ def outer(**bounds):
 
 
 def unrolled(operator, steps, rows, cols):
-    """Instructions that loops over tiles and blocks issue; every tile is full."""
+    """Instructions issued by loops over tiles and blocks; every tile is full."""
     size = {d: int(getattr(operator, d.lower())) // steps.get(d, 1) for d in DIMS}
     counted = dict.fromkeys(("tiles", "read", "write", "preloads", "passes", "pixels", "fill"), 0)
     sums = steps.get("R", 1) * steps.get("S", 1) * steps.get("C", 1)
@@ -73,7 +73,7 @@ def unrolled(operator, steps, rows, cols):
 
 
 def test_instructions_of_a_small_convolution_counted_by_hand():
-    """3x1 filter, 20 to 10 channels, 6x4 outputs in two tiles of 6x2, 8x8 elements."""
+    """3x1 filter, 20 to 10 channels, 6x4 outputs in two tiles of 6x2, 8x8 PEs."""
     operator = conv(3.0, 1.0, 6.0, 4.0, 20.0, 10.0)
     events = tile_events(outer(Q=2.0), operator, CORE8)
     assert events.num_tiles == 2
@@ -86,7 +86,7 @@ def test_instructions_of_a_small_convolution_counted_by_hand():
     assert array_fill_cycles(events, CORE8, GEMMINI_COSTS) == 18 * (8 - 6)
 
 
-def test_outermost_tier_of_a_nest_text_is_what_the_host_issues():
+def test_the_host_issues_the_outermost_tier_of_a_nest_text():
     nest = parse_nest("L3[WIO] K5 C3 - L2[WI] N1 K16X - L1[O] C2 Q7 P7 C16X - L0[W] P2")
     operator = conv(1.0, 1.0, 14.0, 7.0, 96.0, 80.0)
     events = tile_events(nest, operator, CORE16)
@@ -105,7 +105,7 @@ DIVISORS = st.sampled_from([1, 2, 4])
     stride=st.integers(1, 2),
 )
 @settings(max_examples=40, deadline=None)
-def test_events_are_those_of_an_unroller(sizes, steps, array, stride):
+def test_events_equal_those_of_an_unroller(sizes, steps, array, stride):
     letters = "RSPQCK"
     whole = [float(size * step) for size, step in zip(sizes, steps, strict=True)]
     operator = conv(*whole, stride=float(stride))
@@ -124,15 +124,15 @@ def test_events_are_those_of_an_unroller(sizes, steps, array, stride):
     assert pixels == pytest.approx(counted["pixels"])
 
 
-def test_ragged_tiles_count_as_their_mean():
+def test_partial_tiles_count_by_their_mean():
     """57 outputs in tiles of 56: two tiles, together the 57 pixels."""
     events = tile_events(outer(P=57.0 / 56.0), conv(1.0, 1.0, 57.0, 3.0, 16.0, 16.0), CORE16)
     assert events.num_tiles == 2
     assert 2.0 * events.write_rows == pytest.approx(57 * 3)
 
 
-def test_one_big_tile_takes_what_the_roofline_says():
-    """All extra vanishes against n^3 multiplications; it falls like one over the size."""
+def test_one_large_tile_takes_the_roofline_time():
+    """Overheads vanish relative to n^3 multiplications, in proportion to one over the size."""
     extra = []
     with jax.enable_x64(True):
         for size in (2.0**8, 2.0**12, 2.0**16, 2.0**20):
@@ -144,7 +144,7 @@ def test_one_big_tile_takes_what_the_roofline_says():
     assert extra[-2] / extra[-1] == pytest.approx(16.0, rel=0.01)
 
 
-def test_one_tile_hides_nothing():
+def test_one_tile_has_no_overlap():
     costs, operator = GEMMINI_COSTS, conv(3.0, 3.0, 4.0, 4.0, 16.0, 16.0)
     with jax.enable_x64(True):
         cycles = tiled_cycles(outer(), operator, CORE16, costs)
@@ -153,8 +153,8 @@ def test_one_tile_hides_nothing():
         assert float(cycles.total_cycles) == pytest.approx(float(parts) + moved)
 
 
-def test_many_tiles_run_at_the_pace_of_the_slowest_engine():
-    """A thousand times the tiles: the cycles of one more tile are the slowest engine's alone."""
+def test_many_tiles_run_at_the_rate_of_the_slowest_engine():
+    """With 1000 times the tiles, one more tile adds the cycles of the slowest engine only."""
     with jax.enable_x64(True):
         few, many = (
             tiled_cycles(outer(N=n), conv(3.0, 3.0, 8.0, 8.0, 32.0, 32.0, n), CORE16, NO_START)
@@ -193,7 +193,7 @@ def test_total_lies_between_the_slowest_engine_and_no_overlap(sizes, bounds):
 
 @pytest.mark.parametrize("name", [field.name for field in fields(GEMMINI_COSTS)])
 @pytest.mark.parametrize("bounds", [{}, {"K": 8.0}, {"P": 14.0, "Q": 14.0, "C": 64.0}])
-def test_higher_costs_never_help_and_bandwidth_never_hurts(name, bounds):
+def test_cycles_rise_with_costs_and_fall_with_bandwidth(name, bounds):
     operator = conv(3.0, 3.0, 14.0, 14.0, 64.0, 64.0)
     costs = jax.tree.map(lambda value: jnp.full(40, value), GEMMINI_COSTS)
     costs = replace(costs, **{name: jnp.geomspace(0.1, 1e4, 40)})
@@ -202,19 +202,19 @@ def test_higher_costs_never_help_and_bandwidth_never_hurts(name, bounds):
     assert jnp.all(steps <= 0.0) if name == "dram_bytes_per_cycle" else jnp.all(steps >= 0.0)
 
 
-def test_passes_as_long_as_the_array_is_high_hide_the_weights():
+def test_passes_as_long_as_the_array_rows_hide_the_weight_load():
     for pixels, fill in ((16.0, 0.0), (12.0, 4.0), (1.0, 12.0)):  # a pass of 1 takes 4 cycles
         events = tile_events(outer(), conv(1.0, 1.0, pixels, 9.0, 16.0, 16.0), CORE16)
         assert array_fill_cycles(events, CORE16, GEMMINI_COSTS) == fill
 
 
-def test_products_are_issued_as_products():
+def test_gemms_are_issued_as_gemms():
     assert issue_cycles(gemm_operators(7.0, 7.0, 7.0, 1.0), GEMMINI_COSTS) == pytest.approx(129.0)
     assert issue_cycles(conv(1.0, 1.0, 7.0, 7.0, 7.0, 7.0), GEMMINI_COSTS) == pytest.approx(274.8)
 
 
-def test_dram_moves_each_operand_once():
-    """3x3 filter over 5x5 inputs: 9 outputs; outputs as wide as DRAM keeps them."""
+def test_dram_transfers_each_operand_once():
+    """3x3 filter over 5x5 inputs: 9 outputs; outputs with the width in DRAM."""
     operator = conv(3.0, 3.0, 3.0, 3.0, 2.0, 4.0)
     costs = replace(GEMMINI_COSTS, dram_bytes_per_cycle=2.0)
     assert dram_cycles(operator, CORE16, costs) == (72 + 50 + 36) / 2.0
@@ -224,7 +224,7 @@ ROWS = {"p": [13.0, 56.0, 1.0], "c": [20.0, 64.0, 3.0], "k": [10.0, 256.0, 64.0]
 
 
 def batch():
-    """Three operators with nests of their own."""
+    """Three operators with separate nests."""
     one = np.ones(3)
     p, c, k = (np.array(ROWS[name]) for name in "pck")
     operators = Operators(one * 3, one * 3, p, p, c, k, one, one, one, one, one, one, ())
@@ -232,7 +232,7 @@ def batch():
     return operators, LoopNest(temporal, np.zeros_like(temporal), np.ones_like(temporal), TIERS)
 
 
-def test_rows_are_independent():
+def test_operators_are_independent():
     operators, nest = batch()
     together = tiled_cycles(nest, operators, CORE16, GEMMINI_COSTS).total_cycles
     for row in range(3):

@@ -1,4 +1,4 @@
-"""Laws of the energy and area of arithmetic, of moving bits, and of chips at their peak."""
+"""Laws of energy and area of arithmetic, data movement energy, and power of chips at peak."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from hwdse.numerics.relaxation import total
 from hwdse.specs.number_formats import FORMATS
 from hwdse.training.gemm_operator_costs import peak_flop_per_s
 
-CHIPS = (  # preset, format, node, board power over printed peak in pJ a flop
+CHIPS = (  # preset, format, node, board power over specified peak in pJ/FLOP
     ("a100", "fp16", 7.0, 400.0 / 312.0),
     ("h100", "fp16", 5.0, 700.0 / 989.0),
     ("b200", "fp16", 4.0, 1000.0 / 2250.0),
@@ -41,7 +41,7 @@ def _float64():
         yield
 
 
-def test_exponents_are_those_of_the_anchors():
+def test_exponents_follow_from_the_anchors():
     assert units.MULTIPLY_J.exponent == pytest.approx(1.55, abs=0.006)
     assert units.MULTIPLY_MM2.exponent == pytest.approx(1.98, abs=0.006)
     assert units.ADD_J.exponent == pytest.approx(1.17, abs=0.006)
@@ -62,7 +62,7 @@ def test_fp64_add_by_the_law():
     assert 1e6 * units.ADD_MM2(64.0) == pytest.approx(12_900, rel=0.01)
 
 
-def test_narrower_formats_are_cheaper_and_blocks_cost_their_scale():
+def test_narrower_formats_are_cheaper_and_blocks_add_their_scale():
     names = ("fp64", "fp32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2")
     energies = [float(units.format_mac_energy_j(FORMATS[n], FORMATS["fp32"])) for n in names]
     areas = [float(units.format_mac_area_mm2(FORMATS[n], FORMATS["fp32"])) for n in names]
@@ -78,12 +78,12 @@ def test_narrower_formats_are_cheaper_and_blocks_cost_their_scale():
         units.format_of("fp7")
 
 
-def test_whole_numbers_by_hand():
+def test_integers_by_hand():
     assert 1e12 * units.int_mac_energy_j(8.0, 32.0) == pytest.approx(0.3)
     assert 1e6 * units.int_mac_area_mm2(8.0, 32.0) == pytest.approx(282.0 + 137.0)
 
 
-def test_nodes_scale_as_their_sources_say():
+def test_nodes_scale_as_in_their_sources():
     ratio = units.node_energy_ratio
     assert ratio(45.0) == pytest.approx(1.0)
     assert 3.7 * ratio(7.0) == pytest.approx(1.31)
@@ -102,7 +102,7 @@ def test_gradients():
     assert np.isfinite(jax.grad(units.MULTIPLY_J)(0.0))
 
 
-def test_moved_bits():
+def test_data_movement_energy():
     assert j_per_byte(DRAM_PJ_PER_BIT["hbm2"]) == pytest.approx(31.76e-12)
     generations = [DRAM_PJ_PER_BIT[name] for name in ("hbm2", "hbm2e", "hbm3", "hbm3e", "hbm4")]
     assert np.all(np.diff(generations) < 0.0)
@@ -116,7 +116,7 @@ def test_moved_bits():
 
 @pytest.fixture(scope="module")
 def peaks():
-    """Datapath, everything else and board power, in pJ a flop of each chip."""
+    """Datapath, other and board power of each chip in pJ/FLOP."""
     with jax.enable_x64(True):
         columns = []
         for preset, name, node_nm, all_in in CHIPS:
@@ -135,8 +135,8 @@ def test_one_overhead_factor_gives_the_power_of_four_chips(peaks):
     assert fit_overhead_ratio(datapath, rest, all_in) == pytest.approx(
         PEAK_OVERHEAD_RATIO, abs=0.005
     )
-    assert model == pytest.approx(all_in, rel=0.18)  # asked for: 25 %
+    assert model == pytest.approx(all_in, rel=0.18)  # target: 25 %
 
 
-def test_any_chip_left_out_is_met_too(peaks):
+def test_any_held_out_chip_is_predicted(peaks):
     assert np.all(np.abs(leave_one_out_errors(*peaks[:3])) < 0.25)

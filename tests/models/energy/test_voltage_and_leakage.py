@@ -38,7 +38,7 @@ def tolerance(request):
         yield 1e-12 if request.param else 1e-5
 
 
-def test_nominal_clock_takes_the_nominal_voltage(tolerance):
+def test_nominal_clock_needs_the_nominal_voltage(tolerance):
     assert supply_voltage_v(1.0, N5) == pytest.approx(0.75, rel=tolerance)
     assert dynamic_energy_ratio(1.0, N5) == pytest.approx(1.0, rel=2.0 * tolerance)
 
@@ -80,7 +80,7 @@ def test_implicit_derivative_agrees_with_differences():
             check_grads(volts, (ratio, 0.3, 0.75), order=1, rtol=1e-6)
 
 
-def test_scratchpad_energy_grows_as_cacti_says(tolerance):
+def test_scratchpad_energy_grows_as_in_cacti(tolerance):
     assert sram_energy_j_per_byte(65536.0, 1e-12) == pytest.approx(1e-12, rel=tolerance)
     sixteen_fold = sram_energy_j_per_byte(16.0 * 65536.0, 1e-12)
     assert sixteen_fold == pytest.approx(1e-12 * 16.0**0.52, rel=tolerance)

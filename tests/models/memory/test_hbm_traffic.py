@@ -39,7 +39,7 @@ def _float64():
 
 
 def product(m, k, n, count=1.0, a=1.0, b=1.0, c=1.0, extra_bytes=0.0):
-    """One row of one product."""
+    """One GEMM operator."""
     numbers = (m, k, n, count, a, b, c, 0.0, extra_bytes)
     return Gemms(*(jnp.asarray([float(x)]) for x in numbers))
 
@@ -53,7 +53,7 @@ def distinct_bytes(m, k, n, count=1.0, flags=(1.0, 1.0, 1.0), size=2.0):
 
 
 def brute_force_bytes(m, k, n, count, capacity_bytes, parts, size):
-    """Least traffic over the same choices, in whole numbers and loops."""
+    """Least traffic over the same choices, in integers and loops."""
     tile_bytes = RESIDENT_FRACTION * capacity_bytes / parts
     sums = tile_bytes / ACCUMULATOR_BYTES
     block = math.floor(tile_bytes / (k * size) * (1 + 1e-15))
@@ -97,45 +97,45 @@ def test_never_below_the_distinct_words(m, k, n, count, capacity, parts):
 @pytest.mark.parametrize(
     "flags", [f for f in itertools.product((0.0, 1.0), repeat=3) if any(f)], ids=str
 )
-def test_equal_to_the_distinct_words_where_all_fits(flags):
+def test_equal_to_the_distinct_words_if_all_fits(flags):
     gemms = product(300, 200, 100, 5.0, *flags)
     found = traffic(gemms, scratchpad(64.0 * MIB), 1.0, 2.0)
     assert found[0] == distinct_bytes(300, 200, 100, 5.0, flags)
 
 
-def test_private_scratchpads_read_an_operand_each():
+def test_private_scratchpads_each_read_an_operand():
     # Two of them split the rows: B goes to both, A and C once.
     found = traffic(product(512, 64, 8), scratchpad(64.0 * MIB), 2.0, 2.0)
     assert found[0] == 2.0 * (512 * 64 + 2 * 64 * 8 + 512 * 8)
-    # With a product each, nothing is read twice.
+    # With one GEMM each, nothing is read twice.
     found = traffic(product(512, 64, 8, 2.0), scratchpad(64.0 * MIB), 2.0, 2.0)
     assert found[0] == distinct_bytes(512, 64, 8, 2.0)
 
 
 @given(EXTENTS, EXTENTS, EXTENTS, st.sampled_from([1.0, 8.0]), CAPACITIES, st.floats(1.0, 50.0))
 @settings(max_examples=150, deadline=None)
-def test_more_capacity_never_costs_traffic(m, k, n, parts, capacity, factor):
+def test_more_capacity_never_adds_traffic(m, k, n, parts, capacity, factor):
     gemms = product(m, k, n)
     less = float(traffic(gemms, scratchpad(capacity), parts, 2.0)[0])
     more = float(traffic(gemms, scratchpad(capacity * factor), parts, 2.0)[0])
     assert more <= less * (1.0 + 1e-12)
 
 
-def test_fewer_bytes_an_element_never_cost_traffic():
+def test_fewer_bytes_per_element_never_add_traffic():
     gemms = product(4096, 4096, 4096)
     sizes = [float(traffic(gemms, scratchpad(8.0 * MIB), 8.0, size)[0]) for size in (1.0, 1.5, 2.0)]
     assert sizes[0] < sizes[1] < sizes[2]
 
 
-def test_elementwise_traffic_is_no_operand():
-    """`system.rows` adds it, times what the software's fusion makes of it."""
+def test_elementwise_traffic_is_not_an_operand():
+    """`training/gemm_operator_costs.py` adds it, scaled by the software's fusion."""
     plain = traffic(product(100, 100, 100, 7.0), scratchpad(MIB), 1.0, 2.0)
     extra = traffic(product(100, 100, 100, 7.0, extra_bytes=500.0), scratchpad(MIB), 1.0, 2.0)
     assert extra[0] == plain[0]
 
 
 @pytest.mark.parametrize("is_double", [False, True])
-def test_tiles_that_fit_to_the_byte_keep_their_last_row(is_double):
+def test_tiles_that_fit_exactly_keep_their_last_row(is_double):
     # s / (s / m) rounds to just under m; a lost row would read B twice.
     rng = np.random.default_rng(0)
     m, n = rng.integers(2, 4000, 5000).astype(float), np.full(5000, 1e5)
@@ -169,7 +169,7 @@ def test_tiles_fit(residency):
             assert min(float(rows), float(cols)) * k * 2.0 <= MIB * (1.0 + 1e-12)
 
 
-def test_best_tiling_is_one_of_the_list():
+def test_best_tiling_is_a_candidate():
     gemms = Gemms(*(jnp.asarray(x) for x in np.tile([[4096.0, 64.0, 1.0]], (9, 1))))
     tiling = best_tiling(gemms, MIB, 8.0, 2.0)
     names = [(*s, *r) for s in SPLITS.values() for r in RESIDENCIES.values()]
@@ -177,8 +177,8 @@ def test_best_tiling_is_one_of_the_list():
         assert tuple(float(leaf[i]) for leaf in jax.tree.leaves(tiling)) in names
 
 
-def test_gradient_is_the_winners():
-    # Bytes an element scale A, B and C directly, and through the depth of the block that stays.
+def test_gradient_equals_that_of_the_best_tiling():
+    # Bytes per element scale A, B and C directly, and through the depth of the resident block.
     gemms, parts, size = product(4096, 3000, 5000), 8.0, 2.0
 
     def best(size):
@@ -193,14 +193,14 @@ def test_gradient_is_the_winners():
     assert jax.grad(best)(size) == pytest.approx(float(jax.grad(of_winner)(size)), rel=1e-12)
 
 
-def test_gradient_agrees_with_differences_where_nothing_is_rounded():
+def test_gradient_agrees_with_differences_without_rounding():
     # Everything fits, so traffic is the plain sum of the operands.
     def moved(k, size):
         gemms = product(300, 1, 100).replace(k=k * jnp.ones(1))
         return hbm_traffic_bytes(gemms, scratchpad(64.0 * MIB), 1.0, size)[0]
 
     slopes = jax.grad(moved, (0, 1))(200.0, 2.0)
-    # The straight-through slope of the one tile adds what share of the scratchpad is in use.
+    # The straight-through slope of the one tile adds the used fraction of the scratchpad.
     assert slopes[0] == pytest.approx(2.0 * (300.0 + 100.0), rel=2e-3)
     assert slopes[1] == pytest.approx(distinct_bytes(300, 200, 100, size=1.0), rel=2e-3)
     difference = (moved(200.0, 2.0 + 1e-3) - moved(200.0, 2.0 - 1e-3)) / 2e-3
@@ -228,7 +228,7 @@ def test_gradients_are_finite_at_the_edges(relaxation, is_double):
             assert all(np.all(np.isfinite(x)) for x in found), (capacity, parts)
 
 
-def test_smooth_reading_meets_the_exact_one_when_cold():
+def test_smooth_relaxation_converges_to_the_exact_model():
     gemms = product(4096, 3000, 5000)
     exact = hbm_traffic_bytes(gemms, scratchpad(8.0 * MIB), 8.0, 2.0)
     cold = hbm_traffic_bytes(gemms, scratchpad(8.0 * MIB), 8.0, 2.0, smooth(0.0))

@@ -1,4 +1,4 @@
-"""Least traffic of products and convolutions: by hand, in the limits, and below every tiling."""
+"""Least traffic of GEMMs and convolutions: by hand, in the limits, and below every tiling."""
 
 import functools
 
@@ -45,7 +45,7 @@ def product(m, k, n, count=1.0, shares=(1.0, 1.0, 1.0)) -> Gemms:
 
 
 class TestByHand:
-    """A square product of 1024 with 2^14 words, 128 x 128 of one operand."""
+    """A square GEMM of 1024 with 2^14 words, 128 x 128 of one operand."""
 
     GEMM = (1024.0, 1024.0, 1024.0)
 
@@ -53,7 +53,7 @@ class TestByHand:
         words = pebble_bytes(product(*self.GEMM), 2.0**14, 1.0, 1.0, 1.0)
         assert words == 2.0 * 2.0**30 / 2.0**7 - 2.0 * 2.0**14
 
-    def test_sums_of_four_bytes_take_the_room_of_two_elements(self):
+    def test_sums_of_four_bytes_take_the_space_of_two_elements(self):
         """e^2 s = 16 instead of 8 under the root; outputs leave as elements, 2 bytes less each."""
         narrow = pebble_bytes(product(*self.GEMM), 2.0**15, 1.0, 2.0, 2.0)
         wide = pebble_bytes(product(*self.GEMM), 2.0**15, 1.0, 2.0, 4.0)
@@ -69,8 +69,8 @@ class TestByHand:
         shared = product(2.0, 3.0, 5.0, 8.0, (1.0, 0.125, 1.0))
         assert compulsory_bytes(shared, 1.0) == 8.0 * 6 + 15 + 8.0 * 10
 
-    def test_eight_engines_take_twice_what_one_does(self):
-        """Cubes of half the side: 8 x 3 (N / 2)^2 words instead of 3 N^2."""
+    def test_eight_engines_need_twice_the_words_of_one(self):
+        """Cubes of half the edge: 8 x 3 (N / 2)^2 words instead of 3 N^2."""
         assert copies_bytes(product(*self.GEMM), 8.0, 1.0) == pytest.approx(6.0 * 2.0**20)
         assert copies_bytes(product(*self.GEMM, 8.0), 8.0, 1.0) == 0.0
         assert copies_bytes(product(*self.GEMM), 1.0, 1.0) == 0.0
@@ -80,14 +80,14 @@ class TestByHand:
         assert words == 2.0 * 2.0**30 / 2.0**7 + 2.0**20
 
     def test_balance(self):
-        """1 byte a flop at 4 flop/s needs 4 bytes/s."""
+        """1 B/FLOP at 4 FLOP/s needs 4 B/s."""
         assert demand_ratio(10.0, 2.0, 10.0, 4.0) == 2.0
         assert demand_ratio(0.0, 2.0, 10.0, 4.0) == demand_ratio(1.0, 2.0, 0.0, 4.0) == 0.0
         assert safe_ratio(3.0, 0.0) == 0.0
 
 
-def test_rows_that_stay_beat_the_bound_for_streamed_sums():
-    """Depth 512 with S = 512^2 and room for what streams: 512 rows of A stay, B passes 8 times."""
+def test_resident_rows_go_below_the_count_for_streamed_sums():
+    """Depth 512 with S = 512^2 plus streamed data: 512 rows of A are resident, B passes 8 times."""
     m, k, n, fast = 4096.0, 512.0, 4096.0, 512.0 * (512.0 + 2.0)
     moved = m * k + k * n * m / 512.0 + m * n
     bound = gemm_traffic_bound(product(m, k, n), 4.0 * fast, 4.0).bytes / 4.0
@@ -95,14 +95,14 @@ def test_rows_that_stay_beat_the_bound_for_streamed_sums():
     assert 0.92 * moved < bound < moved
 
 
-def test_large_memory_leaves_the_compulsory_words():
+def test_a_large_memory_needs_the_compulsory_words_only():
     gemm = product(640.0, 128.0, 320.0, 3.0)
     bound = gemm_traffic_bound(gemm, 1e12, 2.0)
     assert bound.pebble_bytes == 0.0
     assert bound.bytes == compulsory_bytes(gemm, 2.0)
 
 
-def test_memory_of_one_word_reads_both_factors_of_every_product():
+def test_a_memory_of_one_word_reads_both_factors_of_every_product():
     gemm = product(640.0, 128.0, 320.0)
     words = gemm_traffic_bound(gemm, 4.0, 4.0).bytes / 4.0
     assert words == pytest.approx(float(2.0 * gemm.num_macs), rel=1e-6)
@@ -148,8 +148,8 @@ def test_no_tiling_is_below_the_bound(sizes, count, fractions, log_bytes, parts,
     assert np.all(each <= np.asarray(tilings) * (1.0 + 1e-12))
 
 
-def test_best_tiling_of_a_large_product_is_near_the_bound():
-    """A square of fp32 sums in 3/4 of the memory: 1.15 times what the bound for such sums is."""
+def test_best_tiling_of_a_large_gemm_is_near_the_bound():
+    """A square of FP32 sums in 3/4 of the memory: 1.15 times the bound for such sums."""
     gemm = product(65536.0, 65536.0, 65536.0)
     fast = 24.0 * 2.0**20
     best = min(float(tiling_traffic_bytes(gemm, fast, 1.0, 2.0, tiling)) for tiling in TILINGS)
@@ -173,7 +173,7 @@ def test_gradients_agree_with_finite_differences():
         check_grads(log_bound, (2000.0, 1000.0, fast), order=1, modes=("rev",))
 
 
-def test_gradients_are_finite_where_nothing_moves():
+def test_gradients_are_finite_without_traffic():
     def bound(leaves, parts):
         m, k, n, share, fast = leaves
         gemm = product(m, k, n, 1.0, (1.0, 1.0, share))
@@ -185,7 +185,7 @@ def test_gradients_are_finite_where_nothing_moves():
         assert jnp.all(jnp.isfinite(slopes(jnp.asarray(cases, dtype), jnp.asarray(8.0, dtype))))
 
 
-def test_product_as_a_convolution_of_one_tap():
+def test_gemm_equals_a_convolution_of_one_tap():
     conv = convs(p=640.0, c=128.0, k=320.0)
     ours = convolution_traffic_bound(conv, 1000.0)
     theirs = gemm_traffic_bound(product(640.0, 128.0, 320.0), 4000.0, 4.0)
@@ -194,7 +194,7 @@ def test_product_as_a_convolution_of_one_tap():
 
 
 def test_convolution_by_hand():
-    """3 x 3 at stride 2: an input is in up to 2 x 2 windows; 7 outputs need 15 inputs a row."""
+    """3 x 3 at stride 2: an input is in up to 2 x 2 windows; 7 outputs need 15 inputs per row."""
     conv = convs(r=3.0, s=3.0, p=7.0, q=7.0, c=64.0, k=32.0, n=2.0, stride_p=2.0, stride_q=2.0)
     bound = convolution_traffic_bound(conv, 256.0)
     macs = 9.0 * 49.0 * 64.0 * 32.0 * 2.0
@@ -209,7 +209,7 @@ def test_inputs_between_wide_strides_are_not_counted():
 
 @pytest.mark.parametrize("residency", sorted(TILE_RESIDENCIES))
 def test_no_tile_of_a_convolution_is_below_the_bound(residency):
-    """DRAM words of random tiles against the bound for the words that all memories held."""
+    """DRAM words of random tiles against the bound for the words in all memories."""
     rng, number = np.random.default_rng(1), 4000
 
     def sizes(high):

@@ -1,4 +1,4 @@
-"""Gradients of a given nest: right where the order of loops stays, finite everywhere."""
+"""Gradients of a given nest: correct for constant loop order, finite everywhere."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def _float64():
 
 
 def costs(temporal, spatial, core, accounting=KEPT, text=TEXT):
-    """Costs of the convolution that a nest with these bounds covers; stride 2 along P."""
+    """Costs of the convolution covered by a nest with these bounds; stride 2 along P."""
     nest = parse_nest(text).replace(temporal=temporal, spatial=spatial)
     sizes = jnp.prod(jnp.asarray(temporal) * spatial, axis=-2)
     sizes = {letter.lower(): sizes[..., i] for i, letter in enumerate(DIMS)}
@@ -53,8 +53,8 @@ def slopes():
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_a_loop_more_costs_what_the_gradient_says(slopes, kind):
-    """Traffic is linear in each bound above one, as long as neighbors have no gaps."""
+def test_one_more_iteration_costs_the_gradient(slopes, kind):
+    """Traffic is linear in each bound above one if neighbors have no gaps."""
     nest = parse_nest(TEXT)
     bounds = (nest.temporal, nest.spatial)
     for tier, dim in zip(*np.nonzero(bounds[kind] > 1.0), strict=True):
@@ -64,11 +64,11 @@ def test_a_loop_more_costs_what_the_gradient_says(slopes, kind):
         np.testing.assert_allclose(found, count(*more) - count(*bounds), rtol=1e-9, atol=1e-6)
 
 
-def test_a_bound_of_one_is_no_dead_end(slopes):
-    """Where the order stays the same, 1 + e costs more by the gradient times e."""
+def test_a_bound_of_one_has_a_gradient(slopes):
+    """At constant order, 1 + e adds the gradient times e."""
     nest = parse_nest(TEXT)
     before = count(nest.temporal, nest.spatial)
-    step = 5e-7  # still no loop
+    step = 5e-7  # still not a loop
     assert jnp.all(jnp.isfinite(slopes[0]))
     for letter in "CKPQ":
         dim = DIMS.index(letter)
@@ -99,8 +99,8 @@ def test_gradients_are_finite(text, accounting):
 
 
 @pytest.mark.parametrize("field", ["time_s", "energy_j"])
-def test_gradients_in_the_hardware(field):
-    """Widths, capacities, bandwidths, clock, rows and columns, each about its value."""
+def test_gradients_in_hardware_parameters(field):
+    """Widths, capacities, bandwidths, clock, rows and columns, each around its value."""
     nest = parse_nest(TEXT)
     scratchpad, accumulator = CORE.levels[1:3]
     names = ("capacity_bytes", "read_bandwidth_bytes_per_s", "energy_slope")

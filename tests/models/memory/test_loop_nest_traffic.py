@@ -1,4 +1,4 @@
-"""Loop nests: worked by hand, by walking through them, and laws that hold for all."""
+"""Loop nests: worked by hand, simulated step by step, and general laws."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ RELOADED = Accounting(False, True, True, halo="reloaded")
 
 
 traffic_of = quick_jit(nest_traffic, static_argnums=3)
-"""Compiled once for each choice of tiers and accounting."""
+"""Compiled once per choice of tiers and accounting."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +30,14 @@ def _float64():
 
 
 def core(nest):
-    """A core with the memories that a nest names, one byte a word."""
+    """A core with the memories named in a nest, one byte per word."""
     names = dict.fromkeys(tier.memory for tier in nest.tiers)
     levels = tuple(level(name, OPERANDS, 1e6, 1e9, 1e-12) for name in names)
     return CORE.replace(levels=levels)
 
 
 def operator_of(nest, strides=(1.0, 1.0), dilations=(1.0, 1.0)):
-    """The operator that a nest covers."""
+    """The operator covered by a nest."""
     sizes = np.prod(np.asarray(nest.temporal) * np.asarray(nest.spatial), axis=-2)
     sizes = {letter.lower(): sizes[..., i] for i, letter in enumerate(DIMS)}
     return Operators(
@@ -76,11 +76,11 @@ def test_gemm_of_the_accelforge_reference():
 def test_gemm_worked_by_hand():
     """P4 C6 K6: 2 x 3 x 3 tiles of 2 x 2 x 2, sums outside; DRAM loops P, C, K."""
     words = words_of("D[WIO] P2 C3 K3 - B[WIO] P2 C2 K2")
-    assert words["D", "reads", "weights"] == 2 * 36  # again for each P
+    assert words["D", "reads", "weights"] == 2 * 36  # once per P
     assert words["D", "reads", "inputs"] == 24  # K reuses them
-    assert words["D", "writes", "outputs"] == 3 * 24  # a stay for each C
-    assert words["D", "reads", "outputs"] == 2 * 24  # all but the first come back
-    assert words["B", "writes", "outputs"] == 144 + 2 * 24  # sums, and what comes back
+    assert words["D", "writes", "outputs"] == 3 * 24  # one stay per C
+    assert words["D", "reads", "outputs"] == 2 * 24  # all but the first return
+    assert words["B", "writes", "outputs"] == 144 + 2 * 24  # sums, and returning sums
     assert words["B", "reads", "outputs"] == 144 - 24 + 3 * 24  # first elided; drained
     assert words["B", "reads", "weights"] == words["B", "reads", "inputs"] == 144
     assert words["B", "used", "inputs"] == words["B", "used", "weights"] == 4
@@ -88,7 +88,7 @@ def test_gemm_worked_by_hand():
 
 @pytest.mark.parametrize(
     ("halo", "rows"),
-    # Tiles of 2 outputs take 2 * 2 + 3 - 2 = 5 rows, 4 of 9 tiles a row further.
+    # Tiles of 2 outputs take 2 * 2 + 3 - 2 = 5 rows, 4 of 9 tiles one row more.
     [("kept", 4 * 4 + 1), ("reloaded", 4 * 5)],
 )
 def test_halo_with_stride(halo, rows):
@@ -96,10 +96,10 @@ def test_halo_with_stride(halo, rows):
     words = words_of("D[WIO] K3 P4 - B[WIO] P2 R3", accounting, strides=(2.0, 1.0))
     assert words["D", "reads", "inputs"] == 3 * rows
     assert words["B", "used", "inputs"] == 5
-    assert words["B", "reads", "inputs"] == 3 * 8 * 3  # the array takes one each MAC
+    assert words["B", "reads", "inputs"] == 3 * 8 * 3  # the array takes one per MAC
 
 
-def test_halo_goes_when_the_innermost_loop_is_another():
+def test_halo_is_lost_if_another_loop_is_innermost():
     assert words_of("D[WIO] P4 K3 - B[WIO] P2 R3")["D", "reads", "inputs"] == 4 * 4
     assert words_of("D[WIO] P4 C3 - B[WIO] P2 R3")["D", "reads", "inputs"] == 4 * 3 * 4
 
@@ -107,11 +107,11 @@ def test_halo_goes_when_the_innermost_loop_is_another():
 def test_dilated_window():
     words = words_of("D[WIO] P4 - B[WIO] P2 R3", dilations=(2.0, 1.0))
     assert words["B", "used", "inputs"] == 1 + 2 * 2 + 1
-    assert words["D", "reads", "inputs"] == 7 + 2 * 2 + 1  # the whole input, once
+    assert words["D", "reads", "inputs"] == 7 + 2 * 2 + 1  # all inputs, once
 
 
-def test_timeloop_takes_inner_loops_to_start_from_their_second_pass():
-    """P moves by 2, R by 1: Timeloop sees 2 - 1 = 1, as in R; really it is 2 - 2."""
+def test_timeloop_counts_inner_loops_from_their_second_pass():
+    """P moves by 2, R by 1: Timeloop counts 2 - 1 = 1, as in R; the true value is 2 - 2."""
     text = "D[WIO] P4 R3 - B[WIO] P2"
     counted = words_of(text, TIMELOOP)["D", "reads", "inputs"]
     assert counted == pytest.approx(4 * (2 + 1 + 1) - 3 * 1)
@@ -119,7 +119,7 @@ def test_timeloop_takes_inner_loops_to_start_from_their_second_pass():
 
 
 def test_neighbors_share_one_read():
-    """Filter rows and output rows side by side, as in Eyeriss: 3 x 4 elements take 6 rows."""
+    """Filter rows and output rows in parallel, as in Eyeriss: 3 x 4 PEs take 6 rows."""
     words = words_of("D[WIO] Q5 - B[WIO] K1 P4X R3X")
     assert words["D", "reads", "inputs"] == 5 * 6
     assert words_of("D[WIO] Q5 - B[WIO] P4X R3X", strides=(3.0, 1.0))["D", "reads", "inputs"] == 60
@@ -164,7 +164,7 @@ def nest_arrays(draw, num_tiers):
 )
 @settings(max_examples=30, deadline=None)
 @given(st.data(), st.integers(1, 3), st.integers(1, 2))
-def test_equal_to_a_walk_through_the_nest(tiers, accounting, data, stride, dilation):
+def test_equal_to_a_step_by_step_simulation(tiers, accounting, data, stride, dilation):
     arrays = data.draw(nest_arrays(len(tiers)))
     nest = LoopNest(*arrays, tuple(NestTier(*tier) for tier in tiers))
     walk = Walk(nest, (stride, 1), (1, dilation), accounting.halo)
@@ -174,8 +174,8 @@ def test_equal_to_a_walk_through_the_nest(tiers, accounting, data, stride, dilat
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_ragged_last_tiles_count_by_their_size_and_passes_as_whole():
-    """P10 in tiles of 4, 4 and 2: 6 + 6 + 4 rows of which 2 + 2 are there already."""
+def test_partial_last_tiles_count_by_their_size_and_passes_as_full():
+    """P10 in tiles of 4, 4 and 2: 6 + 6 + 4 rows, 2 + 2 of them already present."""
     text = "D[WIO] K2 P2.5 - B[WIO] P4 R3"
     assert words_of(text, RELOADED)["D", "reads", "inputs"] == pytest.approx(2 * 16)
     assert words_of(text, KEPT)["D", "reads", "inputs"] == pytest.approx(2 * 12)
@@ -185,7 +185,7 @@ def test_ragged_last_tiles_count_by_their_size_and_passes_as_whole():
 
 
 @pytest.mark.parametrize(("fractional", "cycles"), [(False, 7 * 2.0), (True, 7 * 1.5625)])
-def test_ragged_pass_of_the_array(fractional, cycles):
+def test_partial_pass_of_the_array(fractional, cycles):
     """100 output channels on 64 columns."""
     accounting = Accounting(fractional, elides_first_read=True, drains_outputs=True)
     nest = parse_nest("D[WIO] P7 K1.5625 - R[W] K64X")
@@ -218,11 +218,11 @@ def test_spilled_sums_have_the_width_of_each_level():
     assert moved[2].writes.outputs == (48 + 16) * 4.0
 
 
-def test_loops_that_do_not_index_an_operand_may_change_places():
+def test_loops_that_do_not_index_an_operand_may_be_swapped():
     first, other = ("D[WIO] P3 Q2 N2 C2 K2 - B[WI] P2 C2 - R[W] K2", "D[WIO] N2 P3 Q2 C2 K2 - ")
     other += "B[WI] P2 C2 - R[W] K2"
     assert words_of(first)["D", "reads", "weights"] == words_of(other)["D", "reads", "weights"]
-    inner = words_of(first.replace("K2 - B", "K2 P1 - B"))  # a bound of one is no loop
+    inner = words_of(first.replace("K2 - B", "K2 P1 - B"))  # a bound of one is not a loop
     assert inner == words_of(first)
 
 
@@ -241,7 +241,7 @@ def dram_bytes(nest, stride):
     st.sampled_from("PQCK"),
     st.integers(1, 3),
 )
-def test_a_larger_tile_never_moves_more(order, outer, inner, letter, stride):
+def test_a_larger_tile_never_adds_traffic(order, outer, inner, letter, stride):
     """A factor moves from DRAM's loop into the tile; the filter leaves no gaps in it."""
     place = order.index(letter)
     larger = (list(outer), list(inner))

@@ -1,4 +1,4 @@
-"""Laws of one memory port: when it makes the array wait, and what it must move before and after."""
+"""Laws of one memory port: stalls of the array, first loads and last stores."""
 
 import itertools
 
@@ -40,11 +40,11 @@ def stream(period, burst, window=None, run=RUN) -> Stream:
 
 
 def random_streams(draw, run):
-    """One to four streams, their periods nested as loops are."""
+    """One to four streams with periods nested like loops."""
     streams, period = [], 1.0
     for _ in range(draw(st.integers(1, 4))):
         period *= draw(st.sampled_from([1.0, 2.0, 4.0, 16.0]))
-        # A stream without bursts has no windows that others could share: none, or some.
+        # A stream without bursts has no windows to share: none, or some.
         burst = draw(st.just(0.0) | st.floats(1e-6, 3.0)) * period
         streams.append(stream(period, burst, period / draw(st.sampled_from([1.0, 2.0, 8.0])), run))
     return streams
@@ -57,19 +57,19 @@ def ports(draw):
 
 
 def test_bert_query_projection_by_hand():
-    """Row p000: the scratchpad's port reads 64 bytes of inputs a cycle, loads 64 x 64 weights
+    """Row p000: the scratchpad's port reads 64 bytes of inputs per cycle, loads 64 x 64 weights
     (32 cycles of 128 bytes) every 512 cycles and fills 768 x 64 of them (384) every 6144."""
     inputs = stream(1.0, 1.0)
     weights, fills = stream(512.0, 32.0, 1.0), stream(6144.0, 384.0)
     own = (32 - 1) * 143
     together = 73727 + 1 * 143 + 384 * 11 - 73728
     assert float(port_stall_cycles([inputs, weights, fills], RUN)) == own + together
-    assert RUN + own + together == 82527  # what ZigZag 3.9.1 prints
+    assert RUN + own + together == 82527  # ZigZag 3.9.1
 
 
 @quietly
 @given(ports())
-def test_bursts_that_fit_into_the_time_between_cost_nothing(port):
+def test_bursts_that_fit_between_accesses_cause_no_stall(port):
     streams, run = port
     calm = [
         s.replace(burst_cycles=s.period_cycles / len(streams), window_cycles=s.period_cycles)
@@ -78,19 +78,19 @@ def test_bursts_that_fit_into_the_time_between_cost_nothing(port):
     assert float(port_stall_cycles(calm, run)) == pytest.approx(0.0, abs=1e-9 * run)
 
 
-def test_one_slow_stream_waits_for_what_its_window_lacks():
+def test_one_slow_stream_stalls_for_the_excess_over_its_window():
     assert float(port_stall_cycles([stream(512.0, 40.0, 10.0)], RUN)) == 30 * 143
     assert float(port_stall_cycles([stream(512.0, 10.0, 10.0)], RUN)) == 0.0
 
 
-def test_a_single_burst_is_no_conflict():
+def test_a_single_burst_causes_no_conflict():
     once = stream(RUN, 1e6, 1.0)
     assert float(port_stall_cycles([stream(1.0, 1.0), once], RUN)) == 0.0
 
 
 @quietly
 @given(ports())
-def test_a_port_is_never_busier_than_there_is_time(port):
+def test_a_port_is_never_busy_for_longer_than_the_run(port):
     streams, run = port
     busy = sum(float(s.burst_cycles * (s.num_bursts - 1.0)) for s in streams)
     stall = float(port_stall_cycles(streams, run))
@@ -100,7 +100,7 @@ def test_a_port_is_never_busier_than_there_is_time(port):
 
 @quietly
 @given(ports(), st.floats(0.01, 1.0), st.integers(0, 3))
-def test_shorter_bursts_and_longer_windows_never_hurt(port, share, which):
+def test_shorter_bursts_and_longer_windows_never_add_stalls(port, share, which):
     streams, run = port
     which %= len(streams)
     old, before = streams[which], float(port_stall_cycles(streams, run))
@@ -114,8 +114,8 @@ def test_shorter_bursts_and_longer_windows_never_hurt(port, share, which):
 
 
 @pytest.mark.parametrize("windows", [(1, 8), (4, 8), (3, 16), (2, 64)])
-def test_time_in_some_window_is_what_marking_the_cycles_gives(windows):
-    """Two streams whose bursts fill their windows: what windows share does not fit."""
+def test_time_in_any_window_equals_a_count_of_cycles(windows):
+    """Two streams whose bursts fill their windows: the overlap of the windows does not fit."""
     periods, run = (8.0, 64.0), 4096
     marked = np.zeros(run, dtype=bool)
     for window, period in zip(windows, periods, strict=True):
@@ -126,7 +126,7 @@ def test_time_in_some_window_is_what_marking_the_cycles_gives(windows):
     assert float(port_stall_cycles(streams, run)) == pytest.approx(expected)
 
 
-def test_stall_has_a_gradient_that_differences_confirm():
+def test_gradient_of_a_stall_agrees_with_differences():
     def stall(burst, window):
         other = stream(512.0, burst, window)
         return port_stall_cycles([stream(1.0, 0.9), other, stream(6144.0, 700.0)], RUN)
@@ -148,7 +148,7 @@ def test_gradients_are_finite_at_kinks(burst):
 
 @quietly
 @given(st.integers(1, 10**7), st.integers(1, 64), st.floats(0.5, 512.0), st.floats(1.0, 4.0))
-def test_a_burst_takes_whole_cycles_and_fewer_on_a_wider_port(size, num, width, factor):
+def test_a_burst_takes_integer_cycles_and_fewer_on_a_wider_port(size, num, width, factor):
     total = float(size * num)
     cycles = float(burst_cycles(total, float(num), width))
     assert cycles % 1.0 == 0.0
@@ -156,13 +156,13 @@ def test_a_burst_takes_whole_cycles_and_fewer_on_a_wider_port(size, num, width, 
     assert float(burst_cycles(total, float(num), factor * width)) <= cycles
 
 
-def test_nothing_takes_no_time():
+def test_no_data_takes_no_time():
     assert float(burst_cycles(0.0, 4.0, 16.0)) == 0.0
     gradient = jax.grad(lambda width: burst_cycles(0.0, 4.0, width))(16.0)
     assert float(gradient) == 0.0
 
 
-def test_room_for_a_second_tile():
+def test_spare_capacity_for_a_second_tile():
     whole = [float(share) for share in spare_capacity_fractions([30.0, 20.0], 100.0)]
     assert whole == [1.0, 1.0]
     assert [float(share) for share in spare_capacity_fractions([40.0, 20.0], 100.0)] == [1.0, 0.0]
@@ -170,7 +170,7 @@ def test_room_for_a_second_tile():
     assert [float(share) for share in spare_capacity_fractions([80.0, 40.0], 100.0)] == [0.0, 0.0]
 
 
-def test_room_in_a_smooth_reading_is_the_part_that_fits():
+def test_spare_capacity_in_a_relaxation_is_the_fitting_fraction():
     part = spare_capacity_fractions([40.0], 60.0, smooth(1.0))[0]
     assert float(part) == pytest.approx(0.5)
     gradient = jax.grad(lambda size: spare_capacity_fractions([40.0], size)[0])(60.0)
@@ -180,7 +180,7 @@ def test_room_in_a_smooth_reading_is_the_part_that_fits():
 
 @quietly
 @given(st.floats(1.0, 1e6), st.floats(1.0, 64.0), st.floats(0.0, 1.0))
-def test_a_window_lies_between_the_last_sweep_and_the_period(period, sweeps, share):
+def test_a_window_is_between_the_last_sweep_and_the_period(period, sweeps, share):
     window = float(window_cycles(period, sweeps, share))
     assert period / sweeps * (1.0 - 1e-12) <= window <= period * (1.0 + 1e-12)
     assert float(window_cycles(period, sweeps, 1.0)) == pytest.approx(period)
@@ -192,7 +192,7 @@ amounts = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), st.bool
 
 @quietly
 @given(amounts, st.integers(0, 2500))
-def test_what_is_hidden_fits_into_idle_cycles(loads, idle):
+def test_hidden_bursts_fit_into_idle_cycles(loads, idle):
     bursts = [float(burst) for burst, _, _ in loads]
     urgent = [float(need) for _, need, _ in loads]
     is_only = [jnp.asarray(only) for _, _, only in loads]
@@ -206,7 +206,7 @@ def test_what_is_hidden_fits_into_idle_cycles(loads, idle):
     assert sum(hidden) == min(sum(deferrable), idle)
 
 
-def test_a_port_that_sets_the_pace_is_never_idle():
+def test_the_limiting_port_is_never_idle():
     full = [stream(1.0, 1.0), stream(512.0, 32.0)]
     assert float(idle_cycles(full, RUN + 4000.0)) == 0.0
     assert float(idle_cycles([stream(4.0, 1.0)], RUN)) == 0.75 * RUN
@@ -215,7 +215,7 @@ def test_a_port_that_sets_the_pace_is_never_idle():
 
 @quietly
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=2))
-def test_loading_is_the_better_of_all_orders(jobs):
+def test_load_time_is_the_minimum_over_orders(jobs):
     def makespan(order):
         port, end = 0, 0
         for shared, own in order:
@@ -237,12 +237,12 @@ NEST = "DRAM[WIO] K2 - SP[I] N1 - ACC[O] C3 - SP[W] C4 P3 - REG[W] P8"
         ("weights", 3, 4, (6, 1, 4)),  # a tile of K2 C3: its four slices go to the registers
         ("weights", 4, None, (24, 24, 1)),  # each stays for P3 and P8
         ("weights", 5, None, (24, 24, 1)),
-        ("inputs", 1, None, (1, 2, 1)),  # nothing outside but K2, which reuses the inputs
+        ("inputs", 1, None, (1, 2, 1)),  # only K2 outside, which reuses the inputs
         ("inputs", 5, None, (576, 1, 1)),
         ("outputs", 2, None, (2, 12, 1)),  # summed over C3 and C4 before P replaces any
         ("outputs", 5, None, (576, 1, 1)),
     ],
 )
-def test_turns_by_hand(operand, place, after, expected):
+def test_tile_replacements_by_hand(operand, place, after, expected):
     found = tile_replacements(loop_order(parse_nest(NEST)), operand, place, after)
     assert (float(found.num), float(found.sweeps), float(found.slices)) == expected

@@ -36,7 +36,7 @@ def _float64():
 
 
 def moved(level):
-    """Reads and writes of weights, inputs and outputs as numbers."""
+    """Reads and writes of weights, inputs and outputs as floats."""
     return [
         [float(jnp.sum(x)) for x in jax.tree.leaves(kind)] for kind in (level.reads, level.writes)
     ]
@@ -47,7 +47,7 @@ def test_bytes_of_accelforge_for_its_mapping_of_a_bert_layer():
     traffic = tile_traffic(GEMM, block, CORE, ACCOUNTING)
     for ours, theirs in zip(traffic.levels, TRAFFIC.levels, strict=True):
         assert moved(ours) == moved(theirs)
-        # Its rules hold a column of weights for the whole sum; the array needs one pass of it.
+        # AccelForge keeps a column of weights during the full sum; the array needs one pass of it.
         assert (ours.used.inputs, ours.used.outputs) == (theirs.used.inputs, theirs.used.outputs)
     assert traffic.compute_cycles == TRAFFIC.compute_cycles
     assert traffic.num_macs == TRAFFIC.num_macs
@@ -63,7 +63,7 @@ def test_bytes_of_accelforge_for_its_mapping_of_a_bert_layer():
         ("weight_block_input_blocks", 1, 2),
     ],
 )
-def test_how_often_operands_come_from_dram(residency, weights, inputs):
+def test_number_of_times_that_operands_are_read_from_dram(residency, weights, inputs):
     # C[10, 8] = A[10, 6] B[6, 8] in tiles of 4 x 4 (or 2 wide, in blocks of 4): three tiles down,
     # two blocks of channels across; blocks of inputs of 8 rows leave two of them.
     op = gemms(10, 6, 8)
@@ -88,7 +88,7 @@ def test_cycles_are_passes_of_the_array():
     assert tile_traffic(op, some, core(), SHARES).compute_cycles == 480 / 8
 
 
-def test_weights_stay_while_one_pass_makes_each_sum():
+def test_weights_stay_if_one_pass_completes_each_sum():
     op = gemms(10, 3, 8)
     narrow = tile("weight_block", 4.0, 2.0, 3.0, 2.0)
     wide = tile("weight_block", 4.0, 4.0, 3.0, 2.0)
@@ -99,7 +99,7 @@ def test_weights_stay_while_one_pass_makes_each_sum():
     assert loop_trips(gemms(10, 4, 8), narrow, ACCOUNTING).loads == 3
 
 
-def test_ragged_last_block_takes_the_passes_that_it_needs():
+def test_partial_last_block_takes_its_own_passes():
     assert nested_trips(1000.0, 192.0, 64.0, ACCOUNTING) == 5 * 3 + 1
     assert nested_trips(768.0, 77.0, 8.0, ACCOUNTING) == 9 * 10 + 10
     # AccelForge's row p049: ten tiles of 77 channels on 8 columns, 96.25 passes.
@@ -107,7 +107,7 @@ def test_ragged_last_block_takes_the_passes_that_it_needs():
     assert nested_trips(100.0, 100.0, 64.0, SHARES) == 2
 
 
-def test_halo_comes_again_unless_rows_follow_each_other():
+def test_halo_is_read_again_unless_rows_are_consecutive():
     # 3 x 3 filter, stride 2: 8 rows of outputs need 17 of inputs, 2 rows need 5.
     op = convs(r=3, s=3, p=8, q=8, c=4, k=4, stride_p=2, stride_q=2)
     block = tile("input_block", 2.0, 4.0, 4.0, 4.0, q=4.0)
@@ -121,7 +121,7 @@ def test_halo_comes_again_unless_rows_follow_each_other():
         assert tile_traffic(op, slices, core(), rules).levels[0].reads.inputs == 4 * 20 * 18
 
 
-def test_capacity_that_a_tile_of_a_convolution_needs():
+def test_capacity_used_by_a_tile_of_a_convolution():
     op = convs(r=3, s=3, p=8, q=8, c=4, k=6, n=2, stride_p=2, dilation_s=2)
     some = tile("weight_block_input_blocks", 2.0, 3.0, 4.0, 3.0, q=4.0, n=2.0, block_k=6.0)
     used = [level.used for level in tile_traffic(op, some, core(), ACCOUNTING).levels]
@@ -137,7 +137,7 @@ PARTS = st.integers(1, 12).map(float)
 
 @settings(max_examples=15, deadline=None)
 @given(SIZES, SIZES, SIZES, PARTS, PARTS, PARTS, PARTS, st.sampled_from(sorted(RESIDENCIES)))
-def test_every_word_moves_and_no_multiplier_works_twice_in_a_cycle(m, k, n, p, w, r, c, residency):
+def test_every_word_moves_and_no_pe_exceeds_one_mac_per_cycle(m, k, n, p, w, r, c, residency):
     op = gemms(m, k, n)
     cols = min(c, w, n)
     some = tile(residency, min(p, m), min(w, n), min(r, k), cols)
@@ -151,8 +151,8 @@ def test_every_word_moves_and_no_multiplier_works_twice_in_a_cycle(m, k, n, p, w
     assert traffic.compute_cycles >= m * k * n / (min(r, k) * cols) * (1.0 - 1e-12)
 
 
-def over(op, some, accelerator):
-    """The largest share of a capacity that a tile uses."""
+def largest_used_ratio(op, some, accelerator):
+    """The largest fraction of a capacity that a tile uses."""
     used = mapping_costs(tile_traffic(op, some, accelerator, ACCOUNTING), accelerator).used_ratio
     part = roles(accelerator)
     return float(jnp.max(jnp.maximum(used[part.scratchpad], used[part.accumulator])))
@@ -174,14 +174,16 @@ CONVS = st.fixed_dictionaries(
 
 @settings(max_examples=15, deadline=None)
 @given(CONVS, st.sampled_from(sorted(RESIDENCIES)), st.sampled_from(sorted(CORES)))
-def test_rows_that_fit_are_the_most_that_do(sizes, residency, memories):
+def test_rows_that_fit_are_maximal(sizes, residency, memories):
     op, accelerator = convs(**sizes), CORES[memories]
     some = tile(residency, 1.0, 16.0, min(16.0, sizes["c"]), 16.0, q=sizes["q"])
     rows = Grain().largest(rows_that_fit(op, some, accelerator), op.p, "p")
-    assert over(op, some.replace(p=rows, block_p=rows), accelerator) <= 1.0
-    assert over(op, some.replace(p=rows + 1, block_p=rows + 1), accelerator) > 1.0
+    assert largest_used_ratio(op, some.replace(p=rows, block_p=rows), accelerator) <= 1.0
+    assert largest_used_ratio(op, some.replace(p=rows + 1, block_p=rows + 1), accelerator) > 1.0
     tiles = rows_that_fit(op, some, accelerator, 3.0)
-    assert over(op, some.replace(p=tiles, block_p=3.0 * tiles), accelerator) == pytest.approx(1.0)
+    assert largest_used_ratio(
+        op, some.replace(p=tiles, block_p=3.0 * tiles), accelerator
+    ) == pytest.approx(1.0)
 
 
 @settings(max_examples=15, deadline=None)
@@ -190,7 +192,7 @@ def test_channels_that_fit_fill_a_memory(sizes, residency, memories):
     op, accelerator = convs(**sizes), CORES[memories]
     some = tile(residency, 2.0, 16.0, min(16.0, sizes["c"]), 16.0, q=sizes["q"])
     k = channels_that_fit(op, some, accelerator)
-    assert over(op, some.replace(k=k, block_k=k), accelerator) == pytest.approx(1.0)
+    assert largest_used_ratio(op, some.replace(k=k, block_k=k), accelerator) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("memories", sorted(CORES))
@@ -198,15 +200,15 @@ def test_channels_beside_blocks_of_inputs(memories):
     op, accelerator = gemms(1e4, 200, 1e4), CORES[memories]
     some = tile("weight_block_input_blocks", 50.0, 16.0, 16.0, 16.0)
     k = channels_that_fit(op, some, accelerator)
-    assert over(op, some.replace(block_k=k), accelerator) == pytest.approx(1.0)
+    assert largest_used_ratio(op, some.replace(block_k=k), accelerator) == pytest.approx(1.0)
     full = tile("input_block_weight_blocks", 1.0, 16.0, 16.0, 16.0, block_p=500.0)
     p = rows_beside_block(op, full, accelerator)
-    assert over(op, full.replace(p=p), accelerator) == pytest.approx(1.0)
+    assert largest_used_ratio(op, full.replace(p=p), accelerator) == pytest.approx(1.0)
     huge = full.replace(block_p=jnp.asarray(1e4))
     assert rows_beside_block(op, huge, accelerator) <= 0.0
 
 
-def test_rows_grow_with_the_capacity_as_the_formula_says():
+def test_rows_grow_with_the_capacity_as_in_the_formula():
     op, some = gemms(1e4, 512, 1e4), tile("input_block", 1.0, 16.0, 16.0, 16.0)
 
     def rows(capacities):
@@ -218,14 +220,14 @@ def test_rows_grow_with_the_capacity_as_the_formula_says():
     slope = jax.grad(rows)(jnp.asarray((131072.0, 65536.0)))
     assert slope == pytest.approx([1 / 512, 0.0])
 
-    def whole_rows(capacity):
+    def integer_rows(capacity):
         return Grain().largest(rows((capacity, 65536.0)), 1e4, "p")
 
-    assert whole_rows(131072.0) == 255.0
-    assert jax.grad(whole_rows)(131072.0) == pytest.approx(1 / 512)
+    assert integer_rows(131072.0) == 255.0
+    assert jax.grad(integer_rows)(131072.0) == pytest.approx(1 / 512)
 
 
-def test_smooth_sizes_lie_between_whole_ones_and_fractions():
+def test_smooth_sizes_are_between_integers_and_fractions():
     assert Grain(smooth(1.0)).largest(7.6, 100.0, "p") == pytest.approx(7.6)
     assert Grain(smooth(0.5)).largest(7.6, 100.0, "p") == pytest.approx(7.3)
     assert Grain().largest(7.6, 100.0, "p") == 7.0
@@ -250,13 +252,13 @@ def test_divisors():
     ]
     assert grain.part(op.k, 4.0, "k").tolist() == [6.0, 1.0]
     assert grain.even(op.c, 48.0, "c").tolist() == [32.0, 32.0]
-    with pytest.raises(ValueError, match="whole sizes, got p"):
+    with pytest.raises(ValueError, match="integer sizes, got p"):
         divisors_of(gemms(2.5, 4, 4))
     with pytest.raises(ValueError, match="concrete sizes"):
         jax.jit(divisors_of)(op)
 
 
-def test_hierarchies_without_roles_are_named_in_one_line():
+def test_unsupported_hierarchies_give_an_error_of_one_line():
     base = core()
     assert roles(base).accumulator == 2
     assert roles(base.replace(levels=(*base.levels[:1], *base.levels[2:0:-1], base.levels[3]))) == (

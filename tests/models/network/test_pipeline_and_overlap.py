@@ -1,4 +1,4 @@
-"""Laws of schedules: bubbles, exposed transfers, waits for the host, what hides behind what."""
+"""Laws of schedules: bubbles, exposed transfers, host pacing, overlap."""
 
 import jax
 import numpy as np
@@ -36,19 +36,19 @@ def exposed(reduce_s, gather_s, forward_s, backward_s, overlap=1.0):
 
 @settings(max_examples=60, deadline=None)
 @given(kernels_s=SECONDS, dispatch_s=SECONDS)
-def test_paced_time_lies_between_the_longer_and_both(kernels_s, dispatch_s):
+def test_paced_time_is_between_the_longer_and_the_sum(kernels_s, dispatch_s):
     with jax.enable_x64(True):
         both = float(PACED(kernels_s, dispatch_s))
         assert max(kernels_s, dispatch_s) <= both * (1.0 + 1e-12)
         assert both <= (kernels_s + dispatch_s) * (1.0 + 1e-12)
         assert both == float(PACED(dispatch_s, kernels_s))
         assert float(PACED(1.1 * kernels_s, dispatch_s)) >= both
-        # No unit of time is special.
+        # Homogeneous in time.
         scaled = float(PACED(1e3 * kernels_s, 1e3 * dispatch_s))
         assert scaled == pytest.approx(1e3 * both, rel=1e-12)
 
 
-def test_no_dispatch_leaves_the_kernels_alone():
+def test_zero_dispatch_time_gives_the_kernel_time():
     for kernels_s in (0.0, 1e-12, 3.0, 1e6):
         assert paced_time_s(kernels_s, 0.0) == kernels_s
         assert paced_time_s(kernels_s, 1e-9 * kernels_s) == pytest.approx(kernels_s, rel=1e-12)
@@ -69,7 +69,7 @@ def test_pacing_has_finite_slopes_at_its_edges():
 
 @settings(max_examples=60, deadline=None)
 @given(first_s=SECONDS, second_s=SECONDS, overlap=st.floats(0.0, 1.0))
-def test_overlapped_time_lies_between_the_longer_and_both(first_s, second_s, overlap):
+def test_overlapped_time_is_between_the_longer_and_the_sum(first_s, second_s, overlap):
     with jax.enable_x64(True):
         time_s = float(OVERLAPPED(first_s, second_s, overlap))
         assert max(first_s, second_s) <= time_s * (1.0 + 1e-12)
@@ -78,16 +78,16 @@ def test_overlapped_time_lies_between_the_longer_and_both(first_s, second_s, ove
         assert float(OVERLAPPED(first_s, second_s, 1.0)) == pytest.approx(max(first_s, second_s))
 
 
-def test_data_parallel_hides_behind_its_passes():
+def test_data_parallel_time_is_hidden_behind_its_passes():
     assert exposed(2.0, 1.0, 1.0, 2.0) == 0.0
     assert exposed(2.5, 1.25, 1.0, 2.0) == pytest.approx(0.75)
     assert exposed(2.0, 1.0, 0.0, 0.0) == 3.0
-    # A gather that is short does not pay for a sum that is long.
+    # A short gather does not offset a long reduction.
     assert exposed(3.0, 0.0, 1.0, 2.0) == pytest.approx(1.0)
     assert exposed(0.0, 3.0, 1.0, 2.0) == pytest.approx(2.0)
 
 
-def test_without_overlap_all_of_the_data_parallel_time_is_exposed():
+def test_without_overlap_all_data_parallel_time_is_exposed():
     assert exposed(2.0, 1.0, 5.0, 9.0, overlap=0.0) == 3.0
     assert exposed(2.0, 1.0, 1.0, 2.0, overlap=0.5) == pytest.approx(1.5)
     shares = [exposed(2.0, 1.0, 1.0, 2.0, overlap) for overlap in np.linspace(0.0, 1.0, 9)]
@@ -103,7 +103,7 @@ def test_no_pipeline_has_no_bubble_and_sends_nothing():
 
 
 @pytest.mark.parametrize("virtual_pipeline", [1.0, 2.0, 6.0])
-def test_share_of_the_bubble_is_narayanans(virtual_pipeline):
+def test_bubble_fraction_equals_that_of_narayanan(virtual_pipeline):
     # (p - 1) / (v m) of the ideal time: SC 2021, sections 2.2.1 and 2.2.2
     stage_s, pipeline, micro_batches = 0.3, 8.0, 32.0
     share = bubble_time_s(stage_s, pipeline, virtual_pipeline) / (micro_batches * stage_s)
@@ -113,11 +113,11 @@ def test_share_of_the_bubble_is_narayanans(virtual_pipeline):
 def test_sends_by_hand():
     # 16 micro-batches on 4 stages: 19 slots, one send forward and one backward in each
     assert pipeline_send_time_s(1e-3, 16.0, 4.0, 1.0) == pytest.approx(2.0 * 19.0 * 1e-3)
-    # Every chunk hands each micro-batch on; the ramp has as many slots as before.
+    # Every virtual stage sends each micro-batch; the ramp has as many slots as before.
     assert pipeline_send_time_s(1e-3, 16.0, 4.0, 3.0) == pytest.approx(2.0 * 51.0 * 1e-3)
 
 
-def test_chunks_trade_bubble_for_sends():
+def test_virtual_stages_trade_bubble_for_sends():
     chunks = np.array([1.0, 2.0, 4.0, 8.0])
     bubbles = jax.vmap(lambda v: bubble_time_s(1.0, 8.0, v))(chunks)
     sends = jax.vmap(lambda v: pipeline_send_time_s(1e-3, 16.0, 8.0, v))(chunks)

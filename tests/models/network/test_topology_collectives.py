@@ -67,7 +67,7 @@ def test_time_rises_with_bytes_and_falls_with_bandwidth(name, collective):
     assert np.all(np.diff(times) > 0.0)
     faster = LINK.replace(bandwidth_bytes_per_s=2.0 * LINK.bandwidth_bytes_per_s)
     assert run(1e9, group, faster) < times[-1]
-    # At most linear: with another algorithm for small messages, latency and transfer trade.
+    # At most linear: small messages use an algorithm of lower latency.
     assert times[-1] - times[0] <= 1e3 * (times[2] - times[0]) * (1.0 + 1e-9)
 
 
@@ -82,7 +82,7 @@ def test_all_reduce_is_reduce_scatter_and_all_gather(name):
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGIES))
 @pytest.mark.parametrize("num_chips", [2.0, 4.0, 16.0, 64.0])
-def test_never_faster_than_a_chip_can_receive(name, num_chips):
+def test_never_faster_than_the_receive_rate_of_a_chip(name, num_chips):
     group = group_of(name, num_chips)
     least_s = 1e9 * (num_chips - 1.0) / num_chips / FREE.bandwidth_bytes_per_s
     assert TOPOLOGIES[name].all_gather(1e9, group, FREE) >= least_s * (1.0 - 1e-12)
@@ -110,9 +110,9 @@ def test_gradients_are_finite_and_agree_with_differences(name, collective, num_c
 
 def test_ring_by_hand():
     ring = PlacedGroup((8.0,), (8.0,), (1.0,), (1.0,))
-    # 7 hops of 1 us and 125 MB at 100 GB/s
+    # 7 hops of 1 µs and 125 MB at 100 GB/s
     assert ring_all_gather_time_s(1e9, ring, LINK) == pytest.approx(7.0 * (1e-6 + 1.25e-3))
-    # Every link carries 8 x 7 / 2 shares of 125 MB.
+    # Every link carries 8 x 7 / 2 messages of 125 MB.
     assert ring_all_to_all_time_s(1e9, ring, FREE) == pytest.approx(28.0 * 1.25e-3)
 
 
@@ -125,7 +125,7 @@ def test_switch_limits():
     assert switch_all_gather_time_s(1e9, many, FREE) == pytest.approx(1e-2, rel=1e-5)
 
 
-def test_switch_never_waits_for_hops():
+def test_switch_latency_is_independent_of_hops():
     ring, switch = TOPOLOGIES["ring"], TOPOLOGIES["switch"]
     for num_chips, size in itertools.product((2.0, 8.0, 64.0), (0.0, 1e3, 1e9)):
         group = place_group(num_chips, 1.0, *LINE)
@@ -135,26 +135,26 @@ def test_switch_never_waits_for_hops():
 
 def test_torus_by_hand():
     whole = place_group(64.0, 1.0, *CUBE)
-    # All links busy both ways: 63/64 GB at 100 GB/s; 2 hops a dimension.
+    # All links busy both ways: 63/64 GB at 100 GB/s; 2 hops per dimension.
     expected = 6e-6 + 63.0 / 64.0 * 1e-2
     assert torus_all_gather_time_s(1e9, whole, LINK) == pytest.approx(expected)
     plane = place_group(16.0, 1.0, *CUBE)
     expected = 4e-6 + 15.0 / 16.0 * 1e-2 / 0.8
     assert torus_all_gather_time_s(1e9, plane, LINK) == pytest.approx(expected)
-    # n g / 4 a dimension: 1 GB at 40, 40 and 20 GB/s
+    # n g / 4 per dimension: 1 GB at 40, 40 and 20 GB/s
     assert torus_all_to_all_time_s(1e9, whole, FREE) == pytest.approx(0.025 + 0.025 + 0.05)
     assert torus_point_to_point_time_s(1e9, whole, LINK) == pytest.approx(1e-6 + 0.1)
 
 
 @pytest.mark.parametrize("collective", COLLECTIVES)
-def test_whole_torus_beats_a_line_of_as_many_chips(collective):
+def test_a_closed_torus_is_faster_than_a_line_of_as_many_chips(collective):
     run = getattr(TOPOLOGIES["torus"], collective)
     line = PlacedGroup((64.0,), (128.0,), (1.0,), (1.0,))
     for size in (0.0, 1e6, 1e9):
         assert run(size, place_group(64.0, 1.0, *CUBE), LINK) < run(size, line, LINK)
 
 
-def test_a_closed_ring_is_twice_a_line():
+def test_a_closed_ring_is_twice_as_fast_as_a_line():
     closed, line = (
         PlacedGroup((4.0,), (4.0,), (1.0,), (1.0,)),
         PlacedGroup((4.0,), (8.0,), (1.0,), (1.0,)),
@@ -165,7 +165,7 @@ def test_a_closed_ring_is_twice_a_line():
 
 @given(st.integers(0, 6), st.integers(0, 6))
 @settings(max_examples=49, deadline=None)
-def test_groups_fill_what_is_left_of_the_fabric(log_chips, log_inner):
+def test_groups_fill_the_remaining_fabric(log_chips, log_inner):
     group = place_group(2.0**log_chips, 2.0**log_inner, *CUBE)
     assert group.num_chips == min(2.0**log_chips, 64.0 / 2.0**log_inner)
     assert all(1.0 <= extent <= size for extent, size in zip(group.extents, CUBE[0], strict=True))
@@ -179,7 +179,7 @@ def test_groups_by_hand():
     assert place_group(8.0, 256.0, *CUBE).extents == (1.0, 1.0, 1.0)
 
 
-def test_dimensions_have_their_own_latency():
+def test_dimensions_have_separate_latencies():
     slow = (CUBE[0], CUBE[1], (1.0, 1.0, 5.0))
     inside = place_group(16.0, 1.0, *slow)
     assert torus_all_gather_time_s(0.0, inside, LINK) == pytest.approx(4e-6)
@@ -187,7 +187,7 @@ def test_dimensions_have_their_own_latency():
     assert torus_all_gather_time_s(0.0, across, LINK) == pytest.approx(10e-6)
 
 
-def test_reduction_in_the_switch_saves_bytes_not_for_pairs():
+def test_in_switch_reduction_saves_bytes_except_for_pairs():
     plain, reducing = TOPOLOGIES["switch"], TOPOLOGIES["reducing_switch"]
     for num_chips in (2.0, 8.0, 64.0):
         group = place_group(num_chips, 1.0, *LINE)
@@ -206,7 +206,7 @@ def test_small_all_reduces_take_one_step_and_large_ones_few_bytes():
     assert switch_all_reduce_time_s(1e12, group, LINK) == pytest.approx(17.5, rel=1e-3)
 
 
-def test_a_full_mesh_uses_the_links_to_the_members_only():
+def test_a_full_mesh_uses_only_the_links_to_the_members():
     whole, part = (
         PlacedGroup((8.0,), (8.0,), (1.0,), (1.0,)),
         PlacedGroup((4.0,), (8.0,), (1.0,), (1.0,)),
@@ -218,7 +218,7 @@ def test_a_full_mesh_uses_the_links_to_the_members_only():
 
 @pytest.mark.parametrize("kind", sorted(ALGORITHMS))
 def test_work_of_algorithms(kind):
-    """Nobody sends less than the bytes that must arrive, and one chip sends nothing."""
+    """No chip sends fewer bytes than must arrive, and one chip sends nothing."""
     least = {"all_reduce": 1.0, "broadcast": 1.0, "point_to_point": 1.0}
     for name, work_of in ALGORITHMS[kind].items():
         alone = work_of(1.0)

@@ -1,4 +1,4 @@
-"""Laws of the split among any number of formats, with and without memory bounds."""
+"""Laws of the split over any number of formats, with and without memory bounds."""
 
 import jax
 import jax.numpy as jnp
@@ -54,15 +54,15 @@ def test_a_block_of_32_shares_a_byte():
     assert FORMATS["fp64"].stored_bits == 64.0
 
 
-def test_fp64_over_fp16_by_each_way_to_count():
-    """Horowitz's units with sums in fp32 8.6; squares of significands; those of LLMCompass."""
+def test_fp64_over_fp16_by_each_area_law():
+    """Horowitz's units with sums in FP32 8.6; squares of significands; those of LLMCompass."""
     assert format_area_ratios(("fp64",))[0] == pytest.approx(8.6, rel=0.01)
     assert format_energy_ratios(("fp64",))[0] == pytest.approx(7.35, rel=0.01)
     assert split.significand_area_ratio(53.0, 11.0) == pytest.approx(23.2149, rel=1e-4)
     assert split.significand_area_ratio(52.0, 10.0) == pytest.approx(27.04)
 
 
-def test_narrower_units_are_smaller_and_take_less():
+def test_narrower_units_need_less_area_and_energy():
     names = ("fp64", "fp32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2")
     for ratios in (format_area_ratios(names), format_energy_ratios(names)):
         assert np.all(np.diff(ratios) < 0.0)
@@ -71,7 +71,7 @@ def test_narrower_units_are_smaller_and_take_less():
     assert format_area_ratios(names)[0] > format_energy_ratios(names)[0]
 
 
-def test_a_format_without_a_name_is_refused():
+def test_an_unknown_format_is_rejected():
     with pytest.raises(ValueError, match="number format 'fp7': expected one of fp64"):
         format_area_ratios(("fp7",))
 
@@ -79,7 +79,7 @@ def test_a_format_without_a_name_is_refused():
 # Without memory bounds --------------------------------------------------------------------------
 
 
-def test_two_formats_are_the_split_of_fp64_and_fp16():
+def test_two_formats_equal_the_fp64_fp16_split():
     shares, powers = np.meshgrid([1e-4, 1e-3, 0.01, 0.1, 0.5], POWERS)
 
     @jax.jit
@@ -117,7 +117,7 @@ def test_closed_form_is_the_minimum_of_five_formats(power):
     assert jnp.sum(shares) == pytest.approx(1.0)
     assert time_of(shares, power) == pytest.approx(float(best), rel=1e-12)
     slope = jax.grad(time_of)(shares, power)
-    assert np.ptp(slope) < 1e-7 * np.max(np.abs(slope))  # one multiplier for all
+    assert np.ptp(slope) < 1e-7 * np.max(np.abs(slope))  # one Lagrange multiplier for all
     others = np.random.default_rng(0).dirichlet(np.ones(5), 2000)
     assert np.min(times_of(others, power, 0.0)) >= best
 
@@ -130,14 +130,14 @@ def test_limits_of_overlap():
     assert split.job_energy_ratio(WORK, KAPPA) == pytest.approx(np.sum(KAPPA * WORK))
 
 
-def test_dearer_units_get_more_of_the_budget_and_less_of_the_peak():
+def test_costlier_units_get_more_budget_and_less_peak():
     def of(kappa):
         kappas = KAPPA.copy()
         kappas[0] = kappa
         shares = split.best_budget_fractions(WORK, kappas, 1.0)
         return shares[0], split.peak_ratios(shares, kappas)[0]
 
-    area, power = of(23.2142), of(8.0)  # a budget of area, one of power
+    area, power = of(23.2142), of(8.0)  # area budget, power budget
     assert area[0] > power[0]
     assert area[1] < power[1]
 
@@ -145,7 +145,7 @@ def test_dearer_units_get_more_of_the_budget_and_less_of_the_peak():
 # Memory bounds ----------------------------------------------------------------------------------
 
 
-def test_no_bound_leaves_the_split_as_it_is():
+def test_no_memory_bound_leaves_the_split_unchanged():
     free = split.best_budget_fractions(WORK, KAPPA, 2.0)
     found = capped(WORK, KAPPA, np.zeros(5), 2.0)
     assert found == pytest.approx(np.asarray(free), rel=1e-12)
@@ -175,7 +175,7 @@ def test_capped_split_is_the_minimum(power):
         assert np.all(many_times_of(near, power, memory) >= times * (1.0 - 1e-9))
 
 
-def test_all_bound_by_memory_leave_budget_over():
+def test_budget_remains_if_memory_bounds_all_phases():
     shares = capped(WORK, KAPPA, np.full(5, 1e3), 1.0)
     assert shares == pytest.approx(KAPPA / 1e3)
     assert jnp.sum(shares) < 1.0
@@ -184,8 +184,8 @@ def test_all_bound_by_memory_leave_budget_over():
 @pytest.mark.parametrize(
     ("fp16_tflops", "tb_per_s", "intensity"), [(989.0, 4.8, 2.1), (2250.0, 8.0, 2.8)]
 )
-def test_one_to_a_hundred_meets_memory_where_published(fp16_tflops, tb_per_s, intensity):
-    """H200 and B200: stencils and sparse products, below 1 flop a byte, are memory-bound."""
+def test_one_to_a_hundred_is_memory_bound_as_published(fp16_tflops, tb_per_s, intensity):
+    """H200 and B200: stencils and sparse products, below 1 FLOP/B, are memory-bound."""
     peak, bandwidth = fp16_tflops * 1e10, tb_per_s * 1e12
     met = split.balanced_intensity_flop_per_byte(peak, bandwidth)
     assert met == pytest.approx(intensity, abs=0.05)
@@ -193,7 +193,7 @@ def test_one_to_a_hundred_meets_memory_where_published(fp16_tflops, tb_per_s, in
     assert split.useful_peak_flop_per_s(1.0, bandwidth) < peak
 
 
-def test_a_phase_of_a_chip_is_as_slow_as_units_or_memory():
+def test_a_phase_is_bounded_by_units_or_memory():
     times = split.phase_times_s(
         np.array([1e12, 1e12]), np.array([1e12, 1e15]), np.array([0.0, 0.5]), 1e12
     )
@@ -231,7 +231,7 @@ def _slopes(work, memory, power):
 
 @pytest.mark.parametrize("is_double", [False, True], ids=["float32", "float64"])
 def test_finite_everywhere(is_double):
-    """No work, next to none, all of it; memory that never bounds, or always does."""
+    """No work, almost none, all of it; memory that never or always limits."""
     rng, shape = np.random.default_rng(2), (20_000, 3)
     work = np.choose(
         rng.integers(0, 4, shape),

@@ -1,4 +1,4 @@
-"""Laws of emulated fp64 products: counts, thresholds, mixes."""
+"""Laws of emulated FP64 GEMMs: counts, thresholds, mixes."""
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,8 @@ def test_products_of_slices(slices, products):
 
 
 @pytest.mark.parametrize(("tflops", "flop_ratio"), [(56.6, 17.5), (80.2, 12.3)])
-def test_measured_rates_are_12_to_18_flops_of_16_bit(tflops, flop_ratio):
-    """GH200, 1979 TOPS of int8: 25 to 35 operations, half as many flops of 16 bits."""
+def test_measured_rates_are_12_to_18_flop_of_16_bits(tflops, flop_ratio):
+    """GH200, 1979 TOPS of INT8: 25 to 35 operations, half as many FLOP of 16 bits."""
     assert 989.0 / tflops == pytest.approx(flop_ratio, abs=0.05)
     num_int8 = 1979.0 / tflops
     assert fp64_emulation.emulated_flop_ratio(num_int8, 2.0, 1.0) == pytest.approx(
@@ -44,12 +44,12 @@ def test_measured_rates_are_12_to_18_flops_of_16_bit(tflops, flop_ratio):
     assert tuple(sorted(fp64_emulation.MEASURED_FLOP_RATIO_GH200)) == (12.3, 17.5)
 
 
-# Where emulation wins ---------------------------------------------------------------------------
+# Break-even of emulation ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [1e-6, 1e-3, 0.01, 0.3, 0.9])
 @pytest.mark.parametrize("power", [1.0, 2.0, 8.0])
-def test_both_take_as_long_at_the_break_even(share, power):
+def test_both_take_equal_time_at_the_break_even(share, power):
     flop_ratio = break_even(share, KAPPA, power)
     emulated = fp64_emulation.emulated_time_ratio(share, 1.0, flop_ratio)
     assert emulated == pytest.approx(float(native_time(share, KAPPA, power)), rel=1e-9)
@@ -57,7 +57,7 @@ def test_both_take_as_long_at_the_break_even(share, power):
 
 
 @pytest.mark.parametrize("share", [1e-6, 1e-3, 0.01, 0.3, 0.9])
-def test_break_even_of_phases_in_turn(share):
+def test_break_even_of_serialized_phases(share):
     expected = KAPPA + 2.0 * np.sqrt(KAPPA * (1.0 - share) / share)
     assert break_even(share, KAPPA, 1.0) == pytest.approx(expected, rel=1e-9)
     back = fp64_emulation.break_even_fp64_fraction(expected, KAPPA)
@@ -77,15 +77,15 @@ def test_times_at_one_percent():
     assert fp64_emulation.emulated_time_ratio(0.01, 1.0, 18.0) == pytest.approx(1.17)
 
 
-def test_worked_job_with_products():
-    """f = 10 %, four fifths of it products, n = 15: 1:49, 4.54; all native 6.11."""
+def test_worked_job_with_gemms():
+    """f = 10 %, four fifths of it GEMMs, n = 15: 1:49, 4.54; all native 6.11."""
     time, ratio = fp64_emulation.best_split_with_gemms(0.1, 0.8, 15.0, KAPPA, 1.0)
     assert time == pytest.approx(4.54, abs=0.005)
     assert 1.0 / ratio == pytest.approx(49.0, abs=0.5)
     assert native_time(0.1, KAPPA, 1.0) == pytest.approx(6.11, abs=0.005)
 
 
-def test_without_products_the_split_is_the_native_one():
+def test_without_gemms_the_split_is_native():
     time, ratio = fp64_emulation.best_split_with_gemms(0.1, 0.0, 15.0, KAPPA, 2.0)
     assert time == pytest.approx(float(native_time(0.1, KAPPA, 2.0)), rel=1e-12)
     assert ratio == pytest.approx(
@@ -97,7 +97,7 @@ def test_without_products_the_split_is_the_native_one():
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 8.0])
-def test_where_the_area_follows_all_or_nothing_is_emulated(power):
+def test_all_or_nothing_is_emulated_if_the_area_adapts(power):
     parts = jnp.linspace(0.0, 1.0, 101)
     times = jax.jit(
         jax.vmap(
@@ -114,7 +114,7 @@ def test_where_the_area_follows_all_or_nothing_is_emulated(power):
 
 
 @pytest.mark.parametrize("power", [1.0, 1.5, 4.0, 64.0])
-def test_mix_on_a_given_chip_is_the_fastest(power):
+def test_emulated_fraction_on_a_given_chip_is_the_fastest(power):
     share, gemms, flop_ratio = 0.1, 0.7, 30.0
     parts = jnp.linspace(0.0, 1.0, 2001)
 
@@ -136,7 +136,7 @@ def test_mix_on_a_given_chip_is_the_fastest(power):
     assert best[-1] == 0.0
 
 
-def test_a_faster_unit_takes_all_products_of_phases_in_turn():
+def test_the_faster_unit_takes_all_gemms_of_serialized_phases():
     assert emulated_share(0.5, 0.1, 0.5, 12.0, KAPPA, 1.0) == 1.0
     assert emulated_share(0.5, 0.1, 0.5, 40.0, KAPPA, 1.0) == 0.0
     assert emulated_share(0.0, 0.1, 0.5, 40.0, KAPPA, 1.0) == 1.0
@@ -170,7 +170,7 @@ def _slopes(area, share, gemms, flop_ratio, power):
 
 @pytest.mark.parametrize("is_double", [False, True], ids=["float32", "float64"])
 def test_finite_everywhere(is_double):
-    """Shares of zero, next to zero, anything, one."""
+    """Fractions of zero, almost zero, any, one."""
     rng, shape = np.random.default_rng(3), (3, 20_000)
     tiny = 10 ** rng.uniform(-40.0, 0.0, shape)
     shares = np.choose(rng.integers(0, 4, shape), [0.0, 1.0, rng.uniform(size=shape), tiny])

@@ -37,7 +37,7 @@ def dtype(request):
 
 
 def test_serial_phases_worked_by_hand():
-    # half the area each, half the flops each, kappa 16: t16 = 1, t64 = 16
+    # half the area each, half the FLOP each, kappa 16: t16 = 1, t64 = 16
     assert split_time_ratio(0.5, 0.5, 16.0, 1.0) == pytest.approx(17.0, rel=1e-6)
     assert split_time_ratio(0.5, 0.5, 16.0, 2.0) == pytest.approx(math.sqrt(257.0), rel=1e-6)
     assert best_fp64_per_fp16_ratio(0.5, 16.0, 1.0) == pytest.approx(0.25, rel=1e-6)
@@ -45,13 +45,13 @@ def test_serial_phases_worked_by_hand():
     assert best_split_time_ratio(0.5, 16.0, 1.0) == pytest.approx(12.5, rel=1e-6)
 
 
-def test_all_area_for_fp16_is_best_without_fp64_work():
+def test_all_area_for_fp16_is_optimal_without_fp64_work():
     assert best_fp64_area_fraction(0.0, AREA_RATIO, 1.0) < 1e-4
     assert best_split_time_ratio(0.0, AREA_RATIO, 1.0) == pytest.approx(1.0, abs=2e-5)
     assert split_time_ratio(0.0, 0.0, AREA_RATIO, 1.0) <= 1.0 + AREA_RATIO + 1e-5
 
 
-def test_all_fp64_costs_the_area_ratio():
+def test_all_fp64_takes_the_area_ratio():
     assert best_split_time_ratio(1.0, AREA_RATIO, 1.0) == pytest.approx(AREA_RATIO, rel=1e-3)
 
 
@@ -90,13 +90,13 @@ def test_closed_form_is_the_minimum(share, power):
         (23.2142, 1e5, 0.0099),
     ],
 )
-def test_share_for_which_one_to_a_hundred_is_best(area_ratio, power, share):
+def test_fp64_fraction_at_which_one_to_a_hundred_is_optimal(area_ratio, power, share):
     found = fp64_fraction_for_ratio(0.01, area_ratio, power)
     assert found == pytest.approx(share, rel=0.03)
     assert best_fp64_per_fp16_ratio(found, area_ratio, power) == pytest.approx(0.01, rel=1e-4)
 
 
-def test_share_for_one_to_a_hundred_in_closed_form():
+def test_fp64_fraction_of_one_to_a_hundred_in_closed_form():
     found = fp64_fraction_for_ratio(0.01, AREA_RATIO, 1.0)
     assert found == pytest.approx(AREA_RATIO / (AREA_RATIO + 1e4), rel=1e-5)
 
@@ -173,7 +173,7 @@ def test_fp64_rate_adds_native_units_and_two_float_arithmetic(dtype):
     assert fp64_flop_per_s(peak, 0.01, vector, 14.0) == pytest.approx(7.17e12)
 
 
-def test_a_chip_without_fp64_units_still_finishes():
+def test_a_chip_without_fp64_units_finishes():
     ratio = 0.5 * (TWO_FLOAT_ADD_FLOP + TWO_FLOAT_MULTIPLY_FLOP)
 
     def time_s(native_ratio):
@@ -194,11 +194,11 @@ def test_bytes_and_speed_of_a_mix(share, num_bytes, speedup):
     assert mix_matrix_speedup_ratio(mix, 2.0) == pytest.approx(speedup)
 
 
-def test_fp8_of_the_same_speed_gains_nothing():
+def test_fp8_of_equal_speed_gives_no_speedup():
     assert mix_matrix_speedup_ratio(MIX, 1.0) == 1.0
 
 
-def test_speedup_stays_below_that_of_the_fast_format():
+def test_speedup_is_below_that_of_the_fast_format():
     speedups = jax.vmap(lambda x: mix_matrix_speedup_ratio(MIX.replace(fp8_flop_fraction=x), 2.0))(
         jnp.linspace(0.0, 1.0, 33)
     )

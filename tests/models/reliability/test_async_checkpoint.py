@@ -17,7 +17,8 @@ from hwdse.models.reliability.async_checkpoint import (
 )
 from hwdse.numerics.jit_compile import quick_jit
 
-USUAL = (600.0, 2.0, 120.0, 0.02, 300.0, 0.0, 11140.0)  # tau, snapshot, persist, slowdown, R, D, M
+# tau, snapshot, persist, slowdown, R, D, M
+TYPICAL = (600.0, 2.0, 120.0, 0.02, 300.0, 0.0, 11140.0)
 NUM_JOBS = 1500
 STALLED = (300.0, 1.0, 450.0, 0.1, 300.0, 0.0, 11140.0)
 
@@ -29,8 +30,8 @@ def _float64():
 
 
 @pytest.fixture(scope="module")
-def everything():
-    """Both useful shares and the best interval of rows of numbers; and all slopes."""
+def outputs_and_slopes():
+    """Both ETTRs and the best interval of rows of numbers, with all slopes."""
 
     def values(numbers):
         found = [
@@ -44,14 +45,14 @@ def everything():
 
 
 def test_values_of_the_analysis_and_the_simulation():
-    assert ettr_fraction(*USUAL) == pytest.approx(0.930491, abs=5e-7)
+    assert ettr_fraction(*TYPICAL) == pytest.approx(0.930491, abs=5e-7)
     assert ettr_fraction(*STALLED) == pytest.approx(0.617636, abs=5e-7)
 
 
-def test_cycle_attempt_by_attempt():
-    """Failures before the persist ends go back two snapshots, later ones go back one."""
+def test_cycle_equals_a_sum_over_attempts():
+    """Failures before the end of the persist roll back two snapshots, later failures one."""
     for interval_s, snapshot_s, persist_s, slowdown, restart_s, downtime_s, mtbf_s in (
-        USUAL,
+        TYPICAL,
         STALLED,
         (900.0, 30.0, 700.0, 0.3, 200.0, 50.0, 3000.0),
     ):
@@ -67,7 +68,7 @@ def test_cycle_attempt_by_attempt():
         assert found == pytest.approx(interval_s / expected_s, rel=1e-12)
 
 
-def test_without_a_persist_it_is_the_single_level():
+def test_without_a_persist_it_equals_the_single_level():
     found = ettr_fraction(600.0, 30.0, 0.0, 0.3, 300.0, 120.0, 11140.0)
     single = single_level_checkpoint.ettr_fraction(600.0, 30.0, 300.0, 120.0, 11140.0)
     assert found == pytest.approx(float(single), rel=1e-12)
@@ -81,7 +82,7 @@ def test_without_failures_only_snapshot_stall_and_slowdown_cost_time():
 
 
 def test_finite_jobs_worked_by_hand():
-    """One segment; two segments, whose second meets no snapshot and ends beside its persist."""
+    """One segment; two segments, the second without a snapshot and ending during its persist."""
     one = finite_job_ettr_fraction(100.0, 200.0, 5.0, 50.0, 0.5, 20.0, 7.0, 1000.0)
     recovery = 1007.0 * math.exp(0.02)
     assert one == pytest.approx(100.0 / (recovery * math.expm1(0.1)), rel=1e-12)
@@ -93,14 +94,14 @@ def test_finite_jobs_worked_by_hand():
     assert safe == pytest.approx(120.0 / (expected / recovery * 1027.0), rel=1e-12)
 
 
-def test_long_finite_jobs_are_long_jobs():
-    for numbers in (USUAL, STALLED):
+def test_long_finite_jobs_converge_to_the_infinite_job():
+    for numbers in (TYPICAL, STALLED):
         found = finite_job_ettr_fraction(numbers[0] * 1e6, *numbers)
         assert found == pytest.approx(float(ettr_fraction(*numbers)), rel=1e-5)
 
 
-def test_nothing_beats_the_best_interval(everything):
-    """Jobs with and without stalls, from trivial to hopeless; on a fine grid around the best."""
+def test_no_interval_is_better_than_the_best_interval(outputs_and_slopes):
+    """Jobs with and without stalls, ETTR from near 1 to near 0; on a fine grid around the best."""
     rng, num = np.random.default_rng(0), 400
     snapshot_s = 10.0 ** rng.uniform(-2.0, 4.0, num)
     persist_s = 10.0 ** rng.uniform(0.0, 5.0, num)
@@ -114,12 +115,12 @@ def test_nothing_beats_the_best_interval(everything):
     assert 20 < np.sum(best_s == (1.0 - slowdown) * persist_s) < num - 20  # both kinds occur
 
 
-def test_gradients_agree_with_differences(everything):
-    for numbers in (USUAL, STALLED):
+def test_gradients_agree_with_differences(outputs_and_slopes):
+    for numbers in (TYPICAL, STALLED):
         job = np.array(numbers)
         steps = 1e-5 * np.diag(job)
         rows = np.concatenate([[job], job + steps, job - steps])
-        values, slopes = everything(np.resize(rows, (NUM_JOBS, 7)))
+        values, slopes = outputs_and_slopes(np.resize(rows, (NUM_JOBS, 7)))
         difference = (values[1:8] - values[8:15]).T / np.maximum(2e-5 * job, 1e-30)
         scale = np.asarray(values[0])[:, None] / np.maximum(job, 1.0)
         wrong = np.abs(slopes[0] - difference) > 1e-6 * np.abs(difference) + 1e-7 * scale
@@ -127,21 +128,21 @@ def test_gradients_agree_with_differences(everything):
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_finite_at_all_extremes(everything, kind):
+def test_finite_at_extreme_values(outputs_and_slopes, kind):
     rng = np.random.default_rng(1)
     jobs = 10.0 ** rng.uniform(-30.0, 30.0, (NUM_JOBS, 7))
     jobs[:, 1:] *= rng.random((NUM_JOBS, 6)) > 0.2
     jobs[:, 3] = rng.choice([0.0, 0.02, 0.5, 1.0], NUM_JOBS)
     with jax.enable_x64(kind is np.float64):
-        values, slopes = everything(jobs.astype(kind))
+        values, slopes = outputs_and_slopes(jobs.astype(kind))
     assert np.all(np.isfinite(values) & (values > 0.0))
     assert np.all(values[:, :2] <= 1.0 + 1e-6)
     assert np.all(np.isfinite(slopes))
 
 
-def test_first_order_is_close_where_it_holds():
-    exact = float(ettr_fraction(*USUAL))
-    assert first_order_ettr_fraction(*USUAL) == pytest.approx(exact, rel=0.009)
+def test_first_order_is_close_in_its_range():
+    exact = float(ettr_fraction(*TYPICAL))
+    assert first_order_ettr_fraction(*TYPICAL) == pytest.approx(exact, rel=0.009)
     half = (600.0, 2.0, 5000.0, 0.02, 300.0, 0.0, 11140.0)  # persist near half the MTBF
     exact = float(ettr_fraction(*half))
     assert abs(float(first_order_ettr_fraction(*half)) / exact - 1.0) > 0.05

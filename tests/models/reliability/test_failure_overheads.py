@@ -33,7 +33,7 @@ def _float64():
 
 
 @pytest.mark.parametrize("level", [0.9, 0.99, 0.999])
-def test_spares_are_the_quantile_of_scipy(level):
+def test_spares_equal_the_quantile_of_scipy(level):
     load = np.concatenate([[0.0], np.geomspace(1e-4, 1e5, 300)])
     found = quick_jit(jax.vmap(lambda x: num_spares(x, level)))(load)
     np.testing.assert_array_equal(found, poisson.ppf(level, load))
@@ -47,7 +47,7 @@ def test_smooth_number_of_spares():
     assert np.max(np.abs(off)) < 1.5
 
 
-def test_share_of_failures_without_a_spare():
+def test_fraction_of_failures_without_a_spare():
     load, spares = np.array(
         np.meshgrid(np.geomspace(1e-3, 300.0, 60), np.arange(0.0, 300.0, 7.0))
     ).reshape(2, -1)
@@ -59,22 +59,22 @@ def test_share_of_failures_without_a_spare():
     assert all(np.all(np.isfinite(slope)) for slope in both(*edges, 3600.0))
 
 
-def test_wait_without_any_spare_is_a_repair():
-    # So many in repair that there is never one free: the first of them to come back.
+def test_wait_without_a_spare_is_a_repair():
+    # With many in repair none is free: the wait is for the first to return.
     assert spare_wait_s(1e4, 0.0, 3600.0) == pytest.approx(3600.0)
     assert spare_wait_s(1e-6, 0.0, 3600.0) == pytest.approx(3.6e-3, rel=1e-3)
     # A node of any size: 100 servers of 8 chips, or 800 chips.
     assert nodes_in_repair(100.0, 1e6, 3600.0) == nodes_in_repair(800.0, 8e6, 3600.0) == 0.36
 
 
-def test_one_rank_waits_for_nobody():
+def test_one_rank_has_no_stragglers():
     assert straggler_ratio(1.0, 0.1) == pytest.approx(1.0, abs=1e-6)
     assert straggler_ratio(4096.0, 0.0) == 1.0
     slopes = jax.grad(straggler_ratio, argnums=(0, 1))(1.0, 0.1)
     assert all(jnp.isfinite(slope) for slope in slopes)
 
 
-def test_late_found_corruption():
+def test_late_detection_of_corruption():
     assert silent_loss_s(3600.0, 0.014) == pytest.approx(50.4)
     assert num_kept_checkpoints(0.0, 600.0, 10.0) == 1.0
     assert num_kept_checkpoints(610.0, 600.0, 10.0) == 2.0

@@ -52,7 +52,7 @@ def test_formula_worked_by_hand():
     )
 
 
-def test_without_failures_only_the_writes_cost_time():
+def test_without_failures_only_writes_take_time():
     assert ettr_fraction(900.0, 100.0, 300.0, 60.0, 1e17) == pytest.approx(0.9)
     assert ettr_fraction(900.0, 0.0, 0.0, 0.0, 1e17) == pytest.approx(1.0)
 
@@ -90,7 +90,7 @@ def test_closed_form_is_the_maximum(write_ratio):
         assert jnp.all(useful <= best * (1.0 + 1e-12))
 
 
-def test_optimum_does_not_depend_on_the_recovery():
+def test_optimum_is_independent_of_the_recovery():
     with jax.enable_x64(True):
         best_s = optimal_checkpoint_interval_s(60.0, 5000.0)
         for restart_s, downtime_s in [(0.0, 0.0), (900.0, 0.0), (300.0, 4000.0)]:
@@ -124,7 +124,7 @@ def test_best_interval_is_accurate_in_both_precisions(dtype):
     )
 
 
-def test_use_in_float64_leaves_float32_alone():
+def test_use_in_float64_leaves_float32_unchanged():
     before = optimal_checkpoint_interval_s(10.0, 100.0)
     with jax.enable_x64(True):
         inside = optimal_checkpoint_interval_s(10.0, 100.0)
@@ -195,7 +195,7 @@ FRACTIONS = {
 
 @quick_jit
 def _values_and_slopes(*times):
-    """Each fraction with its gradient, and with that of the logarithm of a time over it."""
+    """Each fraction with its gradient, and the gradient of the logarithm of a time over it."""
     arguments = range(5)
     return {
         name: (
@@ -209,7 +209,7 @@ def _values_and_slopes(*times):
 @pytest.mark.parametrize("is_double", [False, True], ids=["float32", "float64"])
 @settings(max_examples=500, deadline=None)
 @given(ANY_TIME, ANY_COST, ANY_COST, ANY_COST, ANY_TIME)
-def test_finite_at_all_extremes(is_double, interval_s, write_s, restart_s, downtime_s, mtbf_s):
+def test_finite_at_extreme_values(is_double, interval_s, write_s, restart_s, downtime_s, mtbf_s):
     with jax.enable_x64(is_double):
         kind = jnp.float64 if is_double else jnp.float32
         times = np.array([interval_s, write_s, restart_s, downtime_s, mtbf_s], kind)
@@ -232,14 +232,14 @@ def test_bounds_and_signs_of_slopes(log_objectives_of, log_mtbf):
         (value, slopes), _ = fractions["long job"]
         assert value <= interval_s / (interval_s + write_s) + 1e-15
         assert value <= fractions["best"][0][0] * (1.0 + 1e-12)
-        assert all(slope <= 0.0 for slope in slopes[1:4])  # any cost costs
-        assert slopes[4] >= 0.0  # rarer failures help
+        assert all(slope <= 0.0 for slope in slopes[1:4])  # every cost lowers the ETTR
+        assert slopes[4] >= 0.0  # a higher MTBF raises it
         assert 0.0 < best_s <= mtbf_s
         assert best_s <= young_interval_s(write_s, mtbf_s) * (1.0 + 1e-12)
 
 
-def test_hopeless_designs_still_have_a_direction(dtype):
-    """MTBF far below the restart time: nearly no useful time, but the slope says which way."""
+def test_designs_with_almost_no_ettr_have_a_gradient(dtype):
+    """MTBF far below the restart time: ETTR near zero, but the slope has the right sign."""
     times = [jnp.asarray(t, dtype) for t in (600.0, 30.0, 300.0, 120.0, 1.0)]
     value, slope = quick_jit(jax.value_and_grad(ettr_fraction, argnums=4))(*times)
     assert 0.0 < value < 1e-12
@@ -263,7 +263,7 @@ def test_last_partial_segment_worked_by_hand():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_finite_job_of_whole_intervals_is_the_long_job(dtype):
+def test_finite_job_of_full_intervals_equals_the_long_job(dtype):
     long_job = ettr_fraction(*(jnp.asarray(t, dtype) for t in TIMES))
     for num_segments in (1.0, 3.0, 1000.0):
         work_s = jnp.asarray(600.0 * num_segments, dtype)
@@ -271,13 +271,13 @@ def test_finite_job_of_whole_intervals_is_the_long_job(dtype):
         assert finite == pytest.approx(float(long_job), rel=3e-6)
 
 
-def test_leaving_out_the_last_write_helps():
+def test_omitting_the_last_write_raises_ettr():
     with_write = finite_job_ettr_fraction(6000.0, *TIMES)
     without = finite_job_ettr_fraction(6000.0, *TIMES, has_final_checkpoint=0.0)
     assert without > with_write
 
 
-def test_restarts_that_cannot_fail_help():
+def test_restarts_that_cannot_fail_raise_ettr():
     assert finite_job_ettr_fraction(
         6000.0, 600.0, 30.0, 3000.0, 120.0, 5000.0, 0.0
     ) > finite_job_ettr_fraction(6000.0, 600.0, 30.0, 3000.0, 120.0, 5000.0, 1.0)

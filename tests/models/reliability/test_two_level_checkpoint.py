@@ -22,7 +22,7 @@ from hwdse.models.reliability.two_level_checkpoint import (
 )
 from hwdse.numerics.jit_compile import quick_jit
 
-JOBS = {  # tau, n, c1, c2, r1, r2, D1, D2, M1, M2: useful share by the recursion and by simulation
+JOBS = {  # tau, n, c1, c2, r1, r2, D1, D2, M1, M2: ETTR by the recursion and by simulation
     (600.0, 20.0, 5.0, 120.0, 30.0, 900.0, 0.0, 0.0, 2e4, 2e5): 0.931627,
     (300.0, 12.0, 2.0, 60.0, 60.0, 600.0, 60.0, 300.0, 11140.0, 6e4): 0.909788,
     (300.0, 5.0, 20.0, 300.0, 60.0, 600.0, 0.0, 0.0, 2000.0, 4000.0): 0.438936,
@@ -51,7 +51,7 @@ def useful():
 
 @pytest.fixture(scope="module")
 def schedules():
-    """Real and whole optimum, the best interval of a given n, and slopes at the real optimum."""
+    """Real and integer optimum, the best interval of a given n, and slopes at the real optimum."""
 
     def solve(count, *numbers):
         times = TwoLevelTimes(*numbers)
@@ -66,7 +66,7 @@ def schedules():
     compiled = quick_jit(jax.vmap(solve))
 
     def of_columns(*columns):
-        """One program for every number of jobs: repeated until there are as many as ever."""
+        """One program for every number of jobs: inputs are repeated up to a fixed number."""
         found = compiled(*(np.resize(column, NUM_JOBS) for column in columns))
         return [column[: len(columns[0])] for column in found]
 
@@ -74,7 +74,7 @@ def schedules():
 
 
 def recursion(interval_s, count, c1, c2, r1, r2, d1, d2, m1, m2):
-    """Expected time of a pattern attempt by attempt (whole n), without the closed form."""
+    """Expected time of a pattern as a sum over attempts (integer n), without the closed form."""
     rate, odds1 = 1 / m1 + 1 / m2, m2 / (m1 + m2)
     odds2, safe = 1.0 - odds1, math.exp(-rate * r1)
     retry_s, once = (1.0 - safe) / rate, 1.0 - (1.0 - safe) * odds1
@@ -99,14 +99,14 @@ def test_values_of_the_recursion_and_the_simulation(useful):
 
 @settings(max_examples=100, deadline=None)
 @given(st.tuples(TIME, st.integers(1, 30), *[TIME] * 6, *[st.floats(1e3, 1e6)] * 2))
-def test_closed_form_is_the_recursion(useful, job):
+def test_closed_form_equals_the_recursion(useful, job):
     expected = job[0] * job[1] / recursion(*map(float, job))
     if expected > 1e-60:
         found = float(useful(*np.array(job, float)[:, None])[0])
         assert found == pytest.approx(expected, rel=1e-9)
 
 
-def test_without_one_type_of_failure_it_is_the_single_level(useful):
+def test_without_one_type_of_failure_it_equals_the_single_level(useful):
     """Only failures of type 2 and n = 1: writes of c1 + c2. Only type 1, never remote: c1."""
     single = single_level_checkpoint.ettr_fraction
     found = useful(
@@ -122,12 +122,12 @@ def test_without_one_type_of_failure_it_is_the_single_level(useful):
     assert found[1] == pytest.approx(float(single(600.0, 5.0, 30.0, 7.0, 2e4)), rel=1e-6)
 
 
-def test_without_failures_only_the_writes_cost_time(useful):
+def test_without_failures_only_writes_take_time(useful):
     found = useful(*np.array([[900.0, 4, 50, 200, 10, 10, 10, 10, 1e17, 1e17]]).T)
     assert found[0] == pytest.approx(900.0 / 1000.0)
 
 
-def test_both_slopes_vanish_at_the_optimum_and_nothing_is_better(useful, schedules):
+def test_both_slopes_are_zero_at_the_optimum_and_no_integer_schedule_is_better(useful, schedules):
     interval_s, count, whole_s, whole, _, *slopes = schedules(COLUMNS[1], *COLUMNS[2:])
     assert np.max(np.abs(slopes[0] * interval_s)) < 1e-10
     assert np.max(np.abs(slopes[1] * count)) < 1e-10
@@ -143,12 +143,12 @@ def test_both_slopes_vanish_at_the_optimum_and_nothing_is_better(useful, schedul
         on_whole = useful(*np.array([[whole_s[job], whole[job], *COLUMNS[2:, job]]]).T)[0]
         assert best * (1.0 - 2e-3) < on_whole <= best * (1.0 + 1e-12)
     assert np.all(whole == np.round(whole))
-    # The first case as found by a search over whole n: 430 s, every 16th, 0.93814.
+    # The first case by a search over integer n: 430 s, every 16th, 0.93814.
     assert (whole_s[0], whole[0]) == (pytest.approx(430.0, rel=0.01), 16.0)
 
 
-def test_where_local_copies_do_not_help_every_checkpoint_is_remote(schedules):
-    """No failure that a local copy survives, and a local write that costs as much."""
+def test_every_checkpoint_is_remote_if_local_copies_do_not_help(schedules):
+    """No failure that a local copy survives, and an equally expensive local write."""
     numbers = (100.0, 50.0, 30.0, 600.0, 0.0, 0.0, 1e12, 2e4)
     found = schedules(*np.array([[1.0, *numbers]]).T)
     assert found[1][0] == 1.0
@@ -157,8 +157,8 @@ def test_where_local_copies_do_not_help_every_checkpoint_is_remote(schedules):
     assert found[4][0] == pytest.approx(float(single_s), rel=1e-6)
 
 
-def test_no_schedule_beats_the_best(useful, schedules):
-    """Jobs from trivial to hopeless; the best, the best of a given n, and any other."""
+def test_no_schedule_is_better_than_the_best(useful, schedules):
+    """Jobs with ETTR from near 1 to near 0; the best, the best of a given n, and any other."""
     rng, num = np.random.default_rng(2), NUM_JOBS
     costs = 10.0 ** rng.uniform(-2.0, 5.0, (6, num))
     numbers = np.concatenate([costs, 10.0 ** rng.uniform(2.0, 7.0, (2, num))])
@@ -175,8 +175,8 @@ def test_no_schedule_beats_the_best(useful, schedules):
 
 
 @pytest.fixture(scope="module")
-def everything():
-    """Both useful shares, the best interval of a given n, the best schedule; and all slopes."""
+def outputs_and_slopes():
+    """Both ETTRs, the best interval of a given n, the best schedule, with all slopes."""
 
     def values(numbers):
         times = TwoLevelTimes(*numbers[2:])
@@ -191,30 +191,30 @@ def everything():
     return quick_jit(jax.vmap(lambda x: (values(x), jax.jacrev(values)(x))))
 
 
-def test_gradients_agree_with_differences(everything):
-    """Of every output by every time, for n = 5 (a pattern and a part of one in the finite job)."""
+def test_gradients_agree_with_differences(outputs_and_slopes):
+    """Every output by every time, for n = 5 (a full and a partial pattern in the finite job)."""
     job = np.array(list(JOBS)[2])
     steps = 1e-5 * np.diag(job)
     rows = np.concatenate([[job], job + steps, job - steps])
-    values, slopes = everything(np.resize(rows, (NUM_JOBS, 10)))
+    values, slopes = outputs_and_slopes(np.resize(rows, (NUM_JOBS, 10)))
     difference = (values[1:11] - values[11:21]).T / (2e-5 * job)
     scale = np.asarray(values[0])[:, None] / np.maximum(job, 1.0)
     has_slope = np.ones((5, 10), bool)
-    has_slope[1, 1] = False  # whole patterns: n jumps in the finite job
+    has_slope[1, 1] = False  # full patterns: n is discontinuous in the finite job
     has_slope[:, 6:8] = False  # downtimes are zero here, where differences are one-sided
     wrong = np.abs(slopes[0] - difference) > 1e-6 * np.abs(difference) + 1e-7 * scale
     assert not np.any(wrong & has_slope)
 
 
 @pytest.mark.parametrize(("kind", "decades"), [(np.float32, 9.0), (np.float64, 30.0)])
-def test_finite_at_all_extremes(everything, kind, decades):
+def test_finite_at_extreme_values(outputs_and_slopes, kind, decades):
     """Costs above the MTBF, no interval, no failures: values in range, gradients finite."""
     rng = np.random.default_rng(1)
     jobs = 10.0 ** rng.uniform(-decades, decades, (NUM_JOBS, 10))
     jobs[:, 1] = 10.0 ** rng.uniform(0.0, 9.0, NUM_JOBS)
     jobs[:, 2:] *= rng.random((NUM_JOBS, 8)) > 0.3
     with jax.enable_x64(kind is np.float64):
-        values, slopes = everything(jobs.astype(kind))
+        values, slopes = outputs_and_slopes(jobs.astype(kind))
     assert np.all(np.isfinite(slopes))
     assert np.all(np.isfinite(values) & (values > 0.0))
     assert np.all(values[:, :2] <= 1.0 + 1e-6)
@@ -228,7 +228,7 @@ def test_float32_agrees_with_float64(useful):
     np.testing.assert_allclose(low, high, rtol=5e-6)
 
 
-def test_finite_jobs_of_whole_patterns_are_long_jobs():
+def test_finite_jobs_of_full_patterns_equal_long_jobs():
     job = list(JOBS)[1]
     long_job = of_numbers(*job)
     times = TwoLevelTimes(*job[2:])
@@ -238,7 +238,7 @@ def test_finite_jobs_of_whole_patterns_are_long_jobs():
 
 
 def test_last_partial_pattern_worked_by_hand():
-    """Three segments, n = 2, no failures of type 1 to speak of: spans of 2 tau + 2 c1 + c2 and
+    """Three segments, n = 2, negligible failures of type 1: spans of 2 tau + 2 c1 + c2 and
     of the rest, a last segment of half an interval, single-level each."""
     times = TwoLevelTimes(10.0, 40.0, 5.0, 70.0, 0.0, 30.0, 1e15, 1000.0)
     patterns = math.expm1((100.0 + 100.0 + 20.0 + 40.0) / 1000.0), math.expm1(0.1)
@@ -253,7 +253,7 @@ def test_last_partial_pattern_worked_by_hand():
 
 
 def test_nested_young_is_close_for_rare_failures(useful, schedules):
-    """447 s and 15.5 in the first case, 0.001 % of the useful time lost."""
+    """447 s and 15.5 in the first case, 0.001 % of ETTR lost."""
     interval_s, count = nested_young_schedule(TwoLevelTimes(*next(iter(JOBS))[2:]))
     assert float(interval_s) == pytest.approx(447.2, abs=0.1)
     assert float(count) == pytest.approx(15.5, abs=0.05)
@@ -264,7 +264,7 @@ def test_nested_young_is_close_for_rare_failures(useful, schedules):
     assert loss[1] * (1.0 - 5e-5) < loss[0] <= loss[1]
 
 
-def test_share_of_failures_that_a_local_copy_survives():
+def test_fraction_of_failures_that_a_local_copy_survives():
     first_s, second_s = split_mtbf_s(1000.0, 0.85)
     assert 1.0 / first_s + 1.0 / second_s == pytest.approx(1e-3)
     assert first_s / second_s == pytest.approx(0.15 / 0.85)

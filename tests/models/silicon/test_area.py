@@ -29,7 +29,7 @@ def test_parts_by_hand(chip):
 
 
 def doubled(chip):
-    """Each changed number with the one part that follows it in proportion."""
+    """Each changed parameter with the one component proportional to it."""
     yield "matrix", chip.replace(array=chip.array.replace(num_arrays=2 * chip.array.num_arrays))
     yield "sram", chip.replace(sram=chip.sram.replace(capacity_bytes=2 * chip.sram.capacity_bytes))
     hbm, link = chip.hbm, chip.link
@@ -41,7 +41,7 @@ def doubled(chip):
     yield "other", chip.replace(fixed_area_mm2=2 * chip.fixed_area_mm2)
 
 
-def test_each_part_follows_its_own_number(chip):
+def test_each_component_is_proportional_to_its_parameter(chip):
     before = area_parts_mm2(chip)
     for name, changed in doubled(chip):
         after = area_parts_mm2(changed)
@@ -50,13 +50,13 @@ def test_each_part_follows_its_own_number(chip):
             assert getattr(after, part) == pytest.approx(factor * getattr(before, part)), part
 
 
-def test_clock_and_dataflow_take_no_area(chip):
+def test_clock_and_dataflow_use_no_area(chip):
     faster = chip.replace(array=chip.array.replace(clock_hz=2.0 * chip.array.clock_hz))
     assert jax.tree.leaves(area_parts_mm2(faster)) == jax.tree.leaves(area_parts_mm2(chip))
 
 
 def test_published_yield():
-    # 814 mm2, 0.11 defects a cm2, clustering 10
+    # 814 mm², 0.11 defects per cm², clustering 10
     assert die_yield_fraction(814.0, 0.0011, 10.0) == pytest.approx(0.424, abs=5e-4)
 
 
@@ -66,7 +66,8 @@ def test_yield_limits():
     with jax.enable_x64(True):
         poisson = float(die_yield_fraction(500.0, 0.001, 1e9))
         assert poisson == pytest.approx(np.exp(-0.5), rel=1e-6)
-        assert die_yield_fraction(500.0, 0.001, 2.0) > poisson  # clusters spare the other dies
+        # Clustered defects leave other dies good.
+        assert die_yield_fraction(500.0, 0.001, 2.0) > poisson
         yields = [
             float(die_yield_fraction(area, 0.0011, 10.0)) for area in (1.0, 100.0, 800.0, 1e5)
         ]

@@ -1,4 +1,4 @@
-"""Dies from counts: published areas, laws of scaling, links between dies, the reticle."""
+"""Die area from unit counts: published areas, scaling laws, links between dies, reticle."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def test_logic_shrinks_with_the_node_and_phys_do_not():
     assert three.shared_memory == pytest.approx(five.shared_memory)  # SRAM stopped scaling
 
 
-def test_parts_follow_their_counts():
+def test_components_are_proportional_to_their_counts():
     plan = load_dies()["H100"][0]
     before = die_area_parts_mm2(plan)
     after = die_area_parts_mm2(plan.replace(shared_bytes=2.0 * plan.shared_bytes))
@@ -69,12 +69,12 @@ def test_memory_densities():
     assert np.all(np.diff(densities)[1:] > 0.0)
 
 
-def test_dies_of_a_package_pay_for_the_links_between_them():
+def test_links_between_dies_use_area():
     chip = load_chip("b200")
     assert chip.num_dies == 2.0
     linked = chip.replace(die_link_bandwidth_bytes_per_s=5e12)
     added = area_parts_mm2(linked).link_phy - area_parts_mm2(chip).link_phy
-    # 5 TB/s are 19.5 modules of 256 GB/s on each die, 0.4055 mm2 each
+    # 5 TB/s are 19.5 modules of 256 GB/s on each die, 0.4055 mm² each
     assert added == pytest.approx(2.0 * 5e12 / 256e9 * 0.4055)
     assert die_link_area_mm2(linked.replace(num_dies=1.0)) == 0.0
 

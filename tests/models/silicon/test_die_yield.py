@@ -19,7 +19,7 @@ from hwdse.models.silicon.die_yield import YIELDS, die_yield_fraction, gross_die
 from hwdse.models.silicon.packaging_cost import PACKAGES, chip_last_cost_usd, substrate_cost_usd
 
 DEFECTS = 8.14 * 0.11
-"""Of a die of 814 mm2 at 0.11 a cm2."""
+"""Mean defects of a die of 814 mm² at 0.11 per cm²."""
 
 
 @pytest.fixture(autouse=True)
@@ -55,12 +55,12 @@ def test_laws_of_every_yield(name):
     assert small == pytest.approx(-3.0 if name == "bose_einstein" else -1.0)
 
 
-def test_laws_meet_in_their_limits():
+def test_laws_agree_in_their_limits():
     binomial = YIELDS["negative_binomial"]
     assert binomial(DEFECTS, 1e9) == pytest.approx(float(YIELDS["poisson"](DEFECTS, 1.0)), rel=1e-6)
     assert binomial(DEFECTS, 1.0) == pytest.approx(float(YIELDS["seeds"](DEFECTS, 1.0)))
     assert die_yield_fraction(814.0, 0.0011, 10.0) == pytest.approx(float(binomial(DEFECTS, 10.0)))
-    # the series of Murphy's law meets the closed form
+    # the series of Murphy's law is continuous with the closed form
     murphy = YIELDS["murphy"]
     assert murphy(0.999999e-3, 1.0) == pytest.approx(float(murphy(1.000001e-3, 1.0)), rel=1e-8)
 
@@ -89,7 +89,7 @@ def test_a_package_by_hand():
     assert substrate_cost_usd(800.0, silicon) > substrate_cost_usd(800.0, PACKAGES["organic"])
 
 
-def test_bonds_that_fail_lose_dies_and_memory_but_not_the_package():
+def test_failed_bonds_lose_dies_and_memory_but_not_the_package():
     chip = load_chip("b200")
     free = float(chip_cost_usd(300.0, chip))
     bonded = chip.replace(bond_yield_fraction=0.99, num_hbm_stacks=8.0)
@@ -99,7 +99,7 @@ def test_bonds_that_fail_lose_dies_and_memory_but_not_the_package():
     assert chip_cost_usd(300.0, lost) == pytest.approx(free / 0.9)
 
 
-def test_price_of_an_hour_by_hand():
+def test_operating_cost_by_hand():
     cluster = load_system("trn2_ultraserver").cluster.replace(
         server_cost_usd_per_chip=1000.0,
         lifetime_s=4e8,
