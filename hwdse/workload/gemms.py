@@ -1,4 +1,4 @@
-"""Rows of matrix products with counts."""
+"""GEMM operators with counts, and their executions per micro-batch."""
 
 import flax.struct
 import jax.numpy as jnp
@@ -8,54 +8,65 @@ from hwdse.numerics.array_types import PerOp
 
 @flax.struct.dataclass
 class Gemms:
-    """Distinct products C[m, n] = A[m, k] B[k, n]; each field of shape `PerOp`.
+    """Distinct GEMM operators C[m, n] = A[m, k] B[k, n]; each field of shape `PerOp`.
 
-    `count` products of a row are alike and independent (heads, experts, repeated layers).
-    The `*_in_hbm` fractions say how much of an operand's traffic goes to HBM: 1 where each product
-    has its own, 0 for one of a fused kernel that never leaves the chip, between where products
-    share it. Vector work is what runs beside or after the product on the
-    vector engines, and `extra_bytes` the HBM traffic of it that is no operand; both per product.
+    The `*_in_hbm` fractions are the share of an operand's traffic that goes to HBM: 1 if each GEMM
+    has its own operand, 0 if a fused kernel keeps it on chip, between these if GEMMs share it.
     """
 
     m: PerOp
+    """Rows of A and C."""
     k: PerOp
+    """Reduction extent: columns of A, rows of B."""
     n: PerOp
+    """Columns of B and C."""
     count: PerOp
+    """Equal independent GEMMs per operator (heads, experts, repeated layers)."""
     a_in_hbm: PerOp
+    """Share of the traffic of A that goes to HBM."""
     b_in_hbm: PerOp
+    """Share of the traffic of B that goes to HBM."""
     c_in_hbm: PerOp
+    """Share of the traffic of C that goes to HBM."""
     vector_flop: PerOp
+    """Vector engine FLOP per GEMM, during or after it."""
     extra_bytes: PerOp
+    """HBM traffic of the vector work per GEMM, without the operands."""
 
     @property
     def num_macs(self) -> PerOp:
-        """Multiply-accumulates of each row, all counts."""
+        """Multiply-accumulates of each operator, all `count` GEMMs."""
         return self.m * self.k * self.n * self.count
 
 
 @flax.struct.dataclass
 class ExecutionCounts:
-    """How often the rows of one layer, or of the head, run for one micro-batch; each `PerOp`."""
+    """Executions of the GEMM operators of one layer, or of the LM head, per micro-batch.
+
+    Each field has the shape `PerOp`.
+    """
 
     forward: PerOp
+    """Executions in the forward pass."""
     backward: PerOp
-    """Without what is computed again."""
+    """Executions in the backward pass, without recomputation."""
     recompute: PerOp
-    """Forward work repeated in the backward pass: recomputation."""
+    """Forward executions repeated in the backward pass."""
     model: PerOp
-    """Runs without repetitions and without copies of key-value heads; may be a fraction."""
+    """Executions that count as model FLOP: no recomputation, no copies of key-value heads. May be
+    fractional."""
     is_lm_head: PerOp
-    """1 for rows that run once on the last stage, 0 for rows of every layer."""
+    """1 for operators executed once on the last stage, 0 for operators of each layer."""
     is_linear: PerOp
-    """1 for products with weights, which low-precision formats speed up; 0 for attention."""
+    """1 for GEMMs with weights, which low-precision formats accelerate; 0 for attention."""
 
     @property
     def total(self) -> PerOp:
-        """Every run of a micro-batch."""
+        """All executions per micro-batch."""
         return self.forward + self.backward + self.recompute
 
 
-def single_executions(num_rows: int) -> ExecutionCounts:
-    """Rows that run once, forward, in every layer."""
-    one, zero = jnp.ones(num_rows), jnp.zeros(num_rows)
+def single_executions(num_operators: int) -> ExecutionCounts:
+    """Counts of operators executed once, forward, in each layer."""
+    one, zero = jnp.ones(num_operators), jnp.zeros(num_operators)
     return ExecutionCounts(one, zero, zero, one, zero, one)

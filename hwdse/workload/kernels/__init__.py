@@ -1,1 +1,4 @@
-"""TODO."""
+"""Kernels as instructions and traffic: Trainium kernels by engine, unfused transformer layers.
+
+May import `specs`, `numerics` and `workload.transformer`.
+"""

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Operators as loops over seven dimensions: extents, tile footprints, halos, SCALE-Sim topologies.
+
+May import `specs`, `numerics` and `workload.gemms`.
+"""

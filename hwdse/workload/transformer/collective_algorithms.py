@@ -1,8 +1,8 @@
-"""What an algorithm of a collective asks of each chip: steps in a row, bytes sent and copied.
+"""Work of collective algorithms per chip: sequential steps, bytes sent and bytes copied.
 
 Message sizes are those of nccl-tests: an all-reduce has n bytes on each chip, an all-gather
 gathers n in total, a reduce-scatter starts from n on each chip, an all-to-all sends n from each
-chip (its own share included), a broadcast and a send hand on n. Ports send and receive at once.
+chip (its own share included), a broadcast and a send transfer n. Ports are full duplex.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,20 +14,23 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Leaf, PerOp
 
 POST_RATIO = 0.25
-"""Time to post a message to one more peer, over that of a step. Fitted: NCCL's all-to-all of 512
-bytes takes 0.2 us longer for each peer on H100 and B200, where a step takes 0.8 and 1.3 us
-(measured_collectives_public)."""
+"""Time to post a message to one more peer over the time of a step.
+
+Fitted: an NCCL all-to-all of 512 bytes takes 0.2 µs longer per peer on H100 and B200, where a step
+takes 0.8 and 1.3 µs (measured_collectives_public).
+"""
 
 
 @flax.struct.dataclass
 class CollectiveWork:
-    """What one chip does for each byte of message, and in how many steps."""
+    """Work of one chip: steps, and bytes per byte of message."""
 
     num_steps: Leaf
+    """Sequential steps."""
     sent_ratio: Leaf
-    """Bytes that the busiest direction of a chip's port carries, over the message."""
+    """Bytes in the busiest direction of a chip's port over the message size."""
     copied_ratio: Leaf = 0.0
-    """Bytes of the chip's own part, which go through its memory only."""
+    """Bytes of the chip's own part, copied in its memory, over the message size."""
 
 
 def _log2(num_chips: PerOp) -> PerOp:
@@ -35,22 +38,22 @@ def _log2(num_chips: PerOp) -> PerOp:
 
 
 def _any(num_chips: PerOp) -> PerOp:
-    """One for a group, zero for a single chip, and a gradient between."""
+    """1 for a group, 0 for one chip, linear between them for the gradient."""
     return jnp.minimum(num_chips - 1.0, 1.0)
 
 
 def _at_once(num_chips: PerOp) -> PerOp:
-    """Steps of messages to all peers at once: one, and the time to post the others."""
+    """Steps of simultaneous messages to all peers: one, and the time to post the others."""
     return _any(num_chips) + POST_RATIO * jnp.maximum(num_chips - 2.0, 0.0)
 
 
 def _half_way(num_chips: PerOp) -> PerOp:
-    """Hops to the farthest chip of a ring that goes both ways: p / 2, none for one chip."""
+    """Hops to the farthest chip of a bidirectional ring: p / 2, 0 for one chip."""
     return 0.5 * (num_chips - 1.0) + 0.5 * _any(num_chips)
 
 
 def _share(num_chips: PerOp) -> PerOp:
-    """What the others hold of a message that is spread over all."""
+    """Share of the other chips in a message distributed over all."""
     return (num_chips - 1.0) / num_chips
 
 

@@ -1,4 +1,5 @@
-"""One decoder layer of any kind on one rank: its rows, what it keeps, what context ranks pass."""
+"""One decoder layer of any kind on one rank: GEMM operators, saved activations, context
+exchange."""
 
 import jax.numpy as jnp
 
@@ -31,25 +32,25 @@ from hwdse.workload.transformer.latent_attention import (
     latent_projections,
 )
 from hwdse.workload.transformer.mixture_of_experts import (
-    mixture_kept_bytes,
     mixture_gemms,
+    mixture_kept_bytes,
     mlp_gemms,
 )
 from hwdse.workload.transformer.model_config import LayerKind, TransformerTraining
 
 SCORE_BYTES = 5.0
-"""Kept of a score where attention is not fused: outputs of softmax and dropout and a mask of one
+"""Bytes saved per score without fused attention: outputs of softmax and dropout, and a mask of one
 byte (Korthikanti et al., arXiv 2205.05198, section 4.1)."""
 
 
 def grouped_query_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
-    """Scores and values; the softmax of all runs is spread over the scores'.
+    """Score and value GEMMs of grouped-query attention.
 
-    The query heads that share a key-value head run together and read it once. A fused kernel
-    keeps scores on chip, skips causal blocks, and repeats the scores in its backward pass; there a
-    block of queries reads the mean share of the keys that it attends to. Without it all scores are
-    computed, written and read in memory. Each context rank has its share of the queries and meets
-    all keys.
+    The vector work of the softmax is assigned to the score GEMM. Query heads that share a key-value
+    head are executed together and read it once. A fused kernel keeps scores on chip, skips causal
+    blocks and repeats the scores in its backward pass, in which a block of queries reads the mean
+    share of the keys that it attends to. Otherwise all scores are computed, written to HBM and read
+    back. Each context rank has its share of the queries and all keys.
     """
     model, part = job.model, layer_slice(job.model, sharding.tensor)
     fused = sharding.fused_attention_fraction
@@ -57,19 +58,19 @@ def grouped_query_core(job: TransformerTraining, sharding: LayerSharding) -> Gem
     shared = jnp.maximum(model.num_kv_heads / sharding.tensor, 1.0) / part.num_heads
     queries, head_dim = job.seq_len / sharding.context, model.head_dim
     recompute = sharding.recompute_fraction + sharding.attention_recompute_fraction
-    num_products = part.num_heads * sharding.micro_batch
+    num_gemms = part.num_heads * sharding.micro_batch
     keys, vector, extra = core_work(job, sharding, 1.0 + recompute + 2.0)
-    rows = [
-        (queries, head_dim, keys, num_products, 1.0, shared, in_memory, vector, extra),
-        (queries, keys, head_dim, num_products, in_memory, shared, 1.0, 0.0, 0.0),
+    gemms = [
+        (queries, head_dim, keys, num_gemms, 1.0, shared, in_memory, vector, extra),
+        (queries, keys, head_dim, num_gemms, in_memory, shared, 1.0, 0.0, 0.0),
     ]
     return GemmGroup(
-        rows, [(1.0, 2.0, recompute, 2.0, 0.0), (1.0, 2.0 + fused, recompute, 4.0, 0.0)]
+        gemms, [(1.0, 2.0, recompute, 2.0, 0.0), (1.0, 2.0 + fused, recompute, 4.0, 0.0)]
     )
 
 
 def grouped_query_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
-    """Queries, keys and values, output, then scores and values of grouped-query attention."""
+    """QKV projection, output projection, then score and value GEMMs of grouped-query attention."""
     model, part = job.model, layer_slice(job.model, sharding.tensor)
     tokens = tokens_of(job, sharding)
     own = tokens / sharding.sequence_shards * model.hidden
@@ -78,9 +79,9 @@ def grouped_query_gemms(job: TransformerTraining, sharding: LayerSharding) -> li
     qkv_width = part.query_width + part.kv_width
     qkv = linear_gemms(tokens, model.hidden, qkv_width, norm.vector, norm.extra)
     out = linear_gemms(tokens, part.query_width, model.hidden, residual.vector, residual.extra)
-    recompute, useful = sharding.recompute_fraction, distinct_qkv_fraction(model, sharding.tensor)
+    recompute, distinct = sharding.recompute_fraction, distinct_qkv_fraction(model, sharding.tensor)
     core = grouped_query_core(job, sharding)
-    return [linear_group(qkv, recompute, useful), linear_group(out, recompute), core]
+    return [linear_group(qkv, recompute, distinct), linear_group(out, recompute), core]
 
 
 def _attention_gemms(
@@ -103,39 +104,40 @@ def _layer_mlp_gemms(
 def decoder_gemms(
     job: TransformerTraining, sharding: LayerSharding, kind: LayerKind
 ) -> tuple[Gemms, ExecutionCounts]:
-    """Products of one layer of that kind and micro-batch on one rank, and how often each runs.
+    """GEMM operators of one layer of a kind, per micro-batch and rank, with their executions.
 
-    The rows of the attention come first.
+    The operators of the attention come first.
     """
     attention = _attention_gemms(job, sharding, kind.is_latent)
     return stack_gemms(attention + _layer_mlp_gemms(job, sharding, kind.is_mixture))
 
 
 def mean_layer_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
-    """Parts of the mean layer of a model, by the kinds of layers it has.
+    """GEMM groups of the mean layer of a model over its kinds of layers.
 
-    A model with dense layers and layers with experts has the rows of both after the attention,
-    each with runs times its share of the layers: sums over runs, times the number of layers, are
-    those of the whole model. A stage of a pipeline may have more of one kind than the mean.
+    A model with dense and MoE layers has the operators of both MLPs after the attention, with their
+    executions scaled by the share of the kind in the layers. Sums over executions, times the number
+    of layers, equal those of the model. A pipeline stage may have more of one kind than the mean.
     """
     share = mixture_share(job.model)
-    parts = _attention_gemms(job, sharding, job.kinds[0].is_latent)
+    groups = _attention_gemms(job, sharding, job.kinds[0].is_latent)
     for kind in job.kinds:
-        part_of_layers = share if kind.is_mixture else 1.0 - share
-        for part in _layer_mlp_gemms(job, sharding, kind.is_mixture):
-            runs = [(*(part_of_layers * x for x in row[:4]), row[4]) for row in part.executions]
-            parts.append(GemmGroup(part.rows, runs))
-    return parts
+        kind_share = share if kind.is_mixture else 1.0 - share
+        for group in _layer_mlp_gemms(job, sharding, kind.is_mixture):
+            executions = [(*(kind_share * x for x in row[:4]), row[4]) for row in group.executions]
+            groups.append(GemmGroup(group.gemms, executions))
+    return groups
 
 
 def kept_bytes(
     job: TransformerTraining, sharding: LayerSharding, kind: LayerKind
 ) -> tuple[Scalar, Scalar]:
-    """Bytes that one layer keeps for its backward pass on one rank: whole, and recomputed.
+    """Activation bytes that one layer saves for its backward pass on one rank.
 
-    Whole: norm inputs and outputs (cut by sequence parallelism), queries, keys and values,
-    attention output with its fp32 log-sum, MLP matrices' outputs and the gated product.
-    Recomputed: the layer's input alone. Scores are not among them, see `score_bytes`.
+    First value, without recomputation: norm inputs and outputs (sharded by sequence parallelism),
+    queries, keys and values, attention output with its FP32 log-sum, outputs of the MLP matrices
+    and the gated product. Second value, with full recomputation: the input of the layer. Scores are
+    not included, see `score_bytes`.
     """
     model, part = job.model, layer_slice(job.model, sharding.tensor)
     tokens = tokens_of(job, sharding)
@@ -152,10 +154,10 @@ def kept_bytes(
 
 
 def context_bytes(job: TransformerTraining, sharding: LayerSharding, kind: LayerKind) -> Scalar:
-    """Keys and values of one tensor rank for the whole sequences of a micro-batch.
+    """Bytes of keys and values of one tensor rank for the full sequences of a micro-batch.
 
-    Context ranks gather them, or pass them around a ring: each sends and gets $(c - 1) / c$ of
-    them forward; backward again, and as many gradients.
+    Context ranks gather them or pass them around a ring: each rank sends and receives
+    $(c - 1) / c$ of them forward, the same again backward, and as many gradients.
     """
     if kind.is_latent:
         return latent_context_bytes(job, sharding)
@@ -164,18 +166,18 @@ def context_bytes(job: TransformerTraining, sharding: LayerSharding, kind: Layer
 
 
 def score_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
-    """Bytes of scores that one layer keeps on one rank where attention is not fused."""
+    """Bytes of scores that one layer saves on one rank, for the attention that is not fused."""
     heads = layer_slice(job.model, sharding.tensor).num_heads
     scores = heads * job.seq_len * job.seq_len * sharding.micro_batch / sharding.context
     return (1.0 - sharding.fused_attention_fraction) * SCORE_BYTES * scores
 
 
 def mean_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> tuple[Scalar, Scalar]:
-    """`kept_bytes` of the mean layer of a model with the kinds of layers that it has."""
+    """`kept_bytes` of the mean layer of a model over its kinds of layers."""
     share = mixture_share(job.model)
-    whole, own = 0.0 * share, 0.0 * share
+    total, own = 0.0 * share, 0.0 * share
     for kind in job.kinds:
-        part = share if kind.is_mixture else 1.0 - share
+        kind_share = share if kind.is_mixture else 1.0 - share
         kept, own = kept_bytes(job, sharding, kind)
-        whole = whole + part * kept
-    return whole, own
+        total = total + kind_share * kept
+    return total, own

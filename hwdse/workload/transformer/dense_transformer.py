@@ -1,4 +1,4 @@
-"""Decoder transformers: parameters; products and activations of a dense layer."""
+"""Parameter counts of decoder transformers, per model, layer, rank and pipeline stage."""
 
 import flax.struct
 import jax.numpy as jnp
@@ -7,33 +7,37 @@ from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.workload.transformer.model_config import Transformer
 
-# Elementwise work per element, forward and backward: Calculon v0.1.0, calculon/llm/layers.py
+# Elementwise FLOP per element, forward and backward: Calculon v0.1.0, calculon/llm/layers.py
 # (LayerNorm 9N and 14N + 7N, Softmax 5N and 8N, GeLU 8N and 13N, Add N and 2N).
 NORM_FLOP = (9.0, 21.0)
 SOFTMAX_FLOP = (5.0, 8.0)
 ACTIVATION_FLOP = (8.0, 13.0)
 RESIDUAL_FLOP = (1.0, 2.0)
 ACTIVATION_BYTES = 2.0
-"""Activations are 16-bit in every format mix."""
+"""Bytes per activation element: 16-bit in every format mix."""
 LOGIT_BYTES = 6.0
-"""fp32 logits and their 16-bit gradient."""
+"""Bytes per logit: FP32 logits and their 16-bit gradient."""
 
 
 @flax.struct.dataclass
 class LayerSlice:
-    """Extents that one tensor-parallel rank holds of a layer."""
+    """Extents of a layer on one tensor-parallel rank."""
 
     query_width: Leaf
+    """Elements of all queries of the rank."""
     kv_width: Leaf
+    """Elements of all keys and values of the rank."""
     feedforward: Leaf
+    """Inner size of the MLP on the rank."""
     num_heads: Leaf
+    """Query heads of the rank."""
 
 
 def layer_slice(model: Transformer, tensor: Scalar) -> LayerSlice:
     """Extents of a layer on one of `tensor` ranks.
 
-    A key-value head cannot be cut: beyond `num_kv_heads` ranks each holds a copy of one, as
-    Megatron and NeuronX Distributed do.
+    A key-value head is not sharded: beyond `num_kv_heads` ranks each rank has a copy of one head,
+    as in Megatron and NeuronX Distributed.
     """
     return LayerSlice(
         query_width=model.num_heads * model.head_dim / tensor,
@@ -44,14 +48,14 @@ def layer_slice(model: Transformer, tensor: Scalar) -> LayerSlice:
 
 
 def distinct_qkv_fraction(model: Transformer, tensor: Scalar) -> Scalar:
-    """Share of a rank's query, key and value projections that is no copy of another rank's."""
+    """Share of a rank's query, key and value projections that is not replicated on other ranks."""
     part = layer_slice(model, tensor)
     distinct_kv = 2.0 * model.num_kv_heads * model.head_dim / tensor
     return (part.query_width + distinct_kv) / (part.query_width + part.kv_width)
 
 
 def _projection_parameters(model: Transformer, tensor: Scalar) -> Scalar:
-    """Query, key, value and output projections of grouped-query attention, with biases."""
+    """Parameters of the QKV and output projections of grouped-query attention, with biases."""
     part = layer_slice(model, tensor)
     qkv_width = part.query_width + part.kv_width
     return model.hidden * (qkv_width + part.query_width) + model.num_bias * (
@@ -60,9 +64,9 @@ def _projection_parameters(model: Transformer, tensor: Scalar) -> Scalar:
 
 
 def _latent_parameters(model: Transformer, tensor: Scalar) -> Scalar:
-    """Projections of latent attention, with the norms of the latents.
+    """Parameters of the projections of latent attention and of the norms of its latents.
 
-    Every rank holds the projections down to the latents; those up to the heads are cut.
+    The down projections to the latents are replicated, the up projections to the heads are sharded.
     """
     key_width = model.qk_nope_head_dim + model.qk_rope_head_dim
     heads = model.num_heads / tensor
@@ -76,7 +80,7 @@ def _latent_parameters(model: Transformer, tensor: Scalar) -> Scalar:
 
 
 def attention_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
-    """Parameters of one attention on one of `tensor` ranks, and the norms of the layer."""
+    """Parameters of the attention of one layer on one of `tensor` ranks, with the layer norms."""
     norms = model.num_norm_vectors * model.num_layer_norms * model.hidden
     head_norms = model.num_head_norm_vectors * model.head_dim
     is_latent = model.kv_lora_rank > 0.0
@@ -85,7 +89,7 @@ def attention_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
 
 
 def mlp_parameters(model: Transformer, width: Scalar) -> Scalar:
-    """Matrices and biases of an MLP with that many of its inner elements on one rank."""
+    """Parameters of an MLP with `width` inner elements on one rank, with biases."""
     up_width = (model.num_mlp_matrices - 1.0) * width
     return model.hidden * (up_width + width) + model.num_bias * (up_width + model.hidden)
 
@@ -98,37 +102,38 @@ def layer_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
 def mixture_layer_parameters(
     model: Transformer, tensor: Scalar = 1.0, expert: Scalar = 1.0, expert_tensor: Scalar = 1.0
 ) -> Scalar:
-    """Parameters of one layer with experts on one rank.
+    """Parameters of one MoE layer on one rank.
 
-    The routed experts lie on `expert` groups of ranks, each of them cut over `expert_tensor`
-    ranks; attention and shared experts are cut over `tensor` ranks; every rank holds the router.
+    The routed experts are distributed over `expert` groups of ranks, and each expert is sharded
+    over `expert_tensor` ranks. Attention and shared experts are sharded over `tensor` ranks. The
+    router is replicated.
     """
-    num_held = model.num_experts / expert
-    experts = num_held * mlp_parameters(model, model.expert_feedforward / expert_tensor)
+    num_local = model.num_experts / expert
+    experts = num_local * mlp_parameters(model, model.expert_feedforward / expert_tensor)
     router = model.num_experts * (model.hidden + model.num_router_bias)
     return attention_parameters(model, tensor) + experts + router + _shared(model, tensor)
 
 
 def _shared(model: Transformer, tensor: Scalar) -> Scalar:
-    """Parameters of the shared experts, which are one MLP; none without them."""
+    """Parameters of the shared experts (one MLP) on one rank; 0 without shared experts."""
     width = model.num_shared_experts * model.expert_feedforward / tensor
     return jnp.where(model.num_shared_experts > 0.0, mlp_parameters(model, width), 0.0)
 
 
 def num_mixture_layers(model: Transformer) -> Scalar:
-    """Layers with experts: all but the first dense ones; none in a dense model."""
+    """MoE layers: all except the first dense layers; 0 in a dense model."""
     return jnp.where(model.num_experts > 0.0, model.num_layers - model.num_dense_layers, 0.0)
 
 
 def mixture_share(model: Transformer) -> Scalar:
-    """Share of the layers that have experts."""
+    """Share of MoE layers in all layers."""
     return num_mixture_layers(model) / model.num_layers
 
 
 def num_parameters(model: Transformer) -> Scalar:
-    """Parameters of the whole model: layers, embeddings, final norm.
+    """Parameters of the model: layers, embeddings, final norm.
 
-    Agrees with the published counts (Llama 2 7B 6,738,415,616; Mixtral 8x7B 46,702,792,704).
+    Equal to the published counts (Llama 2 7B 6,738,415,616; Mixtral 8x7B 46,702,792,704).
     """
     embeddings = model.hidden * (
         model.num_embeddings * model.vocabulary + model.num_positions + model.num_norm_vectors
@@ -139,8 +144,10 @@ def num_parameters(model: Transformer) -> Scalar:
 
 
 def num_active_parameters(model: Transformer) -> Scalar:
-    """Parameters that a token is multiplied with: without the routed experts that it is not sent
-    to, and without embeddings that it is only looked up in (as DeepSeek-V3's 36.6 G are counted).
+    """Active parameters per token.
+
+    Routed experts that do not process the token and lookup-only embeddings are excluded, as in the
+    36.6 G of DeepSeek-V3.
     """
     idle = model.num_experts - model.experts_per_token
     expert = mlp_parameters(model, model.expert_feedforward)
@@ -156,8 +163,11 @@ def stage_parameters(
     expert: Scalar = 1.0,
     expert_tensor: Scalar = 1.0,
 ) -> Scalar:
-    """Parameters on one rank of the fullest stage: its layers and one embedding (all without
-    a pipeline). That stage has as many layers with experts as there are, up to its number."""
+    """Parameters on one rank of the most loaded stage: its layers and one embedding.
+
+    Without a pipeline: all embeddings. The stage has as many MoE layers as the model, at most its
+    number of layers.
+    """
     layers = num_tiles(model.num_layers, pipeline)
     num_mixtures = jnp.minimum(num_mixture_layers(model), layers)
     mixture = mixture_layer_parameters(model, tensor, expert, expert_tensor)
@@ -176,7 +186,7 @@ def routed_parameters(model: Transformer, expert: Scalar, expert_tensor: Scalar)
 def stage_expert_parameters(
     model: Transformer, pipeline: Scalar, expert: Scalar, expert_tensor: Scalar
 ) -> Scalar:
-    """Those of `stage_parameters` that are routed experts, of which replicas are fewer."""
+    """Routed expert parameters within `stage_parameters`, which have fewer replicas."""
     layers = num_tiles(model.num_layers, pipeline)
     num_mixtures = jnp.minimum(num_mixture_layers(model), layers)
     return num_mixtures * routed_parameters(model, expert, expert_tensor)

@@ -1,4 +1,4 @@
-"""Parts of a layer as rows of products, put together to a layer, and how ranks cut a layer."""
+"""GEMM groups of a layer, their stacking to a layer, and the sharding of a layer over ranks."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,49 +12,52 @@ from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 OperatorFields = tuple[Leaf, ...]
-"""The fields of `Gemms` for one row, in their order."""
+"""Values of the fields of `Gemms` or of `ExecutionCounts` for one operator, in field order."""
 
 
 @flax.struct.dataclass
 class LayerSharding:
-    """How many ranks cut one layer, and what of it is computed again; 1 and 0: one rank, once."""
+    """Sharding of one layer over ranks, and its recomputation. Default: one rank, none."""
 
     micro_batch: Leaf = 1.0
+    """Sequences per micro-batch."""
     tensor: Leaf = 1.0
-    """Ranks that cut heads, dense and shared MLPs."""
+    """Ranks that shard attention heads, dense MLPs and shared experts."""
     context: Leaf = 1.0
-    """Ranks that cut the sequence; each attends to the keys of all."""
+    """Ranks that shard the sequence; each attends to the keys of all ranks."""
     expert: Leaf = 1.0
-    """Groups of ranks that hold different routed experts."""
+    """Groups of ranks with different routed experts."""
     expert_tensor: Leaf = 1.0
-    """Ranks of such a group, which cut each of its experts: as a rule `tensor`, or 1 where the
-    tensor ranks hold different experts."""
+    """Ranks of such a group, which shard each of its experts: usually `tensor`, or 1 if the tensor
+    ranks have different experts."""
     sequence_parallel_fraction: Leaf = 1.0
-    """1 where tensor ranks cut norms, residuals and dispatched tokens, 0 where each has all."""
+    """1: tensor ranks shard norms, residuals and dispatched tokens. 0: these are replicated."""
     recompute_fraction: Leaf = 0.0
-    """Share of the layers whose forward pass executions again."""
+    """Fraction of the layers with full recomputation."""
     attention_recompute_fraction: Leaf = 0.0
-    """Share of the layers of which only scores and values run again."""
+    """Fraction of the layers with recomputation of scores and values only."""
     fused_attention_fraction: Leaf = 1.0
-    """Share of the attention whose scores stay on chip."""
+    """Fraction of the attention with scores kept on chip."""
 
     @property
     def sequence_shards(self) -> Scalar:
-        """Ranks of a tensor group that share norms, residuals and dispatched tokens."""
+        """Ranks of a tensor group that shard norms, residuals and dispatched tokens."""
         return 1.0 + self.sequence_parallel_fraction * (self.tensor - 1.0)
 
 
 def tokens_of(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
-    """Tokens of a micro-batch on one rank of its context group."""
+    """Tokens per micro-batch on one rank of a context group."""
     return job.seq_len * sharding.micro_batch / sharding.context
 
 
 class GemmGroup(NamedTuple):
-    """Rows of a part of a layer, each with forward, backward, repeated and useful executions and
-    whether it is a product with weights."""
+    """GEMM operators of a part of a layer, with their executions."""
 
-    rows: list[OperatorFields]
+    gemms: list[OperatorFields]
+    """Fields of `Gemms` per operator."""
     executions: list[OperatorFields]
+    """Forward, backward, recomputed and model executions per operator, and 1 for GEMMs with
+    weights."""
 
 
 def linear_gemms(
@@ -65,10 +68,9 @@ def linear_gemms(
     extra: tuple[Leaf, Leaf],
     count: Scalar = 1.0,
 ) -> list[OperatorFields]:
-    """Forward, input-gradient and weight-gradient rows of `count` weight matrices k x n.
+    """Forward, input-gradient and weight-gradient GEMMs of `count` weight matrices k x n.
 
-    `vector` are the elementwise FLOP beside the first two, `extra` the bytes of these; both of
-    one matrix.
+    `vector` is the elementwise FLOP during the first two, `extra` its HBM bytes; both per matrix.
     """
     return [
         (tokens, k, n, count, 1.0, 1.0, 1.0, vector[0], extra[0]),
@@ -77,38 +79,44 @@ def linear_gemms(
     ]
 
 
-def linear_group(rows: list[OperatorFields], recompute: Scalar, useful: Leaf = 1.0) -> GemmGroup:
-    """Rows of `linear_gemms`, for one matrix, with the executions of each."""
-    executions = [(1.0, 0.0, recompute, useful, 1.0)] + 2 * [(0.0, 1.0, 0.0, useful, 1.0)]
-    return GemmGroup(rows, executions)
+def linear_group(gemms: list[OperatorFields], recompute: Scalar, model: Leaf = 1.0) -> GemmGroup:
+    """GEMMs of `linear_gemms` of one matrix, with their executions.
+
+    `model` is the share of each execution that counts as model FLOP.
+    """
+    executions = [(1.0, 0.0, recompute, model, 1.0)] + 2 * [(0.0, 1.0, 0.0, model, 1.0)]
+    return GemmGroup(gemms, executions)
 
 
-def stacked_fields(rows: list[OperatorFields]) -> tuple[PerOp, ...]:
-    """Rows to columns: one array for each field."""
+def stacked_fields(operators: list[OperatorFields]) -> tuple[PerOp, ...]:
+    """One array per field, over all operators."""
     return tuple(
-        jnp.stack([jnp.asarray(x, dtype=float) for x in col]) for col in zip(*rows, strict=True)
+        jnp.stack([jnp.asarray(x, dtype=float) for x in col])
+        for col in zip(*operators, strict=True)
     )
 
 
-def stack_gemms(parts: list[GemmGroup]) -> tuple[Gemms, ExecutionCounts]:
-    """The rows of all parts of a layer, in their order, and how often each executions."""
-    gemms = Gemms(*stacked_fields([row for part in parts for row in part.rows]))
-    forward, backward, recompute, useful, is_linear = stacked_fields(
-        [row for part in parts for row in part.executions]
+def stack_gemms(groups: list[GemmGroup]) -> tuple[Gemms, ExecutionCounts]:
+    """GEMM operators of all groups of a layer, in order, with their executions."""
+    gemms = Gemms(*stacked_fields([gemm for group in groups for gemm in group.gemms]))
+    forward, backward, recompute, model, is_linear = stacked_fields(
+        [counts for group in groups for counts in group.executions]
     )
     zero = jnp.zeros_like(forward)
     executions = ExecutionCounts(
-        forward, backward, recompute, useful, is_lm_head=zero, is_linear=is_linear
+        forward, backward, recompute, model, is_lm_head=zero, is_linear=is_linear
     )
     return gemms, executions
 
 
 @dataclass(frozen=True)
 class Elementwise:
-    """Elementwise FLOP forward and backward, and their bytes, of a number of elements."""
+    """Elementwise work of a tensor, forward and backward."""
 
     vector: tuple[Leaf, Leaf]
+    """Vector FLOP."""
     extra: tuple[Leaf, Leaf]
+    """HBM bytes."""
 
     def __add__(self, other: "Elementwise") -> "Elementwise":
         return Elementwise(
@@ -120,7 +128,7 @@ class Elementwise:
 def elementwise(
     elements: Scalar, flop: tuple[Leaf, Leaf], num_bytes: tuple[float, float]
 ) -> Elementwise:
-    """FLOP and bytes an element, forward and backward, times elements."""
+    """Elementwise work of `elements`, from FLOP and bytes per element, forward and backward."""
     return Elementwise(
         (flop[0] * elements, flop[1] * elements),
         (num_bytes[0] * elements, num_bytes[1] * elements),
@@ -128,18 +136,20 @@ def elementwise(
 
 
 SCORE_STREAMS = (9.0, 11.0)
-"""Bytes that softmax and dropout of a 16-bit score move forward and backward, where scores live in
-memory: read, write; read, write and a mask of one byte; backward one more read in the softmax."""
+"""HBM bytes per 16-bit score of softmax and dropout, forward and backward, without fused attention.
+
+Forward: read, write; read, write and a mask of one byte. Backward: one more read in the softmax.
+"""
 
 
 def core_work(
     job: TransformerTraining, sharding: LayerSharding, score_executions: Scalar
 ) -> tuple[Scalar, Scalar, Scalar]:
-    """Keys that a query meets, and vector FLOP and bytes beside one product of scores.
+    """Keys per query, and vector FLOP and HBM bytes per execution of the score GEMM.
 
-    A fused kernel keeps scores on chip, skips causal blocks and computes the softmax once more in
-    its backward pass; without it all scores are computed, written and read in memory. The softmax
-    of all executions is spread over the `score_executions`.
+    A fused kernel keeps scores on chip, skips causal blocks and repeats the softmax in its backward
+    pass. Otherwise all scores are computed, written to HBM and read back. The softmax work of all
+    passes is divided evenly among the `score_executions`.
     """
     fused = sharding.fused_attention_fraction
     recompute = sharding.recompute_fraction + sharding.attention_recompute_fraction

@@ -1,11 +1,11 @@
-"""Where a group of chips sits on the dimensions of a fabric.
+"""Placement of a rank group on the dimensions of a fabric.
 
-A group is laid on the dimensions of the tiers from the inside out: ranks that vary fastest sit
-next to each other. All groups of a kind run at once and each link belongs to one of them, so a
-chip has its own ports to itself, and what it can send over the network is its own share of its
-domain's ports. So a group of 16 over two servers of 8 sends through all ports of both, one with a
-member in each of 16 servers through one share of each, while the seven groups beside it use the
-other shares, and one with two members a server through two.
+A group fills the dimensions of the tiers from the inside out: ranks that vary fastest are
+neighbors. All groups of a kind communicate at the same time, and each link belongs to one of them.
+A chip therefore has its own ports, and its scale-out bandwidth is its share of the ports of its
+domain. Examples with servers of 8 chips: a group of 16 over two servers uses all ports of both; a
+group with one member in each of 16 servers uses one share per server, and the seven other groups
+use the others; a group with two members per server uses two shares.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from hwdse.numerics.array_types import Leaf, Scalar
 
 @flax.struct.dataclass
 class PlacedGroup:
-    """Chips of one collective, by dimension of the tier they sit in.
-
-    `extents` chips of the group along each dimension out of `sizes`; `fractions` of a chip's
-    bandwidth belong to each dimension, whose hops take `latency_ratios` of the link's latency.
-    A ring or switch has one dimension.
-    """
+    """Chips of one collective within a tier, by dimension. Rings and switches have one
+    dimension."""
 
     extents: tuple[Leaf, ...]
+    """Chips of the group along each dimension."""
     sizes: tuple[Leaf, ...]
+    """Chips of the tier along each dimension."""
     fractions: tuple[Leaf, ...]
+    """Fraction of a chip's bandwidth per dimension."""
     latency_ratios: tuple[Leaf, ...]
+    """Latency of a hop in each dimension over the latency of the link."""
 
     @property
     def num_chips(self) -> Leaf:
@@ -46,10 +46,10 @@ def place_group(
     fractions: tuple[Leaf, ...],
     latency_ratios: tuple[Leaf, ...],
 ) -> PlacedGroup:
-    """Places a group after `inner_chips` neighbors have filled the first dimensions.
+    """Placement of a group in one tier, after `inner_chips` neighbors fill the first dimensions.
 
-    The group takes what is left of a dimension before it goes on to the next; what goes beyond
-    the tier is not part of it. One-chip extents cost nothing.
+    The group fills the remainder of a dimension before the next one. Chips beyond the tier are not
+    included. Extents of one chip have no cost.
     """
     extents, inner, rest = [], inner_chips, num_chips
     for size in sizes:
@@ -63,13 +63,13 @@ def place_group(
 def place_groups(
     num_chips: Scalar, inner_chips: Scalar, tiers: Sequence[PlacedGroup]
 ) -> tuple[PlacedGroup, ...]:
-    """`place_group` on tier after tier; of the whole tiers only their geometry is looked at."""
+    """`place_group` for successive tiers, of which only the geometry is used."""
     found, inner, rest = [], inner_chips, num_chips
     for tier in tiers:
         group = place_group(rest, inner, tier.sizes, tier.fractions, tier.latency_ratios)
         size = 1.0
-        for one in tier.sizes:
-            size = size * one
+        for extent in tier.sizes:
+            size = size * extent
         inner = inner / jnp.minimum(inner, size)
         rest = rest / group.num_chips
         found.append(group)

@@ -1,8 +1,8 @@
-"""Multi-head latent attention in training: products, what it keeps, what context ranks exchange.
+"""Multi-head latent attention in training: GEMM operators, saved activations, context exchange.
 
-Queries and the pair of keys and values are first projected down to latents, normalised, then up to
-the heads; one rotary key is shared by all heads. Training forms the keys and values of every head
-(no absorbed products, which serve decoding). Source: DeepSeek-AI, arXiv 2405.04434, section 2.1.
+Queries, and keys with values, are projected down to latents, normalized, then projected up to the
+heads. All heads share one rotary key. Training computes the keys and values of every head; absorbed
+matrices, used for decoding, are not modeled. Source: DeepSeek-AI, arXiv 2405.04434, section 2.1.
 """
 
 import jax.numpy as jnp
@@ -22,20 +22,21 @@ from hwdse.workload.transformer.model_config import Transformer, TransformerTrai
 
 NORM_TRAFFIC = (2.0 * ACTIVATION_BYTES, 2.0 * ACTIVATION_BYTES)
 RESIDUAL_TRAFFIC = (3.0 * ACTIVATION_BYTES, 3.0 * ACTIVATION_BYTES)
+"""HBM bytes per element of a norm and of a residual, forward and backward."""
 
 
 def key_dim(model: Transformer) -> Scalar:
-    """Elements of a query and a key of one head."""
+    """Elements of a query or key of one head."""
     return model.qk_nope_head_dim + model.qk_rope_head_dim
 
 
 def latent_projections(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
-    """Down to the latents, up to queries, up to keys and values, and out of the heads.
+    """Down projection, query up projection, key-value up projection and output projection.
 
-    Latents are computed where the hidden state is, each rank of a sequence-parallel group its own
-    tokens; every rank then has all latents and forms those of its heads. Without a query latent
-    the second product starts at the hidden state. Copies of the down projection that tensor ranks
-    run without sequence parallelism are no useful work.
+    Each rank of a sequence-parallel group computes the latents of its own tokens, gathers all
+    latents and projects them up to its heads. Without a query latent, queries are projected from
+    the hidden state. Replicas of the down projection on tensor ranks without sequence parallelism
+    do not count as model FLOP.
     """
     model = job.model
     tokens = tokens_of(job, sharding)
@@ -51,21 +52,21 @@ def latent_projections(job: TransformerTraining, sharding: LayerSharding) -> lis
         (tokens, model.kv_lora_rank, heads * (model.qk_nope_head_dim + model.v_head_dim), nothing),
         (tokens, heads * model.v_head_dim, model.hidden, residual),
     ]
-    useful = [sharding.sequence_shards / sharding.tensor, 1.0, 1.0, 1.0]
+    model_shares = [sharding.sequence_shards / sharding.tensor, 1.0, 1.0, 1.0]
     return [
         linear_group(
             linear_gemms(m, k, n, beside.vector, beside.extra), sharding.recompute_fraction, share
         )
-        for (m, k, n, beside), share in zip(sizes, useful, strict=True)
+        for (m, k, n, beside), share in zip(sizes, model_shares, strict=True)
     ]
 
 
 def latent_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
-    """Scores and values, on heads whose keys are longer than their values.
+    """Score and value GEMMs of heads whose keys are longer than their values.
 
-    A fused kernel forms the scores again backward; two more products have their shape (gradients
-    of queries and keys), two that of the values (gradients of values and probabilities). Without
-    it, scores are in memory, as in `core_work`.
+    A fused kernel repeats the scores in its backward pass. Two more backward GEMMs have the shape
+    of the scores (gradients of queries and keys) and two that of the values (gradients of values
+    and probabilities). Otherwise scores are in HBM, as in `core_work`.
     """
     model, fused = job.model, sharding.fused_attention_fraction
     queries, count = (
@@ -86,10 +87,10 @@ def latent_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
 
 
 def latent_kept_elements(model: Transformer, sharding: LayerSharding) -> Scalar:
-    """16-bit elements for each token of one rank that attention keeps for its backward pass.
+    """16-bit elements per token that attention saves for its backward pass on one rank.
 
-    Latents before and after their norms (on the rank's own tokens) and once gathered, queries,
-    keys, values, output, and its fp32 log-sum.
+    Latents before and after their norms (of the rank's own tokens) and once gathered, queries,
+    keys, values, output, and its FP32 log-sum.
     """
     latents = model.q_lora_rank + model.kv_lora_rank
     heads = model.num_heads / sharding.tensor
@@ -99,11 +100,11 @@ def latent_kept_elements(model: Transformer, sharding: LayerSharding) -> Scalar:
 
 
 def latent_context_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
-    """Keys and values of one tensor rank for the whole sequences of a micro-batch.
+    """Bytes of keys and values of one tensor rank for the full sequences of a micro-batch.
 
-    Context ranks gather them, or pass them around a ring: each sends and gets
-    $(c - 1) / c$ of them forward; backward again, and as many gradients. They exchange keys and
-    values of the heads, not the latents.
+    Context ranks gather them or pass them around a ring: each rank sends and receives
+    $(c - 1) / c$ of them forward, the same again backward, and as many gradients. The keys and
+    values of the heads are exchanged, not the latents.
     """
     width = job.model.num_heads / sharding.tensor * (key_dim(job.model) + job.model.v_head_dim)
     return ACTIVATION_BYTES * job.seq_len * sharding.micro_batch * width

@@ -1,4 +1,4 @@
-"""What one rank computes for one micro-batch: rows of a layer and of the head, and their runs."""
+"""GEMM operators of one micro-batch on one rank: mean layer and LM head, with their executions."""
 
 from dataclasses import replace
 
@@ -20,25 +20,25 @@ from hwdse.workload.transformer.gemm_groups import (
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 LOGIT_STREAMS = (4.0, 2.0)
-"""Bytes that the loss moves for each logit, forward and backward."""
+"""HBM bytes of the loss per logit, forward and backward."""
 
 
-def _three(name: str) -> tuple[str, str, str]:
+def _gemm_triple(name: str) -> tuple[str, str, str]:
     return name, f"{name}_dx", f"{name}_dw"
 
 
 GEMM_NAMES = (
-    *(row for name in ("qkv", "out") for row in _three(name)),
+    *(gemm for name in ("qkv", "out") for gemm in _gemm_triple(name)),
     "scores",
     "values",
-    *(row for name in ("up", "down", "head") for row in _three(name)),
+    *(gemm for name in ("up", "down", "head") for gemm in _gemm_triple(name)),
 )
-"""Rows of a dense transformer: forward, gradient of the inputs (dx) and of the weights (dw) of
-each matrix, attention, and last the vocabulary projection."""
+"""GEMM operators of a dense transformer: forward, input gradient (dx) and weight gradient (dw) of
+each matrix, attention, and the vocabulary projection (LM head) last."""
 
 
 def layer_sharding(parallelism: Parallelism, software: Software) -> LayerSharding:
-    """How a layout cuts one layer. The tensor-parallel ranks cut each expert too."""
+    """Sharding of one layer under a parallelism strategy. Tensor ranks also shard each expert."""
     return LayerSharding(
         micro_batch=parallelism.micro_batch,
         tensor=parallelism.tensor,
@@ -55,24 +55,25 @@ def layer_sharding(parallelism: Parallelism, software: Software) -> LayerShardin
 def lm_head_gemms(
     job: TransformerTraining, sharding: LayerSharding
 ) -> tuple[Gemms, ExecutionCounts]:
-    """Vocabulary projection of one micro-batch on one rank of the last stage, with the loss."""
+    """Vocabulary projection with the loss, per micro-batch, on one rank of the last stage."""
     tokens, width = tokens_of(job, sharding), job.model.vocabulary / sharding.tensor
     logits = tokens * width
     loss = (SOFTMAX_FLOP[0] * logits, SOFTMAX_FLOP[1] * logits)
     extra = (LOGIT_STREAMS[0] * logits, LOGIT_STREAMS[1] * logits)
-    rows = linear_gemms(tokens, job.model.hidden, width, loss, extra)
-    return stack_gemms([linear_group(rows, recompute=0.0)])
+    gemms = linear_gemms(tokens, job.model.hidden, width, loss, extra)
+    return stack_gemms([linear_group(gemms, recompute=0.0)])
 
 
 def micro_batch_gemms(
     job: TransformerTraining, sharding: LayerSharding
 ) -> tuple[Gemms, ExecutionCounts]:
-    """Rows of the mean layer, then those of the head."""
-    layer, layer_runs = stack_gemms(mean_layer_gemms(job, sharding))
-    head, head_runs = lm_head_gemms(job, sharding)
-    head_runs = replace(head_runs, is_lm_head=jnp.ones_like(head_runs.is_lm_head))
+    """GEMM operators of the mean layer, then those of the LM head."""
+    layer, layer_executions = stack_gemms(mean_layer_gemms(job, sharding))
+    head, head_executions = lm_head_gemms(job, sharding)
+    is_lm_head = jnp.ones_like(head_executions.is_lm_head)
+    head_executions = replace(head_executions, is_lm_head=is_lm_head)
 
     def join(first: jax.Array, second: jax.Array) -> jax.Array:
         return jnp.concatenate([first, second], axis=-1)
 
-    return jax.tree.map(join, layer, head), jax.tree.map(join, layer_runs, head_runs)
+    return jax.tree.map(join, layer, head), jax.tree.map(join, layer_executions, head_executions)

@@ -1,4 +1,4 @@
-"""Shapes of the models that are trained, and their training."""
+"""Transformer model configuration and pre-training job."""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,68 +10,84 @@ from hwdse.numerics.array_types import Leaf
 
 @flax.struct.dataclass
 class Transformer:
-    """Shape of a decoder: grouped-query or latent attention, an MLP of two or three matrices.
+    """Decoder transformer: grouped-query or latent attention, MLP of two or three matrices, MoE.
 
-    The fields from `num_layer_norms` on may be left out of a file; their values here mean that a
-    model does not have what they describe.
+    Fields from `num_layer_norms` on are optional in TOML. Their defaults mean that the model does
+    not have the feature.
     """
 
     num_layers: Leaf
+    """Decoder layers. Typical: 80 (Llama 3 70B)."""
     hidden: Leaf
+    """Hidden size. Typical: 8192 (Llama 3 70B)."""
     feedforward: Leaf
+    """Inner size of the MLP of a dense layer. Typical: 28,672 (Llama 3 70B)."""
     num_heads: Leaf
+    """Query heads. Typical: 64 (Llama 3 70B)."""
     num_kv_heads: Leaf
+    """Key-value heads of grouped-query attention; not used by latent attention. Typical: 8 (Llama 3
+    70B)."""
     head_dim: Leaf
+    """Elements per head; not used by latent attention. Typical: 128 (Llama 3 70B)."""
     vocabulary: Leaf
+    """Vocabulary size. Typical: 128,256 (Llama 3 70B)."""
     num_positions: Leaf
-    """Learned position embeddings; 0 for rotary ones."""
+    """Learned position embeddings; 0 for rotary embeddings. Typical: 0 (Llama 3 70B)."""
     num_mlp_matrices: Leaf
-    """3 for a gated MLP (gate, up, down), 2 for a plain one."""
+    """Matrices per MLP: 3 with a gate (gate, up, down), 2 without. Typical: 3 (Llama 3 70B)."""
     num_embeddings: Leaf
-    """2 with a vocabulary projection of its own, 1 where it is the input embedding."""
+    """Vocabulary matrices: 2 with a separate output projection, 1 if it is tied to the input
+    embedding. Typical: 2 (Llama 3 70B)."""
     num_norm_vectors: Leaf
-    """Learned vectors of one normalisation: 1 for RMSNorm, 2 for LayerNorm."""
+    """Learned vectors per normalization: 1 for RMSNorm, 2 for LayerNorm. Typical: 1 (Llama 3
+    70B)."""
     num_bias: Leaf
-    """1 where matrices have bias vectors, 0 where not."""
+    """1 if matrices have bias vectors, 0 if not. Typical: 0 (Llama 3 70B)."""
     num_layer_norms: Leaf = 2.0
-    """Normalisations of a layer: 1 where attention and MLP run side by side (PaLM)."""
+    """Normalizations per layer: 1 if attention and MLP are parallel (PaLM). Typical: 2."""
     num_head_norm_vectors: Leaf = 0.0
-    """Learned vectors of `head_dim` that a layer has for its queries and keys: 2 for RMSNorm of
-    both (Qwen3)."""
+    """Learned vectors of `head_dim` elements per layer for queries and keys. Typical: 0, or 2 for
+    RMSNorm of both (Qwen3)."""
     q_lora_rank: Leaf = 0.0
-    """Latent attention (DeepSeek-AI, arXiv 2405.04434, section 2.1): elements of the query latent,
-    0 where queries come from the hidden state itself."""
+    """Elements of the query latent (latent attention: DeepSeek-AI, arXiv 2405.04434, section 2.1);
+    0 if queries are projected from the hidden state. Typical: 1536 (DeepSeek-V3)."""
     kv_lora_rank: Leaf = 0.0
-    """Elements of the latent that keys and values share; 0: no latent attention, then the fields
-    of its heads are 0 too. `head_dim` and `num_kv_heads` say nothing about latent attention."""
+    """Elements of the latent shared by keys and values; 0 without latent attention, as for its head
+    dimensions. Typical: 512 (DeepSeek-V3)."""
     qk_nope_head_dim: Leaf = 0.0
-    """Elements of a query and a key of one head without position."""
+    """Query and key elements per head without position. Typical: 128 (DeepSeek-V3)."""
     qk_rope_head_dim: Leaf = 0.0
-    """Elements with rotary position; the key's are the same for all heads."""
+    """Query and key elements per head with rotary position; all heads share the key's. Typical: 64
+    (DeepSeek-V3)."""
     v_head_dim: Leaf = 0.0
+    """Value elements per head of latent attention. Typical: 128 (DeepSeek-V3)."""
     num_experts: Leaf = 0.0
-    """Routed experts of a layer; 0: every layer is dense and has `feedforward`."""
+    """Routed experts per MoE layer; 0: all layers are dense. Typical: 256 (DeepSeek-V3)."""
     experts_per_token: Leaf = 0.0
+    """Routed experts per token. Typical: 8 (DeepSeek-V3)."""
     num_shared_experts: Leaf = 0.0
-    """Experts that every token passes, together one MLP."""
+    """Experts that process all tokens, modeled as one MLP. Typical: 1 (DeepSeek-V3)."""
     expert_feedforward: Leaf = 0.0
+    """Inner size of the MLP of an expert. Typical: 2048 (DeepSeek-V3)."""
     num_dense_layers: Leaf = 0.0
-    """First layers, which have `feedforward` and no experts."""
+    """First layers without experts, with `feedforward`. Typical: 3 (DeepSeek-V3)."""
     num_router_bias: Leaf = 0.0
-    """1 where the router has a learned or balanced bias for each expert (DeepSeek-V3)."""
+    """1 if the router has a bias per expert, learned or balanced. Typical: 1 (DeepSeek-V3)."""
     load_imbalance_ratio: Leaf = 1.0
-    """Tokens of the busiest expert rank over the mean of all."""
+    """Tokens of the busiest expert rank over the mean of all. Typical: 1."""
 
 
 class LayerKind(NamedTuple):
-    """Which code a layer runs; static, so it is told apart before tracing (`kinds_of`)."""
+    """Code path of a layer; static, determined before tracing by `kinds_of`."""
 
     is_latent: bool
+    """True for latent attention, false for grouped-query attention."""
     is_mixture: bool
+    """True for a mixture of experts, false for a dense MLP."""
 
 
 def kinds_of(model: Transformer) -> tuple[LayerKind, ...]:
-    """The kinds of layers of a model, in their order. For a model of plain numbers, outside jit."""
+    """Kinds of layers of a model, in order. Requires a model of plain numbers, outside jit."""
     is_latent = float(model.kv_lora_rank) > 0.0
     has_experts = float(model.num_experts) > 0.0
     has_dense = not has_experts or float(model.num_dense_layers) > 0.0
@@ -82,24 +98,29 @@ def kinds_of(model: Transformer) -> tuple[LayerKind, ...]:
 
 @flax.struct.dataclass
 class TransformerTraining:
-    """A pre-training job: the model, its sequences and its batch."""
+    """Pre-training job: model, sequence length and batch."""
 
     model: Transformer
+    """Transformer model."""
     seq_len: Leaf
+    """Tokens per sequence. Typical: 8192 (Llama 3 70B)."""
     global_batch: Leaf
-    """Sequences of one optimizer step, over all replicas."""
+    """Sequences per optimizer step, over all replicas. Typical: 1024 (Llama 3 70B)."""
     attention_fraction: Leaf
-    """Share of the score matrix that kernels compute: 0.5 where causal blocks are skipped."""
+    """Fraction of the score matrix that kernels compute. Typical: 0.5, causal blocks above the
+    diagonal are skipped."""
     gradient_element_bytes: Leaf
-    """Bytes of one gradient element, in memory and on the wire."""
+    """Bytes per gradient element, in memory and in collectives. Typical: 4 B (FP32 accumulation and
+    reduction). Assumed."""
     optimizer_state_bytes_per_parameter: Leaf
-    """Master weights and moments held for each parameter (12 for Adam in mixed precision)."""
+    """Bytes of master weights and moments per parameter. Typical: 12 B (Adam in mixed precision,
+    ZeRO, section 3.1)."""
     kinds: tuple[LayerKind, ...] = flax.struct.field(
         pytree_node=False, default=(LayerKind(is_latent=False, is_mixture=False),)
     )
-    """Of the model, as `kinds_of` finds them: what `with_kinds` fills in."""
+    """Kinds of layers of the model, set by `with_kinds`."""
 
 
 def with_kinds(job: TransformerTraining) -> TransformerTraining:
-    """The job with the kinds of layers that its model has; outside of jit."""
+    """Job with the kinds of layers of its model. Call outside jit."""
     return dataclasses.replace(job, kinds=kinds_of(job.model))

@@ -1,4 +1,4 @@
-"""A workload under a parallel layout: what one chip computes, holds and sends in a step."""
+"""Work, memory footprint and messages of one chip per step, under a parallelism strategy."""
 
 from functools import singledispatch
 
@@ -32,75 +32,87 @@ from hwdse.workload.transformer.training_memory import (
 
 @flax.struct.dataclass
 class Messages:
-    """Bytes of the collectives of one chip: whole tensors, before an algorithm cuts them."""
+    """Message sizes of the collectives of one chip: complete tensors, as in nccl-tests."""
 
     tensor_bytes: Leaf
-    """Activations that one tensor-parallel all-gather or reduce-scatter assembles."""
+    """Activations of one tensor-parallel all-gather or reduce-scatter."""
     num_tensor_forward: Leaf
-    """All-gathers and reduce-scatters of one layer's forward pass; an all-reduce is two."""
+    """All-gathers and reduce-scatters per layer and forward pass; an all-reduce counts as two."""
     num_tensor_backward: Leaf
-    """Those of its backward pass, recomputed ones included."""
+    """All-gathers and reduce-scatters per layer and backward pass, recomputation included."""
     context_bytes: Leaf
-    """Keys and values that one layer gathers over its context group; as much backward, where
-    their gradients are summed too."""
+    """Keys and values that one layer gathers over its context group. The backward pass gathers them
+    again and reduces their gradients."""
     expert_bytes: Leaf
-    """What one chip sends to the experts of a layer, or back, for one micro-batch."""
+    """Tokens sent to the experts of a layer, or back, per chip and micro-batch."""
     expert_gather_bytes: Leaf
-    """What the ranks that cut an expert gather then, or sum up and scatter before."""
+    """Tokens that the ranks sharding an expert gather after it, or reduce-scatter before it."""
     num_expert: Leaf
-    """All-to-alls of one layer, forward, backward and recomputed; its mean over all layers."""
+    """All-to-alls per layer, mean over all layers: forward, backward and recomputed."""
     pipeline_bytes: Leaf
-    """What one chip hands to the next stage for one micro-batch, one way."""
+    """Activations sent to the next stage, per chip and micro-batch, in one direction."""
     gradient_bytes: Leaf
-    """What the data-parallel reduce-scatter of a step sums, on one chip."""
+    """Gradients of the data-parallel reduce-scatter of a step, per chip."""
     weight_bytes: Leaf
-    """What the all-gather of updated weights assembles, on one chip."""
+    """Weights of the all-gather after the optimizer update, per chip."""
     expert_gradient_bytes: Leaf
-    """The same of routed experts, which fewer ranks hold copies of, and below their weights."""
+    """Gradients of routed experts, which have fewer replicas."""
     expert_weight_bytes: Leaf
+    """Weights of routed experts, which have fewer replicas."""
     layer_weight_bytes: Leaf
-    """Weights of a mean layer on one tensor-parallel rank, and below their gradients: what is
-    gathered and summed for every use where replicas share the weights."""
+    """Weights of the mean layer on one tensor-parallel rank, gathered for every use with ZeRO stage
+    3."""
     layer_expert_bytes: Leaf
-    """Weights of the layer's routed experts, which fewer ranks share."""
+    """Weights of the routed experts of the mean layer, which have fewer replicas."""
     layer_gradient_bytes: Leaf
+    """Gradients of the mean layer on one tensor-parallel rank."""
 
 
 @flax.struct.dataclass
 class ShardedStep:
-    """One step on one chip: `num_micro_batches` passes over `layers_per_stage` layers, a head."""
+    """One step on one chip: `num_micro_batches` passes over `layers_per_stage` layers and an LM
+    head."""
 
     gemms: Gemms
-    """Rows of one layer, then those of the head."""
+    """GEMM operators of one layer, then those of the LM head."""
     executions: ExecutionCounts
+    """Executions of these operators per micro-batch."""
     layers_per_stage: Leaf
-    """Of the fullest stage; sets the time."""
+    """Layers of the most loaded stage, which determine the time."""
     mean_layers_per_stage: Leaf
-    """Sets work and energy."""
+    """Mean layers per stage, which determine work and energy."""
     pipeline: Leaf
+    """Pipeline-parallel degree."""
     tensor: Leaf
+    """Tensor-parallel degree."""
     context: Leaf
+    """Context-parallel degree."""
     expert: Leaf
+    """Expert-parallel degree."""
     data: Leaf
+    """Data-parallel degree."""
     replicas: Leaf
-    """Ranks that hold the same weights: data- and context-parallel ones."""
+    """Ranks with the same weights: data- and context-parallel ranks."""
     num_micro_batches: Leaf
-    """Whole ones, the last of them perhaps not full."""
+    """Micro-batches per replica, an integer; the last one may be partly filled."""
     full_micro_batches: Leaf
-    """As many full ones as the batch makes."""
+    """Global batch in full micro-batches per replica; may be fractional."""
     messages: Messages
+    """Message sizes of the collectives."""
     memory: MemoryParts
+    """Peak HBM footprint by kind of tensor."""
     optimizer_flop: Leaf
-    """Vector work of one chip's update, once a step."""
+    """Vector FLOP of the optimizer update per chip and step."""
     optimizer_traffic_bytes: Leaf
-    """HBM traffic of it: state read and written, gradients read, weights written."""
+    """HBM traffic of the update: state read and written, gradients read, weights written."""
     checkpoint_bytes: Leaf
-    """Saved state of the whole job."""
+    """Checkpoint size of the job."""
     tokens_per_step: Leaf
+    """Tokens per step of the job."""
 
 
 OPTIMIZER_FLOP = 11.0
-"""Adam's elementwise work per parameter: Calculon v0.1.0, optimizer of calculon/llm/llm.py."""
+"""Elementwise FLOP per parameter of Adam: Calculon v0.1.0, optimizer of calculon/llm/llm.py."""
 
 
 @singledispatch
@@ -110,12 +122,12 @@ def shard(
     num_chips: Scalar,
     software: Software = COMPILED,
 ) -> ShardedStep:
-    r"""What one chip does in a training step under five-way parallelism.
+    r"""Work of one chip per training step under TP, CP, EP, DP and PP.
 
     Data-parallel degree $d = N / (t p c)$, micro-batches $B / (d b)$. With sequence parallelism
-    the tensor-parallel ranks cut norms and residuals too (Korthikanti et al., arXiv 2205.05198).
-    Replicas share the optimizer state, and if the layout says so gradients and weights (ZeRO,
-    Rajbhandari et al., SC 2020). Saved state: 16-bit weights and the optimizer's tensors.
+    the tensor-parallel ranks also shard norms and residuals (Korthikanti et al., arXiv 2205.05198).
+    Replicas shard the optimizer state, gradients and weights as the strategy specifies (ZeRO,
+    Rajbhandari et al., SC 2020). Checkpoint: 16-bit weights and the optimizer state.
     """
     model, tensor, pipeline = workload.model, parallelism.tensor, parallelism.pipeline
     data = num_chips / (tensor * pipeline * parallelism.context)
@@ -126,7 +138,7 @@ def shard(
     parameters = StageParameters.of(model, parallelism, replicas)
     updated = parameters.per_replica(parallelism.optimizer_shard_fraction)
     state_bytes = workload.optimizer_state_bytes_per_parameter * updated
-    moved = 2.0 * state_bytes + (workload.gradient_element_bytes + WEIGHT_BYTES) * updated
+    traffic_bytes = 2.0 * state_bytes + (workload.gradient_element_bytes + WEIGHT_BYTES) * updated
     return ShardedStep(
         gemms=gemms,
         executions=executions,
@@ -143,7 +155,7 @@ def shard(
         messages=_training_messages(workload, sharding, parameters),
         memory=training_memory(workload, parallelism, sharding, parameters, num_micro_batches),
         optimizer_flop=OPTIMIZER_FLOP * updated,
-        optimizer_traffic_bytes=software.optimizer_traffic_ratio * moved,
+        optimizer_traffic_bytes=software.optimizer_traffic_ratio * traffic_bytes,
         checkpoint_bytes=num_parameters(model)
         * (WEIGHT_BYTES + workload.optimizer_state_bytes_per_parameter),
         tokens_per_step=workload.seq_len * workload.global_batch,
@@ -153,20 +165,20 @@ def shard(
 def _training_messages(
     job: TransformerTraining, sharding: LayerSharding, parameters: StageParameters
 ) -> Messages:
-    """Messages of a chip with that many parameters.
+    """Messages of a chip with the given parameters.
 
-    Two all-reduces forward and two backward, or with sequence parallelism 2 all-gathers and 2
-    reduce-scatters forward, 4 and 2 backward (the inputs of the weight gradients are gathered
-    again; Korthikanti et al., arXiv 2205.05198, section 4.2.2). Attention and MLP side by side
-    share them (one norm a layer).
+    Tensor parallelism: two all-reduces forward and two backward. With sequence parallelism: 2
+    all-gathers and 2 reduce-scatters forward, 4 and 2 backward, since the inputs of the weight
+    gradients are gathered again (Korthikanti et al., arXiv 2205.05198, section 4.2.2). Parallel
+    attention and MLP share them (one norm per layer).
     """
     model = job.model
     sequence_bytes = ACTIVATION_BYTES * tokens_of(job, sharding) * model.hidden
     blocks = model.num_layer_norms / 2.0
-    experts, held, held_of_layer = ExpertMessages(0.0, 0.0, 0.0), 0.0, 0.0
+    experts, stage_experts, layer_experts = ExpertMessages(0.0, 0.0, 0.0), 0.0, 0.0
     if any(kind.is_mixture for kind in job.kinds):
         experts = expert_messages(job, sharding)
-        held, held_of_layer = parameters.experts, parameters.layer_experts
+        stage_experts, layer_experts = parameters.experts, parameters.layer_experts
     backward = 4.0 + 2.0 * sharding.sequence_parallel_fraction + 4.0 * sharding.recompute_fraction
     return Messages(
         tensor_bytes=sequence_bytes,
@@ -179,10 +191,10 @@ def _training_messages(
         pipeline_bytes=sequence_bytes / sharding.sequence_shards,
         gradient_bytes=job.gradient_element_bytes * parameters.shared,
         weight_bytes=WEIGHT_BYTES * parameters.shared,
-        expert_gradient_bytes=scaled(held, job.gradient_element_bytes),
-        expert_weight_bytes=scaled(held, WEIGHT_BYTES),
+        expert_gradient_bytes=scaled(stage_experts, job.gradient_element_bytes),
+        expert_weight_bytes=scaled(stage_experts, WEIGHT_BYTES),
         layer_weight_bytes=WEIGHT_BYTES * parameters.layer,
-        layer_expert_bytes=scaled(held_of_layer, WEIGHT_BYTES),
+        layer_expert_bytes=scaled(layer_experts, WEIGHT_BYTES),
         layer_gradient_bytes=job.gradient_element_bytes * parameters.layer,
     )
 
@@ -194,7 +206,7 @@ def _shard_layers(
     num_chips: Scalar,
     software: Software = COMPILED,
 ) -> ShardedStep:
-    """Every chip passes once over the layers, on inputs of its own; nothing is sent or saved."""
+    """One pass over the layers per chip, on its own inputs, without messages or checkpoints."""
     gemms = jax.tree.map(jnp.asarray, workload.gemms)
     weights = jnp.sum(WEIGHT_BYTES * gemms.k * gemms.n * gemms.b_in_hbm)
     largest = jnp.max(ACTIVATION_BYTES * (gemms.m * gemms.k + gemms.m * gemms.n) * gemms.count)
