@@ -1,9 +1,9 @@
-"""Attention and batched softmax as kernels of Trainium.
+"""Trainium kernels of attention and batched softmax.
 
-`workload.kernels` says what the arguments are. A row's maximum and its sum are needed whole
-before the next step, so the compiled kernels are three stages: scores and their maxima,
-exponentials and their sums, scaling and what follows. Scores that SBUF cannot hold are written
-out between the stages.
+Arguments as in `workload.kernels.matmul_kernels`. Each step needs the complete row maximum or row
+sum of the step before. The compiled kernels therefore have three stages: scores and their maxima,
+exponentials and their sums, scaling and the remaining work. Scores beyond the capacity of SBUF are
+spilled to HBM between the stages.
 """
 
 from hwdse.numerics.array_types import PerOp
@@ -23,13 +23,13 @@ from hwdse.workload.kernels.kernel_parts import (
 )
 
 WAITS_PER_TILE = 2.0
-"""A reduction and its use wait for each other in every tile of 128 rows and stage."""
+"""Dependent instructions per tile of 128 rows and stage: a reduction and its use."""
 
 
 def batched_softmax(
     batch: PerOp, m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore
 ) -> Kernel:
-    """softmax(A B) of a batch; the scores of one batch element live at a time.
+    """softmax(A B) of a batch; scores of one batch element are live at a time.
 
     Source: NKIBench `bmm_softmax`.
     """
@@ -63,7 +63,7 @@ def batched_softmax(
 
 
 def _exponentials(scores: PerOp, spilled: PerOp, format_name: str, waits: PerOp) -> KernelStage:
-    """Second stage: exponentials of the scores, with what was spilled read back, and row sums."""
+    """Second stage: exponentials of the scores, with spilled scores read back, and row sums."""
     return KernelStage(
         matmul_work=(),
         lane_work=(
@@ -84,7 +84,7 @@ def grouped_query_attention(
     format_name: str,
     core: NeuronCore,
 ) -> Kernel:
-    """Full attention of `heads` query heads over `kv_heads`, as compiled: all scores at once.
+    """Compiled full attention of `heads` query heads over `kv_heads`; all scores are live at once.
 
     Source: NKIBench `gqa_full`.
     """
@@ -131,10 +131,10 @@ def grouped_query_attention(
 def fused_attention(
     length: PerOp, head_dim: PerOp, format_name: str, core: NeuronCore, *, heads: PerOp = 1.0
 ) -> Kernel:
-    """Attention of which no score leaves the core: one stage, scaled at the end.
+    """Fused attention: one stage, scores stay on the core, scaling at the end.
 
-    Scores from PSUM through the exponential (with its row sum) into SBUF, transposed by TensorE
-    and multiplied with the values. Source: NKI samples, `attention_fwd_performance`.
+    Scores pass from PSUM through the exponential (with its row sum) into SBUF, are transposed by
+    TensorE and multiplied by the values. Source: NKI samples, `attention_fwd_performance`.
     """
     scores = heads * length * length / PARTITIONS
     values = heads * length * head_dim

@@ -1,7 +1,7 @@
-"""Kernels of Trainium without matrix products: elementwise, row-wise, and the Mamba scan.
+"""Trainium kernels without GEMMs: elementwise, row-wise, and the Mamba scan.
 
-`workload.kernels` says what the arguments are. ScalarE takes every instruction of one operand,
-VectorE those of two and the reductions, as the compiler places them.
+Arguments as in `workload.kernels.matmul_kernels`. As the compiler places them, ScalarE executes
+instructions with one operand, VectorE reductions and instructions with two operands.
 """
 
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def _elementwise(
     on_vector: tuple[str, ...],
     on_scalar: tuple[str, ...],
 ) -> Kernel:
-    """One stage over tensors of equal shape in blocks of 1024 elements a partition."""
+    """One stage over tensors of equal shape, in blocks of 1024 elements per partition."""
     each = elements / PARTITIONS
     work = [lane_work("vector", name, each, format_name=format_name) for name in on_vector]
     work += [lane_work("scalar", name, each, format_name=format_name) for name in on_scalar]
@@ -42,9 +42,9 @@ def _elementwise(
 
 
 def adamw(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """One step of AdamW on m x n parameters, of which only the parameters are written back.
+    """One AdamW step on m x n parameters; only the parameters are written back.
 
-    Four tensors in, six two-operand and nine one-operand instructions. Source: NKIBench `adamw`.
+    Four input tensors, six two-operand and nine one-operand instructions. Source: NKIBench `adamw`.
     """
     return _elementwise(
         m * n,
@@ -67,7 +67,7 @@ def silu(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
 
 
 def softmax(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """Softmax of m rows that stay in SBUF: row maximum, exponential with its sum, scaling."""
+    """Softmax of m rows kept in SBUF: row maximum, exponential with its sum, scaling."""
     each = m * n / PARTITIONS
     work = (
         lane_work("vector", "tensor_reduce", each, n, format_name=format_name),
@@ -79,7 +79,7 @@ def softmax(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
 
 
 def rms_norm(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """RMS norm with a gain of m rows that stay in SBUF. Source: NKI tutorial `rmsnorm`."""
+    """RMSNorm with gain of m rows kept in SBUF. Source: NKI tutorial `rmsnorm`."""
     each = m * n / PARTITIONS
     work = (
         lane_work("scalar", "activation_reduce", each, n, format_name=format_name),
@@ -92,7 +92,7 @@ def rms_norm(m: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
 
 
 def rotary(columns: PerOp, head_dim: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """Rotary embedding of `columns` positions x heads, the head's elements on the partitions.
+    """Rotary embedding of `columns` positions x heads, with the elements of a head on partitions.
 
     Six two-operand instructions and a copy on half of the partitions, in tiles of 512 columns.
     Source: NKIBench `rope_single_freq_apply`.
@@ -101,19 +101,23 @@ def rotary(columns: PerOp, head_dim: PerOp, format_name: str, core: NeuronCore) 
         *(lane_work("vector", "tensor_tensor", columns) for _ in range(6)),
         lane_work("scalar", "copy", columns),
     )
-    whole = head_dim * columns
+    elements = head_dim * columns
     transfers = (
-        load(whole, BANK, format_name),
-        load(whole, BANK, format_name),  # cosines and sines, half as many each
-        store(whole, BANK, format_name),
+        load(elements, BANK, format_name),
+        load(elements, BANK, format_name),  # cosines and sines, half of the elements each
+        store(elements, BANK, format_name),
     )
     return Kernel((KernelStage((), work, transfers),))
 
 
 MAMBA_VERSIONS = ("v1", "v2", "v3", "v3_sbuf", "best")
-"""State loop outside; channel loop outside; tiles of 512 with products in PSUM, or in SBUF; sums
-kept in PSUM and what does not depend on the state moved out."""
+"""Versions of the Mamba scan kernel.
+
+v1: state loop outside. v2: channel loop outside. v3, v3_sbuf: tiles of 512 with products in PSUM
+or SBUF. best: sums kept in PSUM, work independent of the state moved out of the loop.
+"""
 TILED_VERSIONS = ("v3", "v3_sbuf", "best")
+"""Versions that divide the sequence into tiles of at most one PSUM bank."""
 
 
 def mamba_scan(
@@ -128,27 +132,27 @@ def mamba_scan(
 ) -> Kernel:
     """Selective scan of Mamba: products, exponential, scan and sum over the states.
 
-    A row of B or C is spread over the partitions by TensorE, and stays in PSUM as an operand if
-    a tile is no longer than a bank. Source: NKI tutorial "Fused Mamba" (v1 to v3) and NKIBench
-    `mamba` (v1); "best" is what autocomp's search ends with. What spills is not modeled: above a
-    length of about 6000 without tiles, the measured kernels lose time to it.
+    TensorE broadcasts a row of B or C over the partitions; it stays in PSUM as an operand if a tile
+    is not longer than a bank. Source: NKI tutorial "Fused Mamba" (v1 to v3) and NKIBench `mamba`
+    (v1); "best" is the result of the autocomp search. Spills are not modeled: measured kernels
+    without tiles lose time to them above a length of about 6000.
     """
     tile = jnp.where(length <= BANK, length, BANK) if version in TILED_VERSIONS else length
     num_tiles_of_channels = batch * num_tiles(channels, PARTITIONS)
     work = _mamba_work(num_tiles_of_channels * states * length, tile, states, version)
-    rows = batch * channels * length
+    elements = batch * channels * length
     transfers = (
-        *_mamba_loads(rows, channels, length, states, format_name, core, version),
+        *_mamba_loads(elements, channels, length, states, format_name, core, version),
         load(2.0 * num_tiles_of_channels * states * length, tile, format_name),
-        store(rows, tile, format_name),
+        store(elements, tile, format_name),
     )
     num_rows = 2.0 * length / tile * states * num_tiles_of_channels
-    spread = broadcasts(tile, format_name, count=num_rows)
-    return Kernel((KernelStage((spread,), work, transfers),))
+    broadcast = broadcasts(tile, format_name, count=num_rows)
+    return Kernel((KernelStage((broadcast,), work, transfers),))
 
 
 def _mamba_work(total: PerOp, tile: PerOp, states: PerOp, version: str) -> tuple[LaneWork, ...]:
-    """Lane instructions of a scan of `total` elements a partition, in tiles."""
+    """Lane instructions of a scan of `total` elements per partition, in tiles."""
     fits_bank = tile <= BANK
     in_bank, in_sbuf = jnp.where(fits_bank, total, 0.0), jnp.where(fits_bank, 0.0, total)
     is_summed_in_psum = version in ("v3", "best")
@@ -162,13 +166,13 @@ def _mamba_work(total: PerOp, tile: PerOp, states: PerOp, version: str) -> tuple
         lane_work("vector", "scan", total, tile),
         lane_work("vector", "tensor_tensor", total, tile, in_psum=is_summed_in_psum),
     ]
-    if version in TILED_VERSIONS:  # the last state of a tile starts the next one
+    if version in TILED_VERSIONS:  # the last state of a tile initializes the next tile
         work.append(lane_work("vector", "copy", total / tile, 1.0 + 0.0 * tile))
     return tuple(work)
 
 
 def _mamba_loads(
-    rows: PerOp,
+    elements: PerOp,
     channels: PerOp,
     length: PerOp,
     states: PerOp,
@@ -176,15 +180,15 @@ def _mamba_loads(
     core: NeuronCore,
     version: str,
 ) -> tuple:
-    """Loads of the two inputs: once, or (v1) once a state where SBUF does not hold all channels.
+    """Loads of the two inputs: once, or (v1) once per state if SBUF cannot hold all channels.
 
-    SBUF first takes the sums, then the steps, then the other input, while they fit.
+    SBUF holds the sums, then the steps, then the other input, as far as they fit.
     """
     if version != "v1":
-        return (load(rows, length, format_name, 2.0),)
-    held = channels * length * FORMAT_BYTES[format_name]
+        return (load(elements, length, format_name, 2.0),)
+    input_bytes = channels * length * FORMAT_BYTES[format_name]
     usable = usable_bytes(core)
     return tuple(
-        load(rows, length, format_name, jnp.where(count * held <= usable, 1.0, states))
+        load(elements, length, format_name, jnp.where(count * input_bytes <= usable, 1.0, states))
         for count in (2.0, 3.0)
     )

@@ -1,7 +1,7 @@
-"""Kernels of Trainium that fuse matrix products with other work: norms, SwiGLU, LoRA.
+"""Trainium kernels that fuse GEMMs with other work: norms, SwiGLU, LoRA.
 
-Each follows the loops of the NKIBench kernel (github.com/zhang677/AccelOpt) that its docstring
-names; `workload.kernels` says what the arguments are.
+Each follows the loops of the NKIBench kernel (github.com/zhang677/AccelOpt) named in its docstring.
+Arguments as in `workload.kernels.matmul_kernels`.
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ from hwdse.workload.kernels.kernel_parts import (
 def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
     """Down(silu(x gate) * (x up)) of m rows, k hidden and n inner columns, in three stages.
 
-    Gate; up with the activation, written to HBM; down. x is transposed once where it fits, else
-    for every 1024 inner columns of gate and of up. Source: NKIBench `swiglu`.
+    Stages: gate; up with the activation, written to HBM; down. x is transposed once if it fits in
+    SBUF, otherwise for every 1024 inner columns of gate and of up. Source: NKIBench `swiglu`.
     """
     size = FORMAT_BYTES[format_name]
     times = loads_of(m * k * size, 2.0 * num_tiles(n, BLOCK), core)
     inner, outer = m * n / PARTITIONS, m * k / PARTITIONS
-    weights, product = load(k * n, BLOCK, format_name), matmul_work(n, k, m, format_name, core)
+    weights, matmul = load(k * n, BLOCK, format_name), matmul_work(n, k, m, format_name, core)
     gate = KernelStage(
-        matmul_work=(product, transposes(m, k, format_name, core, count=times)),
+        matmul_work=(matmul, transposes(m, k, format_name, core, count=times)),
         lane_work=(
             lane_work("scalar", "copy", times * outer, PARTITIONS, in_psum=True),
             lane_work("scalar", "copy", inner, in_psum=True),
@@ -44,7 +44,7 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
         transfers=(load(m * k, block_row(k), format_name, times), weights),
     )
     up = KernelStage(
-        matmul_work=(product,),
+        matmul_work=(matmul,),
         lane_work=(
             *(lane_work("scalar", name, inner) for name in ("exp", "tensor_scalar", "reciprocal")),
             lane_work("vector", "tensor_tensor", inner),
@@ -65,10 +65,10 @@ def swiglu(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> 
 
 
 def lora(m: PerOp, k: PerOp, n: PerOp, rank: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """x W + (x A) B of m rows: the low-rank product first, to HBM, then the full one, transposed.
+    """x W + (x A) B of m rows: first the low-rank GEMM, stored to HBM, then the full-rank GEMM.
 
-    The full product is x W with W stationary, so its result is transposed back in tiles of 128
-    and stored in rows of 128; x is transposed again for every 1024 columns of W unless it fits.
+    The full-rank GEMM is x W with W stationary. Its result is transposed back in tiles of 128 and
+    stored in rows of 128. x is transposed again for every 1024 columns of W unless it fits in SBUF.
     Source: NKIBench `lora`.
     """
     low_rank = _low_rank_stage(m, k, n, rank, format_name, core)
@@ -98,8 +98,8 @@ def _low_rank_stage(
     )
 
 
-LORA_PARTS = 4.0
-"""Blocks of the contraction that VectorE adds up."""
+LORA_BLOCKS = 4.0
+"""Blocks of the contraction, accumulated by VectorE."""
 
 
 def _full_rank_stage(
@@ -115,7 +115,7 @@ def _full_rank_stage(
         ),
         lane_work=(
             lane_work("scalar", "copy", times * inner + results, PARTITIONS, in_psum=True),
-            lane_work("vector", "tensor_tensor", LORA_PARTS * results, in_psum=True),
+            lane_work("vector", "tensor_tensor", LORA_BLOCKS * results, in_psum=True),
             lane_work("vector", "tensor_tensor", results),
         ),
         transfers=(
@@ -128,19 +128,19 @@ def _full_rank_stage(
 
 
 def _norm_work(m: PerOp, width: PerOp, *, is_added: bool) -> tuple[LaneWork, ...]:
-    """Square, row sum and scaling of m rows; with `is_added` also a sum before, a gain after."""
-    rows = m * width / PARTITIONS
+    """Square, row sum and scaling of m rows; with `is_added` also a sum before and a gain after."""
+    each = m * width / PARTITIONS
     pairs = ("tensor_tensor",) * (2 if is_added else 0)
     return (
-        *(lane_work("vector", name, rows, width) for name in (*pairs, "tensor_reduce")),
-        *(lane_work("scalar", name, rows, width) for name in ("activation", "tensor_scalar")),
+        *(lane_work("vector", name, each, width) for name in (*pairs, "tensor_reduce")),
+        *(lane_work("scalar", name, each, width) for name in ("activation", "tensor_scalar")),
     )
 
 
-def _product_stage(
+def _matmul_stage(
     m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore, *, is_hoisted: bool
 ) -> KernelStage:
-    """Product whose left operand TensorE transposes: once, or for every 512 columns."""
+    """GEMM stage with the left operand transposed by TensorE: once, or for every 512 columns."""
     times = 1.0 if is_hoisted else num_tiles(n, BANK)
     right_times = loads_of(k * n * FORMAT_BYTES[format_name], num_tiles(m, PARTITIONS), core)
     return KernelStage(
@@ -157,7 +157,7 @@ def _product_stage(
 
 
 WAITS_PER_NORM = 3.0
-"""Row sum, reciprocal root and scaling wait for one another in every tile of 128 rows."""
+"""Dependent instructions per tile of 128 rows: row sum, reciprocal root and scaling."""
 
 
 def norm_matmul(
@@ -170,7 +170,7 @@ def norm_matmul(
     is_added: bool = False,
     is_hoisted: bool = True,
 ) -> Kernel:
-    """RMS norm of m rows (of x + z where `is_added`) and its product with a matrix, two stages.
+    """RMSNorm of m rows (of x + z with `is_added`), then a GEMM, in two stages.
 
     Source: NKIBench `rmsnorm_matmul` (reads x twice, transposes it once) and
     `add_rmsnorm_matmul` (transposes it for every 512 columns).
@@ -181,9 +181,9 @@ def norm_matmul(
         transfers=(load(m * k, k, format_name, 2.0),),
         num_waits=WAITS_PER_NORM * num_tiles(m, PARTITIONS),
     )
-    product = _product_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
+    matmul = _matmul_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
     out = store(m * n, BANK, format_name)
-    return Kernel((norm, dataclasses.replace(product, transfers=(*product.transfers, out))))
+    return Kernel((norm, dataclasses.replace(matmul, transfers=(*matmul.transfers, out))))
 
 
 def matmul_norm(
@@ -195,11 +195,11 @@ def matmul_norm(
     *,
     is_hoisted: bool = False,
 ) -> Kernel:
-    """A product, then the RMS norm of it plus z, in two stages.
+    """GEMM, then the RMSNorm of its result plus z, in two stages.
 
     Source: NKIBench `matmul_add_rmsnorm`.
     """
-    product = _product_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
+    matmul = _matmul_stage(m, k, n, format_name, core, is_hoisted=is_hoisted)
     norm = KernelStage(
         matmul_work=(broadcasts(n, format_name),),
         lane_work=_norm_work(m, n, is_added=True),
@@ -207,4 +207,4 @@ def matmul_norm(
         num_waits=WAITS_PER_NORM * num_tiles(m, PARTITIONS),
     )
     left = load(m * k, k, format_name)
-    return Kernel((dataclasses.replace(product, transfers=(*product.transfers, left)), norm))
+    return Kernel((dataclasses.replace(matmul, transfers=(*matmul.transfers, left)), norm))

@@ -1,4 +1,4 @@
-"""A kernel as its engines see it: products, lane instructions and transfers, in stages."""
+"""Trainium kernel as stages of TensorE work, lane instructions and DMA transfers."""
 
 import flax.struct
 
@@ -10,59 +10,73 @@ FORMAT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "tf32": 4.0, "fp8": 1.0, 
 
 @flax.struct.dataclass
 class MatmulWork:
-    """Equal instructions of TensorE: `stationary` x `moving` columns over `contraction` rows."""
+    """Equal matmul instructions of TensorE."""
 
     count: Leaf
+    """Instructions."""
     contraction: Leaf
+    """Rows contracted per instruction."""
     stationary: Leaf
+    """Columns of the stationary tile."""
     moving: Leaf
+    """Columns of the moving tile."""
     kind: str = flax.struct.field(pytree_node=False)
-    """"matmul"; "sparse", a product of structured sparsity; "transpose"; "broadcast"."""
+    """"matmul"; "sparse", with structured sparsity; "transpose"; "broadcast"."""
     format: str = flax.struct.field(pytree_node=False)
+    """Number format: a key of `FORMAT_BYTES`."""
     is_model_flop: bool = flax.struct.field(pytree_node=False)
-    """Whether its products are asked for, or only move data."""
+    """True if it counts as model FLOP, false if it only moves data."""
 
 
 @flax.struct.dataclass
 class LaneWork:
-    """Equal instructions of a lane engine, of `elements` a partition each."""
+    """Equal instructions of a lane engine."""
 
     count: Leaf
+    """Instructions."""
     elements: Leaf
+    """Elements per partition and instruction."""
     engine: str = flax.struct.field(pytree_node=False)
     """"vector", "scalar" or "gpsimd"."""
     operation: str = flax.struct.field(pytree_node=False)
-    """A key of `models.engine.LANE_CYCLES`."""
+    """Key of `models.compute.neuron_engines.LANE_CYCLES`."""
     format: str = flax.struct.field(pytree_node=False)
+    """Number format: a key of `FORMAT_BYTES`."""
     in_psum: bool = flax.struct.field(pytree_node=False)
-    """Whether an operand stands in PSUM."""
+    """True if an operand is in PSUM."""
 
 
 @flax.struct.dataclass
 class Transfer:
-    """Bytes between HBM and SBUF, in rows of `row_bytes` that are contiguous on both sides."""
+    """DMA transfer between HBM and SBUF."""
 
     total_bytes: Leaf
+    """Bytes transferred."""
     row_bytes: Leaf
+    """Bytes per row that is contiguous on both sides."""
     is_write: bool = flax.struct.field(pytree_node=False)
+    """True for SBUF to HBM."""
     is_transpose: bool = flax.struct.field(pytree_node=False)
+    """True for a transposing copy."""
 
 
 @flax.struct.dataclass
 class KernelStage:
-    """Work that the engines do side by side; the next stage needs all of its results.
-
-    `num_waits` counts the instructions that wait for the result of another engine.
-    """
+    """Work that the engines overlap; the next stage depends on all of its results."""
 
     matmul_work: tuple[MatmulWork, ...]
+    """Instructions of TensorE."""
     lane_work: tuple[LaneWork, ...]
+    """Instructions of the lane engines."""
     transfers: tuple[Transfer, ...]
+    """DMA transfers."""
     num_waits: Leaf = 0.0
+    """Instructions that wait for the result of another engine."""
 
 
 @flax.struct.dataclass
 class Kernel:
-    """Stages one after another."""
+    """Kernel as a sequence of stages."""
 
     stages: tuple[KernelStage, ...]
+    """Stages in order of execution."""

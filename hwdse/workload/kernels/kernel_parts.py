@@ -1,4 +1,4 @@
-"""Pieces that kernels of Trainium are put together from: products, lane work, transfers."""
+"""Components of Trainium kernels: matmul instructions, lane instructions, DMA transfers."""
 
 import jax.numpy as jnp
 
@@ -10,15 +10,15 @@ from hwdse.workload.kernels.kernel_instructions import FORMAT_BYTES, LaneWork, M
 PARTITIONS = 128.0
 """Partitions of SBUF and PSUM in every generation."""
 BANK = 512.0
-"""Columns in which the published kernels tile: fp32 elements of a PSUM bank."""
+"""Tile width of the published kernels in columns: FP32 elements of a PSUM bank."""
 BLOCK = 1024.0
-"""Columns of the blocks in which compiled kernels walk a matrix: two PSUM banks."""
+"""Block width of compiled kernels in columns: two PSUM banks."""
 
 
 def matmul_work(
     m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore, *, count: PerOp = 1.0
 ) -> MatmulWork:
-    """`count` products C[m,n] = A[m,k] B[k,n] in whole tiles, A stationary."""
+    """`count` GEMMs C[m,n] = A[m,k] B[k,n] in full tiles, A stationary."""
     tensor, bank = core.tensor, core.tensor.psum_bank_elements
     ratio = getattr(tensor, ROW_RATIOS[format_name]) if format_name in ROW_RATIOS else 1.0
     rows = tensor.rows * ratio
@@ -37,7 +37,7 @@ def matmul_work(
 def transposes(
     rows: PerOp, columns: PerOp, format_name: str, core: NeuronCore, *, count: PerOp = 1.0
 ) -> MatmulWork:
-    """`count` transposes of a matrix on TensorE: tiles of it stationary, the identity moving."""
+    """`count` transposes of a matrix on TensorE: its tiles stationary, the identity moving."""
     tensor = core.tensor
     return MatmulWork(
         count=count * num_tiles(rows, tensor.rows) * num_tiles(columns, tensor.cols),
@@ -51,7 +51,7 @@ def transposes(
 
 
 def broadcasts(columns: PerOp, format_name: str, *, count: PerOp = 1.0) -> MatmulWork:
-    """`count` rows of `columns` spread over all partitions by a product with ones."""
+    """`count` rows of `columns` broadcast over all partitions by a matmul with ones."""
     return MatmulWork(
         count=count * num_tiles(columns, BANK),
         contraction=1.0 + 0.0 * columns,
@@ -72,7 +72,7 @@ def lane_work(
     format_name: str = "fp32",
     in_psum: bool = False,
 ) -> LaneWork:
-    """Instructions of `tile` elements a partition that cover `total` elements a partition."""
+    """Instructions of `tile` elements per partition that cover `total` elements per partition."""
     return LaneWork(
         count=total / tile,
         elements=tile,
@@ -84,33 +84,33 @@ def lane_work(
 
 
 def load(elements: PerOp, row_elements: PerOp, format_name: str, times: PerOp = 1.0) -> Transfer:
-    """A tensor read from HBM `times` times, in rows of contiguous elements."""
+    """Load of a tensor from HBM `times` times, in rows of contiguous elements."""
     size = FORMAT_BYTES[format_name]
     return Transfer(times * elements * size, row_elements * size, False, False)
 
 
 def store(elements: PerOp, row_elements: PerOp, format_name: str, times: PerOp = 1.0) -> Transfer:
-    """A tensor written to HBM."""
+    """Store of a tensor to HBM."""
     size = FORMAT_BYTES[format_name]
     return Transfer(times * elements * size, row_elements * size, True, False)
 
 
 def block_row(columns: PerOp) -> PerOp:
-    """Contiguous elements of a row that is loaded in equal blocks of at most `BLOCK`."""
+    """Contiguous elements per row loaded in equal blocks of at most `BLOCK`."""
     return columns / num_tiles(columns, BLOCK)
 
 
 def usable_bytes(core: NeuronCore) -> PerOp:
-    """Bytes of SBUF that tensors kept for reuse can fill."""
+    """SBUF capacity for tensors kept for reuse."""
     return core.sbuf.capacity_bytes * core.sbuf.usable_fraction
 
 
 def loads_of(kept_bytes: PerOp, num_uses: PerOp, core: NeuronCore) -> PerOp:
-    """How often a block is loaded: once where it fits SBUF, else for every use."""
+    """Loads of a block: 1 if it fits in SBUF, otherwise one per use."""
     return jnp.where(kept_bytes <= usable_bytes(core), 1.0, num_uses)
 
 
 def spilled_elements(elements: PerOp, format_name: str, core: NeuronCore) -> PerOp:
-    """Elements of an intermediate tensor that SBUF cannot hold: written out and read back."""
+    """Elements of an intermediate tensor beyond the SBUF capacity: spilled and read back."""
     size = FORMAT_BYTES[format_name]
     return positive_part(elements * size - usable_bytes(core)) / size

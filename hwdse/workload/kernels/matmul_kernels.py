@@ -1,8 +1,8 @@
-"""Matrix products as kernels of Trainium.
+"""Trainium kernels of GEMMs.
 
-Each takes the sizes of its operands, a number format and the core (whose SBUF decides what is
-kept), and follows the loops of the published kernel that its docstring names. Compiled kernels
-walk a matrix in blocks of 1024 columns, which make DMA packets of 4 KiB in fp32.
+Arguments: operand sizes, number format and core, whose SBUF capacity determines which blocks stay
+on chip. Each kernel follows the loops of the published kernel named in its docstring. Compiled
+kernels process a matrix in blocks of 1024 columns: DMA packets of 4 KiB in FP32.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ def streamed_matmul(
     right_row: PerOp,
     result_row: PerOp = BANK,
 ) -> Kernel:
-    """A product with A stored as [k, m], by how often each operand is loaded and in what rows."""
+    """GEMM with A stored as [k, m], given the loads and the row length of each operand."""
     stage = KernelStage(
         matmul_work=(matmul_work(m, k, n, format_name, core),),
         lane_work=(lane_work("scalar", "copy", m * n / PARTITIONS, in_psum=True),),
@@ -52,7 +52,7 @@ def streamed_matmul(
 
 
 def tiled_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """Without blocking: both tiles are loaded for every product of 128 x 128 by 128 x 512.
+    """GEMM without blocking: both tiles are loaded for every 128 x 128 by 128 x 512 matmul.
 
     Source: NKI tutorial "Introduction to NKI Kernel Optimization", second kernel.
     """
@@ -64,9 +64,9 @@ def tiled_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCor
 
 
 def hoisted_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """Loads moved out to the loops over m and n: A once, B once for every 128 rows of A.
+    """GEMM with loads hoisted to the loops over m and n: A once, B once per 128 rows of A.
 
-    Source: the same tutorial, third kernel.
+    Source: NKI tutorial "Introduction to NKI Kernel Optimization", third kernel.
     """
     return streamed_matmul(
         m, k, n, format_name, core,
@@ -76,7 +76,10 @@ def hoisted_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronC
 
 
 def free_blocked_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """Blocks of 256 x 1024 results over the whole contraction. Source: same, fourth kernel."""
+    """GEMM in blocks of 256 x 1024 results over the full contraction.
+
+    Source: NKI tutorial "Introduction to NKI Kernel Optimization", fourth kernel.
+    """
     return streamed_matmul(
         m, k, n, format_name, core,
         left_loads=1.0, left_row=PARTITIONS,
@@ -85,10 +88,10 @@ def free_blocked_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: Ne
 
 
 def blocked_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """Blocks in all dimensions (2048 x 1024 x 1024): B once, A for every 1024 columns.
+    """GEMM blocked in all dimensions (2048 x 1024 x 1024): B once, A once per 1024 columns.
 
-    VectorE adds the partial sums of each block of the contraction to results kept in SBUF.
-    Source: same, fifth kernel ("DMA coalesced").
+    VectorE accumulates the partial sums of each block of the contraction in SBUF. Source: NKI
+    tutorial "Introduction to NKI Kernel Optimization", fifth kernel ("DMA coalesced").
     """
     base = streamed_matmul(
         m, k, n, format_name, core,
@@ -102,10 +105,10 @@ def blocked_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronC
 
 
 def grouped_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """512 x 1024 results at a time in the eight PSUM banks.
+    """GEMM with 512 x 1024 results at a time in the eight PSUM banks.
 
-    B is loaded for every 512 rows; 512 rows of A are kept where they fit, else loaded for every
-    1024 columns. Source: the product that autocomp's search ends with (trn-tutorial, gemm).
+    B is loaded once per 512 rows. 512 rows of A stay in SBUF if they fit, otherwise they are loaded
+    once per 1024 columns. Source: result of the autocomp search (trn-tutorial, gemm).
     """
     size = FORMAT_BYTES[format_name]
     return streamed_matmul(
@@ -118,10 +121,11 @@ def grouped_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronC
 def matmul(
     m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore, *, batch: PerOp = 1.0
 ) -> Kernel:
-    """Compiled product with A stored as [m, k], so that TensorE transposes it first.
+    """Compiled GEMM with A stored as [m, k] and transposed by TensorE.
 
-    For every 1024 columns: B's block is kept if it fits, else loaded for every 128 rows of A; A
-    is loaded and transposed again unless all of it fits. Source: NKIBench `matmul`, `bmm`.
+    Per 1024 columns: the block of B stays in SBUF if it fits, otherwise it is loaded once per 128
+    rows of A. A is loaded and transposed again unless all of it fits. Source: NKIBench `matmul`,
+    `bmm`.
     """
     size = FORMAT_BYTES[format_name]
     num_blocks = num_tiles(n, BLOCK)
@@ -147,7 +151,7 @@ def matmul(
 
 
 def transpose_matmul(m: PerOp, k: PerOp, n: PerOp, format_name: str, core: NeuronCore) -> Kernel:
-    """Compiled product of A stored as [k, m]: A once, B for every 1024 rows of the result.
+    """Compiled GEMM with A stored as [k, m]: A once, B once per 1024 rows of the result.
 
     Source: NKIBench `transpose_matmul`.
     """

@@ -1,10 +1,10 @@
-"""Kernels of an unfused transformer layer: FLOP and bytes of each, forward and backward.
+"""Kernels of an unfused transformer layer: FLOP and HBM bytes, forward and backward.
 
-One kernel an operation, as Megatron-LM runs a layer without fused attention: scores, softmax and
-dropout each write their result to memory. The work of a kernel has three passes (forward, input
-gradient, weight gradient); matrix products count as matrix FLOP, everything else as vector FLOP.
-The counts are those of Calculon v0.1.0, calculon/llm/layers.py and llm.py (Isaev et al., SC 2023,
-doi 10.1145/3581784.3607102), also `Streams`, which has a second set.
+One kernel per operation, as in Megatron-LM without fused attention: scores, softmax and dropout
+each write their result to HBM. A kernel has three passes (forward, input gradient, weight
+gradient). GEMMs count as matrix FLOP, all other work as vector FLOP. The counts are those of
+Calculon v0.1.0, calculon/llm/layers.py and llm.py (Isaev et al., SC 2023,
+doi 10.1145/3581784.3607102); `DATAFLOW` is a second set of traffic counts.
 """
 
 from dataclasses import dataclass, replace
@@ -24,50 +24,64 @@ from hwdse.workload.transformer.dense_transformer import (
 from hwdse.workload.transformer.model_config import Transformer
 
 NORM_WEIGHT_FLOP = 7.0
-"""Of the backward FLOP of a norm, per element: those of its weights' gradient."""
+"""Backward FLOP of a norm per element for the gradient of its weights."""
 MASK_BYTES = 1.0
-"""A dropout mask, per element."""
+"""Bytes of a dropout mask per element."""
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Elements read or written for each element of an operation, by pass."""
+    """Elements read or written per element of an operation, by pass."""
 
     norm: tuple[float, float, float]
+    """Normalization: forward, input gradient, weight gradient."""
     softmax: tuple[float, float]
+    """Softmax: forward, backward."""
     activation: tuple[float, float]
-    """Of a plain MLP; each gate adds one forward (the second operand) and two backward."""
+    """Activation function without gate; a gate adds one forward (second operand), two backward."""
     residual: tuple[float, float]
-    product_backward: float
-    """Backward traffic of scores and values over forward."""
+    """Residual sum: forward, backward."""
+    batched_matmul_backward: float
+    """Backward over forward traffic of the score and value GEMMs."""
 
 
 CALCULON = Streams((2.0, 2.0, 2.0), (2.0, 2.0), (2.0, 2.0), (3.0, 3.0), 1.0)
-"""As Calculon counts: backward the gradient is read and written, the saved operand not read."""
+"""Counts of Calculon: the backward pass reads and writes the gradient, not the saved operand."""
 DATAFLOW = Streams((2.0, 3.0, 0.0), (2.0, 3.0), (2.0, 3.0), (3.0, 0.0), 2.0)
-"""As the operands demand: backward the gradient and what was saved are read and a gradient is
-written; one kernel gives both gradients of a norm; a residual's gradient is only passed on; scores
-and values have two products backward, each with operands of its own."""
+"""Counts from the operands of each operation.
+
+The backward pass reads the gradient and the saved operands and writes a gradient. One kernel
+computes both gradients of a norm. The gradient of a residual is passed on without traffic. Scores
+and values have two backward GEMMs with separate operands.
+"""
 
 
 @flax.struct.dataclass
 class KernelWork:
-    """What kernels do in one pass; each field of one number a kernel."""
+    """Work of kernels in one pass; one value per kernel in each field."""
 
     matrix_flop: Leaf
+    """FLOP of the matrix engines."""
     vector_flop: Leaf
+    """FLOP of the vector engines."""
     memory_bytes: Leaf
+    """HBM traffic."""
 
 
 @flax.struct.dataclass
 class Kernels:
-    """Kernels in the order of the forward pass; all zeros in a pass that does not run one."""
+    """Kernels in the order of the forward pass; zeros in a pass without the kernel."""
 
     forward: KernelWork
+    """Forward pass."""
     input_gradient: KernelWork
+    """Gradient of the inputs."""
     weight_gradient: KernelWork
+    """Gradient of the weights."""
     parameters: Leaf
+    """Parameters of each kernel."""
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    """Name of each kernel."""
 
 
 NOTHING = KernelWork(0.0, 0.0, 0.0)
@@ -75,29 +89,31 @@ NOTHING = KernelWork(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class KernelMaker:
-    """Single kernels, of elements of `bytes_per_element` and the traffic of `streams`."""
+    """Factory of single kernels."""
 
     bytes_per_element: Scalar
+    """Bytes per element of all tensors."""
     streams: Streams
+    """Traffic counts."""
 
     def _vector(self, elements: Scalar, flop: Scalar, streams: Scalar) -> KernelWork:
         return KernelWork(0.0, flop * elements, streams * self.bytes_per_element * elements)
 
     def linear(self, name: str, tokens: Scalar, k: Scalar, n: Scalar) -> Kernels:
-        """Product with a weight matrix k x n: 2 t k n FLOP a pass, every operand moved once."""
+        """GEMM with a weight matrix k x n: 2 t k n FLOP per pass, each operand transferred once."""
         traffic = self.bytes_per_element * (tokens * k + k * n + tokens * n)
         work = KernelWork(2.0 * tokens * k * n, 0.0, traffic)
         return Kernels(work, work, work, k * n, (name,))
 
     def batched_matmul(self, name: str, count: Scalar, m: Scalar, k: Scalar, n: Scalar) -> Kernels:
-        """`count` products of activations: 2 m k n FLOP each forward, two such backward."""
+        """`count` GEMMs of activations: 2 m k n FLOP each forward, two such GEMMs backward."""
         flop = 2.0 * count * m * k * n
         traffic = self.bytes_per_element * count * (m * k + k * n + m * n)
-        back = KernelWork(2.0 * flop, 0.0, self.streams.product_backward * traffic)
+        back = KernelWork(2.0 * flop, 0.0, self.streams.batched_matmul_backward * traffic)
         return Kernels(KernelWork(flop, 0.0, traffic), back, NOTHING, 0.0, (name,))
 
     def norm(self, name: str, elements: Scalar, hidden: Scalar, num_vectors: Scalar) -> Kernels:
-        """Normalisation of rows of `hidden` with that many learned vectors."""
+        """Normalization of rows of `hidden` elements with `num_vectors` learned vectors."""
         weights = KernelWork(0.0, 0.0, num_vectors * hidden * self.bytes_per_element)
         flop = (NORM_FLOP[0], NORM_FLOP[1] - NORM_WEIGHT_FLOP, NORM_WEIGHT_FLOP)
         passes = zip(flop, self.streams.norm, strict=True)
@@ -109,13 +125,13 @@ class KernelMaker:
         return Kernels(forward, inputs, gradients, num_vectors * hidden, (name,))
 
     def softmax(self, name: str, elements: Scalar) -> Kernels:
-        """Softmax of that many scores."""
+        """Softmax of `elements` scores."""
         flop, streams = SOFTMAX_FLOP, self.streams.softmax
         forward, backward = (self._vector(elements, flop[i], streams[i]) for i in range(2))
         return Kernels(forward, backward, NOTHING, 0.0, (name,))
 
     def dropout(self, name: str, elements: Scalar) -> Kernels:
-        """Dropout, with a mask of one byte an element."""
+        """Dropout with a mask of one byte per element."""
         work = self._vector(elements, 1.0, 2.0 + MASK_BYTES / self.bytes_per_element)
         return Kernels(work, work, NOTHING, 0.0, (name,))
 
@@ -133,17 +149,17 @@ class KernelMaker:
         return Kernels(forward, backward, NOTHING, 0.0, (name,))
 
     def fork(self, name: str, elements: Scalar, num_users: float) -> Kernels:
-        """A tensor with several users: nothing forward, their gradients summed backward."""
+        """Tensor with several consumers: no work forward, sum of their gradients backward."""
         backward = self._vector(elements, num_users, num_users + 1.0)
         return Kernels(NOTHING, backward, NOTHING, 0.0, (name,))
 
     def collective(
         self, name: str, elements: Scalar, tensor: Scalar, sequence: Scalar, *, is_sum: bool
     ) -> Kernels:
-        """A tensor-parallel collective's own reading, writing and adding; none on one rank.
+        """Local HBM traffic and additions of a tensor-parallel collective; 0 on one rank.
 
-        It sums X (t - 1) / t elements forward (`is_sum`) or else backward. The other pass is
-        an all-gather under sequence parallelism (`sequence` 1), and nothing without.
+        It sums X (t - 1) / t elements forward with `is_sum`, otherwise backward. The other pass is
+        an all-gather with sequence parallelism (`sequence` 1), otherwise no work.
         """
         moved = jnp.where(tensor > 1.0, 2.0 * self.bytes_per_element * elements, 0.0)
         summed = KernelWork(0.0, elements * (tensor - 1.0) / tensor, moved)
@@ -153,7 +169,7 @@ class KernelMaker:
 
 
 def stacked(kernels: list[Kernels]) -> Kernels:
-    """Kernels one after another: each number becomes an axis, the last, of one entry a kernel."""
+    """Sequence of kernels as one `Kernels`, with one entry per kernel on the last axis."""
     names = tuple(name for kernel in kernels for name in kernel.names)
     bare = [replace(kernel, names=()) for kernel in kernels]
     joined = jax.tree.map(
@@ -172,12 +188,12 @@ def layer_kernels(
     seq_len: Scalar,
     streams: Streams = CALCULON,
 ) -> Kernels:
-    """All kernels of a dense layer and micro-batch on one rank, queries, keys and values apart.
+    """All kernels of a dense layer per micro-batch and rank, with separate Q, K and V projections.
 
-    `sequence_parallel` is 1 where norms, dropout and residuals are cut over the tensor ranks, 0
-    where every rank runs them whole. Scores are computed for all pairs, also masked ones, and a
-    head reads its keys and values also where it shares them. Assumes attention without latent
-    projections or experts, and two norms. Models without dropout leave its kernels out.
+    `sequence_parallel` is 1 if norms, dropout and residuals are sharded over the tensor ranks, 0 if
+    they are replicated. Scores are computed for all pairs, masked ones included. Each head reads
+    its keys and values, shared ones included. Assumes attention without latent projections, no
+    experts, and two norms. For models without dropout, omit its kernels.
     """
     make = KernelMaker(bytes_per_element, streams)
     attention = attention_kernels(
@@ -190,14 +206,15 @@ def layer_kernels(
 
 
 def own_elements(model: Transformer, tensor: Scalar, tokens: Scalar, sequence: Scalar) -> Scalar:
-    """Elements of the residual stream on one rank: cut with sequence parallelism, else whole."""
+    """Elements of the residual stream on one rank: sharded with sequence parallelism."""
     return tokens * model.hidden * (1.0 - sequence + sequence / tensor)
 
 
 def projection_kernels(
     make: KernelMaker, model: Transformer, tensor: Scalar, tokens: Scalar, *, sequence: Scalar
 ) -> list[Kernels]:
-    """Collective before the attention, its three users, queries, keys and values."""
+    """Kernels before the attention core: collective, its three consumers, Q, K and V
+    projections."""
     part, elements = layer_slice(model, tensor), tokens * model.hidden
     kv_width = 0.5 * part.kv_width
     return [
@@ -212,7 +229,7 @@ def projection_kernels(
 def core_kernels(
     make: KernelMaker, model: Transformer, tensor: Scalar, tokens: Scalar, *, seq_len: Scalar
 ) -> list[Kernels]:
-    """Scores, softmax, its dropout, values: what a fused attention kernel replaces."""
+    """Kernels replaced by fused attention: scores, softmax, dropout, values."""
     count = model.num_heads / tensor * tokens / seq_len
     scores = count * seq_len * seq_len
     return [
@@ -250,7 +267,7 @@ def attention_kernels(
 def mlp_kernels(
     make: KernelMaker, model: Transformer, tensor: Scalar, tokens: Scalar, *, sequence: Scalar
 ) -> list[Kernels]:
-    """Kernels of the MLP half of a layer; a gate's matrix and the up matrix are one product."""
+    """Kernels of the MLP half of a layer; gate and up matrices form one GEMM."""
     own = own_elements(model, tensor, tokens, sequence)
     width, elements = layer_slice(model, tensor).feedforward, tokens * model.hidden
     num_up = model.num_mlp_matrices - 1.0

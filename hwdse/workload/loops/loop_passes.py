@@ -1,4 +1,4 @@
-"""The loops of a nest in order: what a tile holds, and how often loops pass over a dimension."""
+"""Loops of a nest in order: tile extents, and passes of loops over each dimension."""
 
 import functools
 from typing import NamedTuple
@@ -13,12 +13,13 @@ from hwdse.specs.mappings.loop_nest import LoopNest
 from hwdse.workload.loops.operators import DIMS, RELEVANT
 
 NO_LOOP = 1.0 + 1e-6
-"""A bound up to here is no loop: bounds may be quotients of floats."""
+"""Largest bound that means no loop; bounds may be quotients of floats."""
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def product(factors: Leaf, axis: int) -> Leaf:
-    """Product along an axis, of factors above zero; its gradient compiles faster than prod's."""
+    """Product of positive factors along an axis, with a gradient that compiles faster than
+    `prod`."""
     return jnp.prod(factors, axis=axis)
 
 
@@ -29,26 +30,28 @@ def _product_jvp(axis: int, primals: tuple[Leaf], tangents: tuple[Leaf]) -> tupl
 
 
 class Loops(NamedTuple):
-    """A nest in floats; all but `sizes` of shape `[..., tiers, 7]`."""
+    """Loop nest as float arrays of shape `[..., tiers, 7]`, except `sizes`."""
 
     temporal: Leaf
+    """Bounds of temporal loops."""
     spatial: Leaf
+    """Bounds of spatial loops."""
     key: Leaf
-    """Order of the temporal loops over all tiers, growing inwards."""
+    """Order of the temporal loops over all tiers, increasing inwards."""
     is_loop: Leaf
-    """Whether there is a loop in time."""
+    """True if there is a temporal loop."""
     tile: Leaf
-    """Extents from a tier on inwards, its own loops included."""
+    """Extents of the tile of a tier, its own loops included."""
     below: Leaf
-    """Extents inside the loops in space of a tier."""
+    """Extents inside the spatial loops of a tier."""
     inner: Leaf
-    """Extents inside a temporal loop along its own dimension."""
+    """Extents inside a temporal loop, along its dimension."""
     sizes: Leaf
-    """Extents of the whole nest, of shape `[..., 7]`."""
+    """Extents of the complete nest, of shape `[..., 7]`."""
 
 
 def loops_of(nest: LoopNest) -> Loops:
-    """The loops of a nest; one line of `ValueError` where the shapes of its arrays differ."""
+    """Loops of a nest. Raises a one-line `ValueError` if the shapes of its arrays differ."""
     expected = (len(nest.tiers), len(DIMS))
     for name in ("temporal", "position", "spatial"):
         shape = jnp.shape(getattr(nest, name))
@@ -63,7 +66,7 @@ def loops_of(nest: LoopNest) -> Loops:
         inner.append(tile[-1] * spatial[..., tier, :])
         tile.append(inner[-1] * temporal[..., tier, :])
     extents = jnp.stack(tile[::-1], axis=-2)
-    # The dimension breaks ties, which only loops with a bound of one should have.
+    # Ties, expected only between loops with a bound of one, are broken by the dimension.
     first = np.arange(num_tiers)[:, None] * 4096.0 + np.arange(num_dims)
     return Loops(
         temporal=temporal,
@@ -78,9 +81,9 @@ def loops_of(nest: LoopNest) -> Loops:
 
 
 def passes(loops: Loops, is_counted: Leaf, fractional_edges: bool) -> Leaf:
-    r"""Passes over each dimension in those temporal loops that are counted (`[..., 7]`).
+    r"""Passes over each dimension by the counted temporal loops (`[..., 7]`).
 
-    A ragged last pass counts as a whole one: $\lceil E / (E / \prod b) \rceil$. With
+    A ragged last pass counts as a full one: $\lceil E / (E / \prod b) \rceil$. With
     `fractional_edges` only the outermost loop of a dimension is rounded, as in AccelForge.
     """
     counted = product(jnp.where(is_counted, loops.temporal, 1.0), -2)
@@ -95,9 +98,9 @@ def passes(loops: Loops, is_counted: Leaf, fractional_edges: bool) -> Leaf:
 
 
 def loads_in_steps(loops: Loops, key: Leaf, fractional_edges: bool) -> Leaf:
-    """Passes of the whole nest in which the loop with each of these keys is the outermost to go on.
+    """Passes of the nest in which the loop with each key is the outermost loop to advance.
 
-    The keys are along the last axis of `key`, and so are the passes.
+    Keys and passes are on the last axis.
     """
     each = Loops(*(jnp.expand_dims(x, -3) for x in loops[:-1]), sizes=loops.sizes[..., None, :])
     own = key[..., None, None]
@@ -106,16 +109,16 @@ def loads_in_steps(loops: Loops, key: Leaf, fractional_edges: bool) -> Leaf:
 
 
 def shares(loops: Loops, tier: int) -> Leaf:
-    """Parts that the loops unrolled outside a tier cut each dimension into (`[..., 7]`)."""
+    """Parts of each dimension over the spatial loops outside a tier (`[..., 7]`)."""
     return product(loops.spatial[..., :tier, :], -2)
 
 
 def innermost(loops: Loops, operand: str, tier: int) -> Leaf:
-    """Key of the innermost loop outside a tier that indexes the operand; -1 where none does."""
+    """Key of the innermost loop outside a tier that indexes the operand; -1 without such a loop."""
     keys = jnp.where(loops.is_loop & is_index(operand), loops.key, -1.0)
     return jnp.max(keys[..., :tier, :], axis=(-2, -1), initial=-1.0)
 
 
 def is_index(operand: str) -> np.ndarray:
-    """Whether each dimension indexes an operand."""
+    """True for each dimension that indexes the operand."""
     return np.array([letter in RELEVANT[operand] for letter in DIMS])

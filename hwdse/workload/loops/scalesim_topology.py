@@ -1,7 +1,7 @@
-"""SCALE-Sim topology CSVs, convolutions and matrix products, as they are to a `LayerList`.
+"""Reader of SCALE-Sim topology CSVs: convolutions and GEMMs as a `LayerList`.
 
-A convolution of one image is the product of its unrolled windows (m = output pixels, k = window
-times channels) with the filters (n); sizes are given padded. Formats: README of SCALE-Sim and
+A convolution of one image is the GEMM of its unrolled windows (m = output pixels, k = window times
+channels) and the filters (n). Sizes include padding. Formats: README of SCALE-Sim and
 `topology_utils.py` of its version 3.0.0.
 """
 
@@ -35,13 +35,17 @@ OUTPUT_SIZES: Mapping[str, Callable[[int, int, int], int]] = MappingProxyType(
         "ceil": lambda extent, window, stride: -((window - extent) // stride) + 1,
     }
 )
-"""Windows along an axis: `floor` keeps those inside, as frameworks do; `ceil` is SCALE-Sim's rule,
-which adds one that hangs over the edge where the stride does not divide `extent - window`."""
+"""Windows along an axis, by rounding rule.
+
+`floor`: windows inside the extent, as in frameworks. `ceil`: the rule of SCALE-Sim, which adds a
+window beyond the edge if the stride does not divide `extent - window`.
+"""
 
 
 @dataclass(frozen=True)
 class ConvShape:
-    """One convolution of a batch of one; a matrix product is one of 1 x k windows, stride 1."""
+    """Shape of one convolution with batch 1. A GEMM is a convolution with 1 x k windows, stride
+    1."""
 
     ifmap_height: int
     ifmap_width: int
@@ -53,21 +57,21 @@ class ConvShape:
     stride_width: int
 
     def output_size(self, rounding: str = "floor") -> tuple[int, int]:
-        """Output rows and columns by a rule of `OUTPUT_SIZES`."""
+        """Output rows and columns, by a rule of `OUTPUT_SIZES`."""
         windows = OUTPUT_SIZES[rounding]
         return (
             windows(self.ifmap_height, self.filter_height, self.stride_height),
             windows(self.ifmap_width, self.filter_width, self.stride_width),
         )
 
-    def product_size(self, rounding: str = "floor") -> tuple[int, int, int]:
-        """Extents (m, k, n) of the matrix product that the unrolled convolution is."""
+    def gemm_size(self, rounding: str = "floor") -> tuple[int, int, int]:
+        """Extents (m, k, n) of the GEMM of the unrolled convolution."""
         m = math.prod(self.output_size(rounding))
         return m, self.filter_height * self.filter_width * self.channels, self.num_filters
 
 
 def gemm_as_conv(m: int, k: int, n: int) -> ConvShape:
-    """A matrix product as SCALE-Sim enters it: an m x k image under 1 x k windows."""
+    """GEMM as a convolution in SCALE-Sim: an m x k image with 1 x k windows."""
     return ConvShape(m, k, 1, k, 1, n, 1, 1)
 
 
@@ -89,12 +93,12 @@ def _check_sparsity(cells: Sequence[str], place: str) -> None:
         if ratio and ratio[1] != ratio[2]:
             raise ValueError(
                 f"{place}, column 'Sparsity': got '{cell}', expected 1:1 or nothing "
-                "(dense products only)"
+                "(dense GEMMs only)"
             )
 
 
 def _parse_row(cells: Sequence[str], columns: Sequence[str], place: str) -> list[int]:
-    """The named columns of a row; what follows them is a width stride, 1:1, or a remark."""
+    """Named columns of a row. Later cells are a width stride, 1:1, or a remark."""
     if len(cells) < 1 + len(columns):
         raise ValueError(
             f"{place}: {len(cells)} cells, expected a layer name, then {', '.join(columns)}"
@@ -151,11 +155,11 @@ def _kind_of_header(header: Sequence[str], source: str) -> str:
 
 
 def parse_layers(text: str, source: str) -> list[tuple[str, ConvShape, int]]:
-    """Name, shape and count of every row of a topology CSV; `source` names it in errors.
+    """Name, shape and count of each row of a topology CSV. `source` is its name in errors.
 
-    The header tells convolutions from products. Trailing commas, blank rows and remarks after the
-    last column are let pass; a whole number after the stride is the stride along the width. A
-    convolution with `DP` in its name counts once for each channel, with one channel each.
+    The header distinguishes convolutions from GEMMs. Trailing commas, blank rows and remarks after
+    the last column are ignored. An integer after the stride is the stride along the width. A
+    convolution with `DP` in its name counts once per channel, with one channel each.
     """
     rows = csv.reader(text.splitlines())
     header = [cell.strip() for cell in next(rows, [])]
@@ -173,7 +177,7 @@ def parse_layers(text: str, source: str) -> list[tuple[str, ConvShape, int]]:
 
 
 def parse_topology(text: str, source: str, rounding: str = "floor") -> LayerList:
-    """Layers of a topology CSV as rows of products; every operand comes from and goes to HBM.
+    """Layers of a topology CSV as GEMM operators, with all operands in HBM.
 
     `rounding` is a rule of `OUTPUT_SIZES`: `floor`, or `ceil` for comparisons with SCALE-Sim.
     """
@@ -182,7 +186,7 @@ def parse_topology(text: str, source: str, rounding: str = "floor") -> LayerList
             f"{source}: rounding '{rounding}', expected one of {', '.join(sorted(OUTPUT_SIZES))}"
         )
     layers = parse_layers(text, source)
-    sizes = np.array([shape.product_size(rounding) for _, shape, _ in layers], dtype=np.float64)
+    sizes = np.array([shape.gemm_size(rounding) for _, shape, _ in layers], dtype=np.float64)
     counts = np.array([count for _, _, count in layers], dtype=np.float64)
     ones, zeros = np.ones_like(counts), np.zeros_like(counts)
     gemms = Gemms(

@@ -1,4 +1,4 @@
-"""How many words of each operand belong to a tile of an operator."""
+"""Tile footprint: words of each operand that belong to a tile of an operator."""
 
 import jax.numpy as jnp
 
@@ -8,53 +8,53 @@ from hwdse.workload.loops.operators import Operators
 
 
 def either(flag: Leaf, if_true: Leaf, if_false: Leaf) -> Leaf:
-    """`jnp.where`, without the other branch for a truth value of Python."""
+    """`jnp.where`, or the selected value alone if `flag` is a Python boolean."""
     if isinstance(flag, bool):
         return if_true if flag else if_false
     return jnp.where(flag, if_true, if_false)
 
 
 def window(outputs: PerOp, taps: PerOp, stride: PerOp, dilation: PerOp) -> PerOp:
-    """Inputs in a row below `outputs` outputs in a row, from the first tap to the last."""
+    """Extent of the inputs of `outputs` neighboring outputs, from the first to the last tap."""
     return (outputs - 1.0) * stride + (taps - 1.0) * dilation + 1.0
 
 
 def windows(outputs: PerOp, tiles: PerOp, taps: PerOp, stride: PerOp, dilation: PerOp) -> PerOp:
-    """Sum of the windows of the tiles that a row of outputs is cut into, even ones or not."""
+    """Sum of the input windows of the tiles of a row of outputs, equal or ragged."""
     return outputs * stride + tiles * window(0.0, taps, stride, dilation)
 
 
 def resident_weights(operators: Operators, tile: Tile) -> PerOp:
-    """Weights that the scratchpad holds: a block, or those of one pass of the array."""
+    """Weights resident in the scratchpad: a block, or those of one pass of the array."""
     block = operators.r * operators.s * operators.c * tile.block_k
     return either(tile.residency.whole_weights, block, tile.rows * tile.cols)
 
 
 def inputs_per_row(operators: Operators, tile: Tile) -> PerOp:
-    """Inputs that the scratchpad holds in each of their rows: all channels, or those of a pass."""
+    """Inputs per row resident in the scratchpad: all channels, or those of one pass."""
     channels = either(tile.residency.whole_inputs, operators.c, tile.rows)
     width = window(tile.q, operators.s, operators.stride_q, operators.dilation_s)
     return channels * tile.n * width
 
 
 def resident_inputs(operators: Operators, tile: Tile) -> PerOp:
-    """Inputs that the scratchpad holds."""
+    """Inputs resident in the scratchpad."""
     height = window(tile.block_p, operators.r, operators.stride_p, operators.dilation_r)
     return height * inputs_per_row(operators, tile)
 
 
 def sums_per_row(tile: Tile) -> PerOp:
-    """Sums of a tile in each row of outputs and channel."""
+    """Partial sums of a tile per row of outputs and channel."""
     return tile.q * tile.n
 
 
 def weights_per_channel(operators: Operators) -> PerOp:
-    """Weights of an output channel."""
+    """Weights per output channel."""
     return operators.r * operators.s * operators.c
 
 
 def operator_words(operators: Operators) -> tuple[PerOp, PerOp, PerOp]:
-    """Weights, inputs (with what strides skip) and outputs of whole operators."""
+    """Words of weights, inputs (those skipped by strides included) and outputs of each operator."""
     height = window(operators.p, operators.r, operators.stride_p, operators.dilation_r)
     width = window(operators.q, operators.s, operators.stride_q, operators.dilation_s)
     return (
