@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from hwdse.evaluation import evaluate
     from hwdse.numerics.relaxation import EXACT, smooth
     from hwdse.search.answers.elasticity import elasticities
-    from hwdse.search.minimize import minimize
+    from hwdse.search.descent.minimize import minimize
     from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
-    from hwdse.search.sweep.chunked_sweep import sweep
+    from hwdse.search.sweeps.chunked_sweep import sweep
     from hwdse.specs.design import Design
     from hwdse.specs.hardware.chip import Chip
     from hwdse.specs.hardware.cluster import Cluster
@@ -44,9 +44,9 @@ _MODULES = MappingProxyType(
         "hwdse.config": ("load_chip", "load_search", "load_system", "load_workload"),
         "hwdse.numerics.relaxation": ("EXACT", "smooth"),
         "hwdse.search.answers.elasticity": ("elasticities",),
-        "hwdse.search.minimize": ("minimize",),
+        "hwdse.search.descent.minimize": ("minimize",),
         "hwdse.search.pareto.pareto_set": ("hypervolume", "non_dominated_mask"),
-        "hwdse.search.sweep.chunked_sweep": ("sweep",),
+        "hwdse.search.sweeps.chunked_sweep": ("sweep",),
         "hwdse.specs.design": ("Design",),
         "hwdse.specs.results.evaluation_result": ("Evaluation",),
         "hwdse.specs.hardware.chip": ("Chip",),

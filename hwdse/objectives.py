@@ -1,4 +1,5 @@
-"""What is minimized and what must hold: functions of an `Evaluation`, by name."""
+"""Objectives and constraints by name: functions of an `Evaluation`, and of a design for
+searches."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -21,32 +22,32 @@ ObjectivesFn = Callable[[Design | CoreDesign, Relaxation], tuple[jax.Array, PerC
 
 
 def time_per_token(evaluation: Evaluation) -> Scalar:
-    """Wall seconds of the cluster for one useful token."""
+    """Wall-clock seconds of the cluster per effective token."""
     return evaluation.time_per_token_s
 
 
 def energy_per_token(evaluation: Evaluation) -> Scalar:
-    """Chip joules for one useful token."""
+    """Chip energy per effective token, in J."""
     return evaluation.energy_per_token_j
 
 
 def energy_delay(evaluation: Evaluation) -> Scalar:
-    """Product of time and energy for one useful token, in J s."""
+    """Product of time and chip energy per effective token, in J·s."""
     return evaluation.time_per_token_s * evaluation.energy_per_token_j
 
 
 def cost_per_token(evaluation: Evaluation) -> Scalar:
-    """Capital and electricity for one useful token, in USD."""
+    """Capital and electricity cost per effective token, in USD."""
     return evaluation.cost_per_token_usd
 
 
 def step_time(evaluation: Evaluation) -> Scalar:
-    """Seconds of one step or pass without failures."""
+    """Seconds per step or pass, without failures."""
     return evaluation.step_time_s
 
 
 def die_area(evaluation: Evaluation) -> Scalar:
-    """Silicon of one chip, all its compute dies, in mm2."""
+    """Die area per chip, summed over its compute dies, in mm²."""
     return evaluation.die_area_mm2
 
 
@@ -56,22 +57,23 @@ def chip_power(evaluation: Evaluation) -> Scalar:
 
 
 def chip_cost(evaluation: Evaluation) -> Scalar:
-    """Price of making one accelerator package with its HBM, in USD."""
+    """Manufacturing cost of one accelerator package with its HBM, without margin, in USD."""
     return evaluation.chip_cost_usd
 
 
 def hbm_used_ratio(evaluation: Evaluation) -> Scalar:
-    """Bytes held over the HBM capacity of the fullest chip; in a core, of its fullest memory."""
+    """Peak memory footprint over HBM capacity, on the chip of the most loaded stage; of a core,
+    the largest ratio over its memories."""
     return evaluation.hbm_used_ratio
 
 
 def reticle_used_ratio(evaluation: Evaluation) -> Scalar:
-    """One die over the largest that a scanner exposes; limit 1."""
+    """Area of one die over the reticle limit of a lithography scanner; limit 1."""
     return evaluation.reticle_used_ratio
 
 
 def carbon_per_token(evaluation: Evaluation) -> Scalar:
-    """CO2 equivalent of making and running the cluster for one useful token, in g."""
+    """CO2e of manufacturing and operating the cluster per effective token, in g."""
     return evaluation.carbon_per_token_g
 
 
@@ -88,7 +90,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
         "carbon_per_token": carbon_per_token,
     }
 )
-"""Each is positive; searches take its logarithm."""
+"""Objectives by name. Each value is positive; searches minimize its logarithm."""
 
 CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
     {
@@ -103,11 +105,12 @@ CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
         "carbon_per_token": carbon_per_token,
     }
 )
-"""Each is bounded from above by a limit in the same unit."""
+"""Constraints by name. Each value has an upper limit in the same unit."""
 
 
 def constraint_values(evaluation: Evaluation, limits: Mapping[str, float]) -> PerConstraint:
-    """ln(value / limit) of each constraint, in the order of `limits`; above zero it is broken."""
+    """ln(value / limit) of each constraint, in the order of `limits`; above zero where
+    violated."""
     if not limits:
         return jnp.zeros((0,))
     ratios = [CONSTRAINTS[name](evaluation) / limit for name, limit in limits.items()]
@@ -117,20 +120,21 @@ def constraint_values(evaluation: Evaluation, limits: Mapping[str, float]) -> Pe
 def log_objectives_of(
     evaluation: Evaluation, objectives: tuple[str, ...], limits: Mapping[str, float]
 ) -> tuple[jax.Array, PerConstraint]:
-    """Log of each objective, and the violations."""
+    """Log of each objective, and the constraint values."""
     values = [safe_log(jnp.asarray(OBJECTIVES[name](evaluation))) for name in objectives]
     return jnp.stack(values), constraint_values(evaluation, limits)
 
 
 class _ObjectiveSpec:
-    """Objectives, limits and a workload: equal to those with the very same names and numbers."""
+    """Objectives, limits and workload as a hashable key; equal if all names and numbers are
+    equal."""
 
     def __init__(
         self, objectives: tuple[str, ...], limits: Mapping[str, float], workload: Workload
     ) -> None:
         leaves, structure = jax.tree.flatten((tuple(objectives), tuple(limits.items()), workload))
         self.is_cacheable = not any(isinstance(leaf, jax.Array) for leaf in leaves)
-        # Copies: whoever changes an array later asks something else.
+        # Copies: a later change of an array must not change the key.
         leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
         self.parts = jax.tree.unflatten(structure, leaves)
         self._key = (structure, *map(_bits, leaves)) if self.is_cacheable else ()
@@ -153,9 +157,9 @@ def make_objectives_fn(
     limits: Mapping[str, float],
     workload: Workload,
 ) -> ObjectivesFn:
-    """Function of a design that gives the log of each objective and the violations.
+    """Function of a design that returns the log of each objective and the constraint values.
 
-    The same question gives the same function object, by which compiled programs are kept.
+    Equal arguments return the same function object, which keys the cache of compiled programs.
     """
     spec = _ObjectiveSpec(objectives, limits, workload)
     return (_cached_objectives_fn if spec.is_cacheable else _new_objectives_fn)(spec)
@@ -180,7 +184,7 @@ _cached_objectives_fn = functools.lru_cache(maxsize=16)(_new_objectives_fn)
 def exact_objectives_fn(
     objectives_fn: ObjectivesFn,
 ) -> Callable[[Design | CoreDesign], tuple[jax.Array, PerConstraint]]:
-    """The costs in the exact reading, as a sweep takes them."""
+    """Objectives function of a design in the exact model, as a sweep requires it."""
     return lambda design: objectives_fn(design, EXACT)
 
 
@@ -189,14 +193,15 @@ def make_objective_fn(
     limits: Mapping[str, float],
     workload: Workload,
 ) -> ObjectiveFn:
-    """Function of a design that gives the log of one objective and the violations; see
+    """Function of a design that returns the log of one objective and the constraint values; see
     `make_objectives_fn`."""
     return first_objective_fn(make_objectives_fn((objective,), limits, workload))
 
 
 @functools.lru_cache(maxsize=16)
 def first_objective_fn(objectives_fn: ObjectivesFn) -> ObjectiveFn:
-    """Costs of one objective as a score; the same function for the same costs."""
+    """First objective of an objectives function; the same function object for the same
+    argument."""
 
     def objective_fn(
         design: Design | CoreDesign, relaxation: Relaxation

@@ -7,9 +7,9 @@ import pytest
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
 from hwdse.objectives import constraint_values, make_objective_fn
+from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.evaluation.batch_evaluation import exact_evaluator
 from hwdse.search.evaluation.search_result import ROUNDING
-from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.space.point_sequences import host_points, make_sequence
 
 NUM_DESIGNS = 50_000

@@ -27,7 +27,7 @@ from hwdse.models.compute.systolic import DATAFLOWS
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, Relaxation, smooth
 from hwdse.objectives import make_objective_fn, make_objectives_fn
-from hwdse.search.sweep.chunked_sweep import BLOCK
+from hwdse.search.sweeps.chunked_sweep import BLOCK
 from hwdse.specs.hardware.chip import SystolicArray
 from hwdse.workload.gemms import Gemms
 

@@ -19,7 +19,7 @@ from hwdse.runs.dask_workers import run_chunks
 from hwdse.runs.run_chunks import run_sweep
 from hwdse.runs.run_folder import create_run
 from hwdse.runs.sweep_job import job_of
-from hwdse.search.sweep.sweep_plan import plan_sweep
+from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 SEARCH = "trn2_llama3_70b"
 IDLE_S = 1.0

@@ -20,10 +20,10 @@ from hwdse.config import load_operators, load_search
 from hwdse.core.network_mapper import map_network
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import make_objective_fn, make_objectives_fn
-from hwdse.search.minimize import allocate_evaluations, minimize
+from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.space.pytree_path import get_path
-from hwdse.search.sweep.chunked_sweep import sweep
-from hwdse.search.sweep.sweep_plan import plan_sweep
+from hwdse.search.sweeps.chunked_sweep import sweep
+from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 HERE = pathlib.Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs"

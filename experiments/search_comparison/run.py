@@ -30,8 +30,8 @@ from hwdse.search.compare.method_comparison import (
     run_method,
     supports,
 )
-from hwdse.search.sweep.chunked_sweep import ChunkRunner, sweep_chunks
-from hwdse.search.sweep.sweep_plan import plan_sweep
+from hwdse.search.sweeps.chunked_sweep import ChunkRunner, sweep_chunks
+from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 BUDGETS = (500, 2_000, 10_000)
 FIRST_SEED = 20

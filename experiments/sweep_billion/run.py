@@ -53,7 +53,7 @@ def brute_force(num_points: int) -> bool:
     from hwdse.search.evaluation.search_result import without_rounding
     from hwdse.search.pareto.pareto_set import non_dominated_mask
     from hwdse.search.space.point_sequences import host_points
-    from hwdse.search.sweep.chunked_sweep import plan_sweep, sweep
+    from hwdse.search.sweeps.chunked_sweep import plan_sweep, sweep
 
     loaded = load_search(SEARCH)
     space, limits = loaded.space, loaded.limits

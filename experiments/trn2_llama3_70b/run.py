@@ -16,10 +16,10 @@ from hwdse.config import LoadedSearch, load_search
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import make_objective_fn, make_objectives_fn
-from hwdse.search.minimize import allocate_evaluations, minimize
+from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.sweep.chunked_sweep import sweep
-from hwdse.search.sweep.sweep_plan import plan_sweep
+from hwdse.search.sweeps.chunked_sweep import sweep
+from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 HERE = pathlib.Path(__file__).parent
 SEARCH = HERE.parents[1] / "configs" / "searches" / "trn2_llama3_70b.toml"

@@ -1,4 +1,7 @@
-"""The chunks of a sweep, by whatever runs them, each on disk as soon as it is done."""
+"""Execution of the missing chunks of a sweep; each is written to disk when it completes.
+
+Chunks run in this process, in local processes or on a Dask cluster, with the same results.
+"""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -6,24 +9,24 @@ from typing import TYPE_CHECKING
 
 from hwdse.runs.run_errors import RunError
 from hwdse.runs.sweep_job import SweepJob, chunk_columns, chunk_notes, read_chunk
-from hwdse.search.sweep.chunked_sweep import sweep_chunks
-from hwdse.search.sweep.sweep_plan import SweepResult, merge_chunk
+from hwdse.search.sweeps.chunked_sweep import sweep_chunks
+from hwdse.search.sweeps.sweep_plan import SweepResult, merge_chunk
 
 if TYPE_CHECKING:
     from hwdse.runs.local_workers import Outcome
     from hwdse.runs.run_folder import Run
-    from hwdse.search.sweep.sweep_plan import SweepChunk
+    from hwdse.search.sweeps.sweep_plan import SweepChunk
 
 
 Update = Callable[[int | float, str], None]
-"""Takes the number of designs done and a text."""
+"""Function of the number of completed designs and a text."""
 Progress = Callable[[int, int], AbstractContextManager[Update]]
-"""Takes the number of designs to do and the number of chunks that were done before."""
+"""Function of the number of missing designs and the number of chunks found on disk."""
 
 
 @contextmanager
 def no_progress(num_designs: int, num_chunks_before: int) -> Iterator[Update]:
-    """Progress that is not shown."""
+    """Yield an update function without effect."""
     yield lambda done, text: None
 
 
@@ -35,10 +38,10 @@ def run_sweep(
     scheduler: str | None,
     progress: Progress = no_progress,
 ) -> tuple[SweepResult | None, bool]:
-    """What the finished chunks say after all that are missing, or those of a share, have run;
-    and whether it was stopped by Ctrl-C before that.
+    """Run the missing chunks, or those of a share, and merge all finished ones.
 
-    `progress` shows how far it is. Raises `RunError` where a chunk cannot be written.
+    Returns the merged result and whether Ctrl-C stopped the run. `progress` displays the progress.
+    Raises `RunError` if a chunk cannot be written.
     """
     plan = job.plan
     result = None
@@ -71,15 +74,15 @@ def _write(record: "Run", index: int, columns: dict, notes: dict[str, int]) -> N
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise RunError(
-            f"{record.part_path(index)}: cannot be written: {reason}; the chunks before it are on "
-            "disk, and --resume goes on"
+            f"{record.part_path(index)}: cannot be written: {reason}; earlier chunks are on disk, "
+            "continue with --resume"
         ) from error
 
 
 def _outcomes(
     job: SweepJob, todo: list[int], num_workers: int, scheduler: str | None
 ) -> "Generator[tuple[SweepChunk, Outcome], None, None]":
-    """Chunks as they are done, and as they go to disk."""
+    """Completed chunks, each with the columns and notes that are written to disk."""
     if scheduler is None and num_workers == 1:
         for chunk in sweep_chunks(job.runner(), job.plan, only=todo):
             yield chunk, (chunk.index, chunk_columns(job, chunk), chunk_notes(chunk))

@@ -1,4 +1,4 @@
-"""Robust sweeps and fronts, and bands of their designs, from the command line."""
+"""Robust sweeps and fronts, and percentiles of their designs, from the command line."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from hwdse.config.search.objective_functions import front_objectives_fn
 from hwdse.numerics.relaxation import EXACT
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.sweep_job import chunk_columns, chunk_notes, job_of, read_chunk
-from hwdse.search.sweep.sweep_plan import plan_sweep
+from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 UNCERTAIN = """
 [uncertain]
@@ -28,7 +28,7 @@ SIZE = ["--points", "96", "--chunk", "32", "--keep", "all"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_other_systems():
-    """Only the base design beside a front: each other system has a program of its own."""
+    """Leave out preset systems, each of which needs a program of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hwdse.cli.sweep.front_tables._other_systems", lambda *_: iter(()))
         yield
@@ -53,7 +53,7 @@ def answer(capsys, *arguments):
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_a_robust_sweep_in_shards_ends_as_the_whole_and_counts_its_samples(
+def test_a_robust_sweep_in_shards_equals_one_sweep_and_counts_its_samples(
     search, robust_run, tmp_path, capsys
 ):
     arguments = ["sweep", search, *SIZE, *SETS, "--out", tmp_path / "run"]
@@ -64,7 +64,7 @@ def test_a_robust_sweep_in_shards_ends_as_the_whole_and_counts_its_samples(
     assert (found["robust"], found["samples"]) == ("mean", 4)
     assert (found["num_points"], found["sample_evaluations"]) == (96, 4 * 96)
     assert files_of(tmp_path / "run") == files_of(robust_run)
-    # The base design in the picture is judged like the others.
+    # The base design in the plot is evaluated like the others.
     (marker,) = json.loads((robust_run / "run.json").read_text())["summary"]["markers"]
     loaded = load_search(search, SETS[1::2])
     with jax.enable_x64(True):
@@ -72,46 +72,46 @@ def test_a_robust_sweep_in_shards_ends_as_the_whole_and_counts_its_samples(
     np.testing.assert_allclose(marker["cost"], expected, rtol=1e-9)
 
 
-def test_a_robust_chunk_keeps_nominal_and_robust_figures_and_is_read_exactly(search):
+def test_a_robust_chunk_keeps_nominal_and_robust_metrics_and_is_read_back_exactly(search):
     loaded = load_search(search, SETS[1::2])
     job = job_of(loaded, plan_sweep(loaded.space, num_points=96, chunk_points=32), keep="all")
     chunk = job.runner().run(1)
     columns = chunk_columns(job, chunk)
     again = read_chunk(job, columns, chunk_notes(chunk), 1)
-    order = np.argsort(chunk.front.numbers)
+    order = np.argsort(chunk.front.sequence_indices)
     np.testing.assert_array_equal(chunk.front.costs[order], again.front.costs)
     nominal, robust = columns["energy_per_token_j"], columns["robust_energy_per_token_j"]
     assert (np.abs(robust / nominal - 1.0) > 1e-9).all()
     np.testing.assert_array_equal(robust, np.exp(columns["log.energy_per_token"]))
 
 
-def test_bands_of_a_robust_front(search, robust_run, tmp_path, capsys):
+def test_percentiles_of_a_robust_front(search, robust_run, tmp_path, capsys):
     arguments = ["uncertainty", search, "--samples", 50, "--front", robust_run]
-    code, found = answer(capsys, *arguments, *SETS, "--out", tmp_path / "bands")
+    code, found = answer(capsys, *arguments, *SETS, "--out", tmp_path / "found")
     assert code == Exit.OK
     columns = read_csv_columns((robust_run / "front.csv").read_text())
     front = {name: np.array(values) for name, values in found["front"].items()}
     np.testing.assert_array_equal(
         front["chip.array.clock_hz"], columns["chip.array.clock_hz"]
     )  # fmt: skip
-    energy = [front[f"energy_per_token{end}"] for end in (".p5", ".p50", ".p95")]
+    energy = [front[f"energy_per_token_j{end}"] for end in (".p5", ".p50", ".p95")]
     assert (energy[0] < energy[1]).all()
     assert (energy[1] < energy[2]).all()
-    assert (energy[0] < columns["energy_per_token"]).all()
-    time = [front[f"time_per_token{end}"] for end in ("", ".p5", ".p95")]
+    assert (energy[0] < columns["robust_energy_per_token_j"]).all()
+    time = [front[f"time_per_token_s{end}"] for end in ("", ".p5", ".p95")]
     np.testing.assert_allclose(time[1:], [time[0]] * 2, rtol=1e-12)
     assert (front["meets_limits_fraction"] == 1.0).all()
     assert (front["on_front_fraction"] <= 1.0).all()
-    written = read_csv_columns((tmp_path / "bands" / "bands.csv").read_text())
-    np.testing.assert_array_equal(written["energy_per_token.p95"], energy[2])
-    assert (tmp_path / "bands" / "plots" / "bands.svg").stat().st_size > 1000
-    # The file's figures are robust ones: by the nominal constants this is another question.
+    written = read_csv_columns((tmp_path / "found" / "uncertainty.csv").read_text())
+    np.testing.assert_array_equal(written["energy_per_token_j.p95"], energy[2])
+    assert (tmp_path / "found" / "plots" / "uncertainty.svg").stat().st_size > 1000
+    # The file has robust objectives: with nominal objectives this is another problem.
     assert run([*map(str, arguments), "--out", str(tmp_path / "other")]) == Exit.USER_ERROR
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "expected the --set of the run" in said
+    assert "expected the --set options of the run" in said
 
 
-def test_robust_fronts_are_merged_with_their_like_only(robust_run, tmp_path, capsys):
+def test_robust_fronts_merge_with_fronts_of_the_same_sample_only(robust_run, tmp_path, capsys):
     other = tmp_path / "other"
     shutil.copytree(robust_run, other)
     arguments = ["pareto", str(robust_run), str(other), "--out", str(tmp_path / "both")]
@@ -122,12 +122,12 @@ def test_robust_fronts_are_merged_with_their_like_only(robust_run, tmp_path, cap
     capsys.readouterr()
     assert run(arguments) == Exit.USER_ERROR
     said = capsys.readouterr().err
-    assert "front of nominal figures, expected mean ones" in said
+    assert "front of nominal values, expected mean values" in said
     assert said.count("\n") == 1
     record["config"] |= {"robust": rule, "seed": 5}  # another sample
     (other / "run.json").write_text(json.dumps(record))
     assert run(arguments) == Exit.USER_ERROR
-    assert "over the same sample" in capsys.readouterr().err
+    assert "of the same sample" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 
 from hwdse.cli.main import run
-from hwdse.cli.optimize.budgeted_search import rounds_joined
+from hwdse.cli.optimize.budgeted_search import join_rounds
 from hwdse.cli.optimize.optimality_tables import (
     optimality_json,
     print_optimality,
     with_optimality_report,
 )
 from hwdse.cli.shared.exit_codes import Exit
-from hwdse.cli.solve.solve_command import in_the_way
+from hwdse.cli.solve.solve_command import conflicting_targets
 from hwdse.config import ConfigError, load_search, to_toml
 from hwdse.config.files.uncertainty_suffix import split_uncertainties, split_uncertainty
 from hwdse.config.search.metric_names import metric_names, parse_metric, parse_target
 from hwdse.config.search.objective_functions import objective_fn
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.answers.minimum_change import Relaxed
+from hwdse.search.answers.minimum_change import RelaxedSolution
 from hwdse.search.answers.solve_targets import SolveResult
+from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.evaluation.search_result import SearchResult
-from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.uncertainty.uncertain_constants import sample_factors
 
 SEARCH = """
@@ -90,7 +90,7 @@ def test_solve_meets_its_target_in_steps_and_says_what_more_costs(search, capsys
     code, found = answer(capsys, "solve", search, "--target", goal, "--free", PLANT)
     assert code == Exit.OK
     target = found["targets"][0]
-    assert target["holds"]
+    assert target["is_met"]
     assert target["value"] >= target["limit"]
     assert abs(target["relaxed_log_violation"]) < 1e-6
     assert target["multiplier"] > 0.0
@@ -106,14 +106,14 @@ def test_solve_meets_its_target_in_steps_and_says_what_more_costs(search, capsys
 
 def test_out_of_reach_is_told_with_the_worst_target_first():
     targets = (parse_target("chip_power <= 100 W"), parse_target("effective_tokens_per_s >= 1e6"))
-    relaxed = Relaxed(np.zeros(1), 0.0, np.zeros(2), np.zeros(2), False)
+    relaxed = RelaxedSolution(np.zeros(1), 0.0, np.zeros(2), np.zeros(2), False)
     missed = np.log([1.5, 2.0])
-    line = in_the_way(
+    line = conflicting_targets(
         targets, SolveResult(None, np.ones(1), np.zeros(1), 0.0, missed, False, relaxed, 1)
     )
-    first, second = line.split("nearest: ")[1].split("; ")
-    assert first == "effective_tokens_per_s >= 1e6: reaches 500,000 /s, 50 % below it"
-    assert second == "chip_power <= 100 W: reaches 150 W, 50 % above it"
+    first, second = line.split("nearest design: ")[1].split("; ")
+    assert first == "effective_tokens_per_s >= 1e6: reaches 500,000 /s, 50.0 % below"
+    assert second == "chip_power <= 100 W: reaches 150 W, 50.0 % above"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_out_of_reach_is_told_with_the_worst_target_first():
         (["--target", "chip_power <= 3 W", "--free", ","], "one or more"),
         (["--target", "chip_power <= 3 W", "--free", PLANT, "--norm", "l3"], "l2, l1"),
         (["--target", "chip_power <= 3 W", "--free", PLANT, "--weight", "chip.hbm.energy=2"],
-         "freed path"),
-        (["--target", "chip_power <= 3 W", "--free", "mix.fp64_flop_fraction"], "is 0"),
+         "a free path"),
+        (["--target", "chip_power <= 3 W", "--free", "mix.fp64_flop_fraction"], "value is 0"),
     ],
 )  # fmt: skip
 def test_mistakes_of_solve_are_one_line(search, capsys, arguments, named):
@@ -261,16 +261,16 @@ def test_an_answer_comes_with_its_worth(search, capsys):
     result, found = with_optimality_report(loaded, score, answer, 0, 50)
     assert found is not None
     assert result.design.chip.array.clock_hz == 2.4e9
-    worth = optimality_json(loaded, result, found)
-    assert worth["passed_bound_checks"]
-    assert worth["lower_bound"] <= 1.0 / 2.4e9
-    assert worth["gap"] == pytest.approx(1.0 - worth["lower_bound"] * 2.4e9)
-    assert worth["gap"] < 0.01
-    assert worth["all_neighbors"]
-    assert worth["bound_by"] == {"chip.array.clock_hz": "die_area"}
-    assert worth["elasticities"]["chip.array.clock_hz"] == pytest.approx(-1.0)
-    assert worth["shadow_prices_per_unit"]["die_area"] == pytest.approx(-1.0 / 2.4e9 / 900.0)
-    assert worth["quantization_loss"]["all"] == pytest.approx(0.0, abs=1e-9)
+    report = optimality_json(loaded, result, found)
+    assert report["passed_bound_checks"]
+    assert report["lower_bound"] <= 1.0 / 2.4e9
+    assert report["optimality_gap"] == pytest.approx(1.0 - report["lower_bound"] * 2.4e9)
+    assert report["optimality_gap"] < 0.01
+    assert report["is_exhaustive"]
+    assert report["bound_by"] == {"chip.array.clock_hz": "die_area"}
+    assert report["elasticities"]["chip.array.clock_hz"] == pytest.approx(-1.0)
+    assert report["shadow_prices_per_unit"]["die_area"] == pytest.approx(-1.0 / 2.4e9 / 900.0)
+    assert report["quantization_loss"]["all"] == pytest.approx(0.0, abs=1e-9)
     print_optimality(loaded, result, found)
     text = capsys.readouterr().out
     for words in ("lower bound", "2 neighbors", "1 mm^2 more", "-1.000 %", "die_area"):
@@ -305,7 +305,7 @@ def test_rounds_are_joined_to_the_better_with_the_evaluations_of_both():
         )  # fmt: skip
 
     first, second = result(1.0, -0.1, [3.0, 1.0]), result(0.5, 0.2, [9.0, 0.9])
-    joined = rounds_joined(first, second)
+    joined = join_rounds(first, second)
     assert joined.log_objective == 1.0
     assert joined.num_evaluations == 20
     assert joined.history_evaluations.tolist() == [5, 10, 15, 20]

@@ -1,4 +1,4 @@
-"""One sweep, whoever runs it: this process, others that die, shards, a cluster; killed or not."""
+"""A sweep has the same result in one process, local workers, shards or a cluster, killed or not."""
 
 import os
 import signal
@@ -20,14 +20,14 @@ from hwdse.runs import local_workers
 from hwdse.runs.run_errors import StoppedRunError
 from hwdse.runs.run_folder import Run, create_run, open_run
 from hwdse.runs.sweep_job import chunk_columns, job_of, read_chunk
-from hwdse.search.sweep.sweep_plan import plan_sweep
+from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 SIZE = ["--points", "640", "--chunk", "64"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _presets_once():
-    """The presets beside a front are the same for all sweeps of this process."""
+    """Evaluate the presets beside a front once for all sweeps of this process."""
     once, known = front_tables._evaluate_once, {}
 
     def kept(design, workload):
@@ -50,7 +50,7 @@ def search(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(search, tmp_path_factory):
-    """Files of the undisturbed run."""
+    """Files of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert run(["sweep", str(search), *SIZE, "--out", str(folder)]) == Exit.OK
     return files_of(folder)
@@ -62,20 +62,20 @@ def job(search):
     return job_of(loaded, plan_sweep(loaded.space, num_points=640, chunk_points=64))
 
 
-def test_a_chunk_is_read_as_it_was_written(job):
+def test_a_chunk_is_read_back_bit_for_bit(job):
     chunk = job.runner().run(3)
     notes = {name: getattr(chunk, name) for name in ("num_points", "num_feasible")}
     notes |= {"num_not_finite": 0, "num_reclassified": chunk.num_reclassified}
     again = read_chunk(job, chunk_columns(job, chunk), notes, 3)
     for part in ("front", "least_violated"):
         before, after = getattr(chunk, part), getattr(again, part)
-        order = np.argsort(before.numbers)
+        order = np.argsort(before.sequence_indices)
         for name in before.__dataclass_fields__:
             values = getattr(before, name)[order]
             np.testing.assert_array_equal(values, getattr(after, name))
 
 
-def test_shards_in_one_folder_end_as_the_whole(search, whole, tmp_path, capsys):
+def test_shards_in_one_folder_equal_one_sweep(search, whole, tmp_path, capsys):
     arguments = ["sweep", str(search), *SIZE, "--out", str(tmp_path / "run")]
     assert run([*arguments, "--shard", "3/3"]) == Exit.OK
     assert "when all shards are done" in capsys.readouterr().out
@@ -90,13 +90,13 @@ def test_shards_in_one_folder_end_as_the_whole(search, whole, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_shards_that_are_none(search, text, capsys):
+def test_wrong_shards_are_refused(search, text, capsys):
     assert run(["sweep", str(search), "--shard", text]) == Exit.USER_ERROR
     assert "expected a share from 1/N to N/N" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_a_worker_that_dies_costs_its_chunk_and_no_more(job, monkeypatch):
+def test_the_chunk_of_a_dead_worker_is_repeated(job, monkeypatch):
     started = []
     start = local_workers._start
 
@@ -120,7 +120,7 @@ def test_a_worker_that_dies_costs_its_chunk_and_no_more(job, monkeypatch):
     assert not any(process.is_alive() for process in started)
 
 
-def test_a_chunk_that_kills_every_worker_ends_the_sweep(job, monkeypatch):
+def test_three_dead_workers_of_one_chunk_stop_the_sweep(job, monkeypatch):
     start = local_workers._start
 
     def doomed(packed, place, num_workers):
@@ -133,7 +133,7 @@ def test_a_chunk_that_kills_every_worker_ends_the_sweep(job, monkeypatch):
         list(local_workers.run_chunks(job.pack(), [5], 1))
 
 
-def test_a_full_disk_is_one_line_and_what_was_written_stays(
+def test_a_full_disk_is_one_line_and_earlier_chunks_remain(
     search, whole, tmp_path, capsys, monkeypatch
 ):
     arguments = ["sweep", str(search), *SIZE, "--out", str(tmp_path / "run")]
@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(
     assert run(arguments) == Exit.USER_ERROR
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "part-00004.parquet: cannot be written: No space left on device" in line
-    assert "--resume goes on" in line
+    assert "continue with --resume" in line
     monkeypatch.undo()
     assert open_run(tmp_path / "run").finished_parts() == {0, 1, 2, 3}
     assert run([*arguments, "--resume"]) == Exit.OK
@@ -156,12 +156,12 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits as on POSIX")
-def test_a_file_that_the_system_cuts_off_leaves_no_trace(tmp_path):
+def test_a_file_over_the_size_limit_leaves_no_trace(tmp_path):
     script = textwrap.dedent("""
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from hwdse.results import create_run
+        from hwdse.runs.run_folder import create_run
         record = create_run(Path(sys.argv[1]), {}, "", seed=0)
         record.write_part(0, {"x": np.zeros(10)})
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -178,7 +178,7 @@ def test_a_file_that_the_system_cuts_off_leaves_no_trace(tmp_path):
     assert [path.name for path in (folder / "points").iterdir()] == ["part-00000.parquet"]
 
 
-def test_a_batch_system_may_stop_a_command_like_ctrl_c(monkeypatch, capsys):
+def test_sigterm_stops_a_command_like_ctrl_c(monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setenv("HWDSE_CACHE", "off")
     try:
@@ -191,7 +191,7 @@ def test_a_batch_system_may_stop_a_command_like_ctrl_c(monkeypatch, capsys):
     assert "hwdse" in capsys.readouterr().out
 
 
-def test_a_sweep_that_is_killed_before_it_has_begun_can_begin_again(tmp_path):
+def test_a_run_killed_before_its_record_was_written_can_start_again(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / ".run.json.elsewhere.123.tmp").write_text("{")
@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(verb, search, capsys, monke
     assert err.splitlines() == ["hwdse: runs/x: Read-only file system"]
 
 
-def test_a_cluster_gives_the_same_and_a_worker_may_die(search, whole, tmp_path):
+def test_a_cluster_equals_one_process_if_a_worker_dies(search, whole, tmp_path):
     distributed = pytest.importorskip("distributed")
     script = textwrap.dedent("""
         import os, signal, sys, threading, time, warnings
@@ -245,7 +245,7 @@ def test_no_scheduler_is_one_line(search, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hwdse.runs.dask_workers.TIMEOUT_S", 0.2)
     out = ["--out", str(tmp_path / "run"), "--scheduler", "tcp://127.0.0.1:9"]
     assert run(["sweep", str(search), *SIZE, *out]) == Exit.USER_ERROR
-    assert "--scheduler tcp://127.0.0.1:9: no answer" in capsys.readouterr().err
+    assert "--scheduler tcp://127.0.0.1:9: no response" in capsys.readouterr().err
 
 
 ZYGOTE = """
@@ -253,12 +253,15 @@ import os, random, signal, sys, time, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 import jax, matplotlib.pyplot, pyarrow.parquet, scipy.stats
-from hwdse.cli import fronts, pictures, sweep_run, front_runs
 from hwdse.cli.main import main, run
-from hwdse.search import gradient
+from hwdse.cli.optimize import optimize_front
+from hwdse.cli.shared import evaluation_plots
+from hwdse.cli.sweep import front_tables
+from hwdse.runs import run_chunks
+from hwdse.search import minimize
 
 def killed_at(step):
-    # Kills this process at a step of its writing, before or after the rename.
+    # Kill this process at a step of its writing, before or after the rename.
     count = [0]
     replace = os.replace
     def counted(*args):
@@ -295,11 +298,11 @@ print(deaths, os.waitstatus_to_exitcode(status))
 
 
 NUM_KILLS = int(os.environ.get("HWDSE_TEST_KILLS", "4"))
-"""Each costs some CPU seconds; HWDSE_TEST_KILLS=20 for a release."""
+"""Kills per command, some CPU seconds each; HWDSE_TEST_KILLS=20 for a release."""
 
 
 def kill_and_rerun(arguments, num_kills, most_s):
-    """Deaths and last exit code of a command that is killed so many times."""
+    """Deaths and last exit code of a command killed `num_kills` times."""
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ZYGOTE, str(num_kills), str(most_s), *arguments],
         capture_output=True, text=True, timeout=280, check=True,
@@ -309,7 +312,7 @@ def kill_and_rerun(arguments, num_kills, most_s):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_a_sweep_killed_at_random_ends_as_the_undisturbed_one(search, whole, tmp_path):
+def test_a_sweep_killed_at_random_equals_an_uninterrupted_one(search, whole, tmp_path):
     arguments = ["sweep", str(search), *SIZE, "--out", str(tmp_path / "run"), "--resume"]
     deaths, code = kill_and_rerun(arguments, NUM_KILLS, 0.8)
     assert code == Exit.OK
@@ -319,7 +322,7 @@ def test_a_sweep_killed_at_random_ends_as_the_undisturbed_one(search, whole, tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_an_optimization_killed_at_random_ends_as_the_undisturbed_one(search, tmp_path):
+def test_an_optimization_killed_at_random_equals_an_uninterrupted_one(search, tmp_path):
     options = ["optimize", str(search), "--evaluations", "60", "--neighbors", "0", "--out"]
     assert run([*options, str(tmp_path / "whole")]) == Exit.OK
     deaths, code = kill_and_rerun([*options, str(tmp_path / "killed")], NUM_KILLS, 0.8)

@@ -19,7 +19,7 @@ from hwdse.models.reliability.single_level_checkpoint import (
 )
 from hwdse.models.reliability.two_level_checkpoint import best_schedule
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.search.minimize import minimize
+from hwdse.search.descent.minimize import minimize
 from hwdse.search.space.search_space import Dimension, SearchSpace, set_path
 from hwdse.training.job_goodput import (
     SCHEMES,

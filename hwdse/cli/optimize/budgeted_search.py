@@ -1,4 +1,4 @@
-"""The search of `hwdse optimize` with its budgets: evaluations, and time in rounds."""
+"""Search of `hwdse optimize` within a budget of evaluations or time."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchBudgetOptions:
-    """How much a search may spend, and by which rule it descends."""
+    """Budget and descent rule of a search."""
 
     evaluations: int
     time_s: float | None = None
@@ -26,7 +26,7 @@ class SearchBudgetOptions:
     learning_rate: float | None = None
 
     def options(self) -> dict[str, Any]:
-        """What the record of a run says; defaults are left out."""
+        """Options as recorded in run.json; defaults are left out."""
         default = SearchBudgetOptions(self.evaluations)
         changed = {
             field.name: getattr(self, field.name)
@@ -43,7 +43,7 @@ def make_budget(
     schedule: str,
     learning_rate: float | None,
 ) -> SearchBudgetOptions:
-    """A checked budget. Raises `CommandError`, one line, for a wrong name or time."""
+    """Validated budget. Raises `CommandError`, one line, for a wrong name or time."""
     from hwdse.config.files.errors import did_you_mean, listed
     from hwdse.search.descent.optimizers import OPTIMIZERS, SCHEDULES
     from hwdse.units.parse_units import to_base
@@ -70,60 +70,61 @@ def make_budget(
 
 
 def search(
-    loaded: "LoadedSearch", score: "ObjectiveFn", budget: SearchBudgetOptions, seed: int
+    loaded: "LoadedSearch", objective: "ObjectiveFn", budget: SearchBudgetOptions, seed: int
 ) -> tuple["SearchResult", int]:
-    """The best design and the number of rounds.
+    """Best design and number of rounds.
 
-    Without a time there is one round. With one, rounds of `budget.evaluations` follow each other,
-    each with the next seed, until it is up; a stage or round of polishing that has begun is ended.
+    Without a time there is one round. With a time, rounds of `budget.evaluations` repeat with
+    successive seeds until the time is up. A stage or round of local search that has begun is
+    completed.
     """
     import jax
 
     from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
-    from hwdse.search.minimize import allocate_evaluations, minimize, never
+    from hwdse.search.descent.minimize import allocate_evaluations, minimize, never
 
     num_variants = math.prod(len(variant.values) for variant in loaded.space.variants)
     search_budget = allocate_evaluations(budget.evaluations, num_variants)
     unit = METRIC_UNITS[loaded.objective]
     title = f"minimizing {loaded.objective.replace('_', ' ')}"
-    should_stop, share = _clock(budget.time_s)
+    should_stop, elapsed_percent = _clock(budget.time_s)
     total = budget.evaluations if budget.time_s is None else 100.0
-    kind = "evaluations" if budget.time_s is None else "% of the time"
+    kind = "evaluations" if budget.time_s is None else "% of time"
     best: SearchResult | None = None
     num_rounds = 0
     with progress_bar(title, total, kind) as update, jax.enable_x64(True):
 
         def progress(count: int, log: float) -> None:
             lead = min(log, best.log_objective) if best and best.is_feasible else log
-            value = format_metric(math.exp(lead), unit) if math.isfinite(lead) else "none yet"
-            update(count if budget.time_s is None else share(), f"best {value}")
+            value = format_metric(math.exp(lead), unit) if math.isfinite(lead) else "none"
+            update(count if budget.time_s is None else elapsed_percent(), f"best {value}")
 
         while best is None or (budget.time_s is not None and not should_stop()):
-            found = minimize(
-                score, loaded.space, loaded.base, seed=seed + num_rounds, progress=progress,
+            result = minimize(
+                objective, loaded.space, loaded.base, seed=seed + num_rounds, progress=progress,
                 optimizer=budget.optimizer, schedule=budget.schedule,
                 learning_rate=budget.learning_rate,
                 should_stop=never if budget.time_s is None else should_stop, **search_budget,
             )  # fmt: skip
-            best = found if best is None else rounds_joined(best, found)
+            best = result if best is None else join_rounds(best, result)
             num_rounds += 1
-        end = format_metric(math.exp(best.log_objective), unit) if best.is_feasible else "none yet"
+        end = format_metric(math.exp(best.log_objective), unit) if best.is_feasible else "none"
         update(total, f"best {end}")
     return best, num_rounds
 
 
 def _clock(time_s: float | None) -> tuple[Callable[[], bool], Callable[[], float]]:
-    """Whether the time is up, and how much of it is, in percent."""
+    """Two functions: True if the time is up, and elapsed time in percent."""
     begin = time.monotonic()
-    whole = math.inf if time_s is None else time_s
+    limit_s = math.inf if time_s is None else time_s
     return (
-        lambda: time.monotonic() - begin > whole,
-        lambda: min(100.0 * (time.monotonic() - begin) / whole, 100.0),
+        lambda: time.monotonic() - begin > limit_s,
+        lambda: min(100.0 * (time.monotonic() - begin) / limit_s, 100.0),
     )
 
 
-def rounds_joined(first: "SearchResult", second: "SearchResult") -> "SearchResult":
-    """The better of two rounds, with the evaluations and the history of both."""
+def join_rounds(first: "SearchResult", second: "SearchResult") -> "SearchResult":
+    """Better of two rounds, with the evaluations and histories of both."""
     import numpy as np
 
     def rank(result: "SearchResult") -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""`hwdse optimize --front`: a front by gradients, in the same kind of run folder as a sweep's."""
+"""`hwdse optimize --front`: gradient search of a Pareto front; run folder as of a sweep."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hwdse.search.front.front_search import FrontResult
 
 CLOUD_POINTS = 4096
-"""Designs of the search that a picture shows behind the front."""
+"""Designs of the search that a plot shows behind the front."""
 
 
 def run_front(
@@ -27,7 +27,7 @@ def run_front(
     seed: int,
     json: bool,
 ) -> None:
-    """Searches the front of the file's `front` objectives and writes the run folder."""
+    """Search the Pareto front of [objective] front and write the run folder."""
     from hwdse.cli.shared.start_run import start_run
     from hwdse.cli.sweep.front_tables import preset_markers, robust_json, write_front
     from hwdse.runs.sweep_job import job_of
@@ -77,25 +77,25 @@ def _tell(
             }
         )
     else:
-        print_front(loaded, result.front, f"designs after {result.num_evaluations:,} evaluations")
-        say(f"{result.num_feasible:,} of the designs judged on the way meet the constraints")
+        print_front(loaded, result.front)
+        say(f"{result.num_feasible:,} of {result.num_evaluations:,} evaluations feasible")
         if line := robust_line(loaded, result.num_evaluations):
             say(line)
 
 
 def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[FrontResult, Any]":
-    """The front, and logs of the objectives of other designs judged on the way."""
+    """Front, and logs of the objectives of other evaluated designs."""
     import numpy as np
 
     from hwdse.config.search.objective_functions import front_objectives_fn
     from hwdse.search.front.front_search import search_front
 
     seen: list[np.ndarray] = []
-    with progress_bar("searching the front", num_evaluations, "evaluations") as update:
+    with progress_bar("searching the Pareto front", num_evaluations, "evaluations") as update:
 
         def report(rows: Any, spent: int) -> None:
             seen.append(rows.log_objectives[rows.is_feasible])
-            update(spent, f"{sum(map(len, seen)):,} within the limits")
+            update(spent, f"{sum(map(len, seen)):,} feasible")
 
         result = search_front(
             front_objectives_fn(loaded),
@@ -111,7 +111,7 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
 
 def _write_part(job: "SweepJob", record: "Run", result: "FrontResult") -> None:
     from hwdse.runs.sweep_job import chunk_columns, chunk_notes
-    from hwdse.search.sweep.sweep_plan import SweepChunk
+    from hwdse.search.sweeps.sweep_plan import SweepChunk
 
     chunk = SweepChunk(
         index=0,
@@ -126,19 +126,19 @@ def _write_part(job: "SweepJob", record: "Run", result: "FrontResult") -> None:
 
 
 def _with_metrics(job: "SweepJob", result: "FrontResult") -> "FrontResult":
-    """With all figures of the designs, as a sweep keeps them."""
+    """Result with all metrics of its designs, as a sweep records them."""
     import numpy as np
 
     from hwdse.config.search.metric_names import SCALARS
-    from hwdse.search.sweep.sweep_plan import plan_list
+    from hwdse.search.sweeps.sweep_plan import plan_list
 
     rows, num_front = result.front.joined(result.least_violated), len(result.front)
     plan = plan_list(job.space, rows.units, rows.variants)
-    judge = dataclasses.replace(job, plan=plan).runner().judge
+    evaluator = dataclasses.replace(job, plan=plan).runner().evaluator
     metrics = np.empty((len(rows), len(SCALARS)))
     for variant, indices in enumerate(plan.listed):
         if len(indices):
-            metrics[indices] = judge.rows(variant, indices).metrics
+            metrics[indices] = evaluator.evaluate(variant, indices).metrics
     rows = dataclasses.replace(rows, metrics=metrics)
     return dataclasses.replace(
         result,

@@ -1,4 +1,4 @@
-"""`hwdse sweep`: many designs, of which the front is kept."""
+"""`hwdse sweep`: evaluation of many designs of a search space; the Pareto front is kept."""
 
 import dataclasses
 import functools
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.runs.run_folder import Run
     from hwdse.runs.sweep_job import SweepJob
-    from hwdse.search.sweep.sweep_plan import SweepPlan, SweepResult
+    from hwdse.search.sweeps.sweep_plan import SweepPlan, SweepResult
 
 NAME = "sweep"
 METHODS = ("sobol", "grid", "random", "latin", "list")
-SCREENS = ("float32", "float64")
+SCREEN_DTYPES = ("float32", "float64")
 KEEPS = ("front", "top", "all")
 CLOUD_POINTS = 4096
-"""Designs of the sweep that a picture shows behind the front."""
+"""Designs of the sweep that a plot shows behind the front."""
 
 
 def run(
@@ -42,47 +42,52 @@ def run(
         int, typer.Option("--points", parser=parse_count, metavar="N", help="Designs, e.g. 1e6.")
     ] = 1_000_000,
     method: Annotated[
-        str, typer.Option("--method", help="sobol, grid, random, latin (hypercube) or list.")
+        str, typer.Option("--method", metavar="NAME", help="Point sequence: sobol, grid, random, "
+                          "latin (Latin hypercube), or list with --designs.")
     ] = "sobol",
-    source: Annotated[
-        Path | None, typer.Option("--from", metavar="CSV", help="Designs of --method list.")
+    designs: Annotated[
+        Path | None, typer.Option("--designs", metavar="CSV", help="Designs of --method "
+                                  "list, such as a front.csv.")
     ] = None,
     keep: Annotated[
-        str, typer.Option("--keep", help="front, top (the front and the best by its first "
-                          "objective) or all designs.")
+        str, typer.Option("--keep", metavar="NAME", help="Designs kept: front; top (front and best "
+                          "designs by its first objective); all.")
     ] = "front",
     top: Annotated[
-        int, typer.Option("--top", parser=parse_count, metavar="N", help="Designs of --keep top.")
+        int, typer.Option("--top", parser=parse_count, metavar="N", help="Best designs with --keep "
+                          "top.")
     ] = 1000,
-    screen: Annotated[
-        str, typer.Option("--screen", help="First verdict in float32 or float64; what is kept is "
-                          "judged in float64 in any case.")
+    screen_dtype: Annotated[
+        str, typer.Option("--screen-dtype", metavar="NAME", help="Number format of the screening "
+                          "pass: float32 or float64. Kept designs are re-evaluated in float64.")
     ] = "float32",
     chunk: Annotated[
-        int, typer.Option("--chunk", parser=parse_count, metavar="N", help="Designs of a chunk.")
+        int, typer.Option("--chunk", parser=parse_count, metavar="N", help="Designs per chunk.")
     ] = 1 << 17,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes; one already uses all cores.")
+        int, typer.Option("--workers", min=1, metavar="N", help="Local processes; one already uses "
+                          "all cores.")
     ] = 1,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster, such "
-                                 "as tcp://10.0.0.1:8786, that runs the chunks.")
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler that "
+                                 "runs the chunks, e.g. tcp://10.0.0.1:8786.")
     ] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Only this share of the chunks, "
-                                 "from 1/N to N/N, into the same folder or one of its own.")
+        str | None, typer.Option("--shard", metavar="I/N", help="Run only this share of the "
+                                 "chunks, from 1/N to N/N. Shards may use the same folder.")
     ] = None,
     sets: Sets = None,
     out: Out = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was stopped.")
+        bool, typer.Option("--resume", help="Continue an interrupted run.")
     ] = False,
     seed: Seed = None,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Evaluate many designs of a search file and keep the Pareto front.
+    """Evaluate many designs of a search space and keep the Pareto front.
 
-    Each chunk is on disk when it is done: stop at any time, and go on with --resume.
+    Designs are screened in float32; kept designs are re-evaluated in float64 with the exact model.
+    Each finished chunk is on disk: interrupt at any time, continue with --resume.
 
     \b
     Examples:
@@ -95,21 +100,23 @@ def run(
     from hwdse.runs.sweep_job import job_of
 
     for name, value, allowed in (
-        ("method", method, METHODS), ("screen", screen, SCREENS), ("keep", keep, KEEPS)
+        ("method", method, METHODS), ("screen-dtype", screen_dtype, SCREEN_DTYPES),
+        ("keep", keep, KEEPS),
     ):  # fmt: skip
         if value not in allowed:
             raise CommandError(f"--{name} {value}: expected one of {', '.join(allowed)}")
     share = _parsed_shard(shard)
     loaded = load_search(config, sets or ())
     seed = loaded.seed if seed is None else seed
-    plan = _plan(loaded, points, method, source, seed, chunk)
+    plan = _plan(loaded, points, method, designs, seed, chunk)
     top = top if keep == "top" else 0
     options = {
-        "command": NAME, "points": plan.num_points if source else points, "method": method,
-        "screen": screen, "chunk": chunk, "keep": keep, "top": top, "from": _digest(source),
+        "command": NAME, "points": plan.num_points if designs else points, "method": method,
+        "screen_dtype": screen_dtype, "chunk": chunk, "keep": keep, "top": top,
+        "designs": _digest(designs),
     }  # fmt: skip
     record = start_run(loaded, options, config, out, seed, resume=resume or share is not None)
-    job = job_of(loaded, plan, screen, keep, top)
+    job = job_of(loaded, plan, screen_dtype, keep, top)
     result, is_stopped = run_sweep(
         job, record, share, workers, scheduler, functools.partial(_progress, job)
     )
@@ -120,9 +127,9 @@ def run(
 def _progress(
     job: "SweepJob", num_designs: int, num_chunks_before: int
 ) -> Iterator[Callable[[int | float, str], None]]:
-    """Progress bar of the designs that are missing."""
+    """Show a progress bar of the missing designs."""
     if num_chunks_before:
-        note(f"going on after {num_chunks_before} of {job.plan.num_chunks} chunks")
+        note(f"resuming after {num_chunks_before} of {job.plan.num_chunks} chunks")
     each = f" x {job.robust.num_samples} samples" if job.robust else ""
     title = f"sweep of {human_count(job.plan.num_points)} designs{each}"
     with progress_bar(title, num_designs, "designs") as bar:
@@ -136,23 +143,23 @@ def _finish(
     result: "SweepResult | None",
     is_stopped: bool,
     shard: str | None,
-    asked: tuple[str, Any, bool],
+    call: tuple[str, Any, bool],
 ) -> None:
-    """Writes and tells what the sweep has found so far; ends with the exit code that fits."""
+    """Write and print the result so far; raises `CommandError` if incomplete or infeasible."""
     from hwdse.cli.sweep.front_tables import front_columns, preset_markers, robust_json
 
     num_done = result.num_points if result else 0
     is_complete = num_done == job.plan.num_points
     if shard is not None and not is_complete and not is_stopped:
-        # Others may be writing into this folder: the last one, or --resume, writes the front.
+        # Other shards may write into this folder: the last one, or --resume, writes the front.
         say(f"shard {shard}: {num_done:,} of {job.plan.num_points:,} designs are in "
-            f"{record.folder}; when all shards are done, the same command with --resume and "
-            "without --shard merges them")  # fmt: skip
+            f"{record.folder}; when all shards are done, repeat the command with --resume and "
+            "without --shard to merge them")  # fmt: skip
         return
     if result is None:
         record.finish("interrupted")
-        raise CommandError(f"stopped before the first chunk of {record.folder}", Exit.ABORTED)
-    config, sets, json = asked
+        raise CommandError(f"{record.folder}: stopped before the first chunk", Exit.ABORTED)
+    config, sets, json = call
     markers = preset_markers(loaded, config, sets)
     files = _write(loaded, job, record, result, markers)
     status = "finished" if len(result.front) else "infeasible"
@@ -196,7 +203,7 @@ def _counts(result: "SweepResult") -> dict[str, int]:
 
 
 def _parsed_shard(text: str | None) -> tuple[int, int] | None:
-    """Number of a share, from 1, and how many there are."""
+    """Number of a share, from 1, and number of shares."""
     if text is None:
         return None
     number, _, count = text.partition("/")
@@ -205,11 +212,11 @@ def _parsed_shard(text: str | None) -> tuple[int, int] | None:
     return int(number), int(count)
 
 
-def _digest(source: Path | None) -> str:
-    """What a list held, so that a run is not resumed with another one."""
+def _digest(designs: Path | None) -> str:
+    """SHA-256 of a list of designs, so that a run is not resumed with another list."""
     import hashlib
 
-    return hashlib.sha256(source.read_bytes()).hexdigest() if source else ""
+    return hashlib.sha256(designs.read_bytes()).hexdigest() if designs else ""
 
 
 def _raise_if_incomplete(
@@ -221,26 +228,26 @@ def _raise_if_incomplete(
 ) -> None:
     if not is_complete:
         text = f"stopped after {result.num_points:,} of {plan.num_points:,} designs"
-        raise CommandError(f"{text}; --resume goes on in {record.folder}", Exit.INTERRUPTED)
+        raise CommandError(f"{record.folder}: {text}; continue with --resume", Exit.INTERRUPTED)
     if not len(result.front):
         from hwdse.cli.shared.start_run import explain_infeasible
 
         nearest = result.least_violated.constraint_values
         if not len(nearest):
-            raise CommandError("no design has finite figures", Exit.INFEASIBLE)
+            raise CommandError("no design has finite metrics", Exit.INFEASIBLE)
         raise CommandError(explain_infeasible(loaded, nearest[0]), Exit.INFEASIBLE)
 
 
 def _plan(
-    loaded: "LoadedSearch", points: int, method: str, source: Path | None, seed: int, chunk: int
+    loaded: "LoadedSearch", points: int, method: str, designs: Path | None, seed: int, chunk: int
 ) -> "SweepPlan":
     from hwdse.config.search.design_csv import load_design_list
-    from hwdse.search.sweep.sweep_plan import plan_list, plan_sweep
+    from hwdse.search.sweeps.sweep_plan import plan_list, plan_sweep
 
-    if (method == "list") != (source is not None):
-        raise CommandError("--method list takes its designs --from a CSV file; give both")
-    if source is not None:
-        return plan_list(loaded.space, *load_design_list(source, loaded), chunk_points=chunk)
+    if (method == "list") != (designs is not None):
+        raise CommandError("--method list needs --designs CSV, and the reverse; give both")
+    if designs is not None:
+        return plan_list(loaded.space, *load_design_list(designs, loaded), chunk_points=chunk)
     try:
         return plan_sweep(
             loaded.space, num_points=points, method=method, seed=seed, chunk_points=chunk
@@ -250,23 +257,23 @@ def _plan(
 
 
 def _cloud(job: "SweepJob") -> "np.ndarray":
-    """Logs of the objectives of a sample of the feasible designs of the first variant.
+    """Logs of the objectives of a sample of feasible designs of the first variant.
 
-    By the program that judged the front, so that none is compiled for the picture.
+    The program of the front is reused, so that the plot needs no further compilation.
     """
     count = min(CLOUD_POINTS, job.plan.variant_points[0])
-    rows = job.runner().judge.rows(0, job.plan.first_numbers(0, count))
+    rows = job.runner().evaluator.evaluate(0, job.plan.first_sequence_indices(0, count))
     return rows.log_objectives[rows.is_feasible]
 
 
 def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:
     from hwdse.cli.sweep.front_tables import print_front, robust_line
 
-    print_front(loaded, result.front, f"of {result.num_points:,} designs")
+    print_front(loaded, result.front)
     say(
-        f"{result.num_feasible:,} designs meet the constraints; float64 changed "
-        f"{result.num_reclassified} verdicts of the screen; "
-        f"{result.num_not_finite} designs had figures that are not finite"
+        f"{result.num_feasible:,} of {result.num_points:,} feasible; "
+        f"{result.num_reclassified:,} reclassified in float64; "
+        f"{result.num_not_finite:,} non-finite"
     )
     if line := robust_line(loaded, result.num_points):
         say(line)

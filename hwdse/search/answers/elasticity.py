@@ -1,4 +1,4 @@
-"""What moves a value, and by how much: elasticities of every leaf by one backward pass."""
+"""Elasticities of a value to every leaf of a spec, by one backward pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ from hwdse.search.space.pytree_path import readable
 def elasticities(log_value: Callable[[Any], Scalar], spec: Any) -> dict[str, float]:
     r"""$d \ln v / d \ln x$ of every leaf $x$ of `spec`, by dotted path; zero where $x$ is zero.
 
-    `log_value` gives $\ln v$. An elasticity of -0.6 says that 1 % more of the leaf makes the value
-    0.6 % smaller, as long as nothing else comes to bind; counts are moved as if they were
-    continuous. Runs in the float type of the caller's scope.
+    `log_value` returns $\ln v$. An elasticity of -0.6 means that 1 % more of the leaf reduces the
+    value by 0.6 %, as long as no other constraint becomes binding. Counts vary continuously. Runs
+    in the float type of the caller's scope.
     """
     leaves = jax.tree.map(jnp.asarray, jax.tree.map(float, spec))
     slopes = quick_jit(jax.grad(log_value))(leaves)

@@ -1,7 +1,9 @@
-"""Least change of a few parameters that meets targets: sequential quadratic programs in logs.
+"""Minimum-norm change of some parameters that meets targets, by sequential quadratic programming
+in logarithms.
 
-The targets are read without rounding and with soft maxima that sharpen from stage to stage, since
-the least change often lies where two maxima change hands, and there a true maximum has no slope.
+Targets are evaluated with the continuous relaxation, with smooth maxima that sharpen in stages.
+The minimum often lies where two arguments of a maximum are equal, and there the exact maximum has
+no gradient.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,19 +20,19 @@ from hwdse.search.descent.relaxed_optimum import SHARPNESS, finite_parts, with_j
 from hwdse.search.space.search_space import set_path
 
 ConstraintsFn = Callable[[Any, Any], Any]
-"""Design and reading to ln(value / limit) of each target; above zero it is missed."""
+"""Maps design and relaxation to ln(value / limit) of each target; above zero where missed."""
 
 TOLERANCE = 1e-7
 """Largest ln(value / limit) by which a relaxed solution may miss a target."""
 RIDGE = 1e-6
-"""Quadratic share of the sum of absolute changes, which has no curvature of its own."""
+"""Weight of a quadratic term added to the sum of absolute changes, which has no curvature."""
 ACTIVE = 1e-5
-"""A target is active when it is met with no more than this to spare."""
+"""A target is active if it is met by no more than this value."""
 
 
 @dataclass(frozen=True)
 class FreeParameter:
-    """A parameter that may change: where from, how far, in what steps, and how dear a change is."""
+    """Parameter of a target solve: base value, range, step and cost weight of its change."""
 
     path: str
     base: float
@@ -46,7 +48,7 @@ class FreeParameter:
 
 @dataclass(frozen=True)
 class RelaxedSolution:
-    """The least change without rounding."""
+    """Minimum-norm change without rounding."""
 
     changes: np.ndarray
     """ln(value / base) of each parameter."""
@@ -54,13 +56,13 @@ class RelaxedSolution:
     """Weighted norm of the changes."""
     constraint_values: np.ndarray
     multipliers: np.ndarray
-    """d size / d ln(target): what asking a little more of each target costs."""
+    """d size / d ln(target): marginal change per target."""
     is_feasible: bool
 
 
 @dataclass(frozen=True)
 class ChangeNorm:
-    """How far parameters are moved: a weighted norm of ln(value / base), and the box."""
+    """Weighted norm of the changes ln(value / base), and their bounds."""
 
     free: tuple[FreeParameter, ...]
     norm: str
@@ -72,12 +74,12 @@ class ChangeNorm:
 
     @property
     def low(self) -> np.ndarray:
-        """Lower ends of the changes."""
+        """Lower bounds of the changes."""
         return np.asarray([np.log(part.low / part.base) for part in self.free])
 
     @property
     def high(self) -> np.ndarray:
-        """Upper ends of the changes."""
+        """Upper bounds of the changes."""
         return np.asarray([np.log(part.high / part.base) for part in self.free])
 
     def size(self, changes: np.ndarray) -> Any:
@@ -94,7 +96,7 @@ class ChangeNorm:
 
 
 def moved(base: Any, free: Sequence[FreeParameter], changes: Any) -> Any:
-    """The design with each parameter at base * exp(change)."""
+    """Design with each parameter at base * exp(change)."""
     for i, part in enumerate(free):
         base = set_path(base, part.path, part.base * jnp.exp(changes[i]))
     return base
@@ -114,17 +116,17 @@ class RelaxedTargets:
         self.offsets: np.ndarray = np.zeros(())
 
     def __call__(self, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Violations and their Jacobian; what is not finite counts as missed, without slope."""
+        """Target values and their Jacobian; non-finite values count as missed, with zero slope."""
         outcome = self._both(jnp.asarray(changes), self.sharpness, self.offsets)
         return finite_parts(outcome, 10.0)
 
 
 def solve_relaxed(targets: RelaxedTargets, starts: np.ndarray) -> RelaxedSolution:
-    """Least change from several starts, through the stages of sharpness.
+    """Minimum-norm change from several starts, through the stages of sharpness.
 
-    A start that the program leaves outside of a target goes on from the point that comes nearest
-    to meeting all. Where none gets inside, the result is that nearest point: `is_feasible` is
-    False and `multipliers` weigh the targets that stand against each other there.
+    If the program ends outside a target, it continues from the point with the smallest largest
+    violation. If no start becomes feasible, that point is the result: `is_feasible` is False, and
+    `multipliers` weight the conflicting targets.
     """
     found = []
     for start in starts:
@@ -140,7 +142,8 @@ def solve_relaxed(targets: RelaxedTargets, starts: np.ndarray) -> RelaxedSolutio
 
 
 def _solve_stage(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
-    """Least change from `x` at the present sharpness, after getting inside where `x` is not."""
+    """Minimum-norm change from `x` at the present sharpness, with a feasibility step if `x` is
+    infeasible."""
     best = _minimum_norm(targets, x)
     if targets(best)[0].max() <= TOLERANCE:
         return best
@@ -152,7 +155,8 @@ def _solve_stage(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
 
 
 def _minimum_norm(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
-    """One sequential quadratic program for the size; l1 in the positive and negative parts."""
+    """Result of one sequential quadratic program for the size; l1 by positive and negative
+    parts."""
     change = targets.change
     low, high, weights = change.low, change.high, change.weights
     if change.norm == "l1":
@@ -193,7 +197,7 @@ def _minimum_norm(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
 
 
 def _least_violated(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
-    """Point of the box at which the most-missed target is missed least: min t with g <= t."""
+    """Point within the bounds with the smallest largest violation: min t with g <= t."""
     change = targets.change
     largest = float(targets(x)[0].max())
     result = scipy_minimize(
@@ -201,7 +205,7 @@ def _least_violated(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
         np.append(x, largest),
         jac=True,
         method="SLSQP",
-        # Far enough inside that the next program starts well, no further.
+        # Slightly inside the targets, as a good start of the next program.
         bounds=[*zip(change.low, change.high, strict=True), (-0.1, None)],
         constraints={
             "type": "ineq",
@@ -230,8 +234,8 @@ def _solution_at(targets: RelaxedTargets, x: np.ndarray, is_feasible: bool) -> R
 def _multipliers(
     change: ChangeNorm, x: np.ndarray, values: np.ndarray, slopes: np.ndarray, is_feasible: bool
 ) -> np.ndarray:
-    r"""Non-negative least squares of $\nabla s + J^T \lambda = 0$ over the parameters that no bound
-    holds; of the nearest point to being inside, weights of the targets that are missed most.
+    r"""Non-negative least squares of $\nabla s + J^T \lambda = 0$ over the parameters inside their
+    bounds. At an infeasible point: weights of the most violated targets.
 
     Source: Karush, Kuhn, Tucker; Nocedal and Wright 2006, theorem 12.1.
     """
@@ -239,7 +243,7 @@ def _multipliers(
     multipliers = np.zeros(len(values))
     inner = (x > change.low + 1e-9) & (x < change.high - 1e-9)
     if change.norm == "l1":
-        inner &= np.abs(x) > 1e-6  # a parameter that stays may have any slope between -w and w
+        inner &= np.abs(x) > 1e-6  # an unchanged parameter may have any slope from -w to w
     if not is_active.any() or not (inner.any() or not is_feasible):
         return multipliers
     if not is_feasible:

@@ -1,7 +1,9 @@
-"""What an answer is worth: how far from the best it can be, what holds it, what rounding wastes.
+"""Local optimality, optimality gap, binding constraints and shadow prices of a design.
 
-None of it is claimed beyond what was checked: a lower bound is called one only where the relaxed
-model lay below the exact one, and was convex, at every design and on every segment looked at.
+The gap compares the objective with the minimum of the continuous relaxation for the same choices
+and variants. That minimum is a lower bound if the relaxation is below the exact model and convex.
+Both are tested on neighbors, random designs and random segments; one failure makes it an estimate.
+Passed tests are evidence, not a proof.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,61 +28,64 @@ from hwdse.search.neighborhood.neighbors import neighbors, step_toward
 from hwdse.search.space.search_space import SearchSpace, set_path
 
 MARGIN = 2e-3
-"""Taken off a relaxed optimum: soft maxima of power 2048, a few in a row, and the solver's
-tolerance; times one plus the sum of the multipliers, since limits are read as softly."""
+"""Margin subtracted from a relaxed optimum: smooth maxima of power 2048, a few nested, and the
+solver tolerance. Multiplied by one plus the sum of the multipliers, since limits are relaxed as
+well."""
 NUM_SEGMENTS = 128
-"""Random segments on which convexity is checked."""
+"""Random segments on which convexity is tested."""
 CHECK_TOLERANCE = 1e-9
 FLAT = 1e-3
-"""Elasticities below this hold a parameter by themselves: the optimum lies inside its range."""
+"""Elasticities below this mean an optimum inside the range."""
 BATCH = 256
 MAX_MOVES = 100
-"""Moves to a better neighbor; each looks at all neighbors again."""
+"""Maximum moves to a better neighbor; each evaluates all neighbors again."""
 ALL_SOURCES = np.ones(len(ROUNDING_SOURCES))
+"""Temperatures that relax every rounding source."""
 
 
 @dataclass(frozen=True)
 class OptimalityReport:
-    """How good an answer is, at the alternatives and variants that it has."""
+    """Optimality of a design among its neighbors and for its alternatives and variants."""
 
     unit: np.ndarray
-    """The answer; where it `is_local_optimum`, no worse than any of its neighbors that were looked at."""
+    """Point of the design; if `is_local_optimum`, no evaluated neighbor is better."""
     log_objective: float
     constraint_values: np.ndarray
     num_improvements: int
-    """Times that a better neighbor took its place."""
+    """Moves to a better neighbor."""
     is_local_optimum: bool
-    """Whether no neighbor is better; else `MAX_MOVES` were made."""
+    """True if no neighbor is better; else `MAX_MOVES` were made."""
     log_bound: float
-    """No feasible design has a smaller log objective, as far as `passed_bound_checks` says; -inf: unknown."""
+    """Lower bound of the log objective over feasible designs, if `passed_bound_checks`; -inf:
+    unknown."""
     passed_bound_checks: bool
-    """Whether every check found the relaxed model below the exact one, and convex."""
+    """True if the relaxation was below the exact model and convex in every check."""
     num_checked: int
-    """Designs at which the relaxed reading was compared with the exact one."""
+    """Designs at which relaxation and exact model were compared."""
     num_bound_violations: int
-    """Those at which it was above: with any, the bound is an estimate."""
+    """Designs with the relaxation above the exact model; one makes the bound an estimate."""
     largest_bound_violation: float
-    """By how much, as a logarithm."""
+    """Largest ln(relaxed / exact) at these designs."""
     num_segments: int
     num_nonconvex_segments: int
-    """Segments on which the relaxed model is not convex: with any, the bound is an estimate."""
+    """Segments on which the relaxation is not convex; one makes the bound an estimate."""
     num_neighbors: int
     is_exhaustive: bool
-    """Whether these are all designs within the reach in steps."""
+    """True if the neighbors are all designs within the reach in steps."""
     elasticities: np.ndarray
-    """d ln(objective) / d ln(value) of each dimension at the answer, nothing rounded."""
+    """d ln(objective) / d ln(value) of each dimension at the design, without rounding."""
     bound_by: tuple[str, ...]
-    """What holds each dimension: an end of its range, limits, rounding, or nothing."""
+    """Binding constraint of each dimension: an end of its range, limits, step size, or none."""
     multipliers: np.ndarray
     """Shadow prices -d ln(objective) / d ln(limit) at the relaxed optimum."""
     quantization_loss: Mapping[str, float]
-    """ln(exact / relaxed objective) by what is rounded, and under "all" of everything."""
+    """ln(exact / relaxed objective) by rounding source, and of all sources under "all"."""
     num_evaluations: int
-    """A gradient counts as three."""
+    """Evaluations; a gradient counts as three."""
 
     @property
     def optimality_gap(self) -> float:
-        """How much better than the answer anything can be at most, as a share."""
+        """Largest possible improvement over the design, as a fraction of its objective."""
         return float(1.0 - np.exp(min(self.log_bound - self.log_objective, 0.0)))
 
 
@@ -99,12 +104,12 @@ def report_optimality(
     num_segments: int = NUM_SEGMENTS,
     batch: int = BATCH,
 ) -> OptimalityReport:
-    """Neighborhood, bound, elasticities and prices of the answer `unit`, which is `design`.
+    """Optimality report of the point `unit`, whose choices and variants are those of `design`.
 
-    While a neighbor is better it takes the answer's place. The bound is the least relaxed
-    objective found from the answer and `num_starts - 1` random starts, less `MARGIN`; it holds
-    for the alternatives and variants of the answer. Points are judged in batches of `batch`. Runs
-    in the float type in scope, which should be float64; the same for the same seed.
+    A better neighbor replaces the point, and the check repeats. The bound is the smallest relaxed
+    objective found from the point and `num_starts - 1` random starts, less `MARGIN`; it is valid
+    for the alternatives and variants of the point. Points are evaluated in batches of `batch`.
+    Runs in the float type in scope, which should be float64; deterministic for a seed.
     """
     evaluator = _BatchEvaluator(objective_fn, space, design, batch)
     neighborhood = _improve_by_neighbors(evaluator, space, unit, reach, max_neighbors, seed)
@@ -147,7 +152,7 @@ def report_optimality(
 
 @dataclass(frozen=True)
 class _Neighborhood:
-    """An answer with its neighbors, none of which is better if it `is_local_optimum`."""
+    """A point with its evaluated neighbors; none is better if `is_local_optimum`."""
 
     unit: np.ndarray
     center: EvaluatedPoints
@@ -167,7 +172,7 @@ def _improve_by_neighbors(
     max_neighbors: int,
     seed: int,
 ) -> _Neighborhood:
-    """Moves to the best neighbor until none is better, or `MAX_MOVES` times."""
+    """Neighborhood after moves to the best neighbor until none is better, or `MAX_MOVES` moves."""
     unit = space.snap_points(np.asarray(unit, float)[None])[0]
     for num_improvements in range(MAX_MOVES + 1):
         others, is_exhaustive = neighbors(
@@ -188,8 +193,8 @@ def _improve_by_neighbors(
 
 
 class _BatchEvaluator:
-    """Objective and violations of many points, in batches of one shape: one compiled program for
-    the exact reading, the relaxed one, and any in between."""
+    """Objective and constraint values of many points, in batches of one shape. One compiled
+    program serves the exact model, the relaxation, and relaxations of single sources."""
 
     def __init__(
         self, objective_fn: ObjectiveFn, space: SearchSpace, design: Any, batch: int
@@ -212,14 +217,14 @@ class _BatchEvaluator:
         self.num_evaluations = 0
 
     def exact(self, units: np.ndarray) -> np.ndarray:
-        """Rows of objective and violations of the nearest buildable designs."""
+        """Rows of objective and constraint values of the nearest rounded designs."""
         columns = [dim.rounded(units[:, i]) for i, dim in enumerate(self._space.dimensions)]
         return self._rows(columns, units, np.zeros(len(ROUNDING_SOURCES)))
 
     def relaxed(
         self, units: np.ndarray, source_temperatures: np.ndarray = ALL_SOURCES
     ) -> np.ndarray:
-        """The same with the roundings relaxed by a share each, at any points."""
+        """Rows at any points, with each rounding source relaxed by its temperature."""
         columns = [dim.value(units[:, i]) for i, dim in enumerate(self._space.dimensions)]
         return self._rows(columns, units, source_temperatures)
 
@@ -241,9 +246,12 @@ class _BatchEvaluator:
 
 
 def _quantization_loss(evaluator: _BatchEvaluator, unit: np.ndarray) -> dict[str, float]:
-    """ln(exact / relaxed objective): of all roundings together under "all", and of each source
-    alone. Whole tiles are more than shares of tiles, so none is below zero where the objective
-    grows with them."""
+    """ln(exact / relaxed objective): of all rounding sources under "all", and of each source
+    alone.
+
+    Rounded-up tile counts are at least their quotients, so no loss is below zero if the objective
+    increases with them.
+    """
     exact = evaluator.exact(unit[None])[0, 0]
     found = {"all": float(exact - evaluator.relaxed(unit[None])[0, 0])}
     for index, source in enumerate(ROUNDING_SOURCES):
@@ -253,16 +261,16 @@ def _quantization_loss(evaluator: _BatchEvaluator, unit: np.ndarray) -> dict[str
 
 
 def _random_points(space: SearchSpace, unit: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """Random points of the dimensions, with the choices of the answer; not Sobol points, of which
-    each lies half a range from the next."""
+    """Random points of the dimensions, with the choices of the design. Consecutive Sobol points
+    are half a range apart and would give only long segments."""
     points = np.random.default_rng([seed, 0xCE27]).random((num, space.num_dims))
     points[:, len(space.dimensions) :] = np.asarray(unit)[len(space.dimensions) :]
     return points
 
 
 def _num_nonconvex_segments(evaluator: _BatchEvaluator, points: np.ndarray) -> int:
-    """Segments between pairs of points on which the relaxed objective is not midpoint convex, or
-    a limit not quasi-convex; a stationary point is the best one where neither happens.
+    """Number of segments between pairs of points on which the relaxed objective is not midpoint
+    convex, or a limit not quasi-convex. Without any, a stationary point is the global minimum.
 
     Source: Boyd and Vandenberghe, Convex Optimization, 2004, sections 3.4 and 4.2.
     """
@@ -276,7 +284,7 @@ def _num_nonconvex_segments(evaluator: _BatchEvaluator, points: np.ndarray) -> i
 
 
 def _elasticities(space: SearchSpace, unit: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """d ln(objective) / d ln(value) from slopes in the unit cube; zero of ranges of one point."""
+    """d ln(objective) / d ln(value) from slopes in the unit cube; zero for ranges of one point."""
     found = []
     for i, dim in enumerate(space.dimensions):
         value = float(dim.value(np.float64(unit[i])))
@@ -292,7 +300,7 @@ def _binding_constraints(
     elasticities: np.ndarray,
     limit_names: Sequence[str],
 ) -> tuple[str, ...]:
-    """What stops each dimension from going one step further the way its elasticity points."""
+    """Constraint that stops each dimension one step further in the direction of improvement."""
     steps = [
         step_toward(space, unit, i, -float(np.sign(slope))) if abs(slope) >= FLAT else unit
         for i, slope in enumerate(elasticities)
@@ -302,10 +310,10 @@ def _binding_constraints(
     texts = []
     for i, point in enumerate(steps):
         if point is None:
-            texts.append("upper end of its range" if elasticities[i] < 0.0 else "lower end")
+            texts.append("upper range end" if elasticities[i] < 0.0 else "lower range end")
             continue
         values = next(found)
         names = [n for n, v in zip(limit_names, values[1:], strict=True) if v > ROUNDING]
         flat = abs(elasticities[i]) < FLAT
-        texts.append("nothing: flat here" if flat else ", ".join(names) or "rounding")
+        texts.append("none" if flat else ", ".join(names) or "step size")
     return tuple(texts)

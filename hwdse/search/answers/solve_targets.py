@@ -1,4 +1,5 @@
-"""What would have to change: the least change that meets targets, made buildable and checked."""
+"""Target solve: the minimum-norm change that meets targets, rounded to the steps and evaluated
+exactly."""
 
 import itertools
 from dataclasses import dataclass
@@ -23,29 +24,31 @@ from hwdse.search.space.search_space import set_path
 
 NORMS = ("l2", "l1")
 CORRECTIONS = 6
-"""Solutions of targets moved by what rounding makes of the one before, at most."""
+"""Maximum corrections of the targets by the difference between exact and relaxed values."""
 MAX_CANDIDATES = 4096
+"""Maximum rounded candidates per point."""
 BATCH = 256
 STRETCHES = (0.0, 1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1)
-"""Parameters without steps go this much further, where stepped neighbors do not meet a target."""
+"""Relative extensions of the change of parameters without steps, for rounded neighbors that miss a
+target."""
 
 
 @dataclass(frozen=True)
 class SolveResult:
-    """The buildable design of least change that meets the targets in the exact reading."""
+    """Rounded design of minimum-norm change that meets the targets in the exact model."""
 
     design: Any
     values: np.ndarray
-    """Of the free parameters, buildable."""
+    """Rounded values of the free parameters."""
     changes: np.ndarray
-    """ln(value / base) of each."""
+    """ln(value / base) of each parameter."""
     size: float
     constraint_values: np.ndarray
-    """ln(value / limit) of each target in the exact reading; above zero it is missed."""
+    """ln(value / limit) of each target in the exact model; above zero where missed."""
     is_feasible: bool
     relaxed: RelaxedSolution
-    """The least change where parameters need no steps, and its multipliers: without rounding, the
-    targets moved by what rounding makes of them there."""
+    """Minimum-norm change without rounding, and its multipliers. The targets are corrected by the
+    difference between exact and relaxed values."""
     num_evaluations: int
 
 
@@ -58,16 +61,17 @@ def solve(
     num_starts: int = 4,
     seed: int = 0,
 ) -> SolveResult:
-    r"""Least weighted norm of $\ln(x_i / x_i^0)$ such that every target is met.
+    r"""Smallest weighted norm of $\ln(x_i / x_i^0)$ that meets every target.
 
-    Relaxed first (`solve_relaxed`), from the base and random points of the box; then the targets
-    are moved by the difference of the exact reading until that meets them; then the neighbors in
-    steps are tried, and the least change that meets all in the exact reading is taken. Where none
-    does, the design that misses the worst target least. Runs in the float type in scope, which
-    should be float64. Raises `ValueError` for an unknown norm or no parameter.
+    First the relaxed problem (`solve_relaxed`), from the base and random points within the bounds.
+    Then the targets are corrected by exact less relaxed values until the exact model meets them.
+    Then rounded neighbors are evaluated, and the smallest change that meets all targets exactly is
+    returned. If none does, the result is the design with the smallest largest violation. Runs in
+    the float type in scope, which should be float64. Raises `ValueError` for an unknown norm or no
+    parameter.
     """
     if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
+        raise ValueError(f"norm = {norm!r}: expected one of {', '.join(NORMS)}")
     if not free:
         raise ValueError("needs at least one free parameter")
     change = ChangeNorm(free, norm)
@@ -89,16 +93,18 @@ def solve(
 def _corrected(
     targets: RelaxedTargets, exact: "_ExactTargets", relaxed: RelaxedSolution
 ) -> list[RelaxedSolution]:
-    """Solutions of targets that are moved by exact less relaxed, so that the exact reading meets
-    them; the gap jumps with every tile, so this need not settle."""
+    """Solutions of targets corrected by exact less relaxed values, so that the exact model meets
+    them. The difference jumps with every tile, so the iteration need not converge."""
     found, x = [], relaxed.changes
     for _ in range(CORRECTIONS):
-        optimality_gap = exact(x[None])[0] - (targets(x)[0] - targets.offsets)
-        # With a grain of safety, since a relaxed solution may miss by its tolerance.
-        optimality_gap = np.where(np.isfinite(optimality_gap), optimality_gap, 0.0) + 2e-7
-        if np.abs(optimality_gap - targets.offsets).max() < 1e-8:
+        rounding_difference = exact(x[None])[0] - (targets(x)[0] - targets.offsets)
+        # Safety margin: a relaxed solution may miss a target by its tolerance.
+        rounding_difference = (
+            np.where(np.isfinite(rounding_difference), rounding_difference, 0.0) + 2e-7
+        )
+        if np.abs(rounding_difference - targets.offsets).max() < 1e-8:
             break
-        targets.offsets = optimality_gap
+        targets.offsets = rounding_difference
         again = solve_relaxed(targets, x[None])
         if not again.is_feasible:
             break
@@ -108,7 +114,7 @@ def _corrected(
 
 
 class _ExactTargets:
-    """Targets of many points in the exact reading, in batches of one compiled shape."""
+    """Targets of many points in the exact model, in batches of one compiled shape."""
 
     def __init__(
         self, constraints_fn: ConstraintsFn, base: Any, free: tuple[FreeParameter, ...]
@@ -127,7 +133,7 @@ class _ExactTargets:
         return self.at(self._bases * np.exp(changes))
 
     def at(self, values: np.ndarray) -> np.ndarray:
-        """Violations at parameter values, one row a point; what is not a number is infinite."""
+        """Constraint values at parameter values, one row per point; NaN becomes infinite."""
         rows = []
         for start in range(0, len(values), BATCH):
             part = values[start : start + BATCH]
@@ -146,7 +152,7 @@ def _best_rounded(
     relaxed: RelaxedSolution,
     is_met_already: bool,
 ) -> SolveResult:
-    """The least change among the buildable neighbors of some points that meets every target."""
+    """Smallest change among the rounded neighbors of some points that meets every target."""
     free = change.free
     bases = np.asarray([part.base for part in free])
     values = np.unique(np.concatenate([_neighbors(change, point) for point in points]), axis=0)
@@ -174,8 +180,8 @@ def _best_rounded(
 
 
 def _neighbors(change: ChangeNorm, point: np.ndarray) -> np.ndarray:
-    """Buildable values around a point: whole steps below and above it, or the value itself and a
-    little further away from the base."""
+    """Rounded values around a point: steps below and above it; without steps the value, and values
+    slightly farther from the base."""
     free = change.free
     num_stepped = sum(part.step is not None for part in free)
     reach = next(r for r in (3, 2, 1, 0) if (2 * r + 2) ** num_stepped <= MAX_CANDIDATES or r == 0)
@@ -186,7 +192,7 @@ def _neighbors(change: ChangeNorm, point: np.ndarray) -> np.ndarray:
             columns.append((value,))
             continue
         counts = np.floor(value / part.step + 1e-9) + np.arange(-reach, reach + 2.0)
-        # The base stays allowed, even between the steps.
+        # The base value remains allowed, even between steps.
         steps = [n * part.step for n in counts if part.low <= n * part.step <= part.high]
         columns.append(tuple(dict.fromkeys((*steps, part.base))) or (part.base,))
     grid = itertools.islice(itertools.product(*columns), MAX_CANDIDATES)

@@ -1,11 +1,10 @@
-"""Searches without gradients, to be compared with: random, Sobol, NSGA-II, TPE and CMA-ES.
+"""Baseline searches without gradients: random, Sobol, NSGA-II, TPE and CMA-ES.
 
-All judge buildable points in the same exact reading under the same constraints, and spend one
-budget of evaluations. A point is asked for as coordinates of the unit cube (so ranges that are
-logarithmic for our search are so for all), one alternative for each choice, and one value for
-each variant; stepped values are snapped.
+All evaluate rounded points with the same exact model under the same constraints, within one budget
+of evaluations. A point consists of unit cube coordinates (logarithmic ranges are logarithmic for
+all methods), one alternative per choice, and one value per variant. Stepped values are rounded.
 
-pymoo, optuna and cmaes are imported where they are used: `pip install 'hwdse[compare]'`.
+pymoo, optuna and cmaes are imported on use: `pip install 'hwdse[compare]'`.
 """
 
 import importlib
@@ -22,34 +21,37 @@ from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 
 Baseline = Callable[[Evaluator, Any, int, int], None]
-"""Evaluator, base design, evaluations, seed: what was found is what the evaluator reported."""
+"""Takes evaluator, base design, evaluations and seed; the evaluator reports the results."""
 
 BATCH = 512
-"""Points that methods without memory ask for at once."""
+"""Points per batch of random and Sobol search."""
 LARGEST_POPULATION = 100
-"""pymoo's default; smaller budgets have 20 generations of fewer, which is better for them."""
+"""Default of pymoo. Smaller budgets have 20 generations of a smaller population, which improves
+their results."""
 TPE_TRIALS = 1_000
-"""Trials after which TPE stops, whatever the budget: its sampler takes longer with each trial
-(70 s for 2,000 in 8 dimensions), and Optuna advises it for up to 1,000."""
+"""Maximum trials of TPE for any budget. The time of its sampler grows with each trial (70 s for
+2,000 in 8 dimensions), and Optuna recommends up to 1,000."""
 CMA_PENALTY = 5.0
-"""Weight of a broken constraint in the value that CMA-ES minimizes, which knows none: that of
-our own search."""
+"""Weight of a constraint violation in the objective of CMA-ES, which has no constraints: the
+minimum penalty of the gradient search."""
 
 
 CMA_DEVIATION = 1.0 / 6.0
+"""Initial standard deviation of CMA-ES in the unit cube, that of the sampler of Optuna."""
 
 
 class MissingPackageError(ValueError):
-    """A method of the comparison needs a package that is not there; one line for its user."""
+    """Error for a method of the comparison whose package is not installed; one line for the
+    user."""
 
 
 def random_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
-    """Independent uniform points of the cube, variants drawn alike."""
+    """Evaluate independent uniform points of the cube, with the variants in turn."""
     _sampled("random", evaluator, base, num_evaluations, seed)
 
 
 def sobol_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
-    """A scrambled Sobol sequence, dealt to the variants in turn."""
+    """Evaluate a scrambled Sobol sequence, with the variants in turn."""
     _sampled("sobol", evaluator, base, num_evaluations, seed)
 
 
@@ -64,10 +66,10 @@ def _sampled(method: str, evaluator: Evaluator, base: Any, num_evaluations: int,
 
 
 def nsga2_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
-    """NSGA-II of pymoo with its default operators; with one objective pymoo's GA.
+    """Run NSGA-II of pymoo with its default operators; for one objective, the GA of pymoo.
 
-    Dimensions are reals, choices and variants categories (pymoo's mixed mating where there are
-    any). Infeasible points rank by the sum of their violations.
+    Dimensions are reals; choices and variants are categories (mixed mating of pymoo if there are
+    any). Infeasible points are ranked by total violation.
     """
     termination = _require("pymoo.termination").get_termination("n_eval", num_evaluations)
     static_problem = _require("pymoo.problems.static").StaticProblem
@@ -76,19 +78,19 @@ def nsga2_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: in
     problem, algorithm = _pymoo_parts(evaluator, population)
     algorithm.setup(problem, termination=termination, seed=seed, verbose=False)
     while evaluator.num_evaluations < num_evaluations:
-        asked = algorithm.ask()
-        if asked is None or not len(asked):
+        requested = algorithm.ask()
+        if requested is None or not len(requested):
             return
-        asked = asked[: num_evaluations - evaluator.num_evaluations]
-        rows = evaluator(*_pymoo_points(evaluator.space, asked.get("X")))
+        requested = requested[: num_evaluations - evaluator.num_evaluations]
+        rows = evaluator(*_pymoo_points(evaluator.space, requested.get("X")))
         log_objectives = np.where(np.isfinite(rows.log_objectives), rows.log_objectives, 1e6)
         broken = np.where(np.isfinite(rows.constraint_values), rows.constraint_values, 1e6)
-        pymoo_evaluator.eval(static_problem(problem, F=log_objectives, G=broken), asked)
-        algorithm.tell(infills=asked)
+        pymoo_evaluator.eval(static_problem(problem, F=log_objectives, G=broken), requested)
+        algorithm.tell(infills=requested)
 
 
 def _pymoo_parts(evaluator: Evaluator, population: int) -> tuple[Any, Any]:
-    """pymoo's problem and algorithm: reals alone, or reals with categories."""
+    """Problem and algorithm of pymoo: reals alone, or reals with categories."""
     mixed, problem = _require("pymoo.core.mixed"), _require("pymoo.core.problem").Problem
     variable = _require("pymoo.core.variable")
     algorithms = (
@@ -117,17 +119,17 @@ def _pymoo_parts(evaluator: Evaluator, population: int) -> tuple[Any, Any]:
     return problem(vars=variables, **shape), algorithm
 
 
-def _pymoo_points(space: SearchSpace, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if asked.dtype != object:
-        return space.snap_points(asked), np.zeros(len(asked), int)
-    rows = [[row[name] for name in sorted(row)] for row in asked]
-    num_categories = sum(name.startswith("category") for name in asked[0])
+def _pymoo_points(space: SearchSpace, requested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if requested.dtype != object:
+        return space.snap_points(requested), np.zeros(len(requested), int)
+    rows = [[row[name] for name in sorted(row)] for row in requested]
+    num_categories = sum(name.startswith("category") for name in requested[0])
     table = np.asarray(rows, np.float64)
     return _snapped(space, table[:, num_categories:], table[:, :num_categories].astype(int))
 
 
 def tpe_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
-    """TPE of Optuna with its constraints; choices and variants are categories.
+    """Run TPE of Optuna with its constraints; choices and variants are categories.
 
     Stops after `TPE_TRIALS` trials.
     """
@@ -151,10 +153,11 @@ def tpe_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int)
 
 
 def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int) -> None:
-    """CMA-ES of `cmaes`, for one objective; a broken constraint costs five times its logarithm.
+    """Run CMA-ES of `cmaes` for one objective; a violated constraint costs five times its
+    logarithm.
 
-    Begins as Optuna's sampler, which is made of it, does: in the middle of the cube, with a
-    deviation of a sixth. Choices and variants are whole numbers, which it moves as reals: its
+    Starts as the CMA-ES sampler of Optuna, which uses the same package: at the center of the cube,
+    with a deviation of one sixth. Choices and variants are integers treated as reals: its
     covariance has no categories.
     """
     cmaes = _require("cmaes")
@@ -165,12 +168,14 @@ def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: i
     bounds = np.repeat([[0.0, 1.0]], num_dims, axis=0)
     optimizer = cmaes.CMA(np.full(num_dims, 0.5), CMA_DEVIATION, bounds=bounds, seed=seed)
     while evaluator.num_evaluations < num_evaluations:
-        asked = np.stack([optimizer.ask() for _ in range(optimizer.population_size)])
-        asked = asked[: num_evaluations - evaluator.num_evaluations]
-        picks = np.floor(asked[:, num_reals:] * sizes).clip(0, np.asarray(sizes) - 1).astype(int)
-        rows = evaluator(*_snapped(evaluator.space, asked[:, :num_reals], picks))
-        if len(asked) == optimizer.population_size:
-            optimizer.tell(list(zip(asked, _penalized(rows), strict=True)))
+        requested = np.stack([optimizer.ask() for _ in range(optimizer.population_size)])
+        requested = requested[: num_evaluations - evaluator.num_evaluations]
+        picks = (
+            np.floor(requested[:, num_reals:] * sizes).clip(0, np.asarray(sizes) - 1).astype(int)
+        )
+        rows = evaluator(*_snapped(evaluator.space, requested[:, :num_reals], picks))
+        if len(requested) == optimizer.population_size:
+            optimizer.tell(list(zip(requested, _penalized(rows), strict=True)))
 
 
 def _penalized(rows: DesignSet) -> np.ndarray:
@@ -181,7 +186,7 @@ def _penalized(rows: DesignSet) -> np.ndarray:
 
 
 def _category_sizes(evaluator: Evaluator) -> list[int]:
-    """Numbers of alternatives: of each choice, then of the variants where there are several."""
+    """Numbers of alternatives per choice, then of the variants if there are several."""
     sizes = [len(choice.table) for choice in evaluator.space.choices]
     return [*sizes, len(evaluator.bases)] if len(evaluator.bases) > 1 else sizes
 
@@ -189,7 +194,7 @@ def _category_sizes(evaluator: Evaluator) -> list[int]:
 def _snapped(
     space: SearchSpace, reals: np.ndarray, picks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Snapped points and variants of reals with categories."""
+    """Rounded points and variants of reals with categories."""
     num_choices = len(space.choices)
     sizes = np.asarray([len(choice.table) for choice in space.choices], float)
     indices = (picks[:, :num_choices] + 0.5) / sizes if num_choices else picks[:, :0] * 1.0

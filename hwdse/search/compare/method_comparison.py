@@ -1,4 +1,4 @@
-"""Search methods side by side: what each found, after how many evaluations and seconds."""
+"""Comparison of search methods: results of each method by evaluations and by seconds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,46 +8,47 @@ import jax
 import numpy as np
 
 from hwdse.search.compare.baselines import BASELINES, TPE_TRIALS
-from hwdse.search.evaluation.evaluator import LARGEST_BATCH, SMALL_BATCH, Evaluator, ObjectivesFn
-from hwdse.search.evaluation.search_result import ObjectiveFn
+from hwdse.search.descent.minimize import allocate_evaluations, minimize
+from hwdse.search.evaluation.evaluator import LARGEST_BATCH, SMALL_BATCH, Evaluator
+from hwdse.search.evaluation.search_result import ObjectiveFn, ObjectivesFn
 from hwdse.search.front.front_search import search_front
-from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 
 Clock = Callable[[], float]
-"""Seconds since any moment."""
+"""Seconds since an arbitrary origin."""
 
 METHODS = ("gradient", *BASELINES)
 POINT_BY_POINT = ("tpe", "cma_es")
-"""Methods that ask for one design or few at a time, judged by a program of its own size."""
+"""Methods that request one or few designs at a time, evaluated by a smaller program."""
 TASKS = ("single", "pareto")
-"""The least value of one objective, or the front of several."""
+"""Minimum of one objective, or Pareto front of several."""
 REFERENCE_POINTS = 4096
-"""Sobol points whose front, with the base design, sets where hypervolumes end."""
+"""Sobol points whose front, with the base design, defines the reference point of hypervolumes."""
 
 
 @dataclass(frozen=True)
 class ComparisonProblem:
-    """One question that all methods get: objective, front objectives, space, base design."""
+    """Problem given to all methods: objective, front objectives, space, base design."""
 
     objective_fn: ObjectiveFn
-    """Of the one objective."""
+    """Function of the single objective."""
     objectives_fn: ObjectivesFn
-    """Of the front's objectives."""
+    """Function of the objectives of the front."""
     space: SearchSpace
     base: Any
 
     def objectives_fn_of(self, task: str) -> ObjectivesFn:
-        """Costs that baselines judge for a goal; the same object each time."""
+        """Objectives function that baselines evaluate for a task; the same object for every
+        call."""
         return self.objectives_fn if task == "pareto" else _SingleObjective(self.objective_fn)
 
 
 @dataclass(frozen=True)
 class _SingleObjective:
-    """One objective as costs of one column."""
+    """One objective as an objectives function with one column."""
 
     objective_fn: ObjectiveFn
 
@@ -58,34 +59,34 @@ class _SingleObjective:
 
 @dataclass(frozen=True)
 class Trace:
-    """Feasible designs that were better than all before them, in the order found."""
+    """Feasible designs that improved on all earlier ones, in the order found."""
 
     evaluations: np.ndarray
     seconds: np.ndarray
     log_objectives: np.ndarray
     """Logs of the objectives, designs by objectives."""
     num_evaluations: int
-    """Spent in all."""
+    """Total evaluations."""
     total_seconds: float
 
     def best_at(self, budget: float, *, in_seconds: bool = False) -> float:
-        """Least log objective found within a budget; infinite before the first."""
+        """Smallest log objective found within a budget; infinite before the first."""
         spent = self.seconds if in_seconds else self.evaluations
         return float(np.min(self.log_objectives[spent <= budget, 0], initial=np.inf))
 
     def volume_at(self, budget: float, reference: np.ndarray, *, in_seconds: bool = False) -> float:
-        """Hypervolume, in logarithms, of what was found within a budget."""
+        """Hypervolume, in logarithms, of the designs found within a budget."""
         spent = self.seconds if in_seconds else self.evaluations
         return hypervolume(self.log_objectives[spent <= budget], reference)
 
 
 def supports(method: str, task: str) -> bool:
-    """Whether a method can be asked for a goal: CMA-ES knows one objective only."""
+    """True if a method can solve a task: CMA-ES has one objective only."""
     return task == "single" or method != "cma_es"
 
 
 def evaluation_cap(method: str, num_evaluations: int) -> int:
-    """Evaluations that a method spends of a budget: TPE stops early, see `TPE_TRIALS`."""
+    """Evaluations of a budget that a method spends: TPE stops early, see `TPE_TRIALS`."""
     return min(num_evaluations, TPE_TRIALS) if method == "tpe" else num_evaluations
 
 
@@ -98,10 +99,10 @@ def run_method(
     seed: int,
     clock: Clock,
 ) -> Trace:
-    """One search by one method, with its trace; programs of the exact reading that it shares
-    with other methods are compiled before the clock starts."""
+    """Trace of one search by one method. Programs of the exact model that methods share are
+    compiled before the clock starts."""
     if method not in METHODS or task not in TASKS:
-        raise ValueError(f"no method {method!r} for {task!r}: {', '.join(METHODS)}")
+        raise ValueError(f"no method {method!r} for {task!r}: expected one of {', '.join(METHODS)}")
     if method == "gradient" and task == "single":
         return _descent_trace(problem, num_evaluations, seed, clock)
     sizes = (SMALL_BATCH,) if method in POINT_BY_POINT else (LARGEST_BATCH,)
@@ -138,7 +139,7 @@ def run_method(
 
 
 def _warm_up(problem: ComparisonProblem, task: str, sizes: tuple[int, ...]) -> tuple[int, int]:
-    """Compiles the programs of the exact reading, of each variant; numbers of objectives and
+    """Compile the exact model of each variant; return the numbers of objectives and
     constraints."""
     evaluator = Evaluator(problem.objectives_fn_of(task), problem.space, problem.base, sizes=sizes)
     point = problem.space.snap_points(problem.space.encode(problem.base)[None])
@@ -172,7 +173,7 @@ def _descent_trace(
 def _improvements(
     notes: Sequence[Any], num_columns: int, spent: int, total_seconds: float
 ) -> Trace:
-    """The rows that nothing before them dominates."""
+    """Rows that no earlier row dominates, as a trace."""
     if notes:
         counts, seconds, log_objectives = (
             np.concatenate(column) for column in zip(*notes, strict=True)
@@ -194,7 +195,7 @@ def _improvements(
 
 
 def _new_members(log_objectives: np.ndarray, block: int = 64) -> np.ndarray:
-    """Places of rows that no row of an earlier block dominates, nor one of their own."""
+    """Indices of rows that no row of an earlier block, or of their own block, dominates."""
     front, kept = np.empty((0, log_objectives.shape[1])), []
     for start in range(0, len(log_objectives), block):
         rows = np.concatenate((front, log_objectives[start : start + block]))
@@ -205,8 +206,8 @@ def _new_members(log_objectives: np.ndarray, block: int = 64) -> np.ndarray:
 
 
 def reference_point(problem: ComparisonProblem) -> np.ndarray:
-    """Where hypervolumes of a contest end, in logarithms: the worst value of each objective on
-    the front of a fixed Sobol sample with the base design; of all points if none is feasible."""
+    """Reference point of hypervolumes, in logarithms: the worst value of each objective on the
+    front of a fixed Sobol sample with the base design; of all points if none is feasible."""
     evaluator = Evaluator(
         problem.objectives_fn, problem.space, problem.base, sizes=(LARGEST_BATCH,)
     )
@@ -222,6 +223,6 @@ def reference_point(problem: ComparisonProblem) -> np.ndarray:
 
 
 def median_min_max(values: Mapping[int, float]) -> tuple[float, float, float]:
-    """Median, least and most over seeds; infinite values count."""
+    """Median, minimum and maximum over seeds; infinite values count."""
     numbers = np.asarray(list(values.values()), float)
     return float(np.median(numbers)), float(numbers.min()), float(numbers.max())

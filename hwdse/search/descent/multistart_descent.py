@@ -1,4 +1,5 @@
-"""Multi-start descent of the smooth reading with constraints: one compiled loop for all starts."""
+"""Multi-start descent of the smooth relaxation under constraints: one compiled loop for all
+starts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,37 +20,40 @@ from hwdse.search.space.search_space import SearchSpace
 PerChoice = Float[jax.Array, " choices"]
 
 PENALTY_CURVATURE = 5.0
-"""rho of the augmented Lagrangian: at 10 % over a limit the price is `multiplier` + 0.5."""
+"""rho of the augmented Lagrangian: at 10 % over a limit the multiplier rises by 0.5."""
 FIRST_MULTIPLIER = 3.0
-"""Dearer than most limits are, so that starts settle inside them; tuned on the same toys."""
+"""Initial multiplier, above most shadow prices, so that starts converge to feasible points; tuned
+on the test problems."""
 NUM_MULTIPLIER_UPDATES = 4
 LONG_UPDATE_STEPS = 10
-"""Long descents update more often than that, so that the multipliers converge."""
+"""Maximum steps between updates, so that the multipliers converge in long descents."""
 ANNEALED_FRACTION = 0.75
-"""Share of the steps in which the temperature falls from 1 to 0."""
+"""Fraction of the steps in which the temperature falls from 1 to 0."""
 LOGIT_BOUND = 4.5
-"""Steps stay inside, a little beyond the ends of the range: farther out there is no slope to come
-back with."""
+"""Bound of the logits, slightly beyond the ends of the range. The slope vanishes farther out."""
 STRETCH = 1.04
-"""The sigmoid is stretched beyond the unit interval and cut off at its ends: a range's end can be
-the best there is, as a tile of a whole operator, which 0.999 of it misses by a second part."""
+"""Stretch of the sigmoid beyond the unit interval, whose ends are then clipped.
+
+The end of a range can be the optimum, as a tile that covers a whole operator. At 0.999 of the
+range that tile would need a second part.
+"""
 
 
 class DescentResult(NamedTuple):
-    """Where starts ended: arrays with the start as first axis."""
+    """Final points of the starts: arrays with the start as first axis."""
 
     units: PointsByDims
     log_objectives: PerPoint
-    """Smooth reading at temperature zero, before the last step (5 % of the first in length):
-    the value after it would double what is compiled."""
+    """Smooth relaxation at temperature zero, before the last step (5 % of the first in length).
+    The value after it would double the compiled program."""
     multipliers: Any
     """Starts by constraints."""
     is_missing: bool = False
-    """Whether nothing descended, for want of time."""
+    """True if no descent ran because the time was up."""
 
 
 def without_descent(starts: Any, num_constraints: int) -> DescentResult:
-    """The starts as they are, for a search whose time is up."""
+    """The starts as final points, for a search whose time is up."""
     unknown = np.full(len(starts), np.nan)
     return DescentResult(starts, unknown, np.zeros((len(starts), num_constraints)), True)
 
@@ -59,8 +63,8 @@ def _lagrangian(
 ) -> Scalar:
     r"""Augmented Lagrangian of inequality constraints $g \le 0$.
 
-    $f + \sum_c [\max(0, \lambda_c + \rho g_c)^2 - \lambda_c^2] / (2 \rho)$.
-    Source: Nocedal and Wright, Numerical Optimization, 2nd ed., equation 17.64.
+    $f + \sum_c [\max(0, \lambda_c + \rho g_c)^2 - \lambda_c^2] / (2 \rho)$. Source: Nocedal and
+    Wright, Numerical Optimization, 2nd ed., equation 17.64.
     """
     shifted = jnp.maximum(multipliers + PENALTY_CURVATURE * constraint_values, 0.0)
     return log_objective + jnp.sum(shifted**2 - multipliers**2) / (2.0 * PENALTY_CURVATURE)
@@ -68,7 +72,8 @@ def _lagrangian(
 
 @dataclass(frozen=True)
 class _RelaxedObjective:
-    """The smooth reading as a function of logits; `fixed` holds the coordinates of the choices."""
+    """Smooth relaxation as a function of logits; `fixed` contains the coordinates of the
+    choices."""
 
     objective_fn: Callable[..., tuple[Scalar, PerConstraint]]
     space: SearchSpace
@@ -77,7 +82,7 @@ class _RelaxedObjective:
     def value(
         self, logits: PerDim, fixed: PerChoice, temperature: Scalar, scalarization: tuple[Any, ...]
     ) -> Any:
-        """Unit cube point, log objective and violations."""
+        """Unit cube point, log objective and constraint values."""
         unit = jnp.concatenate((_unit_of(logits), fixed))
         return unit, *self.objective_fn(
             self.space.decode(unit, self.base), smooth(temperature), *scalarization
@@ -91,7 +96,8 @@ class _RelaxedObjective:
         temperature: Scalar,
         scalarization: tuple[Any, ...],
     ) -> tuple[PerDim, Scalar, PerConstraint]:
-        """Gradient of the Lagrangian, zero where it is not finite; objective and violations."""
+        """Gradient of the Lagrangian, zero where not finite; log objective and constraint
+        values."""
 
         def loss(logits: PerDim):
             _, log_objective, constraint_values = self.value(
@@ -130,13 +136,12 @@ def descend(
     optimizer: str = "adam",
     schedule: str = "cosine",
 ) -> DescentResult:
-    """Descent in logit space from every start at once; coordinates of choices stay where they are.
+    """Descent in logit space from all starts at once; coordinates of choices are constant.
 
-    `scalarizations` hold one row for each start, which the score gets after design and reading: so starts
-    may have objectives of their own.
-
-    The temperature falls linearly to zero over three quarters of the steps, and the multipliers
-    are updated four times or every 10 steps. A bad start stays by itself.
+    `scalarizations` have one row per start, passed to the objective after design and relaxation,
+    so that starts may have different objectives. The temperature falls linearly to zero over three
+    quarters of the steps. The multipliers are updated four times or every 10 steps. Starts are
+    independent: a NaN in one does not affect the others.
     """
     relaxed = _RelaxedObjective(objective_fn, space, base)
     update_rule = make_optimizer(optimizer, schedule, num_steps)
@@ -165,7 +170,7 @@ def descend(
     logits = _logits_of(inner)
     multipliers = jnp.full((len(units), num_constraints), FIRST_MULTIPLIER, units.dtype)
     carry = (logits, jax.vmap(update_rule.init)(logits), multipliers, 0.0 * logits.sum(axis=1))
-    # Starts side by side within a step, not steps within a start: tracing then maps once.
+    # vmap over starts inside scan over steps: tracing then maps once.
     carry = jax.lax.scan(step_all, carry, jnp.arange(num_steps, dtype=units.dtype))[0]
     logits, _, multipliers, log_objectives = carry
     return DescentResult(
@@ -174,7 +179,7 @@ def descend(
 
 
 def _unit_of(logits: Any) -> Any:
-    """Unit coordinates of logits; the ends of the range are reached, and have a slope."""
+    """Unit coordinates of logits; the ends of the range are reached with a nonzero slope."""
     stretched = 0.5 + STRETCH * (jax.nn.sigmoid(logits) - 0.5)
     return stretched + jax.lax.stop_gradient(jnp.clip(stretched, 0.0, 1.0) - stretched)
 
@@ -189,6 +194,6 @@ def _update_period(num_steps: int) -> int:
 
 
 def _updated(multipliers: PerConstraint, constraint_values: PerConstraint) -> PerConstraint:
-    """First-order update, Nocedal and Wright equation 17.67; not finite: as before."""
+    """First-order update, Nocedal and Wright equation 17.67; unchanged where not finite."""
     updated = jnp.maximum(multipliers + PENALTY_CURVATURE * constraint_values, 0.0)
     return jnp.where(jnp.isfinite(updated), updated, multipliers)

@@ -1,4 +1,4 @@
-"""Optimizers of the descent by name, and how their rate falls."""
+"""Optimizers of the descent and their learning-rate schedules, by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from types import MappingProxyType
 import optax
 
 ADAM_DECAYS = (0.8, 0.95)
-"""Short memories for short searches: tuned in the search study of the 8-D and 29-D toys."""
+"""Short memories for short searches: tuned on the 8-D and 29-D test problems."""
 FINAL_RATE_FRACTION = 0.05
 WEIGHT_DECAY = 1e-4
-"""Of adamw: pulls logits towards the middle of their ranges (optax's default)."""
+"""Weight decay of adamw: pulls logits towards the center of their ranges (default of Optax)."""
 MOMENTUM = 0.8
 MAX_GRADIENT_NORM = 1e3
 
 
 @dataclass(frozen=True)
 class OptimizerRule:
-    """How a gradient becomes a direction, and the rate with which a search starts by default."""
+    """Gradient transformation, and default initial learning rate."""
 
     make: Callable[[], optax.GradientTransformation]
     learning_rate: float
@@ -44,7 +44,8 @@ OPTIMIZERS: Mapping[str, OptimizerRule] = MappingProxyType(
         "nesterov": OptimizerRule(lambda: optax.trace(MOMENTUM, nesterov=True), 0.3),
     }
 )
-"""Rates are in logits of the unit interval; that of adam was tuned, the others follow it."""
+"""Optimizers by name. Rates are in logits of the unit interval; that of adam was tuned, the others
+are scaled from it."""
 
 SCHEDULES: Mapping[str, Callable[[int], optax.Schedule]] = MappingProxyType(
     {
@@ -54,17 +55,17 @@ SCHEDULES: Mapping[str, Callable[[int], optax.Schedule]] = MappingProxyType(
         "exponential": lambda steps: optax.exponential_decay(1.0, steps, FINAL_RATE_FRACTION),
     }
 )
-"""Share of the rate at each step; all but the constant one end at 5 %."""
+"""Learning-rate factor per step; all but the constant schedule end at 5 %."""
 
 
 def checked_rate(name: str, schedule: str, learning_rate: float | None) -> float:
-    """The rate to start with, by default that of the optimizer; `ValueError` for wrong names."""
+    """Initial learning rate, by default that of the optimizer; `ValueError` for unknown names."""
     make_optimizer(name, schedule, 1)
     return OPTIMIZERS[name].learning_rate if learning_rate is None else learning_rate
 
 
 def make_optimizer(name: str, schedule: str, num_steps: int) -> optax.GradientTransformation:
-    """The optimizer of a name with a rate that starts at one; large gradients are clipped.
+    """Optimizer by name with a rate factor that starts at one; large gradients are clipped.
 
     Raises `ValueError` for names that are not in `OPTIMIZERS` and `SCHEDULES`.
     """
@@ -73,7 +74,7 @@ def make_optimizer(name: str, schedule: str, num_steps: int) -> optax.GradientTr
         ("schedule", schedule, SCHEDULES),
     ):
         if value not in allowed:
-            raise ValueError(f"{kind} must be one of {', '.join(allowed)}, not {value!r}")
+            raise ValueError(f"{kind} = {value!r}: expected one of {', '.join(allowed)}")
     return optax.chain(
         optax.clip_by_global_norm(MAX_GRADIENT_NORM),
         OPTIMIZERS[name].make(),

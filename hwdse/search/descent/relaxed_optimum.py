@@ -1,4 +1,4 @@
-"""The best design of the relaxed model: nothing rounded, sequential quadratic programs."""
+"""Minimum of the continuous relaxation, without rounding, by sequential quadratic programming."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,20 +16,23 @@ from hwdse.search.evaluation.search_result import ObjectiveFn
 from hwdse.search.space.search_space import SearchSpace
 
 FEASIBLE = 1e-6
-"""ln(value / limit) by which a relaxed optimum may break a limit."""
+"""ln(value / limit) by which a relaxed optimum may violate a limit."""
 ACTIVE = 1e-4
+"""A limit is active if ln(value / limit) is above minus this value."""
 AT_BOUND = 1e-6
+"""Distance from the end of a range, in unit coordinates, below which a coordinate is at the
+bound."""
 
 
 @dataclass(frozen=True)
 class RelaxedOptimum:
-    """Where the relaxed objective is least, with soft maxima of power 2048."""
+    """Minimum of the relaxed objective, with smooth maxima of power 2048."""
 
     unit: np.ndarray
-    """Of the dimensions; choices stay as they are."""
+    """Coordinates of the dimensions; choices are fixed."""
     log_objective: float
     multipliers: np.ndarray
-    """Shadow prices: -d ln(objective) / d ln(limit)."""
+    """Shadow prices -d ln(objective) / d ln(limit)."""
     slopes: np.ndarray
     """d ln(objective) / d unit coordinate."""
     is_feasible: bool
@@ -37,9 +40,10 @@ class RelaxedOptimum:
 
 
 class RelaxedProblem:
-    """Objective and violations of the relaxed model with their slopes, compiled once.
+    """Objective and constraint values of the continuous relaxation with their slopes, compiled
+    once.
 
-    `design` has the choices and variants; the dimensions of `space` move, without their steps.
+    `design` fixes the choices and variants; the dimensions of `space` vary, without their steps.
     """
 
     def __init__(self, objective_fn: ObjectiveFn, space: SearchSpace, design: Any) -> None:
@@ -58,7 +62,8 @@ class RelaxedProblem:
         self._last: tuple[Any, Any] = (None, None)
 
     def __call__(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Objective and violations, and the Jacobian; not finite: large, without slope."""
+        """Objective and constraint values, and the Jacobian; non-finite values become large, with
+        zero slope."""
         key = (np.asarray(unit, float).tobytes(), self.sharpness)
         if self._last[0] != key:
             found = finite_parts(self._both(jnp.asarray(unit, float), self.sharpness), 1e3)
@@ -69,8 +74,10 @@ class RelaxedProblem:
 def relaxed_optimum(
     problem: RelaxedProblem, starts: np.ndarray, *, max_iterations: int = 60
 ) -> RelaxedOptimum:
-    """The least relaxed objective found from some starts; the soft maxima of the best end are
-    sharpened stage by stage."""
+    """Smallest relaxed objective found from some starts.
+
+    The smooth maxima are sharpened in stages from the best result of the starts.
+    """
     problem.sharpness = SHARPNESS[0]
     candidates = []
     for start in starts:
@@ -94,6 +101,7 @@ def relaxed_optimum(
 def _sequential_quadratic_program(
     problem: RelaxedProblem, unit: np.ndarray, max_iterations: int
 ) -> np.ndarray:
+    """Better of the start and the result of SLSQP, by violation, then objective."""
     if not len(unit):
         return unit
     constraints = {
@@ -119,7 +127,10 @@ def multipliers(
     unit: np.ndarray, constraint_values: np.ndarray, slope: np.ndarray, slopes: np.ndarray
 ) -> np.ndarray:
     r"""Non-negative least squares of $\nabla f + J^T \lambda = 0$ over coordinates inside their
-    range, $\lambda = 0$ of limits with room. Source: Nocedal and Wright 2006, theorem 12.1."""
+    range.
+
+    $\lambda = 0$ for inactive limits. Source: Nocedal and Wright 2006, theorem 12.1.
+    """
     prices = np.zeros(len(constraint_values))
     is_active = constraint_values >= -ACTIVE
     inner = (unit > AT_BOUND) & (unit < 1.0 - AT_BOUND)
@@ -129,11 +140,13 @@ def multipliers(
 
 
 SHARPNESS = (16.0, 128.0, 1024.0)
-"""Stages of the soft maxima, as powers of 32, 256 and 2048: the last is at most 0.034 % above."""
+"""Stages of the smooth maxima, as powers 32, 256 and 2048: the last is at most 0.034 % above the
+maximum."""
 
 
 def with_jacobian(function: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
-    """Compiled values of a vector function and their Jacobian by its first argument."""
+    """Compiled function that returns a vector function and its Jacobian with respect to the first
+    argument."""
 
     def both(point: Any, *rest: Any) -> tuple[Any, Any]:
         values, pull = jax.vjp(lambda x: function(x, *rest), point)
@@ -143,7 +156,7 @@ def with_jacobian(function: Callable[..., Any]) -> Callable[..., tuple[Any, Any]
 
 
 def finite_parts(outcome: tuple[Any, Any], bad_value: float) -> tuple[np.ndarray, np.ndarray]:
-    """Values and Jacobian on the host; what is not finite is `bad_value`, without slope."""
+    """Values and Jacobian on the host; non-finite values become `bad_value`, with zero slope."""
     values, slopes = (np.asarray(part, float) for part in outcome)
     is_bad = ~np.isfinite(values) | ~np.isfinite(slopes).all(axis=1)
     return np.where(is_bad, bad_value, values), np.where(is_bad[:, None], 0.0, slopes)

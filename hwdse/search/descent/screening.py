@@ -1,4 +1,4 @@
-"""Where descents begin: a few designs of a variant judged, and the best of them chosen."""
+"""Starts of the descent: evaluation of sampled designs of a variant, and selection of the best."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 
 MIN_PENALTY = 5.0
-"""Merit weight of a violation where no larger multiplier is known."""
+"""Merit weight of a violation if no larger multiplier is known."""
 
 
 def screen(
@@ -20,10 +20,10 @@ def screen(
     num_points: int,
     seed: int,
 ) -> EvaluatedPoints:
-    """The base design and the first Sobol points, all made buildable and judged.
+    """Exact evaluations of the base design and the first Sobol points, rounded.
 
-    With choices half of the points keep the other coordinates of the base design: alternatives
-    are told apart better beside a sound design than beside random ones.
+    With choices, half of the points keep the other coordinates of the base design: alternatives
+    differ more clearly at a good design than at random ones.
     """
     sequence = make_sequence("sobol", space, seed=seed)
     points, base_unit = host_points(sequence, np.arange(num_points - 1)), space.encode(base)
@@ -35,9 +35,9 @@ def screen(
 
 
 def choose_starts(space: SearchSpace, screened: EvaluatedPoints, num_starts: int) -> np.ndarray:
-    """Points to descend from: half the best by merit, half the best of each alternative in turn.
+    """Points to descend from: half by merit, half the best of each alternative in turn.
 
-    Descent cannot change a choice, and one random point says little about an alternative.
+    Descent cannot change a choice, and one random point is a poor estimate of an alternative.
     """
     order = np.argsort(screened.merit(np.full(screened.constraint_values.shape[1], MIN_PENALTY)))
     units = screened.units[order]
@@ -48,5 +48,5 @@ def choose_starts(space: SearchSpace, screened: EvaluatedPoints, num_starts: int
         position[alternative.ravel() == key] = np.arange(np.sum(alternative == key))
     by_position = np.lexsort((np.arange(len(units)), position))
     picked += [index for index in by_position if index not in picked][: num_starts - len(picked)]
-    # Too few screened points: descend from some twice, so that the compiled shape stays.
+    # With too few screened points, repeat some: the compiled shape is fixed.
     return units[np.resize(np.asarray(picked), num_starts)]

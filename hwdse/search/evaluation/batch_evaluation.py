@@ -1,4 +1,5 @@
-"""Exact scores of many buildable points, in batches of one shape: one program is compiled."""
+"""Exact evaluation of many rounded points in batches of one shape, so that one program is
+compiled."""
 
 import functools
 from collections.abc import Callable
@@ -14,19 +15,20 @@ from hwdse.search.evaluation.search_result import EvaluatedPoints, ObjectiveFn, 
 from hwdse.search.space.search_space import SearchSpace
 
 LARGEST_BATCH = 128
-"""Points scored at once at most."""
+"""Maximum points per batch."""
 
 
 @functools.partial(search_jit, static_argnames=("objectives_fn", "space"))
 def evaluate_batch(
     units: Any, base: Any, *, objectives_fn: Callable[..., Any], space: SearchSpace
 ) -> tuple[Any, Any]:
-    """Exact score of each point: one objective or several, and the violations."""
+    """Exact objectives of each point (one or several), and the constraint values."""
     return jax.vmap(lambda unit: objectives_fn(space.decode_rounded(unit, base), EXACT))(units)
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
-    """Rows, at least one, with the last repeated up to `size`: programs see one shape."""
+    """Rows (at least one), with the last one repeated up to `size`: programs have one input
+    shape."""
     return np.concatenate((rows, np.repeat(rows[-1:], size - len(rows), axis=0)))
 
 
@@ -37,10 +39,10 @@ def by_variant(
     sizes: tuple[int, ...],
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """What `run(points, variant)` gives for each point, in the order of the points.
+    """Results of `run(points, variant)` for each point, in the order of the points.
 
-    It sees points of one variant at once, padded to the first of `sizes` that holds them, or in
-    parts of the last; `on_batch` sees how many are done.
+    Each call receives points of one variant, padded to the first of `sizes` that fits, or in parts
+    of the last size. `on_batch` receives the number of finished points.
     """
     indices, results = [], []
     for variant in np.unique(variants):
@@ -60,10 +62,10 @@ def by_variant(
 def exact_evaluator(
     objective_fn: ObjectiveFn, space: SearchSpace, base: Any, num_moves: int
 ) -> Callable[[np.ndarray], EvaluatedPoints]:
-    """Function that scores buildable points, in batches padded to one shape.
+    """Function that evaluates rounded points exactly, in batches padded to one shape.
 
-    Most calls are rounds of polishing with `num_moves` points, so the shape is the power of two
-    that holds them.
+    Most calls are rounds of local search with `num_moves` points, so the shape is the next power
+    of two.
     """
     size = min(1 << (num_moves - 1).bit_length(), LARGEST_BATCH)
 

@@ -1,4 +1,4 @@
-"""The exact reading of points of all variants, each evaluation counted and reported."""
+"""Exact evaluation of points of all variants with a count and a report of every evaluation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,26 +7,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.numerics.relaxation import EXACT, Relaxation
+from hwdse.numerics.relaxation import EXACT
 from hwdse.search.evaluation.batch_evaluation import LARGEST_BATCH, by_variant, evaluate_batch
-from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS, without_rounding
+from hwdse.search.evaluation.search_result import (
+    GRADIENT_COST_EVALUATIONS,
+    ObjectivesFn,
+    without_rounding,
+)
 from hwdse.search.pareto.pareto_archive import DesignSet, merge
 from hwdse.search.space.search_space import SearchSpace
 
-ObjectivesFn = Callable[[Any, Relaxation], tuple[Any, Any]]
-"""Design and reading to the logs of the objectives and ln(value / limit) of the constraints."""
 Report = Callable[[DesignSet, int], None]
-"""Called with each batch of judged rows and the evaluations spent so far."""
+"""Callback with each batch of evaluated rows and the total number of evaluations."""
 
 SMALL_BATCH = 8
-"""Up to so many points run in a program of their own: methods that ask point by point."""
+"""Maximum points of the small program, for methods that evaluate point by point."""
 
 
 class Evaluator:
-    """Exact costs of buildable points under one budget; the same for every search method.
+    """Exact objectives of rounded points under one budget, the same for every search method.
 
-    Runs in float64, in batches padded to one of `sizes`: one program for each of them and
-    variant. Costs that are not numbers count as infinitely bad.
+    Runs in float64, in batches padded to one of `sizes`: one program per size and variant. NaN
+    objectives become infinite.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class Evaluator:
         self._shape = shape
 
     def __call__(self, units: np.ndarray, variants: np.ndarray) -> DesignSet:
-        """Rows of these points, numbered by the evaluations before them."""
+        """Rows of these points; sequence indices continue the count of evaluations."""
         with jax.enable_x64(True):
             log_objectives, constraint_values = self._in_groups(units, variants)
         sequence_indices = self.num_evaluations + np.arange(len(units))
@@ -67,7 +69,7 @@ class Evaluator:
         return rows
 
     def charge_gradients(self, num_gradients: int) -> None:
-        """Counts values with gradients at `GRADIENT_COST_EVALUATIONS` each."""
+        """Count values with gradients, at `GRADIENT_COST_EVALUATIONS` each."""
         self.num_evaluations += GRADIENT_COST_EVALUATIONS * num_gradients
 
     def _in_groups(self, units: np.ndarray, variants: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +87,8 @@ class Evaluator:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers of objectives and constraints; traces the model if nothing was judged yet."""
+        """Numbers of objectives and constraints; traces the model if no point was evaluated
+        yet."""
         if self._shape is not None:
             return self._shape
 
@@ -101,7 +104,7 @@ class Evaluator:
 
 
 class Archive:
-    """Every judged row of a search, and the front of them."""
+    """All evaluated rows of a search, and their non-dominated front."""
 
     def __init__(self, evaluator: Evaluator, units: np.ndarray, variants: np.ndarray):
         self.evaluator = evaluator
@@ -110,7 +113,7 @@ class Archive:
         self.front = merge(feasible, feasible.take(np.arange(0)))
 
     def add(self, units: np.ndarray, variants: np.ndarray) -> DesignSet:
-        """Judges points and keeps them; the rows of these points."""
+        """Evaluate points, add them to the archive and return their rows."""
         rows = self.evaluator(units, variants)
         self.rows = self.rows.joined(rows)
         self.front = merge(self.front, rows.take(np.flatnonzero(rows.is_feasible)))

@@ -1,4 +1,4 @@
-"""Polishing of a front: small moves from its members, judged in the exact reading."""
+"""Local search of a front: small moves from its members, evaluated with the exact model."""
 
 import numpy as np
 
@@ -12,22 +12,22 @@ from hwdse.search.surrogate.expected_improvement import ExpectedHypervolumeImpro
 from hwdse.search.surrogate.surrogate_model import MAX_TRAINING_POINTS
 
 NUM_KEPT = 1024
-"""Points that are kept to learn and to move from: the front, thinned by crowding, then the next
-ranks."""
+"""Points kept for training and as parents: the front, thinned by crowding, then the next ranks."""
 NUM_PARENTS = 150
-"""Of these, those that random moves begin at."""
+"""Parents of random moves, the best of the kept points."""
 MODEL_PARENTS = 60
-"""Of these, those that moves by a model begin at."""
+"""Parents of moves chosen by a model."""
 MODEL_SHARE = 0.75
-"""Rounds whose moves a model chooses: it cannot see what lies between two steps."""
+"""Fraction of rounds whose moves a model chooses. A smooth model does not resolve differences
+between steps."""
 BLENDED_SHARE = 0.4
-"""Moves between two parents, rather than from one."""
+"""Fraction of moves between two parents, rather than from one."""
 CROSSOVER_INDEX = 5.0
-"""Wider than pymoo's 15: parents of a front lie far from each other."""
+"""Below the 15 of pymoo, thus wider: parents of a front are far apart."""
 EXTREME_SHARE = 0.2
-"""Moves from the ends of the front, which have no neighbors on one side to be blended with."""
+"""Fraction of moves from the extremes of the front, which have neighbors on one side only."""
 OTHER_VARIANT_SHARE = 0.05
-"""Moves that also change the variant."""
+"""Fraction of moves that also change the variant."""
 
 
 def local_search_front(
@@ -37,10 +37,11 @@ def local_search_front(
     num_evaluations: int,
     num_moves: int,
 ) -> None:
-    """Rounds of moves until so many evaluations are spent, or nothing new is left to try.
+    """Run rounds of moves until `num_evaluations` are spent, or no new point is found.
 
-    Moves are what a model promises most of, or random ones: parents by tournaments of two, better
-    rank first, then more room around. No design is judged twice.
+    Moves have the largest expected improvement of a model, or are random. Parents are selected by
+    tournaments of two: better rank first, then larger crowding distance. No design is evaluated
+    twice.
     """
     best = best_rows(archive.rows, NUM_KEPT)
     seen = design_keys(archive.rows.units, archive.rows.variants)
@@ -72,8 +73,8 @@ def local_search_front(
 
 
 def _training_rows(best: DesignSet, generator: np.random.Generator) -> DesignSet:
-    """Rows that a model learns from: the best and, in turns with them, any of the others. Of the
-    front alone it would not see what leads away from it."""
+    """Training rows of the model: the best rows, alternating with random others. With the front
+    alone the model would not learn the directions away from it."""
     count = min(MAX_TRAINING_POINTS, len(best))
     num_best = (count + 1) // 2
     others = generator.choice(np.arange(num_best, len(best)), count - num_best, replace=False)
@@ -89,14 +90,14 @@ def _random_candidates(
     generator: np.random.Generator,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct points near the parents that were not seen."""
+    """Distinct unseen points near the parents."""
     found: dict[bytes, tuple[np.ndarray, int]] = {}
     num_variants = space.num_variants
-    # Broken limits stand behind all that hold: the best of each objective is an end of the front.
+    # Feasible rows first: the best of each objective is an extreme of the front.
     feasible_logs = np.where(parents.is_feasible[:, None], parents.log_objectives, np.inf)
     extremes = np.argmin(feasible_logs, axis=0)
     for _ in range(4):
-        # Rows are sorted by standing: the smaller place of two wins a tournament.
+        # Rows are sorted by rank: the smaller of two indices wins a tournament.
         first, second = np.min(generator.integers(0, len(parents), (2, 2, count)), axis=0)
         is_extreme = generator.random(count) < EXTREME_SHARE
         first = np.where(is_extreme, generator.choice(extremes, count), first)
@@ -124,8 +125,8 @@ def _random_candidates(
 def _blended(
     space: SearchSpace, first: np.ndarray, second: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Buildable points between and around two parents, by simulated binary crossover of half
-    of the coordinates; alternatives of choices come from either.
+    """Rounded points between and around two parents, by simulated binary crossover of half of the
+    coordinates. Alternatives of choices are inherited from either parent.
 
     Source: Deb and Agrawal, Complex Systems 9, 1995.
     """

@@ -1,7 +1,8 @@
-"""Fronts by gradient: screen, descend towards what the front lacks, snap, polish its members.
+"""Gradient search for a Pareto front: screening, descent of scalarizations, rounding, local
+search.
 
-Each wave of descents is one compiled loop over a batch of scalarizations. Its ends are made
-buildable and judged in the exact reading, as all points are that may enter the front.
+Each round of descents is one compiled loop over a batch of scalarizations. Final points are
+rounded and evaluated with the exact model, as all points of the front.
 """
 
 from dataclasses import dataclass
@@ -11,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hwdse.search.descent.minimize import BRIEF_GRADIENTS, MIN_PENALTY
 from hwdse.search.descent.multistart_descent import descend
 from hwdse.search.descent.optimizers import OPTIMIZERS
 from hwdse.search.evaluation.evaluator import (
     LARGEST_BATCH,
     Archive,
     Evaluator,
-    ObjectivesFn,
     Report,
 )
-from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS
+from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS, ObjectivesFn
 from hwdse.search.front.front_local_search import local_search_front
 from hwdse.search.front.scalarize import (
     Scalarization,
@@ -28,7 +29,6 @@ from hwdse.search.front.scalarize import (
     choose_scalarizations,
     distances_to,
 )
-from hwdse.search.minimize import BRIEF_GRADIENTS, MIN_PENALTY
 from hwdse.search.pareto.pareto_archive import DesignSet
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
@@ -41,14 +41,15 @@ class FrontSearchBudget:
     num_screened: int
     num_descent_rounds: int
     num_starts: int
-    """Of each wave, over all variants."""
+    """Starts per round, over all variants."""
     num_steps: int
     num_moves: int
-    """Of a round of polishing; rounds go on until the evaluations are spent."""
+    """Moves per round of local search; rounds continue until the evaluations are spent."""
 
 
 def allocate_front_evaluations(num_evaluations: int) -> FrontSearchBudget:
-    """Sizes for a budget: 10 % screening, 35 % descent in one or two waves, the rest polish."""
+    """Stage sizes for a budget: 10 % screening, 35 % descent in one or two rounds, then local
+    search."""
     num_descent_rounds = int(np.clip(num_evaluations // 1000, 1, 2))
     gradients = 0.35 * num_evaluations / GRADIENT_COST_EVALUATIONS / num_descent_rounds
     num_steps = int(np.clip(np.sqrt(3.0 * gradients), 4, 60))
@@ -63,12 +64,12 @@ def allocate_front_evaluations(num_evaluations: int) -> FrontSearchBudget:
 
 @dataclass(frozen=True)
 class FrontResult:
-    """The non-dominated feasible designs of a search, in the exact reading."""
+    """Non-dominated feasible designs of a search, evaluated with the exact model."""
 
     front: DesignSet
-    """Empty if no design met the constraints."""
+    """Empty if no design is feasible."""
     least_violated: DesignSet
-    """One row: the design that breaks the constraints least."""
+    """One row: the design with the smallest total violation."""
     num_evaluations: int
     """Exact evaluations; a gradient counts as `GRADIENT_COST_EVALUATIONS`."""
     num_feasible: int
@@ -85,10 +86,12 @@ def search_front(
     search_budget: FrontSearchBudget | None = None,
     report: Report | None = None,
 ) -> FrontResult:
-    """Buildable designs of a space that no other found one dominates; the same for a seed.
+    """Rounded designs of a space that no other evaluated design dominates; deterministic for a
+    seed.
 
-    `objectives_fn` gives the logs of one to four objectives and the violations. Every row of the result
-    was judged in the exact reading in float64. `report` sees each batch of judged rows.
+    `objectives_fn` returns the logs of one to four objectives and the constraint values. Every row
+    of the result was evaluated with the exact model in float64. `report` receives each batch of
+    evaluated rows.
     """
     evaluator = Evaluator(objectives_fn, space, base, report, sizes=(LARGEST_BATCH,))
     search_budget = search_budget or allocate_front_evaluations(num_evaluations)
@@ -103,7 +106,7 @@ def search_front(
 def _screening_points(
     space: SearchSpace, base: Any, num_points: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The base in each variant, then Sobol points dealt to the variants in turn; snapped."""
+    """Base design in each variant, then Sobol points assigned to the variants in turn; rounded."""
     count = max(num_points - space.num_variants, 1)
     points = host_points(make_sequence("sobol", space, seed=seed), np.arange(count))
     starts = np.repeat(space.encode(base)[None], space.num_variants, axis=0)
@@ -118,7 +121,8 @@ def _descend_round(
     *,
     with_extremes: bool,
 ) -> None:
-    """Descends from the best known point of each aim, and judges the buildable ends."""
+    """Descend from the best known point of each scalarization, and evaluate the rounded final
+    points."""
     rows, front = archive.rows, archive.front
     known = (
         front.log_objectives
@@ -159,9 +163,10 @@ def _descend_variant(
     variant: int,
     search_budget: FrontSearchBudget,
 ) -> np.ndarray:
-    """Buildable ends of the starts at these places, which are of one variant.
+    """Rounded final points of the starts at these indices, all of one variant.
 
-    The batch always has all starts, so that one program serves every share of a variant.
+    The batch always contains all starts, so that one program serves any number of starts of a
+    variant.
     """
     rows = np.resize(indices, len(starts))
     with jax.enable_x64(True):

@@ -1,4 +1,5 @@
-"""Designs under one sample of uncertain constants: their bands, and how often each stays best."""
+"""Designs under one sample of uncertain constants: percentiles, and probability of membership in
+the front."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +12,21 @@ import numpy as np
 from hwdse.numerics.jit_compile import search_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.evaluation.batch_evaluation import by_variant
-from hwdse.search.evaluation.search_result import without_rounding
+from hwdse.search.evaluation.search_result import ObjectivesFn, without_rounding
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.uncertainty.robust import ObjectivesFn, over_sample
+from hwdse.search.uncertainty.robust import over_sample
 from hwdse.search.uncertainty.uncertain_constants import UncertainConstant, sample_factors
 from hwdse.search.uncertainty.uncertainty_propagation import QUANTILES
 
 DESIGNS_AT_ONCE = 64
-"""Designs of one program, padded, with `SAMPLES_AT_ONCE` samples of each side by side."""
+"""Designs per program, padded, with `SAMPLES_AT_ONCE` samples of each in parallel."""
 
 
 @dataclass(frozen=True)
 class SampledDesigns:
-    """Designs under the same samples of the constants, so that they can be compared in each."""
+    """Designs under common samples of the constants, so that they are comparable in each
+    sample."""
 
     nominal: np.ndarray
     """Logs of the objectives at the nominal constants, designs by objectives."""
@@ -40,15 +42,15 @@ class SampledDesigns:
 
     @property
     def meets_limits(self) -> np.ndarray:
-        """Whether a design holds all limits and has finite figures, samples by designs."""
+        """True where a design meets all limits and has finite objectives, samples by designs."""
         return np.all(self.constraint_values <= 0.0, axis=2) & np.all(
             np.isfinite(self.log_objectives), axis=2
         )
 
     @property
     def is_on_front(self) -> np.ndarray:
-        """Whether a design holds all limits and no other that holds them dominates it, samples by
-        designs. Equal designs do not dominate each other: both stay."""
+        """True where a design is feasible and no other feasible design dominates it, samples by
+        designs. Equal designs do not dominate each other."""
         member = np.zeros(self.log_objectives.shape[:2], bool)
         for row, log_objectives, is_feasible in zip(
             member, self.log_objectives, self.meets_limits, strict=True
@@ -72,11 +74,11 @@ def sample_designs(
     seed: int,
     on_batch: Callable[[int], None] | None = None,
 ) -> SampledDesigns:
-    """Exact float64 costs of buildable designs under one Latin hypercube of the constants.
+    """Exact float64 objectives of rounded designs under one Latin hypercube of the constants.
 
-    `units` are points of the unit cube, `variants` their places in `space.variant_bases`. The
+    `units` are points of the unit cube, `variants` their indices in `space.variant_bases`. The
     sample is the same for all designs (common random numbers) and for the same seed: differences
-    between designs are free of its noise. `on_batch` sees how many designs are done.
+    between designs have little sampling noise. `on_batch` receives the number of finished designs.
     """
     bases = [variant_base for _, variant_base in space.variant_bases(base)]
     size = min(1 << (max(len(units), 1) - 1).bit_length(), DESIGNS_AT_ONCE)
@@ -112,7 +114,7 @@ def _sample_batch(
     num_samples: int,
     seed: int,
 ) -> tuple[Any, Any]:
-    """Costs and violations, designs by samples; sample 0 are the nominal constants."""
+    """Objectives and constraint values, designs by samples; sample 0 has the nominal constants."""
     sample = sample_factors(uncertain_constants, num_samples, seed)
     factors = np.concatenate((np.ones((1, len(uncertain_constants))), sample))
 
@@ -126,11 +128,11 @@ def _sample_batch(
 
 
 def attained(log_objectives: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Least second objective that each sample's front reaches within a first one: the attainment
-    curves at `QUANTILES`, quantiles by places of `first`; infinite where it reaches none.
+    """Smallest second objective that each sample's front attains below a first objective:
+    attainment curves at `QUANTILES`, quantiles by values of `first`; infinite where not attained.
 
-    `log_objectives` are samples by designs by two objectives. Source: Grunert da Fonseca, Fonseca and
-    Hall, EMO 2001, section 3.
+    `log_objectives` are samples by designs by two objectives. Source: Grunert da Fonseca, Fonseca
+    and Hall, EMO 2001, section 3.
     """
     curves = np.empty((len(log_objectives), len(first)))
     for curve, points in zip(curves, log_objectives, strict=True):

@@ -1,4 +1,5 @@
-"""Several objectives as one: Chebyshev distances and epsilon-constraints, aimed at gaps."""
+"""Scalarization of several objectives: Chebyshev distances and epsilon-constraints, directed at
+gaps of a front."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,39 +10,39 @@ import numpy as np
 
 from hwdse.numerics.array_types import PerConstraint, PointsByObjectives, Scalar
 from hwdse.numerics.relaxation import Relaxation
-from hwdse.search.evaluation.evaluator import ObjectivesFn
+from hwdse.search.evaluation.search_result import ObjectivesFn
 from hwdse.search.pareto.pareto_set import PerObjective
 
 AUGMENTATION = 0.02
-"""rho of the augmented Chebyshev distance: keeps weakly dominated points from being as good."""
+"""rho of the augmented Chebyshev distance: makes weakly dominated points worse."""
 SOFTNESS = 0.1
-"""Softness of the maximum in logarithms at temperature 1: what differs by 10 % counts alike."""
+"""Softness of the maximum in logarithms at temperature 1: objectives within 10 % count equally."""
 SHARPEST = 1e-3
 NO_BOUND = 1e3
-"""Distance of a bound that does not bind, in logarithms."""
+"""Distance of an inactive bound, in logarithms."""
 NUM_CANDIDATES = 512
-"""Directions among which the widest gaps of a front are looked for."""
+"""Candidate directions among which the widest gaps of a front are found."""
 MIN_SHARE = 0.02
-"""Of a direction's sum that each objective has: a weight is at most 50 times another."""
+"""Minimum share of each objective in a direction: no weight exceeds 50 times another."""
 
 
 class Scalarization(NamedTuple):
-    """What one descent minimizes; under vmap one row each."""
+    """Parameters of the scalar objective of one descent; under vmap one row per descent."""
 
     weights: Any
-    """Of each objective; the largest is 1."""
+    """Weight of each objective; the largest is 1."""
     reference: Any
-    """Logs of the objectives that distances are measured from."""
+    """Logs of the objectives at the origin of the distances."""
     bounds: Any
-    """Most that each log objective may be."""
+    """Upper bound of each log objective."""
     is_bounded: Any
     """1: weighted sum under bounds (epsilon-constraint); 0: Chebyshev distance."""
 
 
 def smooth_chebyshev(distances: PerObjective, temperature: Scalar) -> Scalar:
-    r"""Soft maximum $\tau \ln \sum_i e^{d_i / \tau}$: at most $\tau \ln m$ above the maximum.
+    r"""Smooth maximum $\tau \ln \sum_i e^{d_i / \tau}$: at most $\tau \ln m$ above the maximum.
 
-    $\tau$ is 0.1 of the temperature, at least 0.001; distances are logarithms. Source: Lin et
+    $\tau$ is 0.1 times the temperature, at least 0.001; distances are logarithms. Source: Lin et
     al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization, ICML 2024, equation 9.
     """
     softness = jnp.maximum(SOFTNESS * temperature, SHARPEST)
@@ -51,10 +52,10 @@ def smooth_chebyshev(distances: PerObjective, temperature: Scalar) -> Scalar:
 def scalarized(
     log_objectives: PerObjective, scalarization: Scalarization, temperature: Scalar
 ) -> Scalar:
-    r"""Value that an aim minimizes: smaller is better, and dominated points are never better.
+    r"""Scalar objective: smaller is better, and a dominated point is never better.
 
-    Chebyshev: $\max_i w_i (f_i - r_i) + \rho \sum_i w_i (f_i - r_i)$, the maximum softened.
-    Epsilon-constraint: the weighted sum alone, whose bounds are constraints. Source: Miettinen,
+    Chebyshev: $\max_i w_i (f_i - r_i) + \rho \sum_i w_i (f_i - r_i)$, with a smooth maximum.
+    Epsilon-constraint: the weighted sum alone; its bounds are constraints. Source: Miettinen,
     Nonlinear Multiobjective Optimization, 1999, sections 3.2 and 3.4.
     """
     distances = scalarization.weights * (log_objectives - scalarization.reference)
@@ -65,22 +66,24 @@ def scalarized(
 
 @dataclass(frozen=True)
 class ScalarizedObjective:
-    """Score of a design for an aim; the bounds come after the constraints."""
+    """Objective function of a design under a scalarization; its bounds follow the constraints."""
 
     log_objectives: ObjectivesFn
 
     def __call__(
         self, design: Any, relaxation: Relaxation, scalarization: Scalarization
     ) -> tuple[Scalar, PerConstraint]:
-        """Scalarized objective, violations of the constraints and of the aim's bounds."""
+        """Scalarized objective, and values of the constraints and of the bounds."""
         log_objectives, constraint_values = self.log_objectives(design, relaxation)
         value = scalarized(log_objectives, scalarization, relaxation.temperature)
         return value, jnp.concatenate((constraint_values, log_objectives - scalarization.bounds))
 
 
 def distances_to(log_objectives: PointsByObjectives, scalarizations: Scalarization) -> np.ndarray:
-    """Scalarized values of points (rows) for each aim (columns), at temperature zero; a bound
-    that is broken costs five times its excess."""
+    """Scalarized values of points (rows) for each scalarization (columns), at temperature zero.
+
+    A violated bound costs five times its violation.
+    """
     offsets = np.asarray(log_objectives)[:, None] - np.asarray(scalarizations.reference)[None]
     weighted = np.asarray(scalarizations.weights) * offsets
     total = weighted.sum(axis=2)
@@ -99,11 +102,11 @@ def choose_scalarizations(
     *,
     with_extremes: bool,
 ) -> Scalarization:
-    """Aims at what a front lacks: directions far from all its members and from each other,
-    first where the front is far from the ideal point.
+    """Scalarizations directed at gaps of a front: far from its members and from each other, first
+    where the front is far from the ideal point.
 
-    `with_extremes` begins with each objective alone. The others are Chebyshev distances and
-    epsilon-constraints in turn, whose bounds are where the front is now.
+    `with_extremes` begins with each objective alone. The others alternate between Chebyshev
+    distances and epsilon-constraints; the bounds are at the present front.
     """
     log_objectives = np.asarray(front, np.float64)
     ideal, num_objectives = log_objectives.min(axis=0), log_objectives.shape[1]
@@ -137,7 +140,7 @@ def _gap_directions(
     *,
     with_extremes: bool,
 ) -> np.ndarray:
-    """Directions of sum one, chosen one after the other where they are missed most."""
+    """Directions of sum one, chosen one after the other at the largest gaps."""
     num_objectives = scaled.shape[1]
     candidates = generator.dirichlet(np.ones(num_objectives), NUM_CANDIDATES)
     candidates = candidates * (1.0 - num_objectives * MIN_SHARE) + MIN_SHARE
@@ -147,7 +150,7 @@ def _gap_directions(
     chosen = []
     for index in range(num_scalarizations):
         if with_extremes and index < num_objectives:
-            # An objective counts most where the direction hardly leaves room for it.
+            # A small component of the direction gives the objective a large weight.
             direction = np.where(np.arange(num_objectives) == index, MIN_SHARE, 1.0)
             direction = direction / direction.sum()
         else:

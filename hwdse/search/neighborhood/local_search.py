@@ -1,4 +1,4 @@
-"""Polishing: batches of small moves among buildable designs, judged in the exact reading."""
+"""Local search: batches of small moves among rounded designs, evaluated with the exact model."""
 
 from collections.abc import Callable
 
@@ -9,30 +9,36 @@ from hwdse.search.space.dimension import Ranges
 from hwdse.search.space.search_space import SearchSpace
 
 ELITE_LIMITS = (8, 24)
-"""Parents that are kept: as many as a round has moves, within these."""
+"""Bounds of the number of parents, which otherwise equals the moves per round."""
 WIDEST_MOVE_BITS = 2.0
 FINEST_MOVE_BITS = 9.0
-"""Moves are of 2^-2 to 2^-9 of a range, log-uniformly; at least one step."""
+"""Moves are 2^-2 to 2^-9 of a range, log-uniform, and at least one step."""
 CONTINUOUS_BITS_RATIO = 1.6
-"""Without a step moves go down to 2^-14."""
+"""Without a step, moves go down to 2^-14."""
 MOVED_COORDINATES = (0.4, 0.32, 0.18, 0.1)
-"""Shares of moves that change one, two, three and four coordinates."""
+"""Fractions of moves that change one, two, three and four coordinates."""
 CROSSOVER_SHARE = 0.25
-"""Moves that first take about half of their coordinates from another parent."""
+"""Fraction of moves that first take about half of their coordinates from another parent."""
 DECAY_OVER_ALL = 3.6
-"""Each next parent is chosen more rarely: the last by about exp(-3.6)."""
+"""Decay of selection over the ranked parents: the last is chosen about exp(-3.6) times as often as
+the first."""
 MAX_PARTS_BITS = 2.0
-"""Half of the moves to other numbers of parts change it by up to this power of two, half by one."""
+"""Half of the moves to another divisor change it by up to this power of two, the other half by
+one."""
 DIFFERENCE_SCALES = (0.2, 1.0)
 DIFFERENT_COORDINATES = 0.7
-"""Share of the coordinates that take part in a difference."""
+"""Fraction of coordinates that take part in a difference."""
 NUM_KINDS = 3
-"""Of moves: steps; steps to whole parts of a range, as a tile that divides its operator wastes
-nothing; differences of parents (differential evolution, R. Storn and K. Price, J. Global
-Optimization 11, 341 (1997)), which go along a limit where single steps break it."""
+"""Kinds of moves: steps, divisors, differences.
+
+Divisor moves divide the end of a range into equal parts: a tile that divides its operator has no
+quantization loss. Difference moves add differences of parents (differential evolution, R. Storn
+and K. Price, J. Global Optimization 11, 341 (1997)). They move along a limit where single steps
+violate it.
+"""
 MIN_KIND_SHARE = 0.1
 TALLY_DECAY = 0.9
-"""What a kind of move has led to is forgotten at this rate a round."""
+"""Decay per round of the success counts of each kind of move."""
 
 
 def local_search(
@@ -47,11 +53,11 @@ def local_search(
     patience: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> EvaluatedPoints:
-    """Best designs after rounds of moves from them; ends early when nothing got better in
-    `patience` moves, or when `should_stop` says so before a round.
+    """Best designs after rounds of moves from them.
 
-    Parents are ranked by the exact penalty merit, so that a path may lead along the outside of a
-    constraint; the best feasible design is always kept as well. No design is judged twice.
+    Ends early after `patience` moves without improvement, or if `should_stop` returns True before
+    a round. Parents are ranked by the exact penalty merit, so that a path may pass through
+    infeasible designs. The best feasible design is always kept. No design is evaluated twice.
     """
     seen = {row.tobytes() for row in elites.units}
     num_elites = int(np.clip(num_moves, *ELITE_LIMITS))
@@ -78,7 +84,8 @@ def local_search(
 
 
 def _kind_shares(tally: np.ndarray) -> np.ndarray:
-    """Shares of the kinds of moves: as often as they made a parent, none never."""
+    """Fractions of the kinds of moves: proportional to their success rates, with a minimum for
+    each."""
     rates = tally[0] / tally[1]
     return MIN_KIND_SHARE + (1.0 - NUM_KINDS * MIN_KIND_SHARE) * rates / rates.sum()
 
@@ -86,7 +93,7 @@ def _kind_shares(tally: np.ndarray) -> np.ndarray:
 def _updated_tally(
     tally: np.ndarray, candidates: np.ndarray, kinds: np.ndarray, parents: np.ndarray
 ) -> np.ndarray:
-    """Moves of each kind that became parents, and all, with those of earlier rounds."""
+    """Moves of each kind that became parents, and all moves, including decayed earlier rounds."""
     kept = {row.tobytes() for row in parents}
     is_kept = np.asarray([row.tobytes() in kept for row in candidates])
     num_kept = np.bincount(kinds, is_kept, NUM_KINDS)
@@ -94,14 +101,14 @@ def _updated_tally(
 
 
 def kept_parents(rows: EvaluatedPoints, penalties: np.ndarray, max_parents: int) -> np.ndarray:
-    """Places of the elites of some rows: first the best feasible one, then by merit."""
+    """Indices of the parents among some rows: first the best feasible one, then by merit."""
     merit = rows.merit(penalties)
     merit[rows.best_index()] = -np.inf
     return np.argsort(merit, kind="stable")[:max_parents]
 
 
 def design_key(unit: np.ndarray, variant: int) -> bytes:
-    """What tells a buildable point of a variant from all others."""
+    """Key of a rounded point of a variant."""
     return unit.tobytes() + variant.to_bytes(2, "little")
 
 
@@ -118,8 +125,8 @@ def _new_candidates(
     num_points: int,
     shares: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct buildable points near the parents that were not seen before, and their kinds of
-    moves; marks them seen."""
+    """Distinct unseen rounded points near the parents, and their kinds of moves; adds them to
+    `seen`."""
     found: list[np.ndarray] = []
     found_kinds: list[int] = []
     for _ in range(4):
@@ -140,8 +147,10 @@ def _new_candidates(
 def moved_by_kinds(
     space: SearchSpace, parents: np.ndarray, generator: np.random.Generator, kinds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Buildable points near parents, of which the first ones are taken most often, by moves of
-    these kinds; and the place of each one's parent."""
+    """Rounded points near parents by moves of these kinds, and the index of the parent of each.
+
+    Earlier parents are chosen more often.
+    """
     num_points = len(kinds)
     shares = np.exp(-DECAY_OVER_ALL * np.arange(len(parents)) / len(parents))
     first, second = generator.choice(len(parents), (2, num_points), p=shares / shares.sum())
@@ -154,8 +163,8 @@ def moved_by_kinds(
 def _difference_moves(
     space: SearchSpace, points: np.ndarray, differences: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Buildable points moved by a part of these differences, reflected at the bounds; choices
-    stay."""
+    """Rounded points moved by a fraction of these differences, reflected at the bounds; choices
+    are unchanged."""
     scales = generator.uniform(*DIFFERENCE_SCALES, (len(points), 1))
     is_part = generator.random(points.shape) < DIFFERENT_COORDINATES
     is_part[:, len(space.dimensions) :] = False
@@ -164,8 +173,8 @@ def _difference_moves(
 
 
 def divisor_points(space: SearchSpace, units: np.ndarray) -> np.ndarray:
-    """Buildable points whose stepped values divide the ends of their ranges into whole parts, as
-    many as is nearest."""
+    """Rounded points whose stepped values divide the ends of their ranges into the nearest number
+    of equal parts."""
     ranges, points = space.ranges, space.snap_points(units)
     here = points[:, : len(space.dimensions)]
     counts = ranges.value(np.clip(units[:, : here.shape[1]], 0.0, 1.0)) / ranges.step
@@ -175,7 +184,7 @@ def divisor_points(space: SearchSpace, units: np.ndarray) -> np.ndarray:
 
 
 def _divided_ends(ranges: Ranges, num_parts: np.ndarray) -> np.ndarray:
-    """Unit coordinates of the ends of ranges, divided by these numbers and rounded up."""
+    """Unit coordinates of the range ends divided by these numbers, rounded up."""
     parts = ranges.last_count / np.maximum(num_parts, 1.0)
     counts = np.clip(np.ceil(parts - 1e-9), ranges.first_count, ranges.last_count)
     return ranges.unit_of_count(counts)
@@ -197,8 +206,11 @@ def moved_points(
     generator: np.random.Generator,
     uses_divisors: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Buildable points, each a row of `first` (or a cross of it with the one of `second`) with
-    one to four coordinates moved; rows that are parted by steps to whole parts of the range."""
+    """Rounded points: rows of `first`, or crossovers with `second`, with one to four coordinates
+    moved.
+
+    Rows with `uses_divisors` move their stepped coordinates to divisors of the range end.
+    """
     num_points = len(first)
     is_crossed = generator.random(num_points) < CROSSOVER_SHARE
     from_second = (generator.random((num_points, space.num_dims)) < 0.5) & is_crossed[:, None]

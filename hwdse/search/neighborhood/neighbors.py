@@ -1,4 +1,4 @@
-"""Buildable designs around one: all of them within some steps, or as many as asked for."""
+"""Rounded designs around one design: all within some steps, or a sample of given size."""
 
 import itertools
 
@@ -7,16 +7,16 @@ import numpy as np
 from hwdse.search.space.search_space import Dimension, SearchSpace
 
 FREE_MOVE = 0.005
-"""A step of a dimension without steps, as a share of its range."""
+"""Step of a dimension without steps, as a fraction of its range."""
 
 
 def neighbors(
     space: SearchSpace, unit: np.ndarray, *, reach: int, max_neighbors: int, seed: int
 ) -> tuple[np.ndarray, bool]:
-    """Points of all designs within `reach` steps of each dimension, and whether these are all.
+    """Points of designs within `reach` steps of each dimension, and True if these are all.
 
-    With every alternative of each choice on its own besides. Where there are more than `max_neighbors`,
-    first all that differ in one coordinate, then random ones. The point itself is not among them.
+    Every alternative of each choice alone is included. If there are more than `max_neighbors`,
+    first all points that differ in one coordinate, then random ones. The point itself is excluded.
     """
     point = space.snap_points(np.asarray(unit, float)[None])[0]
     columns = [_moves(dim, point[i], reach) for i, dim in enumerate(space.dimensions)]
@@ -36,7 +36,7 @@ def neighbors(
 
 
 def step_toward(space: SearchSpace, unit: np.ndarray, dim: int, sign: float) -> np.ndarray | None:
-    """The point one step up or down in one dimension; None beyond the end of its range."""
+    """Point one step up or down in one dimension; None beyond the end of its range."""
     dimension = space.dimensions[dim]
     there = [u for u in _moves(dimension, unit[dim], 1) if (u - unit[dim]) * sign > 1e-12]
     if not there:
@@ -47,7 +47,7 @@ def step_toward(space: SearchSpace, unit: np.ndarray, dim: int, sign: float) -> 
 
 
 def _moves(dimension: Dimension, unit: float, reach: int) -> np.ndarray:
-    """Unit coordinates within `reach` steps, the present one among them, inside the range."""
+    """Unit coordinates within `reach` steps inside the range, the present one included."""
     offsets = np.arange(-reach, reach + 1.0)
     if dimension.step is None:
         return np.unique(np.clip(unit + FREE_MOVE * offsets, 0.0, 1.0))

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Non-dominated sets, hypervolume, crowding and merging of design sets. Imports only numerics."""

@@ -1,4 +1,4 @@
-"""Which of many points to go on from: ranks of domination, crowding, and selection by both."""
+"""Domination ranks, crowding distances, and selection of design sets by both."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from hwdse.search.pareto.pareto_set import non_dominated_mask
 
 
 def domination_ranks(log_objectives: PointsByObjectives) -> np.ndarray:
-    """Rank of each point: 0 on the front, 1 on the front of the rest, and so on.
+    """Rank of each point: 0 on the front, 1 on the front of the remaining points, and so on.
 
-    Of equal points the first has the better rank. Rows with NaN share a rank after all others.
-    Source: Deb et al., IEEE Trans. Evol. Comput. 6(2), 2002, section III-A.
+    Of equal points the first has the better rank. Rows with NaN share the last rank. Source: Deb
+    et al., IEEE Trans. Evol. Comput. 6(2), 2002, section III-A.
     """
     values = np.asarray(log_objectives, np.float64)
     ranks = np.full(len(values), len(values))
@@ -26,10 +26,10 @@ def domination_ranks(log_objectives: PointsByObjectives) -> np.ndarray:
 
 
 def crowding_distance(log_objectives: PointsByObjectives) -> np.ndarray:
-    """Room around each point of a front: per objective the distance between its neighbors over
-    the extent of the front, in sum; infinite at the ends.
+    """Crowding distance of each point of a front; infinite at the extremes.
 
-    An objective in which all points agree adds nothing. Source: Deb et al., IEEE Trans. Evol.
+    Sum over objectives of the distance between the two neighbors over the extent of the front. An
+    objective in which all points are equal adds nothing. Source: Deb et al., IEEE Trans. Evol.
     Comput. 6(2), 2002, section III-B.
     """
     values = np.asarray(log_objectives, np.float64)
@@ -45,10 +45,10 @@ def crowding_distance(log_objectives: PointsByObjectives) -> np.ndarray:
 
 
 def ranking_keys(rows: DesignSet) -> tuple[np.ndarray, np.ndarray]:
-    """Rank and crowding of each row under constraints: feasible rows by domination, the others
-    after them by how much they break the constraints in sum.
+    """Rank and crowding distance of each row under constraints.
 
-    Source: constrained domination of Deb et al. 2002, section VI.
+    Feasible rows are ranked by domination, infeasible rows after them by total violation. Source:
+    constrained domination of Deb et al. 2002, section VI.
     """
     feasible = np.asarray(rows.is_feasible)
     ranks = np.zeros(len(rows), int)
@@ -68,6 +68,6 @@ def ranking_keys(rows: DesignSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_rows(rows: DesignSet, num_kept: int) -> DesignSet:
-    """The rows to go on from, best first: by rank, then by the room around them."""
+    """Best rows, best first: by rank, then by crowding distance."""
     ranks, crowding = ranking_keys(rows)
     return rows.take(np.lexsort((-crowding, ranks))[:num_kept])

@@ -1,4 +1,4 @@
-"""The running front of a sweep: what is kept of the points, and what it says of new ones."""
+"""Sets of evaluated designs, merging of their fronts, and points that prune a sweep."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,58 +8,59 @@ import numpy as np
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 
 NUM_PRUNING_POINTS = 32
-"""Front members that the device compares every point with; few points that they do not dominate
-are dominated at all (1 % survive)."""
+"""Front members with which the device compares every point. About 1 % of the points that these do
+not dominate are dominated by others."""
 
 
 @dataclass(frozen=True)
 class DesignSet:
-    """Feasible designs that no other dominates; the rows of all fields belong together."""
+    """Evaluated designs, one row per design; often a non-dominated front."""
 
     units: np.ndarray
-    """Buildable points of the unit cube, points by dims."""
+    """Rounded points of the unit cube, points by dims."""
     log_objectives: np.ndarray
     """Logs of the objectives, points by objectives."""
     constraint_values: np.ndarray
     """ln(value / limit), points by constraints."""
     variants: np.ndarray
-    """Place in `SearchSpace.variant_bases`."""
+    """Index in `SearchSpace.variant_bases`."""
     sequence_indices: np.ndarray
-    """Number of the point in its variant's sequence."""
+    """Index of the point in the sequence of its variant."""
     metrics: np.ndarray
-    """Whatever else was asked to be kept of each point, points by metrics; often no columns."""
+    """Additional metrics of each point, points by metrics; often no columns."""
 
     def __len__(self) -> int:
         return len(self.log_objectives)
 
     @property
     def is_feasible(self) -> Any:
-        """All costs finite, no constraint broken."""
+        """True where all objectives are finite and no constraint is violated."""
         return np.all(self.constraint_values <= 0.0, axis=1) & np.all(
             np.isfinite(self.log_objectives), axis=1
         )
 
     def take(self, indices: np.ndarray) -> "DesignSet":
-        """The rows at these places."""
+        """Rows at these indices."""
         return DesignSet(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
 
     def joined(self, other: "DesignSet") -> "DesignSet":
-        """The rows of both."""
+        """Rows of both."""
         names = self.__dataclass_fields__
         both = ((getattr(self, name), getattr(other, name)) for name in names)
         return DesignSet(*(np.concatenate(pair) for pair in both))
 
     def best(self, count: int, objective: int = 0) -> "DesignSet":
-        """The rows that are best in an objective, best first; of equals the least variant and
-        number, so that the order of the rows does not matter."""
+        """Best rows in one objective, best first. Ties are broken by variant and sequence index,
+        so the order of the rows does not matter."""
         keys = (self.sequence_indices, self.variants, self.log_objectives[:, objective])
         return self.take(np.lexsort(keys)[:count])
 
 
 def merge(first: DesignSet, second: DesignSet) -> DesignSet:
-    """Front of the members of both; of equal costs the least variant and number is kept.
+    """Front of the members of both; of equal designs the smallest variant and sequence index is
+    kept.
 
-    The order of merging does not matter, so chunks may come in any order and size.
+    The order of merging does not matter, so chunks may have any order and size.
     """
     joined = first.joined(second)
     joined = joined.take(np.lexsort((joined.sequence_indices, joined.variants)))
@@ -69,9 +70,10 @@ def merge(first: DesignSet, second: DesignSet) -> DesignSet:
 def pruning_points(
     log_objectives: np.ndarray, num_pruning_points: int = NUM_PRUNING_POINTS
 ) -> np.ndarray:
-    """Points that dominate much: the best for each of a fixed set of weightings; inf pads.
+    """Front members that dominate many points: the best for each of a fixed set of weights; padded
+    with infinity.
 
-    Weighted Chebyshev distances to the ideal point, in units of the front's extent.
+    Weighted Chebyshev distances to the ideal point, relative to the extent of the front.
     """
     num_objectives = log_objectives.shape[1]
     chosen = np.full((num_pruning_points, num_objectives), np.inf)

@@ -1,4 +1,4 @@
-"""Exact non-dominated sets and hypervolumes of 2 to 4 objectives, all minimized."""
+"""Exact non-dominated sets and hypervolumes of 1 to 4 objectives, all minimized."""
 
 import jax
 import numpy as np
@@ -9,16 +9,17 @@ from hwdse.numerics.array_types import Mask, PointsByObjectives
 PerObjective = Float[jax.Array, " objectives"] | Float[np.ndarray, " objectives"]
 
 BLOCK_POINTS = 4096
-"""Points compared with the front at once; a block times the front fits the cache."""
+"""Points compared with the front at once; a block times the front fits in the cache."""
 
 
 def non_dominated_mask(log_objectives: PointsByObjectives) -> Mask:
     """True for points that no other point dominates; of equal points the first is kept.
 
-    A point dominates another when it is nowhere worse and somewhere better. Rows with NaN are
-    never kept. One or two objectives: one sort. More: sorted lexicographically, so that a point
-    can be dominated only by an earlier one, then filtered block by block against the front so
-    far, after a first pass has removed what a few central points dominate.
+    A point dominates another if it is nowhere worse and somewhere better. Rows with NaN are never
+    kept. One or two objectives: one sort. More objectives: the points are sorted
+    lexicographically, so that only earlier points can dominate a point. They are then filtered
+    block by block against the front so far, after a first pass has removed the points that a few
+    central points dominate.
     """
     values = np.asarray(log_objectives, np.float64)
     mask = np.zeros(len(values), bool)
@@ -27,7 +28,7 @@ def non_dominated_mask(log_objectives: PointsByObjectives) -> Mask:
         alive = alive[~_dominated_by_few(values[alive])]
     if not len(alive):
         return mask
-    # Stable and by all columns: equal points stay in their order, so the first one is kept.
+    # Stable sort by all columns: of equal points the first is kept.
     order = alive[np.lexsort(values[alive].T[::-1])]
     if values.shape[1] <= 2:
         kept = _staircase(values[order])
@@ -38,7 +39,8 @@ def non_dominated_mask(log_objectives: PointsByObjectives) -> Mask:
 
 
 def _dominated_by_few(values: np.ndarray, num_few: int = 64) -> np.ndarray:
-    """Points that one of a few strong points dominates: those of least weighted rank sums."""
+    """True for points that one of a few strong points dominates: those with the smallest weighted
+    rank sums."""
     dominated = np.zeros(len(values), bool)
     if len(values) < BLOCK_POINTS:
         return dominated
@@ -55,7 +57,7 @@ def _dominated_by_few(values: np.ndarray, num_few: int = 64) -> np.ndarray:
 
 
 def _staircase(ordered: np.ndarray) -> np.ndarray:
-    """Kept points of lexicographically sorted ones, one or two objectives."""
+    """Mask of kept points among lexicographically sorted ones, for one or two objectives."""
     last = ordered[:, -1]
     if ordered.shape[1] == 1:
         return np.arange(len(ordered)) == 0
@@ -66,7 +68,8 @@ def _staircase(ordered: np.ndarray) -> np.ndarray:
 
 
 def _filter_sorted(ordered: np.ndarray) -> np.ndarray:
-    """Kept points of lexicographically sorted ones; the first column needs no comparison."""
+    """Mask of kept points among lexicographically sorted ones; the first column needs no
+    comparison."""
     kept = np.zeros(len(ordered), bool)
     front = np.empty((0, ordered.shape[1] - 1))
     for start in range(0, len(ordered), BLOCK_POINTS):
@@ -79,7 +82,7 @@ def _filter_sorted(ordered: np.ndarray) -> np.ndarray:
 
 
 def _covered(points: np.ndarray, front: np.ndarray) -> np.ndarray:
-    """True where a member of the front is nowhere worse; the front comes in pieces."""
+    """True where a member of the front is nowhere worse; the front is processed in blocks."""
     covered = np.zeros(len(points), bool)
     for start in range(0, len(front), 256):
         open_indices = np.flatnonzero(~covered)
@@ -93,7 +96,7 @@ def _covered(points: np.ndarray, front: np.ndarray) -> np.ndarray:
 
 
 def _first_of_each_other(points: np.ndarray) -> np.ndarray:
-    """Places of points that no earlier one covers, by halving: quick where few survive."""
+    """Indices of points that no earlier point covers, by halving: fast if few points remain."""
     if len(points) <= 64:
         nowhere_worse = (points[:, None] <= points[None]).all(axis=2)
         return np.flatnonzero(~np.triu(nowhere_worse, 1).any(axis=0))
@@ -106,9 +109,9 @@ def _first_of_each_other(points: np.ndarray) -> np.ndarray:
 def hypervolume(log_objectives: PointsByObjectives, reference: PerObjective) -> float:
     """Volume that the points dominate below the reference point; exact, for 1 to 4 objectives.
 
-    Two objectives: the area under the staircase. Three: a sweep over a growing staircase. Four:
-    slices along the last objective (Fonseca, Paquete and Lopez-Ibanez, CEC 2006). Points that
-    do not lie below the reference in every objective add nothing.
+    Two objectives: area under the staircase. Three: sweep over a growing staircase. Four: slices
+    along the last objective (Fonseca, Paquete and Lopez-Ibanez, CEC 2006). Points that are not
+    below the reference in every objective add nothing.
     """
     values = np.asarray(log_objectives, np.float64)
     bound = np.asarray(reference, np.float64)
@@ -133,7 +136,8 @@ def _volume(front: np.ndarray, bound: np.ndarray) -> float:
 
 
 def _volume_by_slices(ordered: np.ndarray, bound: np.ndarray) -> float:
-    """Sweep the last objective upwards; a new point adds its box less what was covered before."""
+    """Hypervolume by a sweep of the last objective; a new point adds its box less the covered
+    part."""
     heights = np.diff(np.append(ordered[:, -1], bound[-1]))
     reached = np.empty((0, len(bound) - 1))
     area = 0.0
@@ -149,14 +153,15 @@ def _volume_by_slices(ordered: np.ndarray, bound: np.ndarray) -> float:
 
 
 def _volume_by_staircase(ordered: np.ndarray, bound: np.ndarray) -> float:
-    """Three objectives: sweep the third upwards over a growing staircase of the first two."""
+    """Hypervolume of three objectives: a sweep of the third over a growing staircase of the first
+    two."""
     xs = np.asarray([-np.inf, bound[0]])
     ys = np.asarray([bound[1], -np.inf])
     heights = np.diff(np.append(ordered[:, 2], bound[2]))
     area = 0.0
     total = 0.0
     for (x, y, _), height in zip(ordered, heights, strict=True):
-        # Steps between these two places lie right of x and above y: the new point hides them.
+        # Steps between these two indices are right of x and above y: the new point covers them.
         left = int(np.searchsorted(xs, x, side="right")) - 1
         if ys[left] > y:
             right = int(np.searchsorted(-ys, -y, side="right"))
@@ -170,7 +175,7 @@ def _volume_by_staircase(ordered: np.ndarray, bound: np.ndarray) -> float:
 
 
 def merge_fronts(*fronts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Front of several sets of points: its costs, and their places in the concatenation."""
+    """Front of several sets of points: its objectives, and their indices in the concatenation."""
     log_objectives = np.concatenate([np.asarray(front, np.float64) for front in fronts])
     indices = np.flatnonzero(non_dominated_mask(log_objectives))
     return log_objectives[indices], indices

@@ -1,4 +1,4 @@
-"""One searched range, and all ranges of a search at once as arrays."""
+"""One searched range, and all ranges of a search as arrays."""
 
 import math
 from dataclasses import dataclass
@@ -11,60 +11,65 @@ import numpy as np
 from hwdse.numerics.array_types import Leaf, PointsByDims
 
 STEP_TOLERANCE = 1e-9
-"""A bound counts as a multiple of the step when it misses one by less than this share."""
+"""A bound within this fraction of a step counts as a multiple of the step."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A float leaf of the design that is searched between `low` and `high`."""
+    """Search range of one float leaf of the design, from `low` to `high`."""
 
     path: str
     low: float
     high: float
     scale: str
-    """"log" or "linear": how the unit interval maps to the range."""
+    """"log" or "linear": mapping of the unit interval to the range."""
     step: float | None
-    """Buildable values are the multiples of `step` inside the range; None: all values."""
+    """Step size: allowed values are its multiples inside the range. None: all values."""
 
     def __post_init__(self) -> None:
         if self.scale not in ("log", "linear"):
-            raise ValueError(f"{self.path}: scale must be log or linear, not {self.scale!r}")
+            raise ValueError(f"{self.path}: scale = {self.scale!r}: expected log or linear")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"{self.path}: low {self.low:g} must not exceed high {self.high:g}")
+            raise ValueError(
+                f"{self.path}: low = {self.low:g}, high = {self.high:g}: expected finite "
+                "low <= high"
+            )
         if self.scale == "log" and self.low <= 0.0:
-            raise ValueError(f"{self.path}: a log range starts above 0, not at {self.low:g}")
+            raise ValueError(f"{self.path}: low = {self.low:g}: expected above 0 on a log scale")
         if self.step is not None and not self.step > 0.0:
-            raise ValueError(f"{self.path}: step must be above 0, not {self.step:g}")
+            raise ValueError(f"{self.path}: step = {self.step:g}: expected above 0")
         if self.step is not None and self.first_count > self.last_count:
             raise ValueError(
-                f"{self.path}: {self.low:g}..{self.high:g} holds no multiple of {self.step:g}"
+                f"{self.path}: {self.low:g} to {self.high:g} contains no multiple of the "
+                f"step {self.step:g}"
             )
 
     @property
     def first_count(self) -> float:
-        """Smallest buildable value in steps."""
+        """Smallest allowed value in steps."""
         return float(math.ceil(self.low / self.step - STEP_TOLERANCE)) if self.step else 0.0
 
     @property
     def last_count(self) -> float:
-        """Largest buildable value in steps."""
+        """Largest allowed value in steps."""
         return float(math.floor(self.high / self.step + STEP_TOLERANCE)) if self.step else 0.0
 
     @property
     def extent(self) -> float:
-        """Length of the unit interval's image: of the logarithms where the scale is one."""
+        """Length of the range, or of its logarithm on a log scale."""
         if self.scale == "linear":
             return self.high - self.low
         return math.log(self.high / self.low)
 
     def value(self, unit: Leaf) -> Leaf:
-        r"""Value at a unit coordinate: log scale $l (h / l)^u$, linear scale $l + u (h - l)$."""
+        r"""Value at a unit coordinate: $l (h / l)^u$ on a log scale, $l + u (h - l)$ on a linear
+        scale, with $l$ low and $h$ high."""
         if self.scale == "linear":
             return self.low + unit * self.extent
         return self.low * array_library(unit).exp(unit * self.extent)
 
     def unit(self, value: Leaf) -> Leaf:
-        """Unit coordinate of a value, kept inside [0, 1]; 0 where the range is one point."""
+        """Unit coordinate of a value, clipped to [0, 1]; 0 for a range of one point."""
         xp = array_library(value)
         if self.low == self.high:
             return 0.0 * value
@@ -75,26 +80,27 @@ class Dimension:
         return xp.clip(unit, 0.0, 1.0)
 
     def count(self, unit: Leaf) -> Leaf:
-        """Nearest buildable value in steps; only where there is a step."""
+        """Nearest allowed value in steps. Requires a step."""
         steps = array_library(unit).round(self.value(unit) / self.step)
         return array_library(unit).clip(steps, self.first_count, self.last_count)
 
     def rounded(self, unit: Leaf) -> Leaf:
-        """Nearest buildable value: an exact multiple of the step, or the value itself."""
+        """Nearest allowed value: an exact multiple of the step, or the clipped value without a
+        step."""
         if self.step is None:
             return self.value(array_library(unit).clip(unit, 0.0, 1.0))
         return self.count(unit) * self.step
 
     def snap(self, unit: Leaf) -> Leaf:
-        """Unit coordinate of the nearest buildable value."""
+        """Unit coordinate of the nearest allowed value."""
         if self.step is None:
             return array_library(unit).clip(unit, 0.0, 1.0)
         return self.unit(self.rounded(unit))
 
 
 class Ranges:
-    """What each `Dimension` says of its column, for whole batches of points on the host; the same
-    bits."""
+    """Arrays of all dimensions, for batches of points on the host; bit-identical to
+    `Dimension`."""
 
     def __init__(self, dimensions: tuple[Dimension, ...]):
         self.is_stepped = np.asarray([dim.step is not None for dim in dimensions], bool)
@@ -113,7 +119,7 @@ class Ranges:
         return np.where(self._is_log, powers, self._low + scaled)
 
     def unit(self, values: PointsByDims) -> np.ndarray:
-        """Unit coordinates of values, kept inside [0, 1]; 0 where the range is one point."""
+        """Unit coordinates of values, clipped to [0, 1]; 0 for a range of one point."""
         ratios = np.maximum(values, self._low) / np.where(self._is_log, self._low, 1.0)
         logs = np.log(np.where(self._is_log, ratios, 1.0))
         above = np.where(self._is_log, logs, values - self._low)
@@ -121,19 +127,19 @@ class Ranges:
         return np.where(self._is_point, 0.0, np.clip(above / extent, 0.0, 1.0))
 
     def count(self, units: PointsByDims) -> np.ndarray:
-        """Nearest buildable values in steps; of no use where there is no step."""
+        """Nearest allowed values in steps; undefined for dimensions without a step."""
         return np.clip(np.round(self.value(units) / self.step), self.first_count, self.last_count)
 
     def unit_of_count(self, counts: PointsByDims) -> np.ndarray:
-        """Unit coordinates of so many steps."""
+        """Unit coordinates of values given in steps."""
         return self.unit(counts * self.step)
 
     def snap(self, units: PointsByDims) -> np.ndarray:
-        """Unit coordinates of the nearest buildable values."""
+        """Unit coordinates of the nearest allowed values."""
         stepped = self.unit_of_count(self.count(units))
         return np.where(self.is_stepped, stepped, np.clip(units, 0.0, 1.0))
 
 
 def array_library(value: Any) -> Any:
-    """The array library of a value: jax for its arrays and tracers, else numpy."""
+    """Array library of a value: jax for its arrays and tracers, else numpy."""
     return jnp if isinstance(value, jax.Array) else np

@@ -1,8 +1,8 @@
-"""Latin hypercubes made from a counter: of N points each of N equal cells holds one.
+"""Counter-based Latin hypercubes: each of N equal cells per dimension contains one of N points.
 
-In every dimension the cells are a permutation of the numbers of the points. The permutation is
-a cipher of the whole numbers below N, so that the cell of a point is found from its number
-alone, and chunks of any size, made in any order, are parts of one hypercube.
+In every dimension the cells are a permutation of the sequence indices. The permutation is a cipher
+of the integers below N. The cell of a point thus follows from its index alone, and chunks of any
+size, generated in any order, are parts of one hypercube.
 """
 
 import math
@@ -11,27 +11,28 @@ from typing import Any
 import numpy as np
 
 MAX_LATIN_POINTS = 1 << 31
-"""Points that 32-bit words can shuffle."""
+"""Maximum number of points that 32-bit words can permute."""
 FRACTION_BITS = 23
-"""Of a coordinate; float32 and float64 hold (word + 1/2) / 2^23 alike."""
+"""Bits of a coordinate; float32 and float64 represent (word + 1/2) / 2^23 exactly."""
 NUM_ROUNDS = 6
-"""Of the cipher: four are pseudorandom (Luby and Rackoff 1988), six leave a margin for a weak
-hash."""
+"""Rounds of the cipher. Four are pseudorandom (Luby and Rackoff 1988); six leave a margin for a
+weak hash."""
 
 
 def latin_column(num_points: int, generator: np.random.Generator) -> tuple[int, ...]:
-    """What one dimension needs: N, the keys of the rounds, and the key of the places in cells."""
+    """Parameters of one dimension: N, the round keys, and the key of the positions within
+    cells."""
     if not 1 <= num_points <= MAX_LATIN_POINTS:
-        raise ValueError(f"a Latin hypercube has 1 to {MAX_LATIN_POINTS} points of each variant")
+        raise ValueError(f"a Latin hypercube has 1 to {MAX_LATIN_POINTS} points per variant")
     return (num_points, *(int(key) for key in generator.integers(0, 1 << 32, NUM_ROUNDS + 1)))
 
 
 def latin_words(sequence_indices: Any, column: Any, xp: Any) -> Any:
-    r"""23-bit coordinates $w$ of points, from a `latin_column`: $(w + 1/2) / 2^{23}$ lies in the
+    """23-bit coordinates $w$ of points, from a `latin_column`: $(w + 1/2) / 2^{23}$ lies in the
     cell of the point.
 
-    Above $2^{23}$ points cells are narrower than that, and the coordinate is the word that holds
-    the start of the cell. Numbers from N on, which pad a chunk, repeat the last point.
+    Above $2^{23}$ points cells are narrower than a word, and the coordinate is the word that
+    contains the start of the cell. Indices from N on, which pad a chunk, repeat the last point.
     """
     num_points, position_key = column[0], column[-1]
     sequence_indices = xp.minimum(sequence_indices, xp.uint32(num_points - 1))
@@ -57,10 +58,12 @@ def hashed(word: Any, xp: Any) -> Any:
 
 
 def _shuffled(sequence_indices: Any, column: Any, xp: Any) -> Any:
-    """A permutation of the numbers below N: an unbalanced Feistel cipher of the numbers below
-    a b, the least such product not under N with a the root of N, repeated for those that it
-    leads outside. Source: Black and Rogaway, CT-RSA 2002, methods "generalized Feistel" and
-    "cycle walking"."""
+    """Permutation of the indices below N by an unbalanced Feistel cipher.
+
+    The cipher permutes the integers below a b, the smallest such product not below N with a the
+    square root of N. It is repeated for values that leave the range. Source: Black and Rogaway,
+    CT-RSA 2002, methods "generalized Feistel" and "cycle walking".
+    """
     num_points, keys = column[0], column[1:-1]
     num_low = math.isqrt(num_points - 1) + 1
     num_high = -(-num_points // num_low)
@@ -94,19 +97,19 @@ def _shuffled(sequence_indices: Any, column: Any, xp: Any) -> Any:
 
 
 def _added(part: Any, word: Any, size: int, xp: Any) -> Any:
-    """Sum modulo a size of at most 2^16 with a word scaled to below the size."""
+    """Sum modulo `size` (at most 2^16) of a part and a word scaled to below `size`."""
     total = part + _scaled(word, xp.uint32(size), xp)
     return xp.where(total >= xp.uint32(size), total - xp.uint32(size), total)
 
 
 def _scaled(word: Any, size: Any, xp: Any) -> Any:
-    """The upper half of a word times size / 2^16, rounded down: below the size, at most 2^16."""
+    """Upper half of a word times size / 2^16, rounded down: below the size, at most 2^16."""
     return ((word >> xp.uint32(16)) * size) >> xp.uint32(16)
 
 
 def _divided(high: Any, low: int, divisor: int, num_bits: int, xp: Any) -> Any:
-    """Floor of (high 2^num_bits + low) / divisor by long division, where high < divisor <= 2^31
-    and low < 2^num_bits: 32-bit words hold every step."""
+    """Floor of (high 2^num_bits + low) / divisor by long division in 32-bit words. Requires high <
+    divisor <= 2^31 and low < 2^num_bits."""
     remainder, quotient = high, xp.zeros_like(high)
     for bit in reversed(range(num_bits)):
         remainder = remainder * xp.uint32(2) + xp.uint32(low >> bit & 1)

@@ -1,12 +1,11 @@
-"""Points of the unit cube by their number: Sobol, random, grid and Latin hypercube, each made
-from a counter, and lists.
+"""Points of the unit cube by sequence index: Sobol, random, grid, Latin hypercube and lists.
 
-Point `i` of a sequence depends on its method, seed and number alone, so chunks of any size, made
-in any order, on the device or on the host, are parts of one sequence. Their coordinates,
-but those of a grid, are 24-bit fractions, which float32 and float64 hold alike.
+Point `i` of a sequence depends only on method, seed and index. Chunks of any size, generated in
+any order, on device or host, are parts of one sequence. Coordinates, except on a grid, are 24-bit
+fractions, which float32 and float64 represent equally.
 
-A chunk is the exclusive-or of two parts: `shared_words`, the same for every chunk of a run, and
-`chunk_words`, one number for each dimension. A Sobol coordinate so costs one instruction.
+A chunk is the exclusive-or of two parts: `shared_words`, equal for all chunks of a run, and
+`chunk_words`, one word per dimension. A Sobol coordinate thus costs one instruction.
 """
 
 import math
@@ -26,11 +25,11 @@ MASK = (1 << WORD_BITS) - 1
 
 @dataclass(frozen=True)
 class PointSequence:
-    """A sequence of points of the unit cube.
+    """Sequence of points of the unit cube.
 
-    Columns hold, for each dimension, scrambled direction numbers and a shift (sobol), nothing
-    (random, and sobol beyond the table), the unit coordinates of the levels (grid), keys (latin),
-    or the coordinates of all points (list).
+    Columns hold, per dimension: scrambled direction numbers and a shift (sobol), nothing (random,
+    and sobol beyond the table), unit coordinates of the levels (grid), keys (latin), or the
+    coordinates of all points (list).
     """
 
     method: str
@@ -39,22 +38,22 @@ class PointSequence:
 
     @property
     def num_grid_points(self) -> int:
-        """Points of the full grid: the product of the numbers of levels."""
+        """Points of the full grid: the product of the level counts."""
         return math.prod(len(levels) for levels in self.columns)
 
 
 def make_sequence(
     method: str, space: SearchSpace, *, seed: int, num_points: int = 0
 ) -> PointSequence:
-    """Sequence over a space; `num_points` is the most that a grid may have, and the number of
-    points of a Latin hypercube.
+    """Point sequence over a space. `num_points` is the maximum size of a grid and the exact size
+    of a Latin hypercube.
 
     Sobol points are scrambled by a random linear matrix and a shift: J. Matousek, J. Complexity
-    14, 527 (1998). A grid has all alternatives of each choice and about equally many values of
-    each dimension, all buildable.
+    14, 527 (1998). A grid has all alternatives of each choice and about equally many values per
+    dimension, all rounded to the parameter steps.
     """
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        raise ValueError(f"method = {method!r}: expected one of {', '.join(METHODS)}")
     if method == "grid":
         return PointSequence(method, _grid_columns(space, num_points), seed)
     generator = np.random.default_rng([seed, 0x50B01])
@@ -69,7 +68,7 @@ def make_sequence(
 
 
 def make_list(units: np.ndarray) -> PointSequence:
-    """The sequence of given points, points by dims. Only the host makes its points."""
+    """Sequence of given points, points by dims. Generated on the host only."""
     return PointSequence("list", tuple(tuple(map(float, column)) for column in units.T), 0)
 
 
@@ -90,7 +89,8 @@ def direction_numbers(dim: int) -> tuple[int, ...]:
 
 
 def _scrambled(words: tuple[int, ...], generator: np.random.Generator) -> tuple[int, ...]:
-    """Direction numbers times a random lower-triangular bit matrix; last the random shift."""
+    """Direction numbers times a random lower-triangular bit matrix, followed by the random
+    shift."""
     rows = []
     for bit in range(WORD_BITS):
         higher = (MASK << (WORD_BITS - bit)) & MASK
@@ -107,7 +107,7 @@ def _grid_columns(space: SearchSpace, num_points: int) -> tuple[tuple[float, ...
     alternatives = [len(choice.table) for choice in space.choices]
     room = num_points / math.prod(alternatives)
     columns: dict[int, tuple[float, ...]] = {}
-    # Dimensions with few values first: what they do not use is left to the others.
+    # Dimensions with few values first: the unused factor goes to the others.
     order = sorted(range(len(space.dimensions)), key=lambda i: _num_values(space, i))
     for done, i in enumerate(order):
         even = max(math.floor(room ** (1.0 / (len(order) - done)) + 1e-9), 1)
@@ -125,7 +125,8 @@ def _num_values(space: SearchSpace, dim: int) -> int:
 
 
 def _levels(space: SearchSpace, dim: int, num_levels: int) -> tuple[float, ...]:
-    """Evenly spaced unit coordinates, both ends among them, at buildable values without repeats."""
+    """Evenly spaced unit coordinates, both ends included, rounded to the parameter steps without
+    repeats."""
     dimension = space.dimensions[dim]
     if dimension.step is not None and num_levels == _num_values(space, dim):
         counts = np.arange(dimension.first_count, dimension.last_count + 1.0)
@@ -137,7 +138,7 @@ def _levels(space: SearchSpace, dim: int, num_levels: int) -> tuple[float, ...]:
 def shared_words(sequence: PointSequence, num_points: int, xp: Any = np) -> Any:
     """Words of points 0 to `num_points` - 1, dims by points, without the shift of their chunk.
 
-    `num_points` is a power of two, so that a chunk's numbers are its start with low bits set.
+    `num_points` is a power of two, so that the indices of a chunk are its start with low bits set.
     """
     counter = xp.arange(num_points, dtype=xp.uint32)
     rows = []
@@ -154,9 +155,9 @@ def shared_words(sequence: PointSequence, num_points: int, xp: Any = np) -> Any:
 
 
 def chunk_words(sequence: PointSequence, start: int) -> np.ndarray:
-    """Words that turn the shared ones into a chunk that begins at point `start`.
+    """Words that turn the shared ones into the chunk that begins at point `start`.
 
-    The low 32 bits of `start` count; the rest chooses another random shift.
+    The low 32 bits of `start` are the counter; the high bits select another random shift.
     """
     generator = np.random.default_rng([sequence.seed, start >> WORD_BITS, 0x5EED])
     words = []
@@ -175,7 +176,7 @@ def chunk_words(sequence: PointSequence, start: int) -> np.ndarray:
 
 
 def unit_rows(sequence: PointSequence, shared: Any, chunk: Any, dtype: Any, xp: Any) -> list[Any]:
-    """Coordinates of a chunk in [0, 1], one array for each dimension."""
+    """Coordinates of a chunk in [0, 1], one array per dimension."""
     rows = []
     stride = 1
     for dim, column in enumerate(sequence.columns):
@@ -197,7 +198,8 @@ def unit_rows(sequence: PointSequence, shared: Any, chunk: Any, dtype: Any, xp: 
 
 
 def host_points(sequence: PointSequence, sequence_indices: np.ndarray) -> np.ndarray:
-    """Points of the given numbers in float64, points by dims, the same as a device makes."""
+    """Points of the given indices in float64, points by dims, equal to those generated on a
+    device."""
     if sequence.method == "list":
         listed = [np.asarray(column)[sequence_indices] for column in sequence.columns]
         return np.stack(listed, axis=1) if listed else np.empty((len(sequence_indices), 0))

@@ -1,7 +1,7 @@
 """Reading and replacing one leaf of a nested spec by its dotted path.
 
-Items of a tuple that have names of their own (memory levels, tiles of operators) go by them, also
-straight below the spec that holds the tuple: `accelerator.scratchpad.capacity_bytes`.
+Named items of a tuple (memory levels, tiles of operators) are addressed by name, also directly
+below the spec that contains the tuple: `accelerator.scratchpad.capacity_bytes`.
 """
 
 import dataclasses
@@ -12,20 +12,20 @@ from hwdse.numerics.array_types import Leaf
 
 
 def item_names(items: tuple[Any, ...]) -> tuple[str, ...]:
-    """What the items of a tuple go by: the `name` of each, else its position."""
+    """Names of the items of a tuple: the `name` of each, else its position."""
     names = (getattr(item, "name", str(index)) for index, item in enumerate(items))
     return tuple(str(name) for name in names)
 
 
 def has_names(node: Any) -> bool:
-    """Whether a node is a tuple of items with names."""
+    """True if a node is a non-empty tuple of items with names."""
     return isinstance(node, tuple) and bool(node) and all(hasattr(item, "name") for item in node)
 
 
 def children(node: Any) -> dict[str, Any]:
-    """What is below a node, by name: fields of a dataclass, items of a tuple, else nothing.
+    """Children of a node by name: fields of a dataclass, items of a tuple, else none.
 
-    A field that holds items with names gives way to these.
+    A field that contains named items is replaced by these items.
     """
     if isinstance(node, tuple):
         return dict(zip(item_names(node), node, strict=True))
@@ -39,19 +39,19 @@ def children(node: Any) -> dict[str, Any]:
 
 
 def _child(node: Any, segment: str, path: str) -> Any:
-    """The child of that name, or a `KeyError` that says what exists and which name is nearest."""
+    """Child of that name, or a `KeyError` that lists the existing names and the closest one."""
     below = children(node)
     if segment in below:
         return below[segment]
     if isinstance(node, tuple) and segment.isdecimal() and int(segment) < len(node):
         return node[int(segment)]
     if dataclasses.is_dataclass(node) and segment in (f.name for f in dataclasses.fields(node)):
-        return getattr(node, segment)  # a tuple of items with names, asked for as a whole
+        return getattr(node, segment)  # the tuple of named items itself
     if not below:
-        raise KeyError(f"{path}: nothing lies below a number, but '{segment}' was asked for")
+        raise KeyError(f"{path}: a number has no field '{segment}'")
     near = difflib.get_close_matches(segment, below, n=1, cutoff=0.4)
-    hint = f"; nearest is '{near[0]}'" if near else ""
-    raise KeyError(f"{path}: no '{segment}'{hint}; there are {', '.join(below)}")
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise KeyError(f"{path}: no '{segment}'{hint}; expected one of {', '.join(below)}")
 
 
 def get_path(obj: Any, path: str) -> Any:
@@ -62,7 +62,7 @@ def get_path(obj: Any, path: str) -> Any:
 
 
 def set_path(obj: Any, path: str, value: Leaf) -> Any:
-    """A copy of `obj` with the value at a dotted path replaced; `obj` stays as it is."""
+    """Copy of `obj` with the value at a dotted path replaced."""
     return _set(obj, path.split("."), value, path)
 
 
@@ -73,7 +73,7 @@ def _set(node: Any, segments: list[str], value: Leaf, path: str) -> Any:
 
 
 def _replaced(node: Any, head: str, new_child: Any) -> Any:
-    """A copy of `node` with one child, which is there, replaced."""
+    """Copy of `node` with one existing child replaced."""
     if isinstance(node, tuple):
         names = item_names(node)
         index = names.index(head) if head in names else int(head)
@@ -86,7 +86,7 @@ def _replaced(node: Any, head: str, new_child: Any) -> Any:
 
 
 def readable(spec: Any, keys: tuple[Any, ...]) -> str:
-    """The dotted path of a leaf from the keys by which jax names it in a tree."""
+    """Dotted path of a leaf from its jax tree keys."""
     words: list[str] = []
     node = spec
     for key in keys:
@@ -95,6 +95,6 @@ def readable(spec: Any, keys: tuple[Any, ...]) -> str:
         node = _child(node, name, ".".join([*words, name]))
         if inside:
             name = node.name
-        if not (has_names(node) and words):  # such a tuple is left out below a spec
+        if not (has_names(node) and words):  # such a tuple is omitted below a spec
             words.append(name)
     return ".".join(words)

@@ -1,9 +1,9 @@
-"""What is searched: named ranges, choices and variants, seen as a unit cube.
+"""Search space of named ranges, choices and variants, mapped to a unit cube.
 
-A search moves a point of the unit cube: one coordinate for each `Dimension`, then one for each
-`Choice`. `decode` is differentiable and takes any point. `decode_rounded` gives the nearest
-design that can be built, its stepped values being exact multiples of the step; whatever is
-stored or shown comes from it.
+A search moves a point of the unit cube, with one coordinate per `Dimension`, then one per
+`Choice`. `decode` is differentiable and accepts any point. `decode_rounded` returns the nearest
+design on the parameter steps, with exact multiples of each step. All stored and displayed values
+come from `decode_rounded`.
 """
 
 import functools
@@ -25,27 +25,29 @@ __all__ = ["Choice", "Dimension", "SearchSpace", "Variant", "get_path", "set_pat
 
 @dataclass(frozen=True)
 class Choice:
-    """Alternatives that set several leaves together, for example parallel layouts."""
+    """Alternatives that each set several leaves together, for example parallelism strategies."""
 
     name: str
     paths: tuple[str, ...]
     table: tuple[tuple[float, ...], ...]
-    """One row for each alternative, one column for each path."""
+    """One row per alternative, one column per path."""
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not self.table or len(self.labels) != len(self.table):
-            raise ValueError(f"{self.name}: needs alternatives, and one label for each")
+            raise ValueError(
+                f"{self.name}: needs at least one alternative, and one label per alternative"
+            )
         if any(len(row) != len(self.paths) for row in self.table):
             raise ValueError(f"{self.name}: each row needs {len(self.paths)} values")
 
     def index(self, unit: Leaf) -> Leaf:
-        """Alternative at a unit coordinate, as a whole float; its gradient is zero."""
+        """Alternative at a unit coordinate, as an integral float; its gradient is zero."""
         position = array_library(unit).floor(unit * len(self.table))
         return array_library(unit).clip(position, 0.0, len(self.table) - 1.0)
 
     def snap(self, unit: Leaf) -> Leaf:
-        """Middle of the alternative's share of the unit interval."""
+        """Center of the interval of the alternative."""
         return (self.index(unit) + 0.5) / len(self.table)
 
     def column(self, unit: Leaf, position: int) -> Leaf:
@@ -59,7 +61,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Variant:
-    """A static field, for example the dataflow: each value is a program of its own."""
+    """Values of one static field, for example the dataflow. Each value requires its own
+    program."""
 
     path: str
     values: tuple[str, ...]
@@ -67,7 +70,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All that a search may change; what it does not name stays as in the base design."""
+    """Searched parameters; all others keep the values of the base design."""
 
     dimensions: tuple[Dimension, ...]
     choices: tuple[Choice, ...] = ()
@@ -75,17 +78,17 @@ class SearchSpace:
 
     @functools.cached_property
     def ranges(self) -> Ranges:
-        """The dimensions, all at once."""
+        """All dimensions as arrays."""
         return Ranges(self.dimensions)
 
     @property
     def num_dims(self) -> int:
-        """Coordinates of the unit cube: dimensions first, then choices."""
+        """Number of coordinates of the unit cube: dimensions first, then choices."""
         return len(self.dimensions) + len(self.choices)
 
     @property
     def num_variants(self) -> int:
-        """Combinations of the values of the variants; 1 without any."""
+        """Number of combinations of variant values; 1 without variants."""
         return math.prod(len(variant.values) for variant in self.variants)
 
     def decode(self, unit: PerDim, base: Any) -> Any:
@@ -95,7 +98,7 @@ class SearchSpace:
         return self._filled(values, units, base)
 
     def decode_rounded(self, unit: PerDim, base: Any) -> Any:
-        """Nearest buildable design: `decode(snap(unit))` with exact multiples of the steps."""
+        """Nearest rounded design: `decode(snap(unit))` with exact multiples of the steps."""
         units = _coordinates(unit)
         values = [dim.rounded(units[i]) for i, dim in enumerate(self.dimensions)]
         return self._filled(values, units, base)
@@ -110,8 +113,11 @@ class SearchSpace:
         return base
 
     def encode(self, design: Any) -> np.ndarray:
-        """Unit cube point of a design; outside the ranges the nearest bound, and of each choice
-        the alternative whose values are nearest (a relative distance)."""
+        """Unit cube point of a design.
+
+        Values outside a range are clipped to its bound. Each choice takes the alternative with the
+        closest values (relative distance).
+        """
         units = [float(dim.unit(np.float64(get_path(design, dim.path)))) for dim in self.dimensions]
         for choice in self.choices:
             table = np.asarray(choice.table, np.float64)
@@ -122,7 +128,7 @@ class SearchSpace:
         return np.asarray(units, np.float64)
 
     def snap(self, unit: PerDim) -> PerDim:
-        """Point of the nearest buildable design: monotone, inside the cube, idempotent."""
+        """Point of the nearest rounded design: monotone, inside the cube, idempotent."""
         xp = array_library(unit)
         parts = [part.snap(unit[i]) for i, part in enumerate((*self.dimensions, *self.choices))]
         return xp.stack(parts) if parts else xp.zeros(0)
@@ -137,7 +143,8 @@ class SearchSpace:
         return np.concatenate(snapped, axis=1)
 
     def variant_bases(self, base: Any) -> tuple[tuple[dict[str, str], Any], ...]:
-        """Every combination of the variants: its labels by path, and the base that has it."""
+        """All combinations of the variants: labels by path, and the base design with these
+        values."""
         bases = []
         for values in itertools.product(*(variant.values for variant in self.variants)):
             labels = dict(zip((v.path for v in self.variants), values, strict=True))
@@ -148,7 +155,7 @@ class SearchSpace:
         return tuple(bases)
 
     def describe(self, unit: PerDim, base: Any) -> dict[str, float | str]:
-        """Buildable values by path, alternatives by the name of the choice, variants by path."""
+        """Rounded values by path, alternatives by choice name, variants by path."""
         point = np.asarray(unit, np.float64)
         texts: dict[str, float | str] = {}
         for i, dimension in enumerate(self.dimensions):
@@ -163,9 +170,9 @@ class SearchSpace:
 
 
 def _coordinates(unit: PerDim) -> list[Any]:
-    """The coordinates one by one.
+    """Coordinates of a point as separate values.
 
-    The derivative of a split joins the parts; that of indexing each is a sum of padded ones.
+    The derivative of a split is a concatenation; that of indexing is a sum of padded arrays.
     """
     if not isinstance(unit, jax.Array) or len(unit) == 0:
         return list(unit)

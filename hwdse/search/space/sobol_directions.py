@@ -1,9 +1,8 @@
 """Direction numbers of the Sobol sequence, dimensions 2 to 64.
 
-Primitive polynomial (binary coefficients, highest first) and the initial odd integers of each
-dimension. Source: S. Joe and F. Y. Kuo, new-joe-kuo-6.21201
-(web.maths.unsw.edu.au/~fkuo/sobol, BSD 3-clause, (c) 2008 F. Y. Kuo and S. Joe), SIAM J. Sci.
-Comput. 30, 2635 (2008).
+Primitive polynomial (binary coefficients, highest first) and initial odd integers per dimension.
+Source: S. Joe and F. Y. Kuo, new-joe-kuo-6.21201 (web.maths.unsw.edu.au/~fkuo/sobol, BSD 3-clause,
+(c) 2008 F. Y. Kuo and S. Joe), SIAM J. Sci. Comput. 30, 2635 (2008).
 """
 
 JOE_KUO: tuple[tuple[int, tuple[int, ...]], ...] = (

@@ -1,4 +1,5 @@
-"""Moves that a model holds for promising: made in generations, judged by the model alone."""
+"""Candidates with a high acquisition value, generated over several generations of moves on the
+model alone."""
 
 from typing import NamedTuple
 
@@ -16,23 +17,23 @@ from hwdse.search.surrogate.expected_improvement import Acquisition
 from hwdse.search.surrogate.surrogate_model import Surrogate, features
 
 NUM_GENERATIONS = 3
-"""Times that moves are made, each from the most promising of the earlier ones."""
+"""Generations of moves, each from the best candidates of the earlier ones."""
 GENERATION_SIZE = 500
-"""Moves of one generation: the model judges them, not the exact reading."""
+"""Candidates per generation, evaluated by the model, not by the exact model of the hardware."""
 KIND_SHARES = (0.5, 0.2, 0.3)
-"""Of the kinds of moves of `search.local_search`."""
+"""Fractions of the kinds of moves of `search/neighborhood/local_search.py`."""
 DIVISOR_SHARE = 0.3
-"""Moves of which every coordinate is then one that divides the end of its range."""
+"""Fraction of candidates whose coordinates are all moved to divisors of the range end."""
 OTHER_VARIANT_SHARE = 0.1
 MAX_CHOSEN_FROM = 300
-"""Promising moves of all generations from which those to be judged are chosen together."""
+"""Best candidates of all generations from which a batch is chosen."""
 
 Points = tuple[np.ndarray, np.ndarray]
 """Units and variants of designs."""
 
 
 class Observations(NamedTuple):
-    """Judged designs, best first, with all log objectives and violations."""
+    """Evaluated designs, best first, with all log objectives and constraint values."""
 
     points: Points
     log_objectives: np.ndarray
@@ -40,7 +41,7 @@ class Observations(NamedTuple):
 
 
 class CandidateGenerator:
-    """Proposes what to judge next; its model is kept from round to round."""
+    """Generator of the next designs to evaluate; its model is reused across rounds."""
 
     def __init__(self, space: SearchSpace, generator: np.random.Generator) -> None:
         self._space = space
@@ -57,7 +58,7 @@ class CandidateGenerator:
         num_moves: int,
     ) -> Points | None:
         """New points near the parents, best first; None without a model or new points."""
-        # Threads cost more than they save on matrices of some hundred rows.
+        # Threads slow down operations on matrices of a few hundred rows.
         with self._threads.limit(limits=1, user_api="blas"):
             try:
                 self._model.fit(
@@ -102,7 +103,7 @@ def _new_candidates(
     taken: set[bytes],
     generator: np.random.Generator,
 ) -> Points:
-    """A generation of moves, without those that were there before; marks them taken."""
+    """One generation of candidates without known points; adds them to `taken`."""
     kinds = generator.choice(NUM_KINDS, GENERATION_SIZE, p=KIND_SHARES)
     units, first = moved_by_kinds(space, parents, generator, kinds)
     uses_divisors = generator.random(GENERATION_SIZE) < DIVISOR_SHARE

@@ -1,4 +1,5 @@
-"""What judging a design is expected to gain, from what a model says of its objectives."""
+"""Acquisition functions: expected improvement of one objective, and of the hypervolume of a
+front."""
 
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -9,55 +10,56 @@ from scipy.special import log_ndtr, logsumexp, ndtr
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 
 FAR_TAIL = -6.0
-"""Standard deviations below which the expected gain is taken from its asymptote."""
+"""Standard deviations below which the expected improvement is replaced by its asymptote."""
 NUM_DIRECTIONS = 24
-"""Directions in which the gain of a front is looked at."""
+"""Directions that sample the hypervolume improvement."""
 SMALL_DIRECTIONS = 8
-"""Directions, other ones each time, for the next design of a batch."""
+"""Directions, drawn anew, for each next design of a batch."""
 REFERENCE_MARGIN = 0.3
-"""Of the extent of a front: its hypervolume ends so far behind its worst values."""
+"""Distance of the reference point from the worst values of a front, relative to its extent."""
 MIN_EXTENT = 0.05
-"""Logarithms: fronts that are shorter are not stretched."""
+"""Minimum extent of a front, in logarithms."""
 TINY = 1e-200
-"""Expected gains below are summed by their logarithms."""
+"""Expected improvements below this are summed by their logarithms."""
 STEPS = np.append(0.0, 3.0 ** np.arange(-6.0, 2.0))
-"""Gains along a direction between which the expectation is integrated: within half of it."""
+"""Improvements along a direction at which the expectation is integrated; accurate within 50 %."""
 
 
 @runtime_checkable
 class Acquisition(Protocol):
-    """Expected gain of one more judged design over those that are known."""
+    """Expected improvement by one more evaluated design."""
 
     def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-        """Logarithm of the expected gain of designs whose objectives are normal; objectives by
-        designs."""
+        """Log of the expected improvement of designs with normally distributed objectives,
+        objectives by designs."""
         ...
 
     def after(self, means: np.ndarray) -> "Acquisition":
-        """The gain that is left when a design of these objectives is known."""
+        """Acquisition that remains when a design with these objectives is known."""
         ...
 
 
 @dataclass(frozen=True)
 class ExpectedImprovement:
-    """Fall of one log objective below the best that is known; nothing before one is known."""
+    """Expected decrease of one log objective below the best known; `best` is None before a
+    feasible design is known."""
 
     best: float | None
 
     def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-        """See `log_expected_improvement`; 0 for all before a feasible design is known."""
+        """See `log_expected_improvement`; 0 for all designs before a feasible design is known."""
         if self.best is None:
             return np.zeros(means.shape[1])
         return log_expected_improvement(means[0], deviations[0], self.best)
 
     def after(self, means: np.ndarray) -> "ExpectedImprovement":
-        """The same: the best is not taken for found before it was judged."""
+        """The same acquisition: the best is not updated before an evaluation."""
         return self
 
 
 def log_expected_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
     r"""$\ln E[\max(b - y, 0)]$ of a normal $y$: $\sigma (\phi(u) + u \Phi(u))$, $u = (b - \mu) /
-    \sigma$, with the asymptote $\phi(u) / u^2$ far below.
+    \sigma$, with the asymptote $\phi(u) / u^2$ in the far tail.
 
     Source: D. Jones, M. Schonlau and W. Welch, J. Global Optimization 13, 455 (1998), equation 15.
     """
@@ -71,18 +73,18 @@ def log_expected_improvement(mean: np.ndarray, deviation: np.ndarray, best: floa
 
 @dataclass(frozen=True)
 class ExpectedHypervolumeImprovement:
-    r"""Growth of the hypervolume of a front, by its reach in some directions.
+    r"""Expected growth of the hypervolume of a front, sampled in some directions.
 
-    With the reach $r_\lambda(y) = \min_i (z_i - y_i) / (\lambda_i e_i)$ of a point from the
-    reference $z$ along a direction, $e$ the extents, the hypervolume of a set is proportional to
-    the mean of $\max_y r_\lambda(y)^m$ over the directions. Source: R. Zhang and D. Golovin,
-    Random Hypervolume Scalarizations, ICML 2020, lemma 5.
+    The reach of a point along a direction is $r_\lambda(y) = \min_i (z_i - y_i) / (\lambda_i
+    e_i)$, with reference $z$ and extents $e$. The hypervolume of a set is proportional to the mean
+    of $\max_y r_\lambda(y)^m$ over the directions. Source: R. Zhang and D. Golovin, Random
+    Hypervolume Scalarizations, ICML 2020, lemma 5.
     """
 
     log_objectives: np.ndarray
-    """Logs of the objectives of the feasible designs that are known, designs by objectives."""
+    """Logs of the objectives of the known feasible designs, designs by objectives."""
     generator: np.random.Generator
-    """Of the directions."""
+    """Generator of the directions."""
     num_directions: int = NUM_DIRECTIONS
     reference: np.ndarray | None = None
     extent: np.ndarray | None = None
@@ -91,7 +93,7 @@ class ExpectedHypervolumeImprovement:
     def over(
         cls, log_objectives: np.ndarray, generator: np.random.Generator
     ) -> "ExpectedHypervolumeImprovement":
-        """Gain over these feasible designs, none of them dominated by another."""
+        """Acquisition over these feasible, mutually non-dominated designs."""
         if not len(log_objectives):
             return cls(log_objectives, generator)
         extent = np.maximum(np.ptp(log_objectives, axis=0), MIN_EXTENT)
@@ -104,7 +106,8 @@ class ExpectedHypervolumeImprovement:
 
     def log_expected(self, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
         r"""$\ln$ of the mean over directions of $\int m r^{m-1} \prod_i P(z_i - y_i > r \lambda_i
-        e_i)\, dr$ from what the front reaches on; 0 for all before a feasible design is known."""
+        e_i)\, dr$, integrated from the reach of the front; 0 for all before a feasible design is
+        known."""
         if self.reference is None or self.extent is None:
             return np.zeros(means.shape[1])
         num_objectives = len(means)
@@ -128,7 +131,7 @@ class ExpectedHypervolumeImprovement:
         return logs - np.log(self.num_directions)
 
     def after(self, means: np.ndarray) -> "ExpectedHypervolumeImprovement":
-        """Over the front with this member, seen along few other directions."""
+        """Acquisition over the front with this member, along fewer, new directions."""
         log_objectives = np.concatenate((self.log_objectives, means[None]))
         log_objectives = log_objectives[non_dominated_mask(log_objectives)]
         return replace(self, log_objectives=log_objectives, num_directions=SMALL_DIRECTIONS)

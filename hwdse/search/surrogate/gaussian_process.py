@@ -1,10 +1,10 @@
-r"""Regression of a smooth function from few values: a Gaussian process with a linear trend.
+r"""Gaussian process regression with a linear trend, for smooth functions of few values.
 
-Covariance $k(x, y) = a\, m(r) + b\,(1 + \bar x \cdot \bar y)$ of points with
-$r^2 = \sum_i (x_i - y_i)^2 / l_i^2$ and $\bar x$ less the mean, the Matérn function
-$m(r) = (1 + \sqrt 5 r + 5 r^2 / 3)\, e^{-\sqrt 5 r}$, and noise on its diagonal.
-Source: C. Rasmussen and C. Williams, Gaussian Processes for Machine Learning (2006), chapters 2
-and 5; prior of the lengths: C. Hvarfner, E. Hellsten and L. Nardi, ICML 2024.
+Covariance $k(x, y) = a\, m(r) + b\,(1 + \bar x \cdot \bar y)$ of points with $r^2 = \sum_i (x_i -
+y_i)^2 / l_i^2$ and $\bar x$ less the mean, the Matérn function $m(r) = (1 + \sqrt 5 r + 5 r^2 /
+3)\, e^{-\sqrt 5 r}$, and noise on its diagonal. Source: C. Rasmussen and C. Williams, Gaussian
+Processes for Machine Learning (2006), chapters 2 and 5; prior of the lengths: C. Hvarfner, E.
+Hellsten and L. Nardi, ICML 2024.
 """
 
 from dataclasses import dataclass
@@ -16,21 +16,22 @@ from scipy.optimize import minimize as scipy_minimize
 
 potrf, potri = get_lapack_funcs(("potrf", "potri"), dtype=np.float64)
 JITTER = 1e-8
-"""Least noise: keeps the covariance of points that nearly agree positive definite."""
+"""Minimum noise: keeps the covariance of nearly equal points positive definite."""
 LOG_LENGTH_SPREAD = np.sqrt(3.0)
 LOG_NOISE = np.log(1e-4)
-"""Prior median of the noise, in variances of the values: the model is exact, its steps are not."""
+"""Prior median of the noise, in variances of the values: the evaluation is exact, the noise
+represents its steps."""
 LOG_SPREAD = 2.0
 """Prior standard deviation of the other logarithms."""
 LENGTH_BOUNDS = (-4.0, 6.0)
 OTHER_BOUNDS = ((-6.0, 6.0), (-16.0, 0.0), (-6.0, 4.0))
-"""Of the logarithms of amplitude, noise and trend."""
+"""Bounds of the logarithms of amplitude, noise and trend."""
 ROOT5 = np.sqrt(5.0)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Mean and variance at points; `whitened` is what `Regression.covariances` needs of them."""
+    """Mean and variance at points; `whitened` is an input of `Regression.covariances`."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -40,7 +41,7 @@ class Prediction:
 def first_logs(num_dims: int) -> np.ndarray:
     """Prior medians of the logarithms of lengths, amplitude, noise and trend.
 
-    Lengths grow as distances do, with the square root of the dimensions.
+    Lengths grow with the square root of the dimensions, as distances do.
     """
     log_length = np.sqrt(2.0) - 1.0 + 0.5 * np.log(num_dims)
     return np.append(np.full(num_dims, log_length), (0.0, LOG_NOISE, 0.0))
@@ -49,7 +50,8 @@ def first_logs(num_dims: int) -> np.ndarray:
 def fitted_logs(
     points: np.ndarray, values: np.ndarray, logs: np.ndarray, max_iterations: int
 ) -> np.ndarray:
-    """Logarithms of the largest posterior, sought from others; values of mean 0, variance 1."""
+    """Logarithms of the maximum posterior, from given initial values; `values` have mean 0 and
+    variance 1."""
     num_dims = points.shape[1]
     squares = ((points[:, None] - points[None]) ** 2).reshape(-1, num_dims)
     found = scipy_minimize(
@@ -67,7 +69,7 @@ def fitted_logs(
 def loss(
     logs: np.ndarray, squares: np.ndarray, trend: np.ndarray, values: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    r"""$-\ln p(\text{values}, \text{logs})$ but for a constant, and its gradient.
+    r"""$-\ln p(\text{values}, \text{logs})$ up to a constant, and its gradient.
 
     With $\alpha = K^{-1} y$: $\partial = \frac12 \operatorname{tr}((K^{-1} - \alpha \alpha^T)
     \partial K)$, Rasmussen and Williams equation 5.9.
@@ -85,7 +87,7 @@ def loss(
     if failed:
         return 1e10, np.zeros_like(logs)
     log_root = np.sum(np.log(np.diag(factor)))
-    inverse, _ = potri(factor, lower=1, overwrite_c=1)  # of the covariance; its lower half
+    inverse, _ = potri(factor, lower=1, overwrite_c=1)  # inverse covariance, lower half
     inverse += np.tril(inverse, -1).T
     pulled = inverse @ values
     half = 0.5 * (inverse - np.outer(pulled, pulled))
@@ -111,7 +113,8 @@ def _trend(first: np.ndarray, second: np.ndarray, mean: np.ndarray) -> np.ndarra
 
 
 class Regression:
-    """The process after it has seen values at points, for given logarithms of its constants."""
+    """Gaussian process conditioned on values at points, for given logarithms of its
+    hyperparameters."""
 
     def __init__(self, points: np.ndarray, values: np.ndarray, logs: np.ndarray):
         self._points = points
@@ -129,7 +132,7 @@ class Regression:
         return float(self._noise + JITTER)
 
     def prior(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Covariances of two lists of points before any value was seen."""
+        """Prior covariances of two lists of points."""
         one, two = first * self._rates, second * self._rates
         square = np.sum(one**2, axis=1)[:, None] + np.sum(two**2, axis=1) - 2.0 * one @ two.T
         square = np.maximum(square, 0.0)
@@ -146,6 +149,6 @@ class Regression:
         return Prediction(whitened.T @ self._pulled, np.maximum(variance, 1e-12), whitened)
 
     def covariances(self, points: np.ndarray, prediction: Prediction, index: int) -> np.ndarray:
-        """Covariances of all these points with the one at a place, as predicted."""
+        """Predicted covariances of all points with the point at an index."""
         prior = self.prior(points, points[index : index + 1])[:, 0]
         return prior - prediction.whitened.T @ prediction.whitened[:, index]

@@ -1,7 +1,8 @@
-"""A model of what a search has seen, and which designs it would judge next.
+"""Surrogate model of a search: Gaussian processes of its objectives and constraints, and the
+choice of the next designs.
 
-A Gaussian process of each log objective and one of each constraint that is near its limit. The
-design that promises most has the largest expected gain times the probability of being feasible.
+One process per log objective, and one per constraint that is near its limit. Designs are ranked by
+expected improvement times the probability of feasibility.
 """
 
 from dataclasses import dataclass
@@ -14,26 +15,26 @@ from hwdse.search.surrogate.expected_improvement import Acquisition
 from hwdse.search.surrogate.gaussian_process import Prediction, Regression, first_logs, fitted_logs
 
 MAX_TRAINING_POINTS = 256
-"""Designs that a model is made of, the best ones: its cost grows with the third power."""
+"""Maximum training designs, the best ones: the cost grows with the third power."""
 MAX_FIT_POINTS = 128
-"""Of these, those that lengths and amplitudes are fitted to."""
+"""Training designs used to fit lengths and amplitudes."""
 FIRST_ITERATIONS = 25
 MORE_ITERATIONS = 10
 FIT_PERIOD = 8
-"""Rounds between fits, once they are no longer news; before that at rounds 0, 1, 3 and 7."""
+"""Rounds between later fits; early fits are at rounds 0, 1, 3 and 7."""
 FAR_FROM_LIMIT = -0.3
-"""A constraint that no design comes nearer to is not modelled."""
+"""A constraint is not modeled if ln(value / limit) is below this for all designs."""
 MAX_VIOLATION = 10.0
-"""Logarithms of value over limit are cut off there: a model of the far away is of no use."""
+"""Constraint values are clipped here: accuracy far from the limit is not needed."""
 VARIANT_DISTANCE = 0.5
-"""Coordinate that tells a variant from the others, beside ranges of one."""
+"""Coordinate that separates a variant from the others; ranges have length one."""
 
 
 def features(space: SearchSpace, units: np.ndarray, variants: np.ndarray) -> np.ndarray:
-    """Coordinates in which designs that are alike are near each other.
+    """Coordinates in which similar designs are close.
 
-    Those of the dimensions, what the alternatives of each choice set (logarithmic where above 0,
-    from 0 to 1), and one for each variant.
+    Coordinates of the dimensions, values set by the alternatives of each choice (logarithmic where
+    above 0, scaled to 0 to 1), and one coordinate per variant.
     """
     num_ranges = len(space.dimensions)
     columns = [units[:, :num_ranges]]
@@ -50,7 +51,7 @@ def features(space: SearchSpace, units: np.ndarray, variants: np.ndarray) -> np.
 
 @dataclass
 class _Output:
-    """One modelled figure: a regression of its values, less their mean, over their deviation."""
+    """Model of one output: a regression of its standardized values."""
 
     mean: float
     deviation: float
@@ -62,7 +63,8 @@ class _Output:
 
 
 class Surrogate:
-    """Models of the objectives and the constraints; keeps what was fitted from round to round."""
+    """Models of the objectives and constraints; fitted hyperparameters are reused across
+    rounds."""
 
     def __init__(self) -> None:
         self._logs: dict[int, np.ndarray] = {}
@@ -73,16 +75,17 @@ class Surrogate:
     def fit(
         self, points: np.ndarray, log_objectives: np.ndarray, constraint_values: np.ndarray
     ) -> None:
-        """Learns the log objectives and violations of designs, best first, at these features.
+        """Fit the models to the log objectives and constraint values of designs, best first, at
+        these features.
 
-        Raises `numpy.linalg.LinAlgError` where the values have no model.
+        Raises `numpy.linalg.LinAlgError` if the values have no model.
         """
         is_usable = np.isfinite(log_objectives).all(axis=1) & ~np.isnan(constraint_values).any(
             axis=1
         )
         kept = np.flatnonzero(is_usable)[:MAX_TRAINING_POINTS]
         if not len(kept) or not points.shape[1]:
-            raise np.linalg.LinAlgError("no finite value to learn from, or nothing to learn by")
+            raise np.linalg.LinAlgError("no finite value to fit, or no features")
         points, log_objectives = points[kept], log_objectives[kept]
         broken = np.clip(constraint_values[kept], -MAX_VIOLATION, MAX_VIOLATION)
         is_near = broken.max(axis=0, initial=FAR_FROM_LIMIT) > FAR_FROM_LIMIT
@@ -110,7 +113,7 @@ class Surrogate:
         return _Output(mean, deviation, Regression(points, scaled, self._logs[key]))
 
     def log_acquisition(self, points: np.ndarray, acquisition: Acquisition) -> np.ndarray:
-        """Logarithm of expected gain times probability of being feasible."""
+        """Log of expected improvement times probability of feasibility."""
         predictions = [output.process.predict(points) for output in self._outputs]
         means = [output.means(p) for output, p in zip(self._outputs, predictions, strict=True)]
         logs, log_feasibility = self._log_terms(
@@ -121,7 +124,7 @@ class Surrogate:
     def _log_terms(
         self, means: list[np.ndarray], variances: list[np.ndarray], acquisition: Acquisition
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Logarithms of the expected gain and of the probability of being feasible."""
+        """Logs of the expected improvement and of the probability of feasibility."""
         deviations = [
             output.deviation * np.sqrt(variance)
             for output, variance in zip(self._outputs, variances, strict=True)
@@ -135,10 +138,10 @@ class Surrogate:
         ), log_feasibility
 
     def choose(self, points: np.ndarray, count: int, acquisition: Acquisition) -> np.ndarray:
-        """Places of so many points to be judged together, the most promising first.
+        """Indices of a batch of points to evaluate together, best first.
 
-        After each the variances are as if it had been judged and was as predicted, so that the
-        next one is not its neighbor.
+        After each point the variances are updated as if it had been evaluated with the predicted
+        value, so that the next point is not its neighbor.
         """
         predictions = [output.process.predict(points) for output in self._outputs]
         means = [output.means(p) for output, p in zip(self._outputs, predictions, strict=True)]

@@ -1,8 +1,8 @@
-"""Polishing by a model, where a regression promises most, then by moves without one.
+"""Local search with a surrogate model, then without one, over all variants.
 
-All variants share the model, whose points are whatever the search has judged. A run that finds
-nothing better for a while has exhausted its basin; the next one starts from half of what was known
-before the first, every third from half of everything.
+The variants share the model, which is trained on all evaluated points. A run that finds no
+improvement for a while has exhausted its basin of attraction. The next run starts from half of the
+initial points; every third run starts from half of all points.
 """
 
 from collections.abc import Callable
@@ -17,27 +17,29 @@ from hwdse.search.surrogate.candidate_generation import CandidateGenerator, Obse
 from hwdse.search.surrogate.expected_improvement import ExpectedImprovement
 
 EvaluateBatch = Callable[[np.ndarray, np.ndarray], EvaluatedPoints]
-"""Exact scores of buildable points of these variants."""
+"""Maps rounded points and their variants to exact evaluations."""
 
 MAX_MODELED_TIMES_DIMS = 20_000
-"""Evaluations by a model at most, times dimensions. In many dimensions the model sees little of
-what steps and roundings do, and moves without it find more; tuned with 8, 9 and 38."""
+"""Maximum evaluations chosen by a model, times dimensions. In many dimensions the model does not
+resolve steps and roundings, and moves without it find more; tuned with 8, 9 and 38 dimensions."""
 PLAIN_SHARE = 0.1
-"""Rounds without a model at least: it cannot see what lies between two steps."""
+"""Minimum fraction of rounds without a model: a smooth model does not resolve differences between
+steps."""
 MAX_STALE_ROUNDS = 3
 MAX_STALE_MOVES = 2
-"""A run ends after so many rounds and so many moves per dimension without `MIN_IMPROVEMENT`."""
+"""A run ends after this many rounds, or this many moves per dimension (the larger count), without
+`MIN_IMPROVEMENT`."""
 PATIENCE_MOVES = 100
-"""Moves per dimension without a gain after which nothing more is tried."""
+"""Moves per dimension without improvement after which the search ends."""
 MIN_IMPROVEMENT = 1e-4
-"""Fall of the log objective that counts as one."""
+"""Decrease of the log objective that counts as an improvement."""
 JOINT_RUNS = 3
-"""Every third run learns from earlier runs as well."""
+"""Period of runs that also train on earlier runs."""
 
 
 @dataclass(frozen=True)
 class EvaluatedSet:
-    """Judged points of all variants."""
+    """Evaluated points of all variants."""
 
     rows: EvaluatedPoints
     variants: np.ndarray
@@ -46,24 +48,24 @@ class EvaluatedSet:
         return len(self.rows)
 
     def take(self, indices: np.ndarray) -> "EvaluatedSet":
-        """Those at these places."""
+        """Points at these indices."""
         return EvaluatedSet(self.rows.take(indices), self.variants[indices])
 
     def joined(self, other: "EvaluatedSet") -> "EvaluatedSet":
-        """Both."""
+        """Points of both."""
         return EvaluatedSet(self.rows.joined(other.rows), np.append(self.variants, other.variants))
 
     def keys(self) -> set[bytes]:
-        """What tells each from others."""
+        """Keys that identify the points."""
         return design_keys(self.rows.units, self.variants)
 
     def ranked(self, penalties: np.ndarray) -> "EvaluatedSet":
-        """The best feasible first, then by merit."""
+        """Points in order: the best feasible first, then by merit."""
         return self.take(kept_parents(self.rows, penalties, len(self)))
 
 
 class SurrogateSearch:
-    """Polishes all variants of a search together; no design is judged twice."""
+    """Local search over all variants; no design is evaluated twice."""
 
     def __init__(
         self,
@@ -87,8 +89,8 @@ class SurrogateSearch:
         self._left = 0
 
     def run(self, num_rounds: int) -> EvaluatedSet:
-        """What is known after so many rounds of `num_moves`, or as many as there was something
-        left to try."""
+        """Run up to `num_rounds` rounds of `num_moves` and return all known points. Ends early if
+        no new points are found."""
         num_modeled = MAX_MODELED_TIMES_DIMS // (max(self._space.num_dims, 1) * self._num_moves)
         self._left, num_runs, before = num_rounds, 0, -1
         num_plain = max(num_rounds - num_modeled, int(PLAIN_SHARE * num_rounds))
@@ -113,7 +115,7 @@ class SurrogateSearch:
         return evaluated
 
     def _run_model(self, known: EvaluatedSet, num_plain: int) -> None:
-        """Rounds by one model, from these points, until nothing gets better."""
+        """Run rounds by one model, trained from these points, until nothing improves."""
         generator, best, stale = CandidateGenerator(self._space, self._generator), np.inf, 0
         patience = max(MAX_STALE_ROUNDS * self._num_moves, MAX_STALE_MOVES * self._space.num_dims)
         seen = self.known.keys()
@@ -145,7 +147,7 @@ class SurrogateSearch:
         )
 
     def _run_moves(self) -> None:
-        """Rounds of moves in the variant that leads, until nothing gets better."""
+        """Run rounds of moves in the best variant until nothing improves."""
         indices = [int(variant) for variant in np.unique(self.known.variants)]
         leader = min(indices, key=lambda variant: self._of_variant(variant).sort_key())
         rows = self._of_variant(leader)

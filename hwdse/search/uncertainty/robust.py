@@ -1,4 +1,5 @@
-"""Costs that hold under uncertain constants: mean, worst or a quantile over one fixed sample."""
+"""Robust objectives under uncertain constants: mean, worst case or a quantile over one fixed
+sample."""
 
 import math
 from collections.abc import Callable
@@ -10,24 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics.relaxation import Relaxation
+from hwdse.search.evaluation.search_result import ObjectivesFn
 from hwdse.search.uncertainty.uncertain_constants import (
     UncertainConstant,
     perturbed,
     sample_factors,
 )
 
-ObjectivesFn = Callable[[Any, Relaxation], tuple[Any, Any]]
-"""Design and reading to the logs of objectives and of the constraints' value over limit."""
-
 RULES = ("mean", "worst", "quantile")
+"""Rules that reduce a sample to one value."""
 DEFAULT_SAMPLES = 16
 SAMPLES_AT_ONCE = 64
-"""Samples of a design that run side by side; more of them follow in turn, in the same memory."""
+"""Samples of a design evaluated in parallel; further samples follow sequentially in the same
+memory."""
 
 
 @dataclass(frozen=True)
 class Robust:
-    """How figures of a sample become one: a rule of `RULES`, and the share of a quantile."""
+    """Rule that reduces the values of a sample to one: a name of `RULES`, and the level of a
+    quantile."""
 
     rule: str
     share: float = 0.5
@@ -35,11 +37,11 @@ class Robust:
 
     @property
     def text(self) -> str:
-        """As a search file has it."""
+        """Text of the rule in a search file."""
         return f"quantile {self.share:g}" if self.rule == "quantile" else self.rule
 
     def merged(self, logs: Any) -> Any:
-        """Log of what the rule makes of figures, given the logs of each sample (first axis)."""
+        """Log of the reduced value, from the logs of each sample (first axis)."""
         if self.rule == "mean":
             return _log_mean(logs)
         if self.rule == "worst":
@@ -48,7 +50,8 @@ class Robust:
 
 
 def parse_robust(text: str, num_samples: int = DEFAULT_SAMPLES) -> Robust:
-    """`mean`, `worst` or `quantile 0.9`; raises `ValueError` whose text says what is allowed."""
+    """Rule of the text `mean`, `worst` or `quantile 0.9`; raises `ValueError` with the allowed
+    values."""
     rule, *rest = text.split() or [""]
     if rule in ("mean", "worst") and not rest:
         return Robust(rule, num_samples=num_samples)
@@ -63,14 +66,14 @@ def parse_robust(text: str, num_samples: int = DEFAULT_SAMPLES) -> Robust:
 
 @dataclass(frozen=True)
 class RobustObjectivesFn:
-    r"""Costs over a sample of the constants, which is the same for every design and seed alike.
+    r"""Robust objectives over a sample of the constants that is fixed for all designs of a seed.
 
-    Mean: $\ln \overline{v}$; worst: the largest; quantile: linear between the two samples beside
-    it. Constraints take the same rule: "worst" holds in every sample, "quantile 0.9" in 90 % of
-    them. Common random numbers (the same sample for all designs) leave differences between designs
-    far less noisy than either figure: Glasserman, Monte Carlo Methods, 2003, section 7.2.
+    Mean: $\ln \overline{v}$; worst: the largest value; quantile: linear between the two adjacent
+    samples. Constraints take the same rule: "worst" is feasible in every sample, "quantile 0.9" in
+    90 % of them. With common random numbers (the same sample for all designs), differences between
+    designs are far less noisy than the values: Glasserman, Monte Carlo Methods, 2003, section 7.2.
 
-    Equal for the same question, by which compiled programs are kept.
+    Instances with equal fields are equal, which keys the cache of compiled programs.
     """
 
     objectives_fn: ObjectivesFn
@@ -79,7 +82,7 @@ class RobustObjectivesFn:
     seed: int
 
     def __call__(self, design: Any, relaxation: Relaxation) -> tuple[Any, Any]:
-        """Merged logs of the objectives, and of the constraints' value over limit."""
+        """Reduced logs of the objectives, and reduced constraint values."""
         factors = sample_factors(self.uncertain_constants, self.robust.num_samples, self.seed)
         values, broken = over_sample(
             lambda varied: self.objectives_fn(varied, relaxation),
@@ -96,9 +99,11 @@ def over_sample(
     uncertain_constants: tuple[UncertainConstant, ...],
     factors: np.ndarray,
 ) -> Any:
-    """A function of the design under each sample of the constants: `factors` has a row each.
+    """Values of a function of the design under each sample of the constants; `factors` has one row
+    per sample.
 
-    One vmapped program, in turns of `SAMPLES_AT_ONCE`, so that memory does not grow with them.
+    One vmapped program in parts of `SAMPLES_AT_ONCE`, so that memory does not grow with the number
+    of samples.
     """
 
     def one(row: Any) -> Any:
@@ -115,8 +120,11 @@ def over_sample(
 
 
 def _log_mean(logs: Any) -> Any:
-    """Log of the mean over the first axis. Halves are added to halves, so that the rounding error
-    grows with the logarithm of their number only, and the float32 screen of sweeps can tell."""
+    """Log of the mean over the first axis.
+
+    Pairwise summation: the rounding error grows with the logarithm of the number of samples,
+    within the margin of the float32 screening pass.
+    """
     largest = jax.lax.stop_gradient(jnp.max(logs, axis=0))
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
     terms = jnp.exp(logs - largest)

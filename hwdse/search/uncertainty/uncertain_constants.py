@@ -1,4 +1,4 @@
-"""Constants that nobody knows exactly: what is known of each, as factors of its nominal value."""
+"""Uncertain constants: distributions of factors on their nominal values, and samples of them."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ DISTRIBUTIONS = ("lognormal", "normal", "uniform", "triangular")
 OUTER_SIGMAS = 1.6448536269514722
 """Standard deviations from the median to the 5 and 95 % points of a normal distribution."""
 MIN_FACTOR = 1e-3
-"""A normal distribution is cut here: physical constants stay above zero."""
+"""Lower bound of the factors: physical constants remain above zero."""
 _NODES = 20_000
+"""Nodes of the midpoint rule for `log_sigma`."""
 
 
 @dataclass(frozen=True)
 class UncertainConstant:
-    """How far a leaf of the design may be from its nominal value, as factors of it.
+    """Distribution of a leaf of the design, as factors of its nominal value.
 
-    `low` and `high` are: of a lognormal or normal distribution its 5 and 95 % points, of a uniform
-    or triangular one its ends; the triangular one peaks at the nominal value.
+    `low` and `high` are the 5 and 95 % points of a lognormal or normal distribution, or the ends
+    of a uniform or triangular one. The mode of a triangular distribution is the nominal value.
     """
 
     path: str
@@ -33,18 +34,21 @@ class UncertainConstant:
     high: float
     distribution: str = "lognormal"
     highest: float = math.inf
-    """Largest value that the leaf may hold: 1 of a fraction."""
+    """Maximum value of the leaf: 1 for a fraction."""
 
     def __post_init__(self) -> None:
         if self.distribution not in DISTRIBUTIONS:
-            raise ValueError(f"{self.path}: distribution is one of {', '.join(DISTRIBUTIONS)}")
+            raise ValueError(
+                f"{self.path}: distribution = {self.distribution!r}: expected one of "
+                f"{', '.join(DISTRIBUTIONS)}"
+            )
         if not (0.0 <= self.low <= 1.0 <= self.high and self.low < self.high < math.inf):
-            raise ValueError(f"{self.path}: needs low <= nominal <= high and low < high")
+            raise ValueError(f"{self.path}: expected low <= nominal <= high and low < high")
         if self.distribution == "lognormal" and self.low <= 0.0:
-            raise ValueError(f"{self.path}: a lognormal distribution needs low above 0")
+            raise ValueError(f"{self.path}: a lognormal distribution requires low above 0")
 
     def factor(self, quantile: np.ndarray) -> np.ndarray:
-        """Factor of the nominal value below which a share `quantile` of the distribution lies."""
+        """Factor of the nominal value at a quantile of the distribution."""
         u = np.asarray(quantile, float)
         low, high = self.low, self.high
         if self.distribution == "lognormal":
@@ -60,8 +64,8 @@ class UncertainConstant:
 
     @property
     def log_sigma(self) -> float:
-        """Standard deviation of the logarithm of the factor; exact of a lognormal one, else by
-        the midpoint rule over its quantiles."""
+        """Standard deviation of the log of the factor; exact if lognormal, else by the midpoint
+        rule over its quantiles."""
         if self.distribution == "lognormal":
             return math.log(self.high / self.low) / (2.0 * OUTER_SIGMAS)
         return float(np.log(self.factor((np.arange(_NODES) + 0.5) / _NODES)).std())
@@ -70,17 +74,23 @@ class UncertainConstant:
 def relative_uncertainty(
     path: str, relative: float, distribution: str = "lognormal", highest: float = math.inf
 ) -> UncertainConstant:
-    """A spread of +- `relative`: of a lognormal distribution one standard deviation is the factor
-    1 + `relative`, of a normal one the share `relative`; others end that far from the nominal."""
+    """Constant with an uncertainty of +- `relative`.
+
+    Lognormal: one standard deviation is the factor 1 + `relative`. Normal: one standard deviation
+    is the fraction `relative`. Other distributions end at that distance from the nominal value.
+    """
     if not 0.0 < relative < (math.inf if distribution == "lognormal" else 1.0):
-        raise ValueError(f"{path}: a relative spread above 0, and below 100 % unless lognormal")
+        raise ValueError(
+            f"{path}: expected a relative uncertainty above 0, and below 100 % unless lognormal"
+        )
     if distribution == "lognormal":
         factor = (1.0 + relative) ** OUTER_SIGMAS
         return UncertainConstant(path, 1.0 / factor, factor, distribution, highest)
     width = relative * (OUTER_SIGMAS if distribution == "normal" else 1.0)
     if width > 1.0:
         raise ValueError(
-            f"{path}: a smaller spread, or lognormal: a normal one of that size reaches zero"
+            f"{path}: a normal distribution of this width reaches zero; use a smaller relative "
+            f'uncertainty or distribution = "lognormal"'
         )
     return UncertainConstant(path, 1.0 - width, 1.0 + width, distribution, highest)
 
@@ -88,9 +98,9 @@ def relative_uncertainty(
 def sample_factors(
     uncertain_constants: Sequence[UncertainConstant], num_samples: int, seed: int
 ) -> np.ndarray:
-    """Factors of each spread (a column) in each sample (a row): a Latin hypercube.
+    """Factors of each constant (columns) in each sample (rows): a Latin hypercube.
 
-    Every column has one value in each of `num_samples` equally likely slices, in random order.
+    Every column has one value in each of `num_samples` equally likely intervals, in random order.
     Source: McKay, Beckman, Conover, Technometrics 21(2), 1979.
     """
     generator = np.random.default_rng([seed, 0x51A])
@@ -106,7 +116,7 @@ def sample_factors(
 def perturbed(
     design: Any, uncertain_constants: Sequence[UncertainConstant], factors: Sequence[Leaf] | Any
 ) -> Any:
-    """The design with each uncertain leaf multiplied by its factor."""
+    """Design with each uncertain leaf multiplied by its factor."""
     for i, constant in enumerate(uncertain_constants):
         value = get_path(design, constant.path) * factors[i]
         if math.isfinite(constant.highest):

@@ -1,4 +1,5 @@
-"""Bands of figures under uncertain constants, and which constant is to blame."""
+"""Percentile intervals of metrics under uncertain constants, and the variance contribution of each
+constant."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from hwdse.search.uncertainty.uncertain_constants import (
 )
 
 MetricsFn = Callable[[Any], Any]
-"""Design to a vector of figures, each above zero."""
+"""Maps a design to a vector of metrics, each above zero."""
 
 QUANTILES = (0.05, 0.5, 0.95)
 BATCH = 256
@@ -24,26 +25,26 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class VarianceBudget:
-    r"""Linear error budget: variance of $\ln v$ as $\sum_p (e_p \sigma_p)^2$."""
+    r"""Linear variance budget: variance of $\ln v$ as $\sum_p (e_p \sigma_p)^2$."""
 
     elasticities: np.ndarray
-    """d ln(figure) / d ln(constant): figures by constants."""
+    """d ln(metric) / d ln(constant): metrics by constants."""
     log_sigmas: np.ndarray
-    """Standard deviation of the logarithm of each constant."""
+    """Standard deviation of the log of each constant."""
 
     @property
     def variances(self) -> np.ndarray:
-        """Each constant's part of the variance of the logarithm of each figure."""
+        """Contribution of each constant to the variance of the log of each metric."""
         return (self.elasticities * self.log_sigmas) ** 2
 
     @property
     def total_sigmas(self) -> np.ndarray:
-        """Standard deviation of the logarithm of each figure."""
+        """Standard deviation of the log of each metric."""
         return np.sqrt(self.variances.sum(axis=1))
 
     @property
     def shares(self) -> np.ndarray:
-        """Each constant's share of the variance; zero where nothing varies."""
+        """Variance contribution of each constant as a fraction; zero if the variance is zero."""
         total = self.variances.sum(axis=1, keepdims=True)
         return self.variances / np.where(total > 0.0, total, 1.0)
 
@@ -56,8 +57,10 @@ def sample_metrics(
     num_samples: int,
     seed: int,
 ) -> np.ndarray:
-    """Figures (columns) of the design under each sample (row) of the constants, from one vmapped
-    program in batches; the same for the same seed. Runs in the float type in scope."""
+    """Metrics (columns) of the design under each sample (rows) of the constants.
+
+    One vmapped program in batches; deterministic for a seed. Runs in the float type in scope.
+    """
     factors = sample_factors(uncertain_constants, num_samples, seed)
     evaluate = quick_jit(
         jax.vmap(lambda row: metrics_fn(perturbed(base, uncertain_constants, row)))
@@ -71,14 +74,15 @@ def sample_metrics(
 
 
 def percentiles(samples: np.ndarray) -> np.ndarray:
-    """5, 50 and 95 % points (rows) of each figure."""
+    """5, 50 and 95 % points (rows) of each metric."""
     return np.quantile(samples, QUANTILES, axis=0)
 
 
 def variance_budget(
     metrics_fn: MetricsFn, base: Any, uncertain_constants: Sequence[UncertainConstant]
 ) -> VarianceBudget:
-    """The linear error budget of figures at the nominal constants, by one backward pass each."""
+    """Linear variance budget of metrics at the nominal constants, by one backward pass per
+    metric."""
 
     def logs(log_factors: Any) -> Any:
         return jnp.log(metrics_fn(perturbed(base, uncertain_constants, jnp.exp(log_factors))))

@@ -23,7 +23,7 @@ from hwdse.models.precision.precision_mix import (
 )
 from hwdse.numerics.array_types import Leaf, PerConstraint, Scalar
 from hwdse.numerics.relaxation import Relaxation
-from hwdse.search.minimize import minimize
+from hwdse.search.descent.minimize import minimize
 from hwdse.search.space.search_space import Dimension, SearchSpace
 from hwdse.validation.shared.reference_table import (
     Comparison,

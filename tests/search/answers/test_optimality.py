@@ -187,7 +187,7 @@ def test_ends_of_ranges_and_rounding_hold():
     design = Plane(96.0, 250.0, 0.0)
     with jax.enable_x64(True):
         found = report_optimality(folds, space, design, space.encode(design), [], seed=0)
-    assert found.bound_by == ("upper end of its range", "rounding")
+    assert found.bound_by == ("upper range end", "step size")
 
 
 def test_waste_of_rounding_by_source_in_closed_form():

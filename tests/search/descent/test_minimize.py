@@ -11,8 +11,8 @@ from support.search_toys import TOY_8, TOY_29, TOY_BASE, objective_8, objective_
 
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
+from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.evaluation.search_result import evaluated_points
-from hwdse.search.minimize import allocate_evaluations, minimize
 from hwdse.search.space.search_space import Choice, SearchSpace, Variant
 
 BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.740679720}

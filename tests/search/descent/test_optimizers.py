@@ -9,8 +9,8 @@ import optax
 import pytest
 from support.plane_problem import PLANE, PLANE_EFFORT, PLANE_SPACE, bowl
 
+from hwdse.search.descent.minimize import minimize
 from hwdse.search.descent.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
-from hwdse.search.minimize import minimize
 
 NUM_STEPS = 80
 
@@ -53,7 +53,7 @@ def test_rates_start_at_one_and_never_rise(name):
 
 @pytest.mark.parametrize("names", [("adma", "cosine"), ("adam", "cosin")])
 def test_wrong_names_say_what_there_is(names):
-    with pytest.raises(ValueError, match=r"must be one of (adam, |cosine, )"):
+    with pytest.raises(ValueError, match=r"expected one of (adam, |cosine, )"):
         make_optimizer(*names, 10)
 
 

@@ -16,8 +16,8 @@ from hwdse.search.front.front_uncertainty import SampledDesigns, attained, sampl
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import Dimension, SearchSpace
-from hwdse.search.sweep.chunked_sweep import ChunkRunner
-from hwdse.search.sweep.sweep_plan import merge_chunk, plan_sweep
+from hwdse.search.sweeps.chunked_sweep import ChunkRunner
+from hwdse.search.sweeps.sweep_plan import merge_chunk, plan_sweep
 from hwdse.search.uncertainty.robust import (
     SAMPLES_AT_ONCE,
     RobustObjectivesFn,

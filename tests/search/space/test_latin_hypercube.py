@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hwdse.search.space.latin_hypercube import latin_column, latin_words
 from hwdse.search.space.point_sequences import chunk_words, host_points, shared_words, unit_rows
 from hwdse.search.space.search_space import Dimension, SearchSpace, Variant
-from hwdse.search.sweep.sweep_plan import plan_sweep
+from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 SPACE = SearchSpace(tuple(Dimension(name, 1.0, 9.0, "linear", None) for name in "abc"))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.minimize import minimize
+from hwdse.search.descent.minimize import minimize
 from hwdse.search.space.search_space import Dimension, SearchSpace
 from hwdse.search.uncertainty.robust import Robust, RobustObjectivesFn, parse_robust
 from hwdse.search.uncertainty.uncertain_constants import (

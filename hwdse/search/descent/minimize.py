@@ -1,9 +1,9 @@
-"""Gradient search: screen many designs, descend from the best at once, snap, polish.
+"""Gradient search for one objective: screening, multi-start descent, rounding, local search.
 
-With `allocate_evaluations` the stages spend 10, 40 and 50 % of the evaluations. Screening chooses
-basins and alternatives, descent moves all continuous parameters together, and polishing, by a
-model of all that was judged and by moves, takes back what rounding cost: each alone is several
-times worse on 29 dimensions.
+With `allocate_evaluations` the stages spend 10, 40 and 50 % of the evaluations. Screening selects
+starts, alternatives of the choices and variants. Descent moves all continuous parameters together.
+Local search on the exact model, with and without a surrogate model, recovers the loss from
+rounding. On 29 dimensions each stage alone is several times worse.
 """
 
 import functools
@@ -33,18 +33,20 @@ from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.surrogate.surrogate_search import EvaluatedSet, SurrogateSearch
 
 Progress = Callable[[int, float], None]
-"""Called with the evaluations so far and the best feasible log objective so far."""
+"""Callback with the number of evaluations and the best feasible log objective so far."""
 
 
 def never() -> bool:
-    """Of a search without a budget of time."""
+    """False: stop criterion of a search without a time budget."""
     return False
 
 
 MIN_STARTS = 4
-"""Only so many variants descend, the best screened, that each has this many starts."""
+"""Minimum starts per variant. It bounds the number of variants that descend: those with the best
+screened designs."""
 BRIEF_GRADIENTS = 400
-"""A descent with fewer is over before a thorough compiler is, even where mappings are searched."""
+"""Gradients below which the descent uses quick compilation: it ends before an optimizing compiler
+would, even with mapping search."""
 
 
 class SearchBudget(TypedDict):
@@ -58,9 +60,11 @@ class SearchBudget(TypedDict):
 
 
 def allocate_evaluations(num_evaluations: int, num_variants: int = 1) -> SearchBudget:
-    """Sizes that spend about `num_evaluations` in all: 10 % screening, 40 % descent, 50 % polish.
+    """Stage sizes for about `num_evaluations` in total: 10 % screening, 40 % descent, 50 % local
+    search.
 
-    Starts grow with the square root of the budget: three of 22 steps at 500 evaluations.
+    The number of starts grows with the square root of the budget: 3 starts of 22 steps at 500
+    evaluations.
     """
     each = max(num_evaluations / num_variants, 50.0)
     num_starts = max(round(3.0 * math.sqrt(each / 500.0)), 1)
@@ -76,7 +80,7 @@ def allocate_evaluations(num_evaluations: int, num_variants: int = 1) -> SearchB
 
 
 class _History:
-    """Evaluations so far, and the best feasible value after each batch."""
+    """Number of evaluations, and the best feasible value after each batch."""
 
     def __init__(self, progress: Progress | None):
         self.num_evaluations = 0
@@ -85,7 +89,7 @@ class _History:
         self.progress = progress
 
     def add(self, evaluated: EvaluatedPoints, num_gradients: int = 0) -> None:
-        """Counts evaluations and notes the best feasible value among them."""
+        """Count evaluations and record the best feasible value."""
         self.num_evaluations += len(evaluated) + GRADIENT_COST_EVALUATIONS * num_gradients
         logs = np.where(evaluated.is_feasible, evaluated.log_objectives, np.inf)
         self.best = min(self.best, float(logs.min(initial=np.inf)))
@@ -96,7 +100,7 @@ class _History:
 
 @dataclass(eq=False)
 class _VariantState:
-    """The search in one variant, as far as it has come."""
+    """State of the search in one variant."""
 
     index: int
     labels: dict[str, str]
@@ -128,16 +132,18 @@ def minimize(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> SearchResult:
-    """Best buildable design of a space under constraints; the same for the same seed.
+    """Best rounded design of a space under constraints; deterministic for a seed.
 
-    The counts are totals over all variants. They share the screening equally; the best of them,
-    as many as have four starts each, share the descents and half of the polishing, and the rest
-    goes to the variant that then leads. `allocate_evaluations` proposes counts for a
-    budget. Runs in the float type of the caller's scope (float64 under `jax.enable_x64(True)`).
-    `optimizer` and `schedule` are of `search.optimizers`, each with a rate of its own by default.
-    Once `should_stop` says so, no descent and no round of polishing begins: the result is the best so
-    far, the same for the same evaluations done.
-    The compiled functions are kept for as long as the same `objective_fn` object is used.
+    All counts are totals over the variants; `allocate_evaluations` returns counts for a budget.
+    Screening is shared equally. The variants with the best screened designs, as many as have four
+    starts each, share the descents. One local search covers all variants: rounds with a surrogate
+    model, then rounds without it in the best variant.
+
+    The search runs in the float type of the caller's scope (float64 under `jax.enable_x64(True)`).
+    `optimizer` and `schedule` are names of `search/descent/optimizers.py`; the default learning
+    rate depends on the optimizer. Once `should_stop` returns True, no descent and no round of
+    local search starts; the result is the best design so far. Compiled functions are reused for
+    the same `objective_fn` object.
     """
     history = _History(progress)
     variants = space.variant_bases(base)
@@ -151,12 +157,13 @@ def minimize(
     ]
 
     def screen_variant(index: int) -> EvaluatedPoints:
-        with jax.enable_x64(is_double):  # the scope of the float type belongs to a thread
+        with jax.enable_x64(is_double):  # the float type is scoped to a thread
             return screen(exact_fns[index], space, variants[index][1], sizes[0], seed)
 
     descent = functools.partial(
-        descend, learning_rate=checked_rate(optimizer, schedule, learning_rate), objective_fn=objective_fn,
-        space=space, num_steps=num_steps, optimizer=optimizer, schedule=schedule,
+        descend, learning_rate=checked_rate(optimizer, schedule, learning_rate),
+        objective_fn=objective_fn, space=space, num_steps=num_steps, optimizer=optimizer,
+        schedule=schedule,
         is_brief=True if sizes[1] * num_steps < BRIEF_GRADIENTS else None,
     )  # fmt: skip
 
@@ -174,7 +181,7 @@ def minimize(
                 index, *variants[index], exact_fns[index], space, screened, final_points
             )
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # compiling takes most time
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # mostly compilation
         screenings = list(pool.map(screen_variant, range(len(variants))))
         leaders = sorted(range(len(variants)), key=lambda i: screenings[i].sort_key())[:num_leaders]
         states = list(pool.map(descend_variant, range(len(variants))))
@@ -194,8 +201,8 @@ def _rounded_state(
     screened: EvaluatedPoints,
     final_points: DescentResult,
 ) -> _VariantState:
-    """A variant after descent: the ends made buildable in two ways and judged, with the screened
-    points."""
+    """State of a variant after descent: exact evaluations of the final points, rounded to the
+    nearest steps and to divisors of the range ends."""
     final_units = np.where(np.isfinite(final_points.units), final_points.units, 0.5)
     snapped, divisor_units = space.snap_points(final_units), divisor_points(space, final_units)
     rounded = exact(snapped)
@@ -227,7 +234,7 @@ def _search_locally(
     num_moves: int,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Polishes all variants together, and shares out what was found."""
+    """Run the local search over all variants and distribute its points to them."""
     known = [
         EvaluatedSet(rows, np.full(len(rows), state.index))
         for state in states
@@ -250,7 +257,7 @@ def _search_locally(
 def _evaluate(
     states: list[_VariantState], history: _History, units: np.ndarray, variants: np.ndarray
 ) -> EvaluatedPoints:
-    """Exact scores of points, each in its variant; noted in the journal."""
+    """Exact evaluations of points, each in its variant; recorded in the history."""
     indices = [np.flatnonzero(variants == variant) for variant in np.unique(variants)]
     batches = [states[variants[group[0]]].exact(units[group]) for group in indices]
     evaluated = functools.reduce(EvaluatedPoints.joined, batches).take(
@@ -261,10 +268,10 @@ def _evaluate(
 
 
 def _result(states: list[_VariantState], space: SearchSpace, history: _History) -> SearchResult:
-    """The best design of all variants and the finalists of each."""
+    """Best design over all variants, and all evaluated points in order of rank."""
     best = min(states, key=lambda state: state.elites.sort_key())
     descended = [state for state in states if state.has_descended] or states
-    # The variant that wins need not be one that descended: the nearest that did knows the prices.
+    # The best variant may not have descended: multipliers of the best variant that did.
     nearest = (
         best if best in descended else min(descended, key=lambda state: state.elites.sort_key())
     )

@@ -1,10 +1,11 @@
-"""Sweeps of any length: chunks of points through one compiled program, and the front kept.
+"""Sweeps of any length in chunks: one compiled program, a float32 screening pass, and the front in
+float64.
 
-The device makes the points from a counter, builds and evaluates the designs, and compares them
-with a few strong points that a pilot of the sweep found. Only the survivors, about one in a
-hundred, reach the host, which thins them out by the best of their own chunk, makes them again
-from their numbers and judges them in float64. So memory does not grow with the number of points,
-every verdict that is kept is one of float64, and a chunk leaves behind the same whoever runs it.
+The device generates the points from a counter, decodes and evaluates the designs, and compares
+them with a few strong points from a pilot of the sweep. About one in a hundred points remains. The
+host thins these by the best points of their own chunk, regenerates them from their sequence
+indices and re-evaluates them in float64. Memory does not grow with the number of points, all kept
+results are float64, and the result of a chunk does not depend on the worker.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,13 +20,13 @@ from hwdse.numerics.jit_compile import search_jit
 from hwdse.search.pareto.pareto_archive import DesignSet, dominated_by, merge, pruning_points
 from hwdse.search.space.point_sequences import PointSequence, chunk_words, shared_words, unit_rows
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.sweep.float64_evaluation import (
+from hwdse.search.sweeps.float64_evaluation import (
     EvaluateObjectives,
     EvaluateWithMetrics,
     Float64Evaluator,
     host_leaves,
 )
-from hwdse.search.sweep.sweep_plan import (
+from hwdse.search.sweeps.sweep_plan import (
     SweepChunk,
     SweepPlan,
     SweepResult,
@@ -48,33 +49,35 @@ __all__ = [
 ]
 
 ScreenArrays = tuple[Any, Any, Any]
-"""Costs, objectives by points; worst violation; whether an anchor dominates the point."""
+"""Log objectives, objectives by points; largest constraint value; True where a pruning point
+dominates the point."""
 
 SCREEN_MARGINS = {"float32": 1e-5, "float64": 1e-12}
-"""Distance from the front or a limit within which the screen does not decide: ten times the
-rounding error of a logarithm of magnitude 10."""
+"""Distance from the front or a limit within which the screening pass does not decide: ten times
+the rounding error of a logarithm of magnitude 10."""
 KEEPS = ("front", "top", "all")
-"""What is kept of the points: the front; the best of one objective as well; every point."""
+"""Kept points: the front; also the best of one objective; all points."""
 SMALL_SURVIVORS = 64
-"""Survivors of a chunk up to which they are not thinned out by the chunk's own best points."""
+"""Remaining points of a chunk up to which they are not thinned by its own best points."""
 MAX_PASSES = 4
-"""Times that survivors are thinned out, as long as many are left."""
+"""Maximum thinning passes."""
 BLOCK = 1 << 14
-"""Points of a chunk that run at once: more of them fall out of the cache, at 2/3 of the rate."""
+"""Points of a chunk evaluated at once. Larger blocks exceed the cache and run at 2/3 of the
+rate."""
 BRIEF_POINTS = 1 << 14
-"""A sweep of so few is over before a thorough compiler is, unless each point runs long."""
+"""Points below which a sweep uses quick compilation, unless each point runs long."""
 SAMPLE_POINTS = 4096
-"""Points that stand for a chunk when its own best are sought."""
+"""Points of a chunk among which its own best are sought."""
 
 
 class ChunkRunner:
-    """Runs chunks of one plan, each from its index alone.
+    """Runner of the chunks of one plan, each from its index alone.
 
-    `screen` is the float type of the first verdict. With `keep="top"` the `top` best points by
-    the first objective are kept beside the front, with `keep="all"` every point; then, and for
-    lists, all are judged in float64 and nothing is screened. `evaluate_with_metrics` gives what
-    `evaluate_objectives` does, and more figures to be kept of each judged point. `num_samples` tells
-    how many designs stand for a point, where costs are robust: so much smaller are its blocks.
+    `screen` is the float type of the screening pass. `keep="top"` also keeps the `top` best points
+    by the first objective, `keep="all"` every point. For `keep="all"` and for lists all points are
+    evaluated in float64 without screening. `evaluate_with_metrics` returns the results of
+    `evaluate_objectives` and further metrics of each re-evaluated point. `num_samples` is the
+    number of samples per point of a robust objective; blocks are smaller by that factor.
     """
 
     def __init__(
@@ -90,7 +93,10 @@ class ChunkRunner:
         num_samples: int = 1,
     ) -> None:
         if screen not in SCREEN_MARGINS or keep not in KEEPS:
-            raise ValueError(f"no screen {screen!r} or nothing to keep that is called {keep!r}")
+            raise ValueError(
+                f"screen = {screen!r}, keep = {keep!r}: expected one of "
+                f"{', '.join(SCREEN_MARGINS)} and one of {', '.join(KEEPS)}"
+            )
         bases = tuple(host_leaves(base) for _, base in plan.space.variant_bases(base))
         self.evaluator = Float64Evaluator(plan, bases, evaluate_objectives, evaluate_with_metrics)
         self._plan = plan
@@ -106,7 +112,7 @@ class ChunkRunner:
         self._pruning_points: Any = None
 
     def launch(self, index: int) -> tuple[int, ScreenArrays | None]:
-        """Starts a chunk on the device and does not wait for it."""
+        """Start a chunk on the device without waiting for it."""
         if not self._is_screened:
             return index, None
         plan, evaluator = self._plan, self.evaluator
@@ -131,7 +137,8 @@ class ChunkRunner:
             )
 
     def harvest(self, launched: tuple[int, ScreenArrays | None]) -> SweepChunk:
-        """Waits for a chunk and judges in float64 what the screen could not rule out."""
+        """Wait for a chunk and re-evaluate in float64 the points that the screening pass could not
+        exclude."""
         index, outcome = launched
         sequence_indices = self._plan.sequence_indices(index)
         variant, start, count = self._plan.chunk(index)
@@ -163,11 +170,11 @@ class ChunkRunner:
         )
 
     def run(self, index: int) -> SweepChunk:
-        """One chunk from beginning to end."""
+        """Run one chunk from start to end."""
         return self.harvest(self.launch(index))
 
     def _unscreened_chunk(self, index: int, rows: DesignSet) -> SweepChunk:
-        """A chunk of which every point was judged."""
+        """Result of a chunk whose points were all evaluated in float64."""
         worst = rows.constraint_values.max(axis=1, initial=-np.inf)
         finite = (
             np.isfinite(rows.log_objectives).all(axis=1) & ~np.isnan(worst) & ~np.isposinf(worst)
@@ -192,8 +199,8 @@ class ChunkRunner:
 def sweep_chunks(
     runner: ChunkRunner, plan: SweepPlan, *, only: Iterable[int] | None = None
 ) -> Iterator[SweepChunk]:
-    """Chunks of a sweep in order, or those asked for. The next chunk runs while the caller has
-    the last one. A chunk's own front may hold points that other chunks dominate."""
+    """Chunks of a sweep in order, or those in `only`. The next chunk runs while the caller
+    processes the last one. The front of a chunk may contain points that other chunks dominate."""
     launched = None
     for index in range(plan.num_chunks) if only is None else only:
         if not plan.chunk(index)[2]:
@@ -218,9 +225,10 @@ def _screen_chunk(
     sequence: PointSequence,
     block: int,
 ) -> ScreenArrays:
-    """Costs (objectives by points), worst violation, and whether an anchor dominates the point.
+    """Log objectives (objectives by points), largest constraint value, and True where a pruning
+    point dominates the point.
 
-    The worst violation is NaN where any figure is.
+    The largest constraint value is NaN where any objective is not finite.
     """
     dtype = jnp.result_type(float).type
     units = jnp.stack(unit_rows(sequence, words, shift, dtype, jnp))
@@ -245,10 +253,10 @@ def _screen_chunk(
 def _survivors(
     log_objectives: np.ndarray, worst: np.ndarray, dominated: np.ndarray, margin: float
 ) -> np.ndarray:
-    """Places of points on the edge of a limit, and of those that nothing known dominates."""
-    edge = np.flatnonzero(np.abs(worst) <= margin)
+    """Indices of points near a limit, and of feasible points that no known point dominates."""
+    near_limit = np.flatnonzero(np.abs(worst) <= margin)
     indices = np.flatnonzero((worst <= margin) & ~dominated)
-    # What the pilot leaves, the chunk's own best points thin out.
+    # The best points of the chunk prune points that the pilot did not.
     for _ in range(MAX_PASSES):
         inside = indices[worst[indices] <= -margin]
         if len(indices) <= SMALL_SURVIVORS or not len(inside):
@@ -256,20 +264,23 @@ def _survivors(
         sample = log_objectives[:, inside[:: max(len(inside) // SAMPLE_POINTS, 1)]].T.astype(
             np.float64
         )
-        known = dominated_by(log_objectives[:, indices].T, pruning_points(sample, 64), margin)
-        indices = indices[~known]
-        if np.sum(known) < 0.1 * len(known):
+        is_pruned = dominated_by(log_objectives[:, indices].T, pruning_points(sample, 64), margin)
+        indices = indices[~is_pruned]
+        if np.sum(is_pruned) < 0.1 * len(is_pruned):
             break
-    return np.union1d(indices, edge)
+    return np.union1d(indices, near_limit)
 
 
-def _best_indices(cost: np.ndarray, worst: np.ndarray, margin: float, count: int) -> np.ndarray:
-    """Places among which the `count` best feasible points must be, the screen's errors allowed."""
-    certain = cost[worst <= -margin]
+def _best_indices(
+    log_objective: np.ndarray, worst: np.ndarray, margin: float, count: int
+) -> np.ndarray:
+    """Indices that include the `count` best feasible points, within the errors of the screening
+    pass."""
+    certain = log_objective[worst <= -margin]
     enough = np.inf
     if len(certain) >= count:
         enough = np.partition(certain, count - 1)[count - 1] + 2.0 * margin
-    return np.flatnonzero((worst <= margin) & (cost <= enough))
+    return np.flatnonzero((worst <= margin) & (log_objective <= enough))
 
 
 def sweep(
@@ -283,7 +294,8 @@ def sweep(
     so_far: SweepResult | None = None,
     on_chunk: Callable[[SweepChunk, SweepResult], None] | None = None,
 ) -> SweepResult:
-    """The whole sweep, or what is left of it after `so_far`; `on_chunk` sees each chunk."""
+    """Result of the whole sweep, or of the chunks missing in `so_far`; `on_chunk` receives each
+    chunk."""
     done: Collection[int] = so_far.done if so_far else ()
     runner = ChunkRunner(evaluate_objectives, plan, base, screen=screen, keep=keep, top=top)
     only = (index for index in range(plan.num_chunks) if index not in done)

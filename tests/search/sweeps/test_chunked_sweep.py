@@ -8,7 +8,7 @@ from hwdse.search.pareto.pareto_archive import dominated_by, merge, pruning_poin
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
-from hwdse.search.sweep.chunked_sweep import (
+from hwdse.search.sweeps.chunked_sweep import (
     ChunkRunner,
     merge_chunk,
     plan_sweep,

@@ -9,7 +9,7 @@ from support.search_toys import TOY_8, TOY_BASE, three_objectives_8
 
 from hwdse.search.pareto.pareto_set import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
-from hwdse.search.sweep.chunked_sweep import (
+from hwdse.search.sweeps.chunked_sweep import (
     ChunkRunner,
     merge_chunk,
     plan_list,

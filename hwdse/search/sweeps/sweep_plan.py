@@ -1,4 +1,4 @@
-"""Which points a sweep visits, and what its chunks leave behind."""
+"""Points of a sweep and their division into chunks; results of chunks and their merging."""
 
 import math
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ from hwdse.search.space.search_space import SearchSpace
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Which points a sweep visits: chunks are dealt to the variants in turn."""
+    """Points of a sweep; chunks are assigned to the variants in turn."""
 
     space: SearchSpace
     sequence: PointSequence
     chunk_points: int
     variant_points: tuple[int, ...]
-    """Points of each variant."""
+    """Points per variant."""
     listed: tuple[np.ndarray, ...] = ()
-    """For a list: which of its points each variant has."""
+    """For a list: indices of the points of each variant."""
 
     @property
     def num_points(self) -> int:
-        """Points in all."""
+        """Total number of points."""
         return sum(self.variant_points)
 
     @property
     def num_chunks(self) -> int:
-        """Chunks in all, empty ones of variants with fewer points among them."""
+        """Total number of chunks, including empty ones of variants with fewer points."""
         return -(-max(self.variant_points) // self.chunk_points) * len(self.variant_points)
 
     def chunk(self, index: int) -> tuple[int, int, int]:
@@ -40,18 +40,19 @@ class SweepPlan:
         return variant, start, max(min(self.chunk_points, self.variant_points[variant] - start), 0)
 
     def sequence_indices(self, index: int) -> np.ndarray:
-        """Numbers of the points of a chunk."""
+        """Sequence indices of the points of a chunk."""
         variant, start, count = self.chunk(index)
         if self.listed:
             return self.listed[variant][start : start + count]
         return np.arange(start, start + count)
 
     def first_sequence_indices(self, variant: int, count: int) -> np.ndarray:
-        """Numbers of the first points of a variant."""
+        """Sequence indices of the first points of a variant."""
         return self.listed[variant][:count] if self.listed else np.arange(count)
 
     def shard(self, number: int, num_shards: int) -> Sequence[int]:
-        """Chunks of share `number`, from 1, of `num_shards`: every one belongs to one share."""
+        """Chunks of shard `number`, counted from 1, of `num_shards`: every chunk belongs to one
+        shard."""
         full: Sequence[int] = range(self.num_chunks)
         if len({-(-points // self.chunk_points) for points in self.variant_points}) > 1:
             full = [index for index in full if self.chunk(index)[2]]
@@ -66,11 +67,11 @@ def plan_sweep(
     seed: int = 0,
     chunk_points: int = 1 << 17,
 ) -> SweepPlan:
-    """Plan of `num_points` points shared equally by the variants.
+    """Plan of `num_points` points, divided equally among the variants.
 
-    A grid may have fewer, and a Latin hypercube leaves out what does not divide evenly, so that
-    each variant has a whole one. Chunks have the next power of two of `chunk_points`. Chunk size
-    does not change the points. Raises `ValueError` where there is no such grid.
+    A grid may have fewer points. A Latin hypercube omits the remainder of the division, so that
+    each variant has a complete one. Chunks have the next power of two of `chunk_points`. Chunk
+    size does not change the points. Raises `ValueError` if there is no such grid.
     """
     num_variants = math.prod(len(variant.values) for variant in space.variants)
     share, rest = divmod(num_points, num_variants)
@@ -87,17 +88,17 @@ def _check_grid(sequence: PointSequence, num_points: int, num_variants: int) -> 
     size = sequence.num_grid_points
     if size * num_variants > num_points:
         raise ValueError(
-            f"a grid has at least {size * num_variants:,} points here: every alternative of every "
-            "choice and variant"
+            f"a grid has at least {size * num_variants:,} points here: one per combination of "
+            "alternatives and variants"
         )
     if size > 1 << WORD_BITS:
-        raise ValueError(f"a grid has at most 2^{WORD_BITS} points of each variant")
+        raise ValueError(f"a grid has at most 2^{WORD_BITS} points per variant")
 
 
 def plan_list(
     space: SearchSpace, units: np.ndarray, variants: np.ndarray, *, chunk_points: int = 1 << 17
 ) -> SweepPlan:
-    """Plan of given points; `variants` are places in `SearchSpace.variant_bases`."""
+    """Plan of given points; `variants` are indices in `SearchSpace.variant_bases`."""
     num_variants = math.prod(len(variant.values) for variant in space.variants)
     listed = tuple(np.flatnonzero(variants == variant) for variant in range(num_variants))
     each = tuple(len(sequence_indices) for sequence_indices in listed)
@@ -111,27 +112,28 @@ def _power_of_two(chunk_points: int, largest: int) -> int:
 
 @dataclass(frozen=True)
 class SweepChunk:
-    """What a chunk leaves behind. It depends on the plan and its index only, not on others."""
+    """Result of one chunk. It depends only on the plan and the chunk index."""
 
     index: int
     num_points: int
     num_feasible: int
     num_not_finite: int
     num_reclassified: int
-    """Judged points that float64 calls feasible and the screen did not, or the reverse."""
+    """Re-evaluated points whose feasibility in float64 differs from the screening pass."""
     front: DesignSet
-    """Feasible points of the chunk that were not seen to be dominated; judged in float64."""
+    """Feasible points of the chunk, in float64, that no other point of the chunk was found to
+    dominate."""
     least_violated: DesignSet
-    """The point with the smallest worst violation: one row, or none if nothing is finite."""
+    """Point with the smallest largest violation: one row, or none if no point is finite."""
     top: DesignSet | None = None
-    """The feasible points that are best in the first objective, if these were asked for."""
+    """Best feasible points in the first objective, if requested."""
     rows: DesignSet | None = None
-    """Every point, where all are kept; only until the chunk is written."""
+    """All points, if all are kept; only until the chunk is written."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep as far as it has come; `merge_chunk` adds to it."""
+    """Result of the finished chunks of a sweep; `merge_chunk` adds a chunk."""
 
     num_points: int
     num_feasible: int
@@ -141,17 +143,17 @@ class SweepResult:
     least_violated: DesignSet
     top: DesignSet
     done: frozenset[int]
-    """Indices of the chunks that are in it."""
+    """Indices of the merged chunks."""
 
     def best(self, objective: int) -> DesignSet:
-        """The one front member that is best in an objective; empty if nothing is feasible."""
+        """Front member that is best in an objective; empty without a feasible design."""
         return self.front.best(1, objective)
 
 
 def merge_chunk(result: SweepResult | None, chunk: SweepChunk, *, top: int = 0) -> SweepResult:
-    """A result with one more chunk; None is the empty one. The order does not matter.
+    """Result with one more chunk; None is the empty result. The order does not matter.
 
-    `top` is how many of the best points are kept.
+    `top` is the number of best points kept.
     """
     chunk_top = chunk.front.take(np.arange(0)) if chunk.top is None else chunk.top
     if result is None:
@@ -179,7 +181,8 @@ def merge_chunk(result: SweepResult | None, chunk: SweepChunk, *, top: int = 0) 
 
 
 def _least(first: DesignSet, second: DesignSet) -> DesignSet:
-    """The row that breaks its worst constraint less; of equals the least variant and number."""
+    """Row whose largest constraint value is smaller; ties are broken by variant and sequence
+    index."""
     both = first.joined(second)
     worst = both.constraint_values.max(axis=1, initial=-np.inf)
     return both.take(np.lexsort((both.sequence_indices, both.variants, worst))[:1])

@@ -1,4 +1,10 @@
-"""The verdicts of a sweep that are kept: points by their numbers, evaluated in float64."""
+"""Re-evaluation of sweep designs in float64 with the exact model.
+
+A sweep screens designs in float32. `Float64Evaluator` regenerates the remaining designs from their
+sequence indices and evaluates them in padded batches of one shape, so that a design has the same
+bits in every batch. `pilot` evaluates a fixed sample first; its non-dominated designs prune the
+screening pass.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,36 +23,37 @@ from hwdse.search.pareto.pareto_archive import DesignSet, merge, pruning_points
 from hwdse.search.pareto.pareto_set import PerObjective
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import SearchSpace
-from hwdse.search.sweep.sweep_plan import SweepPlan
+from hwdse.search.sweeps.sweep_plan import SweepPlan
 
 EvaluateObjectives = Callable[[Any], tuple[PerObjective, PerConstraint]]
-"""Design to logs of the objectives and ln(value / limit) of the constraints. Closes over Python
-and NumPy numbers only, which both float types can take."""
+"""Maps a design to logs of the objectives and ln(value / limit) of the constraints. Its closure
+contains only Python and NumPy numbers, which work in both float types."""
 EvaluateWithMetrics = Callable[[Any], tuple[PerObjective, PerConstraint, Any]]
-"""The same, and a vector of whatever else is to be kept of a design."""
+"""The same, with a vector of further metrics of the design."""
 
 FLOAT64_BATCH = 256
-"""Points judged in float64 at once, padded: one shape, hence one program a variant."""
+"""Points per float64 batch, padded: one shape, hence one program per variant."""
 PILOT_POINTS = 1 << 13
-"""Points of all variants that a long sweep judges first, to know what dominates most others."""
+"""Maximum points of the pilot, over all variants."""
 PILOT_SHARE = 64
-"""A sweep judges no more than one in so many of its points first."""
+"""The pilot evaluates at most one in this many points of a sweep."""
 
 
 @dataclass(frozen=True)
 class Float64Evaluator:
-    """Evaluates points of a plan in float64, in the exact reading."""
+    """Evaluator of points of a plan in float64 with the exact model."""
 
     plan: SweepPlan
     bases: tuple[Any, ...]
-    """Of the variants, with Python floats as leaves."""
+    """Base designs of the variants, with Python floats as leaves."""
     evaluate_objectives: EvaluateObjectives
     evaluate_with_metrics: EvaluateWithMetrics | None = None
 
     def evaluate(self, variant: int, sequence_indices: np.ndarray) -> DesignSet:
-        """Points of these numbers, in batches padded to one shape; feasible or not.
+        """Rows of the points with these sequence indices, feasible or not, in batches padded to
+        one shape.
 
-        A point has the same bits whatever it is judged beside.
+        A point has the same bits in every batch.
         """
         units = self.plan.space.snap_points(host_points(self.plan.sequence, sequence_indices))
         parts = []
@@ -75,16 +82,17 @@ class Float64Evaluator:
         )
 
     def pilot(self) -> np.ndarray:
-        """Costs that dominate much: anchors of the front of a few points of every variant.
+        """Log objectives of strong points: pruning points of the front of a small sample of all
+        variants.
 
-        They follow from the plan alone, so that all chunks are screened alike, wherever and in
-        whatever order they run.
+        They depend on the plan alone, so that all chunks are screened equally on any worker and in
+        any order.
         """
         share = min(PILOT_POINTS, self.plan.num_points // PILOT_SHARE) // len(self.bases)
         front = self.evaluate(0, np.arange(0))
         for variant, count in enumerate(self.plan.variant_points):
             sequence_indices = np.arange(min(share, count))
-            if self.plan.sequence.method == "grid":  # its first points are a corner
+            if self.plan.sequence.method == "grid":  # its first points form a corner
                 sequence_indices = np.random.default_rng(0).integers(
                     0, max(count, 1), len(sequence_indices)
                 )
@@ -94,7 +102,7 @@ class Float64Evaluator:
 
 
 def host_leaves(base: Any) -> Any:
-    """The base with Python floats, which take part in either float type."""
+    """Base design with Python floats as leaves, which work in either float type."""
     return jax.tree.map(float, base)
 
 
