@@ -109,14 +109,14 @@ def test_page_and_plot(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "balance.png").stat().st_size > 10_000
     print_page(made[0])
     text = capsys.readouterr().out
-    for word in ("1 precision", "2 network", "3 memory", "4 checkpoints", "asynchronous"):
+    for word in ("1 Precision", "2 Exposed", "3 Memory", "4 Checkpoints", "asynchronous"):
         assert word in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["balance", "gemmini_bert"], "expected a cluster's search"),
+        (["balance", "gemmini_bert"], "expected a config with a cluster"),
         (["balance", "trn2_llama3_70b", "--metric", "speed"], "expected one of"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`hwdse balance`: the four balances of one design and workload on one page."""
+"""`hwdse balance`: the four balances of one design and workload."""
 
 import dataclasses
 from pathlib import Path
@@ -21,20 +21,26 @@ NAME = "balance"
 def run(
     config: Config,
     metric: Annotated[
-        str, typer.Option("--metric", help="time_per_token, energy_per_token, energy_delay, ...")
+        str,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metric: time_per_token, energy_per_token, energy_delay, ...",
+        ),
     ] = "time_per_token",
     sets: Sets = None,
     plots: Plots = None,
     json: Json = False,
 ) -> None:
-    """Show the four balances of a design: FP64:FP16, network, memory and checkpoints.
+    """Show the precision, network, memory and checkpoint balance.
 
-    Each with its present value, the best one, what being off it loses, and the elasticity of
-    the metric. Hardware is moved at equal silicon: what a part takes, the matrix engines give.
+    Prints current value, optimum, penalty and elasticity of the parameters of each balance.
+    Hardware parameters vary at iso-area: area added to one block is removed from the matrix
+    engines.
 
     \b
     Examples:
-      hwdse balance trn2_llama3_70b --plots pictures
+      hwdse balance trn2_llama3_70b --plots plots
       hwdse balance trn2_llama3_70b --set mix.fp64_flop_fraction=0.01 --metric energy_delay
     """
     from hwdse.config import load_search
@@ -52,7 +58,7 @@ def run(
 
 
 def _page(loaded: "LoadedSearch", metric: str) -> "Page":
-    """Everything that the page shows."""
+    """All results of the page."""
     from hwdse.cli.balance.balance_tables import Page
     from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.objectives import OBJECTIVES
@@ -61,7 +67,9 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
 
     design, workload = loaded.base, loaded.workload
     if isinstance(design, CoreDesign) or isinstance(workload, Operators):
-        raise CommandError("a core has no network and no checkpoints: expected a cluster's search")
+        raise CommandError(
+            f"{loaded.title}: expected a config with a cluster (a core has no network)"
+        )
     if metric not in OBJECTIVES:
         raise CommandError(f"--metric {metric}: expected one of {', '.join(OBJECTIVES)}")
     import jax
@@ -94,11 +102,11 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
 
 
 SIMD_ENGINE = "graviton4"
-"""A vector unit to compare the array with: four 128-bit pipes of a Neoverse V2."""
+"""Vector unit for comparison with the array: four 128-bit pipes of a Neoverse V2."""
 
 
 def _as_json(page: "Page") -> dict[str, Any]:
-    """The page in SI base units."""
+    """Results of the page in SI base units."""
     from hwdse.cli.shared import metric_tables
 
     def parameter_json(item: "ParameterBalance") -> dict[str, Any]:
@@ -127,7 +135,7 @@ def _as_json(page: "Page") -> dict[str, Any]:
 
 
 def _draw(page: "Page", folder: Path) -> list[Path]:
-    """Four panels."""
+    """Write the plot of the four balances; its paths."""
     from hwdse.cli.balance.balance_plots import save_balance
 
     return save_balance(page, folder)

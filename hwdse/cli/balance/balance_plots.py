@@ -1,11 +1,11 @@
-"""The picture of `hwdse balance`: picks the curves, `report` draws them."""
+"""Plot of `hwdse balance`: selects the curves; `hwdse.plots` draws them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import spaced
+from hwdse.cli.shared.metric_tables import metric_of
 from hwdse.plots.balance_curves import Curve, frame, plot_balance
 from hwdse.plots.pareto_plots import new_figure, save_figure
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from hwdse.cli.balance.balance_tables import Page
 
 MINUTE_S = 60.0
-ZHENG_RATIO = 0.01
-"""FP64:FP16 that Zheng Weimin calls the best."""
-NAMES = {
-    "chip.link.bandwidth_bytes_per_s": "scale-up link",
+REFERENCE_RATIO = 0.01
+"""FP64:FP16 ratio that Zheng Weimin recommends."""
+CURVE_LABELS = {
+    "chip.link.bandwidth_bytes_per_s": "scale-up fabric",
     "chip.network.bandwidth_bytes_per_s": "scale-out network",
     "chip.sram.capacity_bytes": "SRAM capacity",
     "chip.hbm.bandwidth_bytes_per_s": "HBM bandwidth",
@@ -26,10 +26,10 @@ NAMES = {
 
 
 def _curve(item: "ParameterBalance", unit: float) -> Curve:
-    """A knob's curve, its values in `unit`."""
+    """Curve of one parameter, its values in `unit`."""
     is_shown = item.values > 0.0
     return Curve(
-        label=NAMES.get(item.parameter.path, ""),
+        label=CURVE_LABELS.get(item.parameter.path, ""),
         values=item.values[is_shown] / unit,
         ratios=np.minimum(item.metric_ratios[is_shown], 1e6),
         present=item.current / unit if item.current > 0.0 else None,
@@ -38,18 +38,23 @@ def _curve(item: "ParameterBalance", unit: float) -> Curve:
 
 
 def save_balance(page: "Page", folder: Path) -> list[Path]:
-    """`balance.png` and `balance.svg`: a panel for each balance."""
+    """Write balance.png and balance.svg, one panel per balance; their paths."""
     by_balance: dict[str, list[ParameterBalance]] = {}
     for item in page.parameters:
         by_balance.setdefault(item.parameter.balance, []).append(item)
     figure, axes = new_figure(2, 2, width_in=9.2, height_in=6.6)
-    metric = f"{spaced(page.metric)}, over present"
+    name = metric_of(page.metric).name
+    metric = f"{name[0].upper()}{name[1:]}\n(1 = current design)"
     (ratio,), (interval,) = by_balance["precision"], by_balance["checkpoint"]
     panels = {
-        "Precision": ([_curve(ratio, 1.0)], "peak FP64 over peak FP16", [("1:100", ZHENG_RATIO)]),
-        "Network": (_relative(by_balance["network"]), "bandwidth, over present", []),
-        "Memory": (_relative(by_balance["memory"]), "size or bandwidth, over present", []),
-        "Checkpoints": ([_curve(interval, MINUTE_S)], "work between checkpoints (min)", []),
+        "Precision": (
+            [_curve(ratio, 1.0)],
+            "Peak FP64 over peak FP16",
+            [("1:100", REFERENCE_RATIO)],
+        ),
+        "Network": (_relative(by_balance["network"]), "Bandwidth (1 = current)", []),
+        "Memory": (_relative(by_balance["memory"]), "Capacity or bandwidth (1 = current)", []),
+        "Checkpoints": ([_curve(interval, MINUTE_S)], "Checkpoint interval (min)", []),
     }
     for each, (title, (curves, label, marks)) in zip(axes, panels.items(), strict=True):
         plot_balance(each, title, curves, (label, metric), marks)

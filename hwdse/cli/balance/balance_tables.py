@@ -1,11 +1,20 @@
-"""The page of `hwdse balance` as tables."""
+"""Tables of `hwdse balance`: all parameters, then each of the four balances."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, parts_of, spaced
-from hwdse.cli.shared.table_output import percent, print_table, say
-from hwdse.units.format_units import format_number, format_quantity
+from hwdse.cli.shared.metric_tables import (
+    metric_of,
+    number_cells,
+    parts_of,
+    share_cell,
+)
+from hwdse.cli.shared.parameter_cells import printed_unit
+from hwdse.cli.shared.table_output import print_table, say
+from hwdse.units.format_units import common_unit, format_number
+from hwdse.units.parse_units import split_field, unit_size
 
 if TYPE_CHECKING:
     from hwdse.analysis.fp64_balance import PrecisionBalance
@@ -15,27 +24,31 @@ if TYPE_CHECKING:
     from hwdse.specs.results.balance_results import DeliveryComparison, MemoryBalance
     from hwdse.specs.results.evaluation_result import Evaluation
 
-LEVEL_NAMES = {
-    "array": "operands of the array",
+LEVEL_LABELS = {
+    "array": "array operands",
     "sram": "SRAM",
     "hbm": "HBM",
-    "link": "scale-up link",
+    "link": "scale-up fabric",
     "network": "scale-out network",
     "storage": "storage",
 }
-GROUPS = {
-    "tensor_comm": "tensor parallel (all-gather, reduce-scatter)",
-    "context_comm": "context parallel",
-    "expert_comm": "experts (all-to-all)",
-    "pipeline_comm": "pipeline (send)",
-    "data_comm": "data parallel (reduce, gather)",
+COMMUNICATION_LABELS = {
+    "tensor_comm": "TP (all-gather, reduce-scatter)",
+    "context_comm": "CP",
+    "expert_comm": "EP (all-to-all)",
+    "pipeline_comm": "PP (send)",
+    "data_comm": "DP (gradients, weights)",
 }
-"""Parts of the step time that are communication that nothing hides."""
+"""Parts of the step time that are exposed communication."""
+BALANCES = ("precision", "network", "memory", "checkpoint")
+"""Balances in the order of the sections of the page."""
+GB = 1e9
+MIB = 2.0**20
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the page shows."""
+    """All results of the page."""
 
     loaded: "LoadedSearch"
     design: "Design"
@@ -48,89 +61,110 @@ class Page:
 
     @property
     def value(self) -> float:
-        """The metric of the design as it is."""
+        """Metric of the current design."""
         from hwdse.objectives import OBJECTIVES
 
         return float(OBJECTIVES[self.metric](self.evaluation))
 
 
 def print_page(page: Page) -> None:
-    """The four balances at a glance, then each by itself."""
-    _print_glance(page)
+    """Print the parameters of all balances, then each balance."""
+    _print_parameters(page)
     _print_precision(page)
-    _print_network(page)
+    _print_communication(page)
     _print_memory(page)
     _print_checkpoint(page)
 
 
-def _value(path: str, value: float) -> str:
-    from hwdse.config import format_value
-
+def _unit_and_cells(path: str, values: Sequence[float]) -> tuple[str, list[str]]:
+    """Unit and cells of values of one parameter."""
     if path == "chip.fp64_per_fp16_ratio":
-        return one_to(value)
+        return "-", [one_to(value) for value in values]
     if path.endswith("capacity_bytes"):
-        return mebibytes(value)
-    return format_value(path, value, digits=3)
-
-
-def mebibytes(value: float) -> str:
-    """Bytes of a memory on chip, which comes in binary sizes."""
-    return f"{value / 2**20:,.3g} MiB"
+        return "MiB", [significant(value / MIB) for value in values]
+    base_unit = split_field(path)[1]
+    unit = common_unit(values, base_unit)
+    size = float(unit_size(unit)[0] / unit_size(base_unit)[0])
+    return printed_unit(unit), [significant(value / size) for value in values]
 
 
 def one_to(ratio: float) -> str:
-    """A ratio below one as 1:N."""
+    """A ratio below 1 as `1:N`, `none` for 0."""
     if ratio <= 0.0:
         return "none"
     number = 1.0 / ratio
     return f"1:{number:,.0f}" if number >= 9.95 else f"1:{number:.1f}"
 
 
-def _print_glance(page: Page) -> None:
+def significant(value: float, digits: int = 3) -> str:
+    """A number with `digits` significant digits, for columns that span many decades."""
+    if not math.isfinite(value):
+        return "-"
+    text = format_number(value, digits)
+    return text if "e" in text else f"{float(text):,.{len(text.partition('.')[2])}f}"
+
+
+def _print_parameters(page: Page) -> None:
     rows = []
+    numbers = dict(zip(BALANCES, (1, 2, 3, 4), strict=True))
     for item in page.parameters:
-        best = _value(item.parameter.path, item.optimum)
+        path = item.parameter.path
+        values = [item.current, item.optimum, *item.near_optimal]
+        unit, (current, optimum, low, high) = _unit_and_cells(path, values)
         rows.append(
             [
-                item.parameter.balance,
-                item.parameter.path,
-                _value(item.parameter.path, item.current),
-                f"{best} (end)" if item.is_at_end else best,
-                " to ".join(_value(item.parameter.path, value) for value in item.near_optimal),
-                percent(item.penalty_fraction),
+                numbers[item.parameter.balance],
+                split_field(path)[0],
+                unit,
+                current,
+                optimum,
+                f"{low} to {high}",
+                f"{100.0 * item.penalty_fraction:.1f}",
+                "yes" if item.is_at_end else "no",
                 f"{item.elasticity:+.3f}" if item.current > 0.0 else "-",
             ]
         )
-    name = spaced(page.metric)
-    text = f"{page.loaded.title}: {name} {format_metric(page.value, METRIC_UNITS[page.metric])}"
-    columns = ["balance", "parameter", "now", "optimum", "within 1 %", "loss", "elasticity"]
-    print_table(text, columns, rows, left=2)
+    metric = metric_of(page.metric)
+    columns = ["#", "parameter", "unit", "current", "optimum", "1 % range", "penalty (%)",
+               "at range end", "elasticity"]  # fmt: skip
+    title = f"{page.loaded.title}: {metric.name} {metric.text(page.value)}"
+    print_table(title, columns, rows, left=2)
     say(
-        f"best: least {name} with the rest as it is, hardware at equal silicon (the matrix "
-        "engines give what the part takes); loss: what the present value costs against it; "
-        f"elasticity: d ln({name}) / d ln(parameter) with nothing else moved; (end): the end of "
-        "the range that was tried"
+        f"optimum: lowest {metric.name}, other parameters fixed, hardware at iso-area (area added "
+        "to one block is removed from the matrix engines)"
     )
+    say("1 % range: tested values within 1 % of the optimum; at range end: optimum at its end")
+    say("penalty: metric at the current value over metric at the optimum, minus 1")
+    say("elasticity: d ln(metric) / d ln(parameter), all other parameters fixed")
     say("")
 
 
 def _print_precision(page: Page) -> None:
     mix, found = page.design.mix, page.precision
-    time = page.evaluation.time
-    share = float(mix.fp64_flop_fraction)
+    fp64_s, step_s = float(page.evaluation.time.fp64), page.evaluation.step_time_s
+    fractions = number_cells(
+        [
+            100.0 * float(mix.fp64_flop_fraction),
+            100.0 * float(found.suited_fp64_fraction),
+            100.0 * _fp64_fraction_for_one_percent(page),
+        ],
+        3,
+        0,
+    )
     rows = [
-        ["FP64 share of all FLOP", percent(share, 3)],
-        ["step time in FP64", percent(float(time.fp64) / page.evaluation.step_time_s)],
-        ["native FP64:FP16 now", one_to(found.current_ratio)],
-        ["best for this share, in closed form", one_to(found.optimal_ratio)],
-        ["the present ratio suits an FP64 share of", percent(found.suited_fp64_fraction, 3)],
-        ["1:100 suits an FP64 share of", percent(_share_for_one_percent(page), 3)],
-        ["FP64 products emulated on 16-bit engines", "yes" if found.is_emulated else "no"],
+        ["FP64 fraction of all FLOP (%)", fractions[0]],
+        ["step time in FP64 (%)", share_cell(fp64_s, step_s)],
+        ["native FP64:FP16 ratio, current", one_to(found.current_ratio)],
+        ["native FP64:FP16 ratio, optimum in closed form", one_to(found.optimal_ratio)],
+        ["FP64 fraction balanced by the current ratio (%)", fractions[1]],
+        ["FP64 fraction balanced by 1:100 (%)", fractions[2]],
+        ["FP64 GEMMs emulated on 16-bit engines", "yes" if found.is_emulated else "no"],
     ]
-    print_table("1 precision", ["", ""], rows)
+    print_table("1 Precision", ["metric", "value"], rows)
 
 
-def _share_for_one_percent(page: Page) -> float:
+def _fp64_fraction_for_one_percent(page: Page) -> float:
+    """FP64 fraction of all FLOP for which the ratio 1:100 is optimal."""
     import jax
 
     from hwdse.models.precision.precision_mix import fp64_fraction_for_ratio
@@ -140,61 +174,72 @@ def _share_for_one_percent(page: Page) -> float:
         return float(fp64_fraction_for_ratio(0.01, kappa, 1.0))
 
 
-def _print_network(page: Page) -> None:
+def _print_communication(page: Page) -> None:
     parts = parts_of(page.evaluation, "time")
     whole = page.evaluation.step_time_s
-    rows = [
-        [label, format_quantity(parts[name], "s"), percent(parts[name] / whole)]
-        for name, label in GROUPS.items()
-        if parts[name] > 0.0
-    ]
-    total = sum(parts[name] for name in GROUPS)
-    rows.append(["all", format_quantity(total, "s"), percent(total / whole)])
-    print_table("2 network: what nothing hides", ["group", "time", "of the step"], rows)
+    shown = {name: parts[name] for name in COMMUNICATION_LABELS if parts[name] > 0.0}
+    total = sum(parts[name] for name in COMMUNICATION_LABELS)
+    cells = number_cells([*shown.values(), total], 3, 0)
+    labels = [*(COMMUNICATION_LABELS[name] for name in shown), "total"]
+    shares = [share_cell(value, whole) for value in (*shown.values(), total)]
+    rows = [list(row) for row in zip(labels, cells, shares, strict=True)]
+    columns = ["communication", "time (s)", "share of step (%)"]
+    print_table("2 Exposed communication", columns, rows)
 
 
 def _print_memory(page: Page) -> None:
-    memory = page.memory
+    memory, delivery = page.memory, page.delivery
     rows = []
-    for name, label in LEVEL_NAMES.items():
+    for name, label in LEVEL_LABELS.items():
         level = getattr(memory, name)
         if level.step_bytes <= 0.0:
             continue
         rows.append(
             [
                 label,
-                format_quantity(level.step_bytes, "B"),
-                f"{level.required_bytes_per_flop:.3g}",
-                f"{level.available_bytes_per_flop:.3g}",
-                percent(level.demand_ratio),
-                f"{format_number(level.intensity_flop_per_byte)}",
+                significant(level.step_bytes / GB),
+                significant(level.required_bytes_per_flop),
+                significant(level.available_bytes_per_flop),
+                f"{100.0 * level.demand_ratio:.1f}",
+                significant(level.intensity_flop_per_byte),
                 f"{level.step_time_elasticity:+.3f}",
             ]
         )
-    columns = ["level", "bytes a step", "B/FLOP needed", "provided", "used", "FLOP/B", "elasticity"]
-    print_table("3 memory, a chip", columns, rows)
+    columns = ["level", "traffic (GB/step)", "required (B/FLOP)", "available (B/FLOP)",
+               "demand/supply (%)", "intensity (FLOP/B)", "elasticity"]  # fmt: skip
+    print_table("3 Memory levels, per chip", columns, rows)
     balanced = memory.balanced_sram_bytes
-    sram = mebibytes(balanced) if balanced < 1e15 else "no size"
-    say(
-        f"HBM traffic of the products: {memory.traffic_over_bound_ratio:.2f} x the red-blue pebble "
-        f"bound of this SRAM ({memory.traffic_over_private_bound_ratio:.2f} x with a private part "
-        f"for each core); SRAM at which HBM keeps up: {sram}"
-    )
-    arrays = ", ".join(
-        f"{label} {one.memory_bytes_per_flop:.2g} B/FLOP"
-        for label, one in (
-            ("as the systolic array", page.delivery.systolic),
-            ("as vector units that share in registers", page.delivery.simd),
-            ("without sharing", page.delivery.unshared),
-        )
-    )
-    say(f"operands that the same multipliers take from SRAM: {arrays}")
-    say("")
+    sram = significant(balanced / MIB) if balanced < 1e15 else "none"
+    details = [
+        [
+            "HBM traffic of GEMMs over the red-blue pebble bound",
+            f"{memory.traffic_over_bound_ratio:.2f}",
+        ],
+        [
+            "HBM traffic of GEMMs over the bound of private scratchpads",
+            f"{memory.traffic_over_private_bound_ratio:.2f}",
+        ],
+        ["smallest SRAM at which HBM does not limit (MiB)", sram],
+        [
+            "SRAM operand traffic, systolic array (B/FLOP)",
+            significant(delivery.systolic.memory_bytes_per_flop),
+        ],
+        [
+            "SRAM operand traffic, vector units with register reuse (B/FLOP)",
+            significant(delivery.simd.memory_bytes_per_flop),
+        ],
+        [
+            "SRAM operand traffic, no reuse (B/FLOP)",
+            significant(delivery.unshared.memory_bytes_per_flop),
+        ],
+    ]
+    print_table("", ["metric", "value"], details)
 
 
 def _print_checkpoint(page: Page) -> None:
     from hwdse.cli.balance.goodput_tables import checkpoint_rows, scheme_rows
 
-    print_table("4 checkpoints", ["", ""], checkpoint_rows(page.design, page.evaluation))
-    columns = ["at its best interval", "interval", "goodput"]
+    rows = checkpoint_rows(page.design, page.evaluation)
+    print_table("4 Checkpoints", ["metric", "value"], rows)
+    columns = ["checkpoint scheme", "optimal interval (min)", "goodput there (%)"]
     print_table("", columns, scheme_rows(page.design, page.loaded.workload))

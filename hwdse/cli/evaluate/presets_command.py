@@ -99,7 +99,7 @@ def run(
                         "kind": entry.kind,
                         "name": entry.name,
                         "title": entry.title,
-                        "published": dict(entry.figures),
+                        "published": dict(entry.published),
                         "sources": entry.sources,
                     }
                     for entry in entries
@@ -120,7 +120,7 @@ def _print_group(kind: str, entries: list) -> None:
 
     columns = []
     for metric in SHOWN[kind]:
-        values = [metric.scale * entry.figures.get(metric.field, math.nan) for entry in entries]
+        values = [metric.scale * entry.published.get(metric.field, math.nan) for entry in entries]
         columns.append(number_cells(values, metric.decimals, MIN_DIGITS))
     rows = []
     for index, entry in enumerate(entries):

@@ -21,6 +21,8 @@ MAX_TRANSPOSED = 6
 """Largest number of rows that are printed as columns if they are too wide."""
 NARROW_CELL = 16
 """Characters of the longest cell that is never wrapped."""
+MIN_TEXT = 12
+"""Smallest width of a wrapped column of text."""
 
 
 def safe_text(value: object) -> str:
@@ -44,24 +46,18 @@ def print_table(
 
     out = _console(sys.stdout)
     cells = [[safe_text(cell) for cell in row] for row in rows]
-    has_short_cells = all(len(cell) <= NARROW_CELL for row in cells for cell in row[left:])
-    least = [
-        max((len(word) for word in [*(row[index] for row in cells), *name.split()]), default=0)
-        for index, name in enumerate(columns)
-    ]
-    spare = out.width - sum(least) - 2 * len(least) if has_short_cells else -1
+    widths: list[int | None] = [None] * len(columns)
+    if all(len(cell) <= NARROW_CELL for row in cells for cell in row[left:]):
+        widths = _column_widths(columns, cells, left, out.width)
     table = Table(box=None)
     table.pad_edge = False
-    for index, name in enumerate(columns):
+    for index, (name, width) in enumerate(zip(columns, widths, strict=True)):
         table.add_column(
             Text(name),
             justify="left" if index < left else "right",
             header_style="dim",
-            min_width=least[index] if has_short_cells and index >= left else None,
-            width=max(least[index] + spare, 12)
-            if has_short_cells and spare < 0 and 0 < index < left
-            else None,
-            no_wrap=index == 0 or (index < left and spare >= 0),
+            width=width,
+            no_wrap=index < left and width is None,
             overflow="fold",
         )
     for row in cells:
@@ -70,6 +66,25 @@ def print_table(
         out.print(Text(title, style="bold"))
     out.print(table)
     out.print()
+
+
+def _column_widths(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], left: int, available: int
+) -> list[int | None]:
+    """Widths of columns such that headers wrap before the cells of text columns do."""
+    longest = [max((len(row[i]) for row in cells), default=0) for i in range(len(columns))]
+    natural = [max(length, len(name)) for length, name in zip(longest, columns, strict=True)]
+    words = [max(map(len, name.split()), default=0) for name in columns]
+    widths = [max(pair) for pair in zip(longest, words, strict=True)]
+    spare = available - sum(widths) - 2 * (len(columns) - 1)
+    for index in sorted(range(len(columns)), key=lambda i: (i >= left, natural[i] - widths[i])):
+        added = natural[index] - widths[index]
+        if 0 < added <= spare:
+            widths[index] += added
+            spare -= added
+    for index in range(1, left):
+        widths[index] = max(widths[index] + min(spare, 0), MIN_TEXT)
+    return list(widths)
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
