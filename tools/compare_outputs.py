@@ -64,6 +64,13 @@ RENAMED = {  # words of keys, at any depth
     "loss_fraction": "penalty_fraction",
     "best_is_end_of_range": "optimum_is_at_range_end",
     "best_is_emulated": "optimum_is_emulated",
+    "knobs": "parameters",
+    "share_it_suits": "suited_fp64_fraction",
+    "moved_bytes": "traffic_bytes",
+    "least_bytes": "lower_bound_bytes",
+    "above_least_ratio": "traffic_over_bound_ratio",
+    "place": "resource",
+    "needed": "required",
 }
 LINK_FIELDS = {
     "link.launch_s": "link.collective_launch_s",

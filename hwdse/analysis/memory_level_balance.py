@@ -1,4 +1,10 @@
-"""Memory balance of a design under a workload: which level starves, and how far from the bound."""
+"""Required and available bytes per FLOP of every memory level, and HBM traffic over its bound.
+
+Levels: MAC array, SRAM, HBM, scale-up fabric, scale-out network, storage. A demand ratio
+(required over available) above 1 means that the level limits the matrix engines unless it is
+overlapped. Also computed: bandwidth at ratio 1, smallest SRAM at which HBM does not limit,
+elasticities of step time, and HBM traffic relative to the red-blue pebble game bound.
+"""
 
 import dataclasses
 
@@ -25,28 +31,29 @@ from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
 
 CAPACITY_RANGE_BYTES = (1024.0, 2.0**44)
-"""SRAM of a chip among which the balanced one is sought."""
+"""Range of the search for the balanced SRAM capacity of a chip."""
 NUM_HALVINGS = 52
-"""Of that range, on a logarithmic scale: leaves the rounding of float64."""
+"""Bisection steps of this range on a logarithmic scale, down to the rounding of float64."""
 
 
 @flax.struct.dataclass
 class StepTraffic:
-    """Bytes of a step and chip at the levels whose traffic the rows or messages make."""
+    """Traffic in bytes per step and chip of the levels used by operators or messages."""
 
     operands: Leaf
     sram: Leaf
     hbm: Leaf
     link: Leaf
     network: Leaf
-    products: Leaf
-    """Of the HBM bytes, those of matrix products."""
+    gemms: Leaf
+    """HBM bytes of GEMM operands only."""
     flop: Leaf
+    """FLOP of the matrix engines, recompute included."""
 
 
 @flax.struct.dataclass
 class LevelElasticities:
-    """Elasticities by level, or logarithms of factors of what they are taken of."""
+    """Elasticities by level, or logarithms of the factors that they refer to."""
 
     sram: Leaf
     hbm: Leaf
@@ -54,17 +61,17 @@ class LevelElasticities:
     network: Leaf
     storage: Leaf
     capacity: Leaf
-    """Of the SRAM."""
+    """SRAM capacity; all other fields are bandwidths."""
 
 
 def sustained_flop_per_s(design: Design) -> Scalar:
-    """Rate that large matrix products of the mix of formats reach on one chip."""
+    """Sustained FLOP/s of large GEMMs in the format mix on one chip."""
     chip, mix = design.chip, design.mix
     speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
     return chip.matrix_efficiency_fraction * peak_flop_per_s(chip) * speedup
 
 
-def _moved(step: ShardedStep, design: Design, relaxation: Relaxation) -> StepTraffic:
+def _step_traffic(step: ShardedStep, design: Design, relaxation: Relaxation) -> StepTraffic:
     layer, head = sum_operators(
         operator_costs(step.gemms, step.executions, design, relaxation), step.executions.is_lm_head
     )
@@ -86,31 +93,31 @@ def _moved(step: ShardedStep, design: Design, relaxation: Relaxation) -> StepTra
         hbm=hbm_bytes + step.optimizer_traffic_bytes,
         link=link_bytes,
         network=network_bytes,
-        products=hbm_bytes - other_bytes,
+        gemms=hbm_bytes - other_bytes,
         flop=2.0 * num_macs,
     )
 
 
 def _elementwise_bytes(gemms: Gemms, runs: ExecutionCounts, software: Software) -> Leaf:
-    """HBM bytes of each row, all runs, that are no operand of a product."""
+    """HBM bytes of each operator, over all executions, that are not GEMM operands."""
     return runs.total * software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
 
 
 def workload_bound(
     step: ShardedStep, sram_bytes: Scalar, element_bytes: Scalar, num_parts: Scalar = 1.0
 ) -> tuple[TrafficBound, Scalar]:
-    """Bounds of HBM traffic of a step of one chip, summed over rows, and the sum of their maxima.
+    """Lower bounds of the HBM traffic per step and chip, and the sum of the largest bounds.
 
-    Every run of every row by itself; what never leaves the chip between two rows is not counted.
-    The SRAM is one memory, or `num_parts` that are private to as much work each.
+    Bounds are summed over operators, each execution by itself; reuse between operators is not
+    included. The SRAM is one memory, or `num_parts` private memories with equal shares of work.
     """
     each = gemm_traffic_bound(step.gemms, sram_bytes, element_bytes, num_parts)
 
-    def whole(rows: Leaf) -> Scalar:
-        rows, is_lm_head = step.executions.total * rows, step.executions.is_lm_head
-        return per_step(step, jnp.dot(rows, 1.0 - is_lm_head), jnp.dot(rows, is_lm_head))
+    def step_total(per_operator: Leaf) -> Scalar:
+        num_bytes, is_lm_head = step.executions.total * per_operator, step.executions.is_lm_head
+        return per_step(step, jnp.dot(num_bytes, 1.0 - is_lm_head), jnp.dot(num_bytes, is_lm_head))
 
-    return jax.tree.map(whole, each), whole(each.bytes)
+    return jax.tree.map(step_total, each), step_total(each.bytes)
 
 
 def balanced_sram_bytes(
@@ -119,12 +126,12 @@ def balanced_sram_bytes(
     other_hbm_bytes: Scalar = 0.0,
     relaxation: Relaxation = EXACT,
 ) -> Scalar:
-    """Least SRAM of the chip at which HBM takes no longer than the matrix engines; or infinity.
+    """Smallest SRAM of the chip at which HBM takes no longer than the matrix engines, or infinity.
 
-    HBM bytes fall in steps with the SRAM, so the answer is the edge of a step, found by halving to
-    the rounding of the float type; no gradient. The lower end of `CAPACITY_RANGE_BYTES` where
-    even that is enough. Everything else of the design stays, and so do `other_hbm_bytes` of a step
-    that are neither of rows nor of the optimizer.
+    HBM bytes are a step function of the SRAM capacity. The result is the edge of a step, from
+    bisection to the rounding of the float type, without a gradient. The lower end of
+    `CAPACITY_RANGE_BYTES` is returned if it suffices. All other parameters are fixed, also
+    `other_hbm_bytes` per step that belong neither to operators nor to the optimizer.
     """
     other = jax.lax.stop_gradient(other_hbm_bytes)
     design, workload = jax.lax.stop_gradient((design, workload))
@@ -132,26 +139,26 @@ def balanced_sram_bytes(
     chip = design.chip
     rate, bandwidth = sustained_flop_per_s(design), _sustained_bandwidths(chip)["hbm"]
 
-    def is_fed(log_bytes: Leaf) -> Leaf:
+    def is_sufficient(log_bytes: Leaf) -> Leaf:
         sram = dataclasses.replace(chip.sram, capacity_bytes=jnp.exp(log_bytes))
         resized = dataclasses.replace(chip, sram=sram)
-        moved = _moved(step, dataclasses.replace(design, chip=resized), relaxation)
-        return demand_ratio(moved.hbm + other, bandwidth, moved.flop, rate) <= 1.0
+        traffic = _step_traffic(step, dataclasses.replace(design, chip=resized), relaxation)
+        return demand_ratio(traffic.hbm + other, bandwidth, traffic.flop, rate) <= 1.0
 
     def halve(_: Leaf, ends: tuple[Leaf, Leaf]) -> tuple[Leaf, Leaf]:
         low, high = ends
         middle = 0.5 * (low + high)
-        fed = is_fed(middle)
-        return jnp.where(fed, low, middle), jnp.where(fed, middle, high)
+        suffices = is_sufficient(middle)
+        return jnp.where(suffices, low, middle), jnp.where(suffices, middle, high)
 
     low, high = (jnp.log(jnp.asarray(end, float)) for end in CAPACITY_RANGE_BYTES)
-    can, always = is_fed(high), is_fed(low)
+    is_possible, is_always = is_sufficient(high), is_sufficient(low)
     _, edge = jax.lax.fori_loop(0, NUM_HALVINGS, halve, (low, high))
-    return jnp.where(always, jnp.exp(low), jnp.where(can, jnp.exp(edge), jnp.inf))
+    return jnp.where(is_always, jnp.exp(low), jnp.where(is_possible, jnp.exp(edge), jnp.inf))
 
 
 def _sustained_bandwidths(chip: Chip) -> dict[str, Scalar]:
-    """Bytes per second of one chip in long streams."""
+    """Sustained bandwidths of one chip in bytes per second."""
     return {
         "sram": chip.sram.bandwidth_bytes_per_s,
         "hbm": chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s,
@@ -161,7 +168,7 @@ def _sustained_bandwidths(chip: Chip) -> dict[str, Scalar]:
 
 
 def _scaled_design(design: Design, log_factors: LevelElasticities) -> Design:
-    """The design with bandwidths and SRAM multiplied; storage means chips and file system both."""
+    """Design with scaled bandwidths and SRAM; storage scales chip ports and file system alike."""
     factor = jax.tree.map(jnp.exp, log_factors)
     chip, cluster = design.chip, design.cluster
 
@@ -185,10 +192,10 @@ def _scaled_design(design: Design, log_factors: LevelElasticities) -> Design:
 def level_elasticities(
     design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation = EXACT
 ) -> tuple[Evaluation, LevelElasticities, LevelElasticities]:
-    r"""The evaluation, and $d \ln t / d \ln \beta$ of step time and of time per useful token.
+    r"""Evaluation, and $d \ln t / d \ln \beta$ of step time and of time per effective token.
 
-    By one backward pass through `evaluate` with two columns; SRAM capacity moves the traffic as if
-    tiles were continuous.
+    One backward pass through `evaluate` with two columns. The elasticity to SRAM capacity is that
+    of continuous tiles.
     """
     zero = 0.0 * jnp.asarray(design.chip.sram.capacity_bytes, float)
     factors = LevelElasticities(*[zero] * len(dataclasses.fields(LevelElasticities)))
@@ -204,21 +211,23 @@ def level_elasticities(
 
 
 def _storage(step: ShardedStep, design: Design, step_time_s: Scalar) -> tuple[Scalar, Scalar]:
-    """Bytes of remote checkpoints that one chip writes in a step on average, and its rate while it
-    does: its own port's, or its share of the file system's."""
+    """Mean bytes of remote checkpoints that one chip writes per step, and its write bandwidth.
+
+    The bandwidth is that of the chip port or the chip's share of the file system.
+    """
     cluster = design.cluster
-    saved = step.checkpoint_bytes / cluster.num_chips
+    shard_bytes = step.checkpoint_bytes / cluster.num_chips
     rate = jnp.minimum(
         1.0 * design.chip.checkpoint_bandwidth_bytes_per_s,
         cluster.storage_bandwidth_bytes_per_s / cluster.num_chips,
     )
-    return saved * step_time_s / design.checkpoint_interval_s, rate
+    return shard_bytes * step_time_s / design.checkpoint_interval_s, rate
 
 
 def _level(
-    step_bytes: Scalar, printed: Scalar, sustained: Scalar, work: tuple[Scalar, Scalar]
+    step_bytes: Scalar, nominal: Scalar, sustained: Scalar, work: tuple[Scalar, Scalar]
 ) -> LevelBalance:
-    """A level without its elasticities; `work` is flop of a step and their rate."""
+    """Balance of a level without elasticities; `work` is FLOP per step and their rate."""
     flop, flop_per_s = work
     ratio = demand_ratio(step_bytes, sustained, flop, flop_per_s)
     return LevelBalance(
@@ -228,54 +237,57 @@ def _level(
         available_bytes_per_flop=safe_ratio(sustained, flop_per_s),
         demand_ratio=ratio,
         intensity_flop_per_byte=safe_ratio(flop, step_bytes),
-        balanced_bandwidth_bytes_per_s=printed * ratio,
+        balanced_bandwidth_bytes_per_s=nominal * ratio,
         step_time_elasticity=0.0 * flop,
         token_time_elasticity=0.0 * flop,
     )
 
 
 def _levels(
-    moved: StepTraffic, storage: tuple[Scalar, Scalar], design: Design
+    traffic: StepTraffic, storage: tuple[Scalar, Scalar], design: Design
 ) -> dict[str, LevelBalance]:
-    """Every level without its elasticities; `storage` is its bytes and rate."""
+    """Balances of all levels without elasticities; `storage` is its bytes and bandwidth."""
     chip, flop_per_s = design.chip, sustained_flop_per_s(design)
     element_bytes = precision_mix.mix_bytes_per_element(design.mix)
-    # At the printed rate every element takes its two operands in every cycle.
-    handed = element_bytes * flop_per_s / chip.matrix_efficiency_fraction
+    # At the peak rate every PE takes two operands per cycle.
+    operand_rate = element_bytes * flop_per_s / chip.matrix_efficiency_fraction
     sustained = _sustained_bandwidths(chip)
     ports: dict[str, tuple[Scalar, Scalar, Scalar]] = {
-        "array": (moved.operands, handed, handed),
-        "sram": (moved.sram, chip.sram.bandwidth_bytes_per_s, sustained["sram"]),
-        "hbm": (moved.hbm, chip.hbm.bandwidth_bytes_per_s, sustained["hbm"]),
-        "link": (moved.link, chip.link.bandwidth_bytes_per_s, sustained["link"]),
-        "network": (moved.network, chip.network.bandwidth_bytes_per_s, sustained["network"]),
+        "array": (traffic.operands, operand_rate, operand_rate),
+        "sram": (traffic.sram, chip.sram.bandwidth_bytes_per_s, sustained["sram"]),
+        "hbm": (traffic.hbm, chip.hbm.bandwidth_bytes_per_s, sustained["hbm"]),
+        "link": (traffic.link, chip.link.bandwidth_bytes_per_s, sustained["link"]),
+        "network": (traffic.network, chip.network.bandwidth_bytes_per_s, sustained["network"]),
         "storage": (storage[0], storage[1], storage[1]),
     }
-    work = (moved.flop, flop_per_s)
+    work = (traffic.flop, flop_per_s)
     return {name: _level(*port, work) for name, port in ports.items()}
 
 
 def memory_balance(
     design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation = EXACT
 ) -> MemoryBalance:
-    """Every level of memory of a design under a workload, and its HBM traffic beside the bound.
+    """Balance of every memory level of a design under a workload, and HBM traffic over its bound.
 
-    Compare `demand_ratio` of the levels: the highest is out of balance where it is over 1, far
-    below 1 it is paid for and not used. Balanced bandwidths follow from the ratios, the balanced
-    SRAM from `balanced_sram_bytes`. Pure; batch it with `vmap`. Elasticities are exact at the
-    design: 0 where something else binds.
+    A level with a `demand_ratio` above 1 limits the matrix engines; a level far below 1 is
+    oversized. Balanced bandwidths follow from the ratios, the balanced SRAM from
+    `balanced_sram_bytes`. Elasticities are exact at the design: 0 if another resource binds.
+    Pure; use `vmap` for batches.
     """
     result, of_step, of_token = level_elasticities(design, workload, relaxation)
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-    rows, sram_bytes = _moved(step, design, relaxation), design.chip.sram.capacity_bytes
-    # Beside rows and optimizer: fp64 work.
-    other_bytes = result.hbm_traffic_bytes - rows.hbm
-    moved = dataclasses.replace(rows, hbm=result.hbm_traffic_bytes)
+    operator_traffic, sram_bytes = (
+        _step_traffic(step, design, relaxation),
+        design.chip.sram.capacity_bytes,
+    )
+    # HBM traffic beyond operators and optimizer: FP64 work.
+    other_bytes = result.hbm_traffic_bytes - operator_traffic.hbm
+    traffic = dataclasses.replace(operator_traffic, hbm=result.hbm_traffic_bytes)
     element_bytes = precision_mix.mix_bytes_per_element(design.mix)
     bound, bound_bytes = workload_bound(step, sram_bytes, element_bytes)
-    parts = design.chip.num_scratchpads
-    private_bytes = workload_bound(step, sram_bytes, element_bytes, parts)[1]
-    levels = _levels(moved, _storage(step, design, result.step_time_s), design)
+    num_parts = design.chip.num_scratchpads
+    private_bytes = workload_bound(step, sram_bytes, element_bytes, num_parts)[1]
+    levels = _levels(traffic, _storage(step, design, result.step_time_s), design)
     for name in set(levels) - {"array"}:
         levels[name] = dataclasses.replace(
             levels[name],
@@ -284,14 +296,14 @@ def memory_balance(
         )
     return MemoryBalance(
         **levels,
-        flop=moved.flop,
+        flop=traffic.flop,
         flop_per_s=sustained_flop_per_s(design),
-        gemm_bytes=moved.products,
+        gemm_bytes=traffic.gemms,
         bound=bound,
         bound_bytes=bound_bytes,
-        traffic_over_bound_ratio=safe_ratio(moved.products, bound_bytes),
+        traffic_over_bound_ratio=safe_ratio(traffic.products, bound_bytes),
         private_bound_bytes=private_bytes,
-        traffic_over_private_bound_ratio=safe_ratio(moved.products, private_bytes),
+        traffic_over_private_bound_ratio=safe_ratio(traffic.products, private_bytes),
         balanced_sram_bytes=balanced_sram_bytes(design, workload, other_bytes, relaxation),
         sram_bytes_step_time_elasticity=of_step.capacity,
     )

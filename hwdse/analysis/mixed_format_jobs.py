@@ -1,4 +1,4 @@
-"""Number formats on silicon: what their units cost, and jobs of phases in several of them."""
+"""Area and energy ratios of number formats, and time of jobs with phases in several formats."""
 
 import jax.numpy as jnp
 
@@ -12,15 +12,16 @@ from hwdse.training.gemm_operator_costs import peak_flop_per_s, vector_rate_flop
 
 
 def _accumulator(number: NumberFormat) -> NumberFormat:
-    """fp64 sums up in fp64, all narrower formats in fp32."""
+    """Accumulator format: FP64 for FP64, FP32 for narrower formats."""
     return FORMATS["fp64" if number.total_bits > FORMATS["fp32"].total_bits else "fp32"]
 
 
 def format_area_ratios(formats: tuple[str, ...], reference: str = "fp16") -> PerOp:
-    """kappa of `models.format_split` under a budget of area: multiply-add of each format over that
-    of the reference, whatever the node; sums in fp32, of fp64 in fp64. fp64 over fp16: 8.6.
+    """Area of a MAC unit of each format over that of the reference, for any process node.
 
-    Datapath alone (`models.unit_energy`). Raises `ValueError` for an unknown format.
+    This is kappa of `models/precision/format_split` under an area budget. FP64 over FP16: 8.6.
+    Datapath only (`models/energy/arithmetic_unit_costs`); accumulators are FP32, for FP64 they are
+    FP64. Raises `ValueError` for an unknown format.
     """
     areas = [
         arithmetic_unit_costs.format_mac_area_mm2(number, _accumulator(number))
@@ -30,7 +31,10 @@ def format_area_ratios(formats: tuple[str, ...], reference: str = "fp16") -> Per
 
 
 def format_energy_ratios(formats: tuple[str, ...], reference: str = "fp16") -> PerOp:
-    """The same for energies: kappa under a budget of power. fp64 over fp16: 7.4."""
+    """Energy of a MAC of each format over that of the reference: kappa under a power budget.
+
+    FP64 over FP16: 7.4.
+    """
     energies = [
         arithmetic_unit_costs.format_mac_energy_j(number, _accumulator(number))
         for number in map(_known, (*formats, reference))
@@ -46,10 +50,11 @@ def _known(name: str) -> NumberFormat:
 
 
 def format_peak_flop_per_s(chip: Chip, number_format: str) -> Scalar:
-    """Peak of a chip in a format: fp64 with two-float arithmetic, fp32 and tf32 of the vector
-    engines, 16-bit of the arrays, and narrower formats at their fp8 rate.
+    """Peak FLOP/s of a chip in a number format.
 
-    Raises `ValueError` for a name that `FORMATS` does not have.
+    FP64 includes two-float arithmetic, FP32 and TF32 run on the vector engines, 16-bit formats on
+    the matrix engines, narrower formats at their FP8 rate. Raises `ValueError` for an unknown
+    format.
     """
     bits = _known(number_format).total_bits
     if bits == 64.0:
@@ -61,7 +66,7 @@ def format_peak_flop_per_s(chip: Chip, number_format: str) -> Scalar:
 
 
 def job_phase_times_s(job: JobPhases, total_flop: Scalar, chip: Chip) -> PerOp:
-    """Seconds of each phase of a job on one chip: its units, or HBM (sustained)."""
+    """Seconds of each phase of a job on one chip, bound by its units or by sustained HBM."""
     peaks = jnp.stack([jnp.asarray(format_peak_flop_per_s(chip, name)) for name in job.formats])
     bytes_per_s = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
     flop = total_flop * job.flop_fraction
@@ -71,7 +76,7 @@ def job_phase_times_s(job: JobPhases, total_flop: Scalar, chip: Chip) -> PerOp:
 def job_time_s(
     job: JobPhases, total_flop: Scalar, chip: Chip, overlap_power: Scalar = 1.0
 ) -> Scalar:
-    r"""Seconds of a job of phases on one chip: $(\sum t_i^p)^{1/p}$, p = 1 for phases in turn."""
+    r"""Seconds of a job of phases on one chip: $(\sum t_i^p)^{1/p}$; p = 1 serializes phases."""
     times = job_phase_times_s(job, total_flop, chip)
-    whole = jnp.sum(times, axis=-1)
-    return whole * format_split.job_time_ratio(times / whole, overlap_power)
+    serialized_s = jnp.sum(times, axis=-1)
+    return serialized_s * format_split.job_time_ratio(times / serialized_s, overlap_power)

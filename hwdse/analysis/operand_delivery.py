@@ -1,4 +1,4 @@
-"""What feeding the same multipliers costs on a systolic array, on vector units, and unshared."""
+"""Bytes and energy of operand delivery: systolic array, vector units, no operand sharing."""
 
 import dataclasses
 
@@ -19,11 +19,11 @@ from hwdse.specs.results.balance_results import DeliveryComparison, OperandDeliv
 from hwdse.workload.gemms import Gemms
 
 LARGE_GEMM_FOLDS = 64.0
-"""Extents of `large_gemm` over the sides of the array: ragged edges and drains are small."""
+"""Extents of `large_gemm` over the array dimensions; partial tiles and drains are negligible."""
 
 
 def large_gemm(array: SystolicArray) -> Gemms:
-    """A product of many whole tiles of the array in each extent, for balances of machines."""
+    """GEMM of many full array tiles in each dimension, for machine balances."""
     longer = jnp.maximum(array.rows, array.cols)
     one = jnp.ones_like(jnp.asarray(longer, float))
     m, k, n = (LARGE_GEMM_FOLDS * x for x in (array.rows, longer, array.cols))
@@ -31,8 +31,10 @@ def large_gemm(array: SystolicArray) -> Gemms:
 
 
 def iso_mac_engine(engine: SimdEngine, chip: Chip, bytes_per_element: Scalar) -> SimdEngine:
-    """Vector cores like `engine`, as many as do the chip's multiply-accumulates of a cycle, sharing
-    its SRAM as their last-level cache."""
+    """Vector cores like `engine` with the MACs per cycle of the chip.
+
+    The SRAM of the chip is their last-level cache.
+    """
     array = chip.array
     per_core = engine.num_fma_ports * lanes(engine, bytes_per_element)
     num_macs = array.rows * array.cols * array.num_arrays
@@ -47,7 +49,7 @@ def _delivery(
     energies: AccessEnergies,
     flop: PerOp,
 ) -> OperandDelivery:
-    """Words by place, and bytes and energy of the memories, as those of a flop."""
+    """Bytes and energy per FLOP from words by location and from bytes and energy of memories."""
     memory_bytes, memory_j = memory
     return OperandDelivery(
         memory_bytes_per_flop=memory_bytes / flop,
@@ -62,7 +64,7 @@ def _delivery(
 def _array_memory(
     gemms: Gemms, chip: Chip, size: Scalar, relaxation: Relaxation
 ) -> tuple[PerOp, PerOp]:
-    """Bytes and energy of the scratchpad and, for sums, of the accumulator next to the array."""
+    """Bytes and energy of the scratchpad and, for sums, of the accumulator SRAM."""
     operand_bytes = size * scratchpad_words(gemms, chip.array, relaxation)
     sum_bytes = ACCUMULATOR_BYTES * accumulator_words(gemms, chip.array, relaxation)
     macro, reference = chip.sram.capacity_bytes / chip.num_scratchpads, chip.sram.energy_j_per_byte
@@ -74,7 +76,7 @@ def _array_memory(
 def _vector_memory(
     gemms: Gemms, engine: SimdEngine, chip: Chip, size: Scalar, relaxation: Relaxation
 ) -> tuple[PerOp, PerOp]:
-    """Bytes of L1, and energy of all caches; the last is one scratchpad of the chip."""
+    """Bytes of L1, and energy of all caches; the last-level cache is one scratchpad of the chip."""
     words, reference = simd_words(gemms, engine, size, relaxation), chip.sram.energy_j_per_byte
     macro = chip.sram.capacity_bytes / chip.num_scratchpads
     levels = (
@@ -82,7 +84,10 @@ def _vector_memory(
         (engine.l2.capacity_bytes, words.l2),
         (macro, words.llc),
     )
-    energy_j = sum(sram_energy_j_per_byte(held, reference) * size * moved for held, moved in levels)
+    energy_j = sum(
+        sram_energy_j_per_byte(capacity_bytes, reference) * size * num_words
+        for capacity_bytes, num_words in levels
+    )
     return size * words.l1, energy_j
 
 
@@ -94,38 +99,38 @@ def compare_operand_delivery(
     energies: AccessEnergies = EYERISS_ENERGIES,
     relaxation: Relaxation = EXACT,
 ) -> DeliveryComparison:
-    r"""The chip's multipliers as its arrays, as vector units like `engine`, and without any reuse.
+    r"""Operand delivery with the MAC units of the chip as arrays, as vector units, without reuse.
 
-    Bytes of a flop from the SRAM next to the multipliers: an R x C array reads each word once for C
-    or R multiply-accumulates, $e (1/R + 1/C) / 2$ where outputs stay (where operands stay, sums
-    that leave a fold unfinished add to it); a vector unit reads L1 once for a block of sums in its
-    registers, $e (1/m_r + 1/n_r) / 2$; without sharing it is $e$, both operands for every
-    multiply-accumulate. For `gemms`, or for `large_gemm`.
+    Bytes per FLOP from the SRAM next to the MAC units, for element size e (bytes):
+    R x C array, output stationary: $e (1/R + 1/C) / 2$, since a word serves C or R MACs (partial
+    sums that leave a fold add to it in the other dataflows); vector unit like `engine`:
+    $e (1/m_r + 1/n_r) / 2$, since L1 is read once per block of sums in registers; no sharing: $e$,
+    both operands for every MAC. For `gemms`, or for `large_gemm`.
 
-    Energy at the nominal clock: memories by `models.energy`, of the array and without sharing one
-    scratchpad of the chip, of vector units their L1, L2 and one scratchpad as the last cache.
-    Registers and hops by `energies`, in units of the chip's multiply-accumulate (65 nm; a hop that
-    is one pipeline register is likely cheaper than the 2 of Eyeriss's network). Instructions are
-    left out: see `system.reuse.instruction_energy_j`.
+    Energy at the nominal clock. Memories follow `models/energy/voltage_and_leakage`: one scratchpad
+    of the chip for the array and without sharing; L1, L2 and one scratchpad as last-level cache for
+    vector units. Registers and hops follow `energies`, in units of the MAC of the chip (65 nm; a
+    hop of one pipeline register is probably cheaper than the 2 of the Eyeriss network).
+    Instructions are excluded: see `operand_reuse.instruction_energy_j`.
     """
-    product = large_gemm(chip.array) if gemms is None else gemms
-    flop, size = 2.0 * product.num_macs, bytes_per_element
+    gemm = large_gemm(chip.array) if gemms is None else gemms
+    flop, size = 2.0 * gemm.num_macs, bytes_per_element
     in_joules = jax.tree.map(lambda ratio: ratio * chip.process.mac_energy_j, energies)
     macro = chip.sram.capacity_bytes / chip.num_scratchpads
     sram_j = sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
-    equal = iso_mac_engine(engine, chip, size)
+    vector_cores = iso_mac_engine(engine, chip, size)
     none, both = 0.0 * flop, size * flop
     return DeliveryComparison(
         systolic=_delivery(
-            systolic_reuse(product, chip.array, chip.sram, size, relaxation),
-            _array_memory(product, chip, size, relaxation),
+            systolic_reuse(gemm, chip.array, chip.sram, size, relaxation),
+            _array_memory(gemm, chip, size, relaxation),
             size,
             in_joules,
             flop,
         ),
         simd=_delivery(
-            simd_reuse(product, equal, size, relaxation),
-            _vector_memory(product, equal, chip, size, relaxation),
+            simd_reuse(gemm, vector_cores, size, relaxation),
+            _vector_memory(gemm, vector_cores, chip, size, relaxation),
             size,
             in_joules,
             flop,

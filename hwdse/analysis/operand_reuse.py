@@ -1,9 +1,9 @@
-"""The same product on systolic arrays, a vector unit and a row-stationary array: words by place.
+"""Words per storage location of a GEMM on systolic arrays, vector units and row-stationary arrays.
 
-A systolic array reads an operand from its scratchpad once and hands it from element to element; a
-vector unit reads it from registers for every multiply-accumulate, and from L1 once for each block
-that fits its registers. Counts are per place of `specs.reuse_words`, so that one table of energies
-serves all engines.
+A systolic array reads an operand from its scratchpad once and forwards it between PEs. A vector
+unit reads it from registers for every MAC, and from L1 once per block that fits its registers.
+Counts are per location of `specs/results/access_counts`, so one table of energies serves all
+engines.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,16 +33,16 @@ from hwdse.workload.loops.operators import Operators
 EYERISS_ENERGIES = AccessEnergies(
     mac_j=1.0, registers_j=1.0, array_j=2.0, buffer_j=6.0, dram_j=200.0, instruction_j=0.0
 )
-"""In units of a 16-bit multiply-accumulate: register file of 0.5 KiB, network between elements,
-buffer of over 100 KiB, DRAM. Source: Chen, Emer and Sze, ISCA 2016, table IV (65 nm)."""
+"""Energies in units of a 16-bit MAC: register file of 0.5 KiB, network between PEs, buffer above
+100 KiB, DRAM. Source: Chen, Emer and Sze, ISCA 2016, table IV (65 nm)."""
 INSTRUCTION_MACS = 20.0
-"""Energy of an instruction over that of its half-precision multiply-accumulate: 30 pJ to 1.5 pJ
-for an HFMA. Source: Dally, Trends in Deep Learning Hardware (Hot Chips slides, 2000 % overhead);
-of a GPU at 45 nm, an out-of-order core takes more."""
+"""Energy of an instruction over that of its half-precision MAC: 30 pJ over 1.5 pJ for an HFMA.
+Source: Dally, Trends in Deep Learning Hardware (Hot Chips slides, 2000 % overhead), for a GPU at
+45 nm. An out-of-order core needs more."""
 
 
 def _output_stationary(gemms: Gemms, folds: Folds, rows: PerOp) -> tuple[PerOp, PerOp]:
-    """Registers: the sum, read and written. Wires: A and B, and the sums on their way out."""
+    """Words in registers (sums, read and written) and over wires (A and B, drained sums)."""
     macs = gemms.num_macs / gemms.count
     entering = folds.a_passes * gemms.m * gemms.k + folds.b_passes * gemms.k * gemms.n
     drained = gemms.m * gemms.n * (rows - 1.0) / 2.0
@@ -50,35 +50,35 @@ def _output_stationary(gemms: Gemms, folds: Folds, rows: PerOp) -> tuple[PerOp, 
 
 
 def _operand_stationary(
-    gemms: Gemms, stays: PerOp, enters: PerOp, folds: Folds, rows: PerOp
+    gemms: Gemms, stationary: PerOp, entering: PerOp, folds: Folds, rows: PerOp
 ) -> tuple[PerOp, PerOp]:
-    """Registers: what stays. Wires: it on its way in, the operand that streams, the sums."""
+    """Words in registers (stationary operand) and over wires (its load, streamed operand, sums)."""
     macs = gemms.num_macs / gemms.count
-    loaded = stays * (rows - 1.0) / 2.0
-    handed_on = (macs - enters) + (macs - folds.c_passes * gemms.m * gemms.n)
-    return macs + stays, handed_on + loaded
+    loaded = stationary * (rows - 1.0) / 2.0
+    forwarded = (macs - entering) + (macs - folds.c_passes * gemms.m * gemms.n)
+    return macs + stationary, forwarded + loaded
 
 
 def _weight_stationary(gemms: Gemms, folds: Folds, rows: PerOp) -> tuple[PerOp, PerOp]:
-    enters = folds.a_passes * gemms.m * gemms.k
-    return _operand_stationary(gemms, gemms.k * gemms.n, enters, folds, rows)
+    entering = folds.a_passes * gemms.m * gemms.k
+    return _operand_stationary(gemms, gemms.k * gemms.n, entering, folds, rows)
 
 
 def _input_stationary(gemms: Gemms, folds: Folds, rows: PerOp) -> tuple[PerOp, PerOp]:
-    enters = folds.b_passes * gemms.k * gemms.n
-    return _operand_stationary(gemms, gemms.m * gemms.k, enters, folds, rows)
+    entering = folds.b_passes * gemms.k * gemms.n
+    return _operand_stationary(gemms, gemms.m * gemms.k, entering, folds, rows)
 
 
-_STAYS = (
+_DATAFLOWS = (
     ("output_stationary", _output_stationary, ("", "_drained", "_overlapped")),
     ("weight_stationary", _weight_stationary, ("", "_overlapped")),
     ("input_stationary", _input_stationary, ("", "_overlapped")),
 )
 WIRES: Mapping[str, Callable[[Gemms, Folds, PerOp], tuple[PerOp, PerOp]]] = MappingProxyType(
-    {f"{name}{ending}": words for name, words, endings in _STAYS for ending in endings}
+    {f"{name}{ending}": words for name, words, endings in _DATAFLOWS for ending in endings}
 )
-"""Words in registers and over wires of one product of each row, by the dataflow's name; when
-things happen moves no other words."""
+"""Words in registers and over wires of one GEMM of each operator, by dataflow. The schedule of a
+dataflow (drained, overlapped) does not change them."""
 
 
 def systolic_reuse(
@@ -88,12 +88,12 @@ def systolic_reuse(
     bytes_per_element: PerOp,
     relaxation: Relaxation = EXACT,
 ) -> AccessCounts:
-    r"""Words of products on a systolic array, all counts.
+    r"""Words of GEMMs on a systolic array, times their counts.
 
-    Each multiply-accumulate takes its streamed operands from a neighbor, unless it is the first of
-    a row or column to see them; those come from the scratchpad. What is loaded into the array or
-    drained from it passes $(R - 1) / 2$ elements on average. Sums of different folds meet in the
-    scratchpad. DRAM as in `models.memory`, all words of the same width.
+    Each MAC takes its streamed operands from a neighbor PE; only the first PE of a row or column
+    reads them from the scratchpad. Loaded and drained words pass $(R - 1) / 2$ PEs on average. Sums
+    of different folds are added in the scratchpad. DRAM traffic as in `models/memory/hbm_traffic`.
+    Assumes equal width of all words.
     """
     folds = FOLDS[array.dataflow](gemms, array, relaxation)
     registers, wires = WIRES[array.dataflow](gemms, folds, array.rows)
@@ -110,7 +110,7 @@ def systolic_reuse(
 def simd_reuse(
     gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, relaxation: Relaxation = EXACT
 ) -> AccessCounts:
-    """Words of products on vector units, all counts; the buffer is L1, nothing is handed on."""
+    """Words of GEMMs on vector units, times counts; the buffer is L1, nothing is forwarded."""
     words = simd_words(gemms, engine, bytes_per_element, relaxation)
     return AccessCounts(
         registers=words.register_reads + words.register_writes,
@@ -121,25 +121,25 @@ def simd_reuse(
 
 
 def row_stationary_reuse(
-    operators: Operators, accelerator: Accelerator, sets: RowStationaryMapping
+    operators: Operators, accelerator: Accelerator, mapping: RowStationaryMapping
 ) -> AccessCounts:
-    """Words of convolutions on a row-stationary array, all counts.
+    """Words of convolutions on a row-stationary array, times their counts.
 
-    The buffer's are those between it and the array, as for the other engines.
+    Buffer words are those between buffer and array, as for the other engines.
     """
     names = row_stationary_memories(accelerator)
-    traffic = row_stationary_costs(operators, accelerator, sets).traffic
+    traffic = row_stationary_costs(operators, accelerator, mapping).traffic
     levels = zip(accelerator.levels, traffic.levels, strict=True)
     reads, writes = {}, {}
-    for level, moved in levels:
-        reads[level.name] = jax.tree.map(jnp.divide, moved.reads, level.word_bytes)
-        writes[level.name] = jax.tree.map(jnp.divide, moved.writes, level.word_bytes)
-    spads = (names.filters, names.inputs, names.sums)
-    registers = sum(total(reads[name]) + total(writes[name]) for name in spads)
+    for level, level_traffic in levels:
+        reads[level.name] = jax.tree.map(jnp.divide, level_traffic.reads, level.word_bytes)
+        writes[level.name] = jax.tree.map(jnp.divide, level_traffic.writes, level.word_bytes)
+    scratchpads = (names.filters, names.inputs, names.sums)
+    registers = sum(total(reads[name]) + total(writes[name]) for name in scratchpads)
     buffer = total(reads[names.buffer]) + writes[names.buffer].outputs
     words = AccessCounts(
         registers=registers,
-        array=hop_words(operators, sets),
+        array=hop_words(operators, mapping),
         buffer=buffer,
         dram=total(reads[names.dram]) + total(writes[names.dram]),
     )
@@ -147,7 +147,7 @@ def row_stationary_reuse(
 
 
 def reuse_energy_j(words: AccessCounts, energies: AccessEnergies) -> AccessCounts:
-    """Energy in each place; that of multiply-accumulates and instructions is not in it."""
+    """Energy per storage location, without MACs and instructions."""
     return AccessCounts(
         registers=energies.registers_j * words.registers,
         array=energies.array_j * words.array,
@@ -159,10 +159,10 @@ def reuse_energy_j(words: AccessCounts, energies: AccessEnergies) -> AccessCount
 def instruction_energy_j(
     gemms: Gemms, engine: SimdEngine, bytes_per_element: PerOp, energies: AccessEnergies
 ) -> PerOp:
-    """Energy of issuing the vector instructions of products, all counts.
+    """Energy to issue the vector instructions of GEMMs, times their counts.
 
-    One for each vector multiply-accumulate and each vector that is loaded; loop control is left
-    out. An array has none: its control is a shift register.
+    One instruction per vector MAC and per loaded vector; loop control is excluded. An array has no
+    such energy: its control is a shift register.
     """
     block = register_block(engine, bytes_per_element)
     loads_per_mac = 1.0 / block.rows + 1.0 / block.cols

@@ -1,4 +1,4 @@
-"""A core that runs a network: its operators one after the other, each under its own mapping."""
+"""Evaluation of one core that runs an operator network, one operator after another."""
 
 import dataclasses
 
@@ -24,19 +24,19 @@ from hwdse.workload.loops.operators import Operators
 
 
 def core_area_mm2(accelerator: Accelerator) -> AreaParts:
-    """Silicon of a core: multipliers with what lies in each element, SRAM, interface of the DRAM.
+    """Die area of a core in mm²: MAC units with PE registers, SRAM, DRAM interface.
 
-    Levels with a bank in every element (registers) are part of the area of a MAC. The interface
-    is the process's HBM PHY for the outermost bandwidth.
+    Levels with one bank per PE (registers) are part of the area of a MAC unit. The DRAM interface
+    is the HBM PHY of the process for the bandwidth of the outermost level.
     """
     process, dram = accelerator.process, accelerator.levels[0]
-    inner = [level.capacity_bytes for level in accelerator.levels[1:] if _is_shared(level)]
+    sram_bytes = [level.capacity_bytes for level in accelerator.levels[1:] if _is_shared(level)]
     zero = 0.0 * accelerator.rows
     return AreaParts(
         matrix=accelerator.rows * accelerator.cols * process.mac_area_mm2,
         fp64=zero,
         vector=zero,
-        sram=sum(inner, start=zero) * process.sram_area_mm2_per_byte,
+        sram=sum(sram_bytes, start=zero) * process.sram_area_mm2_per_byte,
         hbm_phy=dram.read_bandwidth_bytes_per_s * process.hbm_phy_area_mm2_per_bytes_per_s,
         link_phy=zero,
         other=accelerator.fixed_area_mm2 + zero,
@@ -44,12 +44,12 @@ def core_area_mm2(accelerator: Accelerator) -> AreaParts:
 
 
 def _is_shared(level: Level) -> bool:
-    """Whether elements share a level, so that its capacity is a choice of its own."""
+    """True if PEs share a level, so that its capacity is a free parameter."""
     return level.banks != "pes"
 
 
 def at_clock_voltage(accelerator: Accelerator) -> Accelerator:
-    """The core with the energies of the voltage that its clock needs; those of DRAM stay."""
+    """Core with the energies at the supply voltage of its clock; DRAM energies are unchanged."""
     clock_ratio = accelerator.clock_hz / accelerator.nominal_clock_hz
     ratio = voltage_and_leakage.dynamic_energy_ratio(clock_ratio, accelerator.process)
 
@@ -71,26 +71,28 @@ def at_clock_voltage(accelerator: Accelerator) -> Accelerator:
 
 
 def leakage_w(accelerator: Accelerator) -> Scalar:
-    """Static power of the whole core at the voltage that its clock needs."""
+    """Static power of the core in W at the supply voltage of its clock."""
     process, ratio = accelerator.process, accelerator.clock_hz / accelerator.nominal_clock_hz
     voltage_ratio = voltage_and_leakage.supply_voltage_v(ratio, process) / process.nominal_voltage_v
-    silicon_mm2 = total(core_area_mm2(accelerator))
-    return voltage_and_leakage.leakage_power_w(silicon_mm2, voltage_ratio, process)
+    area_mm2 = total(core_area_mm2(accelerator))
+    return voltage_and_leakage.leakage_power_w(area_mm2, voltage_ratio, process)
 
 
 def core_mappings(
     design: CoreDesign, operators: Operators, relaxation: Relaxation = EXACT
 ) -> BestMapping:
-    """The mapping of each operator of a network, and what ONE run of it costs without leakage.
+    """Mapping of each operator of a network and costs of ONE execution, without static energy.
 
-    Energies are those of the voltage that the core's clock needs.
+    Energies are at the supply voltage of the clock of the core.
     """
-    hot = dataclasses.replace(design, accelerator=at_clock_voltage(design.accelerator))
-    return MAPPINGS[design.mapping](hot, operators, leakage_w(design.accelerator), relaxation)
+    at_voltage = dataclasses.replace(design, accelerator=at_clock_voltage(design.accelerator))
+    return MAPPINGS[design.mapping](
+        at_voltage, operators, leakage_w(design.accelerator), relaxation
+    )
 
 
 def bound_masks(costs: MappingCosts) -> tuple[PerOp, PerOp, PerOp]:
-    """Zeros and ones: which operators wait for multipliers, for memories on chip, for DRAM."""
+    """1 for operators bound by MAC units, by on-chip memories, by DRAM (three masks), else 0."""
     dram_s = costs.level_s[0]
     inner_s = costs.level_s[1]
     for level_s in costs.level_s[2:]:
@@ -104,8 +106,8 @@ def _time_parts(costs: MappingCosts, operators: Operators) -> TimeParts:
     matrix, inner, dram = (
         network_sum(bound * costs.time_s, operators) for bound in bound_masks(costs)
     )
-    nothing = dict.fromkeys(TimeParts.__dataclass_fields__, 0.0 * matrix)
-    return TimeParts(**{**nothing, "matrix": matrix, "sram": inner, "hbm": dram})
+    zeros = dict.fromkeys(TimeParts.__dataclass_fields__, 0.0 * matrix)
+    return TimeParts(**{**zeros, "matrix": matrix, "sram": inner, "hbm": dram})
 
 
 def _energy_parts(costs: MappingCosts, operators: Operators, static_j: Scalar) -> EnergyParts:
@@ -123,20 +125,20 @@ def _energy_parts(costs: MappingCosts, operators: Operators, static_j: Scalar) -
     )
 
 
-def _held(costs: MappingCosts) -> MemoryParts:
-    """What the operator that needs most holds in DRAM."""
+def _memory_parts(costs: MappingCosts) -> MemoryParts:
+    """DRAM footprint of the operator with the largest one."""
     used = costs.traffic.levels[0].used
     largest = jnp.argmax(used.weights + used.inputs + used.outputs)
     weights = jnp.take(jnp.broadcast_to(used.weights, jnp.shape(costs.time_s)), largest)
-    rest = jnp.broadcast_to(used.inputs + used.outputs, jnp.shape(costs.time_s))
+    activations = jnp.broadcast_to(used.inputs + used.outputs, jnp.shape(costs.time_s))
     zero = 0.0 * weights
-    return MemoryParts(weights, zero, zero, jnp.take(rest, largest), zero)
+    return MemoryParts(weights, zero, zero, jnp.take(activations, largest), zero)
 
 
 def memory_used_ratio(costs: MappingCosts, accelerator: Accelerator) -> Scalar:
-    """Largest share of a memory that an operator needs, over all operators and memories.
+    """Largest footprint over capacity, over all operators and shared memories.
 
-    Registers of the elements come with them: their capacity is no limit of its own.
+    PE registers are excluded: their number follows from the array.
     """
     pairs = zip(costs.used_ratio, accelerator.levels, strict=True)
     largest = [jnp.max(ratio) for ratio, level in pairs if _is_shared(level)]
@@ -144,7 +146,7 @@ def memory_used_ratio(costs: MappingCosts, accelerator: Accelerator) -> Scalar:
 
 
 def _cost_usd(die_area_mm2: Scalar, accelerator: Accelerator) -> Scalar:
-    """Die, package and DRAM; the price of making it, without margin."""
+    """Manufacturing cost of die, package and DRAM in USD, without margin."""
     process = accelerator.process
     good = die_yield.die_yield_fraction(
         die_area_mm2, process.defects_per_mm2, process.defect_clustering
@@ -154,7 +156,7 @@ def _cost_usd(die_area_mm2: Scalar, accelerator: Accelerator) -> Scalar:
     return die_usd + accelerator.package_cost_usd + dram_usd
 
 
-_NONE_OF = (
+_ZERO_FIELDS = (
     "checkpoint_write_time_s",
     "optimal_checkpoint_interval_s",
     "cost_per_token_usd",
@@ -162,25 +164,24 @@ _NONE_OF = (
     "chip_carbon_g",
     "carbon_per_token_g",
 )
-"""Fields of an `Evaluation` that a core alone has none of."""
+"""Fields of an `Evaluation` that are not defined for a single core."""
 
 
 def evaluate_core(
     design: CoreDesign, operators: Operators, relaxation: Relaxation = EXACT
 ) -> Evaluation:
-    """Times, energies, area and price of a core that runs a network once.
+    """Time, energy, area and cost of a core that runs a network once.
 
-    Pure and differentiable in every leaf. The pass takes the place of the token, so
-    `energy_delay` is (sum of time x count) x (sum of energy x count). HBM stands for the outermost
-    level, SRAM for all others; `hbm_used_ratio` is the largest share that any operator needs of
-    any memory (`memory_used_ratio`). What a core has not (network, failures, hosts) is zero, its
-    goodput one, and its price and carbon of a token zero, since no lifetime is given.
+    Pure and differentiable in every leaf. One pass replaces the token, hence `energy_delay` is (sum
+    of time x count) x (sum of energy x count). HBM fields describe the outermost level, SRAM fields
+    all other levels; `hbm_used_ratio` is `memory_used_ratio`. Fields for network, failures and
+    hosts are zero and goodput is 1. Cost and carbon per token are zero: no lifetime is given.
     """
     accelerator = design.accelerator
     costs = core_mappings(design, operators, relaxation).costs
     time_s = network_sum(costs.time_s, operators)
-    silicon = core_area_mm2(accelerator)
-    die_area_mm2 = total(silicon)
+    area_parts = core_area_mm2(accelerator)
+    die_area_mm2 = total(area_parts)
     energy_parts = _energy_parts(costs, operators, leakage_w(accelerator) * time_s)
     energy_j = total(energy_parts)
     flop = 2.0 * network_sum(operators.num_macs, operators)
@@ -190,8 +191,8 @@ def evaluate_core(
     return Evaluation(
         time=_time_parts(costs, operators),
         energy=energy_parts,
-        area=silicon,
-        hbm=_held(costs),
+        area=area_parts,
+        hbm=_memory_parts(costs),
         step_time_s=time_s,
         step_energy_j=energy_j,
         tokens_per_step=one,
@@ -209,5 +210,5 @@ def evaluate_core(
         peak_flop_per_s=peak,
         throttled_clock_ratio=one,
         reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, 1.0),
-        **dict.fromkeys(_NONE_OF, zero),
+        **dict.fromkeys(_ZERO_FIELDS, zero),
     )

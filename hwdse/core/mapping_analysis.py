@@ -1,4 +1,4 @@
-"""What a mapping does at each memory level, beside what it costs: reuse, bounds, ceilings."""
+"""Reuse, lower bounds and roofline of a mapping at each memory level, and exceeded capacities."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import flax.struct
 import jax.numpy as jnp
 
-from hwdse.core.mapper.chip_gemm_mapper import ENDLESS_BYTES_PER_S
+from hwdse.core.mapper.chip_gemm_mapper import UNLIMITED_BYTES_PER_S
 from hwdse.core.ordered_loops import EDGE, TierLoops
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import total
@@ -18,54 +18,54 @@ from hwdse.workload.loops.operators import Operators
 
 @flax.struct.dataclass
 class LevelMetrics:
-    """One memory level under the mapping of one operator."""
+    """Metrics of one memory level under the mapping of one operator."""
 
     distinct_bytes: Operands
-    """Every word of the operator once, at this level's width; zero where it is not kept."""
+    """Every word of the operator once, at the word width of the level; zero if not stored here."""
     macs_per_byte: Operands
-    """Multiply-accumulates for each byte read or written here; zero where none is."""
+    """MACs per byte read or written here; zero without accesses."""
     accesses_per_distinct_ratio: Operands
-    """Bytes read or written over distinct bytes; zero where the operand is not kept."""
+    """Bytes read or written over distinct bytes; zero if the operand is not stored here."""
     traffic_bytes: Leaf
     """Reads and writes of all operands."""
     lower_bound_bytes: Leaf
-    """The fewest reads and writes with which this level can serve the operator."""
+    """Lower bound of the reads and writes of this level for the operator."""
     traffic_over_bound_ratio: Leaf
     intensity_macs_per_byte: Leaf
-    """Multiply-accumulates for each byte moved at this level; infinite where none is."""
+    """MACs per byte of traffic of this level; infinite without traffic."""
     bandwidth_bytes_per_s: Leaf
-    """Of the ports together at this mix of reads and writes; infinite where nothing moves, and
-    where the level stands for one whose time is not counted."""
+    """Bandwidth of all ports at this mix of reads and writes. Infinite without traffic, or for a
+    level without a time model."""
     attainable_macs_per_s: Leaf
-    """What this level and the array allow at this intensity: the roof of the level."""
+    """Roofline of the level: MAC rate allowed by level and array at this intensity."""
     time_fraction: Leaf
-    """Time of the ports over the time of the operator."""
+    """Time of the ports over time of the operator."""
     energy_fraction: Leaf
-    """Energy of the accesses over the energy of the operator."""
+    """Energy of the accesses over energy of the operator."""
 
 
 @flax.struct.dataclass
 class MappingMetrics:
-    """What the mapping of one operator reaches, as a whole and at each level."""
+    """MAC rates of the mapping of one operator, in total and at each level."""
 
     levels: tuple[LevelMetrics, ...]
     """In the order of `Accelerator.levels`."""
     peak_macs_per_s: Leaf
-    """Every element busy in every cycle."""
+    """MAC rate with all PEs active in every cycle."""
     array_macs_per_s: Leaf
-    """The same under this mapping, were nothing to wait: some elements or cycles stay empty."""
+    """MAC rate of this mapping without memory limits; below peak if PEs or cycles are idle."""
     macs_per_s: Leaf
     utilization_fraction: Leaf
-    """Rate over peak rate."""
+    """MAC rate over peak MAC rate."""
 
 
 def distinct_words(operators: Operators) -> Operands:
-    r"""Words of each operand that the products touch, each once.
+    r"""Number of distinct words of each operand that the MACs use.
 
-    Inputs are addressed by $p\,s + r\,d$. With $g = \gcd(s, d)$, the pairs (p, r) and
-    $(p + d/g, r - s/g)$ meet in one word and no others do, which leaves
-    $P R - \max(P - d/g, 0) \max(R - s/g, 0)$ words in a column; rows alike. Strides and
-    dilations are whole numbers.
+    Inputs have the address $p\,s + r\,d$ (stride s, dilation d). With $g = \gcd(s, d)$, only the
+    pairs (p, r) and $(p + d/g, r - s/g)$ share a word. A column therefore has
+    $P R - \max(P - d/g, 0) \max(R - s/g, 0)$ words; rows likewise. Assumes integer strides and
+    dilations.
     """
     rows = _addresses(operators.p, operators.r, operators.stride_p, operators.dilation_r)
     cols = _addresses(operators.q, operators.s, operators.stride_q, operators.dilation_s)
@@ -77,27 +77,27 @@ def distinct_words(operators: Operators) -> Operands:
 
 
 def _addresses(outputs: PerOp, taps: PerOp, stride: PerOp, dilation: PerOp) -> PerOp:
-    whole = (jnp.asarray(x, jnp.int32) for x in (stride, dilation))
-    divisor = jnp.gcd(*whole) * jnp.ones_like(outputs)
-    again = jnp.maximum(outputs - dilation / divisor, 0.0)
-    return outputs * taps - again * jnp.maximum(taps - stride / divisor, 0.0)
+    integers = (jnp.asarray(x, jnp.int32) for x in (stride, dilation))
+    divisor = jnp.gcd(*integers) * jnp.ones_like(outputs)
+    repeated = jnp.maximum(outputs - dilation / divisor, 0.0)
+    return outputs * taps - repeated * jnp.maximum(taps - stride / divisor, 0.0)
 
 
 def peak_macs_per_s(accelerator: Accelerator) -> Leaf:
-    """Every multiplier busy in every cycle."""
+    """MAC rate with all MAC units active in every cycle."""
     return accelerator.rows * accelerator.cols * accelerator.clock_hz
 
 
 def mapping_metrics(
     costs: MappingCosts, operators: Operators, accelerator: Accelerator, accounting: Accounting
 ) -> MappingMetrics:
-    """Figures of mappings, elementwise over operators (one operator: scalars)."""
+    """Metrics of mappings, elementwise over operators (scalars for one operator)."""
     words = distinct_words(operators)
     peak = peak_macs_per_s(accelerator)
     rate = costs.traffic.num_macs / costs.time_s
     levels, seen = [], set()
     for index, level in enumerate(accelerator.levels):
-        levels.append(_level_figures(costs, index, level, words, peak, seen, accounting))
+        levels.append(_level_metrics(costs, index, level, words, peak, seen, accounting))
         seen |= set(level.keeps)
     return MappingMetrics(
         levels=tuple(levels),
@@ -108,7 +108,7 @@ def mapping_metrics(
     )
 
 
-def _level_figures(
+def _level_metrics(
     costs: MappingCosts,
     index: int,
     level: Level,
@@ -117,45 +117,49 @@ def _level_figures(
     outer: set[str],
     accounting: Accounting,
 ) -> LevelMetrics:
-    """`outer` are the operands that a level further out keeps."""
+    """Metrics of one level; `outer` are the operands stored in an outer level."""
     traffic, macs = costs.traffic.levels[index], costs.traffic.num_macs
-    moved, busy_s = total(traffic.reads) + total(traffic.writes), costs.level_s[index]
-    bandwidth = _ratio(moved, busy_s, jnp.inf)
-    distinct = _kept(level, {o: getattr(words, o) * getattr(level.word_bytes, o) for o in OPERANDS})
-    least = sum(
-        _least_passes(operand, operand in outer, accounting) * getattr(distinct, operand)
+    num_bytes, busy_s = total(traffic.reads) + total(traffic.writes), costs.level_s[index]
+    bandwidth = _ratio(num_bytes, busy_s, jnp.inf)
+    distinct = _stored(
+        level, {o: getattr(words, o) * getattr(level.word_bytes, o) for o in OPERANDS}
+    )
+    bound = sum(
+        _min_accesses(operand, operand in outer, accounting) * getattr(distinct, operand)
         for operand in level.keeps
     )
     each = {o: getattr(traffic.reads, o) + getattr(traffic.writes, o) for o in OPERANDS}
     shares = {o: _ratio(each[o], getattr(distinct, o), 0.0) for o in OPERANDS}
     return LevelMetrics(
         distinct_bytes=distinct,
-        macs_per_byte=_kept(level, {o: _ratio(macs, each[o], 0.0) for o in OPERANDS}),
-        accesses_per_distinct_ratio=_kept(level, shares),
-        traffic_bytes=moved,
-        lower_bound_bytes=least,
-        traffic_over_bound_ratio=_ratio(moved, least, 1.0),
-        intensity_macs_per_byte=_ratio(macs, moved, jnp.inf),
-        bandwidth_bytes_per_s=jnp.where(bandwidth < 0.5 * ENDLESS_BYTES_PER_S, bandwidth, jnp.inf),
+        macs_per_byte=_stored(level, {o: _ratio(macs, each[o], 0.0) for o in OPERANDS}),
+        accesses_per_distinct_ratio=_stored(level, shares),
+        traffic_bytes=num_bytes,
+        lower_bound_bytes=bound,
+        traffic_over_bound_ratio=_ratio(num_bytes, bound, 1.0),
+        intensity_macs_per_byte=_ratio(macs, num_bytes, jnp.inf),
+        bandwidth_bytes_per_s=jnp.where(
+            bandwidth < 0.5 * UNLIMITED_BYTES_PER_S, bandwidth, jnp.inf
+        ),
         attainable_macs_per_s=jnp.minimum(peak_macs_per_s, _ratio(macs, busy_s, jnp.inf)),
         time_fraction=busy_s / costs.time_s,
         energy_fraction=costs.level_j[index] / costs.energy_j,
     )
 
 
-def _least_passes(operand: str, has_outer: bool, accounting: Accounting) -> float:
-    """Accesses of a distinct word that no mapping saves: fills, and reads on the way out.
+def _min_accesses(operand: str, has_outer: bool, accounting: Accounting) -> float:
+    """Minimum accesses per distinct word in any mapping: fills and reads.
 
-    The level where an operand begins (or ends, for outputs) sees each word once. One further in
-    is filled and then read; outputs are written there, and read once more where they drain.
+    The outermost level of an operand is accessed once per word. An inner level is filled and then
+    read; outputs are written there, and read once more if they drain.
     """
     if operand == "outputs":
         return 2.0 if has_outer and accounting.drains_outputs else 1.0
     return 2.0 if has_outer else 1.0
 
 
-def _kept(level: Level, values: dict[str, Leaf]) -> Operands:
-    """`values` of the operands that a level keeps, zero for the others."""
+def _stored(level: Level, values: dict[str, Leaf]) -> Operands:
+    """`values` of the operands stored in a level, zero for others."""
     return Operands(**{o: values[o] if o in level.keeps else 0.0 * values[o] for o in OPERANDS})
 
 
@@ -165,9 +169,9 @@ def _ratio(over: Leaf, under: Leaf, otherwise: float) -> Leaf:
 
 
 def ranked_resources(costs: MappingCosts, accelerator: Accelerator) -> list[tuple[str, float]]:
-    """What can limit one operator, the array or a level by its name, with its time in s.
+    """Resources of one operator (`array` or level names) with their times in s, slowest first.
 
-    The slowest comes first; of those as long, up to rounding, the array, then the outer level.
+    Ties, up to rounding, are ordered from the array over the outer to the inner levels.
     """
     names = (level.name for level in accelerator.levels)
     times = {"array": costs.compute_s, **dict(zip(names, costs.level_s, strict=True))}
@@ -180,25 +184,25 @@ def ranked_resources(costs: MappingCosts, accelerator: Accelerator) -> list[tupl
 
 @dataclass(frozen=True)
 class CapacityViolation:
-    """Something that a mapping takes more of than there is."""
+    """Capacity that a mapping exceeds."""
 
-    place: str
-    """A level's name, `rows` or `columns`."""
-    needed: float
+    resource: str
+    """Name of a level, `rows` or `columns`."""
+    required: float
     available: float
     unit: str
-    """`B`, or `1` for elements."""
+    """`B`, or `1` for PEs."""
 
     @property
     def ratio(self) -> float:
-        """How many times what there is would be needed."""
-        return self.needed / self.available
+        """Required over available capacity."""
+        return self.required / self.available
 
 
 def capacity_violations(
     costs: MappingCosts, accelerator: Accelerator, tree: Sequence[TierLoops] = ()
 ) -> list[CapacityViolation]:
-    """What one mapping breaks, the worst first: memories, and with the nest rows and columns."""
+    """Capacities exceeded by one mapping, worst first: memories and, with `tree`, the array."""
     found = [
         CapacityViolation(
             level.name, float(ratio * level.capacity_bytes), float(level.capacity_bytes), "B"
@@ -206,26 +210,26 @@ def capacity_violations(
         for level, ratio in zip(accelerator.levels, costs.used_ratio, strict=True)
         if ratio > 1.0 + EDGE and has_capacity(level, accelerator)
     ]
-    for place, used, available in (
+    for resource, used, available in (
         ("rows", unrolled(tree, "rows"), accelerator.rows),
         ("columns", unrolled(tree, "cols"), accelerator.cols),
     ):
         if used > available * (1.0 + EDGE):
-            found.append(CapacityViolation(place, used, float(available), "1"))
-    return sorted(found, key=lambda shortage: -shortage.ratio)
+            found.append(CapacityViolation(resource, used, float(available), "1"))
+    return sorted(found, key=lambda violation: -violation.ratio)
 
 
 def has_capacity(level: Level, accelerator: Accelerator) -> bool:
-    """Whether the capacity of a level is a limit of its own.
+    """True if the capacity of a level limits a mapping.
 
-    Registers come with their elements. Where what is stated for all of them has not even room for
-    a word in each, it was stated for another array, and a mapping is not held to it.
+    PE registers scale with the array. If their stated capacity is below one word per PE, it belongs
+    to another array size and is no limit.
     """
     width = min(float(getattr(level.word_bytes, operand)) for operand in level.keeps)
     least = float(accelerator.rows * accelerator.cols) * width
     return level.banks != "pes" or float(level.capacity_bytes) >= least * (1.0 - EDGE)
 
 
-def unrolled(tree: Sequence[TierLoops], place: str) -> float:
-    """Rows (`rows`) or columns (`cols`) of the array that a nest uses at once, at most."""
-    return float(math.prod(loop.steps for tier in tree for loop in getattr(tier, place)))
+def unrolled(tree: Sequence[TierLoops], axis: str) -> float:
+    """Maximum number of array rows (`rows`) or columns (`cols`) that a nest uses at once."""
+    return float(math.prod(loop.steps for tier in tree for loop in getattr(tier, axis)))

@@ -1,4 +1,7 @@
-"""Which mapping every operator of a design gets, with all that its nest is made from."""
+"""Mapping of the operators of a design, a core or a chip, as a `MappedNetwork`.
+
+Builds the concrete network; `operator_loop_nests` defines it and derives the loop nests.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,11 +33,11 @@ from hwdse.workload.transformer.sharding import ShardedStep, shard
 
 @singledispatch
 def map_network(design: Any, workload: Any) -> MappedNetwork:
-    """The workload of a search file on its core: the mapping of each operator, in float64.
+    """Mapping of each operator of a workload on the core of a design, in float64.
 
-    Of a chip it is one core (the arrays of one scratchpad) with its part of each product.
+    For a chip, the core is the part of one scratchpad and runs its share of each GEMM.
     """
-    raise TypeError(f"no operators in a {type(design).__name__}")
+    raise TypeError(f"expected a CoreDesign or a Design, found a {type(design).__name__}")
 
 
 @map_network.register
@@ -77,34 +80,36 @@ def _mapped_chip() -> Callable[..., tuple[Operators, Accelerator, BestMapping]]:
         step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
         parts, copies, core = step_partitions(step, design)
         best = best_mapping(parts, core)
-        # Time of a product on the busiest core, and its energy on all of them.
+        # Time of a GEMM on the busiest core times its energy on all cores.
         score = parts.count * best.costs.time_s * copies * best.costs.energy_j
         split = jnp.argmin(score.reshape(len(hbm_traffic.SPLITS), -1), axis=0)
-        rows = split * split.shape[0] + jnp.arange(split.shape[0])
-        return jax.tree.map(lambda x: x[rows] if jnp.ndim(x) else x, (parts, core, best))
+        indices = split * split.shape[0] + jnp.arange(split.shape[0])
+        return jax.tree.map(lambda x: x[indices] if jnp.ndim(x) else x, (parts, core, best))
 
     return quick_jit(mapped)
 
 
 def step_partitions(step: ShardedStep, design: Design) -> tuple[Operators, PerOp, Accelerator]:
-    r"""Every product cut over the cores in every way of `models.memory.SPLITS`, one after another.
+    r"""GEMMs of a step partitioned over the cores in all ways of `SPLITS`, and copies and core.
 
-    With S cores, a product cut by rows or columns is a part on each; dealt out whole, the busiest
-    core has $\max(1 / S, 1 / c)$ of c products. Counts are runs on it in a step. Then the parts
-    of a product, and the core that runs them.
+    With S cores, a GEMM split by rows or columns has one part per core. If c whole GEMMs are
+    distributed, the busiest core executes a fraction $\max(1 / S, 1 / c)$ of them. `count` of the
+    parts is the number of executions on the busiest core per step. Second result: parts per GEMM.
     """
     chip, mix = design.chip, design.mix
     speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
-    cuts = partition_gemms(step.gemms, chip, speedup, precision_mix.mix_bytes_per_element(mix))
+    partitions = partition_gemms(
+        step.gemms, chip, speedup, precision_mix.mix_bytes_per_element(mix)
+    )
     layers = jnp.where(step.executions.is_lm_head > 0.5, 1.0, step.layers_per_stage)
     each = jnp.broadcast_to(
         step.executions.total * layers * step.num_micro_batches, jnp.shape(step.gemms.m)
     )
     runs = jnp.tile(each, len(hbm_traffic.SPLITS))
-    count = cuts.parts.count
+    count = partitions.parts.count
     busiest = jnp.maximum(1.0 / chip.num_scratchpads, 1.0 / count)
-    count = jnp.where(cuts.is_dealt, busiest, 1.0) * runs * count
-    return replace(cuts.parts, count=count), cuts.copies, cuts.core
+    count = jnp.where(partitions.is_distributed, busiest, 1.0) * runs * count
+    return replace(partitions.parts, count=count), partitions.copies, partitions.core
 
 
 def _numpy(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Time of a kernel on a NeuronCore: engines side by side, stages one after another."""
+"""Time of a kernel on a NeuronCore: concurrent engines, sequential stages."""
 
 import flax.struct
 import jax.numpy as jnp
@@ -26,10 +26,10 @@ from hwdse.workload.kernels.kernel_instructions import (
 
 @flax.struct.dataclass
 class KernelTimes:
-    """Busy seconds of each engine, elapsed seconds, bytes and flops of a kernel.
+    """Busy seconds of each engine, elapsed seconds, bytes and FLOP of a kernel.
 
-    `..._active_s` is what the Neuron profiler shows: each instruction until its results are
-    written, although the next one starts before.
+    `..._active_s` is the active time of the Neuron profiler: every instruction counts until its
+    results are written, although the next one starts earlier.
     """
 
     tensor_s: Leaf
@@ -43,14 +43,14 @@ class KernelTimes:
     latency_s: Leaf
     read_bytes: Leaf
     written_bytes: Leaf
-    useful_flop: Leaf
-    """Two for each multiply-accumulate that the kernel asks for."""
+    model_flop: Leaf
+    """Two FLOP per MAC of the matrix operation that the kernel computes."""
     hardware_flop: Leaf
-    """What the Neuron profiler counts: every product on TensorE, fp32 ones twice."""
+    """FLOP counted by the Neuron profiler: all matmuls on TensorE, FP32 ones twice."""
 
 
 def matmul_time_s(work: MatmulWork, core: NeuronCore) -> PerOp:
-    """Time of products on TensorE, at the rate that long runs reach."""
+    """Time of matmul instructions on TensorE at the sustained rate of long sequences."""
     tensor = core.tensor
     if work.kind == "transpose":
         cycles = transpose_cycles(work.contraction, work.stationary, work.format, tensor)
@@ -73,7 +73,7 @@ def lane_time_s(work: LaneWork, engine: LaneEngine) -> PerOp:
 
 
 def transfer_time_s(transfer: Transfer, core: NeuronCore) -> PerOp:
-    """Time of a queued transfer: by packets, and no faster than the core's share of HBM."""
+    """Time of a queued DMA transfer: packet time, or time at the HBM share of the core."""
     packets = queued_transfer_time_s(transfer.total_bytes, transfer.row_bytes, core.dma)
     if transfer.is_transpose:
         packets = packets / core.dma.transpose_fraction
@@ -81,35 +81,35 @@ def transfer_time_s(transfer: Transfer, core: NeuronCore) -> PerOp:
 
 
 def _lane_times(stage: KernelStage, core: NeuronCore) -> dict[str, PerOp]:
-    """Busy time by engine, the part of it with an operand in PSUM, and the time on the way."""
+    """Busy time by engine, its part with an operand in PSUM, and access latency."""
     engines, parts = ("vector", "scalar", "gpsimd"), ("", "_psum", "_access")
     times: dict[str, PerOp] = {name + part: 0.0 for name in engines for part in parts}
     for work in stage.lane_work:
         engine = getattr(core, work.engine)
-        spent, access = lane_time_s(work, engine), f"{work.engine}_access"
-        times[work.engine] = times[work.engine] + spent
+        busy_s, access = lane_time_s(work, engine), f"{work.engine}_access"
+        times[work.engine] = times[work.engine] + busy_s
         times[access] = times[access] + work.count * engine.access_cycles / engine.clock_hz
         if work.in_psum:
-            times[f"{work.engine}_psum"] = times[f"{work.engine}_psum"] + spent
+            times[f"{work.engine}_psum"] = times[f"{work.engine}_psum"] + busy_s
     return times
 
 
 def _shared(a: PerOp, b: PerOp, fraction: PerOp) -> PerOp:
-    """Time of two engines of which a fraction of the shorter's work waits for the port."""
+    """Time of two engines if a fraction of the shorter busy time waits for the shared port."""
     return jnp.maximum(a, b) + fraction * jnp.minimum(a, b)
 
 
 def _busiest(times: list[PerOp], relaxation: Relaxation) -> PerOp:
-    """The longest of several times, all with the shape of their sum."""
-    everything = 0.0 * sum(times)
-    longest = everything + times[0]
+    """Maximum of several times, with the shape of their sum."""
+    zeros = 0.0 * sum(times)
+    longest = zeros + times[0]
     for time in times[1:]:
-        longest = maximum(longest, everything + time, relaxation)
+        longest = maximum(longest, zeros + time, relaxation)
     return longest
 
 
 def _sbuf_bytes(stage: KernelStage, core: NeuronCore) -> PerOp:
-    """Bytes that the engines read and write in SBUF, operands in PSUM counted as well."""
+    """Bytes that the engines read and write in SBUF; operands in PSUM are included."""
     total: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
     for work in stage.lane_work:
         lanes = getattr(core, work.engine).lanes
@@ -122,7 +122,7 @@ def _sbuf_bytes(stage: KernelStage, core: NeuronCore) -> PerOp:
 
 
 def hardware_flop(work: MatmulWork, core: NeuronCore) -> PerOp:
-    """Flops as the Neuron profiler counts them: fp32 products twice, unless one side is 0 or 1."""
+    """FLOP as counted by the Neuron profiler: FP32 matmuls twice, unless an operand is 0 or 1."""
     weight = 2.0 if work.format == "fp32" and work.kind != "broadcast" else 1.0
     macs = work.count * work.contraction * work.stationary * work.moving
     return 2.0 * weight * macs
@@ -131,11 +131,11 @@ def hardware_flop(work: MatmulWork, core: NeuronCore) -> PerOp:
 def stage_times(
     stage: KernelStage, core: NeuronCore, relaxation: Relaxation = EXACT
 ) -> KernelTimes:
-    """Times of one stage: as long as its busiest engine, and the waits between engines.
+    """Times of one stage: busy time of the busiest engine plus waits between engines.
 
-    Assumes that the tiles of a stage keep all engines going (double buffering). Where engines
-    share a port to SBUF or PSUM (NeuronCore-v2) they take turns on it.
-    A wait is the overhead of a dependent instruction.
+    Assumes that the tiles of a stage keep all engines busy (double buffering). Engines with a
+    common port to SBUF or PSUM (NeuronCore-v2) alternate on it. A wait is the overhead of a
+    dependent instruction.
     """
     tensor_s: PerOp = sum((matmul_time_s(p, core) for p in stage.matmul_work), 0.0)
     dma_s: PerOp = sum((transfer_time_s(t, core) for t in stage.transfers), 0.0)
@@ -147,7 +147,7 @@ def stage_times(
     waits = stage.num_waits * core.vector.dependent_cycles / core.vector.clock_hz
     written: PerOp = sum((t.total_bytes for t in stage.transfers if t.is_write), 0.0)
     moved: PerOp = sum((t.total_bytes for t in stage.transfers), 0.0)
-    useful = [p for p in stage.matmul_work if p.is_model_flop]
+    model_products = [p for p in stage.matmul_work if p.is_model_flop]
     return KernelTimes(
         tensor_s=tensor_s,
         vector_s=lanes["vector"],
@@ -160,7 +160,7 @@ def stage_times(
         latency_s=busiest + waits,
         read_bytes=moved - written,
         written_bytes=written,
-        useful_flop=sum((2.0 * p.count * _macs(p) for p in useful), 0.0),
+        model_flop=sum((2.0 * p.count * _macs(p) for p in model_products), 0.0),
         hardware_flop=sum((hardware_flop(p, core) for p in stage.matmul_work), 0.0),
     )
 
@@ -170,7 +170,7 @@ def _macs(work: MatmulWork) -> PerOp:
 
 
 def kernel_times(kernel: Kernel, core: NeuronCore, relaxation: Relaxation = EXACT) -> KernelTimes:
-    """Times of a kernel: its stages one after another, after the launch and the first load."""
+    """Times of a kernel: launch, first load, then its stages one after another."""
     totals = [stage_times(stage, core, relaxation) for stage in kernel.stages]
     names = list(KernelTimes.__dataclass_fields__)
     sums = {name: sum(getattr(times, name) for times in totals) for name in names}

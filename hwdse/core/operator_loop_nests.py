@@ -1,4 +1,7 @@
-"""A network mapped onto a core, and the nest of each of its operators, in concrete numbers."""
+"""Network mapped on a core: loop nest, costs and metrics of each operator, as concrete numbers.
+
+`network_mapper.map_network` builds a `MappedNetwork` from a design and a workload.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,71 +31,72 @@ from hwdse.workload.loops.operators import DIMS, Operators
 
 @dataclass(frozen=True)
 class MappedOperator:
-    """One operator under one nest; all numbers are Python floats."""
+    """One operator under one loop nest; all numbers are Python floats."""
 
     operator: Operators
     accelerator: Accelerator
     nest: LoopNest
     costs: MappingCosts
-    """Of one run, without leakage."""
+    """Costs of one execution, without static energy."""
 
     @cached_property
-    def figures(self) -> MappingMetrics:
-        """Reuse, bounds and roofs of each level."""
+    def metrics(self) -> MappingMetrics:
+        """Reuse, lower bounds and roofline of each level."""
         with jax.enable_x64(True):
             found = mapping_metrics(self.costs, self.operator, self.accelerator, HARDWARE)
             return jax.tree.map(float, found)
 
     @cached_property
     def tree(self) -> tuple[TierLoops, ...]:
-        """The loops in the order in which they run."""
+        """Loops in execution order."""
         return tier_loops(self.nest, self.accelerator)
 
     @property
     def text(self) -> str:
-        """The nest as `specs.nest_text` writes it."""
+        """Loop nest as text (`specs/mappings/loop_nest_text`)."""
         return format_nest(self.nest)
 
     @property
     def resources(self) -> list[tuple[str, float]]:
-        """What can limit the operator and its time in s, the slowest first."""
+        """Resources with their times in s, slowest first."""
         return ranked_resources(self.costs, self.accelerator)
 
     @property
     def capacity_violations(self) -> list[CapacityViolation]:
-        """What the mapping breaks, the worst first."""
+        """Exceeded capacities, worst first."""
         return capacity_violations(self.costs, self.accelerator, self.tree)
 
 
 @dataclass(frozen=True)
 class MappedNetwork:
-    """All operators on a core, and the mappings found for them; arrays are NumPy's, in float64."""
+    """Operators on a core with their mappings; NumPy arrays in float64."""
 
     operators: Operators
-    """With counts on the busiest core where there are several."""
+    """Operators with their counts on the busiest core."""
     accelerator: Accelerator
-    """At its voltage. Leaves may differ by operator."""
+    """Core with energies at its supply voltage. Leaves may differ by operator."""
     find: Callable[[], BestMapping]
-    """Searches, which takes seconds."""
+    """Runs the mapper, which takes seconds."""
     leakage_w: float
-    """Static power of the core; zero where it is counted elsewhere."""
+    """Static power of the core in W; zero if it is counted elsewhere."""
     num_cores: float = 1.0
+    """Number of cores of the chip."""
 
     @cached_property
     def best(self) -> BestMapping:
-        """The mapping of each operator."""
+        """Mapping of each operator."""
         return self.find()
 
     def operator(self, index: int) -> MappedOperator:
-        """Operator number `index` under the mapping found for it."""
+        """Operator `index` under the mapping that was found for it."""
         operator, core = operator_at(self.operators, index), at_index(self.accelerator, index)
         nest = operator_nest(self.best, self.operators, self.accelerator, index)
         return MappedOperator(operator, core, nest, at_index(self.best.costs, index))
 
     def given(self, index: int, text: str) -> MappedOperator:
-        """Operator number `index` under the nest of a user.
+        """Operator `index` under a loop nest given as text.
 
-        A `ValueError` of one line where the text is no nest of this operator on this core.
+        Raises a one-line `ValueError` if the text is not a nest of this operator on this core.
         """
         operator, core = operator_at(self.operators, index), at_index(self.accelerator, index)
         nest = parse_nest(text)
@@ -101,9 +105,9 @@ class MappedNetwork:
 
 
 def costs_of_nest(nest: LoopNest, operator: Operators, accelerator: Accelerator) -> MappingCosts:
-    """Time and energy of one run of one operator under a given nest, as Python floats."""
+    """Time and energy of one execution of an operator under a given loop nest, as floats."""
     with jax.enable_x64(True):
-        # Without names there is one program for all operators under nests of a kind.
+        # Without names, one program serves all operators under nests with equal tiers.
         nameless = dataclasses.replace(operator, names=())
         numbers = jax.tree.map(lambda x: np.asarray(x, float), (nest, nameless, accelerator))
         return at_index(_compiled_costs()(*numbers), 0)
@@ -118,15 +122,17 @@ def _compiled_costs() -> Callable[..., MappingCosts]:
 
 
 def check_cover(nest: LoopNest, operator: Operators) -> None:
-    """A `ValueError` of one line where the loops of a nest are not those of the operator."""
+    """Raise a one-line `ValueError` if the loops of a nest do not cover the operator exactly."""
     bounds = np.asarray(nest.temporal, float) * np.asarray(nest.spatial, float)
     for letter, covered in zip(DIMS, bounds.prod(axis=-2), strict=True):
         size = getattr(operator, letter.lower())
         if abs(covered - size) > EDGE * size:
             hint = (
-                "; a ragged outermost loop has a fraction for its bound" if covered > size else ""
+                "; a partial last pass of the outermost loop needs a fractional bound"
+                if covered > size
+                else ""
             )
             raise ValueError(
-                f"loops over {letter} cover {covered:.6g}: expected {size:.6g} as the operator has"
+                f"loops over {letter} cover {covered:.6g}: expected {size:.6g}, the operator size"
                 f"{hint}"
             )

@@ -1,4 +1,4 @@
-"""The loops of one concrete mapping in the order in which they run, with their tiles."""
+"""Loops of one concrete mapping in execution order, with their tiles."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,14 @@ from hwdse.specs.mappings.loop_nest import LoopNest
 from hwdse.workload.loops.operators import DIMS, Operators
 
 EDGE = 1e-6
-"""A bound this little above a whole number is that number: bounds are quotients of floats."""
-PRODUCT_NAMES = {"P": "m", "C": "k", "K": "n"}
-"""Dimensions of C[m, n] = A[m, k] B[k, n] under their usual names."""
+"""Tolerance above an integer within which a loop bound equals it; bounds are float quotients."""
+GEMM_DIMS = {"P": "m", "C": "k", "K": "n"}
+"""Usual names of the dimensions of a GEMM C[m, n] = A[m, k] B[k, n]."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """One loop: `steps` passes over tiles of `tile`, the last one of `last`."""
+    """One loop: `steps` iterations over tiles of size `tile`, the last one of size `last`."""
 
     dim: str
     steps: int
@@ -28,20 +28,22 @@ class Loop:
 
 @dataclass(frozen=True)
 class TierLoops:
-    """A place in the nest: what is kept from here on inwards, and the loops around the next one."""
+    """One tier of a nest: memory, stored operands, tile extents, and loops around the next tier."""
 
     memory: str
     keeps: tuple[str, ...]
     extents: dict[str, float]
-    """Size of the tile by dimension, those of one left out."""
+    """Tile size by dimension; dimensions of size 1 are omitted."""
     temporal: tuple[Loop, ...]
     """Outermost first."""
     rows: tuple[Loop, ...]
+    """Loops unrolled over the array rows."""
     cols: tuple[Loop, ...]
+    """Loops unrolled over the array columns."""
 
 
 def tier_loops(nest: LoopNest, accelerator: Accelerator) -> tuple[TierLoops, ...]:
-    """Tiers of the nest of one operator, outermost first; bounds are concrete numbers."""
+    """Tiers of the nest of one operator, outermost first; loop bounds are concrete numbers."""
     temporal, spatial, position = (
         np.asarray(x, dtype=float) for x in (nest.temporal, nest.spatial, nest.position)
     )
@@ -62,41 +64,41 @@ def tier_loops(nest: LoopNest, accelerator: Accelerator) -> tuple[TierLoops, ...
 def _spatial_loops(
     bounds: np.ndarray, inner: np.ndarray, accelerator: Accelerator
 ) -> tuple[tuple[Loop, ...], tuple[Loop, ...], np.ndarray]:
-    """Loops over the rows and over the columns, and the extents around them.
+    """Loops unrolled over rows and over columns, and the tile extents around them.
 
-    A dimension that both may unroll counts as one of the rows, as in the counts of traffic.
+    A dimension that both may unroll belongs to the rows, as in the traffic model.
     """
     rows, cols = [], []
     for dim, letter in enumerate(DIMS):
-        place = rows if letter in accelerator.rows_dims else cols
-        place += _loop(dim, float(bounds[dim]), float(inner[dim]))
+        loops = rows if letter in accelerator.rows_dims else cols
+        loops += _loop(dim, float(bounds[dim]), float(inner[dim]))
     return tuple(rows), tuple(cols), inner * bounds
 
 
 def _loop(dim: int, bound: float, tile: float) -> list[Loop]:
-    """The loop with this bound around tiles of this size; none for a bound of one."""
+    """Loop with a bound around tiles of a size; empty for a bound of 1."""
     steps = int(np.ceil(bound - EDGE))
     if steps <= 1:
         return []
     return [Loop(DIMS[dim], steps, tile, tile * (bound - steps + 1))]
 
 
-def is_product(operator: Operators) -> bool:
-    """Whether one operator is a plain matrix product: no filter, one column, no batch."""
+def is_gemm(operator: Operators) -> bool:
+    """True if an operator is a plain GEMM: no filter, one output column, no batch."""
     fields = (operator.r, operator.s, operator.q, operator.n, operator.stride_p)
     return all(float(field) == 1.0 for field in fields)
 
 
-def at_index(rows: Any, index: int) -> Any:
-    """Row `index` of a pytree over operators, as Python floats; what all share is its own row."""
+def at_index(tree: Any, index: int) -> Any:
+    """Element `index` of a pytree over operators as Python floats; scalars are common to all."""
 
     def pick(values: Any) -> float:
         array = np.asarray(values, dtype=float)
         return float(array if array.ndim == 0 else array[index])
 
-    return jax.tree.map(pick, rows)
+    return jax.tree.map(pick, tree)
 
 
 def operator_at(operators: Operators, index: int) -> Operators:
-    """Operator number `index`, with its name, as Python floats."""
+    """Operator `index` with its name, as Python floats."""
     return at_index(operators, index).replace(names=operators.names[index : index + 1])

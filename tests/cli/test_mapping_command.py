@@ -113,11 +113,11 @@ def test_a_network_that_does_not_fit_ends_with_3_and_says_what_is_short(capsys):
     assert "5 of 5 operators" in captured.err
     assert re.search(r"accumulator would keep \d+ B, \d times its 2 B", captured.err)
     rows = told([*BERT, *TINY], capsys, Exit.INFEASIBLE)["operators"]
-    assert {row["capacity_violations"][0]["place"] for row in rows} == {"accumulator"}
+    assert {row["capacity_violations"][0]["resource"] for row in rows} == {"accumulator"}
     for row in rows:
         (shortage,) = row["capacity_violations"]
         assert shortage["available"] == 2.0
-        assert shortage["ratio"] == pytest.approx(shortage["needed"] / 2.0)
+        assert shortage["ratio"] == pytest.approx(shortage["required"] / 2.0)
 
 
 def test_a_nest_that_does_not_fit_ends_with_3_and_is_drawn_all_the_same(tmp_path: Path, capsys):

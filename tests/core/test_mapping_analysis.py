@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.mapping_examples import ACCOUNTING, CORE, GEMM, NEST, TRAFFIC, K, M, N, nest
 
 from hwdse.core.mapping_analysis import distinct_words, mapping_metrics, ranked_resources
-from hwdse.core.ordered_loops import Loop, is_product, operator_at, tier_loops
+from hwdse.core.ordered_loops import Loop, is_gemm, operator_at, tier_loops
 from hwdse.models.memory.memory_level_costs import mapping_costs
 from hwdse.workload.loops.operators import DIMS, Operators, gemm_operators
 
@@ -165,6 +165,6 @@ def test_one_operator_of_a_row_and_what_a_product_is():
     )
     second = operator_at(both, 1)
     assert (second.p, second.c, second.k, second.names) == (9.0, 3.0, 5.0, ("b",))
-    assert is_product(second)
-    assert not is_product(convolution(8.0, 8.0, 1.0, 1.0, (1.0, 1.0), (1.0, 1.0)))
+    assert is_gemm(second)
+    assert not is_gemm(convolution(8.0, 8.0, 1.0, 1.0, (1.0, 1.0), (1.0, 1.0)))
     assert set(DIMS) >= set("PCK")

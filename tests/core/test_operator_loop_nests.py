@@ -86,7 +86,7 @@ def test_what_fits_breaks_nothing():
 def test_what_breaks_is_named_with_its_size_the_worst_first():
     full = LevelTraffic(operands(), operands(), operands(outputs=1.5 * 256.0 * 1024.0))
     found = with_level(CORE.replace(rows=16.0), 2, full).capacity_violations
-    assert [(x.place, x.ratio) for x in found] == [("rows", 4.0), ("accumulator", 1.5)]
+    assert [(x.resource, x.ratio) for x in found] == [("rows", 4.0), ("accumulator", 1.5)]
     rows = [mapping_tables.shortage_row(shortage) for shortage in found]
     assert loop_nest_printing.shortages_text(rows) == (
         "rows would take 64, 4 times its 16; accumulator would keep 384 KiB, 1.5 times its 256 KiB"
@@ -95,7 +95,7 @@ def test_what_breaks_is_named_with_its_size_the_worst_first():
 
 def test_registers_stated_for_a_smaller_array_are_no_limit():
     words = LevelTraffic(operands(), operands(), operands(weights=8192.0))
-    assert [x.place for x in with_level(CORE, 3, words).capacity_violations] == ["registers"]
+    assert [x.resource for x in with_level(CORE, 3, words).capacity_violations] == ["registers"]
     few = CORE.levels[3].replace(capacity_bytes=256.0)
     other = with_level(CORE.replace(levels=(*CORE.levels[:3], few)), 3, words)
     assert capacity_violations(other.costs, other.accelerator) == []

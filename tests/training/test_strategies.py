@@ -273,8 +273,8 @@ def test_all_layouts_take_lists_of_other_fields(tmp_path, monkeypatch):
         ('values = "best"\nrecompute_fraction = [1]', "recompute_fraction = [1]: expected recompu"),
         ('values = "best"\nkeep = 0', "keep = 0: expected a whole number of at least 1"),
         ('values = "best"\ntensor = [7]', 'values = "best": expected chips, heads, layers'),
-        ('values = "all"\ntensor = [8]', 'tensor = [8]: expected it only beside values = "best"'),
-        ("values = [{ tensor = 8 }]\nzero = [1]", "zero = [1]: expected it only beside values"),
+        ('values = "all"\ntensor = [8]', 'tensor = [8]: expected values = "best" in the same table'),
+        ("values = [{ tensor = 8 }]\nzero = [1]", "zero = [1]: expected values"),
     ],
 )
 def test_mistakes_in_choices(tmp_path, choice, line):

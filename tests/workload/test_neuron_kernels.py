@@ -81,14 +81,14 @@ def test_no_engine_works_longer_than_the_kernel(measured, name):
     got = measured[name]
     for engine in ("tensor_s", "vector_s", "scalar_s", "gpsimd_s", "dma_s", "sbuf_s"):
         assert 0.0 <= getattr(got, engine) <= got.latency_s
-    assert got.useful_flop <= got.hardware_flop
+    assert got.model_flop <= got.hardware_flop
     assert got.latency_s >= V2.launch_latency_s
 
 
 @ALL
 def test_no_kernel_beats_the_peak_or_the_memory(measured, name):
     got = measured[name]
-    assert got.useful_flop / got.latency_s <= float(peak_flop_per_s("bf16", V2.tensor))
+    assert got.model_flop / got.latency_s <= float(peak_flop_per_s("bf16", V2.tensor))
     moved = got.read_bytes + got.written_bytes
     assert moved / got.latency_s <= V2.hbm_bandwidth_bytes_per_s
 
@@ -116,7 +116,7 @@ def test_bytes_of_the_tutorial_products():
     for kernel, read in loads.items():
         got = times(kernel(float(m), float(k), float(n), "fp32", V3), V3)
         assert (got.read_bytes, got.written_bytes) == (read, result)
-        assert got.useful_flop == 2 * m * k * n
+        assert got.model_flop == 2 * m * k * n
 
 
 def test_a_block_that_does_not_fit_is_loaded_for_every_use():

@@ -19,10 +19,10 @@ INDENT = "  "
 
 def dimension_names(operator: "Operators") -> Mapping[str, str]:
     """How the dimensions of an operator are called: m, k, n of a product, or capital letters."""
-    from hwdse.core.ordered_loops import PRODUCT_NAMES, is_product
+    from hwdse.core.ordered_loops import GEMM_DIMS, is_gemm
     from hwdse.workload.loops.operators import DIMS
 
-    return PRODUCT_NAMES if is_product(operator) else {letter: letter for letter in DIMS}
+    return GEMM_DIMS if is_gemm(operator) else {letter: letter for letter in DIMS}
 
 
 def sizes_text(operator: "Operators") -> str:
@@ -111,9 +111,9 @@ def shortages_text(rows: Sequence[Mapping[str, Any]]) -> str:
     texts = []
     for row in rows:
         verb, form = ("keep", bytes_text) if row["unit"] == "B" else ("take", format_number)
-        needed, available = form(row["needed"]), form(row["available"])
+        needed, available = form(row["required"]), form(row["available"])
         ratio = format_number(row["ratio"])
-        texts.append(f"{row['place']} would {verb} {needed}, {ratio} times its {available}")
+        texts.append(f"{row['resource']} would {verb} {needed}, {ratio} times its {available}")
     return "; ".join(texts)
 
 

@@ -1,6 +1,7 @@
-"""Matrix products of a chip under the best mapping of one of its cores, in place of fixed tilings.
+"""HBM traffic of the GEMMs of a chip under the best mapping on its cores.
 
-A core is what belongs to one scratchpad: its arrays, its part of the scratchpads and of the HBM.
+Alternative to the closed-form tilings of `models/memory/hbm_traffic`. A core is the part of a chip
+that belongs to one scratchpad: its arrays, the scratchpad and its share of the HBM.
 """
 
 from typing import NamedTuple
@@ -18,19 +19,19 @@ from hwdse.specs.hardware.chip import Chip
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators, gemm_operators
 
-ENDLESS_BYTES_PER_S = 1e18
-"""Bandwidth of memories that the chip model gives no time of their own."""
+UNLIMITED_BYTES_PER_S = 1e18
+"""Bandwidth of memories without a time model in the chip model."""
 IDLE_SCRATCHPAD_PENALTY = 1e3
-"""Factor on the traffic of a split with fewer products than scratchpads, as in models.memory."""
+"""Factor on the traffic of a split with fewer GEMMs than scratchpads, as in `hbm_traffic`."""
 
 
 def chip_core(
     chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf, in_hbm: Operands
 ) -> Accelerator:
-    """One core of a chip: DRAM, scratchpad, accumulators of 2 MiB an array, registers.
+    """One core of a chip: DRAM, scratchpad, accumulators of 2 MiB per array, registers.
 
-    All its arrays are one whose clock is higher as many times as there are, since mappings are
-    the same for each. `in_hbm` is the share of each operand's traffic that goes to HBM.
+    The arrays of a core are modeled as one array with the clock times their number, since all have
+    the same mapping. `in_hbm` is the fraction of each operand's traffic that goes to HBM.
     """
     array = chip.array
     clock_hz = array.clock_hz * matrix_speedup_ratio * array.num_arrays / chip.num_scratchpads
@@ -51,8 +52,11 @@ def chip_core(
 
 
 def _levels(chip: Chip, size: Leaf, in_hbm: Operands) -> tuple[Level, ...]:
-    """Memories of a core. The scratchpad is used up to `RESIDENT_FRACTION`, the rest
-    double-buffers; registers are part of the energy of a MAC."""
+    """Memory levels of a core.
+
+    A fraction `RESIDENT_FRACTION` of the scratchpad holds tiles, the remainder is for double
+    buffering. Registers are part of the MAC energy.
+    """
     share, num_arrays = 1.0 / chip.num_scratchpads, chip.array.num_arrays / chip.num_scratchpads
     slope = (
         chip.sram.energy_j_per_byte
@@ -75,16 +79,21 @@ def _levels(chip: Chip, size: Leaf, in_hbm: Operands) -> tuple[Level, ...]:
         words,
         energy_slope=slope,
     )
-    sums_bytes = num_arrays * voltage_and_leakage.ACCUMULATOR_MACRO_BYTES
-    sums = _level(
-        "accumulator", ("outputs",), sums_bytes, ENDLESS_BYTES_PER_S, words, energy_slope=slope
+    accumulator_bytes = num_arrays * voltage_and_leakage.ACCUMULATOR_MACRO_BYTES
+    accumulator = _level(
+        "accumulator",
+        ("outputs",),
+        accumulator_bytes,
+        UNLIMITED_BYTES_PER_S,
+        words,
+        energy_slope=slope,
     )
-    held = chip.array.rows * chip.array.cols * size
+    register_bytes = chip.array.rows * chip.array.cols * size
     return (
         dram,
         scratchpad,
-        sums,
-        _level("registers", ("weights",), held, ENDLESS_BYTES_PER_S, words),
+        accumulator,
+        _level("registers", ("weights",), register_bytes, UNLIMITED_BYTES_PER_S, words),
     )
 
 
@@ -123,38 +132,40 @@ def mapped_traffic_bytes(
     bytes_per_element: Leaf,
     relaxation: Relaxation,
 ) -> PerOp:
-    """HBM bytes of the products of each row, under the best mapping of their parts on the cores.
+    """HBM bytes of each GEMM operator under the best mapping of its parts on the cores.
 
-    Products are cut over the scratchpads by rows, by columns, or dealt out whole
-    (`models.memory.SPLITS`), and each part gets the mapping with the least time x energy on a
-    core; the split with the least traffic counts. Unlike the tilings of `models.memory` this
-    knows accumulators, on-chip energy and time, so it need not move the fewest bytes.
+    GEMMs are partitioned over the scratchpads by rows, by columns, or as whole GEMMs
+    (`hbm_traffic.SPLITS`). Each part gets the mapping with the lowest energy-delay product on a
+    core; the split with the least traffic counts. Unlike the closed-form tilings, the mapper
+    includes accumulators, on-chip energy and time, so its traffic is not always minimal.
     """
-    cuts = partition_gemms(gemms, chip, matrix_speedup_ratio, bytes_per_element)
-    dram = best_mapping(cuts.parts, cuts.core, relaxation).costs.traffic.levels[0]
-    idle = jnp.maximum(chip.num_scratchpads / cuts.parts.count, 1.0)
-    penalty = jnp.where(cuts.is_dealt & (idle > 1.0), IDLE_SCRATCHPAD_PENALTY * idle, 1.0)
-    moved = cuts.copies * penalty * total((dram.reads, dram.writes))
-    least = jnp.min(moved.reshape(len(hbm_traffic.SPLITS), -1), axis=0)
+    partitions = partition_gemms(gemms, chip, matrix_speedup_ratio, bytes_per_element)
+    dram = best_mapping(partitions.parts, partitions.core, relaxation).costs.traffic.levels[0]
+    idle = jnp.maximum(chip.num_scratchpads / partitions.parts.count, 1.0)
+    penalty = jnp.where(
+        partitions.is_distributed & (idle > 1.0), IDLE_SCRATCHPAD_PENALTY * idle, 1.0
+    )
+    traffic_bytes = partitions.copies * penalty * total((dram.reads, dram.writes))
+    least = jnp.min(traffic_bytes.reshape(len(hbm_traffic.SPLITS), -1), axis=0)
     return materialize(gemms.count * least)
 
 
-class Cuts(NamedTuple):
-    """Every product cut over the cores of a chip in every way of `models.memory.SPLITS`."""
+class GemmPartitions(NamedTuple):
+    """GEMMs partitioned over the cores of a chip in all ways of `hbm_traffic.SPLITS`."""
 
     parts: Operators
-    """One way after another; `count` is that of the products."""
+    """Parts of all GEMMs, one split after another; `count` is that of the GEMMs."""
     copies: PerOp
-    """Parts of a product, one for each core; 1 where whole products are dealt out."""
-    is_dealt: Leaf
-    """Whether whole products are dealt out."""
+    """Parts per GEMM, one per core; 1 if whole GEMMs are distributed."""
+    is_distributed: Leaf
+    """True where whole GEMMs are distributed over the cores."""
     core: Accelerator
 
 
 def partition_gemms(
     gemms: Gemms, chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf
-) -> Cuts:
-    """Products by rows, by columns, or dealt out whole, and the core that runs the parts."""
+) -> GemmPartitions:
+    """GEMMs split by rows, by columns, or distributed whole, and the core that runs the parts."""
     shape, cores = jnp.shape(gemms.m), chip.num_scratchpads
     columns = [
         (
@@ -165,18 +176,18 @@ def partition_gemms(
         )
         for by_rows, by_cols in hbm_traffic.SPLITS.values()
     ]
-    m, n, copies, is_dealt = (
+    m, n, copies, is_distributed = (
         jnp.concatenate([jnp.broadcast_to(x, shape) for x in column])
         for column in zip(*columns, strict=True)
     )
 
-    def spread(x: Leaf) -> Leaf:
+    def repeated(x: Leaf) -> Leaf:
         return jnp.tile(jnp.broadcast_to(x, shape), len(columns))
 
-    in_hbm = Operands(spread(gemms.b_in_hbm), spread(gemms.a_in_hbm), spread(gemms.c_in_hbm))
-    return Cuts(
-        parts=gemm_operators(m, spread(gemms.k), n, spread(gemms.count)),
+    in_hbm = Operands(repeated(gemms.b_in_hbm), repeated(gemms.a_in_hbm), repeated(gemms.c_in_hbm))
+    return GemmPartitions(
+        parts=gemm_operators(m, repeated(gemms.k), n, repeated(gemms.count)),
         copies=copies,
-        is_dealt=is_dealt,
+        is_distributed=is_distributed,
         core=chip_core(chip, matrix_speedup_ratio, bytes_per_element, in_hbm),
     )

@@ -1,8 +1,8 @@
-"""The best mapping of each operator on a core: a minimum over tiles and residencies.
+"""Mapper: best mapping of each operator on a core, over tiles and residencies, as loop nests.
 
-A loop over numbered tiles keeps the best so far, without a gradient. The tile found is then
-evaluated again with one: by the envelope theorem, the derivative of the minimum is that of the
-winner's costs.
+A loop over the numbered tiles of the mapspace finds the best tile without a gradient. This tile is
+then evaluated again with one: by the envelope theorem, the derivative of the minimum equals the
+derivative of the costs at the minimizer.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,56 +39,67 @@ from hwdse.workload.loops.operators import DIMS, Operators
 from hwdse.workload.loops.tile_footprint import either
 
 HARDWARE = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
-"""Ragged passes of the array take as long as full ones; sums begin without a read, and are read
-once more where they leave."""
+"""Accounting of hardware: partial array passes take as long as full ones, sums start without a read
+and are read once more when they drain."""
 OVERFLOW_PENALTY = 1e30
-"""Score of a tile that does not fit, times what it uses over what there is: chosen only where
-none fits, and then the one that overflows least."""
+"""Score of a tile that does not fit, times required over available capacity. Such a tile is
+selected only if none fits, and then the one with the smallest overflow."""
 OVERFLOW_TOLERANCE = 1e-5
-"""Share by which rounding may take a tile over a capacity that it just fills."""
+"""Relative overflow by rounding errors of a tile that exactly fills a capacity."""
 SOFTNESS = 0.05
-"""Relative difference of scores that is a factor e in a smooth minimum at temperature one."""
+"""Relative score difference that is a factor e in the smooth minimum at temperature 1."""
 MIN_SOFTNESS = 1e-3
-"""The same at temperature zero: far above rounding errors, which its inverse multiplies."""
+"""`SOFTNESS` at temperature 0: far above rounding errors, which its inverse amplifies."""
 MAX_MATERIALIZED = 256
-"""Length of the last axis up to which computing tiles once is worth a product of matrices."""
+"""Largest last axis for which a matmul to compute tiles once (`materialize`) pays off."""
 
 
 @flax.struct.dataclass
 class BestMapping:
-    """The mapping found for each operator, and what one run of it costs.
+    """Best mapping of each operator with the costs of one execution.
 
-    In a smooth reading the costs are blends of the best of each residency; residency and tile are
-    those of the best.
+    In the smooth relaxation the costs are a weighted mean over the best mapping of each residency;
+    residency and tile are those of the best one.
     """
 
     costs: MappingCosts
     residency: Leaf
-    """Number of the residency, in the order of `RESIDENCIES`."""
+    """Index of the residency in `RESIDENCIES`."""
     tile: Tile
 
 
 @flax.struct.dataclass
-class _Goal:
-    """What is minimized: energy times delay, or energy with time at its price."""
+class _MappingObjective:
+    """Objective of the mapper: energy times delay, or energy plus priced time."""
 
-    is_product: Leaf
+    is_energy_delay: Leaf
     time_price_w: Leaf
 
 
-_PRODUCT = _Goal(is_product=True, time_price_w=0.0)
+_ENERGY_DELAY = _MappingObjective(is_energy_delay=True, time_price_w=0.0)
+
+
 _Price = Callable[[MappingCosts], Scalar]
 
 
 @flax.struct.dataclass
 class _Problem:
-    """What a score depends on besides the tile."""
+    """All inputs of a score except the tile."""
 
     operators: Operators
     accelerator: Accelerator
-    goal: "_Goal"
+    objective: _MappingObjective
     divisors: Divisors | None
     accounting: Accounting = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class _Found:
+    """Best tiles of several methods, on a first axis."""
+
+    method: Leaf
+    number: Leaf
+    score: Leaf
 
 
 def best_mapping(
@@ -100,23 +111,23 @@ def best_mapping(
     accounting: Accounting = HARDWARE,
     divisors: Divisors | None = None,
 ) -> BestMapping:
-    """The best tile and residency of each operator on a weight-stationary core.
+    """Best tile and residency of each operator on a weight-stationary core.
 
-    Minimizes the energy-delay product of one run of each operator or, with `time_price_w`, its
-    energy plus that power times its time; a function gives the power from the costs of the mappings
-    that are best for the product. Where nothing fits, the mapping that overflows least is taken,
-    and `used_ratio` tells by how much. With `divisors` of the operators (see
-    `models.tile_fit.divisors_of`) all tiles divide what they are cut from, for comparison with
-    tools that know no others. The tiles tried are those of `system.tile_choices`. Leaves may have
-    several axes, that broadcast.
+    Minimizes the energy-delay product of one execution of each operator or, with `time_price_w`,
+    its energy plus that power times its time. A function as `time_price_w` returns the power from
+    the costs of the mappings with the best energy-delay product. If no mapping fits, the one with
+    the smallest overflow is returned; `used_ratio` holds the overflow. With `divisors` of the
+    operators (`models/memory/largest_tile.divisors_of`) all tiles divide their extents, for
+    comparison with tools that have only such tiles. The mapspace is that of `mapspace`. Leaves may
+    have several axes, which broadcast.
     """
     operators = jax.tree.map(lambda x: 1.0 * jnp.asarray(x), operators)
-    goal, price_of = _PRODUCT, None
+    objective, price_of = _ENERGY_DELAY, None
     if callable(time_price_w):
         price_of = time_price_w
     elif time_price_w is not None:
-        goal = _Goal(is_product=False, time_price_w=time_price_w)
-    problem = _Problem(operators, accelerator, goal, divisors, accounting)
+        objective = _MappingObjective(is_energy_delay=False, time_price_w=time_price_w)
+    problem = _Problem(operators, accelerator, objective, divisors, accounting)
     frozen = jax.lax.stop_gradient(problem)
     found = _search(frozen) if price_of is None else _search_twice(frozen, price_of)
     best = _best_of(found)
@@ -126,36 +137,26 @@ def best_mapping(
     else:
         costs = _blend(problem, found, relaxation)
     costs = jax.tree.map(lambda x: jnp.broadcast_to(x, jnp.shape(best.score)[1:]), costs)
-    residency = jnp.asarray([number for number, _ in _methods(problem)])[best.method[0]]
+    residency = jnp.asarray([index for index, _ in _methods(problem)])[best.method[0]]
     return BestMapping(costs=costs, residency=residency, tile=tile)
 
 
-def operator_nest(
-    best: BestMapping, operators: Operators, accelerator: Accelerator, index: int
-) -> LoopNest:
-    """The mapping of operator number `index` as a loop nest; concrete values, on one axis."""
+def _search_twice(problem: _Problem, price_of: _Price) -> _Found:
+    """Search with the price of time from the costs of a first search for the energy-delay product.
 
-    def pick(x: Leaf) -> float:
-        values = np.asarray(x, dtype=float)
-        return float(values if values.ndim == 0 else values[index])
+    Both searches are one loop, since the program of a search takes seconds to compile.
+    """
 
-    tile = jax.tree.map(pick, replace(best.tile, residency=None))
-    operator = jax.tree.map(pick, replace(operators, names=()))
-    residency = tuple(RESIDENCIES)[int(pick(best.residency))]
-    return tile_to_loop_nest(tile, residency, operator, accelerator)
+    def search(objective: _MappingObjective) -> tuple[_MappingObjective, _Found]:
+        found = _search(replace(problem, objective=objective))
+        tile = jax.tree.map(lambda x: x[0], _tile(problem, _best_of(found), EXACT))
+        price = price_of(_costs(problem, tile, EXACT))
+        return _MappingObjective(jnp.asarray(False), price), found
 
-
-@flax.struct.dataclass
-class _Found:
-    """The best tiles of some methods, on a first axis."""
-
-    method: Leaf
-    number: Leaf
-    score: Leaf
-
-
-def _methods(problem: _Problem) -> tuple[tuple[int, Method], ...]:
-    return methods(problem.accounting, problem.divisors is not None)
+    first = _MappingObjective(jnp.asarray(True), jnp.sum(_zero_of(problem.accelerator)))
+    return jax.tree.map(
+        lambda x: x[-1], jax.lax.scan(lambda objective, _: search(objective), first, None, 2)[1]
+    )
 
 
 def _search(problem: _Problem) -> _Found:
@@ -168,33 +169,8 @@ def _search(problem: _Problem) -> _Found:
     return _Found(method=order + 0 * numbers, number=numbers, score=scores)
 
 
-def _search_twice(problem: _Problem, price_of: _Price) -> _Found:
-    """The search at the price of time that the costs of a first search for the product give.
-
-    Both are one loop, since the program of a search takes seconds to compile.
-    """
-
-    def search(goal: _Goal) -> tuple[_Goal, _Found]:
-        found = _search(replace(problem, goal=goal))
-        tile = jax.tree.map(lambda x: x[0], _tile(problem, _best_of(found), EXACT))
-        price = price_of(_costs(problem, tile, EXACT))
-        return _Goal(jnp.asarray(False), price), found
-
-    first = _Goal(jnp.asarray(True), jnp.sum(_zero_of(problem.accelerator)))
-    return jax.tree.map(lambda x: x[-1], jax.lax.scan(lambda g, _: search(g), first, None, 2)[1])
-
-
-def _zero_of(tree: Any) -> Leaf:
-    """Zero with the shape of all leaves together, and mapped wherever a leaf is.
-
-    A loop that begins with it is traced once under `jax.vmap`. One that begins with a constant
-    is traced again where a variable turns out to be mapped, and so are the loops inside it.
-    """
-    return sum((jnp.minimum(jnp.abs(leaf), 0.0) for leaf in jax.tree.leaves(tree)), start=0.0)
-
-
 def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, Leaf]:
-    """Lowest score over the tiles of a method, and the first number that has it."""
+    """Lowest score over the tiles of a method, and the first number with this score."""
     num_counts, num_strips = num_choices(problem.operators, method)
 
     def score(step: Leaf) -> tuple[PerOp, Leaf]:
@@ -212,13 +188,13 @@ def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, Leaf]:
 
     def keep_lower(step: Leaf, state: tuple[Leaf, ...]) -> tuple[Leaf, ...]:
         # The score is compared one step late: with the comparison in the same step, XLA on CPU
-        # computes it once for each of the two results.
+        # computes the score once for each of the two results.
         lowest, first, last, number = state
         is_lower = last < lowest
         lowest, first = jnp.where(is_lower, last, lowest), jnp.where(is_lower, number, first)
         return lowest, first, *score(step)
 
-    zero = _zero_of((problem.operators, problem.accelerator, problem.goal.time_price_w))
+    zero = _zero_of((problem.operators, problem.accelerator, problem.objective.time_price_w))
     high = zero + jnp.inf
     state = (high, zero.astype(jnp.int32), high, jnp.int32(0))
     lowest, first, last, number = jax.lax.fori_loop(
@@ -227,8 +203,21 @@ def _best_of_method(problem: _Problem, method: Method) -> tuple[PerOp, Leaf]:
     return jnp.minimum(lowest, last), jnp.where(last < lowest, number, first)
 
 
+def _zero_of(tree: Any) -> Leaf:
+    """Zero with the broadcast shape of all leaves, batched by `jax.vmap` if any leaf is.
+
+    A loop with this initial value is traced once under `jax.vmap`. With a constant initial value
+    the loop, and all loops inside it, are traced again as soon as a variable is batched.
+    """
+    return sum((jnp.minimum(jnp.abs(leaf), 0.0) for leaf in jax.tree.leaves(tree)), start=0.0)
+
+
+def _methods(problem: _Problem) -> tuple[tuple[int, Method], ...]:
+    return methods(problem.accounting, problem.divisors is not None)
+
+
 def _tile(problem: _Problem, found: _Found, relaxation: Relaxation) -> Tile:
-    """Tiles of some methods, on the same axes."""
+    """Tiles of `found`, on the same axes."""
     each = [method for _, method in _methods(problem)]
     table = jax.tree.map(lambda *flags: jnp.array(flags), *each)
     grain = Grain(relaxation, problem.divisors)
@@ -253,47 +242,47 @@ def _costs(problem: _Problem, tile: Tile, relaxation: Relaxation) -> MappingCost
     return mapping_costs(traffic, problem.accelerator, relaxation)
 
 
-def _product_or_sum(problem: _Problem, costs: MappingCosts) -> PerOp:
-    """Energy times delay, or energy plus time at its price."""
-    goal = problem.goal
-    each_j = either(goal.is_product, costs.energy_j * costs.time_s, costs.energy_j)
-    return each_j + goal.time_price_w * costs.time_s
+def _objective_value(problem: _Problem, costs: MappingCosts) -> PerOp:
+    """Energy times delay, or energy plus priced time."""
+    objective = problem.objective
+    value = either(objective.is_energy_delay, costs.energy_j * costs.time_s, costs.energy_j)
+    return value + objective.time_price_w * costs.time_s
 
 
 def _score(problem: _Problem, costs: MappingCosts) -> PerOp:
-    return penalize_overflow(_product_or_sum(problem, costs), costs, problem.accelerator)
+    return penalize_overflow(_objective_value(problem, costs), costs, problem.accelerator)
 
 
 def penalize_overflow(score: PerOp, costs: MappingCosts, accelerator: Accelerator) -> PerOp:
-    """A score, or a far higher number where memories overflow, the higher the more they do."""
+    """Score, or a far higher number that rises with the overflow if a memory overflows."""
     part = roles(accelerator)
     ratio = jnp.maximum(costs.used_ratio[part.scratchpad], costs.used_ratio[part.accumulator])
     return jnp.where(ratio > 1.0 + OVERFLOW_TOLERANCE, OVERFLOW_PENALTY * ratio, score)
 
 
 def _best_of(found: _Found) -> _Found:
-    """The best method, on a first axis of one."""
+    """Best method, on a first axis of length 1."""
     best = jnp.argmin(found.score, axis=0, keepdims=True)
     return jax.tree.map(lambda x: jnp.take_along_axis(x, best, axis=0), found)
 
 
 def _blend(problem: _Problem, found: _Found, relaxation: Relaxation) -> MappingCosts:
-    r"""Soft minimum over the best of each residency, with weights $\propto score^{-1/\tau}$."""
-    numbers = np.array([number for number, _ in _methods(problem)])
-    rows = [np.flatnonzero(numbers == number) for number in range(len(RESIDENCIES))]
+    r"""Smooth minimum over the best tile of each residency, weights $\propto score^{-1/\tau}$."""
+    residencies = np.array([index for index, _ in _methods(problem)])
+    rows = [np.flatnonzero(residencies == index) for index in range(len(RESIDENCIES))]
     parts = [_best_of(jax.tree.map(lambda x, row=row: x[row], found)) for row in rows]
-    finalists = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-    costs = _costs(problem, _tile(problem, finalists, relaxation), relaxation)
-    # Relaxed tiles may overflow by a fraction of a row: whole ones decide about that.
-    fits = finalists.score < OVERFLOW_PENALTY
-    score = jnp.where(fits, _product_or_sum(problem, costs), finalists.score)
+    best = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    costs = _costs(problem, _tile(problem, best, relaxation), relaxation)
+    # Relaxed tiles may overflow by a fraction of a row, so the exact tiles decide on overflow.
+    fits = best.score < OVERFLOW_PENALTY
+    score = jnp.where(fits, _objective_value(problem, costs), best.score)
     softness = MIN_SOFTNESS + SOFTNESS * relaxation.temperature
     weights = jax.nn.softmax(-safe_log(score) / softness, axis=0)
     return jax.tree.map(lambda x: jnp.sum(weights * x, axis=0), costs)
 
 
 def with_precomputed_ports(accelerator: Accelerator) -> Accelerator:
-    """The same core with the energies and bandwidths of its levels worked out once."""
+    """The same core with energies and bandwidths of its levels computed once."""
     levels = []
     for level in accelerator.levels:
         read_j, write_j = access_energy_j_per_byte(level, accelerator)
@@ -334,17 +323,32 @@ LOOPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""By residency: what a tier keeps, and its loops in time, outermost first. Capital letters are
-loops over blocks (`DIMS`), small ones loops inside them. Below stand the array, which unrolls C
-and K, and its registers with the loops over the outputs of a tile."""
+"""Operands of each tier and its temporal loops, outermost first, by residency. Capital letters are
+loops over blocks (`DIMS`), small letters loops inside them. The array, which unrolls C and K, and
+its registers with the loops over the outputs of a tile are below these tiers."""
+
+
+def operator_nest(
+    best: BestMapping, operators: Operators, accelerator: Accelerator, index: int
+) -> LoopNest:
+    """Loop nest of operator `index` under its best mapping; needs concrete values on one axis."""
+
+    def pick(x: Leaf) -> float:
+        values = np.asarray(x, dtype=float)
+        return float(values if values.ndim == 0 else values[index])
+
+    tile = jax.tree.map(pick, replace(best.tile, residency=None))
+    operator = jax.tree.map(pick, replace(operators, names=()))
+    residency = tuple(RESIDENCIES)[int(pick(best.residency))]
+    return tile_to_loop_nest(tile, residency, operator, accelerator)
 
 
 def tile_to_loop_nest(
     tile: Tile, residency: str, operators: Operators, accelerator: Accelerator
 ) -> LoopNest:
-    """Nests of operators that all have the same residency; concrete numbers, on any axes."""
+    """Loop nests of operators with equal residency; concrete numbers on any axes."""
     part = roles(accelerator)
-    places = {"all": part.dram, "outputs": part.accumulator}
+    levels = {"all": part.dram, "outputs": part.accumulator}
     bounds = {
         "C": operators.c / tile.rows,
         "R": operators.r,
@@ -358,10 +362,10 @@ def tile_to_loop_nest(
     }
     tiers, temporal, position = [], [], []
     for keeps, loops in LOOPS[residency].items():
-        level = accelerator.levels[places.get(keeps, part.scratchpad)]
+        level = accelerator.levels[levels.get(keeps, part.scratchpad)]
         tiers.append(NestTier(level.name, OPERANDS if keeps == "all" else (keeps,)))
         temporal.append({letter.upper(): bounds[letter] for letter in loops})
-        position.append({letter.upper(): place for place, letter in enumerate(loops)})
+        position.append({letter.upper(): index for index, letter in enumerate(loops)})
     tiers.append(NestTier(accelerator.levels[part.registers].name, ("weights",)))
     temporal.append({"N": tile.n, "Q": tile.q, "P": tile.p})
     position.append({"N": 0, "Q": 1, "P": 2})
@@ -375,7 +379,7 @@ def tile_to_loop_nest(
 
 
 def _table(rows: list[dict[str, Any]], otherwise: float) -> np.ndarray:
-    """Bounds or places by tier and dimension, on the last two axes."""
+    """Bounds or positions by tier and dimension, on the last two axes."""
     cells = [np.asarray(row.get(letter, otherwise), float) for row in rows for letter in DIMS]
     stacked = np.stack(np.broadcast_arrays(*cells), axis=-1)
     return stacked.reshape(*stacked.shape[:-1], len(rows), len(DIMS))

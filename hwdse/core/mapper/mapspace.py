@@ -1,4 +1,4 @@
-"""The tiles that a search for the best mapping tries, by number."""
+"""Mapspace of the mapper: numbered tiles of an operator on a core."""
 
 from dataclasses import replace
 
@@ -21,65 +21,67 @@ from hwdse.specs.mappings.tiles import RESIDENCIES, Residency, Tile
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.loops.tile_footprint import either
 
-EVERY_COUNT = 32
-"""Up to here every number of tiles is tried, then numbers that lie this much apart."""
+MAX_CONSECUTIVE_COUNT = 32
+"""Up to this number of tiles every count is in the mapspace."""
 SPACING = 1.15
-LARGEST_COUNT = 2.0**24
+"""Ratio of consecutive counts above `MAX_CONSECUTIVE_COUNT`."""
+MAX_COUNT = 2.0**24
 
 
 def _counts() -> np.ndarray:
-    counts = [float(count) for count in range(1, EVERY_COUNT + 1)]
-    while counts[-1] < LARGEST_COUNT:
+    counts = [float(count) for count in range(1, MAX_CONSECUTIVE_COUNT + 1)]
+    while counts[-1] < MAX_COUNT:
         counts.append(np.ceil(counts[-1] * SPACING))
     return np.array(counts)
 
 
 COUNTS = _counts()
-"""Numbers of tiles that an extent is cut into."""
+"""Numbers of tiles that an extent is divided into."""
 NUM_COUNTS = np.int32(len(COUNTS))
 HALVINGS = 2.0 ** np.arange(25)
-"""Numbers of strips that columns of outputs, or images, are cut into."""
+"""Numbers of strips that output columns, or images, are divided into."""
 NARROW_COUNTS = 8
-"""Numbers of parts that one pass over the columns is cut into."""
+"""Numbers of parts that one pass over the array columns is divided into."""
 
 
 @flax.struct.dataclass
 class Method:
-    """One way to number tiles; truth values, or arrays of them where operators differ."""
+    """One numbering of tiles; booleans, or boolean arrays where operators differ."""
 
     residency: Residency
     counts_rows: Leaf
-    """Tiles along the rows of outputs are counted and as wide as fits, not the other way around."""
+    """The number of tiles along output rows is enumerated and their width is maximal; else the
+    reverse."""
     has_whole_passes: Leaf
-    """Blocks are as wide as passes over all columns; else passes are as even as can be."""
+    """Blocks consist of passes over all array columns; otherwise passes have equal width."""
     has_narrow_blocks: Leaf
-    """A block of weights is as wide as one pass over the columns; parts of it are counted."""
+    """A weight block has the width of one pass over the columns; its parts are enumerated."""
     has_row_tiles: Leaf
-    """A block of inputs is cut into tiles of outputs; these are counted."""
+    """An input block is divided into output tiles; their number is enumerated."""
 
 
 def methods(accounting: Accounting, is_perfect: bool) -> tuple[tuple[int, Method], ...]:
-    """All methods, each with the number of its residency in `RESIDENCIES`.
+    """All methods, each with the index of its residency in `RESIDENCIES`.
 
-    With more capacity the tile of a method and number never costs more. Blocks of whole passes
-    are left out where a last pass counts by its share (AccelForge has even tiles only) and where
-    sizes must divide. Passes over a part of the columns are tried where both operands come in
-    blocks of one pass only: other tiles need accumulators of many rows for each column.
+    The cost of the tile of a method and number never rises with capacity. Blocks of full passes are
+    omitted if a partial last pass counts fractionally (AccelForge has even tiles only) and if sizes
+    must divide. Passes over part of the columns are included only if both operands come in blocks
+    of one pass: other tiles need accumulators of many rows per column.
     """
     has_whole = not (accounting.fractional_edges or is_perfect)
     found = []
-    for number, held in enumerate(RESIDENCIES.values()):
-        if held.inputs_once or (held.weights_once and not held.whole_inputs):
-            has_row_tiles = held.inputs_once and held.whole_weights
-            found.append((number, Method(held, False, False, True, has_row_tiles)))
-        if not held.inputs_once:
+    for index, residency in enumerate(RESIDENCIES.values()):
+        if residency.inputs_once or (residency.weights_once and not residency.whole_inputs):
+            has_row_tiles = residency.inputs_once and residency.whole_weights
+            found.append((index, Method(residency, False, False, True, has_row_tiles)))
+        if not residency.inputs_once:
             ways = [(False, False), *[(False, True)] * has_whole, (True, has_whole)]
-            found += [(number, Method(held, *way, False, False)) for way in ways]
+            found += [(index, Method(residency, *way, False, False)) for way in ways]
     return tuple(found)
 
 
 def num_choices(operators: Operators, method: Method) -> tuple[Leaf, Leaf]:
-    """How many counts, and how many strips, there are to try for the largest operator."""
+    """Number of counts and number of strips in the mapspace of the largest operator."""
     counts = jnp.asarray(COUNTS, jnp.result_type(operators.k))
     along_p, along_k = (
         jnp.searchsorted(counts, jnp.max(extent)) + 1 for extent in (operators.p, operators.k)
@@ -92,13 +94,13 @@ def num_choices(operators: Operators, method: Method) -> tuple[Leaf, Leaf]:
 
 
 def _num_halvings(extent: PerOp) -> Leaf:
-    """Steps from the largest extent down to one, both included."""
+    """Number of halvings from the largest extent down to 1, both included."""
     halvings = jnp.asarray(HALVINGS, jnp.result_type(extent))
     return jnp.searchsorted(halvings, jnp.max(extent), side="left") + 1
 
 
 def _strip(operators: Operators, number: Leaf, grain: Grain) -> tuple[PerOp, PerOp]:
-    """Columns of outputs and images: parts of the columns of one image, then whole images."""
+    """Output columns and images of a strip: parts of one image, then several whole images."""
     images = number - _num_halvings(operators.q)
     q = grain.part(
         operators.q, _entry(HALVINGS, jnp.where(images < 0, number, 0), operators.q), "q"
@@ -107,9 +109,9 @@ def _strip(operators: Operators, number: Leaf, grain: Grain) -> tuple[PerOp, Per
     return q, jnp.where(images < 0, 1.0, n)
 
 
-def _entry(table: np.ndarray, place: Leaf, like: PerOp) -> PerOp:
-    """Entries of a table, in the float type of `like`; places lie in it."""
-    return jnp.asarray(table, jnp.result_type(like)).at[place].get(mode="promise_in_bounds")
+def _entry(table: np.ndarray, index: Leaf, like: PerOp) -> PerOp:
+    """Entries of a table in the float type of `like`; indices are in bounds."""
+    return jnp.asarray(table, jnp.result_type(like)).at[index].get(mode="promise_in_bounds")
 
 
 def numbered_tile(
@@ -120,22 +122,22 @@ def numbered_tile(
     accounting: Accounting,
     grain: Grain,
 ) -> Tile:
-    """Tile `number` (int32) of a method: strip times `NUM_COUNTS`, plus the place of its count."""
-    strip, place = jax.lax.div(number, NUM_COUNTS), jax.lax.rem(number, NUM_COUNTS)
-    count, strip = _entry(COUNTS, place, operators.k), _strip(operators, strip, grain)
+    """Tile `number` (int32) of a method: strip times `NUM_COUNTS` plus the index of its count."""
+    strip, index = jax.lax.div(number, NUM_COUNTS), jax.lax.rem(number, NUM_COUNTS)
+    count, strip = _entry(COUNTS, index, operators.k), _strip(operators, strip, grain)
     tile = _first_tile(operators, accelerator, method, count, strip, grain)
-    cut = either(method.has_narrow_blocks, tile.cols, operators.k)
-    width = grain.part(cut, either(method.has_row_tiles, 1.0, count), "k")
-    fitting = grain.largest(channels_that_fit(operators, tile, accelerator), operators.k, "k")
-    width = either(method.counts_rows, fitting, width)
+    extent = either(method.has_narrow_blocks, tile.cols, operators.k)
+    width = grain.part(extent, either(method.has_row_tiles, 1.0, count), "k")
+    max_width = grain.largest(channels_that_fit(operators, tile, accelerator), operators.k, "k")
+    width = either(method.counts_rows, max_width, width)
     block_k, cols = _block_width(operators, accelerator, width, method, accounting, grain)
     k = either(method.residency.whole_inputs, cols, block_k)
     wide = replace(tile, k=k, block_k=block_k, cols=cols)
     tiles = either(method.has_row_tiles, grain.largest(count, operators.p, "p"), 1.0)
-    fits = _rows(operators, accelerator, wide, tiles, grain)
-    p = either(method.counts_rows, tile.p, fits)
+    max_rows = _rows(operators, accelerator, wide, tiles, grain)
+    p = either(method.counts_rows, tile.p, max_rows)
     found = replace(wide, p=p, block_p=jnp.minimum(tiles * p, operators.p))
-    # Evenness costs nothing here, but it does where whole tiles are charged.
+    # Even tiles are free with fractional edges, but not where partial tiles count as full.
     if accounting.fractional_edges and grain.relaxation.is_exact:
         return even_rows(operators, found, grain)
     return found
@@ -144,23 +146,23 @@ def numbered_tile(
 def _rows(
     operators: Operators, accelerator: Accelerator, tile: Tile, tiles: PerOp, grain: Grain
 ) -> PerOp:
-    """Rows of outputs in a tile; `tiles` of them are a block, or all rows where they cover it."""
-    everything = replace(tile, block_p=operators.p)
-    beside = rows_beside_block(operators, everything, accelerator)
+    """Output rows of a tile, for blocks of `tiles` tiles, or for one block of all rows."""
+    one_block = replace(tile, block_p=operators.p)
+    beside = rows_beside_block(operators, one_block, accelerator)
     covers = grain.largest(beside, operators.p, "p") * tiles >= operators.p
     limit = jnp.where(covers, beside, rows_that_fit(operators, tile, accelerator, tiles))
     return grain.largest(limit, num_tiles(operators.p, tiles), "p")
 
 
 def even_rows(operators: Operators, tile: Tile, grain: Grain) -> Tile:
-    """The tile with its rows of outputs even: as many tiles and blocks, that need less room."""
+    """Tile with even output rows: equal numbers of tiles and blocks, less capacity."""
     if grain.divisors is not None:
         return tile
-    is_cut = tile.block_p < operators.p
-    tiles = jnp.where(is_cut, num_tiles(tile.block_p, tile.p, grain.relaxation), 1.0)
+    is_split = tile.block_p < operators.p
+    tiles = jnp.where(is_split, num_tiles(tile.block_p, tile.p, grain.relaxation), 1.0)
     blocks = num_tiles(operators.p, tiles * tile.p, grain.relaxation)
     p = num_tiles(operators.p, tiles * blocks, grain.relaxation)
-    block_p = jnp.where(is_cut, jnp.minimum(tiles * p, operators.p), tile.block_p)
+    block_p = jnp.where(is_split, jnp.minimum(tiles * p, operators.p), tile.block_p)
     return replace(tile, p=p, block_p=block_p)
 
 
@@ -172,7 +174,7 @@ def _first_tile(
     strip: tuple[PerOp, PerOp],
     grain: Grain,
 ) -> Tile:
-    """A tile as wide as one pass, with the rows of outputs cut into `count`."""
+    """Tile with the width of one pass and the output rows divided into `count` tiles."""
     p = grain.part(operators.p, count, "p")
     k = grain.even(operators.k, accelerator.cols, "k")
     rows = grain.even(operators.c, accelerator.rows, "c")
@@ -188,7 +190,7 @@ def _block_width(
     accounting: Accounting,
     grain: Grain,
 ) -> tuple[PerOp, PerOp]:
-    """Channels of a block about `width` wide, and of a pass: blocks are made of whole passes."""
+    """Channels of a block of about `width`, and of a pass: blocks are multiples of passes."""
     if grain.divisors is not None:
         return width, grain.even(width, accelerator.cols, "k")
     if accounting.fractional_edges:
@@ -197,6 +199,6 @@ def _block_width(
     even = grain.even(width, accelerator.cols, "k")
     cols = either(method.has_whole_passes, jnp.minimum(accelerator.cols, width), even)
     passes = num_tiles(width, cols, grain.relaxation)
-    fewer = grain.largest(width / cols, passes, "k")
-    passes = either(method.counts_rows, fewer, passes)
+    max_passes = grain.largest(width / cols, passes, "k")
+    passes = either(method.counts_rows, max_passes, passes)
     return jnp.where(width < operators.k, jnp.minimum(cols * passes, operators.k), width), cols

@@ -1,9 +1,9 @@
-"""Row-stationary mappings of convolutions (Eyeriss): their loop nests and what they cost.
+"""Loop nests and costs of row-stationary mappings of convolutions (Eyeriss).
 
-An element makes a 1-D convolution of a filter row with an input row; the rows of a filter stand
-along a column, where their sums are added, and output rows along a row of the array. Source: Chen,
-Emer and Sze, ISCA 2016, sections V and VI; Chen et al., JSSC 2017, section IV (letters in
-`specs.row_sets`).
+A PE computes a 1-D convolution of a filter row with an input row. Filter rows are along an array
+column, where partial sums are added; output rows are along an array row. Source: Chen, Emer and
+Sze, ISCA 2016, sections V and VI; Chen et al., JSSC 2017, section IV (symbols in
+`specs/mappings/row_stationary_mapping`).
 """
 
 from typing import NamedTuple
@@ -22,12 +22,12 @@ from hwdse.specs.mappings.row_stationary_mapping import RowStationaryMapping
 from hwdse.workload.loops.operators import DIMS, Operators
 
 ACCOUNTING = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
-r"""Sums start from nothing and finished ones are read from the buffer to leave for DRAM. JSSC's
-table V counts as many accesses of sums, $2 \lceil C / (q r) \rceil$ an output."""
+r"""Sums start without a read; finished sums are read from the buffer to go to DRAM. Table V of JSSC
+2017 has the same number of accesses of sums, $2 \lceil C / (q r) \rceil$ per output."""
 
 
 class Memories(NamedTuple):
-    """Names of the levels by their part in a row-stationary core."""
+    """Names of the levels by their role in a row-stationary core."""
 
     dram: str
     buffer: str
@@ -37,50 +37,50 @@ class Memories(NamedTuple):
 
 
 def row_stationary_memories(accelerator: Accelerator) -> Memories:
-    """Who is who among the levels; a `ValueError` where the core is not built like Eyeriss."""
-    parts = [set(OPERANDS), {"inputs", "outputs"}, {"weights"}, {"inputs"}, {"outputs"}]
+    """Names of the levels by role; `ValueError` if the core is not structured like Eyeriss."""
+    roles = [set(OPERANDS), {"inputs", "outputs"}, {"weights"}, {"inputs"}, {"outputs"}]
     names = []
-    for keeps in parts:
+    for keeps in roles:
         found = [level.name for level in accelerator.levels if set(level.keeps) == keeps]
         if len(found) != 1:
             raise ValueError(
-                "a row-stationary core has one level each of everything, inputs+outputs, weights, "
-                f"inputs, outputs; {len(found)} of its levels keep {'+'.join(sorted(keeps))}"
+                "a row-stationary core has one level each for all operands, inputs+outputs, "
+                f"weights, inputs, outputs; found {len(found)} levels for {'+'.join(sorted(keeps))}"
             )
         names += found
     return Memories(*names)
 
 
 def row_stationary_nest(
-    operators: Operators, accelerator: Accelerator, sets: RowStationaryMapping
+    operators: Operators, accelerator: Accelerator, mapping: RowStationaryMapping
 ) -> LoopNest:
-    """Loop nest of a mapping, batched over the axes that operators and sets have in common.
+    """Loop nest of a mapping, batched over the common axes of operators and mapping.
 
-    DRAM: images, filters, strips, channels; global buffer: filters, images; array: a set's rows
-    and columns, sets of channels and filters; element: output columns, then taps, channels,
-    filters. Bounds may be fractions at ragged ends.
+    DRAM: images, filters, strips, channels. Global buffer: filters, images. Array: rows and columns
+    of a set, sets of channels and filters. PE: output columns, then taps, channels, filters.
+    Partial last tiles give fractional bounds.
     """
     names = row_stationary_memories(accelerator)
-    pass_filters = sets.filters * sets.filter_sets
-    pass_channels = sets.channels * sets.channel_sets
+    pass_filters = mapping.filters * mapping.filter_sets
+    pass_channels = mapping.channels * mapping.channel_sets
     temporal = (
         {
-            "N": operators.n / sets.buffered_images,
-            "K": operators.k / sets.buffered_filters,
-            "P": operators.p / sets.strip,
+            "N": operators.n / mapping.buffered_images,
+            "K": operators.k / mapping.buffered_filters,
+            "P": operators.p / mapping.strip,
             "C": operators.c / pass_channels,
-            "R": operators.r / sets.filter_rows,
+            "R": operators.r / mapping.filter_rows,
         },
-        {"K": sets.buffered_filters / pass_filters, "N": sets.buffered_images},
+        {"K": mapping.buffered_filters / pass_filters, "N": mapping.buffered_images},
         {"Q": operators.q},
         {},
-        {"S": operators.s, "C": sets.channels, "K": sets.filters},
+        {"S": operators.s, "C": mapping.channels, "K": mapping.filters},
     )
     array = {
-        "R": sets.filter_rows,
-        "P": sets.strip,
-        "C": sets.channel_sets,
-        "K": sets.filter_sets,
+        "R": mapping.filter_rows,
+        "P": mapping.strip,
+        "C": mapping.channel_sets,
+        "K": mapping.filter_sets,
     }
     tiers = (
         NestTier(names.dram, OPERANDS),
@@ -90,19 +90,19 @@ def row_stationary_nest(
         NestTier(names.sums, ("outputs",)),
     )
     spatial = ({}, array, {}, {}, {})
-    position = [[_place(letter, loops) for letter in DIMS] for loops in temporal]
+    position = [[_position(letter, loops) for letter in DIMS] for loops in temporal]
     return LoopNest(
         temporal=_stack(temporal), position=np.array(position), spatial=_stack(spatial), tiers=tiers
     )
 
 
-def _place(letter: str, loops: dict[str, Leaf]) -> float:
-    """Place of a loop in its tier; dimensions without one come last."""
+def _position(letter: str, loops: dict[str, Leaf]) -> float:
+    """Position of a loop in its tier; dimensions without a loop come last."""
     return float(list(loops).index(letter)) if letter in loops else float(len(DIMS))
 
 
 def _stack(tiers: tuple[dict[str, Leaf], ...]) -> jax.Array:
-    """Bounds by tier and dimension on the last two axes, one where none is given."""
+    """Bounds by tier and dimension on the last two axes; 1 where none is given."""
     bounds = [jnp.asarray(loops.get(letter, 1.0), float) for loops in tiers for letter in DIMS]
     flat = jnp.stack(jnp.broadcast_arrays(*bounds), axis=-1)
     return jnp.reshape(flat, (*flat.shape[:-1], len(tiers), len(DIMS)))
@@ -111,32 +111,32 @@ def _stack(tiers: tuple[dict[str, Leaf], ...]) -> jax.Array:
 def row_stationary_costs(
     operators: Operators,
     accelerator: Accelerator,
-    sets: RowStationaryMapping,
+    mapping: RowStationaryMapping,
     accounting: Accounting = ACCOUNTING,
 ) -> MappingCosts:
-    """Traffic, time and energy of given row-stationary mappings, without the array's wires."""
-    nest = row_stationary_nest(operators, accelerator, sets)
+    """Traffic, time and energy of given row-stationary mappings, without array wires."""
+    nest = row_stationary_nest(operators, accelerator, mapping)
     return mapping_costs(nest_traffic(nest, operators, accelerator, accounting), accelerator)
 
 
-def hop_words(operators: Operators, sets: RowStationaryMapping) -> PerOp:
-    """Words over the wires of the array: operands into the elements, sums from one to the next.
+def hop_words(operators: Operators, mapping: RowStationaryMapping) -> PerOp:
+    """Words over the array wires: operands into the PEs and sums between PEs.
 
-    What ISCA 2016 (equations 3 and 4) counts as an access to the array: each input and weight that
-    an element takes in, and each sum that it hands to the element above.
+    Array accesses of ISCA 2016 (equations 3 and 4): every input and weight that enters a PE, and
+    every sum that a PE forwards to the PE above.
     """
-    rounds = num_tiles(operators.n, sets.buffered_images) * num_tiles(
-        operators.k, sets.buffered_filters
+    rounds = num_tiles(operators.n, mapping.buffered_images) * num_tiles(
+        operators.k, mapping.buffered_filters
     )
-    rounds = rounds * num_tiles(operators.p, sets.strip)
-    rounds = rounds * num_tiles(operators.c, sets.channels * sets.channel_sets)
-    rounds = rounds * num_tiles(operators.r, sets.filter_rows)
-    blocks = rounds * sets.buffered_filters / (sets.filters * sets.filter_sets)
+    rounds = rounds * num_tiles(operators.p, mapping.strip)
+    rounds = rounds * num_tiles(operators.c, mapping.channels * mapping.channel_sets)
+    rounds = rounds * num_tiles(operators.r, mapping.filter_rows)
+    blocks = rounds * mapping.buffered_filters / (mapping.filters * mapping.filter_sets)
     row_words = (operators.q - 1.0) * operators.stride_q + (operators.s - 1.0) * (
         operators.dilation_s
     )
-    inputs = sets.buffered_images * sets.channels * (row_words + 1.0)
-    weights = sets.filters * sets.channels * operators.s
-    sums = sets.buffered_images * sets.filters * operators.q
-    column = sets.filter_rows * sets.channel_sets
-    return blocks * sets.num_active * (inputs + weights + sums * (column - 1.0) / column)
+    inputs = mapping.buffered_images * mapping.channels * (row_words + 1.0)
+    weights = mapping.filters * mapping.channels * operators.s
+    sums = mapping.buffered_images * mapping.filters * operators.q
+    column = mapping.filter_rows * mapping.channel_sets
+    return blocks * mapping.num_active * (inputs + weights + sums * (column - 1.0) / column)

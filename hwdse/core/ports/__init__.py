@@ -1,1 +1,4 @@
-"""TODO."""
+"""Transfer streams at memory ports and stalls of a mapping.
+
+Imports `numerics`, `specs`, `workload` and `models`.
+"""

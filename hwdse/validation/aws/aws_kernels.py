@@ -97,9 +97,9 @@ METRICS: Mapping[str, Callable[[KernelTimes, NeuronCore], float]] = MappingProxy
         "hbm_write": lambda times, core: times.written_bytes,
         "hardware_flops": lambda times, core: times.hardware_flop,
         "hfu": _share_of_peak("hardware_flop"),
-        "mfu_vs_bf16_peak": _share_of_peak("useful_flop"),
+        "mfu_vs_bf16_peak": _share_of_peak("model_flop"),
         "mbu": _share_of_hbm,
-        "achieved": lambda times, core: times.useful_flop / times.latency_s,
+        "achieved": lambda times, core: times.model_flop / times.latency_s,
     }
 )
 """Quantities of a kernel by the file's name of the metric."""
