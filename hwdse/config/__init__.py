@@ -1,4 +1,21 @@
-"""TOML to specs: every check of user input, with one line for every mistake."""
+"""TOML and CSV files to specs: presets, search files and all checks of user input.
+
+Every error is a `ConfigError` with one line that names file, table, key, value and the expected
+value. Public names:
+
+- `load_chip`, `load_system`, `load_accelerator`: hardware of a preset or TOML file.
+- `load_workload`, `load_operators`, `load_software`: workload, operators of a network (CSV),
+  training stack.
+- `load_search`: search file with `--set` overrides as a `LoadedSearch` (base design, workload,
+  search space, objectives, limits).
+- `to_toml`: search file of a design, which reads back to exactly that design.
+- `list_presets`: a `PresetEntry` per preset, with published values and sources.
+- `key_tables`: reference of all TOML keys as `KeyTable` and `KeyRow`.
+- `System`: chip and cluster of one server or scale-up system.
+- `format_value`: text of a parameter with its unit.
+
+Imports all rooms below `config`; imported by `runs`, `validation`, `calibration`, `plots`, `cli`.
+"""
 
 from hwdse.config.design.operator_csv import load_operators
 from hwdse.config.files.errors import ConfigError

@@ -100,7 +100,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "name": "Title of the preset in tables and plots.",
         "sources": "Publications and documents of the numbers.",
-        "published": "Published figures of the vendor. Not part of the model.",
+        "published": "Published values of the vendor. Not part of the model.",
         "chip": "Chip preset or path of a chip file.",
         "system": "System preset or path of a system file.",
         "num_systems": "Number of systems; the cluster has this many times the chips of one.",

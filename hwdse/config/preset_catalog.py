@@ -1,4 +1,4 @@
-"""What presets there are, with the figures that their vendors print."""
+"""Catalog of all presets with the published values of their vendors."""
 
 from dataclasses import dataclass
 
@@ -17,20 +17,20 @@ from hwdse.config.hardware.load_specs import (
 
 @dataclass(frozen=True)
 class PresetEntry:
-    """A line of `hwdse presets`."""
+    """One line of `hwdse presets`."""
 
     kind: str
     """"chip", "system", "workload", "software", "accelerator", "operators" or "reliability"."""
     name: str
-    """What to write in a file or on the command line."""
+    """Name in files and on the command line."""
     title: str
-    figures: Published
-    """Published figures in base units, by field name; of cores and layers their own sizes."""
+    published: Published
+    """Published values in base units by field name; for cores and operators their sizes."""
     sources: tuple[str, ...]
 
 
 def list_presets() -> tuple[PresetEntry, ...]:
-    """Every preset that comes with the package, with its sources; searches are no presets."""
+    """All presets of the package with their sources, search files left out."""
     entries = []
     loaders = (
         ("chip", "chips", load_chip_file),

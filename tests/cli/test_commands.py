@@ -118,7 +118,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, search, capsys)
 def test_presets_come_as_table_and_as_json(capsys):
     assert run(["presets", "system", "--json"]) == Exit.OK
     presets = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["presets"]}
-    assert presets["trn2_ultraserver"]["figures"]["fp8_flop_per_s"] == pytest.approx(83.2e15)
+    assert presets["trn2_ultraserver"]["published"]["fp8_flop_per_s"] == pytest.approx(83.2e15)
     assert run(["presets"]) == Exit.OK
     text = capsys.readouterr().out
     assert "83.2 PFLOP/s" in text
@@ -223,7 +223,7 @@ def test_fronts_merge_and_the_whole_has_the_largest_volume(search, tmp_path, cap
     told = json.loads(capsys.readouterr().out)
     assert all(0.0 < row["share"] <= 1.0 + 1e-12 for row in told["runs"])
     merged = read_csv_columns((tmp_path / "both" / "front.csv").read_text())
-    times, energies = merged["time_per_token"], merged["energy_per_token"]
+    times, energies = merged["time_per_token_s"], merged["energy_per_token_j"]
     assert np.all(np.diff(times) > 0.0)
     assert np.all(np.diff(energies) < 0.0)
     assert set(merged["run"]) <= set(folders)
@@ -262,7 +262,7 @@ def test_ctrl_c_keeps_what_is_done(search, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=240.0)
     assert process.returncode == Exit.INTERRUPTED
-    assert "--resume goes on" in err.splitlines()[-1]
+    assert "continue with --resume" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert open_run(folder).record["status"] == "interrupted"
     assert len(open_run(folder).finished_parts()) >= 3

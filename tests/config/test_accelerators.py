@@ -1,4 +1,4 @@
-"""Cores from files: presets, short forms, hierarchies of any depth, mistakes, paths."""
+"""Cores from files: presets, short forms, hierarchies of any depth, errors, paths."""
 
 import math
 
@@ -126,7 +126,7 @@ def test_process_of_40_nm_follows_from_its_sources():
         ('[process]\npreset = "n40"', '[process]\ndefects = 7e-4\npreset = "n40"'),
     ],
 )
-def test_short_forms_and_units_say_the_same(tmp_path, monkeypatch, old, new):
+def test_short_forms_and_units_are_equivalent(tmp_path, monkeypatch, old, new):
     assert old in GEMMINI
     path = written(tmp_path, monkeypatch, GEMMINI.replace(old, new, 1))
     for one, other in zip(
@@ -163,7 +163,7 @@ def test_hierarchies_of_any_depth_load_in_their_order(tmp_path, monkeypatch, dep
         (
             'rows_dims = "C"',
             'rows_dims = "X"',
-            'x.toml rows_dims = "X": expected different letters',
+            'x.toml rows_dims = "X": expected distinct letters',
         ),
         ('rows_dims = "C"', 'rows_dims = "K"', 'x.toml cols_dims = "K": expected other dimensions'),
         ('clock = "1 GHz" ', 'clock = "1 GB" ', 'x.toml clock = "1 GB": expected a finite number'),
@@ -180,12 +180,12 @@ def test_hierarchies_of_any_depth_load_in_their_order(tmp_path, monkeypatch, dep
         (
             'bandwidth = "2 B/cycle"     # arch.yaml: 32',
             'bandwidth = "2 W/cycle"     # arch.yaml: 32',
-            'x.toml [levels 2] bandwidth = "2 W/cycle": expected bytes a cycle such as',
+            'x.toml [levels 2] bandwidth = "2 W/cycle": expected bytes per cycle such as',
         ),
         (
             'energy = "0.49 pJ/B"',
             'energy = "0.49 pJ/B"\nread_energy = "1 pJ/B"',
-            'x.toml [levels 2] read_energy = "1 pJ/B": expected it not beside energy',
+            'x.toml [levels 2] read_energy = "1 pJ/B": expected either read_energy or energy',
         ),
         (
             '"0.02513 pJ/B/KiB"',
@@ -217,7 +217,7 @@ def test_hierarchies_of_any_depth_load_in_their_order(tmp_path, monkeypatch, dep
         (
             'keeps = ["weights", "inputs", "outputs"]',
             'keeps = ["weights", "inputs"]',
-            "x.toml [levels 1] keeps = ['weights', 'inputs']: expected weights, inputs, outputs: ",
+            "x.toml [levels 1] keeps = ['weights', 'inputs']: expected all of weights, inputs, ",
         ),
         (
             "shares_port = true          # arch.yaml: shared_bandwidth\nfollows_clock = false",
@@ -227,7 +227,7 @@ def test_hierarchies_of_any_depth_load_in_their_order(tmp_path, monkeypatch, dep
         (
             'name = "scratchpad"',
             'name = "rows"',
-            'x.toml [levels 2] name = "rows": expected a name of letters, digits, _ and -, that',
+            'x.toml [levels 2] name = "rows": expected a name of letters, digits, _ and - that',
         ),
         (
             'name = "scratchpad"',
@@ -243,7 +243,7 @@ def test_hierarchies_of_any_depth_load_in_their_order(tmp_path, monkeypatch, dep
         ('leakage = "0 W/mm^2"', 'leakage = "-1 W/mm^2"', "x.toml [process] leakage = "),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, monkeypatch, old, new, line):
+def test_an_error_is_one_line(tmp_path, monkeypatch, old, new, line):
     assert GEMMINI.count(old) >= 1
     path = written(tmp_path, monkeypatch, GEMMINI.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
@@ -253,12 +253,12 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, old, new, line):
     assert "\n" not in text
 
 
-def test_an_unknown_core_is_named_with_what_there_is():
+def test_an_unknown_core_is_reported_with_the_known_ones():
     with pytest.raises(ConfigError, match="did you mean 'gemmini'"):
         load_accelerator("gemini")
 
 
-def test_levels_go_by_their_names():
+def test_levels_are_addressed_by_name():
     roots = {"accelerator": load_accelerator("gemmini")}
     assert resolve(roots, "accelerator.scratchpad.capacity") == (
         "accelerator.scratchpad.capacity_bytes"
@@ -278,10 +278,10 @@ def test_levels_go_by_their_names():
         resolve(roots, "accelerator.scratchpat.capacity")
 
 
-def test_structure_is_not_changed_by_a_path():
+def test_paths_cannot_change_the_structure():
     roots = {"accelerator": load_accelerator("gemmini")}
     for name, value in (("keeps", "weights"), ("name", "x"), ("shares_port", True)):
-        with pytest.raises(ValueError, match="set where it is defined"):
+        with pytest.raises(ValueError, match="set in its own file"):
             check_value(roots, resolve(roots, f"accelerator.dram.{name}"), value)
     assert check_value(roots, "accelerator.dram.ports", "cols") == "cols"
     core = roots["accelerator"]
@@ -293,7 +293,7 @@ def test_structure_is_not_changed_by_a_path():
     ]
 
 
-def test_a_star_stands_for_every_name():
+def test_a_star_matches_every_name():
     roots = {"accelerator": load_accelerator("gemmini")}
     found = resolve_all(roots, "accelerator.*.capacity")
     assert found == [
@@ -308,7 +308,7 @@ def test_a_star_stands_for_every_name():
             resolve_all(roots, wrong)
 
 
-def test_leaves_have_readable_names_that_lead_back():
+def test_paths_of_leaves_resolve_to_themselves():
     core = load_accelerator("tpu_v4i")
     for keys, leaf in jax.tree_util.tree_leaves_with_path({"a": core}):
         path = readable(core, keys[1:])

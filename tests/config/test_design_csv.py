@@ -1,4 +1,4 @@
-"""Lists of designs from CSV: values with units, moved to what can be built, mistakes by line."""
+"""Lists of designs from CSV: units, rounding to parameter steps, errors by line."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hwdse.config.search.design_csv import load_design_list
 
 @pytest.fixture(scope="module")
 def loaded():
-    # With units of fp64, so that the base design lies inside of its ranges.
+    # With FP64 units, so that the base design is inside the ranges.
     return load_search("trn2_llama3_70b", ["chip.fp64_per_fp16_ratio=0.001"])
 
 
@@ -28,7 +28,7 @@ def designs_of(loaded, units, variants):
     return [space.describe(u, bases[v]) for u, v in zip(snapped, variants, strict=True)]
 
 
-def test_values_with_and_without_units_are_moved_to_buildable_ones(loaded, tmp_path):
+def test_values_are_rounded_to_the_parameter_steps(loaded, tmp_path):
     text = (
         "# measured last week\n"
         "chip.array.rows,chip.hbm.bandwidth,chip.array.clock_hz,chip.array.dataflow\n"
@@ -42,29 +42,29 @@ def test_values_with_and_without_units_are_moved_to_buildable_ones(loaded, tmp_p
     assert first["chip.hbm.bandwidth_bytes_per_s"] == pytest.approx(4.0e12)
     assert second["chip.array.clock_hz"] == pytest.approx(1.2e9)
     assert first["chip.array.dataflow"] == "output_stationary_overlapped"
-    # What has no column is as in the base design.
+    # Parameters without a column have the base value.
     assert first["chip.array.cols"] == float(loaded.base.chip.array.cols)
     assert first["parallelism.pipeline"] == float(loaded.base.parallelism.pipeline)
 
 
-def test_layouts_go_by_label_or_by_their_numbers(loaded, tmp_path):
+def test_strategies_are_given_by_label_or_by_values(loaded, tmp_path):
     choice = loaded.space.choices[0]
     labels = "".join(f'"{label}"\n' for label in choice.labels)
     units, _ = listed(loaded, tmp_path, f"{choice.name}\n{labels}")
     np.testing.assert_array_equal(choice.index(units[:, -1]), np.arange(len(choice.labels)))
     names = ",".join(choice.paths)
     rows = "".join(",".join(repr(value) for value in row) + "\n" for row in choice.table)
-    again, _ = listed(loaded, tmp_path, f"{names}\n{rows}")
-    np.testing.assert_array_equal(again[:, -1], units[:, -1])
+    by_values, _ = listed(loaded, tmp_path, f"{names}\n{rows}")
+    np.testing.assert_array_equal(by_values[:, -1], units[:, -1])
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "a line of column names"),
-        ("chip.array.rows\n", "a line for each design"),
+        ("chip.array.rows\n", "one line per design"),
         ("chip.array.row\n128\n", "did you mean 'chip.array.rows'"),
-        ("chip.array.rows,chip.array.rows\n1,2\n", "each path only once"),
+        ("chip.array.rows,chip.array.rows\n1,2\n", "each path once"),
         ("chip.array.rows\n128\n4096\n", r"line 3 .*rows = \"4096\": expected a value from 32 to"),
         ("#\nchip.array.rows\n128,5\n", "line 3: 2 cells, expected 1"),
         ("chip.hbm.bandwidth\n4 GHz\n", "line 2 chip.hbm.bandwidth_bytes_per_s"),
@@ -74,25 +74,25 @@ def test_layouts_go_by_label_or_by_their_numbers(loaded, tmp_path):
         ("parallelism.tensor\n7\n", "one of the 138 alternatives"),
     ],
 )
-def test_a_mistake_is_one_line_with_its_place(loaded, tmp_path, text, told):
-    with pytest.raises(ConfigError, match=told) as caught:
+def test_an_error_is_one_line_with_its_place(loaded, tmp_path, text, expected):
+    with pytest.raises(ConfigError, match=expected) as caught:
         listed(loaded, tmp_path, text)
     assert "\n" not in str(caught.value)
     assert "designs.csv" in str(caught.value)
 
 
 def test_a_missing_file_and_a_missing_option_are_one_line(tmp_path, capsys):
-    for options, told in (
+    for options, expected in (
         (["--method", "list", "--designs", str(tmp_path / "no.csv")], "no.csv: cannot be read"),
         (["--method", "list"], "give both"),
         (["--designs", str(tmp_path / "no.csv")], "give both"),
     ):
         assert run(["sweep", "trn2_llama3_70b", *options]) == Exit.USER_ERROR
         err = capsys.readouterr().err
-        assert told in err
+        assert expected in err
         assert len(err.splitlines()) == 1
 
 
-def test_what_has_no_column_must_be_buildable_in_the_base_design(tmp_path):
-    with pytest.raises(ConfigError, match=r"fp64_per_fp16_ratio = 0.*no column has it"):
+def test_base_values_without_a_column_must_be_in_range(tmp_path):
+    with pytest.raises(ConfigError, match=r"fp64_per_fp16_ratio = 0.*no column has this path"):
         listed(load_search("trn2_llama3_70b"), tmp_path, "chip.array.rows\n128\n")

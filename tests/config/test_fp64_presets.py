@@ -1,4 +1,4 @@
-"""fp64 beside fp16 of every chip, and the presets of AMD, Sunway and B300 as systems."""
+"""FP64 to FP16 ratio of every chip, and the AMD, Sunway and B300 presets as systems."""
 
 import csv
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_every_chip_is_in_the_table():
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_fp64_share_is_that_of_the_published_peaks(name):
+def test_fp64_ratio_is_that_of_the_published_peaks(name):
     """Of matrix units over dense fp16; half a percent covers figures rounded to three digits."""
     fp64, fp16 = (float(ROWS[name][column]) for column in ("fp64_tflops", "fp16_dense_tflops"))
     assert load_chip(name).fp64_per_fp16_ratio == pytest.approx(fp64 / fp16, rel=5e-3)
@@ -34,7 +34,7 @@ def test_fp64_share_is_that_of_the_published_peaks(name):
     ("name", "one_to"), [("h100", 14.8), ("a100", 16.0), ("b200", 60.0), ("b300", 1800.0),
                          ("mi300x", 8.0), ("sw26010_pro", 4.0)],
 )  # fmt: skip
-def test_ratios_that_are_usually_quoted(name, one_to):
+def test_usually_quoted_fp64_ratios(name, one_to):
     assert 1.0 / load_chip(name).fp64_per_fp16_ratio == pytest.approx(one_to, rel=5e-3)
 
 
@@ -66,7 +66,7 @@ class TestSunway:
 
 
 @pytest.mark.parametrize(("name", "chips"), [("mi300x_platform", 8), ("p6_b300", 8)])
-def test_servers_are_their_chips_together(name, chips):
+def test_server_values_are_sums_over_chips(name, chips):
     system = load_system(name)
     assert system.cluster.num_chips == chips
     for figure in ("bf16_flop_per_s", "fp8_flop_per_s", "hbm_capacity_bytes"):

@@ -1,4 +1,4 @@
-"""Presets of NeuronCores load, agree with what AWS prints, and mistakes are told in one line."""
+"""Presets of NeuronCores: published values of AWS and one-line errors."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def test_three_generations():
 
 
 @FILES
-def test_peaks_are_those_that_aws_prints(name):
+def test_peaks_are_the_published_ones(name):
     file = load_engines_file(name)
     formats = {"bf16": "bf16", "fp32": "fp32", "fp8": "mx" if name.endswith("v4") else "fp8"}
     for key, format_name in formats.items():
@@ -39,7 +39,7 @@ def test_memories_follow_from_their_partitions(name):
 
 
 @FILES
-def test_every_number_has_its_source_beside_it(name):
+def test_every_number_has_a_source_comment(name):
     lines = (preset_root() / "engines" / f"{name}.toml").read_text().splitlines()
     table = lines[: lines.index(next(line for line in lines if line.startswith("[published]")))]
     start = next(i for i, line in enumerate(table) if line.startswith("]")) + 1
@@ -70,7 +70,7 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
         ("num_engines = 16", "", ["[dma] num_engines is missing"]),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(tmp_path, old, new, words):
+def test_an_error_is_one_line_with_its_key(tmp_path, old, new, words):
     path = edited(tmp_path, old, new)
     with pytest.raises(ConfigError) as error:
         load_engines(path)

@@ -1,4 +1,4 @@
-"""Operators from CSV files: DOSA's networks, SCALE-Sim topologies, mistakes in one line."""
+"""Operators from CSV files: networks of DOSA, SCALE-Sim topologies, one-line errors."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_columns_in_any_order_and_steps_that_default_to_one():
 
 
 @pytest.mark.parametrize("name", ["topology_conv.csv", "topology_gemm.csv"])
-def test_topologies_have_the_products_of_their_layer_lists(name):
+def test_topologies_have_the_gemms_of_their_layer_lists(name):
     """m = P Q, k = R S C, n = K, and the counts of depthwise layers."""
     operators, gemms = load_operators(DATA / name), load_workload(DATA / name).gemms
     np.testing.assert_array_equal(operators.p * operators.q, gemms.m)
@@ -90,7 +90,7 @@ def test_topologies_have_the_products_of_their_layer_lists(name):
     np.testing.assert_array_equal(operators.count, gemms.count)
 
 
-def test_a_product_of_a_topology_has_no_filter():
+def test_a_gemm_of_a_topology_has_no_filter():
     operators = load_operators(DATA / "topology_gemm.csv")
     np.testing.assert_array_equal(operators.c, [512, 64])
     np.testing.assert_array_equal(operators.r * operators.s, [1, 1])
@@ -118,7 +118,7 @@ def test_the_file_is_recorded(tmp_path):
         ("name,R,S,P,Q", "layer,M,N,K", "x.csv line 3: column "),
     ],
 )
-def test_a_mistake_is_one_line(old, new, line):
+def test_an_error_is_one_line(old, new, line):
     with pytest.raises(ConfigError) as caught:
         parse_operators(TEXT.replace(old, new), "x.csv")
     assert str(caught.value).startswith(line), str(caught.value)
@@ -143,7 +143,7 @@ def test_an_empty_or_foreign_file_is_one_line(text, line):
 def test_unknown_names_and_unreadable_files(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'resnet50'"):
         load_operators("resnet-5o")
-    with pytest.raises(ConfigError, match="this is a folder"):
+    with pytest.raises(ConfigError, match="found a folder"):
         load_operators(tmp_path)
     path = tmp_path / "bad.csv"
     path.write_bytes(b"\xff\xfe\x00")

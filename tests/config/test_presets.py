@@ -1,4 +1,4 @@
-"""Presets: their figures are the published ones, and their geometry gives the published peaks."""
+"""Presets: published values, and geometry that reproduces the published peaks."""
 
 import csv
 import re
@@ -62,7 +62,7 @@ EXCESS_FP8 = {
 }
 
 
-def stack_gemms(name: str) -> dict[str, dict[str, float]]:
+def published_rows(name: str) -> dict[str, dict[str, float]]:
     """A table of published figures by preset; empty cells left out."""
     lines = [line for line in (DATA / name).read_text().splitlines() if not line.startswith("#")]
     table = csv.DictReader(lines)
@@ -82,7 +82,7 @@ def test_all_presets_load_and_name_their_sources():
     names = {entry.name for entry in entries}
     assert {*CHIPS, *SYSTEMS} <= names
     for entry in entries:
-        assert entry.figures, entry.name
+        assert entry.published, entry.name
         assert entry.sources, entry.name
         assert entry.title
 
@@ -93,8 +93,8 @@ def test_searches_load(name):
 
 
 @pytest.mark.parametrize("name", CHIPS)
-def test_published_chip_figures(name):
-    row, printed = stack_gemms("chips_published.csv")[name], load_chip_file(name).published
+def test_published_chip_values(name):
+    row, printed = published_rows("chips_published.csv")[name], load_chip_file(name).published
     chip, gigabyte = load_chip(name), 1e9 if name in GPUS else 2.0**30
     assert printed["bf16_flop_per_s"] == row["bf16_tflops"] * 1e12
     assert printed.get("fp8_flop_per_s", 0.0) == row.get("fp8_tflops", 0.0) * 1e12
@@ -107,7 +107,7 @@ def test_published_chip_figures(name):
 
 
 @pytest.mark.parametrize("name", CHIPS)
-def test_geometry_gives_the_printed_peak_but_for_a_stated_difference(name):
+def test_geometry_reproduces_the_published_peak_within_a_stated_difference(name):
     printed, chip = load_chip_file(name).published, load_chip(name)
     peak = geometric_peak(chip)
     assert printed["bf16_flop_per_s"] / peak - 1.0 == pytest.approx(EXCESS[name], abs=1e-4)
@@ -124,15 +124,15 @@ def test_fp32_runs_at_a_quarter_on_the_tensor_engine(name, excess):
 
 
 @pytest.mark.parametrize("name", sorted(set(CHIPS) - {"trainium1", "trainium2", "inferentia2"}))
-def test_native_fp64_share(name):
+def test_native_fp64_ratio(name):
     printed, chip = load_chip_file(name).published, load_chip(name)
     share = printed["fp64_flop_per_s"] / printed["bf16_flop_per_s"]
     assert chip.fp64_per_fp16_ratio == pytest.approx(share, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_published_system_figures(name):
-    row, system = stack_gemms("servers_published.csv")[name], load_system(name)
+def test_published_system_values(name):
+    row, system = published_rows("servers_published.csv")[name], load_system(name)
     printed, gigabyte = system.published, 1e9 if name in GPUS else 2.0**30
     num_chips = system.cluster.num_chips
     assert num_chips == row["accel_count"]
@@ -151,7 +151,7 @@ def test_published_system_figures(name):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("figure", ["bf16_flop_per_s", "fp8_flop_per_s"])
-def test_systems_are_their_chips_together(name, figure):
+def test_system_values_are_sums_over_chips(name, figure):
     system = load_system(name)
     together = system.cluster.num_chips * system.chip_published[figure]
     assert system.published[figure] == pytest.approx(together, rel=3e-3)
@@ -195,8 +195,8 @@ class TestClaims:
 
 
 @pytest.fixture(scope="module")
-def published_figures():
-    return {entry.name: entry.figures for entry in list_presets()}
+def published_values():
+    return {entry.name: entry.published for entry in list_presets()}
 
 
 def printed_digits(value: float) -> int:
@@ -205,10 +205,10 @@ def printed_digits(value: float) -> int:
 
 
 @pytest.mark.parametrize("name", preset_names("workloads"))
-def test_parameter_counts_are_the_published_ones(name, published_figures):
+def test_parameter_counts_are_the_published_ones(name, published_values):
     training = load_workload(name)
     assert isinstance(training, TransformerTraining)
-    published = published_figures[name]
+    published = published_values[name]
     with jax.enable_x64(True):
         counts = {
             "num_parameters": float(num_parameters(training.model)),
@@ -260,7 +260,7 @@ def phy_mm2(fixed_mm2: float, transistors_m: float, density: float) -> float:
         ("tpu_v6e", 138.2, 2),
     ],
 )
-def test_memory_phys_are_counted_in_stacks(name, density, stacks):
+def test_memory_phy_area_is_per_stack(name, density, stacks):
     chip = load_chip(name)
     area = chip.process.hbm_phy_area_mm2_per_bytes_per_s * chip.hbm.bandwidth_bytes_per_s
     assert area == pytest.approx(stacks * phy_mm2(10.45, 552.743, density), rel=2e-3)
@@ -278,14 +278,14 @@ def test_memory_phys_are_counted_in_stacks(name, density, stacks):
         ("mi300x", 138.2, 5.69, 348, 7),
     ],
 )
-def test_link_phys_are_counted_in_links(name, density, fixed, transistors, links):
+def test_link_phy_area_is_per_link(name, density, fixed, transistors, links):
     chip = load_chip(name)
     area = chip.process.link_phy_area_mm2_per_bytes_per_s * chip.link.bandwidth_bytes_per_s
     assert area == pytest.approx(links * phy_mm2(fixed, transistors, density), rel=1e-3)
 
 
 @pytest.mark.parametrize("folder", [name for name in FOLDERS if name != "searches"])
-def test_every_number_has_a_comment_beside_it(folder):
+def test_every_number_has_a_comment(folder):
     """A value is commented on its line or on the lines just above; [published] names its page."""
     for path in sorted((preset_root() / folder).glob("*.toml")):
         is_explained, in_published = False, False

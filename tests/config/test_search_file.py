@@ -1,4 +1,4 @@
-"""Configs: every mistake is one line that names the place, and what is read is what was meant."""
+"""Config files: every error is one line with its place; values are read in base units."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def _empty_folder(tmp_path, monkeypatch):
 
 
 def message(load, text: str | bytes, *args) -> str:
-    """The one line that a broken file `x.toml` is answered with."""
+    """Error line of a broken file `x.toml`."""
     Path("x.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:
         load("x.toml", *args)
@@ -77,7 +77,7 @@ def changed(text: str, old: str, new: str) -> str:
         (
             HBM,
             f"{HBM}\nbandwidth_bytes_per_s = 3e12",
-            "x.toml [hbm] bandwidth_bytes_per_s = 3000000000000: expected it only once, it is "
+            "x.toml [hbm] bandwidth_bytes_per_s = 3000000000000: expected the key once; it is "
             "also given as bandwidth",
         ),
         ("rows = 128", f"rows = {'9' * 5000}", "x.toml: expected valid TOML (a number is too long"),
@@ -150,7 +150,7 @@ def test_broken_file(text, line):
         (
             "[0.4, 0.4, 0.2]",
             "[0.4, 0.4, 0.4]",
-            "x.toml [cluster] torus_bandwidth_fractions = [0.4, 0.4, 0.4]: expected numbers that",
+            "x.toml [cluster] torus_bandwidth_fractions = [0.4, 0.4, 0.4]: expected numbers with",
         ),
         (
             "[0.4, 0.4, 0.2]",
@@ -193,7 +193,7 @@ def test_broken_workload():
         (
             '"llama3_70b"',
             '"no/such.toml"',
-            'x.toml [design] workload = "no/such.toml": expected a file, there is none',
+            'x.toml [design] workload = "no/such.toml": expected an existing file',
         ),
         (
             '"energy_delay"',
@@ -203,7 +203,7 @@ def test_broken_workload():
         (
             'front = ["time_per_token", "energy_per_token"]',
             'front = ["time_per_token"]',
-            "x.toml [objective] front = ['time_per_token']: expected two or more different",
+            "x.toml [objective] front = ['time_per_token']: expected two or more distinct",
         ),
         ("die_area =", "die_aera =", 'x.toml [limits] die_aera = "'),
         ('"183.3 W"', '"500 mm^2"', 'x.toml [limits] chip_power = "500 mm^2": expected a finite'),
@@ -249,7 +249,7 @@ def test_broken_workload():
         (
             '"chip.array.rows"',
             '"workload.seq_len"',
-            'x.toml [variables 1] path = "workload.seq_len": expected a path of the design; the w',
+            'x.toml [variables 1] path = "workload.seq_len": expected a path of the design; a work',
         ),
         (
             "low = 32\nhigh = 512",
@@ -263,12 +263,12 @@ def test_broken_workload():
         ),
         ('scale = "log"', 'scale = "lin"', 'x.toml [variables 1] scale = "lin": expected one of'),
         ("step = 32", "step = 0.5", "x.toml [variables 1] step = 0.5: expected a whole number"),
-        ("step = 32", "step = 600", "x.toml [variables 1] step = 600: expected a step of which a"),
+        ("step = 32", "step = 600", "x.toml [variables 1] step = 600: expected a step with a"),
         ("step = 32", "steps = 32", "x.toml [variables 1] steps = 32: expected one of the keys"),
         (
             '"chip.array.cols"',
             '"chip.array.rows"',
-            'x.toml [variables 2] path = "chip.array.rows": expected each path only once, it is '
+            'x.toml [variables 2] path = "chip.array.rows": expected each path once; it is '
             "also in [variables 1]",
         ),
         (
@@ -342,12 +342,12 @@ def test_both_spellings_of_a_quantity_are_the_same():
     assert load_chip("x.toml") == load_chip("trainium2")
 
 
-def test_names_may_be_written_as_the_vendor_does():
+def test_preset_names_may_be_spelled_as_by_the_vendor():
     one, other = load_system("trn2.48xlarge"), load_system("trn2_48xlarge")
     assert (one.chip, one.cluster) == (other.chip, other.cluster)
 
 
-def test_files_name_each_other_relative_to_themselves(tmp_path):
+def test_paths_in_files_are_relative_to_the_file(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/chip.toml").write_text(CHIP)
     (tmp_path / "a/system.toml").write_text(changed(SYSTEM, '"trainium2"', '"chip.toml"'))
@@ -355,7 +355,7 @@ def test_files_name_each_other_relative_to_themselves(tmp_path):
     assert load_search("s.toml").base == load_search("trn2_llama3_70b").base
 
 
-def test_process_values_lie_over_their_preset():
+def test_process_values_override_their_preset():
     Path("x.toml").write_text(changed(CHIP, 'preset = "n5"', 'preset = "n5"\nleakage = 0.2'))
     process = load_chip("trainium2").process
     assert load_chip("x.toml").process == process.replace(leakage_w_per_mm2=0.2)
@@ -371,19 +371,19 @@ def test_a_csv_is_a_layer_list():
     assert str(caught.value).isprintable()
 
 
-def test_layer_lists_need_no_layout():
+def test_layer_lists_need_no_strategy():
     Path("net.csv").write_text("Layer, M, N, K,\nfirst, 4, 8, 16,\n")
     text = changed(SEARCH, '"llama3_70b"', '"net.csv"')
     Path("x.toml").write_text(text.split("[[choices]]")[0])
     assert isinstance(load_search("x.toml").workload, LayerList)
     line = message(load_search, text)
     assert line == (
-        'x.toml [choices 1] values = "all": expected a training workload, a layer list has no '
-        "layouts"
+        'x.toml [choices 1] values = "all": expected a training workload; a layer list has no '
+        "parallelism strategies"
     )
 
 
-def test_overrides_reach_every_part():
+def test_overrides_change_every_part():
     search = load_search(
         "trn2_llama3_70b",
         [
@@ -408,7 +408,7 @@ def test_overrides_reach_every_part():
     assert search.objective == "cost_per_token"
 
 
-def test_the_main_search_says_what_it_searches():
+def test_search_space_of_the_reference_search():
     search = load_search("trn2_llama3_70b")
     assert [dim.path for dim in search.space.dimensions] == [
         "chip.array.rows",
@@ -430,7 +430,7 @@ def test_the_main_search_says_what_it_searches():
     assert kinds == ["search", "system", "chip", "process", "workload", "software"]
 
 
-def test_every_layout_of_the_main_search_runs_on_all_chips():
+def test_every_strategy_of_the_reference_search_uses_all_chips():
     search = load_search("trn2_llama3_70b")
     (choice,) = search.space.choices
     assert len(set(choice.labels)) == len(choice.labels) == len(set(choice.table))
@@ -444,17 +444,17 @@ def test_every_layout_of_the_main_search_runs_on_all_chips():
     assert (16.0, 4.0, 1.0, 0.0) in choice.table
 
 
-def test_listed_layouts_and_values():
+def test_listed_strategies_and_values():
     text = SEARCH.split("[[choices]]")[0] + (
         '[[choices]]\npath = "parallelism"\n'
         "values = [{ tensor = 8, pipeline = 4 }, { tensor = 64 }]\n"
         '[[choices]]\npath = "chip.num_dies"\nvalues = [1, 2, 4]\nlabels = ["a", "b", "c"]\n'
     )
     Path("x.toml").write_text(text)
-    layouts, dies = load_search("x.toml").space.choices
-    assert layouts.paths == ("parallelism.tensor", "parallelism.pipeline")
-    assert layouts.table == ((8.0, 4.0), (64.0, 4.0))
-    assert layouts.labels == ("tensor 8, pipeline 4", "tensor 64, pipeline 4")
+    strategies, dies = load_search("x.toml").space.choices
+    assert strategies.paths == ("parallelism.tensor", "parallelism.pipeline")
+    assert strategies.table == ((8.0, 4.0), (64.0, 4.0))
+    assert strategies.labels == ("tensor 8, pipeline 4", "tensor 64, pipeline 4")
     assert dies.table == ((1.0,), (2.0,), (4.0,))
     broken = changed(text, "tensor = 64 }", "tensor = 64, pipeline = 3 }")
     assert message(load_search, broken).startswith("x.toml [choices 1] values = {'tensor': 64")
@@ -462,7 +462,7 @@ def test_listed_layouts_and_values():
     assert "did you mean 'parallelism.tensor'?" in message(load_search, broken)
 
 
-def test_written_designs_read_back_to_the_last_bit():
+def test_written_designs_read_back_exactly():
     search = load_search("trn2_llama3_70b", ["workload.global_batch=2048"])
     design = search.base
     changes = {
@@ -488,7 +488,7 @@ def test_written_designs_read_back_to_the_last_bit():
         assert load_search("best.toml", [override]).base.parallelism.tensor == 8.0
 
 
-def test_a_written_design_takes_arrays():
+def test_a_design_of_arrays_can_be_written():
     search = load_search("trn2_llama3_70b")
     with jax.enable_x64(True):
         design = jax.tree.map(jax.numpy.asarray, search.base)
@@ -496,7 +496,7 @@ def test_a_written_design_takes_arrays():
     assert load_search("best.toml").base == search.base
 
 
-def test_a_written_design_finds_the_files_of_the_first(tmp_path, monkeypatch):
+def test_a_written_design_contains_absolute_paths(tmp_path, monkeypatch):
     Path("net.csv").write_text("Layer, M, N, K,\nfirst, 4, 8, 16,\n")
     text = changed(SEARCH, '"llama3_70b"', '"net.csv"').split("[[choices]]")[0]
     Path("x.toml").write_text(text)
@@ -570,7 +570,7 @@ def test_broken_zero(stage, line):
     assert text == f"x.toml [design.parallelism] {line}"
 
 
-def test_titles_of_any_text_survive():
+def test_any_title_reads_back():
     search = load_search("trn2_llama3_70b", ['title = "a \\"b\\" \\\\ ü \\u007f \\n"'])
     Path("best.toml").write_text(to_toml(search, search.base))
     assert load_search("best.toml").title == search.title == 'a "b" \\ ü \x7f \n'

@@ -1,4 +1,4 @@
-"""Training stacks in files: what is read is what was meant, every mistake is one line."""
+"""Training stacks in files: values, defaults and one-line errors."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def changed(text, old, new):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_presets_have_rates_and_shares_in_range(name):
+def test_presets_have_ratios_and_fractions_in_range(name):
     stack = load_software(name)
     for field, value in vars(stack).items():
         assert value >= 0.0
@@ -44,7 +44,7 @@ def test_presets_have_rates_and_shares_in_range(name):
     assert stack.num_layer_messages >= 1.0
 
 
-def test_a_file_says_only_what_differs_from_a_compiled_program():
+def test_keys_that_are_left_out_have_the_values_of_a_compiled_program():
     assert load_software("compiled") == COMPILED == Software()
     Path("x.toml").write_text(
         'name = "Mine"\nsources = ["none"]\ndispatch_time = "250 us"\nstep_overhead = "0.1 s"\n'
@@ -86,7 +86,7 @@ def test_broken_stacks(old, new, line):
     assert line in message(load_software, changed(STACK, old, new))
 
 
-def test_unknown_stacks_are_answered_with_those_there_are():
+def test_unknown_stacks_are_reported_with_the_known_ones():
     with pytest.raises(ConfigError, match="did you mean 'megatron_lm'") as caught:
         load_software("megatron")
     assert all(name in str(caught.value) for name in NAMES)
@@ -96,7 +96,7 @@ def test_unknown_stacks_are_answered_with_those_there_are():
     assert "did you mean 'megatron_lm'" in line
 
 
-def test_a_design_runs_the_stack_that_its_file_names():
+def test_a_design_has_the_stack_of_its_file():
     assert load_search("trn2_llama3_70b").base.software == COMPILED
     Path("x.toml").write_text(
         changed(SEARCH, "num_systems", 'software = "megatron_deepspeed"\nnum_systems')

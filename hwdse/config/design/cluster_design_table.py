@@ -1,4 +1,4 @@
-"""The `[design]` table of a search for chips in a cluster: system, workload, layout."""
+"""`[design]` table of a search for chips in a cluster: system, workload, parallelism."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -77,7 +77,7 @@ def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
 
 
 def _failures(table: Any, folder: Path, where: ConfigLocation) -> ReliabilityFile | None:
-    """The failure rates that a design names, if it names any."""
+    """Failure rates that the table names, or None."""
     if table.reliability is None:
         return None
     return load_reliability_file(table.reliability, NamedIn(folder, where, "reliability"))
@@ -104,4 +104,4 @@ CLUSTER = DesignKind(
     ),
     no_objectives=(),
 )
-"""Chips of one kind in a cluster that run one job."""
+"""Chips of one kind in a cluster with one job."""

@@ -1,4 +1,4 @@
-"""The `[design]` table of a search inside a core: accelerator, network, origin of mappings."""
+"""`[design]` table of a search for one core: accelerator, network, mapping policy."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -60,4 +60,4 @@ CORE = DesignKind(
     file_keys=MappingProxyType({"accelerator": "accelerators", "workload": "operators"}),
     no_objectives=("cost_per_token",),
 )
-"""One core that runs the operators of a network; without a lifetime no pass has a price."""
+"""One core with the operators of a network; it has no lifetime, hence no cost per pass."""

@@ -1,4 +1,4 @@
-"""Tiles that explicit mappings start from: simple ones that fit, not the best."""
+"""Initial tiles of explicit mappings: simple tiles that fit, without optimization."""
 
 import re
 
@@ -8,11 +8,11 @@ from hwdse.specs.mappings.tiles import roles
 from hwdse.workload.loops.operators import Operators
 
 SUMS_SHARE = 0.5
-"""Share of a memory for sums that is shared with inputs and weights."""
+"""Fraction of a memory for partial sums if it also holds inputs and weights."""
 
 
 def tile_names(operators: Operators) -> tuple[str, ...]:
-    """Names of operators as words of a path: letters, digits, _ and -, no two alike."""
+    """Distinct operator names as words of a path: letters, digits, _ and -."""
     names: list[str] = []
     for number, name in enumerate(operators.names):
         word = re.sub(r"[^A-Za-z0-9_-]", "_", name)
@@ -23,10 +23,10 @@ def tile_names(operators: Operators) -> tuple[str, ...]:
 
 
 def first_tiles(operators: Operators, accelerator: Accelerator) -> tuple[TileExtents, ...]:
-    """One tile an operator: as many channels as the array has columns, then rows as they fit.
+    """One tile per operator: as many channels as array columns, then as many rows as fit.
 
-    Blocks are single tiles, and all of the array may be used. Such a tile fits unless a memory is
-    smaller than one row of it.
+    Blocks are single tiles, and the whole array may be used. The tile fits unless a memory is
+    smaller than one of its rows.
     """
     part = roles(accelerator)
     sums, inputs = accelerator.levels[part.accumulator], accelerator.levels[part.scratchpad]

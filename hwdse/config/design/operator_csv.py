@@ -1,8 +1,9 @@
-"""Operators of a network from CSV files: convolutions and matrix products with their counts.
+"""Operators of a network from CSV files: convolutions and GEMMs with their counts.
 
-The columns are `name`, the dimensions of `workload.operators.DIMS` and `count`, and where they
-are not one everywhere `stride_p`, `stride_q`, `dilation_r`, `dilation_s`. SCALE-Sim topologies
-are read as well. Lines that start with # are remarks; the first is the title.
+The columns are `name`, the dimensions of `workload.loops.operators.DIMS` and `count`. The
+columns `stride_p`, `stride_q`, `dilation_r` and `dilation_s` are optional and default to 1.
+SCALE-Sim topologies are read as well. Lines that start with # are remarks; the first is the
+title.
 """
 
 import csv
@@ -21,18 +22,18 @@ from hwdse.workload.loops.scalesim_topology import ConvShape, parse_layers
 STEPS = ("stride_p", "stride_q", "dilation_r", "dilation_s")
 REQUIRED = ("name", *DIMS, "count")
 LARGEST = 2.0**40
-"""Bound on extents and counts: products of all stay whole where it matters."""
+"""Upper bound of extents and counts, so that their products are exact in float64."""
 
 
 @dataclass(frozen=True)
 class OperatorsFile(Preset):
-    """The operators of a network with what their file says about them."""
+    """Operators of a network with the metadata of their file."""
 
     operators: Operators
 
 
 def load_operators_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> OperatorsFile:
-    """Operators from a preset's name (`bert_base`), a CSV of operators or a SCALE-Sim topology."""
+    """Load operators from a preset (`bert_base`), a CSV of operators or a SCALE-Sim topology."""
     path = locate("operators", name_or_path, named_in)
     label = str(name_or_path) if Path(name_or_path).suffix else str(path)
     data = read_bytes(path, label)
@@ -42,22 +43,22 @@ def load_operators_file(name_or_path: str | Path, named_in: NamedIn | None = Non
         raise ConfigError(f"{label}: expected UTF-8 text") from None
     operators = parse_operators(text, label)
     remarks = [line.lstrip("# ").rstrip() for line in text.splitlines() if line.startswith("#")]
-    figures = {
+    published = {
         "num_operators": float(len(operators.names)),
         "num_macs": float(np.sum(operators.num_macs * operators.count)),
     }
     file = TomlFile(path, label, {}, hashlib.sha256(data).hexdigest())
     title = remarks[0] if remarks else path.stem
-    return OperatorsFile(title, figures, tuple(remarks[1:]), (file,), operators)
+    return OperatorsFile(title, published, tuple(remarks[1:]), (file,), operators)
 
 
 def load_operators(name_or_path: str | Path) -> Operators:
-    """Operators of a preset's name or a CSV file."""
+    """Load the operators of a preset or a CSV file."""
     return load_operators_file(name_or_path).operators
 
 
 def parse_operators(text: str, label: str) -> Operators:
-    """Operators of a CSV text; `label` names it in messages of one line."""
+    """Operators of a CSV text, named `label` in one-line errors."""
     lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     lines = [(i, line) for i, line in lines if not line.lstrip().startswith("#")]
     rows = [(i, [cell.strip() for cell in row]) for (i, _), row in zip(
@@ -67,7 +68,7 @@ def parse_operators(text: str, label: str) -> Operators:
     number, header = rows[0]
     while header and not header[-1]:  # a trailing comma
         header = header[:-1]
-    if len(set(header) & set(DIMS)) < 3:  # M, N and K of a topology of products have two
+    if len(set(header) & set(DIMS)) < 3:  # M, N and K of a GEMM topology contain two
         return _from_topology(text, label)
     _check_header(header, f"{label} line {number}")
     parsed = [_parse_row(cells, header, f"{label} line {i}") for i, cells in rows[1:]]
@@ -135,10 +136,10 @@ def _from_topology(text: str, label: str) -> Operators:
 
 
 def _topology_row(name: str, shape: ConvShape, count: int) -> dict[str, str | float]:
-    """A layer of a topology; what one window covers in a line is a matrix product."""
+    """Row of a topology layer; a window over a whole line is a GEMM."""
     height, width = shape.output_size()
-    is_product = shape.filter_height == 1 and shape.filter_width == shape.ifmap_width
-    folded = shape.filter_width if is_product else 1
+    is_gemm = shape.filter_height == 1 and shape.filter_width == shape.ifmap_width
+    folded = shape.filter_width if is_gemm else 1
     return {
         "name": name,
         "R": float(shape.filter_height),
@@ -149,7 +150,7 @@ def _topology_row(name: str, shape: ConvShape, count: int) -> dict[str, str | fl
         "K": float(shape.num_filters),
         "N": 1.0,
         "stride_p": float(shape.stride_height),
-        "stride_q": 1.0 if is_product else float(shape.stride_width),
+        "stride_q": 1.0 if is_gemm else float(shape.stride_width),
         "dilation_r": 1.0,
         "dilation_s": 1.0,
         "count": float(count),

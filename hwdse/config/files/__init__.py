@@ -1,1 +1,1 @@
-"""TOML files: presets and files of users, values with an uncertainty, errors as one line."""
+"""TOML and CSV files: lookup, reading, uncertainty suffixes, one-line errors."""

@@ -1,4 +1,4 @@
-"""A user's mistake as one line: file, table, key, value, and what was allowed."""
+"""One-line errors of user input: file, table, key, value and the expected value."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 
 class ConfigError(ValueError):
-    """A mistake in a TOML file, a preset name, a path or a `--set`; its text is one line."""
+    """Error in a TOML file, a preset name, a path or a `--set`, with a text of one line."""
 
 
 class MissingFileError(ConfigError):
-    """No such preset or file; `expected` says what there is."""
+    """Error of a preset or file that does not exist; `expected` lists the known ones."""
 
     def __init__(self, name: str, expected: str) -> None:
         super().__init__(one_line(f"{show(name)}: expected {expected}"))
@@ -18,12 +18,12 @@ class MissingFileError(ConfigError):
 
 
 def one_line(text: str) -> str:
-    """`text` with every run of blanks and line ends as one blank."""
+    """`text` with every run of white space as one space."""
     return " ".join(text.split())
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the option spelled most like `word`, or nothing."""
+    """`; did you mean 'x'?` with the option spelled most like `word`, or an empty string."""
     folded: dict[str, str] = {}
     for option in options:
         folded.setdefault(option.lower(), option)
@@ -32,12 +32,12 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
 
 
 def listed(options: Iterable[str]) -> str:
-    """Names for a message, in their order: `a, b, c`."""
+    """Names as a list for messages, in their order: `a, b, c`."""
     return ", ".join(options)
 
 
 def _plain(value: object) -> object:
-    """Whole floats as integers, as a user writes them."""
+    """The value with whole floats as integers, as a user writes them."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
@@ -45,7 +45,7 @@ def _plain(value: object) -> object:
 
 
 def show(value: object) -> str:
-    """A value as it stands in TOML, shortened to one line of at most 60 characters."""
+    """A value in TOML notation, on one line of at most 60 characters."""
     if isinstance(value, bool):
         return str(value).lower()
     try:
@@ -58,21 +58,21 @@ def show(value: object) -> str:
 
 @dataclass(frozen=True)
 class ConfigLocation:
-    """The place of a mistake: a file as the user named it, and a table in it."""
+    """Place of an error: a file as named by the user, and a table in it."""
 
     file: str
     table_name: str = ""
 
     def table(self, name: str) -> "ConfigLocation":
-        """The same file, one table deeper."""
+        """A table within this place."""
         return ConfigLocation(self.file, f"{self.table_name}.{name}" if self.table_name else name)
 
     def error(self, key: str, value: object, expected: str) -> ConfigError:
-        """`FILE [table] key = value: expected ...`."""
+        """Error `FILE [table] key = value: expected ...`."""
         return ConfigError(one_line(f"{self._place()}{key} = {show(value)}: expected {expected}"))
 
     def missing(self, key: str, expected: str) -> ConfigError:
-        """`FILE [table] key is missing: expected ...`."""
+        """Error `FILE [table] key is missing: expected ...`."""
         return ConfigError(one_line(f"{self._place()}{key} is missing: expected {expected}"))
 
     def _place(self) -> str:

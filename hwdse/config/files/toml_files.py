@@ -1,4 +1,4 @@
-"""TOML files: where presets and user files are found, and how they are read."""
+"""Lookup and reading of TOML files, presets and user files alike."""
 
 import hashlib
 import tomllib
@@ -20,26 +20,27 @@ FOLDERS = (
     "searches",
 )
 CSV_FOLDERS = ("operators",)
-"""Those whose files are CSV; the others hold TOML."""
+"""Folders with CSV files; all others contain TOML files."""
 _MAX_BYTES = 4_000_000
 MAX_LISTED = 12
-"""Names of presets that one line of a message has room for."""
+"""Number of preset names in one message."""
 
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A file that was read: its path, how messages name it, and its tables (none of a CSV)."""
+    """A file that was read: path, label in messages, and tables (empty for CSV)."""
 
     path: Path
     label: str
     tables: dict[str, Any]
     sha256: str = field(repr=False)
     uncertain_constants: dict[str, str] = field(default_factory=dict)
-    """Texts after "+-" of values such as "0.9 pJ/bit +- 30 %" by path; `tables` lacks them."""
+    """Relative uncertainties by path, from values such as "0.9 pJ/bit +- 30 %"; `tables` holds
+    the nominal values."""
 
 
 def preset_root() -> Path:
-    """The folder of the presets: inside the installed package, or beside it in a checkout."""
+    """Folder of the presets: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).parents[2]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
@@ -56,15 +57,15 @@ def _suffix(folder: str) -> str:
 
 
 def _is_name(text: str) -> bool:
-    """A preset's name, not a path: no folder and no extension of a file."""
+    """True if the text is a preset name and not a path: no folder and no file extension."""
     return not any(mark in text for mark in "/\\") and not text.lower().endswith((".toml", ".csv"))
 
 
 def find_file(folder: str, name_or_path: str | Path, beside: Path | None = None) -> Path:
-    """The file of a preset's name, or of a path.
+    """Path of a preset's file, or of a user file.
 
-    A path is looked up relative to the folder `beside` (that of the file which names it), then
-    to the working directory. Raises `MissingFileError` naming the near miss.
+    A path is resolved relative to `beside`, the folder of the file that names it, then relative
+    to the working directory. Raises `MissingFileError` with the nearest name.
     """
     text = str(name_or_path)
     if not text.isprintable() or not text:
@@ -81,7 +82,7 @@ def find_file(folder: str, name_or_path: str | Path, beside: Path | None = None)
     hint = did_you_mean(candidates[0].name, neighbors) or did_you_mean(
         candidates[0].stem, preset_names(folder)
     )
-    raise MissingFileError(text, f"a file, there is none{hint}")
+    raise MissingFileError(text, f"an existing file{hint}")
 
 
 def _find_preset(folder: str, text: str) -> Path:
@@ -111,9 +112,9 @@ def _neighbors(folder: Path) -> list[str]:
 
 
 def read_bytes(path: Path, name: str) -> bytes:
-    """What a file holds. Raises `ConfigError` of one line that calls it `name`."""
+    """Read a file of limited size. Raises `ConfigError` with one line that names it `name`."""
     if path.is_dir():
-        raise ConfigError(f"{name}: expected a file, this is a folder")
+        raise ConfigError(f"{name}: expected a file, found a folder")
     if not path.is_file():
         raise ConfigError(f"{name}: expected a regular file")
     try:
@@ -126,7 +127,7 @@ def read_bytes(path: Path, name: str) -> bytes:
 
 
 def read_toml(path: Path, label: str | None = None) -> TomlFile:
-    """Read and parse a TOML file. Raises `ConfigError` of one line for whatever is wrong."""
+    """Read and parse a TOML file. Raises `ConfigError` with one line for every error."""
     name = label or str(path)
     data = read_bytes(path, name)
     tables, uncertain_constants = split_uncertainties(parse_toml(data, name))
@@ -134,7 +135,7 @@ def read_toml(path: Path, label: str | None = None) -> TomlFile:
 
 
 def parse_toml(data: bytes, label: str) -> dict[str, Any]:
-    """Tables of a TOML text; mistakes of syntax become one line that names `label`."""
+    """Tables of a TOML text. Raises `ConfigError` with one line that names `label`."""
     try:
         return tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n"))
     except UnicodeDecodeError as error:

@@ -1,9 +1,10 @@
-"""Cores from TOML files and presets: an array of multipliers below memories of any depth.
+"""Cores from TOML files and presets: an array of PEs below memory levels of any number.
 
-The memories are tables `[[levels]]`, outermost first. Beside the fields of `specs.accelerator` a
-level takes short forms: `bandwidth` where reads and writes share ports, `energy` where both cost
-the same, `word` as one width for all operands, bandwidths a cycle (`"2 B/cycle"`, of the nominal
-clock), and no `energy_slope` where energy does not depend on the capacity.
+The memories are tables `[[levels]]`, outermost first. A level has the fields of
+`specs.hardware.accelerator.Level` and these short forms: `bandwidth` if reads and writes share
+ports, `energy` if reads and writes need the same energy, `word` as one width for all operands,
+and bandwidths per cycle of the nominal clock (`"2 B/cycle"`). Without `energy_slope`, energy does
+not depend on the capacity.
 """
 
 import re
@@ -30,7 +31,7 @@ _ENERGIES = ("read_energy_j_per_byte", "write_energy_j_per_byte")
 
 @dataclass(frozen=True)
 class AcceleratorFile(Preset):
-    """A core with what its file says about it."""
+    """A core with the metadata of its file."""
 
     accelerator: Accelerator
 
@@ -38,7 +39,7 @@ class AcceleratorFile(Preset):
 def _check_level_name(value: str) -> str:
     taken = {field.name for field in fields(Accelerator)}
     if not _LEVEL_NAME.fullmatch(value) or value in taken:
-        raise ValueError("a name of letters, digits, _ and -, that is no other key of a core")
+        raise ValueError("a name of letters, digits, _ and - that is not a key of a core")
     return value
 
 
@@ -50,7 +51,7 @@ def _check_operand(value: str) -> str:
 
 def _check_dims(value: str) -> str:
     if not value or len(set(value)) != len(value) or not set(value) <= set(DIMS):
-        raise ValueError(f"different letters of {DIMS} (dimensions of operators)")
+        raise ValueError(f"distinct letters of {DIMS} (dimensions of operators)")
     return value
 
 
@@ -79,7 +80,7 @@ ACCELERATOR_TABLES = create_model(
 def load_accelerator_file(
     name_or_path: str | Path, named_in: NamedIn | None = None
 ) -> AcceleratorFile:
-    """A core from a preset's name or a TOML file, with its sources."""
+    """Load a core from a preset or a TOML file, with its sources."""
     file = open_file("accelerators", name_or_path, named_in)
     where = ConfigLocation(file.label)
     tables, files = with_process(file.tables, file)
@@ -90,7 +91,7 @@ def load_accelerator_file(
     )
     accelerator = to_spec(Accelerator, checked.model_copy(update={"levels": levels}))
     check_accelerator(accelerator, where)
-    figures = {
+    published = {
         "rows": accelerator.rows,
         "cols": accelerator.cols,
         "clock_hz": accelerator.clock_hz,
@@ -98,16 +99,16 @@ def load_accelerator_file(
         "sram_bytes": sum(x.capacity_bytes for x in levels[1:] if x.banks != "pes"),
     }
     sources = tuple(checked.sources)
-    return AcceleratorFile(checked.name, figures, sources, (file, *files), accelerator)
+    return AcceleratorFile(checked.name, published, sources, (file, *files), accelerator)
 
 
 def load_accelerator(name_or_path: str | Path) -> Accelerator:
-    """A core from a preset's name (`gemmini`) or a TOML file; SI base units."""
+    """Load a core from a preset (`gemmini`) or a TOML file; SI base units."""
     return load_accelerator_file(name_or_path).accelerator
 
 
 def _level(table: dict[str, Any], nominal_clock_hz: float, where: ConfigLocation) -> Level:
-    """A level from its table, short forms written out first."""
+    """Memory level of its table, with short forms expanded."""
     full = _without_cycles(dict(table), nominal_clock_hz, where)
     if full.get("shares_port") is not False:
         _expand(full, "bandwidth_bytes_per_s", _BANDWIDTHS, where)
@@ -129,7 +130,7 @@ def _level(table: dict[str, Any], nominal_clock_hz: float, where: ConfigLocation
 def _without_cycles(
     table: dict[str, Any], clock_hz: float, where: ConfigLocation
 ) -> dict[str, Any]:
-    """The table with its bandwidths a cycle as bandwidths a second."""
+    """The table with bandwidths per cycle converted to B/s."""
     keys = [key for key in table if key in ("bandwidth", "read_bandwidth", "write_bandwidth")]
     for key in keys:
         value = table[key]
@@ -138,32 +139,34 @@ def _without_cycles(
         try:
             table[key] = clock_hz * to_base(value.rstrip().removesuffix(PER_CYCLE), "B")
         except ValueError:
-            expected = 'bytes a cycle such as "2 B/cycle", or a bandwidth such as "2 GB/s"'
+            expected = 'bytes per cycle such as "2 B/cycle", or a bandwidth such as "2 GB/s"'
             raise where.error(key, value, expected) from None
     return table
 
 
 def _expand(
-    table: dict[str, Any], field: str, wholes: tuple[str, str], where: ConfigLocation
+    table: dict[str, Any], field: str, targets: tuple[str, str], where: ConfigLocation
 ) -> None:
-    """Two fields from the key that stands for both, in place; it excludes theirs."""
+    """Replace a short form in place by its two fields, which must not be given as well."""
     short = field.split("_")[0]
     if short not in table:
         return
     value = table.pop(short)
     try:
-        number = rule_of(wholes[0]).check(value)
+        number = rule_of(targets[0]).check(value)
     except ValueError as error:
         raise where.error(short, value, str(error)) from None
-    for whole in wholes:
-        key = f"{whole.split('_')[0]}_{short}"
-        if key in table or whole in table:
-            raise where.error(key, table.get(key), f"it not beside {short}, which stands for both")
-        table[whole] = number
+    for target in targets:
+        key = f"{target.split('_')[0]}_{short}"
+        if key in table or target in table:
+            raise where.error(
+                key, table.get(key), f"either {key} or {short}, which sets it; remove one"
+            )
+        table[target] = number
 
 
 def _slope(value: str, exponent: object, where: ConfigLocation) -> float:
-    """Slope of an energy that grows linearly with the capacity, from its text."""
+    """Slope of an energy linear in the capacity, from its text."""
     try:
         number = to_base(value, "J/B/B")
     except ValueError:

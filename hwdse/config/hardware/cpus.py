@@ -1,4 +1,4 @@
-"""CPUs from TOML files and presets, for `models.simd`."""
+"""CPUs from TOML files and presets, for `models.compute.cpu_simd`."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,18 @@ from pathlib import Path
 from pydantic import create_model
 
 from hwdse.config.files.errors import ConfigLocation
-from hwdse.config.hardware.load_specs import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.hardware.load_specs import (
+    COMMON,
+    Preset,
+    open_file,
+    published_field,
+    published_of,
+)
 from hwdse.config.schema.schema import STRICT, check, spec_fields, to_spec
 from hwdse.models.compute.cpu_simd import MAX_REGISTERS
 from hwdse.specs.hardware.cpu import SimdEngine
 
-_FIGURES = "fp64_flop_per_s fp32_flop_per_s fp16_flop_per_s dram_bandwidth_bytes_per_s year"
+_PUBLISHED = "fp64_flop_per_s fp32_flop_per_s fp16_flop_per_s dram_bandwidth_bytes_per_s year"
 _WHOLE = ("num_cores", "num_fma_ports", "num_registers")
 
 
@@ -21,19 +27,19 @@ CPU_TABLES = create_model(
     __config__=STRICT,
     **COMMON,
     **spec_fields(SimdEngine),
-    published=figures_field(_FIGURES),
+    published=published_field(_PUBLISHED),
 )
 
 
 @dataclass(frozen=True)
 class SimdFile(Preset):
-    """The vector units of a CPU with what their file says about them."""
+    """Vector units of a CPU with the metadata of their file."""
 
     engine: SimdEngine
 
 
 def load_simd_file(name_or_path: str | Path) -> SimdFile:
-    """A CPU from a preset's name (`graviton4`) or a TOML file, with its published figures."""
+    """Load a CPU from a preset (`graviton4`) or a TOML file, with its published values."""
     file = open_file("simd", name_or_path, None)
     where = ConfigLocation(file.label)
     checked = check(CPU_TABLES, file.tables, where)
@@ -49,12 +55,12 @@ def load_simd_file(name_or_path: str | Path) -> SimdFile:
 
 
 def load_simd(name_or_path: str | Path) -> SimdEngine:
-    """The vector units of a CPU from a preset's name (`graviton4`) or a TOML file; SI units."""
+    """Load the vector units of a CPU from a preset (`graviton4`) or a TOML file; SI units."""
     return load_simd_file(name_or_path).engine
 
 
 def _check_engine(engine: SimdEngine, where: ConfigLocation) -> None:
-    """Whole counts, registers within the enumeration of blocks, caches that grow outwards."""
+    """Check whole counts, the number of registers, and cache sizes that grow outwards."""
     for name in _WHOLE:
         value = getattr(engine, name)
         if value != math.floor(value):

@@ -12,8 +12,8 @@ from hwdse.config.hardware.load_specs import (
     COMMON,
     NamedIn,
     Preset,
-    figures_field,
     open_file,
+    published_field,
     published_of,
 )
 from hwdse.config.schema.overrides import apply_overrides, flatten
@@ -22,7 +22,7 @@ from hwdse.config.schema.user_paths import Roots
 from hwdse.models.reliability.single_level_checkpoint import chip_mtbf_s
 from hwdse.specs.hardware.cluster import Cluster
 
-_FIGURES = "failures_per_1000_node_days chips_per_node chip_mtbf_s"
+_PUBLISHED = "failures_per_1000_node_days chips_per_node chip_mtbf_s"
 RELIABILITY_TABLES = create_model(
     "ReliabilityTables",
     __config__=STRICT,
@@ -30,21 +30,21 @@ RELIABILITY_TABLES = create_model(
     failures_per_1000_node_days=number_field("failures_per_1000_node_days"),
     chips_per_node=number_field("chips_per_node"),
     cluster=(dict[str, Any], Field({})),
-    published=figures_field(_FIGURES),
+    published=published_field(_PUBLISHED),
 )
 
 
 @dataclass(frozen=True)
 class ReliabilityFile(Preset):
-    """A failure rate with what its file says about it."""
+    """A failure rate with the metadata of its file."""
 
     chip_mtbf_s: float
     label: str
     changes: dict[str, Any]
-    """Values of `[cluster]` beside the rate, such as `restart_time`."""
+    """Further values of `[cluster]`, such as `restart_time`."""
 
     def apply(self, cluster: Cluster) -> Cluster:
-        """The cluster with these failures; a `ConfigError` for what it has not."""
+        """The cluster with these failures. Raises `ConfigError` for unknown keys."""
         roots: Roots = {"cluster": dataclasses.replace(cluster, chip_mtbf_s=self.chip_mtbf_s)}
         changes = flatten({"cluster": self.changes}) if self.changes else {}
         return apply_overrides(roots, changes, ConfigLocation(self.label))["cluster"]
@@ -53,20 +53,22 @@ class ReliabilityFile(Preset):
 def load_reliability_file(
     name_or_path: str | Path, named_in: NamedIn | None = None
 ) -> ReliabilityFile:
-    """Failure rates from a preset's name (`llama3`) or a TOML file, in failures per 1000 days of
-    a node; the rate of a chip is that of its share of the node."""
+    """Load failure rates from a preset (`llama3`) or a TOML file.
+
+    Rates are failures per 1,000 node days. Each chip of a node has an equal part of its rate.
+    """
     file = open_file("reliability", name_or_path, named_in)
     checked = check(RELIABILITY_TABLES, file.tables, ConfigLocation(file.label))
     rate, chips = checked.failures_per_1000_node_days, checked.chips_per_node
     mtbf_s = float(chip_mtbf_s(rate, chips))
-    figures = {
+    published = {
         "failures_per_1000_node_days": rate,
         "chips_per_node": chips,
         "chip_mtbf_s": mtbf_s,
     }
     return ReliabilityFile(
         name=checked.name,
-        published={**figures, **published_of(checked)},
+        published={**published, **published_of(checked)},
         sources=tuple(checked.sources),
         files=(file,),
         chip_mtbf_s=mtbf_s,

@@ -27,22 +27,22 @@ from hwdse.specs.software import Software
 from hwdse.workload.loops.layer_list import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining, with_kinds
 
-_CHIP_FIGURES = (
+_CHIP_PUBLISHED = (
     "bf16_flop_per_s fp8_flop_per_s fp4_flop_per_s fp32_flop_per_s fp64_flop_per_s "
     "hbm_capacity_bytes hbm_bandwidth_bytes_per_s link_bandwidth_bytes_per_s tdp_w die_area_mm2 "
     "year"
 )
-_SYSTEM_FIGURES = (
+_SYSTEM_PUBLISHED = (
     "bf16_flop_per_s fp8_flop_per_s fp32_flop_per_s hbm_capacity_bytes "
     "hbm_bandwidth_bytes_per_s network_bandwidth_bytes_per_s price_usd_per_s year"
 )
 Published = Mapping[str, float]
-"""Figures that a vendor prints, in base units; beside the model, not part of it."""
+"""Published values of a vendor in base units, not part of the model."""
 
 
 @dataclass(frozen=True)
 class NamedIn:
-    """The key of a file that names another file."""
+    """Key of a file that names another file."""
 
     folder: Path
     where: ConfigLocation
@@ -51,7 +51,7 @@ class NamedIn:
 
 @dataclass(frozen=True)
 class Preset:
-    """What a file says about itself, and every file that was read for it."""
+    """Metadata of a file, and all files that were read for it."""
 
     name: str
     published: Published
@@ -61,14 +61,14 @@ class Preset:
 
 @dataclass(frozen=True)
 class ChipFile(Preset):
-    """A chip with what its file says about it."""
+    """A chip with the metadata of its file."""
 
     chip: Chip
 
 
 @dataclass(frozen=True)
 class System(Preset):
-    """A server or scale-up system: one kind of chip, and the cluster of one such system."""
+    """A server or scale-up system: its chip, and the cluster of one system."""
 
     chip: Chip
     cluster: Cluster
@@ -78,53 +78,53 @@ class System(Preset):
 
 @dataclass(frozen=True)
 class WorkloadFile(Preset):
-    """A workload with what its file says about it."""
+    """A workload with the metadata of its file."""
 
     workload: TransformerTraining | LayerList
 
 
 @dataclass(frozen=True)
 class SoftwareFile(Preset):
-    """A training stack with what its file says about it."""
+    """A training stack with the metadata of its file."""
 
     software: Software
 
 
 @dataclass(frozen=True)
 class BaseParts:
-    """What a `[design]` table stands for."""
+    """Specs and metadata of a `[design]` table."""
 
     roots: dict[str, Any]
     """Specs by the first word of a path, the workload among them."""
     mapping: str
-    """Where mappings come from."""
+    """Mapping policy or HBM traffic model."""
     labels: dict[str, str]
-    """Names for people: `system`, `chip`, `workload`."""
+    """Titles of `system`, `chip` and `workload`."""
     files: tuple[tuple[str, TomlFile], ...]
-    """Every file that was read, by its kind."""
+    """All files that were read, with their kinds."""
     published: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
 class DesignKind:
-    """What a search file may be about: how its `[design]` table becomes a design."""
+    """Kind of search file: conversion of its `[design]` table into a design."""
 
     table: type[BaseModel]
     load: Callable[[Any, Path, ConfigLocation], BaseParts]
-    """From the checked table, the folder of its file, and where it stands."""
+    """Function of the checked table, the folder of its file, and the location of the table."""
     design_of: Callable[[dict[str, Any], str], Any]
-    """A design from its specs by name, and from where its mappings come."""
+    """Function of the specs by name and the mapping."""
     check: Callable[[Any, Any, ConfigLocation], None]
-    """Raises `ConfigError` for a design that cannot be, with its workload."""
+    """Check of a design with its workload. Raises `ConfigError`."""
     check_variant: Callable[[Any, ConfigLocation], None]
     file_keys: Mapping[str, str]
-    """Keys that name other files, and the folder of their presets."""
+    """Keys that name other files, with the folders of their presets."""
     no_objectives: tuple[str, ...]
-    """Objectives that this kind has no figures for."""
+    """Objectives without a value for this kind."""
 
 
-def figures_field(names: str) -> Any:
-    """The optional table `[published]` of a file, with these fields."""
+def published_field(names: str) -> Any:
+    """Field definition of the optional table `[published]` with these fields."""
     fields = {name: number_field(name, is_optional=True) for name in names.split()}
     return (create_model("PublishedTable", __config__=STRICT, **fields) | None, Field(None))
 
@@ -138,7 +138,7 @@ CHIP_TABLES = create_model(
     __config__=STRICT,
     **COMMON,
     **spec_fields(Chip),
-    published=figures_field(_CHIP_FIGURES),
+    published=published_field(_CHIP_PUBLISHED),
 )
 PROCESS_TABLES = create_model("ProcessTables", __config__=STRICT, **COMMON, **spec_fields(Process))
 SYSTEM_TABLES = create_model(
@@ -148,14 +148,14 @@ SYSTEM_TABLES = create_model(
     chip=(StrictStr, Field()),
     cluster=(spec_model(Cluster), Field()),
     overrides=(dict[str, Any] | None, Field(None)),
-    published=figures_field(_SYSTEM_FIGURES),
+    published=published_field(_SYSTEM_PUBLISHED),
 )
 WORKLOAD_TABLES = create_model(
     "WorkloadTables",
     __config__=STRICT,
     **COMMON,
     **spec_fields(TransformerTraining),
-    published=figures_field("num_parameters num_active_parameters num_training_tokens year"),
+    published=published_field("num_parameters num_active_parameters num_training_tokens year"),
 )
 SOFTWARE_TABLES = create_model(
     "SoftwareTables", __config__=STRICT, **COMMON, **spec_fields(Software)
@@ -163,19 +163,19 @@ SOFTWARE_TABLES = create_model(
 
 
 def published_of(checked: Any) -> Published:
-    """The figures that stand in the table `[published]` of a checked file."""
-    figures = checked.published.model_dump() if checked.published is not None else {}
-    return MappingProxyType({key: value for key, value in figures.items() if value is not None})
+    """Values of the table `[published]` of a checked file."""
+    values = checked.published.model_dump() if checked.published is not None else {}
+    return MappingProxyType({key: value for key, value in values.items() if value is not None})
 
 
 def open_file(folder: str, name_or_path: str | Path, named_in: NamedIn | None) -> TomlFile:
-    """The file of a preset's name or a path; a mistake names the file and key that refer to it."""
+    """Read the file of a preset or a path; errors contain the file and key that name it."""
     path = locate(folder, name_or_path, named_in)
     return read_toml(path, str(name_or_path) if path.suffix else None)
 
 
 def locate(folder: str, name_or_path: str | Path, named_in: NamedIn | None) -> Path:
-    """Like `find_file`, with mistakes put down to the key that holds the name."""
+    """Path of a preset or file as in `find_file`; errors contain the key that names it."""
     try:
         return find_file(folder, name_or_path, named_in.folder if named_in else None)
     except MissingFileError as error:
@@ -185,7 +185,7 @@ def locate(folder: str, name_or_path: str | Path, named_in: NamedIn | None) -> P
 
 
 def with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[TomlFile, ...]]:
-    """The tables with the process preset spread out below the user's own process values."""
+    """The tables with the values of the process preset, overridden by the process values given."""
     own = tables.get("process")
     if not isinstance(own, dict) or "preset" not in own:
         return tables, ()
@@ -201,7 +201,7 @@ def with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[To
 
 
 def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> ChipFile:
-    """A chip from a preset's name or a TOML file, with its published figures and sources."""
+    """Load a chip from a preset or a TOML file, with its published values and sources."""
     file = open_file("chips", name_or_path, named_in)
     tables, files = with_process(file.tables, file)
     checked = check(CHIP_TABLES, tables, ConfigLocation(file.label))
@@ -212,12 +212,12 @@ def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) ->
 
 
 def load_chip(name_or_path: str | Path) -> Chip:
-    """A chip from a preset's name (`trainium2`) or a TOML file; SI base units."""
+    """Load a chip from a preset (`trainium2`) or a TOML file; SI base units."""
     return load_chip_file(name_or_path).chip
 
 
 def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> System:
-    """A system from a preset's name (`trn2_ultraserver`) or a TOML file."""
+    """Load a system from a preset (`trn2_ultraserver`) or a TOML file."""
     file = open_file("clusters", name_or_path, named_in)
     where = ConfigLocation(file.label)
     checked = check(SYSTEM_TABLES, file.tables, where)
@@ -240,7 +240,7 @@ def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> Sy
 
 
 def load_software_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> SoftwareFile:
-    """A training stack from a preset's name (`megatron_lm`) or a TOML file."""
+    """Load a training stack from a preset (`megatron_lm`) or a TOML file."""
     file = open_file("software", name_or_path, named_in)
     checked = check(SOFTWARE_TABLES, file.tables, ConfigLocation(file.label))
     software = to_spec(Software, checked)
@@ -251,12 +251,12 @@ def load_software_file(name_or_path: str | Path, named_in: NamedIn | None = None
 
 
 def load_software(name_or_path: str | Path) -> Software:
-    """A training stack from a preset's name or a TOML file; SI base units."""
+    """Load a training stack from a preset or a TOML file; SI base units."""
     return load_software_file(name_or_path).software
 
 
 def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> WorkloadFile:
-    """A workload with its published figures; a `.csv` path is a SCALE-Sim topology."""
+    """Load a workload with its published values; a `.csv` path is a SCALE-Sim topology."""
     if str(name_or_path).lower().endswith(".csv"):
         from hwdse.workload.loops.scalesim_topology import load_topology
 
@@ -275,5 +275,5 @@ def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None
 
 
 def load_workload(name_or_path: str | Path) -> TransformerTraining | LayerList:
-    """A workload from a preset's name, a TOML file, or a SCALE-Sim topology CSV."""
+    """Load a workload from a preset, a TOML file or a SCALE-Sim topology (CSV)."""
     return load_workload_file(name_or_path).workload

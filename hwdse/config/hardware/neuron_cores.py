@@ -7,11 +7,17 @@ from pathlib import Path
 from pydantic import create_model
 
 from hwdse.config.files.errors import ConfigLocation
-from hwdse.config.hardware.load_specs import COMMON, Preset, figures_field, open_file, published_of
+from hwdse.config.hardware.load_specs import (
+    COMMON,
+    Preset,
+    open_file,
+    published_field,
+    published_of,
+)
 from hwdse.config.schema.schema import STRICT, check, spec_fields, to_spec
 from hwdse.specs.hardware.neuron_core import NeuronCore
 
-_FIGURES = "bf16_flop_per_s fp8_flop_per_s fp32_flop_per_s year"
+_PUBLISHED = "bf16_flop_per_s fp8_flop_per_s fp32_flop_per_s year"
 _WHOLE = (("tensor", "psum_banks"), ("tensor", "psum_bank_elements"), ("dma", "num_engines"))
 
 
@@ -20,19 +26,19 @@ NEURON_CORE_TABLES = create_model(
     __config__=STRICT,
     **COMMON,
     **spec_fields(NeuronCore),
-    published=figures_field(_FIGURES),
+    published=published_field(_PUBLISHED),
 )
 
 
 @dataclass(frozen=True)
 class EnginesFile(Preset):
-    """A core with what its file says about it."""
+    """A NeuronCore with the metadata of its file."""
 
     core: NeuronCore
 
 
 def load_engines_file(name_or_path: str | Path) -> EnginesFile:
-    """A core from a preset's name (`neuron_core_v3`) or a TOML file, with published figures."""
+    """Load a NeuronCore from a preset (`neuron_core_v3`) or a TOML file, with published values."""
     file = open_file("engines", name_or_path, None)
     where = ConfigLocation(file.label)
     checked = check(NEURON_CORE_TABLES, file.tables, where)
@@ -48,12 +54,12 @@ def load_engines_file(name_or_path: str | Path) -> EnginesFile:
 
 
 def load_engines(name_or_path: str | Path) -> NeuronCore:
-    """A core from a preset's name (`neuron_core_v3`) or a TOML file; SI base units."""
+    """Load a NeuronCore from a preset (`neuron_core_v3`) or a TOML file; SI base units."""
     return load_engines_file(name_or_path).core
 
 
 def _check_core(core: NeuronCore, where: ConfigLocation) -> None:
-    """Whole counts, and fractions above zero where a time is divided by them."""
+    """Check whole counts, and that fractions used as divisors are above zero."""
     for table, name in _WHOLE:
         value = getattr(getattr(core, table), name)
         if value != math.floor(value):

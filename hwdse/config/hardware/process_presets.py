@@ -1,4 +1,4 @@
-"""Process presets by themselves: `configs/processes/*.toml`."""
+"""Process presets without a chip: `configs/processes/*.toml`."""
 
 from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.load_specs import COMMON, open_file
@@ -7,9 +7,9 @@ from hwdse.specs.hardware.chip import Process
 
 
 def load_process(name: str) -> Process:
-    """A process by the name of its preset or the path of its file, such as `n5`.
+    """Load a process from a preset such as `n5` or a TOML file.
 
-    Raises `ConfigError` where there is none or a value is not allowed.
+    Raises `ConfigError` if the file does not exist or a value is not allowed.
     """
     file = open_file("processes", name, None)
     values = {key: value for key, value in file.tables.items() if key not in COMMON}

@@ -1,4 +1,4 @@
-"""Dies whose makers print what is on them: `configs/dies/published.csv`."""
+"""Dies with published unit counts: `configs/dies/published.csv`."""
 
 import csv
 
@@ -10,13 +10,13 @@ SQUARE_MICROMETER_MM2 = 1e-6
 
 
 def load_dies() -> dict[str, tuple[DieUnitCounts, float]]:
-    """Plan and printed area in mm2 of every die, by name."""
+    """Load unit counts and printed area (mm²) of every die, by name."""
     lines = (preset_root() / "dies/published.csv").read_text(encoding="utf-8").splitlines()
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
-    return {row["die"]: (_plan(row), float(row["die_mm2"])) for row in rows}
+    return {row["die"]: (_unit_counts(row), float(row["die_mm2"])) for row in rows}
 
 
-def _plan(row: dict[str, str]) -> DieUnitCounts:
+def _unit_counts(row: dict[str, str]) -> DieUnitCounts:
     number = {name: float(cell) for name, cell in row.items() if name not in ("die", "die_mm2")}
     return DieUnitCounts(
         mac_area_mm2=number.pop("mac_area_um2") * SQUARE_MICROMETER_MM2,

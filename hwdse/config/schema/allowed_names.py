@@ -1,4 +1,4 @@
-"""Names that a text field may hold: those of the mappings that the models keep."""
+"""Allowed values of text fields, from the mappings of the models."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -38,35 +38,35 @@ VARIANTS: Mapping[str, Callable[[], tuple[str, ...]]] = MappingProxyType(
 
 
 def allowed_names(field: str) -> tuple[str, ...]:
-    """Names that the text field `field` may hold; a `ValueError` where it is set in a file only."""
+    """Allowed values of the text field `field`. Raises `ValueError` for fields of files only."""
     if field not in VARIANTS:
-        raise ValueError(f"a number or a name such as dataflow; {field} is set where it is defined")
+        raise ValueError(f"a number or a name such as dataflow; {field} is set in its own file")
     return VARIANTS[field]()
 
 
 def objective_names() -> tuple[str, ...]:
-    """Names of what a search can minimize."""
+    """Names of the objectives."""
     from hwdse.objectives import OBJECTIVES
 
     return tuple(OBJECTIVES)
 
 
 def limit_names() -> tuple[str, ...]:
-    """Names of what can be bounded from above."""
+    """Names of the metrics with an upper limit."""
     from hwdse.objectives import CONSTRAINTS
 
     return tuple(CONSTRAINTS)
 
 
 def cluster_mappings() -> tuple[str, ...]:
-    """Where the HBM traffic of chips in a cluster may come from."""
+    """Names of the HBM traffic models of chips in a cluster."""
     from hwdse.training.gemm_operator_costs import MAPPINGS
 
     return tuple(MAPPINGS)
 
 
 def core_mappings() -> tuple[str, ...]:
-    """Where the mappings of a core's operators may come from."""
+    """Names of the mapping policies of a core."""
     from hwdse.core.mapping_policies import MAPPINGS
 
     return tuple(MAPPINGS)

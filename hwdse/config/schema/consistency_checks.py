@@ -1,4 +1,4 @@
-"""Values that are fine each by itself and impossible together."""
+"""Consistency checks of specs: values that are allowed alone and impossible together."""
 
 import math
 
@@ -12,7 +12,7 @@ from hwdse.workload.transformer.model_config import Transformer, TransformerTrai
 
 
 def check_process(process: Process, where: ConfigLocation) -> None:
-    """A threshold voltage below the nominal one."""
+    """Check that the threshold voltage is below the nominal voltage."""
     if process.threshold_voltage_v >= process.nominal_voltage_v:
         raise where.error(
             "threshold_voltage",
@@ -22,7 +22,11 @@ def check_process(process: Process, where: ConfigLocation) -> None:
 
 
 def check_accelerator(accelerator: Accelerator, where: ConfigLocation) -> None:
-    """Levels with names of their own below a memory of everything; no dimension unrolled twice."""
+    """Check levels and unrolled dimensions of a core.
+
+    Level names and operands of a level are distinct, the outermost level keeps all operands, and
+    no dimension is unrolled over rows and columns.
+    """
     check_process(accelerator.process, where.table("process"))
     names = [level.name for level in accelerator.levels]
     for number, level in enumerate(accelerator.levels, 1):
@@ -33,7 +37,7 @@ def check_accelerator(accelerator: Accelerator, where: ConfigLocation) -> None:
             raise place.error("keeps", list(level.keeps), "each operand once")
     if set(accelerator.levels[0].keeps) != set(OPERANDS):
         kept = list(accelerator.levels[0].keeps)
-        expected = f"{listed(OPERANDS)}: the outermost level keeps all"
+        expected = f"all of {listed(OPERANDS)} at the outermost level"
         raise where.table("levels 1").error("keeps", kept, expected)
     twice = set(accelerator.rows_dims) & set(accelerator.cols_dims)
     if twice:
@@ -42,7 +46,7 @@ def check_accelerator(accelerator: Accelerator, where: ConfigLocation) -> None:
 
 
 def check_chip(chip: Chip, where: ConfigLocation) -> None:
-    """A threshold voltage below the nominal one, links that carry bytes, arrays for all dies."""
+    """Check voltages, link fractions above zero, and equal dies."""
     check_process(chip.process, where.table("process"))
     for name in ("link", "network"):
         for field in ("bandwidth_efficiency_fraction", "eager_fraction"):
@@ -58,19 +62,19 @@ def check_chip(chip: Chip, where: ConfigLocation) -> None:
 
 
 def check_cluster(cluster: Cluster, where: ConfigLocation) -> None:
-    """As many bandwidth fractions as sizes, summing to one; whole scale-up domains."""
+    """Check the torus tables (equal lengths, fractions with sum 1) and whole scale-up domains."""
     sizes, fractions = cluster.torus_sizes, cluster.torus_bandwidth_fractions
     if len(sizes) != len(fractions):
         raise where.error(
-            "torus_bandwidth_fractions", list(fractions), f"{len(sizes)} numbers, one a dimension"
+            "torus_bandwidth_fractions", list(fractions), f"{len(sizes)} numbers, one per dimension"
         )
     ratios = cluster.torus_latency_ratios
     if len(sizes) != len(ratios):
         raise where.error(
-            "torus_latency_ratios", list(ratios), f"{len(sizes)} numbers, one a dimension"
+            "torus_latency_ratios", list(ratios), f"{len(sizes)} numbers, one per dimension"
         )
     if not math.isclose(sum(fractions), 1.0, rel_tol=1e-9):
-        raise where.error("torus_bandwidth_fractions", list(fractions), "numbers that sum to one")
+        raise where.error("torus_bandwidth_fractions", list(fractions), "numbers with the sum 1")
     if cluster.topology != "torus" and len(sizes) != 1:
         raise where.error("torus_sizes", list(sizes), f"one number, as for a {cluster.topology}")
     domain = math.prod(sizes)
@@ -83,7 +87,7 @@ def check_cluster(cluster: Cluster, where: ConfigLocation) -> None:
 
 
 def check_training(training: TransformerTraining, where: ConfigLocation) -> None:
-    """Query heads in whole groups; latent attention and experts whole or not at all."""
+    """Check head groups, and latent attention and experts complete or absent."""
     model = training.model
     if model.num_heads % model.num_kv_heads != 0:
         raise where.table("model").error(
@@ -94,7 +98,7 @@ def check_training(training: TransformerTraining, where: ConfigLocation) -> None
 
 
 def _check_latent(model: Transformer, where: ConfigLocation) -> None:
-    """All extents of latent attention, or none; a query latent only with that of keys."""
+    """Check that latent attention is complete or absent; a query latent requires a key latent."""
     for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
         value = getattr(model, name)
         if (value > 0.0) != (model.kv_lora_rank > 0.0):
@@ -106,7 +110,7 @@ def _check_latent(model: Transformer, where: ConfigLocation) -> None:
 
 
 def _check_mixture(model: Transformer, where: ConfigLocation) -> None:
-    """Experts that a token can be sent to, or nothing of them at all."""
+    """Check that a mixture of experts is complete or absent."""
     if model.num_experts == 0.0:
         for name in ("experts_per_token", "num_shared_experts", "expert_feedforward"):
             if getattr(model, name) > 0.0:
@@ -124,13 +128,13 @@ def _check_mixture(model: Transformer, where: ConfigLocation) -> None:
 
 
 Problem = tuple[str, str]
-"""A key, and what is allowed for it."""
+"""A key and its allowed values."""
 
 
 def strategy_problem(
     parallelism: Parallelism, num_chips: float, training: TransformerTraining
 ) -> Problem | None:
-    """Why a layout cannot run on `num_chips`: the key at fault and what is allowed, or nothing."""
+    """Key that makes a strategy impossible on `num_chips` with its allowed values, or None."""
     return _degree_problem(parallelism, num_chips, training) or _schedule_problem(
         parallelism,
         num_chips / (parallelism.tensor * parallelism.pipeline * parallelism.context),
@@ -141,7 +145,7 @@ def strategy_problem(
 def _degree_problem(
     parallelism: Parallelism, num_chips: float, training: TransformerTraining
 ) -> Problem | None:
-    """Degrees that the model or the chips do not divide by."""
+    """Problem of degrees that do not divide the model or the chips, or None."""
     model = training.model
     if parallelism.pipeline > model.num_layers:
         return "pipeline", f"at most {model.num_layers:g}, the layers of the model"
@@ -165,10 +169,10 @@ def _degree_problem(
 def _schedule_problem(
     parallelism: Parallelism, data: float, training: TransformerTraining
 ) -> Problem | None:
-    """Batches that do not go into micro-batches, stages that do not go into chunks.
+    """Problem of micro-batches, recomputation or virtual pipeline stages, or None.
 
-    Interleaved chunks take turns, so there must be a multiple of `pipeline` micro-batches
-    (Narayanan et al., SC 2021, section 2.2.2).
+    Virtual pipeline stages require a multiple of `pipeline` micro-batches (Narayanan et al.,
+    SC 2021, section 2.2.2).
     """
     batch = data * parallelism.micro_batch
     if training.global_batch % batch != 0:
@@ -179,7 +183,10 @@ def _schedule_problem(
         )
     if parallelism.recompute_fraction + parallelism.attention_recompute_fraction > 1.0:
         most = 1.0 - parallelism.recompute_fraction
-        return "attention_recompute_fraction", f"at most {most:g}, the layers not recomputed whole"
+        return (
+            "attention_recompute_fraction",
+            f"at most {most:g}, the layers without full recomputation",
+        )
     if parallelism.virtual_pipeline == 1.0:
         return None
     layers, chunks = training.model.num_layers, parallelism.pipeline * parallelism.virtual_pipeline
@@ -202,7 +209,7 @@ def _schedule_problem(
 def check_design(
     design: Design, workload: TransformerTraining | LayerList, where: ConfigLocation
 ) -> None:
-    """Everything above, and a parallel layout that the chips and the workload allow."""
+    """Check a design with its workload: chip, cluster, training job and parallelism strategy."""
     check_chip(design.chip, where.table("chip"))
     check_cluster(design.cluster, where.table("cluster"))
     if isinstance(workload, LayerList):

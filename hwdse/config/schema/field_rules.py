@@ -1,4 +1,4 @@
-"""What each field may hold, deduced from its name: its unit, its range, whether it is whole."""
+"""Unit, range and integrality of every spec field, derived from its name."""
 
 import difflib
 import math
@@ -63,7 +63,7 @@ WHOLE = frozenset(
         "block_k",
     }
 )
-"""Counts: whole numbers; the last six are extents of a tile."""
+"""Counts, which are whole numbers; the last six are extents of a tile."""
 
 MAY_BE_ZERO = frozenset(
     {
@@ -123,7 +123,7 @@ MAY_BE_ZERO = frozenset(
         "step_overhead_s",
     }
 )
-"""Fields of which zero means that there is none; all others are above zero."""
+"""Fields that may be zero, meaning absent; all others are above zero."""
 
 AT_LEAST_ONE = frozenset(
     (
@@ -142,12 +142,12 @@ AT_LEAST_ONE = frozenset(
 )
 
 LARGEST = 1e60
-"""Bound on every magnitude: products of a few fields stay finite in float64."""
+"""Bound of every magnitude, so that products of a few fields stay finite in float64."""
 
 
 @dataclass(frozen=True)
 class FieldRule:
-    """The numbers that a field may hold, in its base unit."""
+    """Allowed numbers of a field, in its base unit."""
 
     unit: str
     low: float
@@ -156,7 +156,7 @@ class FieldRule:
     is_whole: bool
 
     def describe(self) -> str:
-        """What is allowed, for error messages."""
+        """Allowed numbers in words, for error messages."""
         kind = "a whole number" if self.is_whole else "a number"
         if self.unit != "1":
             kind = f"a number of {self.unit} or a text such as '{example(self.unit)}',"
@@ -165,7 +165,7 @@ class FieldRule:
         return f"{kind} {'of at least' if self.is_low_allowed else 'above'} {self.low:g}"
 
     def check(self, value: object) -> float:
-        """`value` in the base unit; raises `ValueError` whose text says what is allowed."""
+        """`value` in the base unit. Raises `ValueError` with the allowed values."""
         try:
             number = to_base(value, self.unit)
         except ValueError:
@@ -179,10 +179,10 @@ class FieldRule:
 
 
 def rule_of(name: str) -> FieldRule:
-    """The rule of a field by its name, such as `clock_hz`, `tensor_overlap_fraction`, `rows`."""
+    """Rule of a field by its name, such as `clock_hz`, `tensor_overlap_fraction`, `rows`."""
     unit = split_field(name)[1]
     if name.endswith(("_fraction", "_fractions")):
-        # What is divided by must not be zero.
+        # Divisors are above zero.
         is_divisor = name.endswith(("_efficiency_fraction", "_network_fraction", "_yield_fraction"))
         return FieldRule("1", 0.0, not is_divisor, 1.0, False)
     low = 1.0 if name in AT_LEAST_ONE else 0.0
@@ -190,7 +190,7 @@ def rule_of(name: str) -> FieldRule:
 
 
 def field_of(key: str, fields: list[str]) -> str | None:
-    """The field that `key` names: its own name, or the name without its unit."""
+    """Field of a key that is its name with or without the unit, or None."""
     if key in fields:
         return key
     for name in fields:
@@ -200,12 +200,12 @@ def field_of(key: str, fields: list[str]) -> str | None:
 
 
 def short_names(fields: list[str]) -> list[str]:
-    """How people write the fields: without their units."""
+    """Names of the fields without their units, as in TOML."""
     return [split_field(name)[0] for name in fields]
 
 
 def near_field(key: str, fields: list[str]) -> str:
-    """`; did you mean 'x'?` among the long and the short names, or nothing."""
+    """`; did you mean 'x'?` among names with and without units, or an empty string."""
     names = short_names(fields) + fields
     match = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.6)
     return f"; did you mean '{match[0]}'?" if match else ""

@@ -1,4 +1,4 @@
-"""Changes of single values: `--set chip.hbm.bandwidth="4 TB/s"` and tables named [overrides]."""
+"""Overrides of single values: `--set chip.hbm.bandwidth="4 TB/s"` and tables [overrides]."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from hwdse.config.schema.user_paths import Roots, check_value, replace_value, re
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted paths: `{"chip": {"num_dies": 2}}` is `{"chip.num_dies": 2}`."""
+    """Values of nested tables by dotted path: `{"chip.num_dies": 2}`."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, dict) and value:
@@ -20,7 +20,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Path and value of a `--set`: a TOML value, or a text that needs no quotes."""
+    """Path and value of a `--set`; the value is TOML or a text without quotes."""
     path, mark, value = text.partition("=")
     path, value = path.strip(), value.strip()
     if not mark or not path or not value:
@@ -32,13 +32,13 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def apply_overrides(roots: Roots, changes: Mapping[str, Any], where: ConfigLocation) -> Roots:
-    """A copy of the specs with values changed, each checked as if it stood in its file."""
+    """A copy of the specs with changed values, each checked by the rule of its field."""
     done: dict[str, str] = {}
     for text, value in changes.items():
         try:
             path = resolve(roots, text)
             if path in done:
-                raise ValueError(f"each value only once, it is also given as {done[path]}")
+                raise ValueError(f"each value once; it is also given as {done[path]}")
             roots = replace_value(roots, path, check_value(roots, path, value))
         except ValueError as error:
             raise where.error(text, value, str(error)) from None

@@ -1,4 +1,4 @@
-"""The tables of a TOML file as pydantic models, made from the specs that they fill."""
+"""Pydantic models of TOML tables, generated from the specs that they fill."""
 
 import dataclasses
 import functools
@@ -27,8 +27,10 @@ STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def number_field(name: str, *, is_optional: bool = False, default: Any = ...) -> Any:
-    """Field definition of a quantity: type, range, both of its spellings; must be given unless
-    it has a default."""
+    """Field definition of a quantity: type, range, and its key with or without unit.
+
+    It is required unless it has a default.
+    """
     kind: Any = Annotated[float, BeforeValidator(rule_of(name).check)]
     alias = AliasChoices(split_field(name)[0], name)
     if is_optional:
@@ -63,14 +65,14 @@ def _field_definition(field: dataclasses.Field, hint: Any) -> Any:
 
 
 def spec_fields(spec: type) -> dict[str, Any]:
-    """Field definitions for every field of a spec."""
+    """Field definitions of all fields of a spec."""
     hints = typing.get_type_hints(spec)
     return {field.name: _field_definition(field, hints[field.name]) for field in _in_files(spec)}
 
 
 def _in_files(spec: type) -> list[dataclasses.Field]:
-    """Fields that a file may set: all but static ones with a default that is no name out of a
-    few, which code fills in."""
+    """Fields that a file may set. Static fields with a default and without allowed names are
+    filled in by code."""
     return [
         field
         for field in dataclasses.fields(spec)
@@ -82,12 +84,12 @@ def _in_files(spec: type) -> list[dataclasses.Field]:
 
 @functools.cache
 def spec_model(spec: type) -> type[BaseModel]:
-    """Pydantic model of the table that fills a spec."""
+    """Pydantic model of the table of a spec."""
     return create_model(f"{spec.__name__}Table", __config__=STRICT, **spec_fields(spec))
 
 
 def to_spec(spec: type, checked: BaseModel) -> Any:
-    """A spec from the checked values of its table."""
+    """Spec with the checked values of its table."""
     hints = typing.get_type_hints(spec)
     values: dict[str, Any] = {}
     for name in (field.name for field in _in_files(spec)):
@@ -99,7 +101,7 @@ def to_spec(spec: type, checked: BaseModel) -> Any:
 
 
 def check(model: type[BaseModel], table: object, where: ConfigLocation) -> Any:
-    """`table` checked by `model`. Raises `ConfigError` for the first mistake."""
+    """`table` checked by `model`. Raises `ConfigError` for the first error."""
     try:
         return model.model_validate(table)
     except ValidationError as error:
@@ -110,11 +112,14 @@ def check(model: type[BaseModel], table: object, where: ConfigLocation) -> Any:
 def _first_error(
     model: type[BaseModel], table: Any, where: ConfigLocation, found: list[Any]
 ) -> ConfigError:
-    """Unknown keys come first: a misspelled key is also reported as missing."""
+    """The first error, unknown keys before all others: pydantic reports a misspelled key as
+    missing as well."""
     first = min(found, key=lambda entry: entry["type"] != "extra_forbidden")
     words = list(first["loc"]) or [""]
     is_item = isinstance(words[-1], int)
-    while len(words) > 1 and isinstance(words[-1], int):  # an item of a list: name the list
+    while len(words) > 1 and isinstance(
+        words[-1], int
+    ):  # an item of a list is reported by the list
         words.pop()
     *parents, last = words
     for name in parents:
@@ -140,7 +145,7 @@ def _describe(
     if kind == "extra_forbidden":
         if (name := field_of(key, names)) is not None:
             other = split_field(name)[0] if key == name else name
-            return where.error(key, value, f"it only once, it is also given as {other}")
+            return where.error(key, value, f"the key once; it is also given as {other}")
         options = listed(short_names(names))
         return where.error(key, value, f"one of the keys {options}{near_field(key, names)}")
     if kind == "missing":
@@ -180,7 +185,7 @@ _KINDS = {
 
 
 def overlay(base: dict[str, Any], over: dict[str, Any], spec: type) -> dict[str, Any]:
-    """Tables of a preset with the keys of a user's table in their place, spec by spec."""
+    """Tables of a preset with the keys of a user's table in place of its own, spec by spec."""
     hints = typing.get_type_hints(spec)
     names = list(hints)
     merged = {k: v for k, v in base.items() if field_of(k, names) not in _fields(over, names)}

@@ -1,4 +1,4 @@
-"""Dotted paths into specs, as people write them: `chip.hbm.bandwidth`, `cluster.torus_sizes.0`."""
+"""Dotted paths into specs as users write them: `chip.hbm.bandwidth`, `cluster.torus_sizes.0`."""
 
 import dataclasses
 from typing import Any
@@ -21,7 +21,7 @@ def _is_static(spec: Any, name: str) -> bool:
 
 
 def _children(node: Any) -> dict[str, Any]:
-    """What is below a node, by its Python name; nothing below a leaf or a tuple of texts."""
+    """Children of a node by Python name; empty for a leaf or a tuple of texts."""
     if isinstance(node, dict):
         return node
     if isinstance(node, tuple) and any(isinstance(item, str) for item in node):
@@ -30,17 +30,17 @@ def _children(node: Any) -> dict[str, Any]:
 
 
 def _named_child(node: Any, word: str) -> str | None:
-    """The child that a word of a path stands for."""
+    """Name of the child that a word of a path refers to, or None."""
     below = list(_children(node))
     if isinstance(node, tuple) and word.isdecimal() and int(word) < len(below):
-        return below[int(word)]  # items with names also go by their places
+        return below[int(word)]  # items with names also have indices
     if getattr(node, "shares_port", False) and word in ("bandwidth", "bandwidth_bytes_per_s"):
         return "read_bandwidth_bytes_per_s"  # of reads and writes together
     return field_of(word, below)
 
 
 def leaf_paths(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Every leaf and static field below `node` by its path of Python names."""
+    """All leaves and static fields below `node` by their paths of Python names."""
     found: dict[str, Any] = {}
     for name, child in _children(node).items():
         below = leaf_paths(child, f"{prefix}{name}.")
@@ -49,16 +49,16 @@ def leaf_paths(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def short_path(path: str) -> str:
-    """The path with its last word as people write it, without the unit."""
+    """The path without the unit of its last word."""
     head, _, last = path.rpartition(".")
     short = split_field(last)[0]
     return f"{head}.{short}" if head else short
 
 
 def resolve(roots: Roots, text: str) -> str:
-    """The path of Python names that `text` stands for.
+    """The path of Python names that `text` refers to.
 
-    Raises `ValueError` whose text says what is allowed, with the near miss.
+    Raises `ValueError` with the allowed words and the nearest path.
     """
     node: Any = roots
     names: list[str] = []
@@ -72,15 +72,15 @@ def resolve(roots: Roots, text: str) -> str:
 
 
 def resolve_all(roots: Roots, text: str) -> list[str]:
-    """Every path that `text` stands for, where a word `*` is any child; in their order.
+    """All paths that match `text`, in their order; a word `*` matches any child.
 
-    Raises `ValueError` where it stands for none.
+    Raises `ValueError` if no path matches.
     """
     words = text.split(".")
     if "*" not in words:
         return [resolve(roots, text)]
-    place = words.index("*")
-    head, tail = ".".join(words[:place]), words[place + 1 :]
+    index = words.index("*")
+    head, tail = ".".join(words[:index]), words[index + 1 :]
     if not head:
         raise ValueError("a path whose first word is not *")
     below = _children(get_value(roots, resolve(roots, head)))
@@ -102,12 +102,12 @@ def _unknown(roots: Roots, text: str, children: dict[str, Any]) -> str:
     if not hint:
         ends = [path for path in paths if path.endswith(f".{last}")]
         hint = f"; did you mean '{ends[0]}'?" if ends else ""
-    below = listed(split_field(name)[0] for name in children) or "nothing below a number"
+    below = listed(split_field(name)[0] for name in children) or "nothing, a number has no parts"
     return f"a path of the design (here {below}){hint}"
 
 
 def get_value(roots: Roots, path: str) -> Any:
-    """The leaf, static field or spec at a path of Python names."""
+    """Leaf, static field or spec at a path of Python names."""
     head, _, rest = path.partition(".")
     return get_path(roots[head], rest) if rest else roots[head]
 
@@ -119,7 +119,7 @@ def replace_value(roots: Roots, path: str, value: Any) -> Roots:
 
 
 def is_static(roots: Roots, path: str) -> bool:
-    """Whether a path names a choice of code (a dataflow, a topology) and not a number."""
+    """True if a path leads to a name that selects code (dataflow, topology) and not a number."""
     head, _, last = path.rpartition(".")
     node = get_value(roots, head) if head else roots
     if not dataclasses.is_dataclass(node):
@@ -129,25 +129,25 @@ def is_static(roots: Roots, path: str) -> bool:
 
 
 def field_name(path: str) -> str:
-    """The field that a path ends in; that of the whole for one item of a tuple, and for one
-    operand of a table with a unit (`word_bytes.weights`)."""
+    """Last field of a path; the enclosing field for an item of a tuple or an operand of a table
+    with a unit (`word_bytes.weights`)."""
     *above, last = path.split(".")
     is_part = last.isdigit() or (last in OPERANDS and above and split_field(above[-1])[1] != "1")
     return above[-1] if above and is_part else last
 
 
 def format_value(path: str, value: float, digits: int = 3) -> str:
-    """The leaf at a path as people write it, with its unit."""
+    """Text of the leaf at a path, with its unit and a prefix."""
     return format_field(field_name(path), value, digits)
 
 
 def check_value(roots: Roots, path: str, value: object) -> float | str:
-    """`value` as the leaf or static field at `path` may hold it, in base units.
+    """`value` checked for the leaf or static field at `path`, in base units.
 
-    Raises `ValueError` whose text says what is allowed.
+    Raises `ValueError` with the allowed values.
     """
     if _children(get_value(roots, path)):
-        raise ValueError("a path that ends in a number, this one names a table")
+        raise ValueError("a path that ends in a number; found a table")
     if not is_static(roots, path):
         return rule_of(field_name(path)).check(value)
     names = allowed_names(field_name(path))

@@ -1,4 +1,4 @@
-"""Choices of a search: rows of values that change together, such as parallel layouts."""
+"""Choices of a search: rows of values that change together, as parallelism strategies do."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ from hwdse.units.parse_units import split_field
 from hwdse.workload.loops.layer_list import LayerList
 
 STRATEGY_WORDS = {"all": all_strategies, "best": best_strategies}
-"""What stands for a list of layouts."""
+"""Words in place of a list of strategies."""
 
 
 def make_choice(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
-    """A choice from its checked table: `path`, and `values` as rows, numbers, "all", "best"."""
+    """Choice of a checked table: `path`, and `values` as rows, numbers, "all" or "best"."""
     try:
         path = resolve(roots, table.path)
     except ValueError as error:
@@ -37,14 +37,16 @@ def make_choice(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
         return STRATEGY_WORDS[table.values](table, roots, where)
     for key in ("micro_batch", "recompute_fraction", *STRATEGY_KEYS):
         if getattr(table, key) is not None:
-            raise where.error(key, getattr(table, key), 'it only beside values = "all" or "best"')
+            raise where.error(
+                key, getattr(table, key), 'values = "all" or "best" in the same table'
+            )
     if not isinstance(table.values, list) or not table.values:
         raise where.error("values", table.values, 'a list of tables or numbers, "all" or "best"')
     return _listed(path, table, roots, where)
 
 
 def _listed(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Choice:
-    """Rows as the user wrote them; what a row leaves out stays as in the base design."""
+    """Choice of the rows of a file; keys that a row leaves out have the base value."""
     rows = [_row(path, value, roots, where) for value in table.values]
     paths = tuple(dict.fromkeys(name for row in rows for name in row))
     base = {name: float(get_value(roots, name)) for name in paths}
@@ -54,9 +56,9 @@ def _listed(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Choic
             _check_strategy(row, roots, where, table.values[index])
     labels = tuple(table.labels or [_label(row) for row in full])
     if len(labels) != len(full) or len(set(labels)) != len(labels):
-        raise where.error("labels", list(labels), f"{len(full)} different texts, one a row")
+        raise where.error("labels", list(labels), f"{len(full)} distinct texts, one per row")
     if len({tuple(row.items()) for row in full}) != len(full):
-        raise where.error("values", table.values, "rows that differ")
+        raise where.error("values", table.values, "distinct rows")
     return Choice(path, paths, tuple(tuple(row.values()) for row in full), labels)
 
 
@@ -76,7 +78,7 @@ def _row(path: str, value: Any, roots: Roots, where: ConfigLocation) -> dict[str
         except ValueError as error:
             raise where.error(full, item, str(error)) from None
         if isinstance(checked, str):
-            raise where.error(full, item, "a number; a text is searched by [[variants]]")
+            raise where.error(full, item, "a number; names belong to [[variants]]")
         row[name] = checked
     return row
 

@@ -1,4 +1,4 @@
-"""Lists of designs from CSV: columns are what a search file searches."""
+"""Lists of designs from CSV files; the columns are parameters of a search file."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from hwdse.config.search.search_file import LoadedSearch
 
 SAME = 1e-9
-"""Relative distance within which two values are the same."""
+"""Relative tolerance of equal values."""
 
 Cells = Mapping[str, str]
 """Cells of a row by the column's path."""
 
 
 def load_design_list(path: Path, loaded: "LoadedSearch") -> tuple[np.ndarray, np.ndarray]:
-    """Points of the unit cube, and their places among the variants, from a CSV file.
+    """Load points of the unit cube and their variant indices from a CSV file.
 
     Columns are paths of the search file, with or without the unit of their last word, and names
-    of choices; cells are numbers in base units or carry units. What has no column stays as in the
-    base design. Values within a range are moved to the nearest buildable one; a value outside of
-    it is a mistake. Columns of a front.csv that are no parameters are passed over. Raises
-    `ConfigError`, one line.
+    of choices. Cells are numbers in base units or with units. Parameters without a column have
+    the base value. Values within a range are rounded to the parameter step; a value outside is an
+    error. Columns of a front.csv that are no parameters are ignored. Raises `ConfigError` with one
+    line.
     """
     header, rows = _table(Path(path))
     names = _column_paths(header, loaded, str(path))
@@ -40,13 +40,13 @@ def load_design_list(path: Path, loaded: "LoadedSearch") -> tuple[np.ndarray, np
     pick_variant = _variant_reader(loaded)
     units = np.empty((len(rows), len(readers)))
     variants = np.empty(len(rows), int)
-    for place, (line, row) in enumerate(rows):
+    for index, (line, row) in enumerate(rows):
         where = ConfigLocation(f"{path} line {line}")
         if len(row) != len(header):
             raise ConfigError(f"{path} line {line}: {len(row)} cells, expected {len(header)}")
         cells = {name: cell.strip() for name, cell in zip(names, row, strict=True) if name}
-        units[place] = [reader(cells, where) for reader in readers]
-        variants[place] = pick_variant(cells, where)
+        units[index] = [reader(cells, where) for reader in readers]
+        variants[index] = pick_variant(cells, where)
     return units, variants
 
 
@@ -59,24 +59,24 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     kept = [(n, text) for n, text in enumerate(lines, 1) if text.strip() and text[0] != "#"]
     cells = list(csv.reader(text for _, text in kept))
     if len(cells) < 2 or len(cells) != len(kept):
-        raise ConfigError(f"{path}: expected a line of column names and a line for each design")
+        raise ConfigError(f"{path}: expected a line of column names and one line per design")
     numbers = [number for number, _ in kept]
     return [name.strip() for name in cells[0]], list(zip(numbers[1:], cells[1:], strict=True))
 
 
 def _column_paths(header: list[str], loaded: "LoadedSearch", file: str) -> list[str | None]:
-    """The path or name of a choice that each column stands for; None for figures of a front."""
+    """Path or choice name of each column; None for metrics of a front."""
     space = loaded.space
     paths = [part.path for part in (*space.dimensions, *space.variants)]
     paths += [path for choice in space.choices for path in choice.paths]
     known = {short_path(path): path for path in paths} | {path: path for path in paths}
     known |= {choice.name: choice.name for choice in space.choices}
-    figures = {f"{name}_limit_ratio" for name in loaded.limits} | {"run"}
+    metrics = {f"{name}_limit_ratio" for name in loaded.limits} | {"run"}
     for is_robust in (False, True):
-        figures |= set(objective_columns(loaded.front_objectives, is_robust=is_robust))
+        metrics |= set(objective_columns(loaded.front_objectives, is_robust=is_robust))
     found: list[str | None] = []
     for name in header:
-        if name not in known and name not in figures:
+        if name not in known and name not in metrics:
             hint = did_you_mean(name, known) or f": {listed(short_path(p) for p in paths)}"
             raise ConfigLocation(file).error(
                 "column", name, f"a path that the search file searches{hint}"
@@ -85,7 +85,7 @@ def _column_paths(header: list[str], loaded: "LoadedSearch", file: str) -> list[
     given = [name for name in found if name]
     for name in given:
         if given.count(name) > 1:
-            raise ConfigLocation(file).error("column", name, "each path only once")
+            raise ConfigLocation(file).error("column", name, "each path once")
     return found
 
 
@@ -112,7 +112,9 @@ def _dimension_reader(dimension: Dimension, loaded: "LoadedSearch") -> Reader:
         slack = SAME * max(abs(dimension.low), abs(dimension.high))
         if not dimension.low - slack <= value <= dimension.high + slack:
             allowed = f"a value from {dimension.low:g} to {dimension.high:g}, as in the search file"
-            source = "" if cell is not None else "; this is the base design's, as no column has it"
+            source = (
+                "" if cell is not None else "; found the base value, since no column has this path"
+            )
             raise where.error(dimension.path, cell or value, allowed + source)
         return float(dimension.unit(np.float64(value)))
 
@@ -120,7 +122,7 @@ def _dimension_reader(dimension: Dimension, loaded: "LoadedSearch") -> Reader:
 
 
 def _choice_reader(choice: Choice, loaded: "LoadedSearch") -> Reader:
-    """By its label or by the values of its paths; what is not given is as in the base design."""
+    """Reader of a choice by its label or its values; paths without a column have base values."""
     table = np.asarray(choice.table, float)
     base = [float(get_path(loaded.base, path)) for path in choice.paths]
 
@@ -133,14 +135,14 @@ def _choice_reader(choice: Choice, loaded: "LoadedSearch") -> Reader:
         if label is None and not given:
             given = list(choice.paths)
         for path in given:
-            place = choice.paths.index(path)
-            value = _number(path, cells[path], where) if path in cells else base[place]
-            matches &= np.abs(table[:, place] - value) <= SAME * np.abs(table[:, place])
+            column = choice.paths.index(path)
+            value = _number(path, cells[path], where) if path in cells else base[column]
+            matches &= np.abs(table[:, column] - value) <= SAME * np.abs(table[:, column])
         if not matches.any():
             values = zip(choice.paths, base, strict=True)
-            told = label or ", ".join(cells.get(path, f"{value:g}") for path, value in values)
+            found = label or ", ".join(cells.get(path, f"{value:g}") for path, value in values)
             expected = f"one of the {len(table)} alternatives of the search file"
-            raise where.error(choice.name, told, f"{expected}, such as {choice.labels[0]}")
+            raise where.error(choice.name, found, f"{expected}, such as {choice.labels[0]}")
         return (int(np.argmax(matches)) + 0.5) / len(table)
 
     return read
@@ -151,7 +153,7 @@ def _variant_reader(loaded: "LoadedSearch") -> Reader:
 
     def read(cells: Cells, where: ConfigLocation) -> int:
         wanted = {part.path: _name(part, cells, where) for part in loaded.space.variants}
-        return next(place for place, (labels, _) in enumerate(bases) if labels == wanted)
+        return next(index for index, (labels, _) in enumerate(bases) if labels == wanted)
 
     def _name(part: Variant, cells: Cells, where: ConfigLocation) -> str:
         name = cells.get(part.path, str(get_path(loaded.base, part.path)))

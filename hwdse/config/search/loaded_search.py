@@ -16,25 +16,26 @@ from hwdse.workload.transformer.model_config import TransformerTraining
 
 @dataclass(frozen=True)
 class LoadedSearch:
-    """A checked search file: the base design, the workload, and what may change."""
+    """A checked search file: base design, workload, search space, objectives and limits."""
 
     title: str
     seed: int
     base: Design | CoreDesign
     workload: TransformerTraining | LayerList | Operators
     labels: Mapping[str, str]
-    """Names for people: `system`, `chip`, `workload`."""
+    """Titles of `system`, `chip` and `workload`."""
     space: SearchSpace
     objective: str
     front_objectives: tuple[str, ...]
     limits: Mapping[str, float]
     resolved: dict[str, Any]
-    """Everything in SI base units, with the hashes of all files: JSON-able."""
+    """All inputs in SI base units, with the hashes of all files; can be written as JSON."""
     tables: dict[str, Any] = field(repr=False)
-    """The file's tables after `--set`, without [overrides]; names of files made absolute."""
+    """Tables of the file after `--set`, without [overrides], with absolute file paths."""
     plain: Roots = field(repr=False)
-    """The specs as the tables give them, before [overrides]."""
+    """Specs of the tables, before [overrides]."""
     uncertain_constants: tuple[UncertainConstant, ...] = ()
-    """What is known of constants that are uncertain."""
+    """Distributions of the uncertain constants."""
     robust: Robust | None = None
-    """How objectives and limits are taken over a sample of these; None: at the nominal values."""
+    """Statistic of objectives and limits over a sample of these constants; None for nominal
+    values."""

@@ -1,4 +1,4 @@
-"""Figures of an `Evaluation` by name, with their units, and targets such as "power <= 500 W"."""
+"""Metrics of an `Evaluation` by name, and targets such as "chip_power <= 500 W"."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,19 +27,19 @@ _UNITS = MappingProxyType(
         "energy_delay": "1",
     }
 )
-"""Units of those whose names do not end with theirs; a product of time and energy goes without."""
+"""Units of metrics whose names do not end with it; the energy-delay product is shown without."""
 _ALIASES = MappingProxyType(
     {
         "effective_tokens": "effective_tokens_per_s",
     }
 )
-"""Objectives and short forms that are not spelled as their fields."""
+"""Short forms that `split_field` does not derive from the field."""
 _TARGET = re.compile(r"\s*(\w+)\s*(<=|>=|<|>|=+)\s*(\S.*?)\s*")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A scalar figure of an evaluation, above zero."""
+    """A scalar metric of an evaluation, above zero."""
 
     name: str
     unit: str
@@ -47,12 +47,12 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """The name for people, without the unit."""
+        """Name in words, without the unit."""
         name = self.name if self.name in _UNITS else split_field(self.name)[0]
         return name.replace("_", " ")
 
     def format(self, value: float, digits: int = 4) -> str:
-        """A value as people write it."""
+        """Text of a value with its unit."""
         if self.unit == "1/s":
             return f"{value:,.{0 if abs(value) >= 1e3 else 4}f} /s"
         return format_quantity(value, self.unit, digits)
@@ -81,7 +81,7 @@ def metric_names() -> tuple[str, ...]:
 
 
 def parse_metric(name: str, label: str = "metric") -> Metric:
-    """The metric of a name with or without its unit. Raises `ConfigError`, one line that begins
+    """Metric of a name with or without its unit. Raises `ConfigError` with one line that begins
     with `label`."""
     names = metric_names()
     found = field_of(_ALIASES.get(name, name), list(names))
@@ -115,7 +115,7 @@ def objective_columns(objectives: Sequence[str], *, is_robust: bool) -> tuple[st
 def parse_target(text: str) -> Target:
     """Target from a text such as `chip_power <= 0.5 kW`; a number without unit is in base units.
 
-    Raises `ConfigError`, one line, for anything else.
+    Raises `ConfigError` with one line for anything else.
     """
     match = _TARGET.fullmatch(text)
     if match is None or match[2] not in ("<=", ">=", "<", ">"):
@@ -141,8 +141,8 @@ def parse_target(text: str) -> Target:
 def target_constraint_values(
     targets: tuple[Target, ...], workload: Workload
 ) -> Callable[[Any, Relaxation], PerConstraint]:
-    """Function of a design and a reading: ln(value / limit) of each upper bound, ln(limit / value)
-    of each lower one; above zero the target is missed."""
+    """Constraint function of a design and a relaxation: ln(value / limit) of each upper bound,
+    ln(limit / value) of each lower bound. Values above zero violate the target."""
 
     def constraint_values(design: Any, relaxation: Relaxation) -> PerConstraint:
         evaluation = evaluate(design, workload, relaxation)

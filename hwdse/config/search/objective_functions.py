@@ -1,4 +1,4 @@
-"""What a search file asks to be minimized, as functions of a design, robust where it says so."""
+"""Objectives and limits of a search file as functions of a design, nominal or robust."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,17 +17,25 @@ def make_robust_objectives_fn(
     robust: Robust | None,
     seed: int,
 ) -> ObjectivesFn:
-    """Logs of objectives and violations of a design, at the nominal constants or, with `robust`,
-    over the sample of the uncertain ones that belongs to the seed of the search file."""
-    costs = make_objectives_fn(objectives, limits, workload)
-    return costs if robust is None else RobustObjectivesFn(costs, uncertain_constants, robust, seed)
+    """Function of a design with its log objectives and constraint values.
+
+    They hold at the nominal constants or, with `robust`, over the sample of the uncertain constants
+    of the seed of the search file.
+    """
+    objectives_fn = make_objectives_fn(objectives, limits, workload)
+    if robust is None:
+        return objectives_fn
+    return RobustObjectivesFn(objectives_fn, uncertain_constants, robust, seed)
 
 
 def front_objectives_fn(
     loaded: LoadedSearch, objectives: tuple[str, ...] | None = None
 ) -> ObjectivesFn:
-    """Logs of objectives (those of the front by default) and violations of a design; with
-    `[objective] robust`, those over the sample of the uncertain constants."""
+    """Function of a design with its log objectives and constraint values.
+
+    The objectives are those of the Pareto front by default. With `[objective] robust` the values
+    are statistics over the sample of the uncertain constants.
+    """
     return make_robust_objectives_fn(
         objectives or loaded.front_objectives,
         loaded.limits,
@@ -39,5 +47,5 @@ def front_objectives_fn(
 
 
 def objective_fn(loaded: LoadedSearch) -> ObjectiveFn:
-    """Log of what the file minimizes, and violations, of a design."""
+    """Function of a design with the log of the minimized objective and the constraint values."""
     return first_objective_fn(front_objectives_fn(loaded, (loaded.objective,)))

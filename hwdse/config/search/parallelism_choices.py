@@ -1,9 +1,9 @@
-"""Parallel layouts as the choices of a search: `values = "all"` and `values = "best"`.
+"""Parallelism strategies as choices of a search: `values = "all"` and `values = "best"`.
 
-`"all"` crosses the powers of two of tensor parallelism in a scale-up domain, pipelines of equal
-stages and the lists that stand beside it; what is not listed stays as in the base design.
-`"best"` takes every layout that is possible, within the lists that stand beside it. Where there
-are more than a search can go through, each is scored on the base design and few are kept.
+`"all"` is the product of powers of two of tensor parallelism within a scale-up domain, pipelines
+of equal stages and the lists of the same table. Keys without a list have the base value. `"best"`
+is every possible strategy within the lists of the same table. If a search has too many, all are
+evaluated on the base design and a representative subset is kept.
 """
 
 import itertools
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from hwdse.training.factored_program import Columns
 
 MAX_STAGES = 10_000
-"""Deepest pipeline that is enumerated; bounds the time that an absurd layer count takes."""
+"""Deepest pipeline that is enumerated; limits the time for absurd layer counts."""
 MAX_CHOICES = 256
-"""Layouts of "all" that a search goes through without keeping some of them only."""
+"""Largest number of strategies of "all" that are all kept."""
 NUM_KEPT = 64
-"""Layouts that are kept where `keep` does not say how many."""
+"""Default of `keep`, the number of strategies that are kept."""
 _ANY_LIST = (list[Any] | None, Field(None))
 STRATEGY_KEYS: Mapping[str, Any] = MappingProxyType(
     {
@@ -44,20 +44,19 @@ STRATEGY_KEYS: Mapping[str, Any] = MappingProxyType(
         "keep": (Any, Field(None)),
     }
 )
-"""Keys of a table of choices that are for layouts, beside `micro_batch` and
-`recompute_fraction`."""
+"""Keys of a choice of strategies, in addition to `micro_batch` and `recompute_fraction`."""
 _ONLY_BEST = ("tensor", "pipeline", "recompute")
 _BASE_FIELDS = ("tensor", "pipeline", "micro_batch", "recompute_fraction")
 
 
 def all_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
-    """Every layout that runs: powers of two in a scale-up domain, pipelines of equal stages."""
+    """All strategies of powers of two in a scale-up domain and pipelines of equal stages."""
     from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
 
     training, base, cluster = _training(table, roots, where), roots["parallelism"], roots["cluster"]
     for key in _ONLY_BEST:
         if getattr(table, key) is not None:
-            raise where.error(key, getattr(table, key), 'it only beside values = "best"')
+            raise where.error(key, getattr(table, key), 'values = "best" in the same table')
     choices: dict[tuple[str, ...], list[tuple[float, ...]]] = {
         ("tensor",): _powers_of_two(math.prod(cluster.torus_sizes)),
         ("pipeline",): _even_pipelines(training, cluster),
@@ -93,12 +92,12 @@ def all_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
 
 
 def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
-    """The best of all layouts that `system.layout_list` knows, scored on the base design."""
+    """The best strategies of `training.strategy_enumeration`, evaluated on the base design."""
     from hwdse.training.strategy_enumeration import FIELDS, StrategyOptions, enumerate_strategies
 
     training = _training(table, roots, where)
     if table.recompute_fraction is not None:
-        expected = f'recompute beside values = "best", a list of {listed(tuple(RECOMPUTE))}'
+        expected = f"recompute in place of it, a list of {listed(tuple(RECOMPUTE))}"
         raise where.error("recompute_fraction", table.recompute_fraction, expected)
     given: dict[str, Any] = {}
     for name in ("tensor", "pipeline", "context", "expert", "micro_batch", "virtual_pipeline"):
@@ -121,7 +120,7 @@ def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
 
 
 def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None = None) -> Choice:
-    """A choice of these layouts, or of so many that stand for them."""
+    """Choice of all these strategies, or of `num_kept` representatives."""
     from hwdse.training.factored_program import Columns
     from hwdse.training.strategy_enumeration import FIELDS, strategy_label
     from hwdse.training.strategy_ranking import evaluate_strategies, representatives
@@ -147,23 +146,24 @@ def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None =
 
 
 def _short_name(strategies: "Columns", row: int, num_chips: float) -> str:
-    """`TP16 PP4 DP16, micro-batch 1, full recompute`, where nothing else differs."""
+    """Label such as `TP16 PP4 DP16, micro-batch 1, full recompute`, without other fields."""
     one = strategies.take(np.array([row]))
     tensor, pipeline, micro_batch, recompute = (float(one[name][0]) for name in _BASE_FIELDS)
-    share = {0.0: "no", 1.0: "full"}.get(recompute, f"{recompute:.0%}")
+    recomputed = {0.0: "no", 1.0: "full"}.get(recompute, f"{recompute:.0%}")
     data = num_chips / (tensor * pipeline)
-    return f"TP{tensor:g} PP{pipeline:g} DP{data:g}, micro-batch {micro_batch:g}, {share} recompute"
+    degrees = f"TP{tensor:g} PP{pipeline:g} DP{data:g}"
+    return f"{degrees}, micro-batch {micro_batch:g}, {recomputed} recompute"
 
 
 def _training(table: Any, roots: Roots, where: ConfigLocation) -> Any:
     if isinstance(roots["workload"], LayerList):
-        expected = "a training workload, a layer list has no layouts"
+        expected = "a training workload; a layer list has no parallelism strategies"
         raise where.error("values", table.values, expected)
     return roots["workload"]
 
 
 def _none_allowed(table: Any, where: ConfigLocation) -> Exception:
-    expected = "chips, heads, layers and batch that allow at least one layout"
+    expected = "chips, heads, layers and batch with at least one possible parallelism strategy"
     return where.error("values", table.values, expected)
 
 
@@ -186,7 +186,7 @@ def _numbers(table: Any, name: str, where: ConfigLocation) -> list[float]:
 
 
 def _members(table: Any, name: str, allowed: Any, where: ConfigLocation) -> tuple[Any, ...]:
-    """The values of a list, each of the allowed ones."""
+    """Values of a list, each checked to be among the allowed ones."""
     values, known = getattr(table, name), tuple(allowed)
     if not values or any(value not in known for value in values):
         texts = listed(tuple(str(value) for value in known))

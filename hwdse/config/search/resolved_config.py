@@ -1,4 +1,4 @@
-"""A loaded search as plain numbers: for the record of a run."""
+"""A loaded search as plain numbers, for the record of a run."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from hwdse.config.search.loaded_search import LoadedSearch
 
 
 def plain(value: Any) -> Any:
-    """Specs, arrays and tuples as dicts, lists, numbers and texts."""
+    """Dicts, lists, numbers and texts of specs, arrays and tuples."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: plain(getattr(value, name)) for name in names}
@@ -35,7 +35,7 @@ def resolved_tables(
     files: Iterable[tuple[str, TomlFile]],
     published: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Everything that a run depends on, JSON-able: values in SI base units, hashes of files."""
+    """All inputs of a run for JSON: values in SI base units, hashes of files."""
     uncertain = (
         {"uncertain": plain(loaded.uncertain_constants)} if loaded.uncertain_constants else {}
     )

@@ -1,4 +1,4 @@
-"""Search files: what is the base design, what is minimized, what may change."""
+"""Search files: base design, objectives, limits and search space from TOML."""
 
 import copy
 import dataclasses
@@ -44,7 +44,7 @@ BELOW_DESIGN = (
     "design.checkpoint_interval",
     "design.checkpointing",
 )
-"""Paths of `--set` into the specs, where the table `[design]` has them too."""
+"""Paths of `--set` below `[design]` that change specs and not the table."""
 OBJECTIVE_TABLE = create_model(
     "ObjectiveTable",
     __config__=STRICT,
@@ -101,20 +101,20 @@ VARIANT_TABLE = create_model(
 
 
 def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch:
-    """A search from a TOML file (or a preset's name) and `--set` texts such as
+    """Load a search from a TOML file or preset and `--set` texts such as
     `chip.hbm.bandwidth="4 TB/s"`, `design.num_systems=4`, `workload.seq_len=4096`.
 
-    `[design]` names a system, or an accelerator for a search inside the chip. Raises
-    `ConfigError`, one line, for every mistake.
+    `[design]` names a system, or an accelerator for a search inside one core. Raises
+    `ConfigError` with one line for every error.
     """
     found = find_file("searches", path)
     file = read_toml(found, str(path) if Path(path).suffix else None)
-    tables, changes, spread_texts = _merge_sets(file.tables, overrides)
+    tables, changes, uncertainties = _merge_sets(file.tables, overrides)
     where = ConfigLocation(f"{file.label} with --set" if overrides else file.label)
     own = table_entries(tables.get("uncertain", []), where)
     own += [
         _entry(path, text)
-        for path, text in (*file.uncertain_constants.items(), *spread_texts.items())
+        for path, text in (*file.uncertain_constants.items(), *uncertainties.items())
     ]
     tables.update({"uncertain": own} if own else {})
     design = tables.get("design")
@@ -165,7 +165,7 @@ def _with_shard_fractions(tables: dict[str, Any], where: ConfigLocation) -> dict
 
 
 def _entry(path: str, relative: str) -> dict[str, Any]:
-    """Entry of [[uncertain]] for a value of the search file that has a spread."""
+    """Entry of [[uncertain]] for a value of the search file with an uncertainty."""
     return {"path": path.removeprefix("overrides.").removeprefix("design."), "relative": relative}
 
 
@@ -175,7 +175,7 @@ def _robust(
     if table.robust is None:
         return None
     if not uncertain_constants:
-        raise where.error("robust", table.robust, "uncertain constants, in [uncertain]")
+        raise where.error("robust", table.robust, "at least one uncertain constant in [uncertain]")
     try:
         return parse_robust(table.robust, table.robust_samples)
     except ValueError as error:
@@ -185,16 +185,16 @@ def _robust(
 def _merge_sets(
     tables: Mapping[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """The tables with every `--set` that names one of them, the others by path, and spreads."""
+    """Tables with the `--set` values that name one of them, other values by path, uncertainties."""
     merged, changes, uncertain_constants = copy.deepcopy(dict(tables)), {}, {}
     for text in overrides:
         path, value = parse_override(text)
         if path.startswith("uncertain."):
             uncertain_constants[path.removeprefix("uncertain.")] = value
             continue
-        value, spread = split_uncertainty(value)
-        if spread is not None:
-            uncertain_constants[path] = spread
+        value, relative = split_uncertainty(value)
+        if relative is not None:
+            uncertain_constants[path] = relative
         if path.startswith(BELOW_DESIGN):
             path = path.removeprefix("design.")  # also after the file's [overrides]
         if path.split(".")[0] not in ("title", "seed", "design", "objective", "limits"):
@@ -220,7 +220,7 @@ def _objectives(table: Any, kind: DesignKind, where: ConfigLocation) -> tuple[st
                 hint = did_you_mean(value, names)
                 raise where.error(key, value, f"one of {listed(names)}{hint}")
     if len(set(table.front)) != len(table.front) or len(table.front) == 1:
-        raise where.error("front", table.front, "two or more different objectives")
+        raise where.error("front", table.front, "two or more distinct objectives")
     return table.minimize, tuple(table.front)
 
 
@@ -253,7 +253,7 @@ def _space(
 
 
 def _with_searched(base: Any, space: SearchSpace) -> Any:
-    """The base with the upper end of the range for what is searched and it has none of."""
+    """The base with the upper end of the range of searched parameters that it lacks."""
     for dimension in space.dimensions:
         if get_path(base, dimension.path) is None:
             base = set_path(base, dimension.path, dimension.high)
@@ -261,7 +261,7 @@ def _with_searched(base: Any, space: SearchSpace) -> Any:
 
 
 def _absolute(tables: dict[str, Any], kind: DesignKind, folder: Path) -> dict[str, Any]:
-    """The tables with paths of other files made absolute, and without [overrides]."""
+    """The tables with absolute paths of other files, and without [overrides]."""
     design = dict(tables["design"])
     for key, presets in kind.file_keys.items():
         if design.get(key, "").lower().endswith((".toml", ".csv")):

@@ -35,20 +35,20 @@ UNCERTAIN_TABLE = create_model(
     distribution=(StrictStr | None, Field(None)),
 )
 _KEYS = {"relative", "low", "high", "distribution"}
-_PLACES = {"chip": "chip.", "process": "chip.process.", "accelerator": "accelerator.",
+_PREFIXES = {"chip": "chip.", "process": "chip.process.", "accelerator": "accelerator.",
            "software": "software.", "system": ""}  # fmt: skip
-"""Where the keys of each kind of file lie in a design."""
+"""Path prefix in a design of the keys of each kind of file."""
 
 
 def file_entries(
     files: Iterable[tuple[str, TomlFile]],
 ) -> list[tuple[ConfigLocation, dict[str, Any]]]:
-    """Entries of texts with a spread in the files that a design is made of."""
+    """Entries of values with an uncertainty in the files of a design."""
     found = []
     for kind, file in files:
-        for key, spread in file.uncertain_constants.items():
-            path = _PLACES.get(kind, "") + key.removeprefix("overrides.")
-            found.append((ConfigLocation(file.label), {"path": path, "relative": spread}))
+        for key, relative in file.uncertain_constants.items():
+            path = _PREFIXES.get(kind, "") + key.removeprefix("overrides.")
+            found.append((ConfigLocation(file.label), {"path": path, "relative": relative}))
     return found
 
 
@@ -73,16 +73,16 @@ def _flat(table: Mapping[str, Any], prefix: str) -> Iterable[dict[str, Any]]:
 def make_uncertain_constants(
     entries: Iterable[tuple[ConfigLocation, Any]], roots: Roots, base: Any
 ) -> tuple[UncertainConstant, ...]:
-    """Spreads from entries; a later entry of the same path takes the place of an earlier one.
+    """Uncertain constants of the entries; the last entry of a path applies.
 
-    `base` is the design, whose values are the nominal ones. Raises `ConfigError`, one line.
+    `base` is the design with the nominal values. Raises `ConfigError` with one line.
     """
     found: dict[str, UncertainConstant] = {}
     for where, entry in entries:
         checked = check(UNCERTAIN_TABLE, entry, where)
         path = _design_path(checked.path, roots, where)
         found.pop(path, None)
-        found[path] = _spread(path, checked, float(get_value(roots, path)), where)
+        found[path] = _uncertain_constant(path, checked, float(get_value(roots, path)), where)
     return tuple(found.values())
 
 
@@ -93,13 +93,15 @@ def _design_path(text: str, roots: Roots, where: ConfigLocation) -> str:
         if path not in leaf_paths(design) or is_static(design, path):
             raise ValueError("a path that ends in a number")
         if not float(get_value(design, path)) > 0.0:
-            raise ValueError("a number above 0: spreads are factors of it")
+            raise ValueError("a number above 0, since uncertainties are relative")
     except ValueError as error:
         raise where.error("path", text, str(error)) from None
     return path
 
 
-def _spread(path: str, entry: Any, nominal: float, where: ConfigLocation) -> UncertainConstant:
+def _uncertain_constant(
+    path: str, entry: Any, nominal: float, where: ConfigLocation
+) -> UncertainConstant:
     rule = rule_of(field_name(path))
     highest = rule.high if rule.high < LARGEST else float("inf")
     name = entry.distribution or ("lognormal" if entry.relative is not None else "uniform")

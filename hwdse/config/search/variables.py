@@ -1,4 +1,4 @@
-"""Variables and variants of a search: ranges of leaves, lists of names."""
+"""Variables and variants of a search: ranges of numbers and lists of names."""
 
 import math
 from collections.abc import Iterable
@@ -23,10 +23,10 @@ _SCALES = ("log", "linear")
 
 
 def make_dimensions(table: Any, roots: Roots, where: ConfigLocation) -> tuple[Dimension, ...]:
-    """Searched leaves from a checked table: `path`, `low`, `high`, `scale`, `step`.
+    """Dimensions of a checked table: `path`, `low`, `high`, `scale`, `step`.
 
-    A word `*` of the path stands for every name in its place; leaves that cannot move within the
-    range are then left out. Extents of tiles end at those of their operator.
+    A word `*` of the path matches every name; leaves without room in the range are then left out.
+    Tile extents end at the extents of their operator.
     """
     if "*" not in table.path.split("."):
         return (
@@ -35,11 +35,11 @@ def make_dimensions(table: Any, roots: Roots, where: ConfigLocation) -> tuple[Di
             ),
         )
     paths = [path for path in _resolved_all(table.path, roots, where) if not is_static(roots, path)]
-    rooms = {path: _extent(path, roots) for path in paths}
+    extents = {path: _extent(path, roots) for path in paths}
     low = _bounds(paths[0], table, where)[0] if paths else 0.0
-    found = [_dimension(path, table, roots, where) for path in paths if rooms[path] > low]
+    found = [_dimension(path, table, roots, where) for path in paths if extents[path] > low]
     if not found:
-        raise where.error("path", table.path, "a path of which some number can move")
+        raise where.error("path", table.path, "a path with at least one number that can vary")
     return tuple(found)
 
 
@@ -55,7 +55,7 @@ def _bounds(path: str, table: Any, where: ConfigLocation) -> tuple[float, float]
 
 
 def _extent(path: str, roots: Roots) -> float:
-    """Size of the operator along a tile's extent; no bound for other leaves."""
+    """Operator size along a tile extent; infinity for other leaves."""
     root, _, rest = path.partition(".")
     if root != "tiles":
         return math.inf
@@ -70,9 +70,9 @@ def _dimension(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Di
     low, high = _bounds(path, table, where)
     if low >= high:
         raise where.error("low", table.low, f"a value below high = {table.high}")
-    room = _extent(path, roots)
-    if low >= room:
-        raise where.error("low", table.low, f"a value below {room:g}, the extent of the operator")
+    extent = _extent(path, roots)
+    if low >= extent:
+        raise where.error("low", table.low, f"a value below {extent:g}, the extent of the operator")
     if table.scale not in _SCALES:
         hint = did_you_mean(table.scale, _SCALES)
         raise where.error("scale", table.scale, f"one of log, linear{hint}")
@@ -80,14 +80,14 @@ def _dimension(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Di
         raise where.error("low", table.low, 'a value above 0, or scale = "linear"')
     step = _step(table, rule.unit, rule.is_whole, where)
     try:
-        return Dimension(path, low, min(high, room), table.scale, step)
+        return Dimension(path, low, min(high, extent), table.scale, step)
     except (ValueError, OverflowError):
-        expected = f"a step of which a multiple lies from {table.low} to {table.high}"
+        expected = f"a step with a multiple between {table.low} and {table.high}"
         raise where.error("step", table.step, expected) from None
 
 
 def _step(table: Any, unit: str, is_whole: bool, where: ConfigLocation) -> float | None:
-    """Step in base units; whole numbers are searched in steps of at least one."""
+    """Step in base units; steps of whole numbers are at least 1."""
     if table.step is None:
         return 1.0 if is_whole else None
     rule = rule_of("step")
@@ -99,7 +99,7 @@ def _step(table: Any, unit: str, is_whole: bool, where: ConfigLocation) -> float
 
 
 def make_variant(table: Any, roots: Roots, where: ConfigLocation) -> Variant:
-    """A searched name from its checked table: `path` and `values`."""
+    """Variant of a checked table: `path` and `values`."""
     path = _resolved(table.path, roots, where, wants_static=True)
     for value in table.values:
         try:
@@ -107,7 +107,7 @@ def make_variant(table: Any, roots: Roots, where: ConfigLocation) -> Variant:
         except ValueError as error:
             raise where.error("values", value, str(error)) from None
     if len(set(table.values)) != len(table.values) or not table.values:
-        raise where.error("values", table.values, "a list of different names")
+        raise where.error("values", table.values, "a list of distinct names")
     return Variant(path, tuple(table.values))
 
 
@@ -118,7 +118,7 @@ def _resolved(text: str, roots: Roots, where: ConfigLocation, *, wants_static: b
         if is_static(roots, path) != wants_static:
             kind = "a name such as chip.array.dataflow" if wants_static else "a number"
             other = "[[variables]]" if wants_static else "[[variants]]"
-            raise ValueError(f"a path that ends in {kind}; this one belongs into {other}")
+            raise ValueError(f"a path that ends in {kind}; this one belongs to {other}")
     except ValueError as error:
         raise where.error("path", text, str(error)) from None
     return path
@@ -136,9 +136,9 @@ def _resolved_all(text: str, roots: Roots, where: ConfigLocation) -> list[str]:
 
 def _check_searchable(path: str, roots: Roots) -> None:
     if path.startswith("workload"):
-        raise ValueError("a path of the design; the workload is not searched")
+        raise ValueError("a path of the design; a workload cannot be searched")
     if leaf_paths(get_value(roots, path)):
-        raise ValueError("a path that ends in a number or name; this one is a table")
+        raise ValueError("a path that ends in a number or name; found a table")
 
 
 def check_distinct(
@@ -147,7 +147,7 @@ def check_distinct(
     variants: Iterable[Variant],
     where: ConfigLocation,
 ) -> None:
-    """No leaf may be searched twice; dimensions come as those of each table."""
+    """Check that no leaf is searched twice; `dimensions` has one tuple per table."""
     entries = [
         (f"variables {i}", tuple(dim.path for dim in table))
         for i, table in enumerate(dimensions, 1)
@@ -155,9 +155,9 @@ def check_distinct(
     entries += [(f"choices {i}", choice.paths) for i, choice in enumerate(choices, 1)]
     entries += [(f"variants {i}", (variant.path,)) for i, variant in enumerate(variants, 1)]
     seen: dict[str, str] = {}
-    for place, paths in entries:
+    for name, paths in entries:
         for path in paths:
             if path in seen:
-                expected = f"each path only once, it is also in [{seen[path]}]"
-                raise where.table(place).error("path", path, expected)
-            seen[path] = place
+                expected = f"each path once; it is also in [{seen[path]}]"
+                raise where.table(name).error("path", path, expected)
+            seen[path] = name

@@ -1,4 +1,4 @@
-"""A design back into a search file that reads to exactly that design."""
+"""Search file of a design, which reads back to exactly that design."""
 
 import json
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from hwdse.specs.design import CoreDesign, Design
 
 
 def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
-    """Text of a search file whose base design is `design`, equal to the last bit.
+    """Text of a search file with the base design `design`, equal to the last bit.
 
-    The tables stand as they were; what differs from them is in [overrides], by path, in SI base
-    units, each number with all its digits. Raises `ValueError` for values that no file may hold.
+    The tables are unchanged. Values that differ from them are in [overrides], by path, in SI base
+    units and with all digits. Raises `ValueError` for values that a file must not contain.
     """
     roots: Roots = {name: getattr(design, name) for name in loaded.plain if name != "workload"}
     roots["workload"] = loaded.workload
     changes: dict[str, Any] = {}
     for path, leaf in leaf_paths(roots).items():
-        if leaf is None:  # what the design has not, such as a limit of power
+        if leaf is None:  # absent values, such as a power limit
             continue
         if not isinstance(leaf, str | tuple) and getattr(leaf, "shape", ()) == ():
             leaf = float(leaf)
@@ -31,11 +31,11 @@ def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
 def _is_same(value: Any, other: Any) -> bool:
     if isinstance(value, float | str):
         return value == other
-    return value is other  # rows of a layer list are never changed
+    return value is other  # GEMMs of a layer list never change
 
 
 def dump_tables(tables: Mapping[str, Any]) -> str:
-    """TOML text of nested tables: numbers by `repr`, so that they read back bit by bit."""
+    """TOML text of nested tables; numbers by `repr`, so that they read back exactly."""
     return "\n".join(_lines(tables, "")).strip() + "\n"
 
 
@@ -57,7 +57,7 @@ def _lines(table: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def _key(key: str) -> str:
-    """A bare or dotted key where TOML allows it, else a quoted one."""
+    """A bare or dotted key if TOML allows it, else a quoted key."""
     is_bare = all(
         part and part.isascii() and part.replace("_", "").replace("-", "").isalnum()
         for part in key.split(".")
