@@ -1,4 +1,4 @@
-"""Files that appear as a whole or not at all, and CSV that no spreadsheet takes for formulas."""
+"""Atomic writing of files, Parquet and CSV; CSV cells are safe from spreadsheet formulas."""
 
 import contextlib
 import csv
@@ -18,7 +18,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Temporary file beside `path` that becomes it when the block ends well, else vanishes."""
+    """Yield a temporary file that replaces `path` if the block succeeds, else is removed."""
     temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_parquet(
     path: Path, columns: Mapping[str, np.ndarray], metadata: Mapping[bytes, bytes]
 ) -> None:
-    """Write equally long columns as a Parquet file, as a whole or not at all."""
+    """Write columns of equal length as a Parquet file, atomically."""
     import pyarrow
     import pyarrow.parquet
 
@@ -49,12 +49,12 @@ def parquet_columns(table: Any) -> dict[str, np.ndarray]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is one that `replacing` made."""
+    """True if `path` has the name of a temporary file of `replacing`."""
     return _TEMPORARY_PATTERN.fullmatch(path.name) is not None
 
 
 def clear_temporaries(folder: Path) -> None:
-    """Remove temporary files whose writer, on this machine, no longer lives."""
+    """Remove temporary files of processes of this machine that have ended."""
     for path in folder.rglob(".*.tmp"):
         match = _TEMPORARY_PATTERN.fullmatch(path.name)
         if match and match["host"] == _host() and not _is_alive(int(match["process"])):
@@ -62,9 +62,9 @@ def clear_temporaries(folder: Path) -> None:
 
 
 def csv_text(columns: Mapping[str, np.ndarray]) -> str:
-    """Columns as CSV text; floats with all their digits, so that reading gives them back.
+    """Columns as CSV text; floats keep all digits, so that reading returns the same values.
 
-    A text cell that begins like a formula (= + - @) gets a leading ', which spreadsheets hide.
+    A text cell that starts like a formula (= + - @) gets a leading ', which spreadsheets hide.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -75,9 +75,9 @@ def csv_text(columns: Mapping[str, np.ndarray]) -> str:
 
 
 def read_csv_columns(text: str) -> dict[str, np.ndarray]:
-    """Columns of a text that `csv_text` wrote; a column becomes float where all cells are.
+    """Columns of a text written by `csv_text`; a column of numbers becomes a float array.
 
-    Raises `ValueError` naming the line whose number of cells differs from the header's.
+    Raises `ValueError` with the line number if a line has more or fewer cells than the header.
     """
     rows = list(csv.reader(io.StringIO(text)))
     if not rows:
@@ -115,7 +115,7 @@ def _parsed_column(cells: list[str]) -> np.ndarray:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable where the system lets a folder be synced."""
+    """Make a rename durable, on POSIX systems only."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Chunks of a sweep in processes of this machine, which may die: a chunk is then run again."""
+"""Execution of sweep chunks in local processes; the chunk of a dead process is repeated."""
 
 import multiprocessing
 import os
@@ -12,11 +12,11 @@ from typing import Any
 
 from hwdse.runs.run_errors import StoppedRunError
 
-LARGEST_NUM_DEATHS = 3
-"""Workers that one chunk may cost before it is taken for the reason."""
+MAX_DEATHS = 3
+"""Worker deaths during one chunk after which the sweep stops."""
 
 Outcome = tuple[int, dict[str, Any], dict[str, int]]
-"""Index of a chunk, its columns and counts."""
+"""Index, columns and counts of a chunk."""
 
 
 @dataclass
@@ -24,26 +24,26 @@ class _Worker:
     process: Any
     connection: Any
     index: int | None = None
-    """The chunk in hand."""
+    """Index of the current chunk."""
 
 
 def run_chunks(
     packed: bytes, indices: Iterable[int], num_workers: int
 ) -> Generator[Outcome, None, None]:
-    """Chunks of a packed `SweepJob` as they are done, each by one of several processes.
+    """Chunks of a packed `SweepJob` in order of completion, from several processes.
 
-    A worker that dies is replaced, and costs the chunk that it had in hand.
+    A worker that dies is replaced and its current chunk is repeated.
     """
     todo = list(indices)[::-1]
     deaths: Counter[int] = Counter()
     num_workers = min(num_workers, len(todo))
-    workers = [_start(packed, place, num_workers) for place in range(num_workers)]
+    workers = [_start(packed, slot, num_workers) for slot in range(num_workers)]
     try:
         for worker in workers:
             _hand_out(worker, todo)
         while any(worker.index is not None for worker in workers):
             ready = wait([w.connection for w in workers if w.index is not None])
-            for place, worker in enumerate(workers):
+            for slot, worker in enumerate(workers):
                 if worker.connection not in ready or worker.index is None:
                     continue
                 try:
@@ -52,8 +52,8 @@ def run_chunks(
                     _note_death(worker.index, deaths)
                     todo.append(worker.index)
                     worker.process.join()
-                    workers[place] = _start(packed, place, num_workers)
-                    _hand_out(workers[place], todo)
+                    workers[slot] = _start(packed, slot, num_workers)
+                    _hand_out(workers[slot], todo)
                     continue
                 _hand_out(worker, todo)
                 if isinstance(outcome, BaseException):
@@ -67,34 +67,34 @@ def run_chunks(
 
 def _note_death(index: int, deaths: Counter[int]) -> None:
     deaths[index] += 1
-    if deaths[index] == LARGEST_NUM_DEATHS:
-        text = f"chunk {index}: {LARGEST_NUM_DEATHS} workers died of it; is there enough memory?"
-        raise StoppedRunError(f"{text} --resume goes on with fewer --workers")
+    if deaths[index] == MAX_DEATHS:
+        text = f"chunk {index}: {MAX_DEATHS} workers died; is there enough memory?"
+        raise StoppedRunError(f"{text} Continue with --resume and fewer --workers")
 
 
 def _hand_out(worker: _Worker, todo: list[int]) -> None:
-    """Gives a worker the next chunk, or nothing more to do."""
+    """Send a worker its next chunk, or None to end it."""
     worker.index = todo.pop() if todo else None
     try:
         worker.connection.send(worker.index)
     except OSError:
-        return  # it has died; waiting for its answer tells so
+        return  # the worker has died; the next `recv` fails
 
 
-def _start(packed: bytes, place: int, num_workers: int) -> _Worker:
+def _start(packed: bytes, slot: int, num_workers: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_work, args=(there, packed, place, num_workers), daemon=True)
+    process = context.Process(target=_work, args=(there, packed, slot, num_workers), daemon=True)
     process.start()
     there.close()
     return _Worker(process, here)
 
 
-def _work(connection: Any, packed: bytes, place: int, num_workers: int) -> None:
-    """Main loop of a worker; ends when it is told None, or when its driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the driver as well
+def _work(connection: Any, packed: bytes, slot: int, num_workers: int) -> None:
+    """Run the main loop of a worker until None arrives or the driver ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver receives Ctrl-C too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _take_share_of_cores(place, num_workers)
+    _pin_to_cores(slot, num_workers)
     from hwdse.runs.sweep_job import JobWorker
 
     worker = JobWorker(packed)
@@ -111,7 +111,7 @@ def _work(connection: Any, packed: bytes, place: int, num_workers: int) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or one that says the same where it cannot be sent to another process."""
+    """The error, or a `RuntimeError` with the same text if the error cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -119,10 +119,10 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-def _take_share_of_cores(place: int, num_workers: int) -> None:
-    """XLA makes as many threads as it sees cores, before jax is imported."""
+def _pin_to_cores(slot: int, num_workers: int) -> None:
+    """Pin this process to its share of the cores; XLA then starts one thread for each of them."""
     if not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
-    mine = cores[place % len(cores) :: num_workers] or cores
+    mine = cores[slot % len(cores) :: num_workers] or cores
     os.sched_setaffinity(0, mine)

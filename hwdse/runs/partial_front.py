@@ -1,32 +1,38 @@
-"""The front of a run that has not ended, from its parts: a shard's, or a stopped one's."""
+"""Front of an unfinished run, from its chunks: of one shard, or of an interrupted sweep."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdse.config.search.metric_names import SCALARS
+from hwdse.config.search.metric_names import (
+    OBJECTIVE_COLUMNS,
+    ROBUST_PREFIX,
+    SCALARS,
+    objective_columns,
+)
 from hwdse.runs.run_errors import NoFeasibleDesignError, RunError
-from hwdse.runs.sweep_job import FLAGS, OBJECTIVE_COLUMNS, ROBUST
+from hwdse.runs.run_folder import CONSTRAINT, LOG
+from hwdse.runs.sweep_job import FLAGS
 
 if TYPE_CHECKING:
     from hwdse.runs.run_folder import Run
 
-NOT_SHOWN = {
+NOT_PARAMETERS = {
     *FLAGS,
     *SCALARS,
     *OBJECTIVE_COLUMNS.values(),
-    *(ROBUST + name for name in OBJECTIVE_COLUMNS.values()),
+    *(ROBUST_PREFIX + name for name in OBJECTIVE_COLUMNS.values()),
     "is_feasible",
     "variant",
-    "number",
+    "sequence_index",
 }
-"""Columns of a part that are no parameters, beside logarithms and violations."""
+"""Columns of a part that are not parameters, apart from logarithms and constraint values."""
 
 
 def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray]:
-    """Columns as those of front.csv: objectives, use of the limits, parameters.
+    """Front of the finished parts in the columns of front.csv.
 
-    Parts are read one by one. Raises `RunError` where they hold no feasible design.
+    Parts are read one at a time. Raises `RunError` if they hold no feasible design.
     """
     from hwdse.search.pareto.pareto_set import non_dominated_mask
 
@@ -34,32 +40,36 @@ def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray
     parts = sorted(record.finished_parts())
     if not parts:
         raise RunError(
-            f"{record.folder}: holds no designs; expected a sweep or an optimize --front"
+            f"{record.folder}: contains no designs; expected a run of sweep or optimize --front"
         )
     for index in parts:
         part, _ = record.read_part(index)
-        if missing := [name for name in objectives if f"log.{name}" not in part]:
-            raise RunError(f"{record.part_path(index)}: has no column log.{missing[0]}")
+        if missing := [name for name in objectives if LOG + name not in part]:
+            raise RunError(f"{record.part_path(index)}: column {LOG}{missing[0]} is missing")
         rows = {name: values[part["is_front"].astype(bool)] for name, values in part.items()}
         if front:
             rows = {name: np.concatenate((front[name], rows[name])) for name in front}
-        log_objectives = np.stack([rows[f"log.{name}"] for name in objectives], axis=1)
+        log_objectives = np.stack([rows[LOG + name] for name in objectives], axis=1)
         kept = np.flatnonzero(non_dominated_mask(log_objectives))
         front = {name: values[kept] for name, values in rows.items()}
-    if not front or not len(front["number"]):
-        raise NoFeasibleDesignError(f"{record.folder}: no design on this front")
-    return _as_in_csv(front, objectives)
+    if not front or not len(front["sequence_index"]):
+        raise NoFeasibleDesignError(f"{record.folder}: the front is empty")
+    return _front_csv_columns(front, objectives, is_robust=bool(record.config.get("robust")))
 
 
-def _as_in_csv(front: dict[str, np.ndarray], objectives: list[str]) -> dict[str, np.ndarray]:
-    shown = {name: np.exp(front[f"log.{name}"]) for name in objectives}
+def _front_csv_columns(
+    front: dict[str, np.ndarray], objectives: list[str], *, is_robust: bool
+) -> dict[str, np.ndarray]:
+    names = objective_columns(objectives, is_robust=is_robust)
+    shown = {
+        column: np.exp(front[LOG + name]) for column, name in zip(names, objectives, strict=True)
+    }
     for name, values in front.items():
-        head, _, limit = name.partition(".")
-        if head == "violation":
-            shown[f"{limit}_limit_ratio"] = np.exp(values)
+        if name.startswith(CONSTRAINT):
+            shown[f"{name.removeprefix(CONSTRAINT)}_limit_ratio"] = np.exp(values)
     parameters = {
         name: values
         for name, values in front.items()
-        if name not in NOT_SHOWN and not name.startswith(("log.", "violation."))
+        if name not in NOT_PARAMETERS and not name.startswith((LOG, CONSTRAINT))
     }
     return {**shown, **parameters}

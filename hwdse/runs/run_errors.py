@@ -1,13 +1,13 @@
-"""Errors of runs: each message is one line for the user."""
+"""Errors of run folders and sweeps; each message is one line for the user."""
 
 
 class RunError(ValueError):
-    """A run folder that cannot be used as asked; the message is one line for its user."""
+    """Run folder or run that cannot be used as requested."""
 
 
 class NoFeasibleDesignError(RunError):
-    """A run that holds no design within its limits."""
+    """Run without a feasible design."""
 
 
 class StoppedRunError(RunError):
-    """A run that stopped before its end; what is finished is on disk, and `--resume` continues."""
+    """Run that stopped early; finished chunks are on disk and `--resume` continues."""

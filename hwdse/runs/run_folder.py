@@ -1,9 +1,9 @@
-"""Run folders on disk: what was asked, every point found so far, and what came of it.
+"""Run folders on disk: config, designs and results of a search.
 
-A run is a folder: `run.json` (the resolved config with versions and seed), `points/` (Parquet
-parts, one a chunk), and whatever text the run ends with (`front.csv`, `best.toml`). A part is
-written to a temporary name and renamed, and carries the hash of the config in its metadata, so
-that the files themselves say which chunks are done: a run killed at any moment can go on.
+A run folder holds `run.json` (resolved config, versions, seed), `points/` (Parquet parts, one per
+chunk) and result files such as `front.csv` or `best.toml`. A part is written under a temporary
+name, then renamed; its metadata hold the hash of the config. The files therefore identify the
+finished chunks, and a run killed at any moment can be resumed.
 """
 
 import hashlib
@@ -29,7 +29,13 @@ from hwdse.runs.atomic_files import (
 from hwdse.runs.run_errors import RunError
 
 RECORD_NAME = "run.json"
+RUN_FORMAT = 2
+"""Version of the keys and columns of a run folder; hwdse 0.1 wrote folders without it."""
 POINTS_FOLDER = "points"
+LOG = "log."
+"""Prefix of the columns of ln(objective)."""
+CONSTRAINT = "constraint."
+"""Prefix of the columns of ln(value / limit)."""
 HASH_KEY = b"hwdse.config_hash"
 PART_KEY = b"hwdse.part"
 NOTES_KEY = b"hwdse.notes"
@@ -39,19 +45,19 @@ _PART_PATTERN = re.compile(r"part-(\d{5,})\.parquet")
 
 @dataclass(frozen=True)
 class Run:
-    """An open run folder; `record` is what its `run.json` held when it was opened."""
+    """Open run folder; `record` is the content of `run.json` when the folder was opened."""
 
     folder: Path
     record: Mapping[str, Any]
 
     @property
     def config_hash(self) -> str:
-        """Hash of config, seed and version of hwdse: what all parts of a run have in common."""
+        """Hash of config, seed and version of hwdse; equal in all parts of a run."""
         return self.record["config_hash"]
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved config that the run was made with."""
+        """Resolved config of the run."""
         return self.record["config"]
 
     def part_path(self, index: int) -> Path:
@@ -64,10 +70,9 @@ class Run:
         columns: Mapping[str, np.ndarray],
         notes: Mapping[str, int | float] = MappingProxyType({}),
     ) -> Path:
-        """Write chunk `index`, replacing what may be there; columns must be equally long.
+        """Write chunk `index`, replacing an existing file; columns must be of equal length.
 
-        `notes` are figures of the chunk as a whole. After the call returns the part is on disk
-        as a whole, whatever happens next.
+        `notes` are totals of the chunk. The complete part is on disk when the call returns.
         """
         if index < 0:
             raise RunError(f"{self.folder}: part {index}: expected an index of 0 or more")
@@ -84,15 +89,15 @@ class Run:
         return path
 
     def finished_parts(self) -> set[int]:
-        """Chunks that are on disk, whole, and made with this run's config.
+        """Indices of the complete chunks on disk with the config of this run.
 
-        Truncated files have no readable footer and files of another run another hash; neither
-        counts, and writing the chunk again replaces them.
+        Truncated files have no readable footer, and files of another run have another hash. Both
+        are left out; writing the chunk again replaces them.
         """
         found = (
             _PART_PATTERN.fullmatch(path.name) for path in (self.folder / POINTS_FOLDER).glob("*")
         )
-        return {int(m[1]) for m in found if m is not None and self._is_whole(int(m[1]))}
+        return {int(m[1]) for m in found if m is not None and self._is_complete(int(m[1]))}
 
     def read_part(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Columns and notes of a finished chunk."""
@@ -101,7 +106,7 @@ class Run:
         return parquet_columns(table), notes
 
     def read_points(self) -> dict[str, np.ndarray]:
-        """Every point of the finished parts, in the order of their chunks; `{}` without any."""
+        """All designs of the finished parts, in the order of their chunks; `{}` without parts."""
         import pyarrow
 
         tables = [self._read_table(index) for index in sorted(self.finished_parts())]
@@ -113,23 +118,23 @@ class Run:
             raise RunError(f"{self.folder}: parts differ in their columns") from error
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a text file of this run as a whole or not at all; `name` stays in the folder."""
+        """Write a text file of this run atomically; `name` must be inside the folder."""
         path = self.folder / name
         if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise RunError(f"{name}: lies outside of the run folder {self.folder}")
+            raise RunError(f"{name}: is outside of the run folder {self.folder}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
         return path
 
     def write_table(self, name: str, columns: Mapping[str, np.ndarray]) -> Path:
-        """Write equally long columns as a Parquet file of this name beside the record."""
+        """Write columns of equal length as a Parquet file of this name in the run folder."""
         path = self.folder / name
         write_parquet(path, columns, {HASH_KEY: self.config_hash.encode()})
         return path
 
     def finish(self, status: str, **summary: Any) -> "Run":
-        """Record how the run ended ("finished", "interrupted", "infeasible") and figures of it."""
+        """Record the status ("finished", "interrupted", "infeasible") and a summary."""
         record = {**self.record, "status": status, "ended": _now()}
         if summary:
             record["summary"] = _plain(summary, self.folder)
@@ -145,7 +150,7 @@ class Run:
         except (pyarrow.ArrowException, OSError) as error:
             raise RunError(f"{path}: damaged ({_first_line(error)}); delete it") from error
 
-    def _is_whole(self, index: int) -> bool:
+    def _is_complete(self, index: int) -> bool:
         import pyarrow
         import pyarrow.parquet
 
@@ -160,23 +165,24 @@ class Run:
 def create_run(
     folder: Path, config: Mapping[str, Any], command: str, seed: int, *, resume: bool = False
 ) -> Run:
-    """Start a run in a new or empty folder, or with `resume` go on with the one in there.
+    """Start a run in a new or empty folder; with `resume`, continue the run in the folder.
 
-    A folder whose config, seed or version of hwdse differs is refused: its parts would answer
-    another question. `command` is kept for people and may differ.
+    A folder with another config, seed or version of hwdse is refused: its parts belong to another
+    problem. `command` is informative and may differ.
     """
     folder = Path(folder)
     if (folder / RECORD_NAME).exists():
         if not resume:
-            raise RunError(f"{folder}: holds a run already; add --resume, or choose another folder")
+            raise RunError(f"{folder}: already a run folder; add --resume or choose another folder")
         run = _matching_run(folder, config, seed)
         return _write_record(folder, {**run.record, "status": "running"})
     if folder.exists() and not _is_free(folder):
-        raise RunError(f"{folder}: not an empty folder, and no run of hwdse is in it")
+        raise RunError(f"{folder}: neither empty nor a run folder")
     folder.mkdir(parents=True, exist_ok=True)
     return _write_record(
         folder,
         {
+            "format": RUN_FORMAT,
             "status": "running",
             "command": command,
             "created": _now(),
@@ -189,32 +195,40 @@ def create_run(
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether nothing is in a folder but what a run that begins there at this moment, or was
-    killed when it began, has not renamed yet."""
+    """True if a folder is empty apart from temporary files of a run that has just started."""
     return folder.is_dir() and all(is_temporary(path) for path in folder.iterdir())
 
 
 def open_run(folder: Path) -> Run:
-    """Open a run folder to read from it or to go on; clears what a killed writer left behind."""
+    """Open a run folder and remove temporary files of killed writers.
+
+    Raises `RunError` if the folder is no run folder or was written in another format.
+    """
     folder = Path(folder)
     path = folder / RECORD_NAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{folder}: no run of hwdse is in it ({RECORD_NAME} is missing)") from None
+        raise RunError(f"{folder}: not a run folder ({RECORD_NAME} not found)") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise RunError(f"{path}: cannot be read: {_first_line(error)}") from error
     missing = {"config", "config_hash", "seed", "versions"}.difference(
         record if isinstance(record, dict) else ()
     )
     if missing:
-        raise RunError(f"{path}: not a record of a run, lacks {', '.join(sorted(missing))}")
+        raise RunError(f"{path}: not a run record; missing: {', '.join(sorted(missing))}")
+    if (found := record.get("format", 1)) != RUN_FORMAT:
+        writer = record["versions"].get("hwdse", "unknown")
+        raise RunError(
+            f"{folder}: run format {found} of hwdse {writer}, expected format {RUN_FORMAT}; "
+            "repeat the run in another folder"
+        )
     clear_temporaries(folder)
     return Run(folder, record)
 
 
 def run_hash(config: Mapping[str, Any], seed: int) -> str:
-    """SHA-256 over the canonical JSON of all that decides what the points are."""
+    """SHA-256 of the canonical JSON of config, seed and version of hwdse."""
     content = {"config": _plain(config, "config"), "seed": seed, "hwdse": _versions()["hwdse"]}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -224,30 +238,32 @@ def _matching_run(folder: Path, config: Mapping[str, Any], seed: int) -> Run:
     run = open_run(folder)
     if run_hash(config, seed) == run.config_hash:
         return run
-    asked = {
+    requested = {
         "config": _plain(config, folder),
         "seed": seed,
         "version of hwdse": _versions()["hwdse"],
     }
-    held = {
+    recorded = {
         "config": run.config,
         "seed": run.record["seed"],
         "version of hwdse": run.record["versions"].get("hwdse"),
     }
-    where = _first_difference(held, asked) or f"{RECORD_NAME} was edited"
-    raise RunError(f"{folder}: holds a run of another config ({where}); choose another folder")
+    where = _first_difference(recorded, requested) or f"{RECORD_NAME} was edited"
+    raise RunError(f"{folder}: run with another config ({where}); choose another folder")
 
 
-def _first_difference(held: Any, asked: Any, path: str = "") -> str | None:
-    """Name of the first entry in which two nested configs differ, with both values."""
-    if isinstance(held, dict) and isinstance(asked, dict):
-        for key in sorted(held.keys() | asked.keys()):
+def _first_difference(recorded: Any, requested: Any, path: str = "") -> str | None:
+    """Path and both values of the first entry in which two nested configs differ."""
+    if isinstance(recorded, dict) and isinstance(requested, dict):
+        for key in sorted(recorded.keys() | requested.keys()):
             inner = f"{path}.{key}" if path else str(key)
-            found = _first_difference(held.get(key), asked.get(key), inner)
+            found = _first_difference(recorded.get(key), requested.get(key), inner)
             if found:
                 return found.removeprefix("config.")
         return None
-    return None if held == asked else f"{path} is {_short(held)} there and {_short(asked)} now"
+    if recorded == requested:
+        return None
+    return f"{path} is {_short(recorded)} in the folder, {_short(requested)} now"
 
 
 def _short(value: Any) -> str:
@@ -263,7 +279,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> Run:
 
 
 def _plain(value: Any, place: Path | str) -> Any:
-    """Value in the types that JSON has, so that what is read back equals what was written."""
+    """Value in JSON types, so that the value read back equals the value written."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item, place) for key, item in value.items()}
     if isinstance(value, list | tuple | set):

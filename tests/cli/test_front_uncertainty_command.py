@@ -79,7 +79,7 @@ def test_a_robust_chunk_keeps_nominal_and_robust_metrics_and_is_read_back_exactl
     columns = chunk_columns(job, chunk)
     again = read_chunk(job, columns, chunk_notes(chunk), 1)
     order = np.argsort(chunk.front.sequence_indices)
-    np.testing.assert_array_equal(chunk.front.costs[order], again.front.costs)
+    np.testing.assert_array_equal(chunk.front.log_objectives[order], again.front.log_objectives)
     nominal, robust = columns["energy_per_token_j"], columns["robust_energy_per_token_j"]
     assert (np.abs(robust / nominal - 1.0) > 1e-9).all()
     np.testing.assert_array_equal(robust, np.exp(columns["log.energy_per_token"]))

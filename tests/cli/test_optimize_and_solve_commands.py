@@ -73,7 +73,7 @@ def search(tmp_path, monkeypatch):
     return path
 
 
-def answer(capsys, *arguments):
+def printed(capsys, *arguments):
     code = run([*map(str, arguments), "--json"])
     return code, json.loads(capsys.readouterr().out)
 
@@ -83,11 +83,11 @@ def loaded_with(search, extra, *sets):
     return load_search(search, sets)
 
 
-def test_solve_meets_its_target_in_steps_and_says_what_more_costs(search, capsys):
+def test_solve_meets_its_target_in_steps_and_reports_the_marginal_change(search, capsys):
     base = load_search(search)
     rate = evaluate(base.base, base.workload).effective_tokens_per_s
     goal = f"effective_tokens_per_s >= {1.02 * float(rate):.6g}"
-    code, found = answer(capsys, "solve", search, "--target", goal, "--free", PLANT)
+    code, found = printed(capsys, "solve", search, "--target", goal, "--free", PLANT)
     assert code == Exit.OK
     target = found["targets"][0]
     assert target["is_met"]
@@ -104,7 +104,7 @@ def test_solve_meets_its_target_in_steps_and_says_what_more_costs(search, capsys
     assert value == pytest.approx(target["value"], rel=1e-4)  # float32 here
 
 
-def test_out_of_reach_is_told_with_the_worst_target_first():
+def test_conflicting_targets_are_reported_worst_first():
     targets = (parse_target("chip_power <= 100 W"), parse_target("effective_tokens_per_s >= 1e6"))
     relaxed = RelaxedSolution(np.zeros(1), 0.0, np.zeros(2), np.zeros(2), False)
     missed = np.log([1.5, 2.0])
@@ -132,7 +132,7 @@ def test_out_of_reach_is_told_with_the_worst_target_first():
         (["--target", "chip_power <= 3 W", "--free", "mix.fp64_flop_fraction"], "value is 0"),
     ],
 )  # fmt: skip
-def test_mistakes_of_solve_are_one_line(search, capsys, arguments, named):
+def test_errors_of_solve_are_one_line(search, capsys, arguments, named):
     assert run(["solve", str(search), *arguments]) == Exit.USER_ERROR
     error = capsys.readouterr().err
     assert named in error
@@ -150,10 +150,10 @@ def test_every_metric_has_both_names_and_a_unit():
     assert parse_target("mfu_fraction >= 40 %").limit == pytest.approx(0.4)
 
 
-def test_uncertainty_agrees_with_its_own_error_budget(search, capsys):
+def test_sampled_uncertainty_agrees_with_the_linear_variance_budget(search, capsys):
     search.write_text(SEARCH + UNCERTAIN)
     metrics = ["--metric", "energy_per_token", "--metric", "step_time"]
-    code, found = answer(capsys, "uncertainty", search, *metrics, "--samples", "300")
+    code, found = printed(capsys, "uncertainty", search, *metrics, "--samples", "300")
     assert code == Exit.OK
     energy, time = (found["metrics"][name] for name in ("energy_per_token_j", "step_time_s"))
     assert energy["p5"] < energy["nominal"] < energy["p95"]
@@ -164,7 +164,7 @@ def test_uncertainty_agrees_with_its_own_error_budget(search, capsys):
     assert sigma == pytest.approx(math.log(1.3))
 
 
-def test_spreads_may_stand_in_values_tables_and_options(search):
+def test_uncertainties_in_values_tables_and_options_are_equal(search):
     assert load_search(search).uncertain_constants == ()
     assert "uncertain" not in load_search(search).resolved
     text = '[overrides]\nchip.hbm.energy = "3.9 pJ/bit +- 30 %"\n'
@@ -178,7 +178,7 @@ def test_spreads_may_stand_in_values_tables_and_options(search):
     assert "uncertain" in in_value.resolved
 
 
-def test_spreads_of_a_chip_file_are_found_and_yield_to_those_of_the_search(search, tmp_path):
+def test_the_search_file_overrides_uncertainties_of_a_chip_file(search, tmp_path):
     from hwdse.config.files.toml_files import preset_root
 
     system = (preset_root() / "clusters/trn2_ultraserver.toml").read_text()
@@ -200,7 +200,7 @@ def test_spreads_of_a_chip_file_are_found_and_yield_to_those_of_the_search(searc
     assert load_search(search).uncertain_constants[0].log_sigma == pytest.approx(math.log(1.5))
 
 
-def test_a_design_that_is_written_keeps_its_spreads(search, tmp_path):
+def test_a_written_design_keeps_its_uncertainties(search, tmp_path):
     loaded = loaded_with(search, UNCERTAIN, "chip.link.bandwidth=640 GB/s +- 10 %")
     (tmp_path / "again.toml").write_text(to_toml(loaded, loaded.base))
     again = load_search(tmp_path / "again.toml")
@@ -222,14 +222,14 @@ def test_a_design_that_is_written_keeps_its_spreads(search, tmp_path):
          "nominal"),
     ],
 )  # fmt: skip
-def test_mistakes_in_uncertain_tables_are_one_line(search, extra, named):
+def test_errors_in_uncertain_tables_are_one_line(search, extra, named):
     with pytest.raises(ConfigError, match=named) as caught:
         loaded_with(search, extra)
     assert "\n" not in str(caught.value)
 
 
 def test_robust_objectives_need_uncertain_constants(search):
-    with pytest.raises(ConfigError, match="uncertain constants"):
+    with pytest.raises(ConfigError, match="uncertain constant"):
         load_search(search, ["objective.robust=worst"])
     with pytest.raises(ConfigError, match="quantile Q"):
         loaded_with(search, UNCERTAIN, "objective.robust=median")
@@ -238,7 +238,7 @@ def test_robust_objectives_need_uncertain_constants(search):
     assert loaded.robust.text == "quantile 0.9"
 
 
-def test_texts_without_a_spread_are_left_alone():
+def test_texts_without_an_uncertainty_are_unchanged():
     assert split_uncertainty("0.9 pJ/bit +- 30 %") == ("0.9 pJ/bit", "30 %")
     for text in ("3 nm", "Trn2 +- 3 %", 4.0, ["5 +- 3 %"], "5 W +- 3 W"):
         assert split_uncertainty(text) == (text, None)
@@ -248,8 +248,8 @@ def test_texts_without_a_spread_are_left_alone():
     assert found == {"a.b": "1 %"}
 
 
-def test_an_answer_comes_with_its_worth(search, capsys):
-    """f = clock^-1 with the clock at most 2.4 GHz by a limit of 900 mm2: 1 mm2 buys f / 900."""
+def test_a_result_has_an_optimality_report(search, capsys):
+    """f = 1/clock, clock at most 2.4 GHz at a limit of 900 mm2: shadow price -f/900 per mm2."""
     loaded = load_search(search)
 
     def score(design, relaxation):
@@ -257,8 +257,8 @@ def test_an_answer_comes_with_its_worth(search, capsys):
         return -jnp.log(clock), jnp.log(clock / 2.4e9)[None]
 
     with jax.enable_x64(True):
-        answer = minimize(score, loaded.space, loaded.base, seed=0, **allocate_evaluations(50))
-    result, found = with_optimality_report(loaded, score, answer, 0, 50)
+        optimum = minimize(score, loaded.space, loaded.base, seed=0, **allocate_evaluations(50))
+    result, found = with_optimality_report(loaded, score, optimum, 0, 50)
     assert found is not None
     assert result.design.chip.array.clock_hz == 2.4e9
     report = optimality_json(loaded, result, found)
@@ -273,12 +273,12 @@ def test_an_answer_comes_with_its_worth(search, capsys):
     assert report["quantization_loss"]["all"] == pytest.approx(0.0, abs=1e-9)
     print_optimality(loaded, result, found)
     text = capsys.readouterr().out
-    for words in ("lower bound", "2 neighbors", "1 mm^2 more", "-1.000 %", "die_area"):
+    for words in ("lower bound", "all 2 neighbors", "% per mm²", "-1.000 %", "die area"):
         assert words in text
-    assert with_optimality_report(loaded, score, answer, 0, 0) == (answer, None)
+    assert with_optimality_report(loaded, score, optimum, 0, 0) == (optimum, None)
 
 
-def test_the_score_of_a_file_is_robust_where_it_says_so(search, monkeypatch):
+def test_the_objective_of_a_robust_file_is_robust(search, monkeypatch):
     def energy_only(objectives, limits, workload):
         return lambda design, relaxation: (
             jnp.log(design.chip.hbm.energy_j_per_byte)[None],
@@ -293,11 +293,12 @@ def test_the_score_of_a_file_is_robust_where_it_says_so(search, monkeypatch):
     assert float(value) == pytest.approx(math.log(nominal * largest), rel=1e-6)
 
 
-def test_rounds_are_joined_to_the_better_with_the_evaluations_of_both():
-    def result(log, excess, history):
+def test_joined_rounds_keep_the_better_design_and_all_evaluations():
+    def result(log, violation, history):
         return SearchResult(
             design=None, unit=np.zeros(1), labels={}, log_objective=log,
-            constraint_values=np.array([excess]), is_feasible=excess <= 0.0, multipliers=np.zeros(1),
+            constraint_values=np.array([violation]), is_feasible=violation <= 0.0,
+            multipliers=np.zeros(1),
             relaxed_log_objective=log, snapped_log_objective=log, num_evaluations=10,
             history_evaluations=np.array([5, 10]), history_log_objective=np.array(history),
             top_units=np.zeros((1, 1)), top_log_objectives=np.zeros(1),
@@ -329,7 +330,7 @@ def test_wrong_budgets_are_one_line(search, capsys, arguments, named):
     assert error.count("\n") == 1
 
 
-def test_a_comparison_of_searches_refuses_a_robust_objective(capsys, tmp_path):
+def test_compare_search_refuses_a_robust_objective(capsys, tmp_path):
     command, options = "compare-search", ["--methods", "sobol"]
     sets = ["--set", "uncertain.chip.hbm.energy=30 %", "--set", "objective.robust=mean"]
     code = run([command, "trn2_llama3_70b", *options, *sets, "--out", str(tmp_path / "run")])

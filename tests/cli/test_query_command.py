@@ -1,4 +1,4 @@
-"""SQL over a run: names with units, tables that need not be named, mistakes in one line."""
+"""SQL on a run: names with units, optional FROM, errors in one line."""
 
 import json
 
@@ -32,7 +32,7 @@ def folder(tmp_path):
                 "log.step_time": -np.log1p(numbers),
             },
         )
-    record.part_path(7).write_bytes(b"PAR1")  # what a kill may leave: is not asked
+    record.part_path(7).write_bytes(b"PAR1")  # left by a killed writer: not read
     return record.folder
 
 
@@ -52,7 +52,7 @@ def test_the_query_of_the_documentation(folder, capsys):
     assert rows == [[128.0, 0.2], [96.0, 0.25]]
 
 
-def test_texts_are_left_alone_and_tables_may_be_named(folder, capsys):
+def test_strings_are_unchanged_and_tables_may_be_named(folder, capsys):
     query = "select count(*) from points where parallelism = 'it''s'"
     assert asked(folder, query, capsys)[1] == [[3]]
     assert asked(folder, "select 'chip.array.rows where' as t limit 1", capsys)[1][0] == [
@@ -74,11 +74,11 @@ def test_texts_are_left_alone_and_tables_may_be_named(folder, capsys):
         ('select "where" -- from here', 'select "where"  from points '),
     ],
 )  # fmt: skip
-def test_points_are_asked_where_no_table_is_named(query, expected):
+def test_points_are_read_if_no_table_is_named(query, expected):
     assert with_tables(query, {}) == expected
 
 
-def test_last_words_name_columns_unless_two_end_alike():
+def test_last_words_name_columns_if_they_are_unique():
     names = column_names(PATHS)
     assert names["chip.array.rows"] == "rows"
     assert names["chip.sram.capacity_bytes"] == "chip.sram.capacity_bytes"
@@ -99,7 +99,7 @@ def test_table_and_csv(folder, capsys):
 
 
 @pytest.mark.parametrize("query", ["select nothing", "selec 1", "select 1 from nowhere", "drop"])
-def test_a_mistake_in_the_query_is_one_line(folder, query, capsys):
+def test_an_error_in_the_query_is_one_line(folder, query, capsys):
     assert run(["query", str(folder), query]) == Exit.USER_ERROR
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
@@ -107,12 +107,12 @@ def test_a_mistake_in_the_query_is_one_line(folder, query, capsys):
 
 
 @pytest.mark.parametrize("query", ["", " ; ", "-- nothing"])
-def test_no_query_is_a_mistake(folder, query, capsys):
+def test_an_empty_query_is_an_error(folder, query, capsys):
     assert run(["query", str(folder), "--", query]) == Exit.USER_ERROR
     assert "expected a query such as" in capsys.readouterr().err
 
 
-def test_few_rows_that_are_too_wide_stand_as_columns(folder, capsys):
+def test_a_few_wide_rows_are_printed_as_columns(folder, capsys):
     many = ", ".join(f"parallelism as name_of_column_{i}" for i in range(12))
     assert run(["query", str(folder), f"select {many} limit 2"]) == Exit.OK
     lines = capsys.readouterr().out.splitlines()
@@ -122,7 +122,7 @@ def test_few_rows_that_are_too_wide_stand_as_columns(folder, capsys):
 
 def test_a_run_must_have_points(tmp_path, capsys):
     assert run(["query", str(tmp_path), "select 1"]) == Exit.USER_ERROR
-    assert "no run of hwdse" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
     create_run(tmp_path / "empty", {}, "", seed=0)
     assert run(["query", str(tmp_path / "empty"), "select 1"]) == Exit.USER_ERROR
-    assert "no designs in it yet" in capsys.readouterr().err
+    assert "contains no designs yet" in capsys.readouterr().err

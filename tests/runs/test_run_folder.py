@@ -1,4 +1,4 @@
-"""A run folder keeps what was finished, and only that, whatever happens to its writer."""
+"""Run folders: finished parts survive the death of their writer; unfinished ones leave no trace."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from hwdse.runs.atomic_files import csv_text, read_csv_columns
 from hwdse.runs.run_errors import RunError
-from hwdse.runs.run_folder import Run, create_run, open_run
+from hwdse.runs.run_folder import RUN_FORMAT, Run, create_run, open_run
 
 CONFIG = {"chip": {"array": {"rows": 128.0}}, "points": 1000, "method": "sobol"}
 
@@ -34,7 +34,7 @@ def all_files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_written_is_read_back_in_the_order_of_chunks(tmp_path):
+def test_parts_are_read_in_the_order_of_their_chunks(tmp_path):
     run = make_run(tmp_path / "run")
     for index in (2, 0, 1):
         run.write_part(index, columns_of(index))
@@ -59,7 +59,7 @@ def test_a_run_without_parts_has_no_points(tmp_path):
     assert run.read_points() == {}
 
 
-def test_the_record_tells_how_the_run_was_made(tmp_path):
+def test_the_record_holds_config_seed_versions_and_status(tmp_path):
     make_run(tmp_path / "run").finish("finished", best=np.float64(1.5))
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["config"] == CONFIG
@@ -71,7 +71,7 @@ def test_the_record_tells_how_the_run_was_made(tmp_path):
 
 
 @pytest.mark.parametrize("kept_fraction", [0.0, 0.3, 0.99])
-def test_truncated_parts_are_seen_and_replaced(tmp_path, kept_fraction):
+def test_truncated_parts_are_detected_and_replaced(tmp_path, kept_fraction):
     run = make_run(tmp_path / "run")
     for index in range(3):
         run.write_part(index, columns_of(index))
@@ -83,7 +83,7 @@ def test_truncated_parts_are_seen_and_replaced(tmp_path, kept_fraction):
     assert run.finished_parts() == {0, 1, 2}
 
 
-def test_parts_of_another_run_or_another_place_do_not_count(tmp_path):
+def test_parts_of_another_run_or_another_index_do_not_count(tmp_path):
     run = make_run(tmp_path / "run")
     other = make_run(tmp_path / "other", points=2000)
     run.write_part(0, columns_of(0))
@@ -94,7 +94,7 @@ def test_parts_of_another_run_or_another_place_do_not_count(tmp_path):
     assert run.finished_parts() == {0}
 
 
-def test_damage_inside_a_part_is_an_error_and_not_a_number(tmp_path):
+def test_damage_inside_a_part_raises_an_error(tmp_path):
     run = make_run(tmp_path / "run")
     path = run.write_part(0, {"cost": np.random.default_rng(0).random(1000)})
     content = bytearray(path.read_bytes())
@@ -107,9 +107,13 @@ def test_damage_inside_a_part_is_an_error_and_not_a_number(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "seed", "named"),
     [
-        ({"points": 2000}, 7, "points is 1000 there and 2000 now"),
-        ({"chip": {"array": {"rows": 64.0}}}, 7, "chip.array.rows is 128.0 there and 64.0 now"),
-        ({}, 8, "seed is 7 there and 8 now"),
+        ({"points": 2000}, 7, "points is 1000 in the folder, 2000 now"),
+        (
+            {"chip": {"array": {"rows": 64.0}}},
+            7,
+            "chip.array.rows is 128.0 in the folder, 64.0 now",
+        ),
+        ({}, 8, "seed is 7 in the folder, 8 now"),
     ],
 )
 def test_another_config_is_refused_in_one_line(tmp_path, changes, seed, named):
@@ -119,7 +123,7 @@ def test_another_config_is_refused_in_one_line(tmp_path, changes, seed, named):
     assert "\n" not in str(caught.value)
 
 
-def test_the_same_config_goes_on_however_it_was_typed(tmp_path):
+def test_an_equal_config_of_other_types_is_resumed(tmp_path):
     create_run(tmp_path / "run", {"a": (1.0, 2.0), "b": Path("x")}, "first", seed=0)
     run = create_run(
         tmp_path / "run", {"b": "x", "a": np.array([1.0, 2.0])}, "again", seed=0, resume=True
@@ -127,25 +131,43 @@ def test_the_same_config_goes_on_however_it_was_typed(tmp_path):
     assert run.record["command"] == "first"
 
 
-def test_a_folder_is_not_taken_over(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     make_run(tmp_path / "run")
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already a run folder"):
         create_run(tmp_path / "run", CONFIG, "", seed=7)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
-    with pytest.raises(RunError, match="not an empty folder"):
+    with pytest.raises(RunError, match="neither empty nor a run folder"):
         create_run(tmp_path / "mine", CONFIG, "", seed=7, resume=True)
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[1]", '{"config": 1'])
-def test_what_is_no_run_is_named(tmp_path, text):
+def test_a_folder_without_a_valid_record_is_no_run(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunError, match=r"run\.json"):
         open_run(tmp_path)
 
 
-def test_no_name_leads_out_of_the_folder(tmp_path):
+@pytest.mark.parametrize("found", [None, 1, 3])
+def test_a_run_of_another_format_is_refused_in_one_line(tmp_path, found):
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    assert record["format"] == RUN_FORMAT == 2
+    if found is None:  # as hwdse 0.1 wrote it
+        del record["format"]
+    else:
+        record["format"] = found
+    path.write_text(json.dumps(record))
+    for use in (lambda: open_run(tmp_path / "run"), lambda: make_run(tmp_path / "run")):
+        with pytest.raises(RunError, match=f"run format {found or 1} of hwdse") as caught:
+            use()
+        assert "expected format 2" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_no_name_is_outside_of_the_folder(tmp_path):
     run = make_run(tmp_path / "run")
     for name in ("../out.csv", str(tmp_path / "out.csv")):
         with pytest.raises(RunError, match="outside"):
@@ -184,7 +206,7 @@ def test_a_killed_writer_loses_no_finished_part_and_leaves_no_litter(tmp_path):
         import itertools, sys
         from pathlib import Path
         import numpy as np
-        from hwdse.results import create_run
+        from hwdse.runs.run_folder import create_run
         run = create_run(Path(sys.argv[1]), {"points": 1}, "", seed=0)
         for index in itertools.count():
             run.write_part(index, {"x": np.random.default_rng(index).random(50_000)})
@@ -207,15 +229,15 @@ def test_a_killed_writer_loses_no_finished_part_and_leaves_no_litter(tmp_path):
     assert all_files(run.folder) == names | {"run.json"}
 
 
-def test_csv_gives_back_every_digit_and_disarms_formulas():
+def test_csv_keeps_every_digit_and_escapes_formulas():
     columns = {
         "time_s": np.array([0.1 + 0.2, -1e-300, 5e300]),
-        "layout": np.array(["=1+1", "TP 4, PP 2", "@x"], dtype=object),
+        "strategy": np.array(["=1+1", "TP 4, PP 2", "@x"], dtype=object),
         "-count": np.array([1, 2, 3]),
     }
     text = csv_text(columns)
     lines = text.splitlines()
-    assert lines[0] == "time_s,layout,'-count"
+    assert lines[0] == "time_s,strategy,'-count"
     assert lines[1] == "0.30000000000000004,'=1+1,1"
     assert lines[2].startswith("-1e-300,")
     back = read_csv_columns(text)

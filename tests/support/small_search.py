@@ -38,7 +38,7 @@ step = "50 MHz"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """All files but the record, which has times of day in it; of that only the counts."""
+    """Contents of all files; of run.json without its times and command."""
     found = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")

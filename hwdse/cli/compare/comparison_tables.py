@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, is_core
+from hwdse.cli.shared.metric_tables import is_core, metric_of, number_cells
 from hwdse.search.compare.method_comparison import evaluation_cap, median_min_max
 
 if TYPE_CHECKING:
@@ -77,39 +77,41 @@ def table_of(
     """Title, header and cells of the table of each task, best method first."""
     tables = []
     for task in dict.fromkeys(row["task"] for row in rows):
-        cells = []
         chosen = [row for row in rows if row["task"] == task]
-        for row in chosen:
-            values = [_text(loaded, task, row[name]) for name in ("median", "min", "max")]
+        values = _value_cells(loaded, chosen, task)
+        times = number_cells([row["seconds"] for row in chosen], 2, 0)
+        cells = []
+        for row, texts, time in zip(chosen, values, times, strict=True):
             is_capped = evaluation_cap(row["method"], 1 << 60) <= row["evaluations"]
             counted = f"{row['evaluations']:,}{' (capped)' if is_capped else ''}"
-            cells.append(
-                [
-                    TITLES[row["method"]],
-                    *values,
-                    counted,
-                    f"{row['seconds']:.3g}",
-                    f"{row['seeds']}",
-                ]
-            )
+            cells.append([TITLES[row["method"]], *texts, counted, time, f"{row['seeds']}"])
         heads = ["method", "median", "min", "max", "evaluations", "time (s)", "seeds"]
         tables.append((_task_title(loaded, task), heads, cells))
     return tables
 
 
+def _value_cells(
+    loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]], task: str
+) -> list[list[str]]:
+    """Median, minimum and maximum of each row, all with the same decimals."""
+    names = ("median", "min", "max")
+    values = [row[name] for row in rows for name in names]
+    if task == "pareto":
+        cells = number_cells(values, 4, 0)
+    else:
+        cells = metric_of(loaded.objective, of_core=is_core(loaded)).cells(values)
+    cells = [
+        cell if math.isfinite(value) else "infeasible"
+        for cell, value in zip(cells, values, strict=True)
+    ]
+    return [cells[i : i + len(names)] for i in range(0, len(cells), len(names))]
+
+
 def _task_title(loaded: "LoadedSearch", task: str) -> str:
     if task == "single":
-        return f"{loaded.objective.replace('_', ' ')}, smaller is better"
+        return f"{metric_of(loaded.objective, of_core=is_core(loaded)).label}, lower is better"
     names = ", ".join(name.replace("_", " ") for name in loaded.front_objectives)
-    return f"hypervolume of {names} in logarithms, larger is better"
-
-
-def _text(loaded: "LoadedSearch", task: str, value: float) -> str:
-    if task == "pareto":
-        return f"{value:.4f}"
-    if not math.isfinite(value):
-        return "infeasible"
-    return format_metric(value, METRIC_UNITS[loaded.objective])
+    return f"hypervolume in the logarithms of {names}; higher is better"
 
 
 def ranking(loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -117,7 +119,8 @@ def ranking(loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]) -> list[s
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         chosen = [row for row in rows if row["task"] == task]
-        what = _task_title(loaded, task).split(",")[0] if task == "single" else "hypervolume"
+        name = metric_of(loaded.objective, of_core=is_core(loaded)).name
+        what = name if task == "single" else "hypervolume"
         first = chosen[0]
         if len(chosen) < 2 or not math.isfinite(first["median"]):
             continue

@@ -1,11 +1,16 @@
-"""What an answer is worth, for people and programs: bound, neighbors, prices, waste."""
+"""Optimality report of `hwdse optimize` as tables and JSON.
+
+Computes the report for a feasible result (`search.answers.optimality`) and formats the
+neighborhood check, optimality gap, binding constraints, shadow prices and quantization loss.
+JSON values are in SI base units.
+"""
 
 import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, spaced
-from hwdse.cli.shared.table_output import percent, print_table
+from hwdse.cli.shared.metric_tables import is_core, metric_of, number_cells, spaced
+from hwdse.cli.shared.table_output import percent, print_table, say
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -13,168 +18,199 @@ if TYPE_CHECKING:
     from hwdse.search.evaluation.search_result import ObjectiveFn, SearchResult
 
 NEIGHBORS = 2000
-"""Looked at where nothing is said; none where each design's mappings are searched, which takes tens
-of milliseconds each."""
-LONG_EFFORT = {"num_starts": 1, "most_iterations": 10, "num_segments": 8, "batch": 16}
-"""Of these, for those who ask for a certificate all the same."""
-SMALLEST_PRICE = 1e-3
-UNIT_STEPS = {"mm^2": 1.0, "W": 1.0, "USD": 1.0, "1": 0.01}
-"""What of a limit is bought in whole: 1 mm2, 1 W, 1 USD, a hundredth of a ratio."""
+"""Default number of neighbors; 0 with mapping = "optimize", where an evaluation takes tens of
+milliseconds."""
+LONG_EFFORT = {"num_starts": 1, "max_iterations": 10, "num_segments": 8, "batch": 16}
+"""Reduced effort of a requested report with mapping = "optimize"."""
+MIN_SHADOW_PRICE = 1e-3
+"""Smallest printed shadow price, in % per +1 % of the limit."""
+UNIT_STEPS = {"mm²": 1.0, "W": 1.0, "USD": 1.0, "1": 0.01}
+"""Change of a limit per printed unit: 1 mm², 1 W, 1 USD, 1 percentage point of a ratio."""
 
 
 def with_optimality_report(
     loaded: "LoadedSearch",
-    score: "ObjectiveFn",
+    objective: "ObjectiveFn",
     result: "SearchResult",
     seed: int,
     num_neighbors: int | None,
 ) -> tuple["SearchResult", "OptimalityReport | None"]:
-    """The certificate of a feasible answer, and the answer: a better neighbor takes its place.
+    """Result and its optimality report; a better neighbor replaces the design of the result.
 
-    None where no neighbor is asked for, or by default where evaluations search mappings.
+    The report is None without neighbors or for an infeasible result.
     """
     import jax
 
     from hwdse.search.answers.optimality import report_optimality
 
     is_long = getattr(loaded.base, "runs_long", False)
-    most = (0 if is_long else NEIGHBORS) if num_neighbors is None else num_neighbors
-    if not most or not result.is_feasible:
+    max_neighbors = (0 if is_long else NEIGHBORS) if num_neighbors is None else num_neighbors
+    if not max_neighbors or not result.is_feasible:
         return result, None
     search_budget: dict[str, int] = LONG_EFFORT if is_long else {}
     with jax.enable_x64(True):
-        found = report_optimality(
-            score, loaded.space, result.design, result.unit, tuple(loaded.limits),
-            seed=seed, most_neighbors=most, **search_budget,
+        report = report_optimality(
+            objective, loaded.space, result.design, result.unit, tuple(loaded.limits),
+            seed=seed, max_neighbors=max_neighbors, **search_budget,
         )  # fmt: skip
-    if not found.num_improvements:
-        return result, found
+    if not report.num_improvements:
+        return result, report
     better = dataclasses.replace(
         result,
-        design=loaded.space.decode_rounded(found.unit, result.design),
-        unit=found.unit,
-        log_objective=found.log_objective,
-        constraint_values=found.constraint_values,
+        design=loaded.space.decode_rounded(report.unit, result.design),
+        unit=report.unit,
+        log_objective=report.log_objective,
+        constraint_values=report.constraint_values,
     )
-    return better, found
+    return better, report
 
 
 def print_optimality(
-    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
+    loaded: "LoadedSearch", result: "SearchResult", report: "OptimalityReport"
 ) -> None:
-    """Tables: what the answer is worth, what holds each parameter, what more of a limit buys."""
-    unit = METRIC_UNITS[loaded.objective]
-    whole = "all" if found.is_exhaustive else "some"
-    rows = [
-        [
-            "no better design among" if found.is_local_optimum else "a better one is still among",
-            f"{found.num_neighbors:,} neighbors",
-            f"{whole} within a step",
-        ],
-        [
-            "lower bound" if found.passed_bound_checks else "best possible (estimate)",
-            format_metric(math.exp(found.log_bound), unit) if _is_known(found) else "unknown",
-            f"at most {percent(found.optimality_gap)} better" if _is_known(found) else "",
-        ],
-    ]
-    rows += [
-        [
-            "rounding wastes" if name == "all" else f"  of {name}",
-            percent(math.expm1(quantization_loss), 2),
-            "of everything" if name == "all" else "alone",
-        ]
-        for name, quantization_loss in found.quantization_loss.items()
-        if name == "all" or abs(quantization_loss) > 1e-6
-    ]
-    print_table("what it is worth", ["", "", ""], rows)
-    print_table("what holds it", ["parameter", "elasticity", "held by"], _holding(loaded, found))
-    prices = _price_rows(loaded, result, found)
-    if prices:
-        print_table("what more of a limit buys", ["", "1 % more", "", ""], prices)
+    """Print the optimality report, binding constraints and shadow prices."""
+    say(f"optimality report{_fixed_text(loaded, result)}")
+    print_table("", ["", ""], _report_rows(loaded, report), left=2)
+    print_table("", ["parameter", "elasticity", "bound by"], _binding_rows(loaded, report))
+    if prices := _price_rows(loaded, result, report):
+        print_table("", ["limit", "shadow price per +1 %", "per +1 unit"], prices)
 
 
-def checks(found: "OptimalityReport") -> str:
-    """One line: what the bound was checked on, and why it is no more than an estimate."""
+def _fixed_text(loaded: "LoadedSearch", result: "SearchResult") -> str:
+    """Choices and variants that the report keeps fixed, in parentheses."""
+    from hwdse.cli.shared.parameter_cells import choice_labels
+    from hwdse.config.schema.user_paths import field_name
+    from hwdse.search.space.pytree_path import get_path
+
     texts = []
-    if found.num_bound_violations:
+    for choice in loaded.space.choices:
+        if labels := choice_labels(choice, [result.design]):
+            texts.append(
+                f"{'strategy' if choice.name == 'parallelism' else choice.name} {labels[0]}"
+            )
+    for variant in loaded.space.variants:
+        texts.append(f"{spaced(field_name(variant.path))} {get_path(result.design, variant.path)}")
+    return f" ({'; '.join(texts)})" if texts else ""
+
+
+def _report_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[list[str]]:
+    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    kind = "lower bound" if report.passed_bound_checks else "estimate"
+    bound, gap = "unknown", "unknown"
+    if _is_known(report):
+        bound = f"{metric.cells([math.exp(report.log_bound)])[0]}, {kind}"
+        gap = f"{100.0 * report.optimality_gap:.1f}, {kind}"
+    found = "no better design" if report.is_local_optimum else "a better design"
+    sampled = "all" if report.is_exhaustive else "sampled"
+    count = f"{report.num_neighbors:,}"
+    among = f"all {count} neighbors" if report.is_exhaustive else f"{count} {sampled} neighbors"
+    return [
+        ["local optimum", f"{found} among {among} (one step)"],
+        [f"best possible ({metric.unit})", bound],
+        ["optimality gap (%)", gap],
+        [f"checks of the {kind}", bound_checks(report)],
+        ["quantization loss (%)", _loss_text(report)],
+    ]
+
+
+def _loss_text(report: "OptimalityReport") -> str:
+    names = {"cols": "columns"}
+    losses = {name: 100.0 * math.expm1(log) for name, log in report.quantization_loss.items()}
+    parts = [
+        f"{names.get(name, name)} {value:.2f}"
+        for name, value in losses.items()
+        if name != "all" and abs(value) > 1e-4
+    ]
+    alone = f"; {', '.join(parts)}{', each alone' if len(parts) > 1 else ' alone'}" if parts else ""
+    return f"{losses['all']:.2f} in total{alone}"
+
+
+def bound_checks(report: "OptimalityReport") -> str:
+    """Outcome of the checks of the relaxation: the reason for an estimate, or the samples of a
+    lower bound."""
+    texts = []
+    if report.num_bound_violations:
+        largest = percent(math.expm1(report.largest_bound_violation))
         texts.append(
-            f"the unrounded model lies above the exact one at {found.num_bound_violations:,} of "
-            f"{found.num_checked:,} designs, by up to {percent(math.expm1(found.largest_bound_violation))}"
+            f"relaxation above the exact model at {report.num_bound_violations:,} of "
+            f"{report.num_checked:,} designs, by at most {largest}"
         )
-    if found.num_nonconvex_segments:
+    if report.num_nonconvex_segments:
         texts.append(
-            f"is not convex on {found.num_nonconvex_segments} of {found.num_segments} segments"
+            f"not convex on {report.num_nonconvex_segments:,} of {report.num_segments:,} segments"
         )
     if texts:
-        return f"an estimate, no bound: {', and '.join(texts)}"
+        return "; ".join(texts)
     return (
-        f"the unrounded model lay below the exact one at all {found.num_checked:,} designs and was "
-        f"convex on all {found.num_segments} segments checked; same layout and variants"
+        f"relaxation below the exact model at all {report.num_checked:,} designs, convex on all "
+        f"{report.num_segments:,} segments"
     )
 
 
-def _is_known(found: "OptimalityReport") -> bool:
-    return math.isfinite(found.log_bound)
+def _is_known(report: "OptimalityReport") -> bool:
+    return math.isfinite(report.log_bound)
 
 
-def _holding(loaded: "LoadedSearch", found: "OptimalityReport") -> list[list[str]]:
+def _binding_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[list[str]]:
+    from hwdse.config.schema.user_paths import short_path
+
     return [
-        [dimension.path, f"{slope:+.3f}", text]
+        [short_path(dimension.path), f"{slope:+.3f}", spaced(text)]
         for dimension, slope, text in zip(
-            loaded.space.dimensions, found.elasticities, found.bound_by, strict=True
+            loaded.space.dimensions, report.elasticities, report.bound_by, strict=True
         )
     ]
 
 
 def _price_rows(
-    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
+    loaded: "LoadedSearch", result: "SearchResult", report: "OptimalityReport"
 ) -> list[list[str]]:
     rows = []
-    for name, price in unit_prices(loaded, result, found).items():
-        unit = METRIC_UNITS[name]
-        step = UNIT_STEPS.get(unit)
-        relative = -price * loaded.limits[name] / math.exp(result.log_objective)
-        cells = [spaced(name), f"{-relative:+.3f} %", "", ""]
+    value = math.exp(result.log_objective)
+    for name, price in unit_prices(loaded, result, report).items():
+        metric = metric_of(name, of_core=is_core(loaded))
+        relative = price * loaded.limits[name] / value
+        step = UNIT_STEPS.get(metric.unit)
+        per_unit = "-"
         if step is not None:
-            moved = format_metric(abs(price * step), METRIC_UNITS[loaded.objective])
-            cells[2:] = [f"{format_metric(step, unit)} more", f"-{moved}"]
-        if relative > SMALLEST_PRICE:
-            rows.append(cells)
+            (cell,) = number_cells([100.0 * price * step / value], 3)
+            per_unit = f"{cell} % per {'pp' if metric.unit == '1' else metric.unit}"
+        if -relative > MIN_SHADOW_PRICE:
+            rows.append([metric.name, f"{relative:+.3f} %", per_unit])
     return rows
 
 
 def unit_prices(
-    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
+    loaded: "LoadedSearch", result: "SearchResult", report: "OptimalityReport"
 ) -> dict[str, float]:
-    """Change of the objective for one base unit more of each limit: -multiplier * value / limit."""
+    """Change of the objective per base unit of each limit: -multiplier * value / limit."""
     value = math.exp(result.log_objective)
     return {
         name: -float(price) * value / loaded.limits[name]
-        for name, price in zip(loaded.limits, found.multipliers, strict=True)
+        for name, price in zip(loaded.limits, report.multipliers, strict=True)
     }
 
 
 def optimality_json(
-    loaded: "LoadedSearch", result: "SearchResult", found: "OptimalityReport"
+    loaded: "LoadedSearch", result: "SearchResult", report: "OptimalityReport"
 ) -> dict[str, Any]:
-    """Everything of a certificate in base units."""
+    """Optimality report in base units."""
     paths = [dimension.path for dimension in loaded.space.dimensions]
     return {
-        "lower_bound": math.exp(found.log_bound) if _is_known(found) else None,
-        "passed_bound_checks": found.passed_bound_checks,
-        "gap": found.optimality_gap if _is_known(found) else None,
-        "checks": checks(found),
-        "neighbors": found.num_neighbors,
-        "all_neighbors": found.is_exhaustive,
-        "better_neighbors_taken": found.num_improvements,
-        "better_neighbors_left": not found.is_local_optimum,
-        "elasticities": dict(zip(paths, found.elasticities.tolist(), strict=True)),
-        "bound_by": dict(zip(paths, found.bound_by, strict=True)),
-        "shadow_prices": dict(zip(loaded.limits, found.multipliers.tolist(), strict=True)),
-        "shadow_prices_per_unit": unit_prices(loaded, result, found),
+        "lower_bound": math.exp(report.log_bound) if _is_known(report) else None,
+        "passed_bound_checks": report.passed_bound_checks,
+        "optimality_gap": report.optimality_gap if _is_known(report) else None,
+        "checks": bound_checks(report),
+        "neighbors": report.num_neighbors,
+        "is_exhaustive": report.is_exhaustive,
+        "num_improvements": report.num_improvements,
+        "is_local_optimum": report.is_local_optimum,
+        "elasticities": dict(zip(paths, report.elasticities.tolist(), strict=True)),
+        "bound_by": dict(zip(paths, report.bound_by, strict=True)),
+        "shadow_prices": dict(zip(loaded.limits, report.multipliers.tolist(), strict=True)),
+        "shadow_prices_per_unit": unit_prices(loaded, result, report),
         "quantization_loss": {
-            name: math.expm1(quantization_loss)
-            for name, quantization_loss in found.quantization_loss.items()
+            name: math.expm1(log) for name, log in report.quantization_loss.items()
         },
-        "evaluations": found.num_evaluations,
+        "evaluations": report.num_evaluations,
     }

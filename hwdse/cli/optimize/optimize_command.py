@@ -1,4 +1,4 @@
-"""`hwdse optimize`: the best buildable design by gradients."""
+"""`hwdse optimize`: gradient search of one design within the limits of a config."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets, parse_count
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import human_count, note, print_json, print_table, say
+from hwdse.cli.shared.table_output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from hwdse.cli.optimize.budgeted_search import SearchBudgetOptions
@@ -29,49 +29,76 @@ def run(
             "--evaluations",
             parser=parse_count,
             metavar="N",
-            help="Budget; a gradient counts as three, robust objectives as one for all samples.",
+            help="Budget in model evaluations. A gradient counts as 3; a robust objective counts "
+            "once for all its samples.",
         ),
     ] = 10_000,
     time: Annotated[
         str | None,
         typer.Option(
             "--time",
-            metavar="30s",
-            help="Rounds of that budget until time is up; the certificate comes on top.",
+            metavar="DURATION",
+            help="Repeat the search with successive seeds until the time is up, e.g. 30s. The "
+            "optimality report comes on top.",
         ),
     ] = None,
     optimizer: Annotated[
-        str, typer.Option("--optimizer", help="adam, adamw, lion, sgd, ... of optax.")
+        str,
+        typer.Option(
+            "--optimizer", metavar="NAME", help="Optax optimizer: adam, adamw, lion, sgd, ..."
+        ),
     ] = "adam",
     schedule: Annotated[
-        str, typer.Option("--schedule", help="cosine, linear, exponential or constant.")
+        str,
+        typer.Option(
+            "--schedule",
+            metavar="NAME",
+            help="Learning-rate schedule: cosine, linear, exponential, constant.",
+        ),
     ] = "cosine",
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="By default one for each optimizer.")
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            metavar="RATE",
+            help="Initial learning rate.  [default: depends on the optimizer]",
+        ),
     ] = None,
     neighbors: Annotated[
         int | None,
-        typer.Option("--neighbors", min=0, help="Looked at in the end; 0: no certificate."),
+        typer.Option(
+            "--neighbors",
+            min=0,
+            metavar="N",
+            help="Neighbors evaluated by the optimality report; 0 skips the report.  "
+            '[default: 2000; 0 with mapping = "optimize"]',
+        ),
     ] = None,
     front: Annotated[
-        bool, typer.Option("--front", help="Search the front of the file's front objectives.")
+        bool, typer.Option("--front", help="Search the Pareto front of [objective] front.")
     ] = False,
     sets: Sets = None,
     out: Out = None,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """Search the best buildable design by gradients, within the limits of the search file.
+    """Minimize the objective of a config within its limits.
 
-    Writes best.toml, which `hwdse evaluate` takes, and pictures to the run folder. With --front
-    the folder is like that of a sweep, so that `hwdse pareto` merges both.
+    Runs a multi-start gradient search on the smooth relaxation, rounds to the parameter steps,
+    refines by local search with the exact model and reports optimality. Writes best.toml (input of
+    `hwdse evaluate`) and plots to the run folder. --front searches the Pareto front instead;
+    `hwdse pareto` merges its folder with those of sweeps.
 
     \b
     Examples:
       hwdse optimize trn2_llama3_70b --time 60s --set limits.chip_power="400 W" --out runs/b
       hwdse optimize trn2_llama3_70b --front --evaluations 5000 --out runs/front
     """
-    loaded, budget = _checked(config, sets, evaluations, time, optimizer, schedule, learning_rate)
+    from hwdse.cli.optimize.budgeted_search import make_budget
+    from hwdse.config import load_search
+
+    budget = make_budget(evaluations, time, optimizer, schedule, learning_rate)
+    loaded = load_search(config, sets or ())
     seed = loaded.seed if seed is None else seed
     if front:
         from hwdse.cli.optimize.optimize_front import run_front
@@ -85,28 +112,11 @@ def run(
 
 
 def _check_front(given: dict[str, Any]) -> None:
-    """A front takes no other option of the search than its number of evaluations."""
+    """Raise `CommandError` for an option of the search that --front does not support."""
     for name, value in given.items():
         if name != "evaluations" and value is not None:
             flag = name.removesuffix("_s").replace("_", "-")
-            text = f"--{flag} {value}: not with --front, whose budget is --evaluations"
-            raise CommandError(f"{text} and whose descent is fixed")
-
-
-def _checked(
-    config: str,
-    sets: list[str] | None,
-    evaluations: int,
-    time: str | None,
-    optimizer: str,
-    schedule: str,
-    learning_rate: float | None,
-) -> tuple["LoadedSearch", "SearchBudgetOptions"]:
-    from hwdse.cli.optimize.budgeted_search import make_budget
-    from hwdse.config import load_search
-
-    budget = make_budget(evaluations, time, optimizer, schedule, learning_rate)
-    return load_search(config, sets or ()), budget
+            raise CommandError(f"--{flag} {value}: not with --front, which has --evaluations only")
 
 
 def _optimize(
@@ -125,34 +135,35 @@ def _optimize(
     from hwdse.config.search.objective_functions import objective_fn
 
     options = {"command": NAME, **budget.options()}
-    # The same question has the same answer, so answering again may replace it.
+    # The search is deterministic, so a repeated command may overwrite its run folder.
     record = start_run(loaded, options, config, out, seed, resume=True)
-    score = objective_fn(loaded)
-    result, num_rounds = search(loaded, score, budget, seed)
-    result, found = with_optimality_report(loaded, score, result, seed, num_neighbors)
+    objective = objective_fn(loaded)
+    result, num_rounds = search(loaded, objective, budget, seed)
+    result, report = with_optimality_report(loaded, objective, result, seed, num_neighbors)
     record.write_text("best.toml", to_toml(loaded, result.design))
-    before, after, files = _evaluate_and_draw(loaded, result, record)
+    before, after, files = _evaluate_and_plot(loaded, result, record)
     record.finish(
         "finished" if result.is_feasible else "infeasible",
         objective=math.exp(result.log_objective),
         evaluations=result.num_evaluations,
-        optimality_evaluations=0 if found is None else found.num_evaluations,
+        optimality_evaluations=0 if report is None else report.num_evaluations,
     )
     if json:
-        answer = _as_json(loaded, result, before, after, record, files)
-        worth = {} if found is None else {"worth": optimality_json(loaded, result, found)}
-        print_json({**answer, "rounds": num_rounds, **worth})
+        values = _as_json(loaded, result, before, after, record, files)
+        optimality = {"optimality": optimality_json(loaded, result, report)} if report else {}
+        print_json({**values, "rounds": num_rounds, **optimality})
     else:
-        _print(loaded, result, before, after, found)
+        _print(loaded, result, before, after, report)
     for path in (record.folder / "best.toml", *files):
         note(f"wrote {path}")
     if not result.is_feasible:
         raise CommandError(explain_infeasible(loaded, result.constraint_values), Exit.INFEASIBLE)
 
 
-def _evaluate_and_draw(
+def _evaluate_and_plot(
     loaded: "LoadedSearch", result: "SearchResult", record: "Run"
 ) -> tuple["Evaluation", "Evaluation", list[Path]]:
+    """Evaluations of the baseline and of the optimum, and the files of their plots."""
     import numpy as np
 
     from hwdse.cli.shared import evaluation_plots, metric_tables
@@ -161,8 +172,9 @@ def _evaluate_and_draw(
     before = metric_tables.evaluate_exact(loaded.base, loaded.workload)
     after = metric_tables.evaluate_exact(result.design, loaded.workload)
     folder = record.folder / "plots"
-    pair = {loaded.labels["system"]: before, "optimized": after}
-    files = evaluation_plots.save_breakdown(pair, folder)
+    of_core = metric_tables.is_core(loaded)
+    pair = {loaded.labels["system"]: before, "optimum": after}
+    files = evaluation_plots.save_breakdown(pair, folder, of_core=of_core)
     counts, logs = result.history_evaluations, result.history_log_objective
     if np.isfinite(logs).any():
         curve = (counts, np.exp(np.where(np.isfinite(logs), logs, np.nan)))
@@ -170,7 +182,7 @@ def _evaluate_and_draw(
         start = (counts[[0, -1]], np.array([value, value]))
         curves = {"gradient search": curve, loaded.labels["system"]: start}
         files += evaluation_plots.save_convergence(
-            curves, loaded.objective, folder, of_core=metric_tables.is_core(loaded)
+            curves, loaded.objective, folder, of_core=of_core
         )
     return before, after, files
 
@@ -180,77 +192,107 @@ def _print(
     result: "SearchResult",
     before: "Evaluation",
     after: "Evaluation",
-    found: "OptimalityReport | None",
+    report: "OptimalityReport | None",
 ) -> None:
     from hwdse.cli.optimize import optimality_tables
     from hwdse.cli.shared import metric_tables
     from hwdse.cli.sweep import front_tables
 
-    pair = {loaded.labels["system"]: before, "optimized": after}
-    metric_tables.print_headline(pair, loaded)
-    print_table("what changed", ["parameter", "before", "after"], _changes(loaded, result.design))
-    metric_tables.print_limits(metric_tables.limit_rows(loaded, after))
-    prices = [
-        f"{name.replace('_', ' ')} {-price:+.3f} %"
-        for name, price in zip(loaded.limits, result.multipliers, strict=True)
-        if price > 1e-3
-    ]
-    if found is not None:
-        optimality_tables.print_optimality(loaded, result, found)
-        say(optimality_tables.checks(found))
-    elif prices:
-        say(f"1 % more of a limit would move the objective by: {', '.join(prices)}")
-    say(metric_tables.what_limits(after, loaded))
-    say(f"minimized: {_minimized(loaded, result, before)}")
+    of_core = metric_tables.is_core(loaded)
+    say(loaded.title)
+    say(objective_line(loaded, result, before))
+    say("")
+    metric_tables.print_headline({"baseline": before, "optimum": after}, loaded, "")
+    if changes := changed_parameters(loaded, result.design):
+        print_table("", ["changed parameter", "unit", "baseline", "optimum"], changes)
+    metric_tables.print_limits(metric_tables.limit_rows(loaded, after), of_core=of_core)
+    if report is not None:
+        optimality_tables.print_optimality(loaded, result, report)
+    elif prices := _search_prices(loaded, result):
+        say(f"shadow prices (per +1 % of a limit): {prices}")
+    say(metric_tables.bottlenecks(after, loaded))
+    say(_evaluations_line(result, report))
     if loaded.robust is not None:
         say(front_tables.robust_line(loaded, result.num_evaluations))
-    optimality_gap = (
-        f"; rounding to what can be built moved the objective by {_moved(result.relaxation_gap)}"
-    )
-    say(
-        f"{human_count(result.num_evaluations)} evaluations"
-        + (f"{optimality_gap} before polishing" if math.isfinite(result.relaxation_gap) else "")
-    )
-    if found is not None:
-        neighbors = "neighbor" if found.num_improvements == 1 else "neighbors in turn"
-        better = f": {found.num_improvements} better {neighbors} took its place"
-        say(
-            f"{human_count(found.num_evaluations)} more for what it is worth"
-            + (better if found.num_improvements else "")
-        )
 
 
-def _minimized(loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation") -> str:
-    """The objective at the end and, where it is not robust, against the base."""
-    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
+def objective_line(loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation") -> str:
+    """Objective with its values of baseline and optimum, their ratio and the feasibility.
+
+    A robust objective has no value of the baseline.
+    """
+    from hwdse.cli.shared.metric_tables import is_core, limit_rows, metric_of
     from hwdse.objectives import OBJECTIVES
 
-    name, unit = loaded.objective.replace("_", " "), METRIC_UNITS[loaded.objective]
-    value = math.exp(result.log_objective)
+    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    status = "feasible" if result.is_feasible else "infeasible"
+    optimum = math.exp(result.log_objective)
     if loaded.robust is not None:
-        return f"{loaded.robust.text} of {name}, {format_metric(value, unit)}"
-    start = float(OBJECTIVES[loaded.objective](before))
-    moved = f" ({start / value:.3g} x better)" if start > value else ""
-    return f"{name}, {format_metric(start, unit)} before, {format_metric(value, unit)} now{moved}"
+        (cell,) = metric.cells([optimum])
+        return f"objective: {loaded.robust.text} of {metric.label}   optimum {cell}   {status}"
+    baseline = float(OBJECTIVES[loaded.objective](before))
+    cells = metric.cells([baseline, optimum])
+    factor = f"{baseline / optimum:.3g}x lower"
+    if optimum >= baseline:
+        factor = "unchanged" if optimum == baseline else f"{optimum / baseline:.3g}x higher"
+    is_met = all(row["is_met"] for row in limit_rows(loaded, before))
+    start = cells[0] if is_met else f"{cells[0]} (infeasible)"
+    values = f"baseline {start}   optimum {cells[1]}   {factor}"
+    return f"objective: {metric.label}   {values}   {status}"
 
 
-def _moved(log_change: float) -> str:
-    return f"{100.0 * math.expm1(log_change):+.2f} %"
-
-
-def _changes(loaded: "LoadedSearch", design: Any) -> list[list[str]]:
-    """Every searched parameter whose value differs, as path, before, after."""
-    from hwdse.cli.shared.start_run import searched_paths
-    from hwdse.config import format_value
+def changed_parameters(loaded: "LoadedSearch", design: Any) -> list[list[str]]:
+    """Rows of the searched parameters that differ from the base design: path, unit, values."""
+    from hwdse.cli.shared.parameter_cells import choice_labels, different_parts, parameter_row
+    from hwdse.config.schema.user_paths import short_path
     from hwdse.search.space.pytree_path import get_path
 
-    rows = []
-    for path in searched_paths(loaded.space):
-        old, new = get_path(loaded.base, path), get_path(design, path)
-        if old != new:
-            texts = [x if isinstance(x, str) else format_value(path, float(x)) for x in (old, new)]
-            rows.append([path, *texts])
-    return rows
+    pair, rows = (loaded.base, design), []
+    paths = [dimension.path for dimension in loaded.space.dimensions]
+    for choice in loaded.space.choices:
+        labels = choice_labels(choice, pair)
+        if labels is None:
+            paths += choice.paths
+        elif labels[0] != labels[1]:
+            rows.append([choice.name, "-", *different_parts(labels)])
+    names = [variant.path for variant in loaded.space.variants]
+    numbers, texts = [
+        [
+            [short_path(path), *_flat(parameter_row(path, values, with_inverse=True))]
+            for path in group
+            if len(set(values := [get_path(one, path) for one in pair])) > 1
+        ]
+        for group in (paths, names)
+    ]
+    return [*numbers, *rows, *texts]
+
+
+def _flat(row: tuple[str, list[str]]) -> list[str]:
+    return [row[0], *row[1]]
+
+
+def _search_prices(loaded: "LoadedSearch", result: "SearchResult") -> str:
+    """Shadow prices of the search, for a result without optimality report."""
+    from hwdse.cli.shared.metric_tables import is_core, metric_of
+
+    of_core = is_core(loaded)
+    return ", ".join(
+        f"{metric_of(name, of_core=of_core).name} {-price:+.3f} %"
+        for name, price in zip(loaded.limits, result.multipliers, strict=True)
+        if price > 1e-3
+    )
+
+
+def _evaluations_line(result: "SearchResult", report: "OptimalityReport | None") -> str:
+    line = f"evaluations: {result.num_evaluations:,} search"
+    if report is not None:
+        count = report.num_improvements
+        noun = "improvement" if count == 1 else "improvements"
+        line += f", {report.num_evaluations:,} optimality report ({count} {noun})"
+    if math.isfinite(result.relaxation_gap):
+        cost = 100.0 * math.expm1(result.relaxation_gap)
+        line += f"; rounding cost before local search {cost:+.2f} %"
+    return line
 
 
 def _as_json(

@@ -39,7 +39,7 @@ def print_table(
     """Print a table on stdout; the first `left` columns are aligned left, the others right.
 
     On a narrow terminal, headers wrap first. If that is not enough, long cells wrap, except those
-    of the first column.
+    of the first column. Without column names there is no header line.
     """
     from rich.table import Table
     from rich.text import Text
@@ -49,7 +49,7 @@ def print_table(
     widths: list[int | None] = [None] * len(columns)
     if all(len(cell) <= NARROW_CELL for row in cells for cell in row[left:]):
         widths = _column_widths(columns, cells, left, out.width)
-    table = Table(box=None)
+    table = Table(box=None, show_header=any(columns))
     table.pad_edge = False
     for index, (name, width) in enumerate(zip(columns, widths, strict=True)):
         table.add_column(

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`hwdse solve`: minimum-norm change of parameters that meets targets."""

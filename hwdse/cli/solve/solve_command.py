@@ -1,4 +1,4 @@
-"""`hwdse solve`: the least change of some parameters that meets targets."""
+"""`hwdse solve`: minimum-norm change of the free parameters that meets targets."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import note, print_json, print_table, say
+from hwdse.cli.shared.table_output import note, percent, print_json, print_table, say
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -23,31 +23,46 @@ def run(
     config: Config,
     target: Annotated[
         list[str],
-        typer.Option("--target", metavar="TEXT", help='Such as "chip_power <= 500 W"; repeatable.'),
+        typer.Option(
+            "--target", metavar="TEXT", help='Target, e.g. "chip_power <= 500 W". Repeatable.'
+        ),
     ],
     free: Annotated[
-        str, typer.Option("--free", metavar="PATHS", help="What may change, separated by commas.")
+        str,
+        typer.Option("--free", metavar="PATHS", help="Parameters to vary, separated by commas."),
     ],
     weight: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="PATH=W", help="How dear a change is; 1 by default."),
+        typer.Option(
+            "--weight",
+            metavar="PATH=W",
+            help="Cost weight of a parameter in the norm. Repeatable.  [default: 1]",
+        ),
     ] = None,
     norm: Annotated[
-        str, typer.Option("--norm", help="l2: all move a little; l1: as few as possible move.")
+        str,
+        typer.Option(
+            "--norm",
+            metavar="NAME",
+            help="Norm of the change: l2 (many small changes) or l1 (few changes).",
+        ),
     ] = "l2",
-    within_limits: Annotated[
-        bool, typer.Option("--within-limits", help="The limits of the file are targets as well.")
+    respect_limits: Annotated[
+        bool, typer.Option("--respect-limits", help="Add the limits of the config to the targets.")
     ] = False,
-    starts: Annotated[int, typer.Option("--starts", min=1, max=64, help="Starting points.")] = 4,
+    starts: Annotated[
+        int, typer.Option("--starts", min=1, max=64, metavar="N", help="Starting points.")
+    ] = 4,
     sets: Sets = None,
     out: Out = None,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """The least change of the free parameters that meets the targets, and what more would cost.
+    """Find the minimum-norm change of free parameters that meets targets.
 
-    The size of a change is the weighted norm of ln(after / before). Parameters that the file
-    searches keep to its range and steps, others to a factor of 1000. Writes best.toml.
+    Minimizes the weighted norm of ln(after/before) and reports the marginal change per +1 % of
+    each target. Parameters searched by the config keep its ranges and steps; others may change by
+    a factor of 1000. Writes best.toml to the run folder. Exit code 3: infeasible targets.
 
     \b
     Examples:
@@ -68,7 +83,7 @@ def run(
         raise CommandError(f"--norm {norm}: expected one of {', '.join(NORMS)}")
     loaded = load_search(config, sets or ())
     targets = tuple(parse_target(text) for text in target)
-    if within_limits:
+    if respect_limits:
         targets += limits_as_targets(loaded)
     parts = free_parameters(loaded, free, weight or ())
     seed = loaded.seed if seed is None else seed
@@ -85,29 +100,30 @@ def run(
     if json:
         print_json(_as_json(loaded, targets, parts, solved, path))
     else:
-        _print(loaded, targets, parts, solved)
+        _print(loaded, targets, parts, solved, norm)
     note(f"wrote {path}")
     if not solved.is_feasible:
-        raise CommandError(in_the_way(targets, solved), Exit.INFEASIBLE)
+        raise CommandError(conflicting_targets(targets, solved), Exit.INFEASIBLE)
 
 
-def _after(target: "Target", log_violation: float) -> float:
-    """Value of a target's metric from by how much it is missed."""
+def _reached(target: "Target", log_violation: float) -> float:
+    """Value of the metric of a target, from ln(value / limit)."""
     return target.limit * math.exp(target.sign * log_violation)
 
 
-def in_the_way(targets: tuple["Target", ...], solved: "SolveResult") -> str:
-    """Which targets stand in the way, the worst first, and by how much."""
+def conflicting_targets(targets: tuple["Target", ...], solved: "SolveResult") -> str:
+    """Line with the missed targets at the nearest design, largest violation first."""
     missed = sorted(
         ((v, t) for v, t in zip(solved.constraint_values, targets, strict=True) if v > 0.0),
         key=lambda item: -item[0],
     )
     texts = [
-        f"{t.text}: reaches {t.metric.format(_after(t, v))}, "
-        f"{100.0 * abs(math.expm1(t.sign * v)):.3g} % {'above' if t.is_upper else 'below'} it"
+        f"{t.text}: reaches {t.metric.format(_reached(t, v))}, "
+        f"{percent(abs(math.expm1(t.sign * v)))} {'above' if t.is_upper else 'below'}"
         for v, t in missed
     ]
-    return f"no change of the free parameters meets all targets; nearest: {'; '.join(texts)}"
+    head = "infeasible: no change of the free parameters meets all targets"
+    return f"{head}; conflicting targets at the nearest design: {'; '.join(texts)}"
 
 
 def _print(
@@ -115,38 +131,54 @@ def _print(
     targets: tuple["Target", ...],
     parts: tuple["FreeParameter", ...],
     solved: "SolveResult",
+    norm: str,
 ) -> None:
-    from hwdse.cli.shared.metric_tables import evaluate_exact
-    from hwdse.config import format_value
+    status = "targets met" if solved.is_feasible else "infeasible"
+    size = f"norm of ln(after/before) {solved.size:.4f} ({norm})"
+    say(loaded.title)
+    say(f"{status}   {size}   before rounding {solved.relaxed.size:.4f}")
+    say("")
+    heads = ["free parameter", "unit", "before", "after", "change", "weight"]
+    print_table("", heads, _parameter_rows(parts, solved))
+    marginal = "marginal change (% per +1 % of target)"
+    last = marginal if solved.is_feasible else "conflict weight"
+    heads = ["target", "unit", "before", "after", "status", last]
+    print_table("", heads, _target_rows(loaded, targets, solved))
+
+
+def _parameter_rows(parts: tuple["FreeParameter", ...], solved: "SolveResult") -> list[list[str]]:
+    from hwdse.cli.shared.metric_tables import relative_change
+    from hwdse.cli.shared.parameter_cells import parameter_row
+    from hwdse.config.schema.user_paths import short_path
+
+    rows = []
+    for part, value in zip(parts, solved.values, strict=True):
+        unit, cells = parameter_row(part.path, [part.base, float(value)])
+        change = relative_change(part.base, float(value))
+        rows.append([short_path(part.path), unit, *cells, change, f"{part.weight:g}"])
+    return rows
+
+
+def _target_rows(
+    loaded: "LoadedSearch", targets: tuple["Target", ...], solved: "SolveResult"
+) -> list[list[str]]:
+    from hwdse.cli.shared.metric_tables import BINDING_FRACTION, evaluate_exact, is_core
+    from hwdse.cli.shared.parameter_cells import metric_row
 
     before = evaluate_exact(loaded.base, loaded.workload)
-    rows = [
-        [part.path, format_value(part.path, part.base, 4), format_value(part.path, value, 4),
-         f"{100.0 * math.expm1(change):+.2f} %", f"{part.weight:g}"]
-        for part, value, change in zip(parts, solved.values, solved.changes, strict=True)
-    ]  # fmt: skip
-    print_table(loaded.title, ["parameter", "before", "after", "change", "weight"], rows)
-    cells = []
+    rows = []
     for target, violation, price in zip(
         targets, solved.constraint_values, solved.relaxed.multipliers, strict=True
     ):
-        values = (float(target.metric.value(before)), _after(target, violation))
-        cells.append(
-            [
-                target.text,
-                *(target.metric.format(value) for value in values),
-                "ok" if violation <= 0.0 else "missed",
-                f"{price:+.3f} %" if solved.is_feasible else f"{price:.2f}",
-            ]
-        )
-    last = "1 % more costs" if solved.is_feasible else "weight in the conflict"
-    print_table("targets", ["", "before", "after", "", last], cells)
-    text = (
-        f"total change {100.0 * solved.size:.2f} % ({100.0 * solved.relaxed.size:.2f} % before "
-        "rounding to what can be built), by logarithms: 100 ln(after / before)"
-    )
-    costs = "; 1 % more of a target adds the figure beside it to that"
-    say(text + costs if solved.is_feasible else text)
+        values = [float(target.metric.value(before)), _reached(target, violation)]
+        label, cells = metric_row(target.metric, values, of_core=is_core(loaded))
+        unit = label.rpartition(" (")[2].removesuffix(")") if label.endswith(")") else "-"
+        status = "violated" if violation > 0.0 else "met"
+        if -BINDING_FRACTION <= violation <= 0.0:
+            status = "binding"
+        last = f"{price:+.3f}" if solved.is_feasible else f"{price:.2f}"
+        rows.append([target.text, unit, *cells, status, last])
+    return rows
 
 
 def _as_json(
@@ -169,8 +201,8 @@ def _as_json(
             )
         },
         "targets": [
-            {"target": t.text, "metric": t.metric.name, "limit": t.limit, "value": _after(t, v),
-             "holds": bool(v <= 0.0), "relaxed_log_violation": r, "multiplier": m}
+            {"target": t.text, "metric": t.metric.name, "limit": t.limit, "value": _reached(t, v),
+             "is_met": bool(v <= 0.0), "relaxed_log_violation": r, "multiplier": m}
             for t, v, r, m in zip(
                 targets, solved.constraint_values, solved.relaxed.constraint_values,
                 solved.relaxed.multipliers, strict=True,

@@ -70,8 +70,8 @@ def _free(loaded: "LoadedSearch", path: str, weight: float) -> "FreeParameter":
     for dimension in loaded.space.dimensions:
         if dimension.path == path:
             low = dimension.low if dimension.low > 0.0 else base / MAX_FACTOR
-            return FreeParameter(path, base, min(low, base), max(dimension.high, base), dimension.step,
-                        weight)  # fmt: skip
+            high, step = max(dimension.high, base), dimension.step
+            return FreeParameter(path, base, min(low, base), high, step, weight)
     rule = rule_of(field_name(path))
     low = max(base / MAX_FACTOR, 1.0 if rule.is_whole else 0.0, rule.low)
     high = min(base * MAX_FACTOR, rule.high)

@@ -1,15 +1,17 @@
-"""Fronts as tables, CSV and pictures, with the presets beside them."""
+"""Pareto fronts as tables, CSV and plots, with presets for comparison."""
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import METRIC_UNITS, evaluate_exact, format_metric, is_core
-from hwdse.cli.shared.table_output import print_table
+from hwdse.cli.shared.metric_tables import evaluate_exact, is_core, metric_of, number_cells
+from hwdse.cli.shared.parameter_cells import parameter_row, printed_unit, wrapped
+from hwdse.cli.shared.table_output import print_table, say
+from hwdse.config.search.metric_names import objective_columns
 from hwdse.runs.atomic_files import csv_text
 
 if TYPE_CHECKING:
@@ -19,20 +21,21 @@ if TYPE_CHECKING:
     from hwdse.runs.sweep_job import SweepJob
     from hwdse.search.pareto.pareto_archive import DesignSet
 
-SHOWN_DESIGNS = 6
+SHOWN_DESIGNS = 5
 
 
 def ordered(front: "DesignSet") -> "DesignSet":
-    """The members by their first objective."""
+    """Designs of a front sorted by the first objective."""
     return front.take(np.lexsort(front.log_objectives.T[::-1]))
 
 
 def front_columns(loaded: "LoadedSearch", front: "DesignSet") -> dict[str, np.ndarray]:
-    """A front for people: objectives, use of the limits, then what each design is."""
+    """Columns of front.csv: objectives, limit ratios, parameters."""
     front = ordered(front)
     bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
+    names = objective_columns(loaded.front_objectives, is_robust=loaded.robust is not None)
     columns: dict[str, Any] = {
-        name: np.exp(front.log_objectives[:, i]) for i, name in enumerate(loaded.front_objectives)
+        name: np.exp(front.log_objectives[:, i]) for i, name in enumerate(names)
     }
     for i, name in enumerate(loaded.limits):
         columns[f"{name}_limit_ratio"] = np.exp(front.constraint_values[:, i])
@@ -47,34 +50,80 @@ def front_columns(loaded: "LoadedSearch", front: "DesignSet") -> dict[str, np.nd
     return columns
 
 
-def print_front(loaded: "LoadedSearch", front: "DesignSet", title: str) -> None:
-    """Table of some members, evenly spread over the front, one a column."""
+def print_front(loaded: "LoadedSearch", front: "DesignSet") -> None:
+    """Print some designs at equal intervals of the front, one per column."""
     front = ordered(front)
     if not len(front):
         return
-    count = min(SHOWN_DESIGNS, len(front))
-    indices = np.unique(np.linspace(0, len(front) - 1, count).round().astype(int))
+    indices = shown_indices(len(front))
     columns = front_columns(loaded, front.take(indices))
-    inner = {path for choice in loaded.space.choices for path in choice.paths}
-    rows = [
-        [name, *(_cell(name, value) for value in values)]
-        for name, values in columns.items()
-        if name not in inner
-    ]
-    heads = ["", *(f"{place + 1}" for place in indices)]
-    print_table(f"front: {len(front):,} {title}", heads, rows)
+    rows = [*_objective_rows(loaded, columns), *_parameter_rows(loaded, columns)]
+    names = _name_rows(loaded, columns)
+    rows += [[label, "-", *map(wrapped, values)] for label, values in names if len(set(values)) > 1]
+    heads = ["row of front.csv", "unit", *(f"{index + 1}" for index in indices)]
+    noun = "design" if len(front) == 1 else "designs"
+    print_table(f"Pareto front: {len(front):,} {noun}", heads, rows)
+    same: dict[str, list[str]] = {}
+    for label, values in names:
+        if len(set(values)) == 1:
+            same.setdefault(label, []).append(values[0])
+    if same:
+        texts = [f"{label} {', '.join(values)}" for label, values in same.items()]
+        say(f"equal in the designs shown: {'; '.join(texts)}")
 
 
-def _cell(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if name in METRIC_UNITS:
-        return format_metric(float(value), METRIC_UNITS[name])
-    if name.endswith("_limit_ratio"):
-        return f"{100.0 * value:.1f} %"
-    from hwdse.config import format_value
+def shown_indices(count: int) -> np.ndarray:
+    """At most `SHOWN_DESIGNS` indices at equal intervals."""
+    shown = min(SHOWN_DESIGNS, count)
+    return np.unique(np.linspace(0, count - 1, shown).round().astype(int))
 
-    return format_value(name, float(value))
+
+def _objective_rows(loaded: "LoadedSearch", columns: Mapping[str, np.ndarray]) -> list[list[str]]:
+    """Rows of objectives and limit ratios."""
+    of_core, rule = is_core(loaded), loaded.robust.text if loaded.robust else ""
+    names = objective_columns(loaded.front_objectives, is_robust=bool(rule))
+    rows = []
+    for objective, column in zip(loaded.front_objectives, names, strict=True):
+        metric = metric_of(objective, of_core=of_core)
+        label = f"{metric.name}, {rule}" if rule else metric.name
+        rows.append([label, printed_unit(metric.unit), *metric.cells(list(columns[column]))])
+    for limit in loaded.limits:
+        label = f"{metric_of(limit, of_core=of_core).name}, of limit"
+        values = [100.0 * value for value in columns[f"{limit}_limit_ratio"]]
+        rows.append([label, "%", *number_cells(values, 1, 0)])
+    return rows
+
+
+def _parameter_rows(loaded: "LoadedSearch", columns: Mapping[str, np.ndarray]) -> list[list[str]]:
+    """Rows of the searched numbers."""
+    from hwdse.config.schema.user_paths import short_path
+
+    rows = []
+    for dimension in loaded.space.dimensions:
+        values = [float(value) for value in _values_of(columns, dimension.path)]
+        unit, cells = parameter_row(dimension.path, values)
+        rows.append([short_path(dimension.path), unit, *cells])
+    return rows
+
+
+def _name_rows(
+    loaded: "LoadedSearch", columns: Mapping[str, np.ndarray]
+) -> list[tuple[str, list[str]]]:
+    """Rows of choices, one per part of their labels, and of variants."""
+    rows = []
+    for choice in loaded.space.choices:
+        parts = [label.split(", ") for label in _values_of(columns, choice.name)]
+        if len({len(part) for part in parts}) > 1:
+            parts = [[", ".join(part)] for part in parts]
+        rows += [(choice.name, list(values)) for values in zip(*parts, strict=True)]
+    for variant in loaded.space.variants:
+        rows.append((variant.path, [str(value) for value in _values_of(columns, variant.path)]))
+    return rows
+
+
+def _values_of(columns: Mapping[str, np.ndarray], name: str) -> list[Any]:
+    key = f"design.{name}" if f"design.{name}" in columns else name
+    return list(columns[key])
 
 
 def write_front(
@@ -85,8 +134,7 @@ def write_front(
     cloud: np.ndarray,
     markers: Sequence["Marker"],
 ) -> list[Path]:
-    """front.csv and, with all figures, front.parquet; the best design of each objective as TOML;
-    the picture."""
+    """Write front.csv, front.parquet with all metrics, the best design per objective, and plots."""
     from hwdse.config import to_toml
     from hwdse.runs.sweep_job import row_columns
 
@@ -96,9 +144,9 @@ def write_front(
         return files
     bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
     for i, name in enumerate(loaded.front_objectives):
-        place = int(np.argmin(front.log_objectives[:, i]))
-        base = bases[int(front.variants[place])]
-        design = loaded.space.decode_rounded(front.units[place], base)
+        best = int(np.argmin(front.log_objectives[:, i]))
+        base = bases[int(front.variants[best])]
+        design = loaded.space.decode_rounded(front.units[best], base)
         files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
     if len(loaded.front_objectives) > 1:
         from hwdse.cli.shared import evaluation_plots
@@ -106,7 +154,7 @@ def write_front(
         points = np.exp(np.concatenate((front.log_objectives, cloud)))
         mask = np.arange(len(points)) < len(front)
         folder = record.folder / "plots"
-        label = "sampled designs within the limits"
+        label = "sampled feasible designs"
         files += evaluation_plots.save_pareto(
             points, mask, loaded.front_objectives, markers, folder, label,
             of_core=is_core(loaded), rule=loaded.robust.text if loaded.robust else "",
@@ -115,12 +163,12 @@ def write_front(
 
 
 def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> list["Marker"]:
-    """The base design and the presets beside it that can do its job.
+    """Objectives of the base design and of the presets that can run its workload.
 
-    For chips in a cluster these are the other systems with as many chips, all with the base's
-    layout; of a system that cannot be put together to that number, its chip takes the place of
-    the base's. For a core they are the other accelerators, with the best mappings. What does not
-    fit in its memory is left out.
+    For a cluster: other systems with the same number of chips and the parallelism strategy of the
+    base design. If a system cannot have that number of chips, its chip replaces the chip of the
+    base design. For a core: other accelerators with optimized mappings. Designs that exceed their
+    memory are left out.
     """
     from hwdse.plots.pareto_plots import Marker
 
@@ -146,10 +194,10 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
 
 
 def _evaluate_once(design: Any, workload: Any) -> Any:
-    """As `evaluate_exact`, to rounding, operation by operation.
+    """Evaluation operation by operation; equals `evaluate_exact` up to rounding.
 
-    Chips and networks of presets differ in structure, and to compile a program for each takes
-    seconds; the operations are small, and compile once for all of them.
+    Presets differ in structure, and one compiled program for each takes seconds. The single
+    operations compile once for all presets.
     """
     import jax
 
@@ -162,7 +210,7 @@ def _evaluate_once(design: Any, workload: Any) -> Any:
 def _other_cores(
     loaded: "LoadedSearch", config: str, sets: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
-    """The accelerators of the presets; one that the file's paths do not suit is left out."""
+    """Accelerator presets that have all paths of the search file."""
     from hwdse.config import ConfigError, list_presets, load_search
 
     for entry in list_presets():
@@ -195,8 +243,10 @@ def _other_systems(
 def objective_values(
     loaded: "LoadedSearch", design: Any, evaluation: Any
 ) -> tuple[float, ...] | None:
-    """Values of the front's objectives in base units, robust where the file asks so; None for a
-    design that lacks an uncertain constant."""
+    """Objectives of the front in base units, robust if the search file is robust.
+
+    None for a design that lacks an uncertain constant.
+    """
     import jax
 
     from hwdse.config.search.objective_functions import front_objectives_fn
@@ -205,16 +255,16 @@ def objective_values(
 
     if loaded.robust is None:
         return tuple(float(OBJECTIVES[name](evaluation)) for name in loaded.front_objectives)
-    if any(get_path(design, spread.path) is None for spread in loaded.uncertain_constants):
+    if any(get_path(design, constant.path) is None for constant in loaded.uncertain_constants):
         return None
     with jax.enable_x64(True):
-        logs = _compiled_costs(front_objectives_fn(loaded))(jax.tree.map(float, design))
+        logs = _compiled_objectives(front_objectives_fn(loaded))(jax.tree.map(float, design))
         return tuple(np.exp(np.asarray(logs)).tolist())
 
 
 @functools.cache
-def _compiled_costs(log_objectives: Any) -> Any:
-    """Logs of the objectives of designs, one compiled program for all of the same structure."""
+def _compiled_objectives(log_objectives: Any) -> Any:
+    """Compiled function from a design to the logs of its objectives, cached per objectives."""
     from hwdse.numerics.jit_compile import quick_jit
     from hwdse.numerics.relaxation import EXACT
 
@@ -222,20 +272,20 @@ def _compiled_costs(log_objectives: Any) -> Any:
 
 
 def robust_line(loaded: "LoadedSearch", num_designs: int) -> str:
-    """What was minimized and what it cost; only where the search file asks for it."""
+    """Line on robust objectives and their number of evaluations; empty for nominal objectives."""
     if loaded.robust is None:
         return ""
     count = loaded.robust.num_samples
     noun = "constant" if len(loaded.uncertain_constants) == 1 else "constants"
     return (
-        f"robust: objectives and limits are the {loaded.robust.text} over {count} samples of "
-        f"{len(loaded.uncertain_constants)} uncertain {noun}, the same for every design: "
+        f"robust: {loaded.robust.text} of objectives and limits over {count} samples of "
+        f"{len(loaded.uncertain_constants)} uncertain {noun}, equal for all designs: "
         f"{num_designs:,} x {count} = {count * num_designs:,} evaluations"
     )
 
 
 def robust_json(loaded: "LoadedSearch", num_designs: int) -> dict[str, Any]:
-    """The same for programs; empty where figures are at the nominal constants."""
+    """Robust statistic and numbers of evaluations; empty for nominal objectives."""
     if loaded.robust is None:
         return {}
     count = loaded.robust.num_samples

@@ -1,4 +1,4 @@
-"""`hwdse pareto`: the fronts of runs, merged."""
+"""`hwdse pareto`: merged Pareto front of several runs, and the hypervolume of each."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +7,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Json
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import percent, print_json, print_table, say, tell_files
+from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 
 NAME = "pareto"
 MARGIN = 1.1
-"""The reference point of the hypervolume is this factor beyond the worst value of any front."""
+"""Ratio of the hypervolume reference point to the worst value of all fronts, per objective."""
 
 
 def run(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of sweeps.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="ConfigLocation CSV and pictures go.")
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder of front.csv and plots.")
     ] = Path("pareto"),
     json: Json = False,
 ) -> None:
-    """Merge the fronts of sweeps: as CSV, as picture, and with the hypervolume of each.
+    """Merge the Pareto fronts of runs and compare their hypervolumes.
+
+    Runs of `hwdse sweep` and `hwdse optimize --front` with the same objectives and workload are
+    merged. Writes front.csv and plots.
 
     \b
     Examples:
       hwdse pareto runs/wide
-      hwdse pareto runs/wide runs/narrow --out both
+      hwdse pareto runs/wide runs/narrow --out merged
     """
     import numpy as np
 
@@ -44,13 +47,14 @@ def run(
     records = [open_run(folder) for folder in runs]
     objectives = _shared_objectives(records)
     fronts = [_read_front(record, objectives) for record in records]
-    log_objectives = [np.stack([front[name] for name in objectives], axis=1) for front in fronts]
-    _, indices = merge_fronts(*log_objectives)
-    owner = np.repeat(np.arange(len(runs)), [len(points) for points in log_objectives])
+    names = _columns_of(records[0], objectives)
+    values = [np.stack([front[name] for name in names], axis=1) for front in fronts]
+    _, indices = merge_fronts(*values)
+    owner = np.repeat(np.arange(len(runs)), [len(points) for points in values])
     merged = _merged_columns(records, fronts, indices, owner)
-    table = _volumes(runs, log_objectives, indices, owner)
+    table = _volumes(runs, values, indices, owner)
     out.mkdir(parents=True, exist_ok=True)
-    everything = np.concatenate(log_objectives)
+    everything = np.concatenate(values)
     with replacing(out / "front.csv") as temporary:
         temporary.write_text(csv_text(merged), encoding="utf-8")
     files = [out / "front.csv"]
@@ -62,7 +66,7 @@ def run(
             objectives,
             _markers(records),
             out,
-            "other designs of the fronts",
+            "dominated designs of the fronts",
             of_core="accelerator" in (records[0].config.get("design") or {}),
             rule=_rule(records[0]),
         )
@@ -74,14 +78,19 @@ def run(
 
 
 def _print(table: list[dict[str, Any]], objectives: list[str]) -> None:
-    rows = [[row["run"], row["designs"], row["on_merged_front"], percent(row["share"])]
-            for row in table]  # fmt: skip
-    print_table("fronts", ["run", "designs", "on the merged front", "hypervolume"], rows)
-    say(f"hypervolume: of the merged front's, in logarithms of {', '.join(objectives)}")
+    rows = [
+        [row["run"], f"{row['designs']:,}", f"{row['on_merged_front']:,}",
+         f"{100.0 * row['share']:.1f}"]
+        for row in table
+    ]  # fmt: skip
+    heads = ["run", "designs", "on merged front", "hypervolume (% of merged)"]
+    print_table("Pareto fronts", heads, rows)
+    names = " and ".join(name.replace("_", " ") for name in objectives)
+    say(f"hypervolume in the logarithms of {names}")
 
 
 def _shared_objectives(records: list["Run"]) -> list[str]:
-    """Objectives of the fronts, which must be the same, for the same job."""
+    """Objectives of the fronts. Raises `CommandError` for different objectives or workloads."""
     first = records[0].config.get("front_objectives") or []
     for record in records:
         objectives = record.config.get("front_objectives")
@@ -91,27 +100,34 @@ def _shared_objectives(records: list["Run"]) -> list[str]:
                 f"{records[0].folder}"
             )
         if record.config.get("workload") != records[0].config.get("workload"):
-            raise CommandError(f"{record.folder}: another workload than {records[0].folder}")
+            raise CommandError(f"{record.folder}: workload differs from {records[0].folder}")
         if _sample_of(record) != _sample_of(records[0]):
             kinds = [_rule(item) or "nominal" for item in (record, records[0])]
             raise CommandError(
-                f"{record.folder}: front of {kinds[0]} figures, expected {kinds[1]} ones over the "
+                f"{record.folder}: front of {kinds[0]} values, expected {kinds[1]} values of the "
                 f"same sample as in {records[0].folder}"
             )
     return list(first)
 
 
 def _rule(record: "Run") -> str:
-    """How robust objectives were taken over uncertain constants; empty for nominal ones."""
+    """Name of the robust statistic of the objectives; empty for nominal objectives."""
     from hwdse.search.uncertainty.robust import Robust
 
     return Robust(**record.config["robust"]).text if record.config.get("robust") else ""
 
 
 def _sample_of(record: "Run") -> Any:
-    """All that robust figures depend on beside the design; None for nominal ones."""
+    """Statistic, seed and constants of robust objectives; None for nominal objectives."""
     names = ("robust", "seed", "uncertain")
     return [record.config.get(name) for name in names] if _rule(record) else None
+
+
+def _columns_of(record: "Run", objectives: list[str]) -> tuple[str, ...]:
+    """Columns of the objectives in front.csv."""
+    from hwdse.config.search.metric_names import objective_columns
+
+    return objective_columns(objectives, is_robust=bool(record.config.get("robust")))
 
 
 def _read_front(record: "Run", objectives: list[str]) -> "dict[str, np.ndarray]":
@@ -127,12 +143,13 @@ def _read_front(record: "Run", objectives: list[str]) -> "dict[str, np.ndarray]"
     except ValueError as error:
         raise CommandError(f"{path}: {error}") from error
     if not columns:
-        raise CommandError(f"{path}: no design on this front", Exit.INFEASIBLE)
-    for name in objectives:
+        raise CommandError(f"{path}: the front is empty", Exit.INFEASIBLE)
+    names = _columns_of(record, objectives)
+    for name in names:
         if name not in columns or columns[name].dtype.kind != "f":
             raise CommandError(f"{path}: expected a column of numbers named {name}")
-    if not len(columns[objectives[0]]):
-        raise CommandError(f"{path}: no design on this front", Exit.INFEASIBLE)
+    if not len(columns[names[0]]):
+        raise CommandError(f"{path}: the front is empty", Exit.INFEASIBLE)
     return columns
 
 
@@ -142,7 +159,7 @@ def _merged_columns(
     indices: "np.ndarray",
     owner: "np.ndarray",
 ) -> "dict[str, np.ndarray]":
-    """Rows of the merged front with the run they come from; columns that all runs have."""
+    """Rows of the merged front with their run folder; only columns present in all runs."""
     import numpy as np
 
     names = [name for name in fronts[0] if all(name in front for front in fronts)]
@@ -156,27 +173,27 @@ def _merged_columns(
 
 
 def _volumes(
-    runs: list[Path], log_objectives: "list[np.ndarray]", indices: "np.ndarray", owner: "np.ndarray"
+    runs: list[Path], values: "list[np.ndarray]", indices: "np.ndarray", owner: "np.ndarray"
 ) -> list[dict[str, Any]]:
-    """Hypervolume of each front in logarithms, also as a share of the merged front's."""
+    """Hypervolume of each front in logarithms, absolute and relative to the merged front."""
     import numpy as np
 
     from hwdse.search.pareto.pareto_set import hypervolume
 
-    everything = np.log(np.concatenate(log_objectives))
+    everything = np.log(np.concatenate(values))
     reference = everything.max(axis=0) + np.log(MARGIN)
-    whole = hypervolume(everything, reference)
+    merged_volume = hypervolume(everything, reference)
     rows = []
-    for i, (folder, points) in enumerate(zip(runs, log_objectives, strict=True)):
+    for i, (folder, points) in enumerate(zip(runs, values, strict=True)):
         volume = hypervolume(np.log(points), reference)
         num_kept = int(np.sum(owner[indices] == i))
         rows.append({"run": str(folder), "designs": len(points), "on_merged_front": num_kept,
-                     "hypervolume": volume, "share": volume / whole})  # fmt: skip
+                     "hypervolume": volume, "share": volume / merged_volume})  # fmt: skip
     return rows
 
 
 def _markers(records: list["Run"]) -> list["Marker"]:
-    """Presets that the runs evaluated, each once."""
+    """Presets evaluated by the runs, each once."""
     from hwdse.plots.pareto_plots import Marker
 
     found = {}

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`hwdse uncertainty`: percentile intervals and variance contributions of uncertain constants."""

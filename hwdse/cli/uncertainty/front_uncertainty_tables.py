@@ -1,4 +1,5 @@
-"""`hwdse uncertainty --front`: bands of the designs of a front, and which of them stay on it."""
+"""`hwdse uncertainty --front`: percentiles of the designs of a front, and their share of samples
+on the front."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,24 +7,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, is_core
+from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, is_core, metric_of
 from hwdse.cli.shared.table_output import (
-    percent,
     print_json,
     print_table,
     progress_bar,
     say,
     tell_files,
 )
+from hwdse.cli.sweep.front_tables import shown_indices
+from hwdse.config.search.metric_names import objective_columns
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.search.front.front_uncertainty import SampledDesigns
 
-BAND_NAMES = ("p5", "p50", "p95")
-SHOWN_DESIGNS = 6
+PERCENTILE_NAMES = ("p5", "p50", "p95")
+CSV_NAME = "uncertainty.csv"
 SAME = 1e-6
-"""Relative difference within which a figure of the file is the one of this search file."""
+"""Relative difference up to which values of the CSV file and of the search file are equal."""
 
 
 def run_front(
@@ -36,8 +38,10 @@ def run_front(
     out: Path | None,
     json: bool,
 ) -> None:
-    """Bands of each design of a run folder, or of a CSV file as front.csv, as table or JSON, as
-    bands.csv and as picture."""
+    """Print percentiles of each design of a front; write uncertainty.csv and plots.
+
+    `front` is a run folder or a CSV file such as its front.csv.
+    """
     from hwdse.config.search.design_csv import load_design_list
     from hwdse.runs.atomic_files import csv_text, read_csv_columns, replacing
 
@@ -48,13 +52,13 @@ def run_front(
     sampled = _sampled(loaded, points, num_samples, seed)
     found = read_csv_columns(path.read_text(encoding="utf-8-sig"))
     _check_same(loaded, config, path, found, sampled, points)
-    columns = band_columns(loaded, sampled)
+    columns = uncertainty_columns(loaded, sampled)
     out = out or path.parent
     out.mkdir(parents=True, exist_ok=True)
     rest = {name: values for name, values in found.items() if name not in columns}
-    with replacing(out / "bands.csv") as temporary:
+    with replacing(out / CSV_NAME) as temporary:
         temporary.write_text(csv_text({**columns, **rest}), encoding="utf-8")
-    files = [out / "bands.csv", *_draw(loaded, sampled, out / "plots")]
+    files = [out / CSV_NAME, *_draw(loaded, sampled, out / "plots")]
     if json:
         print_json({"title": loaded.title, "samples": num_samples, "seed": seed,
                     "front": {**columns, **rest}, "files": files})  # fmt: skip
@@ -76,18 +80,22 @@ def _sampled(
         bar(0, "compiling")
         return sample_designs(
             log_objectives, loaded.space, loaded.base, loaded.space.snap_points(units), variants,
-            loaded.uncertain_constants, num_samples=num_samples, seed=seed, on_batch=lambda n: bar(n, ""),
+            loaded.uncertain_constants, num_samples=num_samples, seed=seed,
+            on_batch=lambda count: bar(count, ""),
         )  # fmt: skip
 
 
-def band_columns(loaded: "LoadedSearch", sampled: "SampledDesigns") -> dict[str, np.ndarray]:
-    """Of each design the nominal value and the band of each objective, the share of the samples
-    in which it meets the limits, and of those in which it is on the front as well."""
+def uncertainty_columns(loaded: "LoadedSearch", sampled: "SampledDesigns") -> dict[str, np.ndarray]:
+    """Nominal value and percentiles of each objective, and shares of samples, of each design.
+
+    The shares count the samples in which a design meets the limits, and in which it is also on the
+    front.
+    """
     columns: dict[str, np.ndarray] = {}
     percentiles = sampled.percentiles
-    for i, name in enumerate(loaded.front_objectives):
+    for i, name in enumerate(objective_columns(loaded.front_objectives, is_robust=False)):
         columns[name] = np.exp(sampled.nominal[:, i])
-        columns |= {f"{name}.{key}": percentiles[k, :, i] for k, key in enumerate(BAND_NAMES)}
+        columns |= {f"{name}.{key}": percentiles[k, :, i] for k, key in enumerate(PERCENTILE_NAMES)}
     columns["meets_limits_fraction"] = sampled.meets_limits.mean(axis=0)
     columns["on_front_fraction"] = sampled.is_on_front.mean(axis=0)
     return columns
@@ -101,30 +109,42 @@ def _check_same(
     sampled: "SampledDesigns",
     points: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Raises `CommandError` where the file's figures are neither the nominal nor the robust ones
-    of this search file: then it came of another one, or of other --set."""
-    names = [name for name in loaded.front_objectives if name in found]
-    there = [found[name] for name in names if found[name].dtype.kind == "f"]
-    if len(there) < len(names):
-        raise CommandError(f"{path}: expected numbers in the columns {', '.join(names)}")
-    if not names:
-        return
-    indices = [loaded.front_objectives.index(name) for name in names]
-    kinds = [sampled.nominal]
-    if loaded.robust is not None:
-        kinds.append(_robust_figures(loaded, points))
-    wrong = [np.abs(np.exp(kind[:, indices]).T / np.array(there) - 1.0) > SAME for kind in kinds]
-    if all(np.any(kind) for kind in wrong):
-        i, row = np.argwhere(wrong[0])[0]
-        unit = METRIC_UNITS[names[i]]
-        held, here = there[i][row], float(np.exp(sampled.nominal[row, indices[i]]))
-        raise CommandError(
-            f"{path}: {names[i]} of design {row + 1} is {format_metric(held, unit)} there and "
-            f"{format_metric(here, unit)} by {config}; expected the --set of the run"
-        )
+    """Raise `CommandError` if the objectives in the file differ from those of this search file.
+
+    Columns without prefix are nominal, robust columns are compared with the robust objectives. A
+    difference means another search file, or other --set options than those of the run.
+    """
+    objectives = loaded.front_objectives
+    for is_robust in (False, True):
+        names = objective_columns(objectives, is_robust=is_robust)
+        indices = [i for i, name in enumerate(names) if name in found]
+        if not indices:
+            continue
+        if is_robust and loaded.robust is None:
+            raise CommandError(
+                f"{path}: {names[indices[0]]} is a robust objective, but {config} has nominal "
+                "objectives; expected the --set options of the run"
+            )
+        in_file = [found[names[i]] for i in indices]
+        if any(values.dtype.kind != "f" for values in in_file):
+            texts = ", ".join(names[i] for i in indices)
+            raise CommandError(f"{path}: expected numbers in the columns {texts}")
+        logs = _robust_log_objectives(loaded, points) if is_robust else sampled.nominal
+        here = np.exp(logs[:, indices]).T
+        differs = np.abs(here / np.array(in_file) - 1.0) > SAME
+        if np.any(differs):
+            i, row = np.argwhere(differs)[0]
+            unit = METRIC_UNITS[objectives[indices[i]]]
+            texts = [format_metric(float(values[i][row]), unit) for values in (in_file, here)]
+            raise CommandError(
+                f"{path}: {names[indices[i]]} of design {row + 1} is {texts[0]} in the file, "
+                f"{texts[1]} with {config}; expected the --set options of the run"
+            )
 
 
-def _robust_figures(loaded: "LoadedSearch", points: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _robust_log_objectives(
+    loaded: "LoadedSearch", points: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     from hwdse.config.search.objective_functions import front_objectives_fn
     from hwdse.search.evaluation.evaluator import Evaluator
 
@@ -142,26 +162,22 @@ def _draw(loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path) -> li
 
 
 def _print(loaded: "LoadedSearch", sampled: "SampledDesigns") -> None:
-    """Table of some designs, evenly spread over the front, one a column."""
-    count = sampled.nominal.shape[0]
-    indices = np.unique(np.linspace(0, count - 1, min(SHOWN_DESIGNS, count)).round().astype(int))
-    columns = band_columns(loaded, sampled)
+    """Print some designs at equal intervals of the front, one per column."""
+    count, num_samples = sampled.nominal.shape[0], len(sampled.log_objectives)
+    indices = shown_indices(count)
+    columns = uncertainty_columns(loaded, sampled)
     rows = []
-    for name in loaded.front_objectives:
-        for key, head in ((name, name), *((f"{name}.{p}", f"  {p[1:]} %") for p in BAND_NAMES)):
-            cells = [format_metric(float(columns[key][i]), METRIC_UNITS[name]) for i in indices]
-            rows.append([head, *cells])
-    for key, head in (("meets_limits_fraction", "meets the limits"),
-                      ("on_front_fraction", "on the front")):  # fmt: skip
-        rows.append([head, *(percent(float(columns[key][i]), 0) for i in indices)])
-    num_samples = len(sampled.log_objectives)
-    print_table(
-        f"front: {count:,} designs, {num_samples:,} samples",
-        ["", *(f"{place + 1}" for place in indices)],
-        rows,
-    )
-    firm = int(np.sum(columns["on_front_fraction"] >= 0.5))
-    say(
-        f"{firm:,} of {count:,} designs are on the front in half of the samples or more: they meet "
-        "the limits there, and no other design that does is better in everything"
-    )
+    names = objective_columns(loaded.front_objectives, is_robust=False)
+    for objective, name in zip(loaded.front_objectives, names, strict=True):
+        metric = metric_of(objective, of_core=is_core(loaded))
+        keys = (name, *(f"{name}.{key}" for key in PERCENTILE_NAMES))
+        cells = metric.cells([float(columns[key][i]) for key in keys for i in indices])
+        for k, head in enumerate((metric.label, *(f"  {key}" for key in PERCENTILE_NAMES))):
+            rows.append([head, *cells[k * len(indices) : (k + 1) * len(indices)]])
+    for key, head in (("meets_limits_fraction", "within limits (% of samples)"),
+                      ("on_front_fraction", "on the front (% of samples)")):  # fmt: skip
+        rows.append([head, *(f"{100.0 * float(columns[key][i]):.1f}" for i in indices)])
+    title = f"Pareto front: {count:,} designs, {num_samples:,} samples"
+    print_table(title, [f"row of {CSV_NAME}", *(f"{index + 1}" for index in indices)], rows)
+    num_robust = int(np.sum(columns["on_front_fraction"] >= 0.5))
+    say(f"{num_robust:,} of {count:,} designs are on the front in at least 50 % of the samples")

@@ -1,4 +1,4 @@
-"""`hwdse uncertainty`: bands of figures under uncertain constants, and which constant matters."""
+"""`hwdse uncertainty`: percentiles of metrics and variance contributions of uncertain constants."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,59 +17,66 @@ if TYPE_CHECKING:
     from hwdse.search.uncertainty.uncertainty_propagation import VarianceBudget
 
 NAME = "uncertainty"
+SIGMA = "σ of ln"  # noqa: RUF001
 SHOWN_CONSTANTS = 12
+MAX_BUDGETS = 3
+"""Largest number of metrics whose variance budgets are printed in full."""
 
 
 def run(
     config: Config,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="A figure, such as chip_power; all headlines by default."),
+        typer.Option("--metric", metavar="NAME", help="Metric, e.g. chip_power. Repeatable.  "
+                     "[default: headline metrics]"),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", parser=parse_count, metavar="N", help="Designs sampled.")
+        int, typer.Option("--samples", parser=parse_count, metavar="N", help="Samples.")
     ] = 1000,
-    spread: Annotated[
+    uncertain: Annotated[
         list[str] | None,
-        typer.Option("--spread", metavar="PATH=30%", help="One more uncertain constant."),
+        typer.Option("--uncertain", metavar="PATH=SIGMA", help="Uncertain constant with its "
+                     "relative standard deviation, e.g. chip.hbm.energy=30%. Repeatable."),
     ] = None,
     front: Annotated[
         Path | None,
-        typer.Option("--front", metavar="RUN", help="Folder with front.csv, or a CSV like it."),
+        typer.Option("--front", metavar="RUN", help="Analyze a front: run folder, or CSV such as "
+                     "its front.csv."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Of --front: for bands.csv and the picture; "
-                     "by default beside the front."),
+        typer.Option("--out", metavar="FOLDER", help="With --front: folder of uncertainty.csv and "
+                     "plots.  [default: folder of the front]"),
     ] = None,
     sets: Sets = None,
     seed: Seed = None,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Bands (5, 50, 95 %) of the figures of a design, and the error budget of its constants.
+    """Propagate uncertain constants to the metrics of a design or of a front.
 
-    With --front: the bands of the objectives of each design of a front, and in how many of the
-    samples, the same for all designs, it meets the limits and stays on the front.
+    Prints percentiles (p5, p50, p95) and the variance contribution of each constant. With --front:
+    percentiles of the objectives of each design, and the share of samples in which it meets the
+    limits and stays on the front. All designs share the same samples.
 
-    Constants are uncertain where the search file says so in [uncertain], where a value is written
-    as "0.9 pJ/bit +- 30 %", and by --spread (+- one standard deviation, lognormal).
+    Uncertain constants come from [uncertain] of the config, from values such as
+    "0.9 pJ/bit +- 30 %" and from --uncertain (lognormal, one standard deviation).
 
     \b
     Examples:
-      hwdse uncertainty trn2_llama3_70b --spread chip.hbm.energy=30% \\
-        --spread chip.process.mac_energy=20%
-      hwdse uncertainty trn2_llama3_70b --spread chip.hbm.bandwidth=10% --metric time_per_token
-      hwdse uncertainty trn2_llama3_70b --spread chip.hbm.energy=30% --front runs/front
+      hwdse uncertainty trn2_llama3_70b --uncertain chip.hbm.energy=30% \\
+        --uncertain chip.process.mac_energy=20%
+      hwdse uncertainty trn2_llama3_70b --uncertain chip.hbm.bandwidth=10% --metric time_per_token
+      hwdse uncertainty trn2_llama3_70b --uncertain chip.hbm.energy=30% --front runs/front
     """
     from hwdse.config import load_search
     from hwdse.config.search.metric_names import parse_metric
 
-    changes = [*(sets or ()), *(_checked_spread(text) for text in spread or ())]
+    changes = [*(sets or ()), *(_checked_uncertainty(text) for text in uncertain or ())]
     loaded = load_search(config, changes)
     if not loaded.uncertain_constants:
         raise CommandError(
-            f"{config}: no constant is uncertain; name some in [uncertain], or with "
-            "--spread chip.hbm.energy=30%"
+            f"{config}: no uncertain constants; add [uncertain] to the config or "
+            "--uncertain chip.hbm.energy=30%"
         )
     if samples < 10:
         raise CommandError(f"--samples {samples}: expected at least 10")
@@ -78,32 +85,32 @@ def run(
         from hwdse.cli.uncertainty.front_uncertainty_tables import run_front
 
         if metric:
-            raise CommandError(f"--metric {metric[0]}: --front has the file's front objectives")
+            raise CommandError(f"--metric {metric[0]}: not with --front, which has its objectives")
         run_front(loaded, config, front, num_samples=samples, seed=seed, out=out, json=json)
         return
     if out is not None:
         raise CommandError(f"--out {out}: only with --front")
     metrics = [parse_metric(name, "--metric") for name in metric or _headlines(loaded)]
-    rows, budget = _figures(loaded, metrics, samples, seed)
+    rows, budget = _metric_rows(loaded, metrics, samples, seed)
     if json:
         print_json(_as_json(loaded, metrics, rows, budget, samples))
     else:
-        _print(loaded, metrics, rows, budget)
+        _print(loaded, metrics, rows, budget, samples)
 
 
-def _checked_spread(text: str) -> str:
-    """A `--spread` as the change of a search file that it is."""
-    from hwdse.search.uncertainty.uncertain_constants import relative_spread
+def _checked_uncertainty(text: str) -> str:
+    """Value of `--uncertain` as a change of the search file."""
+    from hwdse.search.uncertainty.uncertain_constants import relative_uncertainty
     from hwdse.units.parse_units import to_base
 
     path, _, value = text.partition("=")
     if not path.strip() or not value.strip():
-        raise CommandError(f"--spread {text}: expected PATH=SPREAD such as chip.hbm.energy=30%")
+        raise CommandError(f"--uncertain {text}: expected PATH=SIGMA, e.g. chip.hbm.energy=30%")
     try:
-        relative_spread(path, to_base(value.strip(), "1"))
+        relative_uncertainty(path, to_base(value.strip(), "1"))
     except ValueError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        raise CommandError(f"--spread {text}: expected {reason}") from None
+        raise CommandError(f"--uncertain {text}: expected {reason}") from None
     return f"uncertain.{text}"
 
 
@@ -114,10 +121,10 @@ def _headlines(loaded: "LoadedSearch") -> list[str]:
     return [field for _, field, _, _ in names]
 
 
-def _figures(
+def _metric_rows(
     loaded: "LoadedSearch", metrics: list["Metric"], num_samples: int, seed: int
 ) -> tuple["dict[str, np.ndarray]", "VarianceBudget"]:
-    """Nominal values, bands and standard deviations of each metric, and the error budget."""
+    """Nominal values, percentiles and standard deviations of metrics, and the variance budget."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -125,9 +132,9 @@ def _figures(
     from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.evaluation import evaluate
     from hwdse.search.uncertainty.uncertainty_propagation import (
-        error_budget,
         percentiles,
-        sample_figures,
+        sample_metrics,
+        variance_budget,
     )
 
     def values(design: Any) -> Any:
@@ -135,14 +142,14 @@ def _figures(
         return jnp.stack([jnp.asarray(m.value(evaluation), float) for m in metrics])
 
     with jax.enable_x64(True):
-        sample = sample_figures(
+        sample = sample_metrics(
             values, loaded.base, loaded.uncertain_constants, num_samples=num_samples, seed=seed
         )
-        budget = error_budget(values, loaded.base, loaded.uncertain_constants)
+        budget = variance_budget(values, loaded.base, loaded.uncertain_constants)
     nominal = evaluate_exact(loaded.base, loaded.workload)
     rows = {
         "nominal": np.asarray([float(m.value(nominal)) for m in metrics]),
-        "bands": percentiles(sample),
+        "percentiles": percentiles(sample),
         "sampled_sigma": np.log(sample).std(axis=0),
     }
     return rows, budget
@@ -153,46 +160,57 @@ def _print(
     metrics: list["Metric"],
     rows: "dict[str, np.ndarray]",
     budget: "VarianceBudget",
+    samples: int,
 ) -> None:
-    cells = []
+    from hwdse.cli.shared.metric_tables import is_core
+    from hwdse.cli.shared.parameter_cells import metric_row
+    from hwdse.config.schema.user_paths import short_path
+
+    of_core = is_core(loaded)
+    labels, cells, unaffected = [], [], []
     for i, metric in enumerate(metrics):
-        values = (rows["nominal"][i], *rows["bands"][:, i])
-        cells.append(
-            [
-                metric.label,
-                *(metric.format(value) for value in values),
-                percent(float(rows["sampled_sigma"][i])),
-                percent(float(budget.total_sigmas[i])),
-            ]
-        )
-    heads = ["", "nominal", "5 %", "50 %", "95 %", "spread (sampled)", "(linear)"]
-    print_table(loaded.title, heads, cells)
+        values = [rows["nominal"][i], *rows["percentiles"][:, i]]
+        label, numbers = metric_row(metric, values, of_core=of_core)
+        labels.append(label.rpartition(" (")[0] or label)
+        if len(metrics) > MAX_BUDGETS and budget.total_sigmas[i] == 0.0:
+            unaffected.append(labels[i])
+            continue
+        sigmas = (rows["sampled_sigma"][i], budget.total_sigmas[i])
+        cells.append([label, *numbers, *(f"{float(sigma):.3f}" for sigma in sigmas)])
+    heads = ["metric", "nominal", "p5", "p50", "p95", f"{SIGMA}, sampled", f"{SIGMA}, linear"]
+    say(loaded.title)
+    noun = "constant" if len(loaded.uncertain_constants) == 1 else "constants"
+    say(f"{samples:,} samples of {len(loaded.uncertain_constants)} uncertain {noun}")
+    say("")
+    print_table("", heads, cells)
+    if unaffected:
+        say(f"unaffected: {', '.join(unaffected)}")
     shown = [i for i in range(len(metrics)) if budget.total_sigmas[i] > 0.0]
-    for i in shown if len(metrics) <= 3 else shown[:0]:
-        _print_budget(loaded, metrics[i], budget, i)
-    for i in shown:
-        place = int(budget.shares[i].argmax())
-        say(
-            f"{metrics[i].label}: {loaded.uncertain_constants[place].path} matters most, "
-            f"{percent(float(budget.shares[i][place]), 0)} of the variance"
-        )
+    for i in shown if len(metrics) <= MAX_BUDGETS else shown[:0]:
+        _print_budget(loaded, labels[i], budget, i)
+    for i in shown if len(metrics) > MAX_BUDGETS else shown[:0]:
+        largest = int(budget.shares[i].argmax())
+        share = percent(float(budget.shares[i][largest]))
+        path = short_path(loaded.uncertain_constants[largest].path)
+        say(f"largest variance contribution to {labels[i]}: {path}, {share}")
 
 
-def _print_budget(
-    loaded: "LoadedSearch", metric: "Metric", budget: "VarianceBudget", i: int
-) -> None:
+def _print_budget(loaded: "LoadedSearch", label: str, budget: "VarianceBudget", i: int) -> None:
+    from hwdse.config.schema.user_paths import short_path
+
     order = (-budget.shares[i]).argsort(kind="stable")[:SHOWN_CONSTANTS]
     rows = [
         [
-            loaded.uncertain_constants[k].path,
-            percent(float(budget.log_sigmas[k])),
+            short_path(loaded.uncertain_constants[k].path),
+            loaded.uncertain_constants[k].distribution,
+            f"{float(budget.log_sigmas[k]):.3f}",
             f"{budget.elasticities[i, k]:+.3f}",
-            percent(float(budget.shares[i, k])),
+            f"{100.0 * float(budget.shares[i, k]):.1f}",
         ]
         for k in order
     ]
-    heads = ["constant", "spread", "elasticity", "share of the variance"]
-    print_table(f"error budget of {metric.label}", heads, rows)
+    heads = ["constant", "distribution", SIGMA, "elasticity", "variance contribution (%)"]
+    print_table(f"variance of {label}", heads, rows)
 
 
 def _as_json(
@@ -202,7 +220,7 @@ def _as_json(
     budget: "VarianceBudget",
     num_samples: int,
 ) -> dict[str, Any]:
-    paths = [spread.path for spread in loaded.uncertain_constants]
+    paths = [constant.path for constant in loaded.uncertain_constants]
     return {
         "title": loaded.title,
         "samples": num_samples,
@@ -215,9 +233,9 @@ def _as_json(
             m.name: {
                 "unit": m.unit,
                 "nominal": rows["nominal"][i],
-                "p5": rows["bands"][0, i],
-                "p50": rows["bands"][1, i],
-                "p95": rows["bands"][2, i],
+                "p5": rows["percentiles"][0, i],
+                "p50": rows["percentiles"][1, i],
+                "p95": rows["percentiles"][2, i],
                 "sampled_log_sigma": rows["sampled_sigma"][i],
                 "linear_log_sigma": budget.total_sigmas[i],
                 "elasticities": dict(zip(paths, budget.elasticities[i].tolist(), strict=True)),
