@@ -1,4 +1,4 @@
-"""Loop nests as text: what is read, what is written back, what is refused."""
+"""Loop nests as text: parsing, formatting, errors."""
 
 import csv
 from pathlib import Path
@@ -26,11 +26,11 @@ def bounds(values):
     }
 
 
-def test_letters_are_those_of_operators():
+def test_letters_equal_those_of_operators():
     assert loop_nest_text._DIMS == DIMS
 
 
-def test_example():
+def test_example_is_parsed_and_formatted():
     nest = parse_nest(TEXT)
     assert nest.tiers == (
         NestTier("L3", OPERANDS),
@@ -47,7 +47,7 @@ def test_example():
     assert len(set(order)) == 3
 
 
-def test_reference_mappings_come_back_as_they_were():
+def test_reference_mappings_round_trip():
     lines = [x for x in REFERENCE.read_text().splitlines() if not x.startswith("#")]
     texts = [row["mapping"] for row in csv.DictReader(lines)]
     assert len(texts) == 3000
@@ -63,7 +63,7 @@ _KEPT = st.sets(st.sampled_from(OPERANDS)).map(lambda kept: [x for x in OPERANDS
 
 
 @given(st.lists(st.tuples(_KEPT, _LOOPS, _LOOPS), min_size=1, max_size=4))
-def test_texts_come_back_as_they_were(tiers):
+def test_random_nests_round_trip(tiers):
     letter = {"weights": "W", "inputs": "I", "outputs": "O"}
     parts = []
     for place, (kept, temporal, spatial) in enumerate(tiers):
@@ -83,7 +83,7 @@ def test_texts_come_back_as_they_were(tiers):
         assert np.prod(unrolled) == pytest.approx(np.prod([bound for _, bound in spatial]))
 
 
-def test_loops_of_one_and_the_axis_are_not_kept():
+def test_loops_of_one_and_the_axis_letter_are_dropped():
     assert (
         format_nest(parse_nest("  L1[OW]  P1 C2Y  K3 P1 -  L0[] R1 ")) == "L1[WO] K3 C2X - L0[] N1"
     )
@@ -106,13 +106,13 @@ def test_loops_of_one_and_the_axis_are_not_kept():
         ("L3[WIO] C2X C3X", "got 'C3X', expected one loop over C"),
     ],
 )
-def test_what_cannot_be_read_is_named_in_one_line(text, expected):
+def test_malformed_text_is_named_in_one_line(text, expected):
     with pytest.raises(ValueError, match=expected) as error:
         parse_nest(text)
     assert "\n" not in str(error.value)
 
 
-def test_a_long_text_is_cut_in_the_message():
+def test_long_text_is_shortened_in_the_message():
     with pytest.raises(ValueError, match=r"mapping 'L3\[WIO\] C2.*\.\.\.': got 'Z9'") as error:
         parse_nest(" - ".join(["L3[WIO] C2 K2"] * 40) + " Z9")
     assert len(str(error.value)) < 400

@@ -1,4 +1,4 @@
-"""Laws of transformers: published parameter counts, FLOP by hand and by Calculon, activations."""
+"""Transformers: published parameter counts, FLOP by hand and by Calculon, activations."""
 
 import csv
 from pathlib import Path
@@ -56,19 +56,19 @@ def _float64():
     ("model", "total", "active"),
     [
         (MIXTRAL, 46.7e9, 12.75e9),  # 12.88e9 with the input embedding
-        (DEEPSEEK_V2, 235.7e9, 20.85e9),  # printed 236 and 21
+        (DEEPSEEK_V2, 235.7e9, 20.85e9),  # published 236 and 21
         (DEEPSEEK_V3, 671.0e9, 36.6e9),  # README_WEIGHTS.md: 36.6, with the output head only
-        (QWEN3, 235.1e9, 21.6e9),  # printed 235 and 22
-        (PALM, 540.36e9, 540.36e9),  # printed 540.35
+        (QWEN3, 235.1e9, 21.6e9),  # published 235 and 22
+        (PALM, 540.36e9, 540.36e9),  # published 540.35
     ],
 )
-def test_parameters_of_mixtures_and_of_what_a_token_meets(model, total, active):
+def test_total_and_active_parameters_equal_published_counts(model, total, active):
     assert num_parameters(model) == pytest.approx(total, rel=5e-4)
     assert num_active_parameters(model) == pytest.approx(active, rel=2e-3)
 
 
-def test_megatron_models_have_the_size_of_their_formula():
-    """Narayanan et al., arXiv 2104.04473, section 5: all but the final norm."""
+def test_megatron_models_have_the_published_size_formula():
+    """Narayanan et al., arXiv 2104.04473, section 5: all parameters except the final norm."""
     for layers, hidden, heads in ((24.0, 2304.0, 24.0), (128.0, 25600.0, 160.0)):
         model = gpt(layers, hidden, 4.0 * hidden, heads, hidden / heads, 51200.0)
         share = 1.0 + 13.0 / (12.0 * hidden) + (51200.0 + 2048.0) / (12.0 * layers * hidden)
@@ -77,21 +77,21 @@ def test_megatron_models_have_the_size_of_their_formula():
 
 
 @pytest.mark.parametrize("model", [MIXTRAL, DEEPSEEK_V3, QWEN3])
-def test_expert_and_tensor_ranks_hold_the_layer_together(model):
-    whole = mixture_layer_parameters(model)
+def test_expert_and_tensor_shards_add_up_to_the_layer(model):
+    full = mixture_layer_parameters(model)
     experts = model.num_experts * 3.0 * model.hidden * model.expert_feedforward
     rank = mixture_layer_parameters(model, 1.0, 8.0)
-    assert 8.0 * (rank - (whole - experts)) == pytest.approx(float(experts), rel=1e-12)
-    cut = mixture_layer_parameters(model, 4.0, 2.0, 4.0)
+    assert 8.0 * (rank - (full - experts)) == pytest.approx(float(experts), rel=1e-12)
+    sharded = mixture_layer_parameters(model, 4.0, 2.0, 4.0)
     attention = attention_parameters(model, 4.0)
     router = model.num_experts * (model.hidden + model.num_router_bias)
     shared = model.num_shared_experts * 3.0 * model.hidden * model.expert_feedforward / 4.0
-    assert cut == pytest.approx(float(attention + router + shared + experts / 8.0), rel=1e-12)
+    assert sharded == pytest.approx(float(attention + router + shared + experts / 8.0), rel=1e-12)
 
 
-def test_the_fullest_stage_of_a_mixture_has_its_experts():
-    whole = stage_parameters(DEEPSEEK_V3, 1.0, 1.0)
-    assert whole == num_parameters(DEEPSEEK_V3) - DEEPSEEK_V3.hidden
+def test_most_loaded_stage_of_a_mixture_contains_its_experts():
+    single = stage_parameters(DEEPSEEK_V3, 1.0, 1.0)
+    assert single == num_parameters(DEEPSEEK_V3) - DEEPSEEK_V3.hidden
     stage = stage_parameters(DEEPSEEK_V3, 1.0, 16.0, 64.0)
     layer = mixture_layer_parameters(DEEPSEEK_V3, 1.0, 64.0)
     assert stage == 4.0 * layer + 7168.0 * 129280.0
@@ -120,35 +120,37 @@ def matrix_parameters(model):
 
 @pytest.mark.parametrize("model", [LLAMA3_70B, GPT3_175B], ids=["llama3-70b", "gpt3"])
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
-def test_training_flop_is_six_a_weight_and_token_and_attention(model, fraction):
+def test_training_flop_is_six_per_weight_and_token_plus_attention(model, fraction):
     job, micro_batch = training(model, 2048.0, fraction), 2.0
     tokens = 2048.0 * micro_batch
     layer_weights, head_weights = matrix_parameters(model)
-    gemms, runs = decoder_gemms(job, LayerSharding(micro_batch), DENSE)
+    gemms, executions = decoder_gemms(job, LayerSharding(micro_batch), DENSE)
     width = model.num_heads * model.head_dim
-    # Scores and values forward, two products each backward: 6 x 2 x s x width a token.
+    # Scores and values forward, two GEMMs each backward: 6 x 2 x s x width per token.
     attention_flop = 12.0 * fraction * job.seq_len * width * tokens
-    flop = 2.0 * np.sum(runs.model * gemms.num_macs)
+    flop = 2.0 * np.sum(executions.model * gemms.num_macs)
     assert flop == pytest.approx(6.0 * layer_weights * tokens + attention_flop, rel=1e-12)
-    # The fused kernel forms the scores once more in its backward pass.
-    repeated = 2.0 * np.sum(runs.total * gemms.num_macs) - flop
+    # The fused kernel repeats the scores in its backward pass.
+    repeated = 2.0 * np.sum(executions.total * gemms.num_macs) - flop
     assert repeated == pytest.approx(attention_flop / 6.0, rel=1e-9)
     head, _ = lm_head_gemms(job, LayerSharding(micro_batch))
     assert 2.0 * np.sum(head.num_macs) == pytest.approx(6.0 * head_weights * tokens, rel=1e-12)
 
 
-def test_flop_is_narayanans_with_full_recomputation():
+def test_flop_with_full_recomputation_equals_narayanan():
     """96 B s l h^2 (1 + s / 6h + V / 16 l h), 72 without the last pass over the layers
-    (arXiv 2104.04473, section 3.1); scores of all pairs, kept in memory."""
+    (arXiv 2104.04473, section 3.1); scores of all pairs, kept in HBM."""
     layers, hidden, seq_len, vocabulary, micro_batch = 96.0, 12288.0, 2048.0, 51200.0, 4.0
     model = gpt(layers, hidden, 4.0 * hidden, 96.0, 128.0, vocabulary)
     job = training(model, seq_len)
     flop = {}
-    for again in (0.0, 1.0):
-        cut = LayerSharding(micro_batch, recompute_fraction=again, fused_attention_fraction=0.0)
-        gemms, runs = micro_batch_gemms(job, cut)
-        repeats = jnp.where(runs.is_lm_head == 1.0, 1.0, layers)
-        flop[again] = 2.0 * float(jnp.sum(repeats * runs.total * gemms.num_macs))
+    for recompute in (0.0, 1.0):
+        sharding = LayerSharding(
+            micro_batch, recompute_fraction=recompute, fused_attention_fraction=0.0
+        )
+        gemms, executions = micro_batch_gemms(job, sharding)
+        repeats = jnp.where(executions.is_lm_head == 1.0, 1.0, layers)
+        flop[recompute] = 2.0 * float(jnp.sum(repeats * executions.total * gemms.num_macs))
     scale = micro_batch * seq_len * layers * hidden**2
     head = 6.0 * vocabulary / (layers * hidden)
     attention = seq_len / (6.0 * hidden)
@@ -156,7 +158,7 @@ def test_flop_is_narayanans_with_full_recomputation():
     assert flop[0.0] == pytest.approx(scale * (72.0 * (1.0 + attention) + head), rel=1e-12)
 
 
-def test_recomputing_repeats_the_forward_pass():
+def test_full_recomputation_repeats_the_forward_pass():
     job = training(LLAMA3_70B)
     gemms, once = decoder_gemms(job, LayerSharding(), DENSE)
     _, twice = decoder_gemms(job, LayerSharding(recompute_fraction=1.0), DENSE)
@@ -168,30 +170,30 @@ def test_recomputing_repeats_the_forward_pass():
     assert np.array_equal(once.model, twice.model)
 
 
-def test_elementwise_work_by_hand():
+def test_elementwise_work_equals_hand_calculation():
     job = training(GPT3_175B)
-    gemms, runs = decoder_gemms(job, LayerSharding(), DENSE)
+    gemms, executions = decoder_gemms(job, LayerSharding(), DENSE)
     elements = job.seq_len * GPT3_175B.hidden
     scores = job.seq_len**2 * GPT3_175B.num_heads
     norms, residuals = 2.0 * sum(NORM_FLOP) * elements, 2.0 * sum(RESIDUAL_FLOP) * elements
     activation = (8.0 + 13.0) * job.seq_len * GPT3_175B.feedforward
     softmax = (2.0 * SOFTMAX_FLOP[0] + SOFTMAX_FLOP[1]) * scores  # forward, repeated, backward
-    total = np.sum(runs.total * gemms.vector_flop * gemms.count)
+    total = np.sum(executions.total * gemms.vector_flop * gemms.count)
     assert total == pytest.approx(norms + residuals + activation + softmax, rel=1e-12)
 
 
 @pytest.mark.parametrize("tensor", [2.0, 8.0])
-def test_tensor_ranks_share_the_work_evenly(tensor):
+def test_tensor_ranks_have_equal_work(tensor):
     job = training(LLAMA3_70B)
-    whole, runs = decoder_gemms(job, LayerSharding(), DENSE)
+    full, executions = decoder_gemms(job, LayerSharding(), DENSE)
     part, _ = decoder_gemms(job, LayerSharding(tensor=tensor), DENSE)
-    work = np.sum(runs.total * whole.num_macs), np.sum(runs.total * part.num_macs)
+    work = np.sum(executions.total * full.num_macs), np.sum(executions.total * part.num_macs)
     assert work[1] * tensor == pytest.approx(float(work[0]), rel=1e-12)
-    vector = [np.sum(runs.total * rows.vector_flop * rows.count) for rows in (whole, part)]
+    vector = [np.sum(executions.total * gemms.vector_flop * gemms.count) for gemms in (full, part)]
     assert vector[1] * tensor == pytest.approx(float(vector[0]), rel=1e-12)
 
 
-def test_key_value_heads_are_copied_beyond_their_number():
+def test_key_value_heads_are_replicated_beyond_their_number():
     at_limit, beyond = layer_slice(LLAMA3_70B, 8.0), layer_slice(LLAMA3_70B, 32.0)
     assert at_limit.kv_width == beyond.kv_width == 2.0 * 128.0
     assert beyond.query_width == at_limit.query_width / 4.0
@@ -201,24 +203,24 @@ def test_key_value_heads_are_copied_beyond_their_number():
     assert copies == pytest.approx(3.0 * kv_weights + 31.0 * norms, rel=1e-9)
 
 
-def test_copies_of_key_value_heads_are_no_useful_work():
+def test_replicas_of_key_value_heads_are_not_model_flop():
     job = training(LLAMA3_70B)
-    useful = []
+    model_macs = []
     for tensor in (1.0, 8.0, 16.0, 64.0):
-        gemms, runs = decoder_gemms(job, LayerSharding(tensor=tensor), DENSE)
-        useful.append(float(np.sum(runs.model * gemms.num_macs) * tensor))
-    assert useful == pytest.approx([useful[0]] * 4, rel=1e-12)
+        gemms, executions = decoder_gemms(job, LayerSharding(tensor=tensor), DENSE)
+        model_macs.append(float(np.sum(executions.model * gemms.num_macs) * tensor))
+    assert model_macs == pytest.approx([model_macs[0]] * 4, rel=1e-12)
 
 
-def test_stages_hold_layers_and_an_embedding():
-    whole = stage_parameters(LLAMA3_70B, 1.0, 1.0)
-    assert whole == num_parameters(LLAMA3_70B) - LLAMA3_70B.hidden  # without the final norm
+def test_stage_parameters_are_layers_and_one_embedding():
+    single = stage_parameters(LLAMA3_70B, 1.0, 1.0)
+    assert single == num_parameters(LLAMA3_70B) - LLAMA3_70B.hidden  # without the final norm
     embedding = 8192.0 * 128256.0
-    fullest = stage_parameters(LLAMA3_70B, 1.0, 3.0)  # 27, 27 and 26 layers
-    assert fullest == 27.0 * layer_parameters(LLAMA3_70B) + embedding
+    most_loaded = stage_parameters(LLAMA3_70B, 1.0, 3.0)  # 27, 27 and 26 layers
+    assert most_loaded == 27.0 * layer_parameters(LLAMA3_70B) + embedding
 
 
-# Calculon: numbers of another model ------------------------------------------------------------
+# Comparison with Calculon -----------------------------------------------------------------------
 
 
 def read(name):
@@ -226,10 +228,10 @@ def read(name):
     return list(csv.DictReader(lines))
 
 
-BLOCKS = {  # without overlap, which joins products with collectives
+BLOCKS = {  # without overlap, which combines GEMMs with collectives
     row["row_id"]: row for row in read("calculon_public.csv") if row["tp_overlap"] == "none"
 }
-LINEAR = {  # our rows: those of Calculon
+LINEAR = {  # GEMM names: names in Calculon
     "qkv": ("AttnBlock_Query", "AttnBlock_Key", "AttnBlock_Value"),
     "out": ("AttnBlock_MLP",),
     "up": ("MlpBlock_Mlp1",),
@@ -254,7 +256,7 @@ def block_of(row_id):
 
 
 @pytest.mark.parametrize("row_id", sorted(BLOCKS))
-def test_weight_products_equal_calculon(row_id):
+def test_weight_gemms_equal_calculon(row_id):
     _, job, tensor, micro_batch, flop = block_of(row_id)
     gemms, _ = decoder_gemms(job, LayerSharding(micro_batch, tensor), DENSE)
     for matrix, names in LINEAR.items():
@@ -265,35 +267,35 @@ def test_weight_products_equal_calculon(row_id):
 
 
 @pytest.mark.parametrize("row_id", sorted(BLOCKS))
-def test_attention_products_equal_calculon(row_id):
+def test_attention_gemms_equal_calculon(row_id):
     _, job, tensor, micro_batch, flop = block_of(row_id)
-    gemms, runs = decoder_gemms(job, LayerSharding(micro_batch, tensor), DENSE)
+    gemms, executions = decoder_gemms(job, LayerSharding(micro_batch, tensor), DENSE)
     theirs = np.array([flop["AttnBlock_Multihead_Key_Query"], flop["AttnBlock_Multihead_Attn"]])
     once = 2.0 * gemms.num_macs[CORE]
     assert np.array_equal(once, theirs[:, 0])
-    # Backward Calculon counts two products of each kind; our rows have one like the scores (dP)
-    # and three like the values (dV, dQ, dK), the same work.
-    assert np.sum((runs.model[CORE] - 1.0) * once) == np.sum(theirs[:, 1:])
-    # The fused kernel repeats the scores on top; Calculon keeps them in memory.
-    assert np.array_equal((runs.total - runs.model)[CORE] * once, [theirs[0, 0], 0.0])
+    # Backward, Calculon counts two GEMMs of each kind. Here one has the shape of the scores (dP)
+    # and three that of the values (dV, dQ, dK): the same work.
+    assert np.sum((executions.model[CORE] - 1.0) * once) == np.sum(theirs[:, 1:])
+    # The fused kernel also repeats the scores; Calculon keeps them in HBM.
+    assert np.array_equal((executions.total - executions.model)[CORE] * once, [theirs[0, 0], 0.0])
 
 
 @pytest.mark.parametrize("row_id", sorted(set(BLOCKS) - {"pub0074"}))  # heads wider than hidden
-def test_activations_are_korthikantis_without_scores_and_dropout(row_id):
+def test_activations_equal_korthikanti_without_scores_and_dropout(row_id):
     _, job, tensor, micro_batch, _ = block_of(row_id)
-    whole, recomputed = kept_bytes(job, LayerSharding(micro_batch, tensor), DENSE)
+    full, recomputed = kept_bytes(job, LayerSharding(micro_batch, tensor), DENSE)
     elements = job.seq_len * micro_batch * job.model.hidden / tensor
     log_sums = 4.0 * job.seq_len * micro_batch * job.model.num_heads / tensor
     # 34 s b h / t with sequence parallelism and recomputed scores (arXiv 2205.05198, section 5);
-    # two of them are dropout masks, which today's models do not have.
-    assert whole == pytest.approx((34.0 - 2.0) * elements + log_sums, rel=1e-12)
+    # two of these bytes are dropout masks, which are not modeled.
+    assert full == pytest.approx((34.0 - 2.0) * elements + log_sums, rel=1e-12)
     assert recomputed == 2.0 * elements
 
 
 @pytest.mark.parametrize("row_id", ["pub0001", "pub0003", "pub0005", "pub0007"])
-def test_activations_lie_below_calculons_by_masks_and_scratch(row_id):
-    # Sequence parallelism with recomputed scores, which is nearest to a fused kernel. Calculon
-    # holds 34 s b h / t a block as above and the scratch of the one block that is running.
+def test_activations_are_below_calculon_by_masks_and_scratch(row_id):
+    # Sequence parallelism with recomputed scores, the closest to a fused kernel. Calculon keeps
+    # 34 s b h / t per block as above, and the scratch of the executed block.
     row, job, tensor, micro_batch, _ = block_of(row_id)
     pipeline, virtual_pipeline = float(row["pp"]), float(row["pp_interleave"])
     in_flight = min(float(row["global_batch"]) / float(row["dp"]) / micro_batch, pipeline)
@@ -306,12 +308,12 @@ def test_activations_lie_below_calculons_by_masks_and_scratch(row_id):
     assert 34.0 / 32.0 < ratio < 1.16
 
 
-def test_gradients_by_every_number_of_the_model_are_finite():
+def test_gradients_by_every_model_field_are_finite():
     def work(job):
-        cut = LayerSharding(tensor=8.0, recompute_fraction=0.5)
-        gemms, runs = decoder_gemms(job, cut, DENSE)
-        return (runs.total * gemms.num_macs).sum() + num_parameters(job.model)
+        sharding = LayerSharding(tensor=8.0, recompute_fraction=0.5)
+        gemms, executions = decoder_gemms(job, sharding, DENSE)
+        return (executions.total * gemms.num_macs).sum() + num_parameters(job.model)
 
-    # 8 ranks on 8 key-value heads sit on the kink of the copies.
+    # 8 ranks on 8 key-value heads are at the kink where copies begin.
     slopes = jax.grad(work)(training(LLAMA3_70B))
     assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))

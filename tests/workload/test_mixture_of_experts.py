@@ -1,4 +1,4 @@
-"""Laws of layers with experts and latent attention: FLOP by hand, ranks, imbalance, gradients."""
+"""MoE layers and latent attention: FLOP by hand, sharding, imbalance, gradients."""
 
 import jax
 import numpy as np
@@ -48,13 +48,13 @@ def _float64():
         yield
 
 
-def flop(job, cut, kind, which="useful"):
-    gemms, runs = decoder_gemms(job, cut, kind)
-    return float(2.0 * np.sum(getattr(runs, which) * gemms.num_macs))
+def flop(job, sharding, kind, which="model"):
+    gemms, executions = decoder_gemms(job, sharding, kind)
+    return float(2.0 * np.sum(getattr(executions, which) * gemms.num_macs))
 
 
-def weights_met(model, kind):
-    """Weights that a token is multiplied with in one layer, by hand."""
+def active_weights(model, kind):
+    """Active weights per token of one layer, by hand."""
     h = model.hidden
     if kind.is_latent:
         keys = key_dim(model)
@@ -72,82 +72,89 @@ def weights_met(model, kind):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
-def test_flop_is_six_a_weight_met_and_attention(name, fraction):
+def test_flop_is_six_per_active_weight_plus_attention(name, fraction):
     model, kind = MODELS[name]
     job = training(model, 4096.0, fraction)
     widths = 192.0 + 128.0 if kind.is_latent else 2.0 * model.head_dim
     attention = 6.0 * fraction * 4096.0 * model.num_heads * widths
     tokens = 2.0 * 4096.0
-    expected = tokens * (6.0 * weights_met(model, kind) + attention)
+    expected = tokens * (6.0 * active_weights(model, kind) + attention)
     assert flop(job, LayerSharding(micro_batch=2.0), kind) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
-    "cut", [LayerSharding(), LayerSharding(2.0, 8.0), LayerSharding(2.0, 8.0, 4.0)]
+    "sharding", [LayerSharding(), LayerSharding(2.0, 8.0), LayerSharding(2.0, 8.0, 4.0)]
 )
-def test_products_of_a_dense_layer_by_hand(cut):
+def test_gemms_of_a_dense_layer_equal_hand_calculation(sharding):
     job = training(LLAMA3_70B, 8192.0, 0.5)
-    gemms, runs = decoder_gemms(job, cut, DENSE)
-    tokens, t = 8192.0 * float(cut.micro_batch) / float(cut.context), float(cut.tensor)
+    gemms, executions = decoder_gemms(job, sharding, DENSE)
+    tokens, t = (
+        8192.0 * float(sharding.micro_batch) / float(sharding.context),
+        float(sharding.tensor),
+    )
     weights = [(8192.0, 10240.0 / t), (8192.0 / t, 8192.0), (8192.0, 57344.0 / t)]
     weights.append((28672.0 / t, 8192.0))
     sizes = [size for k, n in weights for size in ((tokens, k, n), (tokens, n, k), (k, tokens, n))]
-    queries, keys = 8192.0 / float(cut.context), 8192.0 * 0.5
+    queries, keys = 8192.0 / float(sharding.context), 8192.0 * 0.5
     sizes[6:6] = [(queries, 128.0, keys), (queries, keys, 128.0)]
     assert [tuple(x) for x in zip(gemms.m, gemms.k, gemms.n, strict=True)] == sizes
-    count = np.where(runs.is_linear == 1.0, 1.0, float(cut.micro_batch) * 64.0 / t)
+    count = np.where(executions.is_linear == 1.0, 1.0, float(sharding.micro_batch) * 64.0 / t)
     np.testing.assert_array_equal(gemms.count, count)
-    # Eight query heads share a pair of keys and values.
+    # Eight query heads share one key-value head.
     assert np.array_equal(gemms.b_in_hbm[6:8], [1.0 / 8.0] * 2)
     assert (gemms.c_in_hbm[6], gemms.a_in_hbm[7]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize(
-    ("cut", "num_ranks"),
+    ("sharding", "num_ranks"),
     [
         (LayerSharding(tensor=4.0, expert_tensor=4.0), 4.0),
         (LayerSharding(context=8.0), 8.0),
         (LayerSharding(tensor=2.0, context=2.0, expert_tensor=2.0), 4.0),
     ],
 )
-def test_ranks_that_share_a_sequence_share_its_work(name, cut, num_ranks):
+def test_ranks_of_one_sequence_divide_its_work(name, sharding, num_ranks):
     model, kind = MODELS[name]
     job = training(model, 4096.0, 0.5)
-    whole, part = flop(job, ONE_RANK, kind), flop(job, cut, kind)
-    assert part * num_ranks == pytest.approx(whole, rel=1e-12)
+    total, part = flop(job, ONE_RANK, kind), flop(job, sharding, kind)
+    assert part * num_ranks == pytest.approx(total, rel=1e-12)
 
 
-@pytest.mark.parametrize("cut", [LayerSharding(expert=8.0), LayerSharding(tensor=4.0, expert=8.0)])
-def test_experts_that_are_dealt_out_do_the_same_work_on_other_tokens(cut):
-    """Each rank brings its own tokens: fewer experts, as many more tokens for each."""
+@pytest.mark.parametrize(
+    "sharding", [LayerSharding(expert=8.0), LayerSharding(tensor=4.0, expert=8.0)]
+)
+def test_distributed_experts_have_the_same_work_on_other_tokens(sharding):
+    """Each rank contributes its own tokens: fewer experts per rank, more tokens per expert."""
     job = training(MIXTRAL, 4096.0)
-    same = LayerSharding(tensor=cut.tensor, expert_tensor=cut.tensor)
-    assert flop(job, cut, MIXED) == pytest.approx(flop(job, same, MIXED), rel=1e-12)
-    assert expert_tokens(job, cut) == 4096.0 / cut.tensor * 8.0 * 2.0 / 8.0
+    same = LayerSharding(tensor=sharding.tensor, expert_tensor=sharding.tensor)
+    assert flop(job, sharding, MIXED) == pytest.approx(flop(job, same, MIXED), rel=1e-12)
+    assert expert_tokens(job, sharding) == 4096.0 / sharding.tensor * 8.0 * 2.0 / 8.0
 
 
-def test_imbalance_slows_the_busiest_rank_and_is_no_useful_work():
+def test_load_imbalance_adds_work_but_no_model_flop():
     even = training(DEEPSEEK_V3, 4096.0)
     uneven = training(DEEPSEEK_V3.replace(load_imbalance_ratio=1.5), 4096.0)
-    cut = LayerSharding(expert=64.0)
-    assert expert_tokens(uneven, cut) == 1.5 * expert_tokens(even, cut)
-    assert flop(uneven, cut, LATENT_MIXED) == pytest.approx(flop(even, cut, LATENT_MIXED))
+    sharding = LayerSharding(expert=64.0)
+    assert expert_tokens(uneven, sharding) == 1.5 * expert_tokens(even, sharding)
+    assert flop(uneven, sharding, LATENT_MIXED) == pytest.approx(flop(even, sharding, LATENT_MIXED))
     routed = 2.0 * 3.0 * 4096.0 * 8.0 * 3.0 * 7168.0 * 2048.0
-    more = flop(uneven, cut, LATENT_MIXED, "whole") - flop(even, cut, LATENT_MIXED, "whole")
+    more = flop(uneven, sharding, LATENT_MIXED, "total") - flop(
+        even, sharding, LATENT_MIXED, "total"
+    )
     assert more == pytest.approx(0.5 * routed, rel=1e-9)
-    assert mixture_kept_bytes(uneven, cut) > mixture_kept_bytes(even, cut)
-    # One rank with all experts cannot be busier than itself.
+    assert mixture_kept_bytes(uneven, sharding) > mixture_kept_bytes(even, sharding)
+    # One rank with all experts has no imbalance.
     assert expert_tokens(uneven, ONE_RANK) == expert_tokens(even, ONE_RANK)
 
 
-def test_messages_of_experts_by_hand():
+def test_expert_messages_equal_hand_calculation():
     job = training(DEEPSEEK_V3, 4096.0)
     alone = expert_messages(job, LayerSharding(expert=64.0))
     assert alone.all_to_all_bytes == 4096.0 * 8.0 * 7168.0 * 2.0
     assert (alone.num_all_to_alls, alone.gather_bytes) == (4.0, 0.0)
-    cut = LayerSharding(tensor=4.0, expert=8.0, expert_tensor=4.0, recompute_fraction=1.0)
-    shared = expert_messages(job, cut)
+    sharding = LayerSharding(tensor=4.0, expert=8.0, expert_tensor=4.0, recompute_fraction=1.0)
+    shared = expert_messages(job, sharding)
     assert shared.all_to_all_bytes == alone.all_to_all_bytes / 4.0
     assert shared.gather_bytes == alone.all_to_all_bytes
     assert shared.num_all_to_alls == 6.0
@@ -163,7 +170,7 @@ def test_context_ranks_exchange_keys_and_values():
     assert latent == 2.0 * 4096.0 * 16.0 * (192.0 + 128.0)
 
 
-def test_kept_bytes_of_a_mixture_by_hand():
+def test_saved_activations_of_a_mixture_equal_hand_calculation():
     job = training(MIXTRAL, 4096.0)
     kept, recomputed = kept_bytes(job, ONE_RANK, MIXED)
     attention = 2.0 * 4096.0 + 2.0 * 8.0 * 128.0 + 2.0 * 32.0
@@ -174,44 +181,46 @@ def test_kept_bytes_of_a_mixture_by_hand():
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_recomputing_repeats_the_forward_pass(name):
+def test_full_recomputation_repeats_the_forward_pass_of_every_kind(name):
     model, kind = MODELS[name]
     job = training(model, 4096.0)
-    gemms, runs = decoder_gemms(job, LayerSharding(recompute_fraction=1.0), kind)
-    assert np.array_equal(runs.recompute, runs.forward)
+    gemms, executions = decoder_gemms(job, LayerSharding(recompute_fraction=1.0), kind)
+    assert np.array_equal(executions.recompute, executions.forward)
     _, selective = decoder_gemms(job, LayerSharding(attention_recompute_fraction=1.0), kind)
     assert np.array_equal(selective.recompute, np.where(selective.is_linear == 0.0, 1.0, 0.0))
     assert np.all(gemms.m * gemms.k * gemms.n > 0.0)
 
 
-def test_a_parallel_block_has_one_norm():
+def test_parallel_attention_and_mlp_have_one_norm():
     one, two = training(PALM, 2048.0), training(PALM.replace(num_layer_norms=2.0), 2048.0)
     elements = 2048.0 * PALM.hidden
     totals = []
     for job in (one, two):
-        gemms, runs = decoder_gemms(job, ONE_RANK, DENSE)
-        totals.append(float(np.sum(runs.total * gemms.vector_flop * gemms.count)))
+        gemms, executions = decoder_gemms(job, ONE_RANK, DENSE)
+        totals.append(float(np.sum(executions.total * gemms.vector_flop * gemms.count)))
     assert totals[1] - totals[0] == pytest.approx(sum(NORM_FLOP) * elements, rel=1e-9)
     kept = [float(kept_bytes(job, ONE_RANK, DENSE)[0]) for job in (one, two)]
     assert kept[1] - kept[0] == 2.0 * 2.0 * elements
 
 
 @pytest.mark.parametrize("model", [LLAMA3_70B, MIXTRAL, DEEPSEEK_V3])
-def test_the_mean_layer_times_all_layers_is_the_model(model):
-    job, cut = training(model, 4096.0, 0.5), LayerSharding(recompute_fraction=1.0, expert=4.0)
+def test_mean_layer_times_num_layers_equals_the_model(model):
+    job, sharding = training(model, 4096.0, 0.5), LayerSharding(recompute_fraction=1.0, expert=4.0)
     job = with_kinds(job)
     mixed = float(num_mixture_layers(model))
     kinds = [(k, mixed if k.is_mixture else model.num_layers - mixed) for k in job.kinds]
-    gemms, runs = stack_gemms(mean_layer_gemms(job, cut))
-    kept = sum(num * float(kept_bytes(job, cut, kind)[0]) for kind, num in kinds)
-    assert float(mean_kept_bytes(job, cut)[0]) * model.num_layers == pytest.approx(kept, rel=1e-12)
-    for which in ("forward", "backward", "again", "useful"):
-        mean = float(2.0 * np.sum(getattr(runs, which) * gemms.num_macs))
-        each = sum(num * flop(job, cut, kind, which) for kind, num in kinds)
+    gemms, executions = stack_gemms(mean_layer_gemms(job, sharding))
+    kept = sum(num * float(kept_bytes(job, sharding, kind)[0]) for kind, num in kinds)
+    assert float(mean_kept_bytes(job, sharding)[0]) * model.num_layers == pytest.approx(
+        kept, rel=1e-12
+    )
+    for which in ("forward", "backward", "recompute", "model"):
+        mean = float(2.0 * np.sum(getattr(executions, which) * gemms.num_macs))
+        each = sum(num * flop(job, sharding, kind, which) for kind, num in kinds)
         assert mean * model.num_layers == pytest.approx(each, rel=1e-12)
 
 
-def test_kinds_of_layers_are_told_apart():
+def test_kinds_of_layers_are_detected():
     assert kinds_of(GPT3_175B) == (DENSE,)
     assert kinds_of(MIXTRAL) == (MIXED,)
     assert kinds_of(DEEPSEEK_V3) == (LATENT, LATENT_MIXED)
@@ -220,18 +229,20 @@ def test_kinds_of_layers_are_told_apart():
 
 
 @pytest.mark.parametrize("name", ["mixtral", "deepseek-v3", "deepseek-v3 dense"])
-def test_gradients_are_finite_and_layouts_vectorize(name):
+def test_gradients_are_finite_and_strategies_vectorize(name):
     model, kind = MODELS[name]
     job = training(model, 4096.0, 0.5)
 
     def work(ranks, job):
-        cut = LayerSharding(tensor=ranks, expert=ranks, expert_tensor=ranks, context=ranks)
-        gemms, runs = decoder_gemms(job, cut, kind)
-        sent = expert_messages(job, cut).all_to_all_bytes
-        total = (runs.total * (gemms.num_macs + gemms.vector_flop)).sum()
-        return total + sent + kept_bytes(job, cut, kind)[0] + context_bytes(job, cut, kind)
+        sharding = LayerSharding(tensor=ranks, expert=ranks, expert_tensor=ranks, context=ranks)
+        gemms, executions = decoder_gemms(job, sharding, kind)
+        sent = expert_messages(job, sharding).all_to_all_bytes
+        total = (executions.total * (gemms.num_macs + gemms.vector_flop)).sum()
+        return (
+            total + sent + kept_bytes(job, sharding, kind)[0] + context_bytes(job, sharding, kind)
+        )
 
-    ranks = np.array([1.0, 2.0, 8.0])  # one rank: where maxima and minima meet
+    ranks = np.array([1.0, 2.0, 8.0])  # one rank is a kink of maxima and minima
     function = jax.value_and_grad(work, argnums=(0, 1))
     values, slopes = quick_jit(jax.vmap(function, (0, None)))(ranks, job)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slopes))

@@ -1,4 +1,4 @@
-"""Kernels of Trainium: bytes and flops that their loops give, engines side by side, gradients."""
+"""Trainium kernels: bytes and FLOP from their loops, overlap of engines, gradients."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ KERNELS = {
     "lora": lambda core: fused_kernels.lora(*SIZES, 128.0, "fp32", core),
     "norm_matmul": lambda core: fused_kernels.norm_matmul(*SIZES, "fp32", core, is_added=True),
     "matmul_norm": lambda core: fused_kernels.matmul_norm(*SIZES, "fp32", core),
-    "softmax_of_products": lambda core: attention_kernels.batched_softmax(
+    "softmax_of_matmul": lambda core: attention_kernels.batched_softmax(
         2.0, 4096.0, 64.0, 4096.0, "fp32", core
     ),
     "attention": lambda core: attention_kernels.grouped_query_attention(
@@ -72,12 +72,12 @@ def times(kernel, core=V2):
 
 @pytest.fixture(scope="module")
 def measured():
-    """Every kernel's times on NeuronCore-v2."""
+    """Times of every kernel on NeuronCore-v2."""
     return {name: times(build(V2)) for name, build in KERNELS.items()}
 
 
 @ALL
-def test_no_engine_works_longer_than_the_kernel(measured, name):
+def test_engine_times_are_at_most_the_kernel_time(measured, name):
     got = measured[name]
     for engine in ("tensor_s", "vector_s", "scalar_s", "gpsimd_s", "dma_s", "sbuf_s"):
         assert 0.0 <= getattr(got, engine) <= got.latency_s
@@ -86,7 +86,7 @@ def test_no_engine_works_longer_than_the_kernel(measured, name):
 
 
 @ALL
-def test_no_kernel_beats_the_peak_or_the_memory(measured, name):
+def test_kernel_times_are_above_the_roofline(measured, name):
     got = measured[name]
     assert got.model_flop / got.latency_s <= float(peak_flop_per_s("bf16", V2.tensor))
     moved = got.read_bytes + got.written_bytes
@@ -95,7 +95,7 @@ def test_no_kernel_beats_the_peak_or_the_memory(measured, name):
 
 @ALL
 @pytest.mark.parametrize("path", ["dma.bandwidth_bytes_per_s", "sbuf.capacity_bytes"])
-def test_more_never_hurts(measured, name, path):
+def test_more_bandwidth_or_capacity_is_never_slower(measured, name, path):
     table, field = path.split(".")
     part = getattr(V2, table)
     richer = dataclasses.replace(part, **{field: 1.5 * getattr(part, field)})
@@ -103,8 +103,8 @@ def test_more_never_hurts(measured, name, path):
     assert times(KERNELS[name](core), core).latency_s <= measured[name].latency_s * (1 + 1e-12)
 
 
-def test_bytes_of_the_tutorial_products():
-    """Loads counted by hand from the loops, 4096 x 8192 x 8192 in fp32."""
+def test_traffic_of_the_tutorial_matmuls_equals_hand_count():
+    """Loads counted by hand from the loops, 4096 x 8192 x 8192 in FP32."""
     m, k, n = 4096, 8192, 8192
     result, left, right = (4 * size for size in (m * n, m * k, k * n))
     loads = {
@@ -119,8 +119,8 @@ def test_bytes_of_the_tutorial_products():
         assert got.model_flop == 2 * m * k * n
 
 
-def test_a_block_that_does_not_fit_is_loaded_for_every_use():
-    """20 MiB of B in SBUF: 32 times, as NKIBench's profile has it; less k, and once."""
+def test_block_beyond_sbuf_capacity_is_loaded_for_every_use():
+    """20 MiB of B in SBUF: 32 loads, as in the NKIBench profile; one load with smaller k."""
     got = times(matmul_kernels.matmul(4096.0, 5120.0, 12288.0, "fp32", V2))
     identity = 128 * 128 * 4
     assert got.read_bytes + identity == 9059762176
@@ -128,15 +128,15 @@ def test_a_block_that_does_not_fit_is_loaded_for_every_use():
     assert got.read_bytes == 4 * 4096 * (12 * 4096 + 12288)
 
 
-def test_flops_as_the_profiler_counts_them():
-    """fp32 products twice, transposes with them (NKIBench gqa_full, matmul)."""
+def test_hardware_flop_equal_the_profiler():
+    """FP32 matmuls count twice, transposes included (NKIBench gqa_full, matmul)."""
     gqa = attention_kernels.grouped_query_attention(1.0, 4096.0, 16.0, 8.0, 128.0, "fp32", V2)
     assert times(gqa).hardware_flop == 418759311360
-    product = matmul_kernels.matmul(4096.0, 5120.0, 12288.0, "fp32", V2)
-    assert times(product).hardware_flop == 1159641169920
+    kernel = matmul_kernels.matmul(4096.0, 5120.0, 12288.0, "fp32", V2)
+    assert times(kernel).hardware_flop == 1159641169920
 
 
-def test_scores_spill_only_what_sbuf_cannot_hold():
+def test_only_scores_beyond_sbuf_capacity_spill():
     small = attention_kernels.batched_softmax(1.0, 1024.0, 64.0, 1024.0, "fp32", V2)
     assert times(small).written_bytes == 4 * 1024 * 1024
     large = attention_kernels.batched_softmax(1.0, 4096.0, 64.0, 4096.0, "fp32", V2)
@@ -144,8 +144,8 @@ def test_scores_spill_only_what_sbuf_cannot_hold():
     assert times(large).written_bytes == pytest.approx(2 * 4 * 4096**2 - usable)
 
 
-def test_mamba_versions_of_the_tutorial():
-    """Cycles an element on VectorE: 2+1+2+1+2 in one bank, 2+2+2+2+2 above, 7 with sums in PSUM."""
+def test_mamba_cycles_equal_the_tutorial_versions():
+    """VectorE cycles per element: 2+1+2+1+2 in one bank, 2+2+2+2+2 above, 7 with sums in PSUM."""
 
     def cycles(length, version):
         kernel = elementwise_kernels.mamba_scan(4096.0, length, 16.0, "fp32", V2, version=version)
@@ -162,11 +162,11 @@ def work(engine, elements, **options):
     return LaneWork(1.0, elements, engine=engine, **fields)
 
 
-def test_engines_run_side_by_side_but_for_shared_ports():
+def test_engines_overlap_except_on_shared_ports():
     def length(core, *lane_work):
         return float(stage_times(KernelStage((), lane_work, ()), core).latency_s)
 
-    vector, gpsimd = work("vector", 1120.0), work("gpsimd", 1400.0)  # a microsecond each on v2
+    vector, gpsimd = work("vector", 1120.0), work("gpsimd", 1400.0)  # 1 µs each on v2
     assert length(V2, vector) == length(V2, gpsimd) == pytest.approx(1e-6)
     assert length(V2, vector, gpsimd) == pytest.approx(2e-6)
     scalar = work("scalar", 1400.0)
@@ -176,7 +176,7 @@ def test_engines_run_side_by_side_but_for_shared_ports():
     assert length(V3, *in_psum) < sum(length(V3, each) for each in in_psum)
 
 
-def test_stages_follow_one_another_and_waits_add():
+def test_stage_times_and_waits_add_up():
     stage = KernelStage((MatmulWork(100.0, 128.0, 128.0, 512.0, "matmul", "bf16", True),), (), ())
     start = V2.launch_latency_s + V2.dma.start_latency_s
     one, two = (times(Kernel((stage,) * count)).latency_s - start for count in (1, 2))
@@ -185,7 +185,7 @@ def test_stages_follow_one_another_and_waits_add():
     assert times(Kernel((waiting,))).latency_s - start - one == pytest.approx(5e-6)
 
 
-def test_a_transposing_transfer_is_slower():
+def test_transposing_transfer_is_slower():
     plain, transposed = (
         times(Kernel((KernelStage((), (), (Transfer(1e6, 4096.0, False, flag),)),)), V3).dma_s
         for flag in (False, True)
@@ -193,8 +193,8 @@ def test_a_transposing_transfer_is_slower():
     assert transposed == pytest.approx(plain / 0.9, rel=0.02)
 
 
-def test_unit_tests_of_the_samples_hold():
-    """Latencies that AWS's own unit tests assert as bounds, start of the kernel apart."""
+def test_latency_bounds_of_the_nki_samples_are_met():
+    """Latency bounds of the AWS unit tests, kernel launch excluded."""
     bounds = {  # seconds
         ("fp32", V2): 675e-6,
         ("bf16", V2): 536e-6,
@@ -210,7 +210,7 @@ def latency(clock, rows, columns, bandwidth, name):
     tensor = dataclasses.replace(V2.tensor, clock_hz=clock * 1e9, rows=rows, cols=columns)
     dma = dataclasses.replace(V2.dma, bandwidth_bytes_per_s=bandwidth * 1e9)
     core = dataclasses.replace(V2, tensor=tensor, dma=dma)
-    # All engines at once, as in a search: the smooth reading has a slope in each.
+    # All engines at once, as in a search: the smooth relaxation has a gradient for each.
     return 1e3 * kernel_times(KERNELS[name](core), core, smooth(0.5)).latency_s
 
 
@@ -222,7 +222,7 @@ def test_gradients_are_finite(name):
     assert float(slopes[3]) <= 0.0
 
 
-@pytest.mark.parametrize("name", ["tiled", "mamba_v2", "softmax_of_products"])
+@pytest.mark.parametrize("name", ["tiled", "mamba_v2", "softmax_of_matmul"])
 def test_gradients_agree_with_finite_differences(name):
     with jax.enable_x64(True):
         check_grads(
@@ -233,7 +233,7 @@ def test_gradients_agree_with_finite_differences(name):
         )
 
 
-def test_a_faster_tensor_engine_shortens_a_bound_kernel_in_proportion():
+def test_time_of_a_tensor_bound_kernel_is_inverse_to_the_tensor_clock():
     with jax.enable_x64(True):
         kernel = matmul_kernels.blocked_matmul(4096.0, 8192.0, 8192.0, "fp32", V3)
         slope = jax.grad(

@@ -1,4 +1,4 @@
-"""SCALE-Sim topology files: sizes, counts, rounding, and what a broken file says."""
+"""SCALE-Sim topology files: sizes, counts, rounding, error messages."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ CONV_HEADER = (
 )
 
 
-def test_convolutions_become_products():
+def test_convolutions_become_gemms():
     layers = load_topology(DATA / "topology_conv.csv")
     assert layers.names == ("Conv1", "Conv3_s", "FC", "DP_1", "Conv2D_1")
     gemms = layers.gemms
@@ -28,7 +28,7 @@ def test_convolutions_become_products():
     np.testing.assert_array_equal(gemms.count, [1, 1, 1, 32, 1])
 
 
-def test_products_are_read_in_the_order_m_n_k():
+def test_gemms_are_read_in_the_order_m_n_k():
     gemms = load_topology(DATA / "topology_gemm.csv").gemms
     np.testing.assert_array_equal(gemms.m, [128, 512])
     np.testing.assert_array_equal(gemms.n, [1536, 128])
@@ -37,14 +37,14 @@ def test_products_are_read_in_the_order_m_n_k():
     np.testing.assert_array_equal(gemms.vector_flop + gemms.extra_bytes, [0, 0])
 
 
-def test_scalesim_rounds_the_output_up():
-    """ResNet-50's strided 1 x 1 layers: 29 x 29 outputs in SCALE-Sim, 28 x 28 elsewhere."""
+def test_ceil_rule_adds_a_window_beyond_the_edge():
+    """Strided 1 x 1 layers of ResNet-50: 29 x 29 outputs in SCALE-Sim, 28 x 28 in frameworks."""
     gemms = load_topology(DATA / "topology_conv.csv", rounding="ceil").gemms
     assert gemms.m[1] == 29 * 29
 
 
 @pytest.mark.parametrize("rounding", sorted(OUTPUT_SIZES))
-def test_rules_agree_where_the_stride_divides(rounding):
+def test_rounding_rules_agree_if_the_stride_divides(rounding):
     shape = ConvShape(11, 9, 3, 3, 4, 8, 2, 3)
     assert shape.output_size(rounding) == (5, 3)
     assert ConvShape(3, 3, 3, 3, 4, 8, 2, 2).output_size(rounding) == (1, 1)
@@ -64,14 +64,14 @@ def test_rules_agree_where_the_stride_divides(rounding):
         (CONV_HEADER + "c,8,8,3,3,1,1,1,0\n", "column 'Stride width': got '0', expected"),
     ],
 )
-def test_a_broken_file_gets_one_line_with_place_value_and_what_is_allowed(text, said):
+def test_malformed_file_error_names_place_value_and_expectation(text, said):
     with pytest.raises(ValueError, match=r"net\.csv") as caught:
         parse_topology(text, "net.csv")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_an_unknown_rule_are_named(tmp_path):
+def test_missing_file_and_unknown_rule_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"none.csv: cannot be read \(No such file"):
         load_topology(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="rounding 'up', expected one of ceil, floor"):

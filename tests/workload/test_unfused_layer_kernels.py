@@ -1,4 +1,4 @@
-"""Laws of the kernels of an unfused layer: FLOP of the products, streams by hand, ranks, shapes."""
+"""Kernels of an unfused layer: FLOP of the GEMMs, traffic by hand, sharding, shapes."""
 
 import jax
 import numpy as np
@@ -38,25 +38,25 @@ def passes(kernels):
 
 @pytest.mark.parametrize("model", [GPT3_175B, LLAMA3_70B])
 @pytest.mark.parametrize("tensor", [1.0, 8.0, 16.0])
-def test_matrix_work_is_that_of_the_products(model, tensor):
+def test_matrix_flop_equal_those_of_the_gemms(model, tensor):
     kernels = kernels_of(model, tensor)
-    gemms, runs = decoder_gemms(
+    gemms, executions = decoder_gemms(
         training(model), LayerSharding(tensor=tensor), LayerKind(False, False)
     )
     matrix = sum(np.sum(work.matrix_flop) for work in passes(kernels))
-    linear = 2.0 * np.sum(runs.is_linear * gemms.num_macs)
-    attention = 6.0 * np.sum((1.0 - runs.is_linear) * gemms.num_macs)
+    linear = 2.0 * np.sum(executions.is_linear * gemms.num_macs)
+    attention = 6.0 * np.sum((1.0 - executions.is_linear) * gemms.num_macs)
     assert matrix == pytest.approx(float(linear + attention), rel=1e-12)
 
 
 @pytest.mark.parametrize("tensor", [1.0, 8.0])
-def test_parameters_are_the_layers_without_biases(tensor):
+def test_parameters_equal_the_layer_without_biases(tensor):
     kernels = kernels_of(LLAMA3_70B, tensor)
     total = float(np.sum(kernels.parameters))
     assert total == pytest.approx(float(layer_parameters(LLAMA3_70B, tensor)), rel=1e-12)
 
 
-def test_streams_by_hand():
+def test_traffic_equals_hand_calculation():
     own, scores = SEQ_LEN * 12288.0 / 8.0, SEQ_LEN**2 * 12.0
     kernels = kernels_of(GPT3_175B, 8.0)
     assert of(kernels, "softmax").memory_bytes == 4.0 * scores
@@ -68,7 +68,7 @@ def test_streams_by_hand():
     assert back.memory_bytes == 6.0 * scores
 
 
-def test_a_gate_is_one_more_operand():
+def test_gate_adds_one_operand():
     elements = SEQ_LEN * LLAMA3_70B.feedforward
     kernels = kernels_of(LLAMA3_70B, streams=DATAFLOW)
     assert of(kernels, "activation").memory_bytes == 3.0 * 2.0 * elements
@@ -77,7 +77,7 @@ def test_a_gate_is_one_more_operand():
     assert up.matrix_flop == 2.0 * SEQ_LEN * 8192.0 * 2.0 * 28672.0
 
 
-def test_one_rank_has_no_collectives_and_knows_no_sequence_parallelism():
+def test_one_rank_has_no_collectives_and_no_sequence_parallelism():
     with_it, without = kernels_of(GPT3_175B), kernels_of(GPT3_175B, sequence=0.0)
     for one, other in zip(jax.tree.leaves(with_it), jax.tree.leaves(without), strict=True):
         assert np.array_equal(one, other)
@@ -86,19 +86,22 @@ def test_one_rank_has_no_collectives_and_knows_no_sequence_parallelism():
             assert jax.tree.leaves(of(with_it, name, work)) == [0.0, 0.0, 0.0]
 
 
-def test_sequence_parallelism_cuts_elementwise_kernels_only():
-    cut, whole = kernels_of(GPT3_175B, 8.0, 1.0), kernels_of(GPT3_175B, 8.0, 0.0)
-    for name in cut.names:
+def test_sequence_parallelism_shards_elementwise_kernels_only():
+    sharded, replicated = kernels_of(GPT3_175B, 8.0, 1.0), kernels_of(GPT3_175B, 8.0, 0.0)
+    for name in sharded.names:
         ratio = 8.0 if name.endswith(("_residual", "residual_fork", "_output_dropout")) else 1.0
         ratio = 8.0 if name == "mlp_dropout" else ratio
         if "norm" in name or "gather" in name or "reduce" in name:
             continue
         for work in ("forward", "input_gradient"):
-            assert of(whole, name, work).memory_bytes == ratio * of(cut, name, work).memory_bytes
-    assert of(whole, "mlp_norm").vector_flop == 8.0 * of(cut, "mlp_norm").vector_flop
+            assert (
+                of(replicated, name, work).memory_bytes
+                == ratio * of(sharded, name, work).memory_bytes
+            )
+    assert of(replicated, "mlp_norm").vector_flop == 8.0 * of(sharded, "mlp_norm").vector_flop
 
 
-def test_layouts_vectorize_under_jit_with_right_gradients():
+def test_strategies_vectorize_under_jit_with_correct_gradients():
     def time(tensor, micro_batch, sequence):
         kernels = kernels_of(LLAMA3_70B, tensor, sequence, DATAFLOW, micro_batch)
         work = passes(kernels)
@@ -117,5 +120,5 @@ def test_layouts_vectorize_under_jit_with_right_gradients():
         up[:, axis] += step
         down[:, axis] -= step
         difference = (function(*up.T)[0] - function(*down.T)[0]) / (2.0 * step)
-        # One rank is the edge of having collectives.
+        # One rank is the limit without collectives.
         assert slopes[axis][1:] == pytest.approx(np.array(difference[1:]), rel=1e-5, abs=1e-9)
