@@ -135,7 +135,7 @@ def test_topologies_of_scalesim_are_workloads_of_a_core(search, name):
     ("old", "new", "line"),
     [
         ('"gemmini"', '"gemini"', 'small.toml [design] accelerator = "gemini": expected a path'),
-        ('"net.csv"', '"nte.csv"', 'small.toml [design] workload = "nte.csv": expected an existing'),
+        ('"net.csv"', '"nte.csv"', 'small.toml [design] workload = "nte.csv": expected an'),
         ('"net.csv"', '"bert_bas"', 'small.toml [design] workload = "bert_bas": expected a path'),
         (
             '"explicit"',

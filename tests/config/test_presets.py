@@ -63,7 +63,7 @@ EXCESS_FP8 = {
 
 
 def published_rows(name: str) -> dict[str, dict[str, float]]:
-    """A table of published figures by preset; empty cells left out."""
+    """Published values by preset; empty cells are left out."""
     lines = [line for line in (DATA / name).read_text().splitlines() if not line.startswith("#")]
     table = csv.DictReader(lines)
     return {
@@ -72,7 +72,7 @@ def published_rows(name: str) -> dict[str, dict[str, float]]:
 
 
 def geometric_peak(chip: Chip) -> float:
-    """16-bit FLOP/s of the arrays: two for each element and cycle."""
+    """16-bit FLOP/s of the arrays: two per PE and cycle."""
     array = chip.array
     return float(2.0 * array.rows * array.cols * array.num_arrays * array.clock_hz)
 

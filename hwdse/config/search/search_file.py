@@ -157,10 +157,9 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
 def _with_shard_fractions(tables: dict[str, Any], where: ConfigLocation) -> dict[str, Any]:
     """The tables with the shard fractions of `zero` in [design.parallelism]."""
     design = tables.get("design")
-    parallelism = design.get("parallelism") if isinstance(design, dict) else None
-    if not isinstance(parallelism, dict):
+    if not isinstance(design, dict) or not isinstance(design.get("parallelism"), dict):
         return tables
-    full = with_shard_fractions(parallelism, where.table("design.parallelism"))
+    full = with_shard_fractions(design["parallelism"], where.table("design.parallelism"))
     return {**tables, "design": {**design, "parallelism": full}}
 
 
