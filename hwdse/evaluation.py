@@ -22,11 +22,11 @@ def evaluate(
     workload: Workload,
     relaxation: Relaxation = EXACT,
 ) -> Evaluation:
-    """Times, energies, areas and money of one design running one workload.
+    """Metrics of one design under one workload: times, energies, areas, costs.
 
-    A cluster runs a training or a layer list, a core the operators of a network
-    (`evaluate_core`). Pure and differentiable in every leaf of `design`; batch it with `vmap`.
-    `relaxation` is exact or smooth (see `numerics`).
+    A `Design` (cluster) runs a transformer training or a layer list, a `CoreDesign` the operators
+    of a network. Pure and differentiable in every leaf of `design`; batch with `jax.vmap`.
+    `relaxation` is `EXACT` or a smooth relaxation (`numerics.relaxation`).
     """
     workload = jax.tree.map(_own_copy, workload)
     if isinstance(design, CoreDesign) and isinstance(workload, Operators):
@@ -40,9 +40,9 @@ def evaluate(
 
 
 def _own_copy(leaf: Leaf) -> Leaf:
-    """A NumPy array as a new one of the float type in scope, all else as it is.
+    """Copy of a NumPy array in the current default float type; other leaves unchanged.
 
-    JAX keeps what it made of an array that a program closed over, for other programs as well,
-    and a sweep runs in both float types.
+    JAX caches the converted constant of a closed-over array across programs, and a sweep uses both
+    float types.
     """
     return leaf.astype(jnp.result_type(float)) if isinstance(leaf, np.ndarray) else leaf

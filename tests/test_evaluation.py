@@ -1,4 +1,4 @@
-"""Laws of the whole model: parts add up, resources never hurt, all ways to run it agree."""
+"""Full model: parts add up, bounds and monotonicity hold, execution modes agree."""
 
 import jax
 import jax.numpy as jnp
@@ -42,19 +42,19 @@ def test_parts_add_up(is_layer_list, relaxation):
     assert total(result.time) == pytest.approx(float(result.step_time_s), rel=1e-12)
     assert total(result.energy) == pytest.approx(float(result.step_energy_j), rel=1e-12)
     assert total(result.area) == pytest.approx(float(result.die_area_mm2), rel=1e-12)
-    held = float(result.hbm_used_ratio) * BASE.chip.hbm.capacity_bytes
-    assert total(result.hbm) == pytest.approx(held, rel=1e-12)
+    used_bytes = float(result.hbm_used_ratio) * BASE.chip.hbm.capacity_bytes
+    assert total(result.hbm) == pytest.approx(used_bytes, rel=1e-12)
     assert all(np.all(x >= 0.0) for x in jax.tree.leaves(result))
 
 
-def test_figures_follow_from_each_other():
+def test_metrics_are_consistent():
     result = run(BASE)
     chips = BASE.cluster.num_chips
-    useful = float(result.goodput_fraction) * float(result.tokens_per_step)
+    effective_tokens = float(result.goodput_fraction) * float(result.tokens_per_step)
     step_s, step_j = float(result.step_time_s), float(result.step_energy_j)
-    assert result.time_per_token_s == pytest.approx(step_s / useful)
-    assert result.effective_tokens_per_s == pytest.approx(useful / step_s)
-    assert result.energy_per_token_j == pytest.approx(step_j / useful)
+    assert result.time_per_token_s == pytest.approx(step_s / effective_tokens)
+    assert result.effective_tokens_per_s == pytest.approx(effective_tokens / step_s)
+    assert result.energy_per_token_j == pytest.approx(step_j / effective_tokens)
     assert result.chip_power_w == pytest.approx(step_j / step_s / chips)
     array = BASE.chip.array
     peak = 2.0 * array.rows * array.cols * array.num_arrays * array.clock_hz
@@ -75,23 +75,25 @@ def test_utilization_is_model_flop_over_peak():
     assert 0.2 < found < 0.7  # the range of published training runs
 
 
-def test_padding_and_recomputing_are_not_useful():
+def test_padding_and_recomputation_are_not_model_flop():
     plain = run(BASE)
-    again = run(set_path(BASE, "parallelism.recompute_fraction", 1.0))
-    padded = run(set_path(BASE, "parallelism.micro_batch", 96.0))  # 1024 / (16 x 96): one, not full
-    for result in (plain, again, padded):
+    recomputed = run(set_path(BASE, "parallelism.recompute_fraction", 1.0))
+    padded = run(
+        set_path(BASE, "parallelism.micro_batch", 96.0)
+    )  # 1024 / (16 x 96): one, partly filled
+    for result in (plain, recomputed, padded):
         work = result.mfu_fraction * result.step_time_s
         same = float(plain.mfu_fraction * plain.step_time_s)
         assert work == pytest.approx(same, rel=1e-9)
-    assert again.hardware_flop > plain.hardware_flop
-    assert again.step_time_s > plain.step_time_s
+    assert recomputed.hardware_flop > plain.hardware_flop
+    assert recomputed.step_time_s > plain.step_time_s
 
 
 # Bounds ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dataflow", sorted(DATAFLOWS))
-def test_never_faster_than_the_peaks(dataflow):
+def test_step_time_is_above_the_roofline(dataflow):
     design = BASE.replace(chip=BASE.chip.replace(array=BASE.chip.array.replace(dataflow=dataflow)))
     result = run_once(design)
     assert result.step_time_s >= result.hardware_flop / result.peak_flop_per_s
@@ -103,12 +105,12 @@ def test_never_faster_than_the_peaks(dataflow):
 
 @pytest.fixture(scope="module")
 def random_results():
-    """Evaluations of the random designs at once, with every leaf of a design traced."""
+    """Batched evaluation of the random designs, with every leaf of a design traced."""
     with jax.enable_x64(True):
         return quick_jit(jax.vmap(lambda design: evaluate(design, JOB)))(random_designs())
 
 
-def test_random_designs_keep_to_the_bounds(random_results):
+def test_random_designs_satisfy_the_bounds(random_results):
     batch, result = random_designs(), random_results
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result))
     assert np.all(result.mfu_fraction <= 1.0)
@@ -119,8 +121,8 @@ def test_random_designs_keep_to_the_bounds(random_results):
     assert np.all(result.step_time_s >= least_s * (1.0 - 1e-9))
     parts = total(result.time), total(result.energy), total(result.area)
     sums = result.step_time_s, result.step_energy_j, result.die_area_mm2
-    for part, whole in zip(parts, sums, strict=True):
-        assert np.allclose(part, whole, rtol=1e-12)
+    for part_sum, expected in zip(parts, sums, strict=True):
+        assert np.allclose(part_sum, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -150,18 +152,18 @@ def test_more_of_a_resource_is_never_slower(path):
 @pytest.mark.parametrize(
     "path", ["chip.launch_latency_s", "chip.link.latency_s", "mix.fp64_flop_fraction"]
 )
-def test_more_of_a_burden_is_slower(path):
+def test_higher_overhead_is_slower(path):
     assert run(set_path(BASE, path, get_path(BASE, path) * 4)).step_time_s > run(BASE).step_time_s
 
 
 def test_half_the_chips_take_about_twice_as_long():
     fewer = set_path(BASE, "cluster.num_chips", BASE.cluster.num_chips / 2.0)
     ratio = run(fewer).step_time_s / run(BASE).step_time_s
-    assert 1.7 < ratio <= 2.0 + 1e-9  # the bubble does not grow with the number of replicas
+    assert 1.7 < ratio <= 2.0 + 1e-9  # the bubble is independent of the number of replicas
     assert run(fewer).goodput_fraction > run(BASE).goodput_fraction
 
 
-def test_a_job_of_one_chip_sends_nothing():
+def test_job_on_one_chip_has_no_communication():
     alone = set_path(BASE, "cluster.num_chips", 1.0)
     alone = set_path(set_path(alone, "parallelism.tensor", 1.0), "parallelism.pipeline", 1.0)
     result = run(alone)
@@ -170,7 +172,7 @@ def test_a_job_of_one_chip_sends_nothing():
     assert result.energy.link == result.energy.network == 0.0
 
 
-def test_a_job_inside_one_domain_leaves_the_network_alone():
+def test_job_within_one_domain_does_not_use_the_scale_out_network():
     domain = set_path(BASE, "cluster.num_chips", 64.0)
     result = run(domain)
     assert result.energy.network == 0.0
@@ -179,17 +181,17 @@ def test_a_job_inside_one_domain_leaves_the_network_alone():
     assert free.step_time_s == result.step_time_s
 
 
-def test_fp64_time_and_energy_speak_of_the_same_work():
+def test_fp64_time_and_energy_count_the_same_flop():
     fraction = 0.2
     design = set_path(BASE, "mix.fp64_flop_fraction", fraction)
     design = set_path(design, "chip.fp64_per_fp16_ratio", 0.5)
     result = run(design)
     native = 0.5 * float(result.peak_flop_per_s)
     vectors = BASE.chip.vector_flop_per_s / BASE.chip.software_fp64_flop_ratio
-    useful = result.mfu_fraction * result.peak_flop_per_s * result.step_time_s
-    flop = float(useful) * fraction / (1.0 - fraction)
+    model_flop = result.mfu_fraction * result.peak_flop_per_s * result.step_time_s
+    flop = float(model_flop) * fraction / (1.0 - fraction)
     assert result.time.fp64 == pytest.approx(flop / (native + vectors), rel=1e-9)
-    # Native units and vector engines share the work by their rates.
+    # The work is divided between native units and vector engines in proportion to their rates.
     native_flop = flop * native / (native + vectors)
     native_j = BASE.chip.process.mac_energy_j / 2.0 * BASE.chip.process.fp64_energy_ratio
     vector_j = BASE.chip.process.mac_energy_j * VECTOR_ENERGY_RATIO
@@ -200,7 +202,7 @@ def test_fp64_time_and_energy_speak_of_the_same_work():
 
 
 @pytest.mark.parametrize("topology", sorted(TOPOLOGIES))
-def test_every_topology_runs(topology):
+def test_every_topology_gives_finite_results(topology):
     cluster = BASE.cluster
     if topology != "torus":
         cluster = cluster.replace(
@@ -211,7 +213,7 @@ def test_every_topology_runs(topology):
     assert result.time.tensor_comm > 0.0
 
 
-def test_layer_lists_run():
+def test_layer_lists_have_no_communication_and_finite_gradients():
     result = run_once(BASE, is_layer_list=True)
     assert result.tokens_per_step == BASE.cluster.num_chips
     assert result.goodput_fraction == 1.0
@@ -223,10 +225,10 @@ def test_layer_lists_run():
     assert all(np.isfinite(x) for x in jax.tree.leaves(slopes))
 
 
-# Ways to run ------------------------------------------------------------------------------------
+# Execution modes --------------------------------------------------------------------------------
 
 
-def test_vmap_equals_a_loop(random_results):
+def test_vmap_equals_a_loop_over_designs(random_results):
     batch, together = jax.tree.map(np.asarray, (random_designs(), vector(random_results)))
     for i in range(6):
         alone = run(jax.tree.map(lambda x, i=i: x[i], batch))
@@ -241,7 +243,7 @@ def test_float32_agrees_with_float64():
     assert np.allclose(single, double, rtol=1e-4)
 
 
-def test_a_callers_setting_is_left_alone():
+def test_float32_setting_of_the_caller_is_unchanged():
     with jax.enable_x64(False):
         result = evaluate(BASE, JOB)
         assert not jax.config.jax_enable_x64
@@ -250,7 +252,7 @@ def test_a_callers_setting_is_left_alone():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_smooth_reading_is_near_the_exact_one(temperature):
+def test_smooth_relaxation_is_close_to_the_exact_model(temperature):
     smoothed = run_once(BASE, smooth(temperature))
     exact, relaxed = vector(run(BASE)), vector(smoothed)
     step = run(BASE).step_time_s, smoothed.step_time_s
@@ -259,7 +261,7 @@ def test_smooth_reading_is_near_the_exact_one(temperature):
     assert exact.shape == relaxed.shape
 
 
-def test_every_field_has_its_unit_in_the_name():
+def test_every_field_name_ends_with_its_unit():
     units = ("_s", "_j", "_w", "_mm2", "_usd", "_g", "_bytes", "_chip", "_step", "_token")
     for name in Evaluation.__dataclass_fields__:
         if name not in ("time", "energy", "area", "hbm"):

@@ -1,10 +1,19 @@
-"""Gradients of every field of an evaluation by every leaf of a design: finite, and right."""
+"""Gradients of every field of an evaluation by every leaf of a design: finite and correct."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.designs import BASE, JOB, as_arrays, names_of, random_designs, run, settled, vector
+from support.designs import (
+    BASE,
+    JOB,
+    as_arrays,
+    names_of,
+    random_designs,
+    run,
+    with_static_defaults,
+    vector,
+)
 
 from hwdse.evaluation import evaluate
 from hwdse.search.space.search_space import get_path, set_path
@@ -43,16 +52,18 @@ def _float64():
 
 @pytest.fixture(scope="module")
 def slopes_by_field():
-    """Gradients of each field over random designs, the last of which is BASE."""
+    """Gradients of each field over random designs; the last design is BASE."""
     with jax.enable_x64(True):
         batch = jax.tree.map(lambda x, y: jnp.append(x, y), random_designs(), as_arrays(BASE))
-        slope = jax.grad(lambda design, weights: weights @ vector(evaluate(settled(design), JOB)))
+        slope = jax.grad(
+            lambda design, weights: weights @ vector(evaluate(with_static_defaults(design), JOB))
+        )
         fields = names_of(run(BASE))
-        # Operation by operation, all fields at once: less than to compile a program for one.
+        # Uncompiled, all fields at once: faster than compiling a program for one field.
         pulled = jax.vmap(jax.vmap(slope, (0, None)), (None, 0))(batch, jnp.eye(len(fields)))
         return {
-            name: jax.tree.map(lambda leaf, place=place: leaf[place], pulled)
-            for place, name in enumerate(fields)
+            name: jax.tree.map(lambda leaf, index=index: leaf[index], pulled)
+            for index, name in enumerate(fields)
         }
 
 
@@ -65,13 +76,13 @@ def test_gradients_of_every_field_are_finite_over_random_designs(slopes_by_field
     assert not broken
 
 
-def test_gradients_agree_with_differences_where_nothing_is_rounded(slopes_by_field):
+def test_gradients_agree_with_finite_differences_at_unrounded_fields(slopes_by_field):
     fields = list(slopes_by_field)
     values = np.array(vector(run(BASE)))
     for path in SMOOTH_PATHS:
         middle = get_path(BASE, path)
         step = 1e-5 * middle if middle else 1e-9
-        # No native fp64: the slope to the right.
+        # Without native FP64: the one-sided difference.
         ends = (middle - step, middle + step) if middle else (0.0, step)
         low, high = (np.array(vector(run(set_path(BASE, path, end)))) for end in ends)
         expected = (high - low) / (ends[1] - ends[0])
@@ -81,7 +92,7 @@ def test_gradients_agree_with_differences_where_nothing_is_rounded(slopes_by_fie
         assert not np.any(wrong), (path, [fields[i] for i in np.nonzero(wrong)[0]])
 
 
-def test_gradient_finds_what_each_field_is_made_of(slopes_by_field):
+def test_area_gradient_is_zero_for_prices_and_exact_for_sram(slopes_by_field):
     slopes = jax.tree.map(lambda x: x[-1], slopes_by_field[".die_area_mm2"])
     assert slopes.cluster.electricity_usd_per_j == 0.0
     assert slopes.chip.sram.capacity_bytes == BASE.chip.process.sram_area_mm2_per_byte

@@ -1,4 +1,4 @@
-"""The main job as a whole: what the search must reach."""
+"""Reference job: required results of the gradient search."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from hwdse.search.space.point_sequences import host_points, make_sequence
 
 NUM_DESIGNS = 50_000
 EFFORT = allocate_evaluations(NUM_DESIGNS // 40, num_variants=3)
-"""A fortieth of the evaluations of the Sobol points below."""
+"""Budget: 1/40 of the evaluations of the Sobol points below."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def objective_fn(job):
 
 @pytest.fixture(scope="module")
 def search(job, objective_fn):
-    """The gradient search; what it compiles is kept."""
+    """Gradient search, with its compiled programs kept between calls."""
 
     def run():
         with jax.enable_x64(True):
@@ -61,7 +61,7 @@ def test_gradient_search_beats_forty_times_as_many_sobol_points(job, objective_f
 
 
 @pytest.mark.slow
-def test_the_optimized_design_beats_the_preset_within_its_area_and_power(job, found):
+def test_optimized_design_beats_the_preset_within_its_area_and_power(job, found):
     with jax.enable_x64(True):
         before = evaluate_exact(job.base, job.workload)
         after = evaluate_exact(found.design, job.workload)
@@ -76,10 +76,10 @@ def test_the_optimized_design_beats_the_preset_within_its_area_and_power(job, fo
 
 
 @pytest.mark.slow
-def test_the_optimized_design_can_be_built(job, found):
+def test_optimized_design_is_rounded_to_the_parameter_steps(job, found):
     array = found.design.chip.array
-    for side in (array.rows, array.cols):
-        assert float(side) % 32 == 0.0
+    for extent in (array.rows, array.cols):
+        assert float(extent) % 32 == 0.0
     for dimension in job.space.dimensions:
         if dimension.step is not None:
             value = float(job.space.describe(found.unit, job.base)[dimension.path])
@@ -91,7 +91,7 @@ def test_the_optimized_design_can_be_built(job, found):
 
 
 @pytest.mark.slow
-def test_the_search_repeats_itself(search, found):
-    again = search()
-    assert again.log_objective == found.log_objective
-    np.testing.assert_array_equal(again.unit, found.unit)
+def test_search_is_deterministic(search, found):
+    repeated = search()
+    assert repeated.log_objective == found.log_objective
+    np.testing.assert_array_equal(repeated.unit, found.unit)

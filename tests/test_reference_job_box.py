@@ -1,10 +1,10 @@
-"""The main job as a whole: finite gradients everywhere."""
+"""Reference job: finite gradients in the full search space."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.designs import settled
+from support.designs import with_static_defaults
 
 import hwdse.analysis.operand_reuse
 import hwdse.models.compute.systolic
@@ -17,7 +17,7 @@ from hwdse.workload.gemms import Gemms
 
 NUM_DESIGNS = 24_000
 BATCH = 2_000
-ANY = "any of them"
+ANY = "any dataflow"
 TABLES = (
     (hwdse.models.compute.systolic, "FOLDS"),
     (hwdse.analysis.operand_reuse, "FOLDS"),
@@ -31,10 +31,10 @@ def job():
 
 
 class AnyDataflow:
-    """What each of a few dataflows says of the same products, and of these the one of `number`.
+    """Dataflow selected by `number` at run time among the given ones.
 
-    So one program has them all. Nothing is hidden: a slope that is not finite in a dataflow that
-    is not taken is zero times infinity, which is not a number.
+    One program contains all dataflows. Non-finite gradients of unselected dataflows remain visible:
+    zero times infinity is not a number.
     """
 
     def __init__(self, names):
@@ -42,12 +42,12 @@ class AnyDataflow:
         self.number = None
 
     def of(self, table):
-        def chosen(*arguments):
+        def selected(*arguments):
             found = [table[name](*arguments) for name in self.names]
-            wanted = [self.number == place for place in range(len(found))]
-            return jax.tree.map(lambda *values: jnp.select(wanted, values), *found)
+            is_selected = [self.number == index for index in range(len(found))]
+            return jax.tree.map(lambda *values: jnp.select(is_selected, values), *found)
 
-        return {**table, ANY: chosen}
+        return {**table, ANY: selected}
 
 
 @pytest.fixture
@@ -55,7 +55,9 @@ def any_dataflow(job, monkeypatch):
     bases = [base for _, base in job.space.variant_bases(job.base)]
     names = [base.chip.array.dataflow for base in bases]
     assert len(set(names)) == 3
-    assert all(with_dataflow(base, names[0]) == bases[0] for base in bases)  # alike in all else
+    assert all(
+        with_dataflow(base, names[0]) == bases[0] for base in bases
+    )  # equal except for the dataflow
     choice = AnyDataflow(names)
     for module, name in TABLES:
         monkeypatch.setattr(module, name, choice.of(getattr(module, name)))
@@ -67,12 +69,12 @@ def with_dataflow(design, name):
     return design.replace(chip=design.chip.replace(array=array))
 
 
-def test_any_dataflow_is_the_one_of_its_number(job, any_dataflow):
+def test_any_dataflow_equals_the_selected_dataflow(job, any_dataflow):
     gemms = Gemms(*np.array([[300.0, 70.0, 900.0, 5.0, 1.0, 1.0, 1.0, 0.0, 0.0]]).T)
     arguments = gemms, job.base.chip.array, EXACT
     with jax.enable_x64(True):
-        for place, name in enumerate(any_dataflow.names):
-            any_dataflow.number = place
+        for index, name in enumerate(any_dataflow.names):
+            any_dataflow.number = index
             for table in (getattr(module, attribute) for module, attribute in TABLES):
                 found, expected = (jax.tree.leaves(table[key](*arguments)) for key in (ANY, name))
                 assert len(found) == len(expected)
@@ -81,15 +83,19 @@ def test_any_dataflow_is_the_one_of_its_number(job, any_dataflow):
 
 
 @pytest.mark.slow
-def test_gradients_of_all_metrics_are_finite_in_the_whole_box(job, any_dataflow):
-    """A gradient of the sum of all metrics is finite only if each metric's is: nothing cancels
-    an infinity or a NaN. Half of the designs in the exact and half in smooth readings, every
-    dataflow, every leaf of Design that the job does not leave alone (`settled`)."""
+def test_gradients_of_all_metrics_are_finite_in_the_search_space(job, any_dataflow):
+    """The gradient of the sum of all metrics is finite only if that of each metric is finite.
+
+    Half of the designs use the exact model, half smooth relaxations. Covers every dataflow and
+    every leaf of `Design` that the job uses (`with_static_defaults`).
+    """
     base = with_dataflow(job.base, ANY)
     generator = np.random.default_rng(1)
 
     def metrics(design, relaxation):
-        return sum(jax.tree.leaves(evaluate(settled(design), job.workload, relaxation)))
+        return sum(
+            jax.tree.leaves(evaluate(with_static_defaults(design), job.workload, relaxation))
+        )
 
     def slopes(unit, number, temperature, kind):
         any_dataflow.number = number

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.designs import BASE, JOB, settled
+from support.designs import BASE, JOB, with_static_defaults
 from support.slopes import check_slopes
 
 from hwdse.analysis.fp64_balance import design_precision_balance, precision_balance
@@ -184,7 +184,7 @@ def _evaluated(shares, ratios, gemms=0.0, traffic=0.0, flop_ratio=36.0):
 def _evaluate_all(share, ratio, gemms, traffic, flop_ratio):
     chip = with_fp64_ratio(BASE.chip, ratio).replace(emulated_fp64_flop_ratio=flop_ratio)
     design = BASE.replace(chip=chip, mix=mix_of(share, gemms, traffic))
-    result = evaluate(settled(design), JOB)
+    result = evaluate(with_static_defaults(design), JOB)
     return result, design_precision_balance(design, result)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.designs import BASE, JOB, LAYERS, as_arrays, settled
+from support.designs import BASE, JOB, LAYERS, as_arrays, with_static_defaults
 
 from hwdse.analysis.memory_level_balance import (
     CAPACITY_RANGE_BYTES,
@@ -37,7 +37,7 @@ def _float64():
 
 @functools.cache
 def _compiled():
-    return quick_jit(lambda design: memory_balance(settled(design), JOB))
+    return quick_jit(lambda design: memory_balance(with_static_defaults(design), JOB))
 
 
 def balance_of(design):
@@ -148,7 +148,7 @@ class TestStarvedHbm:
 
 
 def test_bound_of_a_workload_is_the_sum_of_its_rows():
-    design = settled(BASE)
+    design = with_static_defaults(BASE)
     step = shard(LAYERS, design.parallelism, design.cluster.num_chips)
     summed, whole = workload_bound(step, 2.0**20, 2.0)
     each = gemm_traffic_bound(step.gemms, 2.0**20, 2.0).bytes
@@ -158,7 +158,9 @@ def test_bound_of_a_workload_is_the_sum_of_its_rows():
 
 def test_slow_engines_are_always_fed():
     """One multiplier: any SRAM is enough, so that the least of the range comes back."""
-    slow = settled(with_leaf(BASE, "chip.array.clock_hz", 1.0))
-    edge = quick_jit(lambda design: balanced_sram_bytes(settled(design), LAYERS))(as_arrays(slow))
+    slow = with_static_defaults(with_leaf(BASE, "chip.array.clock_hz", 1.0))
+    edge = quick_jit(lambda design: balanced_sram_bytes(with_static_defaults(design), LAYERS))(
+        as_arrays(slow)
+    )
     assert edge == pytest.approx(CAPACITY_RANGE_BYTES[0])
     assert sustained_flop_per_s(slow) < 1e6

@@ -1,4 +1,4 @@
-"""Designs for tests of the whole model: the preset of the main job, and random ones."""
+"""Designs for tests of the full model: the preset of the reference job, and random designs."""
 
 import functools
 
@@ -22,7 +22,7 @@ LAYERS = LayerList(
     ("a", "b", "c"),
 )
 NUM_RANDOM = 200
-SEARCHED = {  # a little wider than anyone would search: low, high, on a logarithmic scale
+SEARCHED = {  # ranges wider than in a search: low, high, on a logarithmic scale
     "chip.array.rows": (16.0, 512.0),
     "chip.array.cols": (16.0, 512.0),
     "chip.array.num_arrays": (1.0, 64.0),
@@ -42,7 +42,7 @@ SEARCHED = {  # a little wider than anyone would search: low, high, on a logarit
     "cluster.chip_mtbf_s": (1e6, 1e10),
     "checkpoint_interval_s": (10.0, 1e5),
 }
-LAYOUTS = ((1, 1, 1), (1, 16, 4), (4, 2, 64), (16, 4, 16), (64, 1, 16), (8, 80, 1), (2, 3, 5))
+STRATEGIES = ((1, 1, 1), (1, 16, 4), (4, 2, 64), (16, 4, 16), (64, 1, 16), (8, 80, 1), (2, 3, 5))
 
 
 NEUTRAL = (
@@ -58,9 +58,9 @@ NEUTRAL = (
 )
 
 
-def settled(design):
-    """The design with what the main job leaves alone as plain numbers, for which nothing is traced:
-    groups of one, the compiled stack. `test_step` has the slopes of these."""
+def with_static_defaults(design):
+    """Design with the unused features of the reference job as untraced numbers: groups of one chip,
+    compiled stack. Their gradients are tested in tests/training."""
     plain = {name: getattr(BASE.parallelism, name) for name in NEUTRAL}
     return design.replace(software=BASE.software, parallelism=design.parallelism.replace(**plain))
 
@@ -68,19 +68,22 @@ def settled(design):
 @functools.cache
 def _compiled(relaxation, is_layer_list):
     return quick_jit(
-        lambda design: evaluate(settled(design), LAYERS if is_layer_list else JOB, relaxation)
+        lambda design: evaluate(
+            with_static_defaults(design), LAYERS if is_layer_list else JOB, relaxation
+        )
     )
 
 
 def run(design, relaxation=EXACT, is_layer_list=False):
-    """Evaluation of one design; designs with a limit of power have a program of their own."""
+    """Compiled evaluation of one design; designs with a power limit have a separate program."""
     return _compiled(relaxation, is_layer_list)(as_arrays(design))
 
 
 def run_once(design, relaxation=EXACT, is_layer_list=False):
-    """As `run`, operation by operation: for what is asked once of a reading or a structure, and
-    would wait for a program of its own."""
-    return evaluate(settled(as_arrays(design)), LAYERS if is_layer_list else JOB, relaxation)
+    """Evaluation without compilation, for relaxations and structures that a test uses once."""
+    return evaluate(
+        with_static_defaults(as_arrays(design)), LAYERS if is_layer_list else JOB, relaxation
+    )
 
 
 def as_arrays(design):
@@ -96,7 +99,7 @@ def names_of(tree):
 
 
 def random_designs():
-    """Designs over a wide box, stacked, with a layout that its chips allow."""
+    """Random designs over a wide box, stacked, with matching strategies."""
     rng = np.random.default_rng(0)
     batch = jax.tree.map(lambda x: jnp.full(NUM_RANDOM, x, float), BASE)
     for path, (low, high) in SEARCHED.items():
@@ -104,7 +107,7 @@ def random_designs():
         if path.endswith(("rows", "cols", "num_arrays")):
             values = np.round(values)
         batch = set_path(batch, path, jnp.asarray(values))
-    strategies = np.array(LAYOUTS, float)[rng.integers(0, len(LAYOUTS), NUM_RANDOM)]
+    strategies = np.array(STRATEGIES, float)[rng.integers(0, len(STRATEGIES), NUM_RANDOM)]
     for column, name in enumerate(("tensor", "pipeline")):
         batch = set_path(batch, f"parallelism.{name}", jnp.asarray(strategies[:, column]))
     recompute = rng.integers(0, 2, NUM_RANDOM).astype(float)

@@ -1,10 +1,10 @@
-"""Shapes of published models, as their papers and files of weights have them."""
+"""Configurations of published models, from their papers and weight files."""
 
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
 
 def llama(layers, hidden, feedforward, heads, kv_heads, vocabulary):
-    """A model of the Llama family: rotary positions, RMSNorm, gated MLP, no biases."""
+    """Llama family: rotary positions, RMSNorm, gated MLP, no biases."""
     head_dim = hidden / heads
     return Transformer(
         layers, hidden, feedforward, heads, kv_heads, head_dim, vocabulary, 0.0, 3.0, 2.0, 1.0, 0.0
@@ -12,7 +12,7 @@ def llama(layers, hidden, feedforward, heads, kv_heads, vocabulary):
 
 
 def gpt(layers, hidden, feedforward, heads, head_dim, vocabulary=50257.0, positions=2048.0):
-    """A model of the GPT family: learned positions, LayerNorm, plain MLP, biases."""
+    """GPT family: learned positions, LayerNorm, MLP without gate, biases."""
     return Transformer(
         layers,
         hidden,
@@ -60,7 +60,7 @@ LATENT = {
 
 
 def mixture(model, experts, chosen, feedforward, shared=0.0, dense=0.0, **fields):
-    """The model with routed experts in all but its first layers."""
+    """Model with routed experts in all layers except the first `dense` ones."""
     return model.replace(
         num_experts=experts,
         experts_per_token=chosen,
