@@ -2,9 +2,9 @@
 
 A vector unit has no neighbor that forwards operands: each multiply-accumulate reads its factors and
 its sum from registers. A program keeps a block of C of m_r x n_r elements in registers and streams
-a column of A and a row of B past it. L1 is therefore read 1 / m_r + 1 / n_r times per
-multiply-accumulate, as the scratchpad of an R x C array is read 1 / R + 1 / C times. Registers
-bound the block; die area bounds the array.
+a column of A and a row of B past it. L1 is read 1 / m_r + 1 / n_r times per multiply-accumulate.
+The scratchpad of an R x C array is read 1 / R + 1 / C times. Registers bound the block; die area
+bounds the array.
 
 Sources: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3),
 2008; Low, Igual, Smith and Quintana-Orti, Analytical Modeling Is Enough for High-Performance BLIS,

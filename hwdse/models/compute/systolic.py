@@ -209,10 +209,9 @@ def output_stationary_overlapped_cycles(
 def weight_stationary_overlapped_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with a stationary tile of B, the next tile loaded behind the running fold, all
-    counts.
+    r"""Cycles with a stationary tile of B, the next tile loaded behind the running fold.
 
-    $(rounds - 1) \max(m, L) + L + m + R + C - 2$ with $L = R / 2$ cycles to load
+    All counts: $(rounds - 1) \max(m, L) + L + m + R + C - 2$ with $L = R / 2$ cycles to load
     (`LOAD_ROWS_PER_CYCLE`). The TensorEngine of Trainium works in this way: a matmul with a moving
     tile of `m` rows starts every $\max(m, 64)$ cycles on 128 rows. Assumes operands in the
     scratchpad and no other stalls of instruction issue. Source: AWS Neuron SDK, NKI architecture
@@ -228,10 +227,9 @@ def weight_stationary_overlapped_cycles(
 def input_stationary_overlapped_cycles(
     gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT
 ) -> PerOp:
-    r"""Cycles with a stationary tile of A, the next tile loaded behind the running fold, all
-    counts.
+    r"""Cycles with a stationary tile of A, the next tile loaded behind the running fold.
 
-    $(rounds - 1) \max(n, L) + L + n + R + C - 2$; otherwise as
+    All counts: $(rounds - 1) \max(n, L) + L + n + R + C - 2$; otherwise as
     `weight_stationary_overlapped_cycles`.
     """
     folds = input_stationary_folds(gemms, array, relaxation)

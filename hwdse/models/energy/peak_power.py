@@ -13,10 +13,9 @@ small because leakage with idle clocks, HBM and links are separate terms."""
 
 
 def idle_and_transfer_power_w(chip: Chip, die_area_mm2: Scalar) -> Scalar:
-    """Power beside the matrix engines (W): HBM and scale-up links at line rate, leakage with clock
-    tree.
+    """Power beside the matrix engines (W): HBM and scale-up links at line rate, leakage.
 
-    Excludes the scale-out network, which is on separate cards.
+    Leakage includes the clock tree. Excludes the scale-out network, which is on separate cards.
     """
     moved = (
         chip.hbm.bandwidth_bytes_per_s * chip.hbm.energy_j_per_byte

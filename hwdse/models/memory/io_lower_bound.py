@@ -96,11 +96,10 @@ def compulsory_bytes(gemms: Gemms, element_bytes: PerOp) -> PerOp:
 
 
 def copies_bytes(gemms: Gemms, num_parts: PerOp, element_bytes: PerOp) -> PerOp:
-    r"""Least bytes of GEMMs divided evenly over `num_parts` engines with private memories, all
-    counts.
+    r"""Least bytes of GEMMs divided evenly over `num_parts` engines with private memories.
 
-    V products on s engines: each computes $V / s$ of them and needs $N_A N_B N_C \ge (V / s)^2$
-    elements (Loomis and Whitney). All engines together need
+    All counts. V products on s engines: each computes $V / s$ of them and needs
+    $N_A N_B N_C \ge (V / s)^2$ elements (Loomis and Whitney). All engines together need
     $3 s\,e\,(f_A f_B f_C)^{1/3} (V / s)^{2/3}$, independent of memory size. Zero for at least as
     many GEMMs as engines, which can be distributed whole. Source: Ballard, Demmel, Holtz, Lipshitz
     and Schwartz, SPAA 2012 (memory-independent bounds).

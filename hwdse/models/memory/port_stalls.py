@@ -136,11 +136,13 @@ def window_cycles(period_cycles: Leaf, sweeps: Leaf, share: Leaf) -> Leaf:
 def port_stall_cycles(streams: Sequence[Stream], compute_cycles: Leaf) -> Leaf:
     r"""Cycles that the array waits for one port, beyond its `compute_cycles` $T$.
 
-    For streams with $Z$ bursts of $X$ cycles in windows of $A$ cycles, one per period of $P$
-    cycles, $$\sum_i (X_i - A_i)^+ (Z_i - 1) + (\sum_i \min(X_i, A_i) (Z_i - 1) - U)^+.$$ The first
-    sum is the excess over each stream's own window. The second is the excess over all windows
-    together: $U = T (1 - \prod_i (1 - A_i / P_i))$ is the time covered by any window. One burst of
-    each stream is outside the run (`load_cycles`).
+    A stream has $Z$ bursts of $X$ cycles, each in a window of $A$ cycles per period of $P$ cycles:
+
+        $\sum_i (X_i - A_i)^+ (Z_i - 1) + (\sum_i \min(X_i, A_i) (Z_i - 1) - U)^+$.
+
+    The first sum is the excess over each stream's own window. The second is the excess over all
+    windows together: $U = T (1 - \prod_i (1 - A_i / P_i))$ is the time covered by any window. One
+    burst of each stream is outside the run (`load_cycles`).
 
     Assumes that windows of different streams overlap as if independent. This is exact if a window
     is an integer number of periods of the faster stream.
@@ -193,8 +195,7 @@ def exposed_cycles(
 
 
 def load_cycles(shared: Sequence[Leaf], own: Sequence[Leaf]) -> Leaf:
-    r"""Time to load the first tiles of operands that share a port and then use separate links
-    (cycles).
+    r"""Cycles to load the first tiles of operands that share a port, then use separate links.
 
     A flow shop of two stages: operands take the `shared` port one by one, then their `own` links
     while the next operand is loaded. The minimum over both orders of two, $\min(s_1 + \max(s_2 +

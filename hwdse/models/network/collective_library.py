@@ -167,13 +167,12 @@ def expert_exchange_time_s(
     bandwidth_bytes_per_s: PerOp,
     costs: ExpertExchange,
 ) -> PerOp:
-    r"""Dispatch or combine of `num_tokens` per chip: $t = t_0 + t_{sm} + k t_k + n / (f \beta)$
-    (s).
+    r"""Time of a dispatch or combine of `num_tokens` per chip (s).
 
-    Each token goes to k experts, `num_copies`, n bytes in total. The kernel assigns multiprocessors
-    to experts and uses at most as many as there are experts. Tokens are distributed over them:
-    $t_{sm} = T / \min(E, SMs) \cdot c\, b$. Source: deepseek-ai/DeepEP,
-    csrc/kernels/internode_ll.cu.
+    $t = t_0 + t_{sm} + k t_k + n / (f \beta)$. Each token goes to k experts, `num_copies`, n bytes
+    in total. The kernel assigns multiprocessors to experts and uses at most as many as there are
+    experts. Tokens are distributed over them: $t_{sm} = T / \min(E, SMs) \cdot c\, b$. Source:
+    deepseek-ai/DeepEP, csrc/kernels/internode_ll.cu.
     """
     workers = jnp.minimum(num_experts, costs.num_multiprocessors)
     token_s = num_tokens / workers * token_bytes * costs.token_s_per_byte

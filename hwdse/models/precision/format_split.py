@@ -25,8 +25,7 @@ def significand_area_ratio(significand_bits: PerOp, reference_bits: PerOp) -> Pe
 
 
 def _weights(work_fraction: PerOp, cost_ratio: PerOp, overlap_power: Scalar) -> PerOp:
-    r"""$(\kappa_i w_i)^{p/(p+1)}$ relative to the largest; the best fractions are proportional to
-    it.
+    r"""$(\kappa_i w_i)^{p/(p+1)}$ over the largest; best fractions are proportional to it.
 
     At least 1e-18, so that the slopes of a phase without work stay finite.
     """

@@ -62,8 +62,7 @@ def native_fp64_work(fp64_flop_fraction: Scalar, gemm_fraction: Scalar) -> Scala
 def break_even_flop_ratio(
     fp64_flop_fraction: Scalar, area_ratio: Scalar, overlap_power: Scalar
 ) -> Scalar:
-    r"""Largest n at which emulation is faster than the best native split, for FP64 work of GEMMs
-    only.
+    r"""Largest n at which emulation is faster than the best native split, FP64 work in GEMMs only.
 
     $n = (T - (1 - f)) / f$ with $T = ((1 - f)^q + (\kappa f)^q)^{1/q}$, $q = p/(p+1)$; for p = 1
     $\kappa + 2 \sqrt{\kappa (1 - f) / f}$.
@@ -78,10 +77,10 @@ def break_even_flop_ratio(
 
 
 def break_even_fp64_fraction(flop_ratio: Scalar, area_ratio: Scalar) -> Scalar:
-    r"""FP64 fraction below which emulation is faster than the best native split of serialized
-    phases (p = 1).
+    r"""FP64 fraction below which emulation is faster than the best native split.
 
-    $f / (1 - f) = 4 \kappa / (n - \kappa)^2$; 1, for every job, if $n \le \kappa$.
+    $f / (1 - f) = 4 \kappa / (n - \kappa)^2$; 1, for every job, if $n \le \kappa$. Assumes
+    serialized phases (p = 1).
     """
     loss = jnp.maximum(flop_ratio - area_ratio, 0.0)
     return 4.0 * area_ratio / (4.0 * area_ratio + loss**2)

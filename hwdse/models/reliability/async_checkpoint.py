@@ -145,8 +145,7 @@ def first_order_ettr_fraction(
     downtime_s: Scalar,
     mtbf_s: Scalar,
 ) -> Scalar:
-    r"""First-order ETTR, $\eta \approx \tau/(L + d) / (1 + ((L + d)/2 + P + R + D)/M)$, for
-    comparison.
+    r"""First-order ETTR, $\eta \approx \tau/(L + d) / (1 + ((L + d)/2 + P + R + D)/M)$.
 
     Half a cycle, the persist and the recovery are lost per failure. Error up to 0.9 % above an ETTR
     of 0.86, 3 % at (tau + P)/M = 0.35, 23 % at P near M/2.
@@ -160,9 +159,9 @@ def first_order_ettr_fraction(
 def first_order_interval_s(
     snapshot_time_s: Scalar, persist_time_s: Scalar, mtbf_s: Scalar
 ) -> Scalar:
-    r"""First-order interval without stalls, $\max(P, \sqrt{2 d M})$: Young's rule for the snapshot
-    (s).
+    r"""First-order interval without stalls (s): $\max(P, \sqrt{2 d M})$, Young's rule.
 
-    Holds for d, P << M and little slowdown, whose cost s P it leaves out.
+    Young's rule applies to the snapshot. Holds for d, P << M and little slowdown, whose cost s P it
+    leaves out.
     """
     return jnp.maximum(persist_time_s, young_interval_s(snapshot_time_s, mtbf_s))

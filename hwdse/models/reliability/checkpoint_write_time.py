@@ -15,11 +15,10 @@ ADAM_STATE_BYTES = 14.0
 def spread_write_time_s(
     state_bytes: Scalar, num_writers: Scalar, writer_bytes_per_s: Scalar
 ) -> Scalar:
-    """Checkpoint write time over separate paths, $S / (N b)$ (s): state S (B), N writers at b
-    (B/s).
+    """Checkpoint write time over separate paths, $S / (N b)$ (s).
 
-    Snapshots of chips to their hosts, or copies to the disks of servers. Assumes equal shards.
-    Llama 3 405B: 5.67 TB on 16,384 GPUs are 0.35 GB each.
+    State S (B), N writers at b (B/s). Snapshots of chips to their hosts, or copies to the disks of
+    servers. Assumes equal shards. Llama 3 405B: 5.67 TB on 16,384 GPUs are 0.35 GB each.
     """
     return state_bytes / (num_writers * writer_bytes_per_s)
 

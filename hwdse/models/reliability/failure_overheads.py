@@ -15,11 +15,10 @@ to 1e6."""
 
 
 def nodes_in_repair(num_nodes: Scalar, node_mtbf_s: Scalar, repair_time_s: Scalar) -> Scalar:
-    """Mean number of nodes in repair, $L = N T / M$ (Little's law): N nodes, repair T (s), MTBF M
-    (s).
+    """Mean number of nodes in repair, $L = N T / M$ (Little's law).
 
-    Poisson distributed if repairs do not queue. A node is the unit of replacement: a server or a
-    chip.
+    N nodes, repair T (s), MTBF M (s). Poisson distributed if repairs do not queue. A node is the
+    unit of replacement: a server or a chip.
     """
     return num_nodes * (repair_time_s / node_mtbf_s)
 
@@ -50,11 +49,10 @@ def smooth_num_spares(load: Scalar, service_level: Scalar = 0.99) -> Scalar:
 
 
 def no_spare_fraction(load: Scalar, num_spare_nodes: Scalar) -> Scalar:
-    r"""Fraction of failures without an available spare, $P(\mathrm{Poisson}(L) > s)$; smooth, s
-    real.
+    r"""Fraction of failures without an available spare, $P(\mathrm{Poisson}(L) > s)$; smooth.
 
-    The smaller of Wilson and Hilferty's $\Phi(3 \sqrt{a} ((L/a)^{1/3} - 1 + 1/(9 a)))$ with a = s +
-    1 and the bound $L^a / \Gamma(a + 1)$. Within 0.006 of the exact probability.
+    For real s: the smaller of Wilson and Hilferty's $\Phi(3 \sqrt{a} ((L/a)^{1/3} - 1 + 1/(9 a)))$
+    with a = s + 1 and the bound $L^a / \Gamma(a + 1)$. Within 0.006 of the exact probability.
     """
     load, shape = jnp.maximum(load, SMALLEST_LOAD), num_spare_nodes + 1.0
     root = jnp.exp((jnp.log(load) - jnp.log(shape)) / 3.0)

@@ -58,19 +58,18 @@ def seeds_yield_fraction(defects: Scalar, _shape: Scalar = 1.0) -> Scalar:
 
 
 def negative_binomial_yield_fraction(defects: Scalar, shape: Scalar) -> Scalar:
-    r"""Negative-binomial yield $(1 + a / \alpha)^{-\alpha}$: gamma-distributed defect density,
-    shape alpha.
+    r"""Negative-binomial yield $(1 + a / \alpha)^{-\alpha}$: gamma-distributed defect density.
 
-    Poisson for large alpha, Seeds at 1. Source: Stapper, IEEE Trans. Electron Devices 20(7), 1973.
+    Shape alpha: Poisson for large alpha, Seeds at 1. Source: Stapper, IEEE Trans. Electron Devices
+    20(7), 1973.
     """
     return jnp.exp(-shape * jnp.log1p(defects / shape))
 
 
 def bose_einstein_yield_fraction(defects: Scalar, shape: Scalar) -> Scalar:
-    """Bose-Einstein yield $(1 + a)^{-k}$: k critical layers with a defects each, Seeds in every
-    layer.
+    """Bose-Einstein yield $(1 + a)^{-k}$: k critical layers with a defects each.
 
-    `defects` are those of one layer. Source: Price, Proc. IEEE 58(8), 1970.
+    Seeds in every layer; `defects` are those of one layer. Source: Price, Proc. IEEE 58(8), 1970.
     """
     return jnp.exp(-shape * jnp.log1p(defects))
 
