@@ -9,7 +9,7 @@ SLOWEST = 30.0
 """Layouts slower than this many times the fastest are outside of the picture."""
 
 
-def plot_layouts(
+def plot_strategies(
     axes: Axes,
     used_gb: np.ndarray,
     step_time_s: np.ndarray,

@@ -1,4 +1,4 @@
-"""`hwdse mapping`: sums as `evaluate` has them, nests that can be given back, and mistakes."""
+"""`hwdse mapping`: sums equal `evaluate`, printed nests are valid input, user errors."""
 
 import json
 import re
@@ -23,12 +23,12 @@ NEST = "dram[WIO] C4 - scratchpad[WI] K8 - accumulator[O] N1 C16X K16X - registe
 
 
 def told(arguments, capsys, code=Exit.OK):
-    """JSON of a command."""
+    """JSON output of a command."""
     assert run([*arguments, "--json"]) == code
     return json.loads(capsys.readouterr().out)
 
 
-def test_sums_are_those_of_evaluate(capsys):
+def test_sums_equal_evaluate(capsys):
     loaded = load_search(BERT[1])
     evaluation = evaluate_exact(loaded.base, loaded.workload)
     totals = told(BERT, capsys)["totals"]
@@ -39,7 +39,7 @@ def test_sums_are_those_of_evaluate(capsys):
 
 
 @pytest.mark.parametrize("name", ["gemmini_resnet50", "gemmini_bert_explicit", "trn2_llama3_70b"])
-def test_every_nest_costs_what_its_mapping_was_found_for(name):
+def test_every_nest_has_the_costs_of_its_mapping(name):
     loaded = load_search(name)
     network = map_network(loaded.base, loaded.workload)
     for index in range(len(network.operators.names)):
@@ -51,23 +51,23 @@ def test_every_nest_costs_what_its_mapping_was_found_for(name):
         assert min(bound) >= 1.0 - 1e-9
 
 
-def test_the_nest_that_is_printed_can_be_given_back(capsys):
+def test_the_printed_nest_is_a_valid_option(capsys):
     found = told([*BERT, "--operator", "mm_4"], capsys)
     again = told([*BERT, "--operator", "mm_4", "--nest", found["nest"]], capsys)
     for key in ("time_s", "energy_j", "compute_cycles"):
         assert again[key] == pytest.approx(found[key])
-    assert again["lines"] == found["lines"]
+    assert again["nest_lines"] == found["nest_lines"]
     assert run([*BERT, "--operator", "mm_4"]) == Exit.OK
     text = capsys.readouterr().out
     for line in (
-        *found["lines"],
+        *found["nest_lines"],
         f"nest: {found['nest']}",
-        f"limited by {found['limits'][0]['name']}",
+        f"bound by {found['resources'][0]['name']}",
     ):
         assert line in text
 
 
-def test_numbers_and_names_mean_the_same(capsys):
+def test_operators_are_selected_by_number_or_name(capsys):
     assert told([*BERT, "--operator", "1"], capsys) == told([*BERT, "--operator", "mm_1"], capsys)
 
 
@@ -76,12 +76,12 @@ def test_help_shows_two_examples(capsys):
     assert capsys.readouterr().out.count("    hwdse mapping") == 2
 
 
-def test_a_table_of_the_network(capsys):
+def test_the_table_lists_every_operator(capsys):
     assert run(list(BERT)) == Exit.OK
     lines = capsys.readouterr().out.splitlines()
     for name in load_search("gemmini_bert").workload.names:
         assert any(name in line for line in lines)
-    assert "  all" in lines[-2]
+    assert "  total" in lines[-2]
 
 
 @pytest.mark.parametrize(
@@ -90,15 +90,14 @@ def test_a_table_of_the_network(capsys):
         (("--operator", "mm_9"), "did you mean 'mm_"),
         (("--operator", "7"), "0 to 4"),
         (("--nest", NEST), "--operator"),
-        (("--plot", "a.png"), "--operator"),
-        (("--operator", "1", "--plot", "a.pdf"), ".svg"),
+        (("--plots", "a"), "--operator"),
         (("--operator", "1", "--nest", NEST.replace("C4", "C5")), "cover 80: expected 64"),
         (("--operator", "1", "--nest", NEST.replace("dram", "L3")), "scratchpad"),
         (("--operator", "1", "--nest", "dram"), "dram"),
         (("--set", "accelerator.row=3"), "accelerator.rows"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, capsys):
+def test_user_errors_are_one_line_with_exit_code_2(arguments, named, capsys):
     assert run([*BERT, *arguments]) == Exit.USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -106,40 +105,39 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, capsys):
     assert named in captured.err
 
 
-def test_a_network_that_does_not_fit_ends_with_3_and_says_what_is_short(capsys):
+def test_a_network_that_does_not_fit_exits_with_code_3_and_names_the_capacity(capsys):
     assert run([*BERT, *TINY]) == Exit.INFEASIBLE
     captured = capsys.readouterr()
     assert "does not fit" in captured.out
     assert "5 of 5 operators" in captured.err
-    assert re.search(r"accumulator would keep \d+ B, \d times its 2 B", captured.err)
+    assert re.search(r"accumulator: \d+ B required, \dx the available 2 B", captured.err)
     rows = told([*BERT, *TINY], capsys, Exit.INFEASIBLE)["operators"]
     assert {row["capacity_violations"][0]["resource"] for row in rows} == {"accumulator"}
     for row in rows:
-        (shortage,) = row["capacity_violations"]
-        assert shortage["available"] == 2.0
-        assert shortage["ratio"] == pytest.approx(shortage["required"] / 2.0)
+        (violation,) = row["capacity_violations"]
+        assert violation["available"] == 2.0
+        assert violation["ratio"] == pytest.approx(violation["required"] / 2.0)
 
 
-def test_a_nest_that_does_not_fit_ends_with_3_and_is_drawn_all_the_same(tmp_path: Path, capsys):
+def test_a_nest_that_does_not_fit_exits_with_code_3_and_is_plotted(tmp_path: Path, capsys):
     wide = NEST.replace("C4", "N1").replace("C16X", "C64X")
-    picture = tmp_path / "nest.svg"
-    arguments = [*BERT, "--operator", "mm_1", "--nest", wide, "--plot", str(picture)]
+    arguments = [*BERT, "--operator", "mm_1", "--nest", wide, "--plots", str(tmp_path)]
     assert run(arguments) == Exit.INFEASIBLE
     captured = capsys.readouterr()
-    assert "rows would take 64, 4 times its 16" in captured.err
-    assert "<svg" in picture.read_text()
+    assert "rows: 64 required, 4x the available 16" in captured.err
+    assert "<svg" in (tmp_path / "mapping_mm_1.svg").read_text()
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_the_picture_is_the_file_that_was_named(suffix, tmp_path: Path, capsys):
-    picture = tmp_path / "new" / f"nest.{suffix}"
-    arguments = [*BERT, "--operator", "mm_1", "--nest", NEST, "--plot", str(picture)]
-    assert str(picture) in told(arguments, capsys)["files"]
-    assert picture.stat().st_size > 1000
-    assert list(picture.parent.iterdir()) == [picture]
+def test_plots_are_written_to_the_folder(tmp_path: Path, capsys):
+    folder = tmp_path / "new"
+    arguments = [*BERT, "--operator", "mm_1", "--nest", NEST, "--plots", str(folder)]
+    files = [str(folder / f"mapping_mm_1.{suffix}") for suffix in ("png", "svg")]
+    assert told(arguments, capsys)["files"] == files
+    assert sorted(str(path) for path in folder.iterdir()) == files
+    assert all(Path(path).stat().st_size > 1000 for path in files)
 
 
-def test_a_part_on_each_core_makes_the_whole_step():
+def test_the_gemms_of_all_cores_add_up_to_the_step():
     network = map_network(BASE, JOB)
     with jax.enable_x64(True):
         step = shard(JOB, BASE.parallelism, BASE.cluster.num_chips)
@@ -160,7 +158,7 @@ def test_layers_of_a_topology_keep_their_names():
     assert network.operator(1).operator.names == ("b",)
 
 
-def test_the_rows_of_a_transformer_bear_the_right_names():
+def test_gemms_of_a_transformer_have_the_right_names():
     with jax.enable_x64(True):
         gemms = shard(JOB, BASE.parallelism, BASE.cluster.num_chips).gemms
     rows = {

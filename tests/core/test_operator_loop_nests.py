@@ -1,6 +1,7 @@
 """A mapping as text, and as tables whose numbers are those of the library."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def test_the_nest_reads_as_loops():
         "      scratchpad keeps weights (48 KiB of 512 KiB, 9.4 %)",
         "        accumulator keeps outputs (128 KiB of 256 KiB, 50.0 %)",
         "          for k in 12 (tile 64)",
-        "            at once along rows: k x 64; along columns: n x 64",
+        "            spatial rows: k x 64; spatial columns: n x 64",
         "              registers keeps weights (4 KiB of 4 KiB, 100.0 %)",
         "                for m in 512",
         "                  multiply-accumulate",
@@ -71,10 +72,10 @@ def test_the_limit_and_how_far_the_next_one_lags():
     assert [name for name, _ in slow.resources] == [
         "accumulator", "array", "scratchpad", "DRAM", "registers",
     ]  # fmt: skip
-    text = loop_nest_printing.limits_text(slow.resources)
-    assert text == "limited by accumulator, 73.7 us; next is array, 33.3 % less"
-    assert loop_nest_printing.limits_text(MAPPED.resources) == (
-        "limited by array, 73.7 us; accumulator takes as long"
+    text = loop_nest_printing.bounds_text(slow.resources)
+    assert text == "bound by accumulator (73.7 µs), next array (66.7 % of that time)"
+    assert loop_nest_printing.bounds_text(MAPPED.resources) == (
+        "bound by array (73.7 µs), next accumulator (100.0 % of that time)"
     )
 
 
@@ -87,9 +88,10 @@ def test_what_breaks_is_named_with_its_size_the_worst_first():
     full = LevelTraffic(operands(), operands(), operands(outputs=1.5 * 256.0 * 1024.0))
     found = with_level(CORE.replace(rows=16.0), 2, full).capacity_violations
     assert [(x.resource, x.ratio) for x in found] == [("rows", 4.0), ("accumulator", 1.5)]
-    rows = [mapping_tables.shortage_row(shortage) for shortage in found]
-    assert loop_nest_printing.shortages_text(rows) == (
-        "rows would take 64, 4 times its 16; accumulator would keep 384 KiB, 1.5 times its 256 KiB"
+    rows = [mapping_tables.violation_row(violation) for violation in found]
+    assert loop_nest_printing.violations_text(rows) == (
+        "rows: 64 required, 4x the available 16; "
+        "accumulator: 384 KiB required, 1.5x the available 256 KiB"
     )
 
 
@@ -99,8 +101,8 @@ def test_registers_stated_for_a_smaller_array_are_no_limit():
     few = CORE.levels[3].replace(capacity_bytes=256.0)
     other = with_level(CORE.replace(levels=(*CORE.levels[:3], few)), 3, words)
     assert capacity_violations(other.costs, other.accelerator) == []
-    assert loop_nest_printing.kept_text(other.tree[4], other) == "8 KiB"
-    assert loop_nest_printing.kept_text(MAPPED.tree[4], MAPPED) == "4 KiB of 4 KiB, 100.0 %"
+    assert loop_nest_printing.footprint_text(other.tree[4], other) == "8 KiB"
+    assert loop_nest_printing.footprint_text(MAPPED.tree[4], MAPPED) == "4 KiB of 4 KiB, 100.0 %"
     assert not mapping_plots.nest_boxes(other)[4].is_overfull
 
 
@@ -135,8 +137,8 @@ def test_tables_of_levels_add_up(capsys):
     mapping_tables.print_operands(rows)
     mapping_tables.print_levels(rows, COSTS)
     text = capsys.readouterr().out
-    assert "scratchpad   weights  576 KiB  576 KiB   48 KiB" in text
-    assert "3.2 x" in text
+    assert re.search(r"scratchpad   weights +0.5625 +0.5625 +0.04688 ", text)
+    assert re.search(r" 3\.2 ", text)
     print_json({"levels": rows})
     assert json.loads(capsys.readouterr().out)["levels"] == rows
 
@@ -161,8 +163,8 @@ def test_a_network_is_the_sum_of_its_runs(capsys):
     assert [row["bound_by"] for row in rows] == ["array", "array"]
     mapping_tables.print_network(rows, totals, "two products")
     text = capsys.readouterr().out
-    assert "75.0 %" in text
-    assert "295 us" in text
+    assert re.search(r" 75\.0 ", text)
+    assert re.search(r"total .* 294\.9 +100\.0 ", text)
 
 
 @pytest.mark.parametrize(("asked", "index"), [("p1", 1), ("2", 2), ("0", 0)])
@@ -235,4 +237,4 @@ def test_a_ragged_bound_covers_the_operator():
      (2.0**80, "1049000 EiB"), (1.0, "1 B"), (1023.9, "1024 B")],
 )  # fmt: skip
 def test_sizes_have_binary_prefixes(value, text):
-    assert mapping_tables.bytes_text(value) == text
+    assert loop_nest_printing.bytes_text(value) == text

@@ -1,6 +1,5 @@
 """Tables of `hwdse balance`: all parameters, then each of the four balances."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,10 +9,11 @@ from hwdse.cli.shared.metric_tables import (
     number_cells,
     parts_of,
     share_cell,
+    significant,
 )
 from hwdse.cli.shared.parameter_cells import printed_unit
 from hwdse.cli.shared.table_output import print_table, say
-from hwdse.units.format_units import common_unit, format_number
+from hwdse.units.format_units import common_unit
 from hwdse.units.parse_units import split_field, unit_size
 
 if TYPE_CHECKING:
@@ -94,14 +94,6 @@ def one_to(ratio: float) -> str:
         return "none"
     number = 1.0 / ratio
     return f"1:{number:,.0f}" if number >= 9.95 else f"1:{number:.1f}"
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits, for columns that span many decades."""
-    if not math.isfinite(value):
-        return "-"
-    text = format_number(value, digits)
-    return text if "e" in text else f"{float(text):,.{len(text.partition('.')[2])}f}"
 
 
 def _print_parameters(page: Page) -> None:

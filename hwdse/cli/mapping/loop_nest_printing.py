@@ -1,12 +1,13 @@
-"""A mapping as text: sizes of an operator, the nest of loops, what breaks."""
+"""Mapping as text: sizes of an operator, loop nest, bounds and capacity violations."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.metric_tables import format_metric
 from hwdse.cli.shared.table_output import percent
-from hwdse.units.format_units import format_number, format_quantity
+from hwdse.units.format_units import format_number
 
 if TYPE_CHECKING:
     from hwdse.core.operator_loop_nests import MappedOperator
@@ -18,7 +19,7 @@ INDENT = "  "
 
 
 def dimension_names(operator: "Operators") -> Mapping[str, str]:
-    """How the dimensions of an operator are called: m, k, n of a product, or capital letters."""
+    """Printed names of the dimensions of an operator: m, k, n of a GEMM, else capital letters."""
     from hwdse.core.ordered_loops import GEMM_DIMS, is_gemm
     from hwdse.workload.loops.operators import DIMS
 
@@ -26,7 +27,7 @@ def dimension_names(operator: "Operators") -> Mapping[str, str]:
 
 
 def sizes_text(operator: "Operators") -> str:
-    """`m512 k768 n768`, or the sizes of a convolution other than one, its stride and dilation."""
+    """`m512 k768 n768` of a GEMM; sizes above 1, stride and dilation of a convolution."""
     names = dimension_names(operator)
     sizes = {name: getattr(operator, letter.lower()) for letter, name in names.items()}
     is_convolution = "m" not in sizes
@@ -54,90 +55,90 @@ def _tile_text(loop: "Loop") -> str:
 
 
 def spatial_texts(tier: "TierLoops", names: Mapping[str, str]) -> list[str]:
-    """`along rows: k x 64`, one text for the rows and one for the columns."""
+    """Spatial loops of the array rows and of the array columns, e.g. `spatial rows: k x 64`."""
     texts = []
-    for place, loops in (("rows", tier.rows), ("columns", tier.cols)):
+    for axis, loops in (("rows", tier.rows), ("columns", tier.cols)):
         parts = [f"{names.get(x.dim, x.dim)} x {x.steps}{_tile_text(x)}" for x in loops]
         if parts:
-            texts.append(f"along {place}: {', '.join(parts)}")
+            texts.append(f"spatial {axis}: {', '.join(parts)}")
     return texts
 
 
-def kept_text(tier: "TierLoops", mapped: "MappedOperator") -> str:
-    """`384 KiB of 512 KiB, 75.0 %`; only the bytes of registers whose number is not stated."""
+def footprint_text(tier: "TierLoops", mapped: "MappedOperator") -> str:
+    """`384 KiB of 512 KiB, 75.0 %`; without the capacity if it is no limit."""
     from hwdse.core.mapping_analysis import has_capacity
 
     index = [level.name for level in mapped.accelerator.levels].index(tier.memory)
     level, used = mapped.accelerator.levels[index], mapped.costs.traffic.levels[index].used
-    kept, capacity = kept_bytes(tier, used), float(level.capacity_bytes)
+    footprint, capacity = footprint_bytes(tier, used), float(level.capacity_bytes)
     if not has_capacity(level, mapped.accelerator):
-        return bytes_text(kept)
-    return f"{bytes_text(kept)} of {bytes_text(capacity)}, {times_or_percent(kept / capacity)}"
+        return bytes_text(footprint)
+    usage = percent_or_factor(footprint / capacity)
+    return f"{bytes_text(footprint)} of {bytes_text(capacity)}, {usage}"
 
 
-def kept_bytes(tier: "TierLoops", used: "Operands") -> float:
-    """Bytes that the operands of this tier take in its memory."""
+def footprint_bytes(tier: "TierLoops", used: "Operands") -> float:
+    """Footprint of the operands of one tier in its memory."""
     return sum(float(getattr(used, operand)) for operand in tier.keeps)
 
 
 def nest_lines(mapped: "MappedOperator") -> list[str]:
-    """The nest as indented lines, outermost loop first."""
+    """Loop nest as indented lines, outermost loop first."""
     names = dimension_names(mapped.operator)
     lines, depth = [], 0
     for tier in mapped.tree:
-        what, size = " ".join(tier.keeps) or "nothing", kept_text(tier, mapped)
-        lines.append(f"{INDENT * depth}{tier.memory} keeps {what} ({size})")
+        operands, size = " ".join(tier.keeps) or "nothing", footprint_text(tier, mapped)
+        lines.append(f"{INDENT * depth}{tier.memory} keeps {operands} ({size})")
         depth += 1
         for loop in tier.temporal:
             lines.append(f"{INDENT * depth}{loop_text(loop, names)}")
             depth += 1
         spatial = spatial_texts(tier, names)
         if spatial:
-            lines.append(f"{INDENT * depth}at once {'; '.join(spatial)}")
+            lines.append(f"{INDENT * depth}{'; '.join(spatial)}")
             depth += 1
     return [*lines, f"{INDENT * depth}multiply-accumulate"]
 
 
-def limits_text(ranked: Sequence[tuple[str, float]]) -> str:
-    """The slowest resource, and how far the next one lags behind it."""
+def bounds_text(ranked: Sequence[tuple[str, float]]) -> str:
+    """Slowest resource with its time, and the time of the next one relative to it."""
     (first, time_s), (second, next_s) = ranked[:2]
-    less = percent(max(1.0 - next_s / time_s, 0.0))
-    lag = f"{second} takes as long" if less == percent(0.0) else f"next is {second}, {less} less"
-    return f"limited by {first}, {format_quantity(time_s, 's')}; {lag}"
+    ratio = percent(min(next_s / time_s, 1.0))
+    return f"bound by {first} ({format_metric(time_s, 's')}), next {second} ({ratio} of that time)"
 
 
-def shortages_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """`accumulator would keep 341 KiB, 1.33 times its 256 KiB`, for each thing that breaks."""
+def violations_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Exceeded capacities: `accumulator: 341 KiB required, 1.33x the available 256 KiB`."""
     texts = []
     for row in rows:
-        verb, form = ("keep", bytes_text) if row["unit"] == "B" else ("take", format_number)
-        needed, available = form(row["required"]), form(row["available"])
+        form = bytes_text if row["unit"] == "B" else format_number
+        required, available = form(row["required"]), form(row["available"])
         ratio = format_number(row["ratio"])
-        texts.append(f"{row['resource']} would {verb} {needed}, {ratio} times its {available}")
+        texts.append(f"{row['resource']}: {required} required, {ratio}x the available {available}")
     return "; ".join(texts)
 
 
-def find_operator(names: Sequence[str], asked: str) -> int:
-    """Number of the operator with this name or number; a `CommandError` with a hint else."""
+def find_operator(names: Sequence[str], requested: str) -> int:
+    """Index of the operator with this name or number; raises `CommandError` with a hint."""
     from hwdse.config.files.errors import did_you_mean, show
 
-    if asked in names:
-        return list(names).index(asked)
-    if asked.isdecimal() and int(asked) < len(names):
-        return int(asked)
+    if requested in names:
+        return list(names).index(requested)
+    if requested.isdecimal() and int(requested) < len(names):
+        return int(requested)
     raise CommandError(
-        f"--operator = {show(asked)}: expected a name of the list or a number "
-        f"from 0 to {len(names) - 1}{did_you_mean(asked, names)}"
+        f"--operator = {show(requested)}: expected an operator name or a number "
+        f"from 0 to {len(names) - 1}{did_you_mean(requested, names)}"
     )
 
 
-def times_or_percent(ratio: float) -> str:
-    """19.0 %, or 13.2 times where a percentage would be hard to read."""
-    return percent(ratio) if ratio < 10.0 else f"{ratio:.3g} times"
+def percent_or_factor(ratio: float) -> str:
+    """`19.0 %`, or `13.2x` above 1000 %."""
+    return percent(ratio) if ratio < 10.0 else f"{ratio:.3g}x"
 
 
 def bytes_text(value: float) -> str:
-    """`4.5 MiB`: binary prefixes throughout, as capacities have them, so that sizes compare."""
+    """Size with a binary prefix, `4.5 MiB`, like the capacities of memories."""
     power = min(max(math.frexp(value)[1] - 1, 0) // 10, 6)
     scaled = value / 1024.0**power
     prefix = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")[power]

@@ -1,11 +1,11 @@
-"""`hwdse mapping`: how a core runs its operators, loop by loop, and what limits each."""
+"""`hwdse mapping`: loop nests, traffic and bounds of the operators of a core."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Sets
+from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import print_json, tell_files
 
@@ -19,31 +19,35 @@ def run(
     config: Config,
     operator: Annotated[
         str | None,
-        typer.Option("--operator", metavar="NAME", help="Name or number of one operator."),
+        typer.Option(
+            "--operator",
+            metavar="NAME",
+            help="Name or number of one operator.  [default: table of all]",
+        ),
     ] = None,
     nest: Annotated[
         str | None,
         typer.Option(
-            "--nest", metavar="TEXT", help="Your own loop nest in place of the one found."
+            "--nest",
+            metavar="TEXT",
+            help="Loop nest in the format of the last output line.  [default: of the mapper]",
         ),
     ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw nest and rooflines (.png or .svg)."),
-    ] = None,
     sets: Sets = None,
+    plots: Plots = None,
     json: Json = False,
 ) -> None:
-    """Show how a core runs its operators: loops, bytes and reuse of each level, what limits.
+    """Map operators to a core: loop nests, traffic, bounds.
 
-    Without --operator a table of all of them. The last line of a nest is what --nest takes.
+    Prints a table of all operators, or with --operator the loop nest, traffic, footprint and reuse
+    of one operator at every memory level. Its last line is a valid --nest.
 
     \b
     Examples:
       hwdse mapping gemmini_bert
-      hwdse mapping gemmini_resnet50 --operator 3 --set accelerator.rows=32 --plot nest.png
+      hwdse mapping gemmini_resnet50 --operator 3 --set accelerator.rows=32 --plots plots
     """
-    _check(operator, nest, plot)
+    _check(operator, nest, plots)
     from hwdse.cli.mapping import loop_nest_printing
     from hwdse.config import load_search
     from hwdse.core.network_mapper import map_network
@@ -51,32 +55,31 @@ def run(
     loaded = load_search(config, sets or ())
     network = map_network(loaded.base, loaded.workload)
     if operator is None:
-        place = _core_name(network, loaded.labels["chip"])
-        _show_network(network, f"{loaded.labels['workload']} on {place}", json=json)
+        core_name = _core_name(network, loaded.labels["chip"])
+        _show_network(network, f"{loaded.labels['workload']} on {core_name}", json=json)
         return
     index = loop_nest_printing.find_operator(network.operators.names, operator)
     try:
         mapped = network.operator(index) if nest is None else network.given(index, nest)
     except ValueError as error:
         raise CommandError(f"--nest: {error}") from None
-    _show_operator(mapped, _core_name(network, loaded.labels["chip"]), plot, json=json)
+    _show_operator(mapped, _core_name(network, loaded.labels["chip"]), plots, json=json)
 
 
-def _check(operator: str | None, nest: str | None, plot: Path | None) -> None:
-    """Options that only make sense together, before anything is computed."""
-    for name, value in (("--nest", nest), ("--plot", plot)):
+def _check(operator: str | None, nest: str | None, plots: Path | None) -> None:
+    """Raise an error for options of one operator without `--operator`."""
+    for name, value in (("--nest", nest), ("--plots", plots)):
         if value is not None and operator is None:
-            raise typer.BadParameter(f"{name} is about one operator: name it with --operator.")
-    if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
-        raise typer.BadParameter(f"--plot {plot}: expected a file that ends with .png or .svg.")
+            raise typer.BadParameter(f"{name} needs one operator: add --operator NAME.")
 
 
 def _core_name(network: "MappedNetwork", chip: str) -> str:
-    """`Gemmini`, or `one of 8 cores of Trainium2`."""
+    """Name of the core: `Gemmini`, or `one of 8 cores of Trainium2`."""
     return chip if network.num_cores == 1.0 else f"one of {network.num_cores:.6g} cores of {chip}"
 
 
 def _show_network(network: "MappedNetwork", title: str, *, json: bool) -> None:
+    """Print all operators; raise `CommandError` if one does not fit."""
     from hwdse.cli.mapping import loop_nest_printing, mapping_tables
 
     rows = mapping_tables.network_rows(network)
@@ -85,35 +88,36 @@ def _show_network(network: "MappedNetwork", title: str, *, json: bool) -> None:
         print_json({"title": title, "operators": rows, "totals": totals})
     else:
         mapping_tables.print_network(rows, totals, title)
-    broken = [row for row in rows if row["capacity_violations"]]
-    if broken:
-        worst = max(broken, key=lambda row: row["capacity_violations"][0]["ratio"])
-        what = loop_nest_printing.shortages_text(worst["capacity_violations"])
+    violating = [row for row in rows if row["capacity_violations"]]
+    if violating:
+        worst = max(violating, key=lambda row: row["capacity_violations"][0]["ratio"])
+        text = loop_nest_printing.violations_text(worst["capacity_violations"])
         raise CommandError(
-            f"{len(broken)} of {len(rows)} operators fit nowhere; worst is {worst['name']}: {what}",
+            f"{len(violating)} of {len(rows)} operators have no mapping that fits; worst is "
+            f"{worst['name']}, {text}",
             Exit.INFEASIBLE,
         )
 
 
 def _show_operator(
-    mapped: "MappedOperator", core_name: str, plot: Path | None, *, json: bool
+    mapped: "MappedOperator", core_name: str, plots: Path | None, *, json: bool
 ) -> None:
+    """Print one operator and write its plot; raise `CommandError` if it does not fit."""
     from hwdse.cli.mapping import loop_nest_printing, mapping_tables
 
-    title = f"{mapped.operator.names[0]} {loop_nest_printing.sizes_text(mapped.operator)} on {core_name}"
-    capacity_violations = [
-        mapping_tables.shortage_row(shortage) for shortage in mapped.capacity_violations
-    ]
-    if plot is not None:
+    sizes = loop_nest_printing.sizes_text(mapped.operator)
+    title = f"{mapped.operator.names[0]} {sizes} on {core_name}"
+    violations = [mapping_tables.violation_row(one) for one in mapped.capacity_violations]
+    files = []
+    if plots is not None:
         from hwdse.cli.mapping import mapping_plots
 
-        mapping_plots.save_mapping(plot, title, mapped)
+        files = mapping_plots.save_mapping(plots, title, mapped)
     if json:
-        files: list[Any] = [] if plot is None else [plot]
         print_json({"title": title, **mapping_tables.operator_json(mapped), "files": files})
     else:
         mapping_tables.print_operator(mapped, title)
-    tell_files([] if plot is None else [plot])
-    if capacity_violations:
-        what = loop_nest_printing.shortages_text(capacity_violations)
-        raise CommandError(f"the mapping does not fit: {what}", Exit.INFEASIBLE)
+    tell_files(files)
+    if violations:
+        text = loop_nest_printing.violations_text(violations)
+        raise CommandError(f"the mapping does not fit: {text}", Exit.INFEASIBLE)

@@ -1,19 +1,20 @@
-"""Figures of mappings as tables and as JSON: a network operator by operator, one in depth."""
+"""Metrics of mappings as tables and JSON: all operators of a network, one operator by level."""
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hwdse.cli.mapping.loop_nest_printing import (
-    bytes_text,
-    limits_text,
-    nest_lines,
-    sizes_text,
-    times_or_percent,
+from hwdse.cli.mapping.loop_nest_printing import bounds_text, nest_lines, sizes_text
+from hwdse.cli.shared.metric_tables import (
+    format_metric,
+    number_cells,
+    prefix_of,
+    share_cell,
+    significant,
 )
 from hwdse.cli.shared.table_output import percent, print_table, say
-from hwdse.units.format_units import format_number, format_quantity
+from hwdse.units.format_units import format_number
 
 if TYPE_CHECKING:
     from hwdse.core.mapping_analysis import CapacityViolation, LevelMetrics, MappingMetrics
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from hwdse.specs.hardware.accelerator import Accelerator, Level
     from hwdse.specs.mappings.loop_nest import LevelTraffic, MappingCosts
 
+GB = 1e9
+
 
 def network_rows(network: "MappedNetwork") -> list[dict[str, Any]]:
-    """Every operator with its time and energy of one run, what limits it and what breaks."""
+    """Every operator: time and energy of one execution, slowest resource, capacity violations."""
     from hwdse.core.mapping_analysis import capacity_violations, peak_macs_per_s, ranked_resources
     from hwdse.core.ordered_loops import at_index, operator_at
 
@@ -47,19 +50,19 @@ def network_rows(network: "MappedNetwork") -> list[dict[str, Any]]:
                 "utilization_fraction": costs.traffic.num_macs
                 / costs.time_s
                 / peak_macs_per_s(core),
-                "capacity_violations": [shortage_row(x) for x in capacity_violations(costs, core)],
+                "capacity_violations": [violation_row(x) for x in capacity_violations(costs, core)],
             }
         )
     return rows
 
 
-def shortage_row(shortage: "CapacityViolation") -> dict[str, Any]:
-    """What does not fit, and by how much."""
-    return {**dataclasses.asdict(shortage), "ratio": shortage.ratio}
+def violation_row(violation: "CapacityViolation") -> dict[str, Any]:
+    """Exceeded capacity as a row of JSON, with the ratio of required to available."""
+    return {**dataclasses.asdict(violation), "ratio": violation.ratio}
 
 
 def network_totals(rows: Sequence[Mapping[str, Any]], network: "MappedNetwork") -> dict[str, float]:
-    """Sums over all runs of all operators, and what they make together, leakage beside them."""
+    """Sums over all executions of all operators, static energy and MAC utilization."""
     from hwdse.core.mapping_analysis import peak_macs_per_s
     from hwdse.core.ordered_loops import at_index
 
@@ -79,91 +82,100 @@ def network_totals(rows: Sequence[Mapping[str, Any]], network: "MappedNetwork") 
 def print_network(
     rows: Sequence[Mapping[str, Any]], totals: Mapping[str, float], title: str
 ) -> None:
-    """Table of a network: times and energies of all runs of each operator, and their sum."""
-    cells = [
-        [
-            row["index"], row["name"], row["sizes"], format_number(row["count"], 6),
-            *_with_share(row["count"] * row["time_s"], totals["time_s"], "s"),
-            *_with_share(row["count"] * row["energy_j"], totals["energy_j"], "J"),
-            percent(row["utilization_fraction"]),
-            "does not fit" if row["capacity_violations"] else row["bound_by"],
-        ]
-        for row in rows
-    ]  # fmt: skip
-    whole = [
-        "", "all", "", format_number(totals["count"], 6),
-        *_with_share(totals["time_s"], totals["time_s"], "s"),
-        *_with_share(totals["energy_j"], totals["energy_j"], "J"),
-        percent(totals["utilization_fraction"]), "",
-    ]  # fmt: skip
+    """Print the operators of a network: time and energy of all executions, and their sums."""
+    times = [row["count"] * row["time_s"] for row in rows] + [totals["time_s"]]
+    energies = [row["count"] * row["energy_j"] for row in rows] + [totals["energy_j"]]
+    (time_unit, time_cells), (energy_unit, energy_cells) = (
+        _prefixed_cells(times, "s"),
+        _prefixed_cells(energies, "J"),
+    )
+    cells = []
+    for index, row in enumerate([*rows, {"name": "total", **totals}]):
+        cells.append(
+            [
+                row.get("index", ""),
+                row["name"],
+                row.get("sizes", ""),
+                format_number(row["count"], 6),
+                time_cells[index],
+                share_cell(times[index], totals["time_s"]),
+                energy_cells[index],
+                share_cell(energies[index], totals["energy_j"]),
+                f"{100.0 * row['utilization_fraction']:.1f}",
+                "does not fit" if row.get("capacity_violations") else row.get("bound_by", ""),
+            ]
+        )
     heads = [
-        "#", "operator", "sizes", "runs", "time", "share", "energy", "share", "array used",
-        "limited by",
+        "#", "operator", "sizes", "count", f"time ({time_unit})", "share (%)",
+        f"energy ({energy_unit})", "share (%)", "MAC utilization (%)", "bound by",
     ]  # fmt: skip
-    print_table(title, heads, [*cells, whole], left=3)
+    print_table(title, heads, cells, left=3)
 
 
-def _with_share(value: float, whole: float, unit: str) -> list[str]:
-    return [format_quantity(value, unit), percent(value / whole)]
+def _prefixed_cells(values: Sequence[float], unit: str) -> tuple[str, list[str]]:
+    """Unit with the prefix of the largest value, and cells of which it has four digits."""
+    size, prefix = prefix_of(max(values))
+    (largest,) = number_cells([max(values) / size], 0, 4)
+    decimals = len(largest.partition(".")[2])
+    return f"{prefix}{unit}", number_cells([value / size for value in values], decimals, 0)
 
 
 def level_rows(
-    costs: "MappingCosts", figures: "MappingMetrics", accelerator: "Accelerator"
+    costs: "MappingCosts", metrics: "MappingMetrics", accelerator: "Accelerator"
 ) -> list[dict[str, Any]]:
-    """Each level of the mapping of one operator (Python floats), in base units."""
+    """Every level of the mapping of one operator (Python floats), in base units."""
     from hwdse.core.mapping_analysis import has_capacity
 
     rows = []
     parts = zip(
-        accelerator.levels, costs.traffic.levels, figures.levels, costs.level_s, costs.level_j,
+        accelerator.levels, costs.traffic.levels, metrics.levels, costs.level_s, costs.level_j,
         costs.used_ratio, strict=True,
     )  # fmt: skip
-    for level, traffic, figure, time_s, energy_j, used in parts:
+    for level, traffic, found, time_s, energy_j, used in parts:
         rows.append(
             {
                 "level": level.name,
-                "operands": _operand_rows(level, traffic, figure),
+                "operands": _operand_rows(level, traffic, found),
                 "capacity_bytes": float(level.capacity_bytes),
                 "has_capacity": has_capacity(level, accelerator),
                 "used_ratio": used,
-                "traffic_bytes": figure.traffic_bytes,
-                "lower_bound_bytes": figure.lower_bound_bytes,
-                "traffic_over_bound_ratio": figure.traffic_over_bound_ratio,
-                "intensity_macs_per_byte": figure.intensity_macs_per_byte,
-                "bandwidth_bytes_per_s": figure.bandwidth_bytes_per_s,
-                "attainable_macs_per_s": figure.attainable_macs_per_s,
+                "traffic_bytes": found.traffic_bytes,
+                "lower_bound_bytes": found.lower_bound_bytes,
+                "traffic_over_bound_ratio": found.traffic_over_bound_ratio,
+                "intensity_macs_per_byte": found.intensity_macs_per_byte,
+                "bandwidth_bytes_per_s": found.bandwidth_bytes_per_s,
+                "attainable_macs_per_s": found.attainable_macs_per_s,
                 "time_s": time_s,
-                "time_fraction": figure.time_fraction,
+                "time_fraction": found.time_fraction,
                 "energy_j": energy_j,
-                "energy_fraction": figure.energy_fraction,
+                "energy_fraction": found.energy_fraction,
             }
         )
     return rows
 
 
 def _operand_rows(
-    level: "Level", traffic: "LevelTraffic", figure: "LevelMetrics"
+    level: "Level", traffic: "LevelTraffic", metrics: "LevelMetrics"
 ) -> dict[str, dict[str, float]]:
-    """What a level does for each operand that it keeps."""
+    """Traffic, footprint and reuse of each operand that a level keeps."""
     capacity_bytes = float(level.capacity_bytes)
     return {
         name: {
             "read_bytes": getattr(traffic.reads, name),
             "written_bytes": getattr(traffic.writes, name),
-            "kept_bytes": getattr(traffic.used, name),
+            "footprint_bytes": getattr(traffic.used, name),
             "capacity_ratio": getattr(traffic.used, name) / capacity_bytes,
-            "distinct_bytes": getattr(figure.distinct_bytes, name),
-            "accesses_per_distinct_ratio": getattr(figure.accesses_per_distinct_ratio, name),
-            "macs_per_byte": getattr(figure.macs_per_byte, name),
+            "distinct_bytes": getattr(metrics.distinct_bytes, name),
+            "accesses_per_distinct_ratio": getattr(metrics.accesses_per_distinct_ratio, name),
+            "macs_per_byte": getattr(metrics.macs_per_byte, name),
         }
         for name in level.keeps
     }
 
 
 def operator_json(mapped: "MappedOperator") -> dict[str, Any]:
-    """Everything about one operator and its nest, in base units."""
-
-    costs, figures = mapped.costs, mapped.metrics
+    """Metrics of one operator and its loop nest, in base units."""
+    costs, metrics = mapped.costs, mapped.metrics
     return {
         "operator": mapped.operator.names[0],
         "sizes": sizes_text(mapped.operator),
@@ -173,28 +185,27 @@ def operator_json(mapped: "MappedOperator") -> dict[str, Any]:
         "energy_j": costs.energy_j,
         "mac_j": costs.mac_j,
         "compute_cycles": costs.traffic.compute_cycles,
-        "utilization_fraction": figures.utilization_fraction,
-        "macs_per_s": figures.macs_per_s,
-        "array_macs_per_s": figures.array_macs_per_s,
-        "peak_macs_per_s": figures.peak_macs_per_s,
+        "utilization_fraction": metrics.utilization_fraction,
+        "macs_per_s": metrics.macs_per_s,
+        "array_macs_per_s": metrics.array_macs_per_s,
+        "peak_macs_per_s": metrics.peak_macs_per_s,
         "nest": mapped.text,
-        "lines": nest_lines(mapped),
-        "limits": [{"name": name, "time_s": time_s} for name, time_s in mapped.resources],
-        "levels": level_rows(costs, figures, mapped.accelerator),
-        "capacity_violations": [shortage_row(shortage) for shortage in mapped.capacity_violations],
+        "nest_lines": nest_lines(mapped),
+        "resources": [{"name": name, "time_s": time_s} for name, time_s in mapped.resources],
+        "levels": level_rows(costs, metrics, mapped.accelerator),
+        "capacity_violations": [violation_row(one) for one in mapped.capacity_violations],
     }
 
 
 def print_operator(mapped: "MappedOperator", title: str) -> None:
-    """The nest of one operator, its tables, and what limits it."""
-
-    costs, figures = mapped.costs, mapped.metrics
-    rows = level_rows(costs, figures, mapped.accelerator)
+    """Print the loop nest of one operator, its tables and its bounds."""
+    costs, metrics = mapped.costs, mapped.metrics
+    rows = level_rows(costs, metrics, mapped.accelerator)
     say(title)
     say(
-        f"one run: {format_quantity(costs.time_s, 's')}, {format_quantity(costs.energy_j, 'J')}, "
-        f"array used {percent(figures.utilization_fraction)}; "
-        f"runs {format_number(float(mapped.operator.count), 6)} x"
+        f"one execution: {format_metric(costs.time_s, 's')}, {format_metric(costs.energy_j, 'J')}, "
+        f"MAC utilization {percent(metrics.utilization_fraction)}; "
+        f"count {format_number(float(mapped.operator.count), 6)}"
     )
     say("")
     for line in nest_lines(mapped):
@@ -202,58 +213,77 @@ def print_operator(mapped: "MappedOperator", title: str) -> None:
     say("")
     print_operands(rows)
     print_levels(rows, costs)
-    say(limits_text(mapped.resources))
+    say(bounds_text(mapped.resources))
     say(f"nest: {mapped.text}")
 
 
 def print_operands(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Table of levels x operands: bytes read, written and kept, and how often they are used."""
+    """Print traffic, footprint and reuse by level and operand."""
+    keys = ("read_bytes", "written_bytes", "footprint_bytes")
+    parts = [part for row in rows for part in row["operands"].values()]
+    size, unit = _binary_unit([part[key] for part in parts for key in keys])
     cells = []
     for row in rows:
         for number, (name, part) in enumerate(row["operands"].items()):
+            usage = f"{100.0 * part['capacity_ratio']:.1f}" if row["has_capacity"] else "-"
             cells.append(
                 [
-                    row["level"] if number == 0 else "", name,
-                    *(bytes_text(part[key])
-                      for key in ("read_bytes", "written_bytes", "kept_bytes")),
-                    times_or_percent(part["capacity_ratio"]) if row["has_capacity"] else "-",
+                    row["level"] if number == 0 else "",
+                    name,
+                    *(significant(part[key] / size, 4) for key in keys),
+                    usage,
                     _reuse(part["accesses_per_distinct_ratio"]),
                     _reuse(part["macs_per_byte"]),
                 ]
-            )  # fmt: skip
+            )
     heads = [
-        "level", "operand", "read", "written", "kept", "of capacity", "accesses/word", "MACs/byte",
+        "level", "operand", f"read ({unit})", f"written ({unit})", f"footprint ({unit})",
+        "usage (%)", "accesses/word", "MAC/B",
     ]  # fmt: skip
-    print_table("what each level moves and keeps, in one run", heads, cells, left=2)
+    print_table("Traffic and footprint of one execution", heads, cells, left=2)
 
 
 def print_levels(rows: Sequence[Mapping[str, Any]], costs: "MappingCosts") -> None:
-    """Table of levels: bytes against the fewest possible, time of the ports, energy."""
-    cells = [
-        [
-            row["level"],
-            bytes_text(row["traffic_bytes"]),
-            bytes_text(row["lower_bound_bytes"]),
-            f"{format_number(row['traffic_over_bound_ratio'], 4)} x",
-            _bandwidth(row["bandwidth_bytes_per_s"]),
-            format_quantity(row["time_s"], "s"),
-            percent(row["time_fraction"]),
-            *_with_share(row["energy_j"], costs.energy_j, "J"),
-        ]
-        for row in rows
-    ]
-    busy, mac_j = costs.compute_s, costs.mac_j
-    array = [
-        "array", "", "", "", "", format_quantity(busy, "s"), percent(busy / costs.time_s),
-        *_with_share(mac_j, costs.energy_j, "J"),
+    """Print traffic with its lower bound, port time and energy by level."""
+    size, unit = _binary_unit([row["traffic_bytes"] for row in rows])
+    times = [row["time_s"] for row in rows] + [costs.compute_s]
+    energies = [row["energy_j"] for row in rows] + [costs.mac_j]
+    time_unit, time_cells = _prefixed_cells(times, "s")
+    energy_unit, energy_cells = _prefixed_cells(energies, "J")
+    cells = []
+    for index, level in enumerate([*(row["level"] for row in rows), "PE array"]):
+        traffic = ["", "", "", ""]
+        if index < len(rows):
+            row = rows[index]
+            traffic = [
+                significant(row["traffic_bytes"] / size, 4),
+                significant(row["lower_bound_bytes"] / size, 4),
+                format_number(row["traffic_over_bound_ratio"], 4),
+                significant(row["bandwidth_bytes_per_s"] / GB),
+            ]
+        cells.append(
+            [
+                level,
+                *traffic,
+                time_cells[index],
+                share_cell(times[index], costs.time_s),
+                energy_cells[index],
+                share_cell(energies[index], costs.energy_j),
+            ]
+        )
+    heads = [
+        "level", f"traffic ({unit})", f"lower bound ({unit})", "traffic/bound", "bandwidth (GB/s)",
+        f"time ({time_unit})", "share (%)", f"energy ({energy_unit})", "share (%)",
     ]  # fmt: skip
-    heads = ["", "moved", "at least", "", "bandwidth", "time", "share", "energy", "share"]
-    print_table("time and energy of one run", heads, [*cells, array])
+    print_table("Time and energy of one execution", heads, cells)
+
+
+def _binary_unit(sizes_bytes: Sequence[float]) -> tuple[float, str]:
+    """Binary unit in which the largest size has two to five digits."""
+    power = min(max((math.frexp(max(sizes_bytes))[1] - 5) // 10, 0), 4)
+    return 1024.0**power, f"{('', 'Ki', 'Mi', 'Gi', 'Ti')[power]}B"
 
 
 def _reuse(ratio: float) -> str:
+    """Reuse with four digits; `-` without accesses."""
     return format_number(ratio, 4) if ratio > 0.0 else "-"
-
-
-def _bandwidth(bytes_per_s: float) -> str:
-    return format_quantity(bytes_per_s, "B/s") if math.isfinite(bytes_per_s) else "not counted"

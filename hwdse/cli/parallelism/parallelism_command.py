@@ -1,4 +1,4 @@
-"""`hwdse parallelism`: the best ways to cut a training job over the chips of a cluster."""
+"""`hwdse parallelism`: ranking of the parallelism strategies of a training job on a cluster."""
 
 import time
 from pathlib import Path
@@ -15,75 +15,88 @@ if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.training.strategy_enumeration import StrategyOptions
 
-NAME = "layout"
+NAME = "parallelism"
 METRIC_NAMES = ("step_time", "time_per_token", "cost_per_token", "energy_per_token", "memory")
+"""Metrics for the ranking; `memory` is the peak HBM usage."""
 SEQUENCE = {"on": 1, "off": 0}
+ALL = "  [default: all possible]"
 
 
 def run(
     config: Config,
-    by: Annotated[
-        str, typer.Option("--by", metavar="NAME", help=f"Rank by {', '.join(METRIC_NAMES)}.")
+    sort_by: Annotated[
+        str,
+        typer.Option("--sort-by", metavar="NAME", help=f"Metric: {', '.join(METRIC_NAMES)}."),
     ] = "step_time",
     top: Annotated[
-        int, typer.Option("--top", parser=parse_count, metavar="N", help="Layouts to print.")
+        int,
+        typer.Option(
+            "--top", parser=parse_count, metavar="N", help="Number of printed strategies."
+        ),
     ] = 10,
     tensor: Annotated[
-        str | None, typer.Option("--tensor", metavar="LIST", help="Tensor degrees, such as 8,16.")
+        str | None, typer.Option("--tensor", metavar="LIST", help=f"TP degrees, e.g. 8,16.{ALL}")
     ] = None,
     pipeline: Annotated[
-        str | None, typer.Option("--pipeline", metavar="LIST", help="Pipeline degrees.")
+        str | None, typer.Option("--pipeline", metavar="LIST", help=f"PP degrees.{ALL}")
     ] = None,
     context: Annotated[
-        str | None, typer.Option("--context", metavar="LIST", help="Context degrees.")
+        str | None, typer.Option("--context", metavar="LIST", help=f"CP degrees.{ALL}")
     ] = None,
     expert: Annotated[
-        str | None, typer.Option("--expert", metavar="LIST", help="Expert degrees.")
+        str | None, typer.Option("--expert", metavar="LIST", help=f"EP degrees.{ALL}")
     ] = None,
     micro_batch: Annotated[
         str | None,
-        typer.Option("--micro-batch", metavar="LIST", help="Sequences of a micro-batch."),
+        typer.Option("--micro-batch", metavar="LIST", help=f"Sequences per micro-batch.{ALL}"),
     ] = None,
     virtual_pipeline: Annotated[
         str | None,
-        typer.Option("--virtual-pipeline", metavar="LIST", help="Chunks of a pipeline stage."),
+        typer.Option(
+            "--virtual-pipeline",
+            metavar="LIST",
+            help=f"Virtual pipeline stages per rank (VPP).{ALL}",
+        ),
     ] = None,
     recompute: Annotated[
-        str, typer.Option("--recompute", metavar="LIST", help="Of none, selective, full.")
+        str, typer.Option("--recompute", metavar="LIST", help="Recompute modes.")
     ] = "none,selective,full",
     zero: Annotated[
-        str, typer.Option("--zero", metavar="LIST", help="ZeRO stages of 0 to 3.")
+        str, typer.Option("--zero", metavar="LIST", help="ZeRO stages, from 0 to 3.")
     ] = "1,2,3",
     sequence: Annotated[
         str,
-        typer.Option("--sequence", metavar="LIST", help="Sequence parallelism: on, off or both."),
+        typer.Option("--sequence", metavar="LIST", help="Sequence parallelism (SP)."),
     ] = "on,off",
     even_stages: Annotated[
-        bool, typer.Option("--even-stages", help="Only stages of equally many layers.")
+        bool, typer.Option("--even-stages", help="Only stages with equal numbers of layers.")
     ] = False,
     sets: Sets = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FOLDER", help="Write layouts.csv, best.toml and a picture here."
+            "--out",
+            metavar="FOLDER",
+            help="Write strategies.csv, best.toml and a plot to this folder.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Rank every layout of a training job on the chips of a search file, those that fit the HBM.
+    """Rank the parallelism strategies of a training job.
 
-    An option left out stands for all values that are possible. With --out all layouts that fit
-    go to layouts.csv, the best to best.toml, which `hwdse evaluate` takes, and a picture.
+    Evaluates every valid strategy on the chips of a config and ranks those that fit the HBM. --out
+    writes all of these to strategies.csv, the first to best.toml (input of `hwdse evaluate`) and a
+    plot of HBM usage and step time.
 
     \b
     Examples:
-      hwdse layout trn2_llama3_70b
-      hwdse layout trn2_llama3_70b --tensor 8,16 --zero 1 --by cost_per_token --out runs/layouts
+      hwdse parallelism trn2_llama3_70b
+      hwdse parallelism trn2_llama3_70b --tensor 8,16 --zero 1 --sort-by cost_per_token --out runs/s
     """
     from hwdse.training.strategy_enumeration import RECOMPUTE, StrategyOptions
 
-    if by not in METRIC_NAMES:
-        raise typer.BadParameter(f"--by {by}: expected one of {', '.join(METRIC_NAMES)}.")
+    if sort_by not in METRIC_NAMES:
+        raise typer.BadParameter(f"--sort-by {sort_by}: expected one of {', '.join(METRIC_NAMES)}.")
     options = StrategyOptions(
         tensor=_counts("--tensor", tensor),
         pipeline=_counts("--pipeline", pipeline),
@@ -96,14 +109,14 @@ def run(
         sequence=tuple(SEQUENCE[x] for x in _words("--sequence", sequence, tuple(SEQUENCE))),
         even_stages=even_stages,
     )
-    _run(config, sets, options, by, top, out, json=json)
+    _run(config, sets, options, sort_by, top, out, json=json)
 
 
 def _run(
     config: str,
     sets: list[str] | None,
     options: "StrategyOptions",
-    by: str,
+    sort_by: str,
     top: int,
     out: Path | None,
     *,
@@ -113,7 +126,7 @@ def _run(
     from hwdse.config import load_search
 
     loaded = load_search(config, sets or ())
-    found = _find(loaded, options, by)
+    found = _find(loaded, options, sort_by)
     files = []
     if out is not None:
         from hwdse.cli.parallelism import strategy_files
@@ -122,16 +135,16 @@ def _run(
     if json:
         print_json({**strategy_tables.as_json(loaded, found, top), "files": files})
     elif len(found.order):
-        strategy_tables.print_layouts(loaded, found, top)
+        strategy_tables.print_strategies(loaded, found, top)
     if not json:
         say(strategy_tables.summary(found))
     tell_files(files)
     if not len(found.order):
-        raise CommandError(strategy_tables.explain_overfull(found), Exit.INFEASIBLE)
+        raise CommandError(strategy_tables.explain_infeasible(found), Exit.INFEASIBLE)
 
 
-def _find(loaded: "LoadedSearch", options: "StrategyOptions", by: str) -> "Found":
-    """Lists, scores and ranks the layouts of a search file's base design."""
+def _find(loaded: "LoadedSearch", options: "StrategyOptions", sort_by: str) -> "Found":
+    """Ranked strategies of the base design of a config."""
     from hwdse.cli.parallelism.strategy_tables import Found
     from hwdse.specs.design import Design
     from hwdse.training.strategy_enumeration import enumerate_strategies
@@ -141,35 +154,35 @@ def _find(loaded: "LoadedSearch", options: "StrategyOptions", by: str) -> "Found
     design, job = loaded.base, loaded.workload
     if not isinstance(design, Design) or not isinstance(job, TransformerTraining):
         raise CommandError(
-            f"{loaded.title}: layouts are about training jobs, and {loaded.labels['workload']} "
-            "is none"
+            f"{loaded.title}: needs a training workload; '{loaded.labels['workload']}' is an "
+            "operator network"
         )
     start = time.perf_counter()
     strategies = enumerate_strategies(job, design.cluster.num_chips, options)
     if not len(strategies):
         raise CommandError(
-            f"no layout of {loaded.labels['workload']} on {design.cluster.num_chips:g} chips: "
+            f"no strategy of {loaded.labels['workload']} on {design.cluster.num_chips:g} chips: "
             f"{job.model.num_heads:g} heads, {job.model.num_layers:g} layers and "
-            f"{job.global_batch:g} sequences allow none with these options"
+            f"{job.global_batch:g} sequences per step allow none with these options"
         )
-    scores = evaluate_strategies(design, job, strategies)
-    most = min(1.0, loaded.limits.get("hbm_used_ratio", 1.0))
-    order = ranked(scores, by, most)
-    return Found(design, strategies, scores, order, by, most, time.perf_counter() - start)
+    metrics = evaluate_strategies(design, job, strategies)
+    limit = min(1.0, loaded.limits.get("hbm_used_ratio", 1.0))
+    order = ranked(metrics, sort_by, limit)
+    return Found(design, strategies, metrics, order, sort_by, limit, time.perf_counter() - start)
 
 
 def _counts(option: str, text: str | None) -> tuple[float, ...] | None:
-    """The whole numbers of a list, or nothing where the option is left out."""
+    """Positive integers of a comma-separated list; `None` without the option."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and 0 < int(part) <= 10**9 for part in parts):
-        raise typer.BadParameter(f"{option} {text}: expected whole numbers, such as 1,2,4.")
+        raise typer.BadParameter(f"{option} {text}: expected positive integers, such as 1,2,4.")
     return tuple(float(part) for part in dict.fromkeys(parts))
 
 
 def _words(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """The words of a list, each of the allowed ones."""
+    """Words of a comma-separated list, checked against the allowed ones."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part in allowed for part in parts):
         raise typer.BadParameter(f"{option} {text}: expected some of {','.join(allowed)}.")

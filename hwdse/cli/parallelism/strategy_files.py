@@ -1,4 +1,4 @@
-"""What `hwdse parallelism` leaves in a folder: all layouts that fit, the best one, a picture."""
+"""Files of `hwdse parallelism`: strategies that fit, the best design and a plot."""
 
 import dataclasses
 from pathlib import Path
@@ -16,20 +16,24 @@ GB = 1e9
 
 
 def save(loaded: "LoadedSearch", found: Found, config: str, folder: Path) -> list[Path]:
-    """Writes layouts.csv and best.toml where anything fits, and the picture; their paths."""
+    """Write strategies.csv and best.toml if a strategy fits, and the plot; their paths."""
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import to_toml
     from hwdse.runs.atomic_files import csv_text
 
-    options = {"command": "layout", "by": found.by, "layouts": len(found.strategies)}
+    options = {
+        "command": "parallelism",
+        "sort_by": found.sort_by,
+        "num_strategies": len(found.strategies),
+    }
     record = start_run(loaded, options, config, folder, loaded.seed, resume=True)
     files = []
     if len(found.order):
         parallelism = strategy_at(found.strategies, int(found.order[0]), found.design.parallelism)
         best = dataclasses.replace(found.design, parallelism=parallelism)
-        record.write_text("layouts.csv", csv_text(strategy_columns(found, found.order)))
+        record.write_text("strategies.csv", csv_text(strategy_columns(found, found.order)))
         record.write_text("best.toml", to_toml(loaded, best))
-        files = [record.folder / name for name in ("layouts.csv", "best.toml")]
+        files = [record.folder / name for name in ("strategies.csv", "best.toml")]
     files += _draw(found, record.folder / "plots")
     is_feasible = len(found.order) > 0
     record.finish("finished" if is_feasible else "infeasible", evaluations=len(found.strategies))
@@ -37,13 +41,14 @@ def save(loaded: "LoadedSearch", found: Found, config: str, folder: Path) -> lis
 
 
 def _draw(found: Found, folder: Path) -> list[Path]:
+    """Plot of HBM usage and step time of all strategies; its paths."""
     from hwdse.plots import pareto_plots
-    from hwdse.plots.strategy_scatter import plot_layouts
+    from hwdse.plots.strategy_scatter import plot_strategies
     from hwdse.search.pareto.pareto_set import non_dominated_mask
 
-    scores = found.scores
+    metrics = found.metrics
     capacity = found.design.chip.hbm.capacity_bytes
-    used_gb, step_s = scores.hbm_used_ratio * capacity / GB, scores.step_time_s
+    used_gb, step_s = metrics.hbm_used_ratio * capacity / GB, metrics.step_time_s
     finite = np.flatnonzero(np.isfinite(used_gb) & np.isfinite(step_s))
     best, label = None, ""
     if len(found.order):
@@ -53,6 +58,6 @@ def _draw(found: Found, folder: Path) -> list[Path]:
     figure, (axes,) = pareto_plots.new_figure()
     used_gb, step_s = used_gb[finite], step_s[finite]
     front = np.flatnonzero(non_dominated_mask(np.stack([used_gb, step_s], axis=1)))
-    room = found.max_hbm_ratio * capacity / GB
-    plot_layouts(axes, used_gb, step_s, room, front, best, label)
-    return pareto_plots.save_figure(figure, folder, "layouts")
+    available_gb = found.max_hbm_ratio * capacity / GB
+    plot_strategies(axes, used_gb, step_s, available_gb, front, best, label)
+    return pareto_plots.save_figure(figure, folder, "strategies")

@@ -1,4 +1,4 @@
-"""Layouts as rows of tables and of JSON."""
+"""Parallelism strategies as tables, columns and JSON."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import format_metric, spaced
-from hwdse.cli.shared.table_output import percent, print_table
+from hwdse.cli.shared.metric_tables import metric_of, number_cells, part_label, spaced
+from hwdse.cli.shared.table_output import print_table
 from hwdse.training.strategy_enumeration import (
     FIELDS,
     data_degrees,
@@ -24,30 +24,31 @@ if TYPE_CHECKING:
 
 TIME_GROUPS = {
     "compute": ("matrix", "vector", "sram", "hbm", "fp64"),
-    "tensor": ("tensor_comm",),
-    "context": ("context_comm",),
-    "expert": ("expert_comm",),
-    "pipeline": ("pipeline_comm",),
-    "data": ("data_comm",),
-    "bubble": ("bubble",),
+    "exposed TP": ("tensor_comm",),
+    "exposed CP": ("context_comm",),
+    "exposed EP": ("expert_comm",),
+    "exposed PP": ("pipeline_comm",),
+    "exposed DP": ("data_comm",),
+    "pipeline bubble": ("bubble",),
     "other": ("launch", "host", "optimizer"),
 }
-"""Parts of the step time that stand together in the table."""
-CUT = (("TP", "tensor"), ("PP", "pipeline"), ("CP", "context"), ("EP", "expert"))
+"""Parts of the step time by column of the table."""
+DEGREES = (("TP", "tensor"), ("PP", "pipeline"), ("CP", "context"), ("EP", "expert"))
 
 
 @dataclass(frozen=True)
 class Found:
-    """A ranked list of layouts."""
+    """Ranked strategies."""
 
     design: "Design"
-    """What all have beside their layouts."""
+    """Design of all strategies, except for `parallelism`."""
     strategies: "Columns"
-    scores: "StrategyMetrics"
+    metrics: "StrategyMetrics"
     order: np.ndarray
-    """Rows that fit, best first."""
-    by: str
+    """Indices of the strategies that fit, best first."""
+    sort_by: str
     max_hbm_ratio: float
+    """Largest allowed HBM usage."""
     elapsed_s: float
 
     @property
@@ -56,15 +57,24 @@ class Found:
         return float(self.design.cluster.num_chips)
 
 
-def print_layouts(loaded: "LoadedSearch", found: Found, num_shown: int) -> None:
-    """The best layouts: how they cut the job and what comes of it, then where their time goes."""
+def print_strategies(loaded: "LoadedSearch", found: Found, num_shown: int) -> None:
+    """Print the best strategies with their metrics, then their shares of the step time."""
     rows = found.order[:num_shown]
-    data = data_degrees(found.strategies, found.num_chips)
-    recompute, zero = recompute_names(found.strategies), zero_stages(found.strategies)
-    strategies, scores = found.strategies, found.scores
+    strategies, metrics = found.strategies, found.metrics
+    data = data_degrees(strategies, found.num_chips)
+    recompute, zero = recompute_names(strategies), zero_stages(strategies)
+    cost = metric_of("cost_per_token")
+    numbers = zip(
+        number_cells(metrics.step_time_s[rows].tolist(), 2),
+        number_cells(metrics.effective_tokens_per_s[rows].tolist(), 0),
+        _percent_cells(metrics.mfu_fraction[rows]),
+        cost.cells(metrics.cost_per_token_usd[rows].tolist()),
+        _percent_cells(metrics.hbm_used_ratio[rows]),
+        strict=True,
+    )
     cells = []
-    for rank, row in enumerate(rows, 1):
-        degrees = [f"{strategies[name][row]:g}" for _, name in CUT]
+    for rank, (row, texts) in enumerate(zip(rows, numbers, strict=True), 1):
+        degrees = [f"{strategies[name][row]:g}" for _, name in DEGREES]
         cells.append(
             [
                 str(rank),
@@ -75,96 +85,93 @@ def print_layouts(loaded: "LoadedSearch", found: Found, num_shown: int) -> None:
                 f"{strategies['virtual_pipeline'][row]:g}",
                 recompute[row],
                 f"{zero[row]:g}",
-                "yes" if strategies["sequence_parallel_fraction"][row] else "no",
-                format_metric(scores.step_time_s[row], "s"),
-                format_metric(scores.effective_tokens_per_s[row], "1/s"),
-                percent(scores.mfu_fraction[row]),
-                format_metric(1e6 * scores.cost_per_token_usd[row], "USD"),
-                percent(scores.hbm_used_ratio[row], 0),
+                "on" if strategies["sequence_parallel_fraction"][row] else "off",
+                *texts,
             ]
         )
-    columns = ["", "TP", "PP", "DP", "CP", "EP", "micro", "chunks", "recompute", "ZeRO", "SP"]
-    columns += ["step time", "tokens/s", "MFU", "USD/Mtoken", "HBM"]
-    title = f"{loaded.title}: {found.num_chips:g} chips, by {spaced(found.by)}"
+    columns = ["", "TP", "PP", "DP", "CP", "EP", "MBS", "VPP", "recompute", "ZeRO", "SP"]
+    columns += ["step time (s)", "effective tokens/s", "MFU (%)", "cost (USD/Mtoken)", "HBM (%)"]
+    title = f"{loaded.title}: {found.num_chips:g} chips, sorted by {spaced(found.sort_by)}"
     print_table(title, columns, cells)
     _print_times(found, rows)
 
 
+def _percent_cells(fractions: np.ndarray) -> list[str]:
+    return [f"{100.0 * value:.1f}" for value in fractions.tolist()]
+
+
 def _print_times(found: Found, rows: np.ndarray) -> None:
-    """Shares of the step time; groups that no layout shown has are left out."""
-    shares = {name: share[rows] for name, share in time_shares(found.scores).items()}
-    shown = {name: share for name, share in shares.items() if np.any(share > 0.0)}
-    cells = [
-        [str(rank + 1), *(percent(share[rank]) for share in shown.values())]
-        for rank in range(len(rows))
-    ]
-    print_table("where the step time goes", ["", *shown], cells)
+    """Print the shares of the step time, without groups that are zero in every strategy."""
+    shares = {name: share[rows] for name, share in time_shares(found.metrics).items()}
+    shown = {name: _percent_cells(share) for name, share in shares.items() if np.any(share > 0.0)}
+    cells = [[str(rank), *texts] for rank, texts in enumerate(zip(*shown.values(), strict=True), 1)]
+    print_table("share of step time (%)", ["", *shown], cells)
 
 
-def time_shares(scores: "StrategyMetrics") -> dict[str, np.ndarray]:
-    """Share of each group of `TIME_GROUPS` in the step time, an element a layout."""
+def time_shares(metrics: "StrategyMetrics") -> dict[str, np.ndarray]:
+    """Share of each group of `TIME_GROUPS` in the step time, one element per strategy."""
     return {
-        # Differences of nearly equal times may come out below zero by their rounding.
-        name: np.maximum(sum(getattr(scores.time, part) for part in parts), 0.0)
-        / scores.step_time_s
+        # Rounding can make differences of nearly equal times negative.
+        name: np.maximum(sum(getattr(metrics.time, part) for part in parts), 0.0)
+        / metrics.step_time_s
         for name, parts in TIME_GROUPS.items()
     }
 
 
 def summary(found: Found) -> str:
-    """How many layouts were scored and fit, and how long that took."""
-    evaluated_points, fit = len(found.strategies), len(found.order)
+    """Number of evaluated and feasible strategies, and the time."""
     return (
-        f"{evaluated_points:,} layouts scored in {found.elapsed_s:.3g} s, compilation included; "
-        f"{fit:,} fit the HBM"
+        f"{len(found.strategies):,} strategies evaluated in {found.elapsed_s:.3g} s (compilation "
+        f"included); {len(found.order):,} fit the HBM"
     )
 
 
-def explain_overfull(found: Found) -> str:
-    """By how much the smallest layout misses the HBM, and what takes most of it."""
+def explain_infeasible(found: Found) -> str:
+    """Message: excess memory of the smallest strategy, and its largest part."""
     from hwdse.training.strategy_ranking import least_hbm_index
 
-    row = least_hbm_index(found.scores)
+    row = least_hbm_index(found.metrics)
     parts = {
-        field.name: float(getattr(found.scores.hbm, field.name)[row])
-        for field in dataclasses.fields(found.scores.hbm)
+        field.name: float(getattr(found.metrics.hbm, field.name)[row])
+        for field in dataclasses.fields(found.metrics.hbm)
     }
-    needed = sum(parts.values())
-    room = found.max_hbm_ratio * found.design.chip.hbm.capacity_bytes
+    required = sum(parts.values())
+    available = found.max_hbm_ratio * found.design.chip.hbm.capacity_bytes
     largest = max(parts, key=lambda name: parts[name])
     name = strategy_label(found.strategies, row, found.num_chips)
     return (
-        f"none of {len(found.strategies):,} layouts fits: the smallest ({name}) needs "
-        f"{_gigabytes(needed)} of {_gigabytes(room)}, {_gigabytes(needed - room)} too much; "
-        f"largest part: {spaced(largest)} {_gigabytes(parts[largest])}"
+        f"none of {len(found.strategies):,} strategies fits: the smallest ({name}) requires "
+        f"{_gigabytes(required)}, available {_gigabytes(available)}, excess "
+        f"{_gigabytes(required - available)}; largest part: {part_label(largest, 'hbm')} "
+        f"{_gigabytes(parts[largest])}"
     )
 
 
 def _gigabytes(size_bytes: float) -> str:
-    """One unit for sizes that are compared with each other."""
+    """Size in GB, one unit for comparison."""
     return f"{size_bytes / 1e9:.4g} GB"
 
 
 def strategy_columns(found: Found, rows: np.ndarray) -> dict[str, Any]:
-    """All figures of some layouts as columns, in SI base units, for files and programs."""
+    """Fields and metrics of some strategies as columns in SI base units."""
     chosen = found.strategies.take(rows)
     columns: dict[str, Any] = {name: chosen[name] for name in FIELDS}
     columns["data"] = data_degrees(chosen, found.num_chips)
     columns["zero"] = zero_stages(chosen)
     columns["recompute"] = np.array(recompute_names(chosen))
-    for field in dataclasses.fields(found.scores):
-        value = getattr(found.scores, field.name)
+    for field in dataclasses.fields(found.metrics):
+        value = getattr(found.metrics, field.name)
         if not dataclasses.is_dataclass(value):
             columns[field.name] = value[rows]
-    for group in ("time", "hbm"):
-        parts = getattr(found.scores, group)
+    for group, unit in (("time", "s"), ("hbm", "bytes")):
+        parts = getattr(found.metrics, group)
         for field in dataclasses.fields(parts):
-            columns[f"{group}.{field.name}"] = getattr(parts, field.name)[rows]
+            columns[f"{group}.{field.name}_{unit}"] = getattr(parts, field.name)[rows]
     return columns
 
 
 def as_json(loaded: "LoadedSearch", found: Found, num_shown: int) -> dict[str, Any]:
-    """The best layouts with all figures, and the counts."""
+    """The best strategies with all metrics, and the counts."""
     columns = strategy_columns(found, found.order[:num_shown])
     rows = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
@@ -173,9 +180,9 @@ def as_json(loaded: "LoadedSearch", found: Found, num_shown: int) -> dict[str, A
         "title": loaded.title,
         "labels": dict(loaded.labels),
         "num_chips": found.num_chips,
-        "by": found.by,
-        "scored": len(found.strategies),
-        "fit": len(found.order),
+        "sort_by": found.sort_by,
+        "num_evaluated": len(found.strategies),
+        "num_feasible": len(found.order),
         "elapsed_s": found.elapsed_s,
-        "layouts": rows,
+        "strategies": rows,
     }

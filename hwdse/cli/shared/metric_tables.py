@@ -8,6 +8,7 @@ of the label, the cells hold numbers only.
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,6 +146,8 @@ CORE_BREAKDOWNS = (
     ("DRAM footprint", "hbm", "B"),
 )
 """The same for a core."""
+BREAKDOWN_KEYS = {"time": "time_s", "energy": "energy_j", "area": "area_mm2", "hbm": "hbm_bytes"}
+"""JSON key of each breakdown by its field of `Evaluation`."""
 PREFIXES = {1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "",
             1e-3: "m", 1e-6: "µ", 1e-9: "n"}  # fmt: skip
 """SI prefix by factor, largest first."""
@@ -224,6 +227,17 @@ def number_cells(values: Sequence[float], decimals: int, min_digits: int = MIN_D
     ]
 
 
+def significant(value: float, digits: int = 3) -> str:
+    """A number with `digits` significant digits or all of its integer part, for columns that span
+    many decades."""
+    if not math.isfinite(value):
+        return "-"
+    if abs(value) >= 10.0**digits:
+        return f"{value:,.0f}"
+    text = format_number(value, digits)
+    return text if "e" in text else f"{float(text):,.{len(text.partition('.')[2])}f}"
+
+
 def relative_change(before: float, after: float) -> str:
     """`-44.2 %`, or `13.2x` above 1000 %; `-` without a value before."""
     if not before or not math.isfinite(after / before):
@@ -242,7 +256,8 @@ def format_metric(value: float, unit: str) -> str:
         return f"{1e6 * value:.4g} µJ·s"
     if unit == "1":
         return format_number(value)
-    return format_quantity(value, unit).replace(" us", " µs").replace("mm^2", "mm²")
+    text = format_quantity(value, unit).replace("mm^2", "mm²")
+    return re.sub(r" u(?=[A-Za-z])", " µ", text)
 
 
 def parts_of(evaluation: "Evaluation", field: str) -> dict[str, float]:
@@ -366,10 +381,10 @@ def bottlenecks(evaluation: "Evaluation", loaded: "LoadedSearch") -> str:
 
 def as_json(evaluation: "Evaluation") -> dict[str, Any]:
     """All metrics and breakdowns in SI base units."""
-    breakdowns = {field: parts_of(evaluation, field) for _, field, _ in BREAKDOWNS}
     scalars = {
         field.name: float(getattr(evaluation, field.name))
         for field in dataclasses.fields(evaluation)
-        if field.name not in breakdowns
+        if field.name not in BREAKDOWN_KEYS
     }
+    breakdowns = {key: parts_of(evaluation, field) for field, key in BREAKDOWN_KEYS.items()}
     return {"metrics": scalars, "breakdowns": breakdowns}

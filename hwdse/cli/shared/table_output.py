@@ -76,14 +76,14 @@ def _column_widths(
     natural = [max(length, len(name)) for length, name in zip(longest, columns, strict=True)]
     words = [max(map(len, name.split()), default=0) for name in columns]
     widths = [max(pair) for pair in zip(longest, words, strict=True)]
-    spare = available - sum(widths) - 2 * (len(columns) - 1)
+    spare = available - sum(widths) - 2 * len(columns)  # padding of one on both sides
     for index in sorted(range(len(columns)), key=lambda i: (i >= left, natural[i] - widths[i])):
         added = natural[index] - widths[index]
         if 0 < added <= spare:
             widths[index] += added
             spare -= added
     for index in range(1, left):
-        widths[index] = max(widths[index] + min(spare, 0), MIN_TEXT)
+        widths[index] = max(widths[index] + min(spare, 0), min(widths[index], MIN_TEXT))
     return list(widths)
 
 
