@@ -10,7 +10,7 @@ from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.training.cluster_evaluation import evaluate_cluster
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.transformer.model_config import TransformerTraining
 

@@ -262,7 +262,7 @@ def test_smooth_relaxation_is_close_to_the_exact_model(temperature):
 
 
 def test_every_field_name_ends_with_its_unit():
-    units = ("_s", "_j", "_w", "_mm2", "_usd", "_g", "_bytes", "_chip", "_step", "_token")
+    units = ("_s", "_j", "_w", "_mm2", "_usd", "_g", "_bytes", "_flop", "_step")
     for name in Evaluation.__dataclass_fields__:
         if name not in ("time", "energy", "area", "hbm"):
             assert name.endswith((*units, "_fraction", "_ratio")), name

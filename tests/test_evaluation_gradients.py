@@ -11,8 +11,8 @@ from support.designs import (
     names_of,
     random_designs,
     run,
-    with_static_defaults,
     vector,
+    with_static_defaults,
 )
 
 from hwdse.evaluation import evaluate

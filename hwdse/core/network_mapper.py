@@ -24,7 +24,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.hardware.accelerator import Accelerator
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
 from hwdse.workload.transformer.model_config import TransformerTraining

@@ -18,7 +18,7 @@ from hwdse.training.step_time_and_energy import (
     time_parts,
     with_clock_ratio,
 )
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep
 

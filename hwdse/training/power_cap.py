@@ -11,7 +11,7 @@ from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import Relaxation
 from hwdse.specs.design import Design
 from hwdse.training.step_time_and_energy import run_step, with_clock_ratio
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 MIN_CLOCK_RATIO = 0.02

@@ -28,7 +28,7 @@ from hwdse.training.gemm_operator_costs import (
     vector_rate_flop_per_s,
 )
 from hwdse.training.step_collectives import Collectives, collectives, sent_bytes
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
 

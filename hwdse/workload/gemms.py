@@ -1,4 +1,4 @@
-"""GEMM operators with counts, and their executions per micro-batch."""
+"""GEMM operators with counts, their executions per micro-batch, and layer lists."""
 
 import flax.struct
 import jax.numpy as jnp
@@ -64,6 +64,16 @@ class ExecutionCounts:
     def total(self) -> PerOp:
         """All executions per micro-batch."""
         return self.forward + self.backward + self.recompute
+
+
+@flax.struct.dataclass
+class LayerList:
+    """One inference pass over the layers of a SCALE-Sim topology file."""
+
+    gemms: Gemms
+    """One GEMM operator per layer."""
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    """Name of each layer."""
 
 
 def single_executions(num_operators: int) -> ExecutionCounts:

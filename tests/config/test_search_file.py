@@ -13,7 +13,7 @@ from hwdse.config.search.metric_names import objective_columns
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES
 from hwdse.search.space.pytree_path import set_path
 from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 
 CHIP = (preset_root() / "chips/trainium2.toml").read_text()
 SYSTEM = (preset_root() / "clusters/trn2_ultraserver.toml").read_text()

@@ -11,8 +11,7 @@ from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.space.search_space import set_path
-from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import Gemms, LayerList
 
 LOADED = load_search("trn2_llama3_70b")
 BASE, JOB = LOADED.base, LOADED.workload

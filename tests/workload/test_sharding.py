@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from hwdse.specs.design import Parallelism
-from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import Gemms, LayerList
 from hwdse.workload.transformer.decoder_layer import mean_kept_bytes
 from hwdse.workload.transformer.dense_transformer import layer_parameters, num_parameters
 from hwdse.workload.transformer.gemm_groups import LayerSharding

@@ -24,7 +24,7 @@ from hwdse.config.schema.schema import (
 from hwdse.specs.hardware.chip import Chip, Process
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.software import Software
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining, with_kinds
 
 _CHIP_PUBLISHED = (

@@ -7,7 +7,7 @@ from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
 from hwdse.specs.hardware.chip import Chip, Process
 from hwdse.specs.hardware.cluster import Cluster
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
 

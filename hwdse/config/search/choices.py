@@ -17,7 +17,7 @@ from hwdse.config.search.parallelism_choices import STRATEGY_KEYS, all_strategie
 from hwdse.search.space.search_space import Choice
 from hwdse.units.format_units import format_field
 from hwdse.units.parse_units import split_field
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 
 STRATEGY_WORDS = {"all": all_strategies, "best": best_strategies}
 """Words in place of a list of strategies."""

@@ -9,7 +9,7 @@ from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import Robust
 from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
 from hwdse.specs.design import CoreDesign, Design
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 from hwdse.workload.loops.operators import Operators
 from hwdse.workload.transformer.model_config import TransformerTraining
 

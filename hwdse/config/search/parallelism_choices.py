@@ -23,7 +23,7 @@ from hwdse.config.schema.user_paths import Roots
 from hwdse.search.space.search_space import Choice
 from hwdse.specs.design import Design
 from hwdse.training.strategy_enumeration import RECOMPUTE
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import LayerList
 
 if TYPE_CHECKING:
     from hwdse.training.factored_program import Columns

@@ -120,7 +120,12 @@ class Divisors:
     """Divisors of the dimensions of operators on the first axis, padded with ones."""
 
     p: Leaf
+    """Divisors of the output rows."""
     q: Leaf
+    """Divisors of the output columns."""
     n: Leaf
+    """Divisors of the batch."""
     c: Leaf
+    """Divisors of the input channels."""
     k: Leaf
+    """Divisors of the output channels."""

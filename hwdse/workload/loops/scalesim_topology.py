@@ -15,8 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import Gemms, LayerList
 
 CONV_COLUMNS = (
     "IFMAP Height",

@@ -11,8 +11,7 @@ from hwdse.numerics.relaxation import num_tiles, scaled
 from hwdse.specs.design import Parallelism
 from hwdse.specs.results.evaluation_result import MemoryParts
 from hwdse.specs.software import COMPILED, Software
-from hwdse.workload.gemms import ExecutionCounts, Gemms, single_executions
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import ExecutionCounts, Gemms, LayerList, single_executions
 from hwdse.workload.transformer.decoder_layer import context_bytes
 from hwdse.workload.transformer.dense_transformer import (
     ACTIVATION_BYTES,
