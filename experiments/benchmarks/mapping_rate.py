@@ -21,7 +21,7 @@ from hwdse.config.hardware.accelerators import load_accelerator
 from hwdse.core.mapper.mapper import HARDWARE, best_mapping
 from hwdse.core.mapper.mapspace import methods, num_choices
 from hwdse.specs.hardware.accelerator import Accelerator
-from hwdse.workload.loops.operators import Operators, products
+from hwdse.workload.loops.operators import Operators, gemm_operators
 
 PRODUCTS = (
     (512, 768, 768),
@@ -41,7 +41,7 @@ REPEATS = 15
 def operators() -> Operators:
     """The products on the first axis; cores go on the second."""
     m, k, n = (jnp.asarray(column, jnp.float32)[:, None] for column in zip(*PRODUCTS, strict=True))
-    return products(m, k, n, jnp.ones_like(m))
+    return gemm_operators(m, k, n, jnp.ones_like(m))
 
 
 def cores(num_designs: int, seed: int = 0) -> Accelerator:

@@ -148,9 +148,9 @@ def _layers(table: ReferenceTable) -> list[scalesim_dram.Layer]:
         else:
             sizes = _shape_sizes(table, shape_columns, row)
             shape = ConvShape(*sizes, stride_width=sizes[-1])
-            if shape.product_size("ceil") != (m, k, n):
+            if shape.gemm_size("ceil") != (m, k, n):
                 raise table.error(
-                    row, "M", f"M, K, N = {shape.product_size('ceil')} as the shape columns give"
+                    row, "M", f"M, K, N = {shape.gemm_size('ceil')} as the shape columns give"
                 )
         layers.append(
             scalesim_dram.Layer(shape, DATAFLOW_NAMES[dataflows[row]], rows, cols, *sram_kib)

@@ -32,9 +32,9 @@ class Layer:
     ofmap_kib: int
 
     @property
-    def product_size(self) -> tuple[int, int, int]:
+    def gemm_size(self) -> tuple[int, int, int]:
         """Extents (m, k, n), the output size rounded up."""
-        return self.shape.product_size("ceil")
+        return self.shape.gemm_size("ceil")
 
 
 def half_buffer_words(sram_kib: int) -> int:
@@ -182,7 +182,7 @@ def replayed_words(demand: np.ndarray, num_sweeps: int, buffer_words: int) -> in
 
 def _num_passes(layer: Layer) -> tuple[int, int, int]:
     """Passes over ifmap, filter and ofmap in whole numbers, from `systolic`."""
-    m, k, n = (float(extent) for extent in layer.product_size)
+    m, k, n = (float(extent) for extent in layer.gemm_size)
     gemms = Gemms(m, k, n, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
     array = SystolicArray(float(layer.rows), float(layer.cols), 1.0, 1.0, dataflow=layer.dataflow)
     folds = FOLDS[layer.dataflow](gemms, array, EXACT)
@@ -207,7 +207,7 @@ def dram_filter_words(layer: Layer) -> int:
     Output stationary takes the filters in stripes of `cols`, each swept once for each row fold;
     the others sweep them as a whole.
     """
-    _, k, n = layer.product_size
+    _, k, n = layer.gemm_size
     return FILTER_ORDERS[layer.dataflow](k, n, layer)
 
 
@@ -236,7 +236,7 @@ def dram_ofmap_words(layer: Layer) -> int:
     The padding is counted once where C divides half the SRAM and that half has been filled.
     Source: `memory/write_buffer.py`.
     """
-    m, _, n = layer.product_size
+    m, _, n = layer.gemm_size
     written = m * n * _num_passes(layer)[2]
     half_words = 512 * layer.ofmap_kib
     is_padded = half_words % layer.cols == 0 and written >= half_words + 2
