@@ -1,4 +1,4 @@
-"""Laws of objectives and constraints: positive values, logarithms, violations in order."""
+"""Laws of objectives and constraints: positive values, logarithms, constraint values in order."""
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,7 @@ from hwdse.objectives import (
     make_objective_fn,
     make_objectives_fn,
 )
-from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import Gemms, LayerList
 
 BASE = load_search("trn2_llama3_70b").base
 COLUMNS = np.array([[4096.0, 1024.0, 4096.0, 2.0], [49.0, 512.0, 300.0, 1.0]]).T
@@ -45,7 +44,7 @@ def test_objectives_are_positive_numbers(name, evaluation):
     assert value > 0.0
 
 
-def test_names_of_the_interface():
+def test_public_names_exist():
     assert {
         "time_per_token",
         "energy_per_token",
@@ -60,14 +59,14 @@ def test_names_of_the_interface():
     )
 
 
-def test_energy_delay_is_the_product(evaluation):
+def test_energy_delay_is_the_product_of_energy_and_time(evaluation):
     product = float(OBJECTIVES["energy_per_token"](evaluation)) * float(
         OBJECTIVES["time_per_token"](evaluation)
     )
     assert OBJECTIVES["energy_delay"](evaluation) == pytest.approx(product)
 
 
-def test_violations_are_logarithms_in_the_order_of_the_limits(evaluation):
+def test_constraint_values_are_logarithms_in_the_order_of_the_limits(evaluation):
     found = constraint_values(evaluation, LIMITS)
     expected = [np.log(float(CONSTRAINTS[name](evaluation)) / LIMITS[name]) for name in LIMITS]
     assert np.allclose(found, expected)
@@ -75,7 +74,7 @@ def test_violations_are_logarithms_in_the_order_of_the_limits(evaluation):
     assert np.array_equal(backwards, found[::-1])
 
 
-def test_a_limit_is_kept_up_to_its_value(evaluation):
+def test_limit_is_met_up_to_its_value(evaluation):
     area = float(evaluation.die_area_mm2)
     signs = [
         float(constraint_values(evaluation, {"die_area": area * x})[0]) for x in (0.9, 1.0, 1.1)
@@ -85,7 +84,7 @@ def test_a_limit_is_kept_up_to_its_value(evaluation):
     assert signs[2] < 0.0
 
 
-def test_no_limits_are_never_broken(evaluation):
+def test_no_limits_give_no_constraint_values(evaluation):
     assert constraint_values(evaluation, {}).shape == (0,)
 
 
@@ -94,9 +93,8 @@ def test_unknown_names_are_errors(evaluation):
         constraint_values(evaluation, {"beauty": 1.0})
 
 
-def test_score_and_costs_say_what_the_evaluation_says(evaluation):
-    """The score of programs that know of no limit of power, the costs of those that may have one:
-    each is made of the costs."""
+def test_objective_functions_agree_with_the_evaluation(evaluation):
+    """Objective functions of programs with and without a power limit agree with `evaluate`."""
     objective_fn = quick_jit(make_objective_fn("energy_delay", LIMITS, LAYERS))
     value, broken = objective_fn(BASE, EXACT)
     assert value == pytest.approx(float(jnp.log(OBJECTIVES["energy_delay"](evaluation))))
@@ -108,8 +106,8 @@ def test_score_and_costs_say_what_the_evaluation_says(evaluation):
     assert np.allclose(broken, constraint_values(evaluation, LIMITS))
 
 
-def test_the_same_question_has_the_same_function():
-    """Compiled programs are kept by it."""
+def test_equal_arguments_return_the_same_function():
+    """The function object keys the cache of compiled programs."""
     again = jax.tree.map(lambda x: x.copy(), LAYERS)
     other = jax.tree.map(lambda x: np.nextafter(x, 2e4), LAYERS)
     objectives_fn = make_objectives_fn(("step_time",), LIMITS, LAYERS)
@@ -127,9 +125,9 @@ def test_the_same_question_has_the_same_function():
         assert different is not objectives_fn
 
 
-def test_score_has_finite_gradients_in_both_readings():
-    """In the smooth reading, which searches follow, also by a limit of power that binds; the exact
-    one of that is in `test_evaluate`."""
+def test_objective_has_finite_gradients_in_exact_model_and_relaxation():
+    """The smooth relaxation, which searches use, is also tested with a binding power limit. The
+    exact model with that limit is tested in `test_power_cap`."""
     limited = BASE.replace(chip=BASE.chip.replace(power_limit_w=100.0))
     objective_fn = make_objective_fn("energy_delay", LIMITS, LAYERS)
     for relaxation, base in ((EXACT, BASE), (smooth(0.5), limited)):

@@ -1,4 +1,4 @@
-"""A search problem in the plane with a known optimum, with one objective and with two."""
+"""Search problem in the plane with a known optimum, with one objective and with two."""
 
 import math
 
@@ -26,8 +26,8 @@ PLANE_EFFORT = {"num_screened": 64, "num_starts": 4, "num_steps": 200, "local_se
 
 
 def bowl(plane, relaxation):
-    """(x - 3)^2 + (y - 3)^2 with x + y <= 4: best at (2, 2), value 2, multiplier 2 in x + y,
-    so 2 * 4 for the logarithm of the sum."""
+    """(x - 3)^2 + (y - 3)^2 with x + y <= 4: optimum at (2, 2), value 2, multiplier 2 of x + y,
+    thus 2 * 4 for the logarithm of the sum."""
     value = (plane.x - 3.0) ** 2 + (plane.y - 3.0) ** 2
     return value + plane.kind, jnp.log(plane.x + plane.y)[None] - math.log(4.0)
 

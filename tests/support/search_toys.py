@@ -1,7 +1,8 @@
-"""Two small accelerators of the kind a search meets: 8 hardware parameters, or 29 with mapping.
+"""Two small accelerator models for searches: 8 hardware parameters, or 29 with mapping.
 
-Cycles with ceil folds, memory traffic with ceil tiles, a network term and failures; energy-delay
-product under limits of area and power. The numbers are round and of the right size, no more.
+Cycles with rounded-up folds, memory traffic with rounded-up tiles, a network term and failures.
+The objective is the energy-delay product under limits of area and power. Numbers are round and of
+realistic size only.
 """
 
 import flax.struct
@@ -58,7 +59,7 @@ TOY_29 = SearchSpace(
 
 
 def _totals(chip, relaxation, is_mapped):
-    """Time in ms, traffic in MB, and the largest tile set in MiB."""
+    """Time in ms, traffic in MB, and the largest working set in MiB."""
     time, traffic, working_set = 0.0, 0.0, 0.0
     for (m, k, n, count), tile in zip(LAYERS, chip.tiles, strict=True):
         if is_mapped:
@@ -135,7 +136,7 @@ objectives_29 = _make_objectives(True)
 
 
 def three_objectives_8(chip):
-    """Energy-delay product, area-like and clock: three objectives that pull apart."""
+    """Energy-delay product, a size and a rate: three conflicting objectives."""
     log_objective, constraint_values = objective_8(chip, EXACT)
     size = jnp.log(chip.rows * chip.cols + 100.0 * chip.sram_mib)
     return jnp.stack([log_objective, size, jnp.log(chip.clock_ghz * chip.links)]), constraint_values

@@ -26,7 +26,7 @@ class Outer:
 SPEC = Outer(Inner((2.0, 3), "ring"), rate=5e12, unused=7.0, nothing=0.0)
 
 
-def test_a_power_law_has_its_exponents():
+def test_elasticities_of_a_power_law_are_its_exponents():
     def log_value(spec):
         value = spec.inner.sizes[0] ** 2 * spec.inner.sizes[1] ** -0.5 / spec.rate
         return jnp.log(value * (1.0 + spec.nothing))
@@ -44,7 +44,7 @@ def test_a_power_law_has_its_exponents():
     )
 
 
-def test_a_scale_that_moves_everything_alike_sums_to_the_degree():
+def test_elasticities_of_a_homogeneous_function_sum_to_its_degree():
     def log_value(spec):
         return jnp.log(spec.inner.sizes[0] * spec.unused + spec.inner.sizes[1] ** 2)
 

@@ -1,4 +1,5 @@
-"""Certificates: bounds below every design, prices that re-optimizing confirms, honest claims."""
+"""Optimality report: bounds below sampled designs, shadow prices confirmed by re-optimization,
+failed checks."""
 
 import math
 
@@ -32,7 +33,7 @@ GRID = SearchSpace(
 
 
 def folds(plane, relaxation):
-    """Whole folds of 1000 by 96 in rows and of 500 by y in columns, in a product."""
+    """Log of the product of rounded-up folds: 1000 over x rows, 500 over y columns."""
     rows = num_tiles(jnp.asarray(1000.0), plane.x, relaxation, "rows")
     return jnp.log(rows * num_tiles(jnp.asarray(500.0), plane.y, relaxation, "cols")), jnp.zeros(0)
 
@@ -48,7 +49,7 @@ def bumpy(plane, relaxation):
 
 
 def upside_down(plane, relaxation):
-    """Rounding up is good here: the relaxed reading lies above the exact one."""
+    """Objective that decreases with rounding: the relaxation is above the exact model."""
     return -jnp.log(num_tiles(jnp.asarray(1000.0), plane.x, relaxation)), jnp.zeros(0)
 
 
@@ -75,7 +76,7 @@ def toy(request):
     return objective_fn, space, (unit, float(value)), optimality
 
 
-def test_the_bound_lies_below_every_feasible_design_that_was_sampled(toy):
+def test_bound_is_below_every_sampled_feasible_design(toy):
     objective_fn, space, (unit, _), optimality = toy
     generator = np.random.default_rng(1)
     wide = generator.random((2048, space.num_dims))
@@ -92,13 +93,13 @@ def test_the_bound_lies_below_every_feasible_design_that_was_sampled(toy):
     assert 0.0 < optimality.optimality_gap < 0.99
 
 
-def test_tiles_relaxed_are_never_more_and_so_neither_is_the_objective(toy):
+def test_relaxed_objective_never_exceeds_the_exact_one_with_relaxed_tiles(toy):
     optimality = toy[3]
     assert optimality.num_checked > 500
     assert optimality.num_bound_violations == 0
 
 
-def test_the_neighborhood_is_as_large_as_asked_and_its_best_is_reported(toy):
+def test_neighborhood_has_the_requested_size_and_its_best_design_is_reported(toy):
     objective_fn, space, (_, value), optimality = toy
     assert 400 <= optimality.num_neighbors <= 520
     with jax.enable_x64(True):
@@ -110,7 +111,7 @@ def test_the_neighborhood_is_as_large_as_asked_and_its_best_is_reported(toy):
     assert (optimality.constraint_values <= 0.0).all()
 
 
-def test_shadow_prices_are_what_a_larger_limit_gives():
+def test_shadow_prices_equal_the_effect_of_a_larger_limit():
     class Eased(RelaxedProblem):
         more = np.zeros(2)
 
@@ -134,9 +135,9 @@ def test_shadow_prices_are_what_a_larger_limit_gives():
     assert base.multipliers.max() > 0.05
 
 
-def test_a_convex_problem_is_certified_and_its_multiplier_is_known():
-    """Best at (2, 2), value 2, -dv/dL = 2 for x + y <= L = 4, so 8 for its logarithm; in linear
-    coordinates the limit is quasi-convex."""
+def test_convex_problem_passes_all_checks_with_its_known_multiplier():
+    """Optimum at (2, 2), value 2, -dv/dL = 2 for x + y <= L = 4, thus 8 for its logarithm. In
+    linear coordinates the limit is quasi-convex."""
     design = Plane(2.0, 2.0, 0.0)
     with jax.enable_x64(True):
         found = report_optimality(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
@@ -149,7 +150,7 @@ def test_a_convex_problem_is_certified_and_its_multiplier_is_known():
     np.testing.assert_allclose(found.elasticities, -4.0, rtol=1e-6)
 
 
-def test_a_better_neighbor_is_found():
+def test_better_neighbor_replaces_the_design():
     design = Plane(1.0, 2.0, 1.0)
     with jax.enable_x64(True):
         found = report_optimality(bowl, GRID, design, GRID.encode(design), ["sum"], seed=0)
@@ -159,7 +160,7 @@ def test_a_better_neighbor_is_found():
     assert found.log_objective == pytest.approx(2.0)
 
 
-def test_moves_that_were_cut_short_are_said(monkeypatch):
+def test_report_is_no_local_optimum_after_the_maximum_of_moves(monkeypatch):
     monkeypatch.setattr("hwdse.search.answers.optimality.MAX_MOVES", 1)
     design = Plane(1.0, 2.0, 1.0)
     with jax.enable_x64(True):
@@ -173,14 +174,14 @@ def test_moves_that_were_cut_short_are_said(monkeypatch):
     ("objective_fn", "field"),
     [(bumpy, "num_nonconvex_segments"), (upside_down, "num_bound_violations")],
 )
-def test_no_bound_is_claimed_where_a_check_fails(objective_fn, field):
+def test_bound_checks_fail_if_one_check_fails(objective_fn, field):
     with jax.enable_x64(True):
         found = report_optimality(objective_fn, GRID, PLANE, GRID.encode(PLANE), [], seed=0)
     assert not found.passed_bound_checks
     assert getattr(found, field) > 0
 
 
-def test_ends_of_ranges_and_rounding_hold():
+def test_range_ends_and_steps_are_binding_constraints():
     space = SearchSpace(
         (Dimension("x", 1.0, 96.0, "log", 1.0), Dimension("y", 1.0, 400.0, "log", 1.0))
     )
@@ -190,7 +191,7 @@ def test_ends_of_ranges_and_rounding_hold():
     assert found.bound_by == ("upper range end", "step size")
 
 
-def test_waste_of_rounding_by_source_in_closed_form():
+def test_quantization_loss_by_source_in_closed_form():
     space = SearchSpace((Dimension("y", 130.0, 400.0, "linear", 1.0),))
     design = Plane(96.0, 130.0, 0.0)
     with jax.enable_x64(True):
@@ -205,11 +206,11 @@ def test_waste_of_rounding_by_source_in_closed_form():
     )
 
 
-def test_neighbors_are_distinct_buildable_and_without_the_point_itself():
+def test_neighbors_are_distinct_rounded_and_exclude_the_point():
     unit = GRID.encode(Plane(1.0, 5.0, 1.0))
     points, is_exhaustive = neighbors(GRID, unit, reach=2, max_neighbors=100, seed=0)
     assert is_exhaustive
-    assert len(points) == 3 * 5 - 1 + 2  # the lower end cuts x off; two other alternatives
+    assert len(points) == 3 * 5 - 1 + 2  # x is at its lower end; two other alternatives
     np.testing.assert_allclose(GRID.snap_points(points), points, atol=1e-12)
     assert len(np.unique(points, axis=0)) == len(points)
     assert not (points == GRID.snap_points(unit[None])[0]).all(axis=1).any()
@@ -219,7 +220,7 @@ def test_neighbors_are_distinct_buildable_and_without_the_point_itself():
     np.testing.assert_array_equal(some, neighbors(GRID, unit, reach=9, max_neighbors=40, seed=0)[0])
 
 
-def test_no_step_leads_out_of_a_range():
+def test_no_step_leaves_a_range():
     unit = GRID.encode(Plane(1.0, 5.0, 0.0))
     assert step_toward(GRID, unit, 0, -1.0) is None
     up = step_toward(GRID, unit, 0, 1.0)
@@ -227,7 +228,7 @@ def test_no_step_leads_out_of_a_range():
     assert GRID.decode_rounded(up, PLANE).x == 2.0
 
 
-def test_the_same_seed_gives_the_same_certificate():
+def test_optimality_report_is_deterministic_for_a_seed():
     design = Plane(2.0, 2.0, 0.0)
     with jax.enable_x64(True):
         first, second = (
@@ -238,7 +239,7 @@ def test_the_same_seed_gives_the_same_certificate():
     np.testing.assert_array_equal(first.multipliers, second.multipliers)
 
 
-def test_the_relaxed_reading_has_true_maxima():
+def test_continuous_relaxation_has_exact_maxima():
     from hwdse.numerics.relaxation import maximum
 
     assert float(maximum(jnp.asarray(2.0), jnp.asarray(3.0), RELAXED)) == 3.0

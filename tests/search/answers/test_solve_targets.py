@@ -1,4 +1,4 @@
-"""Least changes: closed forms of monomials, targets met, and what stands in the way."""
+"""Target solve: closed forms of monomials, targets met, conflicting targets."""
 
 import math
 
@@ -37,17 +37,18 @@ def monomial(design, relaxation):
 
 
 def bounded(design, relaxation):
-    """A maximum of two times below 1, which takes more of both, and a sum below a budget."""
+    """A maximum of two times with upper bound 1, which requires more of both, and a sum with a
+    budget."""
     time = maximum(8.0 / design.a, 20.0 / design.b, relaxation)
     return jnp.log(jnp.stack([time, (design.a + design.b) / 40.0]))
 
 
 def tiled(design, relaxation):
-    """Whole tiles of 1000 by a, over b."""
+    """Rounded-up tiles of 1000 by a, over b."""
     return jnp.log(num_tiles(jnp.asarray(1000.0), design.a, relaxation) / design.b / 60.0)[None]
 
 
-def test_least_norm_of_a_monomial_in_closed_form():
+def test_minimum_l2_norm_of_a_monomial_in_closed_form():
     with jax.enable_x64(True):
         found = solve(monomial, BASE, FREE)
     ratio = POWERS / WEIGHTS**2
@@ -58,7 +59,7 @@ def test_least_norm_of_a_monomial_in_closed_form():
     assert found.relaxed.multipliers[0] == pytest.approx(1.0 / norm, rel=1e-5)
 
 
-def test_least_sum_moves_only_what_is_cheapest():
+def test_minimum_l1_norm_changes_only_the_cheapest_parameter():
     with jax.enable_x64(True):
         found = solve(monomial, BASE, FREE, norm="l1")
     cost = WEIGHTS / np.abs(POWERS)
@@ -69,7 +70,7 @@ def test_least_sum_moves_only_what_is_cheapest():
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
-def test_least_change_where_two_maxima_change_hands(norm):
+def test_minimum_change_where_two_arguments_of_a_maximum_are_equal(norm):
     with jax.enable_x64(True):
         found = solve(bounded, BASE, FREE[:2], norm=norm)
     assert found.is_feasible
@@ -78,8 +79,8 @@ def test_least_change_where_two_maxima_change_hands(norm):
     assert found.relaxed.multipliers[1] == 0.0
 
 
-def test_multiplier_is_the_price_of_asking_more():
-    def asked(more):
+def test_multiplier_is_the_marginal_change_of_a_stricter_target():
+    def with_stricter_target(more):
         def targets(design, relaxation):
             time = 8.0 / design.a + 20.0 / design.b
             return (jnp.log(time) + more)[None]
@@ -87,12 +88,12 @@ def test_multiplier_is_the_price_of_asking_more():
         with jax.enable_x64(True):
             return solve(targets, BASE, FREE[:2])
 
-    base, more = asked(0.0), asked(0.01)
+    base, more = with_stricter_target(0.0), with_stricter_target(0.01)
     price = (more.relaxed.size - base.relaxed.size) / 0.01
     assert base.relaxed.multipliers[0] == pytest.approx(price, rel=0.01)
 
 
-def test_snapped_values_are_steps_next_to_the_relaxed_ones_and_meet_the_target_exactly():
+def test_rounded_values_are_steps_near_the_relaxed_ones_and_meet_the_target():
     free = (FreeParameter("a", 2.0, 1.0, 64.0, 1.0), FreeParameter("b", 5.0, 0.1, 100.0, 0.5))
     with jax.enable_x64(True):
         found = solve(tiled, BASE, free)
@@ -102,7 +103,7 @@ def test_snapped_values_are_steps_next_to_the_relaxed_ones_and_meet_the_target_e
     assert math.ceil(1000.0 / a) / b <= 60.0
     assert found.constraint_values[0] <= 0.0
     assert abs(found.relaxed.constraint_values[0]) < 1e-6
-    # No cheaper pair of steps exists anywhere.
+    # Brute force: no pair of steps has a smaller change.
     sizes = {
         (i, j / 2): math.hypot(math.log(i / 2.0), math.log(j / 2 / 5.0))
         for i in range(1, 65)
@@ -112,7 +113,7 @@ def test_snapped_values_are_steps_next_to_the_relaxed_ones_and_meet_the_target_e
     assert found.size == pytest.approx(min(sizes.values()), rel=1e-9)
 
 
-def test_nothing_changes_where_the_targets_are_met():
+def test_targets_already_met_change_nothing():
     with jax.enable_x64(True):
         found = solve(lambda d, r: jnp.log(d.a / 10.0)[None], BASE, FREE)
     assert found.is_feasible
@@ -121,7 +122,7 @@ def test_nothing_changes_where_the_targets_are_met():
     assert found.relaxed.multipliers[0] == 0.0
 
 
-def test_out_of_reach_says_by_how_much():
+def test_infeasible_target_reports_its_violation():
     free = (FreeParameter("a", 2.0, 1.0, 4.0), FreeParameter("b", 5.0, 1.0, 10.0))
     with jax.enable_x64(True):
         found = solve(lambda d, r: jnp.log(jnp.stack([16.0 / d.a, d.b / 20.0])), BASE, free)
@@ -130,7 +131,7 @@ def test_out_of_reach_says_by_how_much():
     assert found.constraint_values[1] < 0.0
 
 
-def test_targets_against_each_other_share_the_blame():
+def test_conflicting_targets_share_the_multiplier():
     free = (FreeParameter("a", 2.0, 0.1, 40.0),)
     with jax.enable_x64(True):
         found = solve(lambda d, r: jnp.log(jnp.stack([4.0 / d.a, d.a / 2.0])), BASE, free)
@@ -139,7 +140,7 @@ def test_targets_against_each_other_share_the_blame():
     np.testing.assert_allclose(found.relaxed.multipliers, 0.5, atol=1e-3)
 
 
-def test_the_same_seed_gives_the_same_answer():
+def test_target_solve_is_deterministic_for_a_seed():
     with jax.enable_x64(True):
         first, second = (solve(bounded, BASE, FREE[:2], seed=4) for _ in range(2))
     np.testing.assert_array_equal(first.values, second.values)
@@ -149,7 +150,7 @@ def test_the_same_seed_gives_the_same_answer():
 @pytest.mark.parametrize(
     ("bad", "named"), [({"base": 0.0}, "a"), ({"weight": 0.0}, "a"), ({"low": 3.0}, "a")]
 )
-def test_parameters_need_room_around_a_base_above_zero(bad, named):
+def test_free_parameters_require_a_positive_base_inside_their_range(bad, named):
     fields = {"path": "a", "base": 2.0, "low": 1.0, "high": 4.0, **bad}
     with pytest.raises(ValueError, match=named):
         FreeParameter(**fields)

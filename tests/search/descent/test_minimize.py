@@ -1,3 +1,5 @@
+"""Gradient search: known optima, multipliers, budgets, distance to the best known designs."""
+
 import dataclasses
 import functools
 import math
@@ -16,7 +18,7 @@ from hwdse.search.evaluation.search_result import evaluated_points
 from hwdse.search.space.search_space import Choice, SearchSpace, Variant
 
 BEST_KNOWN = {"8-D": 6.723477546, "29-D": 6.740679720}
-"""Log objectives of the best designs found by some fifty searches of up to 100,000 evaluations."""
+"""Log objectives of the best designs of about fifty searches of up to 100,000 evaluations."""
 TOYS = {"8-D": (objective_8, TOY_8), "29-D": (objective_29, TOY_29)}
 
 
@@ -44,14 +46,14 @@ def test_known_constrained_optimum_and_its_multiplier():
     assert (result.design.x, result.design.y) == pytest.approx((2.0, 2.0), abs=0.05)
 
 
-def test_the_same_seed_gives_the_same_search():
+def test_search_is_deterministic_for_a_seed():
     runs = [minimize(bowl, PLANE_SPACE, PLANE, seed=3, **PLANE_EFFORT) for _ in range(2)]
     for field in dataclasses.fields(runs[0]):
         first, second = (getattr(run, field.name) for run in runs)
         np.testing.assert_array_equal(jax.tree.leaves(first), jax.tree.leaves(second))
 
 
-def test_an_infeasible_problem_says_what_stands_in_the_way():
+def test_infeasible_problem_reports_the_violated_constraint():
     result = minimize(beyond_reach, PLANE_SPACE, PLANE, seed=0, **PLANE_EFFORT)
     assert not result.is_feasible
     assert result.constraint_values[0] == pytest.approx(math.log(0.1 / 0.05), abs=0.1)
@@ -59,7 +61,7 @@ def test_an_infeasible_problem_says_what_stands_in_the_way():
     assert np.isinf(result.history_log_objective).all()
 
 
-def test_points_that_are_not_numbers_do_not_poison_the_others():
+def test_nan_points_do_not_affect_other_points():
     result = minimize(partly_nan, PLANE_SPACE, PLANE, seed=0, **PLANE_EFFORT)
     assert result.is_feasible
     assert result.log_objective == pytest.approx(2.0, abs=0.03)
@@ -76,7 +78,7 @@ def test_choices_and_variants_are_searched():
     assert set(result.top_variants) == {0, 1}
 
 
-def test_history_falls_and_counts_every_evaluation():
+def test_history_decreases_and_counts_every_evaluation():
     seen = []
     result = minimize(
         bowl,
@@ -92,7 +94,7 @@ def test_history_falls_and_counts_every_evaluation():
     assert result.history_log_objective[-1] == result.top_log_objectives[0]
 
 
-def test_reported_values_are_the_exact_reading_of_the_design():
+def test_reported_values_are_those_of_the_exact_model():
     with jax.enable_x64(True):
         result = minimize(objective_8, TOY_8, TOY_BASE, seed=0, **allocate_evaluations(500))
         log_objective, constraint_values = objective_8(result.design, EXACT)
@@ -104,7 +106,7 @@ def test_reported_values_are_the_exact_reading_of_the_design():
 
 @pytest.mark.parametrize("num_evaluations", [500, 2000, 10_000])
 @pytest.mark.parametrize("num_variants", [1, 3])
-def test_effort_keeps_to_its_budget(num_evaluations, num_variants):
+def test_allocated_stages_spend_the_budget(num_evaluations, num_variants):
     search_budget = allocate_evaluations(num_evaluations, num_variants)
     total = (
         search_budget["num_screened"]
@@ -114,7 +116,7 @@ def test_effort_keeps_to_its_budget(num_evaluations, num_variants):
     assert 0.8 * num_evaluations <= total <= 1.02 * num_evaluations
 
 
-def test_ranking_puts_feasible_first_and_infinite_last():
+def test_ranking_is_feasible_first_and_infinite_last():
     rows = evaluated_points(
         np.zeros((4, 1)), [1.0, 5.0, np.nan, 0.0], [[0.5], [-0.1], [-0.1], [np.nan]]
     )
@@ -125,7 +127,7 @@ def test_ranking_puts_feasible_first_and_infinite_last():
 
 @functools.cache
 def evaluate_all(name):
-    """Function of points that scores them all, compiled once."""
+    """Function that evaluates points as one batch, compiled once."""
     objective_fn, space = TOYS[name]
     return quick_jit(
         jax.vmap(lambda unit: objective_fn(space.decode_rounded(unit, TOY_BASE), EXACT))
@@ -133,7 +135,7 @@ def evaluate_all(name):
 
 
 def random_best(name, num_evaluations, seed):
-    """Best of as many random designs, as a multiple of the best known."""
+    """Best of the same number of random designs, relative to the best known."""
     space = TOYS[name][1]
     units = np.random.default_rng(seed).random((num_evaluations, space.num_dims))
     rows = space.snap_points(units)
@@ -145,7 +147,7 @@ def random_best(name, num_evaluations, seed):
     ("name", "num_evaluations", "max_over_best", "min_lead"),
     [("8-D", 500, 1.05, 2.0), ("29-D", 500, 1.1, 7.0)],
 )
-def test_close_to_the_best_known_and_far_ahead_of_random(
+def test_search_is_near_the_best_known_and_far_ahead_of_random(
     name, num_evaluations, max_over_best, min_lead
 ):
     objective_fn, space = TOYS[name]

@@ -1,4 +1,4 @@
-"""Optimizers by name go downhill; a search whose time is up gives its best so far."""
+"""Optimizers by name descend; a stopped search returns its best design so far."""
 
 import math
 
@@ -16,7 +16,7 @@ NUM_STEPS = 80
 
 
 def descents():
-    """Where 80 steps from (2, -1) lead on x^2 + 3 y^2, by optimizer."""
+    """Points after 80 steps from (2, -1) on x^2 + 3 y^2, by optimizer."""
 
     def loss(point):
         return point[0] ** 2 + 3.0 * point[1] ** 2
@@ -36,14 +36,14 @@ def descents():
     return jax.jit(lambda: {name: loss(walk(name)) for name in OPTIMIZERS})()
 
 
-def test_every_optimizer_goes_downhill():
+def test_every_optimizer_descends():
     ends = descents()
     assert set(ends) == set(OPTIMIZERS)
     assert max(float(end) for end in ends.values()) < 0.05 * 7.0
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
-def test_rates_start_at_one_and_never_rise(name):
+def test_schedules_start_at_one_and_never_rise(name):
     schedule = SCHEDULES[name](NUM_STEPS)
     rates = np.array([float(schedule(step)) for step in range(NUM_STEPS + 1)])
     assert rates[0] == pytest.approx(1.0)
@@ -52,7 +52,7 @@ def test_rates_start_at_one_and_never_rise(name):
 
 
 @pytest.mark.parametrize("names", [("adma", "cosine"), ("adam", "cosin")])
-def test_wrong_names_say_what_there_is(names):
+def test_unknown_names_list_the_allowed_ones(names):
     with pytest.raises(ValueError, match=r"expected one of (adam, |cosine, )"):
         make_optimizer(*names, 10)
 
@@ -64,7 +64,7 @@ def test_another_optimizer_finds_the_same_optimum():
     assert found.log_objective == pytest.approx(2.0, abs=0.01)
 
 
-def test_when_time_is_up_the_best_so_far_is_given():
+def test_stopped_search_returns_the_best_design_so_far():
     with jax.enable_x64(True):
         runs = [
             minimize(bowl, PLANE_SPACE, PLANE, seed=0, should_stop=lambda: True, **PLANE_EFFORT)
@@ -78,7 +78,7 @@ def test_when_time_is_up_the_best_so_far_is_given():
     np.testing.assert_array_equal(first.unit, runs[1].unit)
 
 
-def test_polishing_ends_in_the_round_in_which_time_is_up():
+def test_local_search_ends_after_the_round_in_which_time_is_up():
     first = 64 + 3 * 4 * 200 + 4
     spent = [0]
     with jax.enable_x64(True):

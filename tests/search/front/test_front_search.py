@@ -1,3 +1,5 @@
+"""Front search, scalarizations, domination ranks, and baselines of the comparison."""
+
 import functools
 import importlib.util
 
@@ -55,7 +57,7 @@ def plane_front(seed):
     return result, rows
 
 
-def test_a_front_is_exact_feasible_and_not_dominated():
+def test_front_is_exact_feasible_and_non_dominated():
     result, rows = plane_front(0)
     front = result.front
     assert len(front) > 20
@@ -72,21 +74,21 @@ def test_a_front_is_exact_feasible_and_not_dominated():
             np.testing.assert_allclose(log_objectives, front.log_objectives[row], rtol=1e-12)
 
 
-def test_a_front_has_both_ends_the_best_choice_and_the_best_variant():
+def test_front_has_both_extremes_the_best_choice_and_the_best_variant():
     front = plane_front(0)[0].front
-    # The ends: (2, 2) on the limit with f = 2 + 0.5, and the corner (0.1, 0.1).
+    # Extremes: (2, 2) on the limit with f = 2 + 0.5, and the corner (0.1, 0.1).
     ends = front.log_objectives.min(axis=0)
     assert np.all(ends >= (2.5 - 1e-9, 0.02 - 1e-9))
     assert np.all(ends <= (2.8, 0.2))
     assert np.mean(front.variants == 1) > 0.7
     kinds = FRONT_PLANE_SPACE.choices[0].index(front.units[:, 2])
     assert np.mean(kinds == 1.0) > 0.7
-    # Between them x = y = t: costs are 2 (3 - t)^2 + 0.5 and 2 t^2.
+    # Between them x = y = t: objectives 2 (3 - t)^2 + 0.5 and 2 t^2.
     ideal = 2.0 * (3.0 - np.sqrt(front.log_objectives[:, 1] / 2.0)) ** 2 + 0.5
     assert np.median(front.log_objectives[:, 0] / ideal) < 1.1
 
 
-def test_evaluations_are_counted_and_the_seed_decides():
+def test_evaluations_are_counted_and_deterministic_for_a_seed():
     result, rows = plane_front(0)
     assert result.num_evaluations == rows[-1][1] == 400
     again = search_front(two_objectives, FRONT_PLANE_SPACE, PLANE, seed=0, num_evaluations=400)
@@ -101,7 +103,7 @@ def test_evaluations_are_counted_and_the_seed_decides():
     )
 
 
-def test_without_a_feasible_design_the_front_is_empty_and_the_nearest_is_told():
+def test_infeasible_problem_returns_an_empty_front_and_the_least_violated_design():
     def out_of_reach(plane, relaxation):
         log_objectives, _ = two_objectives(plane, relaxation)
         return log_objectives, jnp.log(plane.x / 0.05)[None]
@@ -112,7 +114,7 @@ def test_without_a_feasible_design_the_front_is_empty_and_the_nearest_is_told():
 
 
 @pytest.mark.parametrize("num_evaluations", [200, 500, 2000, 10_000])
-def test_stages_leave_evaluations_to_polish(num_evaluations):
+def test_stages_leave_evaluations_for_local_search(num_evaluations):
     search_budget = allocate_front_evaluations(num_evaluations)
     descents = (
         search_budget.num_descent_rounds
@@ -124,7 +126,7 @@ def test_stages_leave_evaluations_to_polish(num_evaluations):
 
 @given(TIED_COSTS)
 @settings(deadline=None, max_examples=60)
-def test_ranks_peel_one_front_after_the_other(log_objectives):
+def test_domination_ranks_are_successive_fronts(log_objectives):
     ranks = domination_ranks(log_objectives)
     np.testing.assert_array_equal(ranks == 0, non_dominated_mask(log_objectives))
     for rank in range(1, ranks.max() + 1):
@@ -157,14 +159,14 @@ def test_fronts_ranks_crowding_and_volume_agree_with_pymoo(num_objectives, level
             np.flatnonzero(domination_ranks(distinct) == rank), np.sort(indices)
         )
     if levels > 1000:
-        # pymoo takes the mean over objectives, we the sum; ties aside they order alike.
+        # pymoo returns the mean over objectives, hwdse the sum.
         front = distinct[NonDominatedSorting().do(distinct)[0]]
         np.testing.assert_allclose(
             crowding_distance(front) / num_objectives, calc_crowding_distance(front)
         )
 
 
-def test_crowding_by_hand():
+def test_crowding_distance_of_a_worked_case():
     log_objectives = np.asarray([[0.0, 4.0], [1.0, 3.0], [3.0, 1.0], [4.0, 0.0]])
     np.testing.assert_allclose(crowding_distance(log_objectives), [np.inf, 1.5, 1.5, np.inf])
     np.testing.assert_array_equal(crowding_distance(np.ones((3, 2))), 0.0)
@@ -172,7 +174,7 @@ def test_crowding_by_hand():
 
 @given(POINTS, st.floats(0.0, 1.0))
 @settings(deadline=None, max_examples=40)
-def test_soft_maximum_bounds_the_maximum(points, temperature):
+def test_smooth_maximum_bounds_the_maximum(points, temperature):
     values = np.asarray(SOFTEN(points, temperature))
     softness = max(0.1 * temperature, 1e-3)
     assert np.all(values >= points.max(axis=1) - 1e-4)
@@ -181,7 +183,7 @@ def test_soft_maximum_bounds_the_maximum(points, temperature):
 
 @given(POINTS, hnp.arrays(np.float64, 3, elements=st.floats(0.02, 1.0)), st.booleans())
 @settings(deadline=None, max_examples=40)
-def test_a_dominated_point_is_never_better_for_an_aim(points, weights, is_bounded):
+def test_dominated_points_are_never_better_in_a_scalarization(points, weights, is_bounded):
     scalarization = Scalarization(
         weights[None], np.zeros((1, 3)), np.full((1, 3), 1e3), np.full(1, float(is_bounded))
     )
@@ -199,13 +201,13 @@ def test_an_epsilon_constraint_minimizes_one_objective_below_its_bounds():
         np.asarray([[1.0, 0.02]]), np.zeros((1, 2)), np.asarray([[1e3, 0.5]]), np.ones(1)
     )
     values = distances_to(np.asarray([[0.2, 0.5], [0.1, 0.6], [0.3, 0.1]]), scalarizations)[:, 0]
-    # The middle one is best but for its bound, which it breaks by 0.1.
+    # The second point is best without its bound, which it violates by 0.1.
     np.testing.assert_allclose(values, [0.21, 0.612, 0.302])
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 4])
-def test_aims_go_where_the_front_is_missing(num_objectives):
-    # A front with nothing in its middle.
+def test_scalarizations_point_to_gaps_of_the_front(num_objectives):
+    # A front with a gap in its middle.
     rng = np.random.default_rng(0)
     share = rng.dirichlet(np.ones(num_objectives), 400)
     front = share[share.max(axis=1) > 0.75]
@@ -221,7 +223,7 @@ def test_aims_go_where_the_front_is_missing(num_objectives):
 
 @functools.cache
 def reference(name):
-    """The worst value of each objective on the front of 4,096 random designs."""
+    """Worst value of each objective on the front of 4,096 random designs."""
     log_objectives, space = TOYS[name]
     units = space.snap_points(np.random.default_rng(0).random((4096, space.num_dims)))
     rows = Evaluator(log_objectives, space, TOY_BASE, sizes=(128,))(units, np.zeros(4096, int))
@@ -235,13 +237,13 @@ TOYS = {"8-D": (objectives_8, TOY_8), "29-D": (objectives_29, TOY_29)}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["8-D", "29-D"])
-def test_ahead_of_random_designs_and_of_a_search_without_gradients(name):
+def test_front_search_is_ahead_of_sobol_points_and_nsga2(name):
     log_objectives, space = TOYS[name]
     volumes = {}
-    for method in ("ours", "sobol", *(["nsga2"] if HAS_PYMOO else [])):
+    for method in ("gradient", "sobol", *(["nsga2"] if HAS_PYMOO else [])):
         each = []
         for seed in range(2):
-            if method == "ours":
+            if method == "gradient":
                 found = search_front(
                     log_objectives, space, TOY_BASE, seed=seed, num_evaluations=NUM_COMPARED
                 )
@@ -263,13 +265,13 @@ def test_ahead_of_random_designs_and_of_a_search_without_gradients(name):
                 )
             each.append(hypervolume(rows, reference(name)))
         volumes[method] = np.median(each)
-    assert volumes["ours"] > 1.1 * volumes["sobol"]
+    assert volumes["gradient"] > 1.1 * volumes["sobol"]
     if HAS_PYMOO:
-        assert volumes["ours"] > volumes["nsga2"]
+        assert volumes["gradient"] > volumes["nsga2"]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_spends_its_budget_on_buildable_designs(method):
+def test_every_method_spends_its_budget(method):
     if method in ("nsga2", "tpe", "cma_es") and not HAS_OPTUNA:
         pytest.skip("needs hwdse[compare]")
     problem = ComparisonProblem(bowl, two_objectives, FRONT_PLANE_SPACE, PLANE)
@@ -294,12 +296,12 @@ def test_every_method_spends_its_budget_on_buildable_designs(method):
             )
 
 
-def test_limits_of_methods_are_told():
+def test_evaluation_cap_of_tpe():
     assert evaluation_cap("tpe", 10_000) == TPE_TRIALS
     assert evaluation_cap("nsga2", 10_000) == evaluation_cap("gradient", 10_000) == 10_000
 
 
-def test_a_missing_package_is_one_line(monkeypatch):
+def test_missing_package_is_a_one_line_error(monkeypatch):
     def none_there(name):
         raise ImportError(name)
 
@@ -308,7 +310,7 @@ def test_a_missing_package_is_one_line(monkeypatch):
         BASELINES["nsga2"](Evaluator(objectives_8, TOY_8, TOY_BASE), TOY_BASE, 10, 0)
 
 
-def test_a_contest_needs_a_known_method():
+def test_unknown_methods_are_refused():
     problem = ComparisonProblem(objective_8, objectives_8, TOY_8, TOY_BASE)
     with pytest.raises(ValueError, match="no method 'magic'"):
         run_method(problem, "magic", "single", num_evaluations=5, seed=0, clock=lambda: 0.0)

@@ -1,4 +1,4 @@
-"""Fronts under uncertain constants: bands, who stays on the front, robust sweeps and fronts."""
+"""Fronts under uncertain constants: percentiles, membership, robust sweeps and fronts."""
 
 import itertools
 import math
@@ -45,7 +45,7 @@ LIMIT = 12.0
 
 
 def objectives_fn(design, relaxation):
-    """Time a x, energy b (1 / x + y), with the time limited."""
+    """Time a x, energy b (1 / x + y), with a limit on the time."""
     time = design.a * design.x
     energy = design.b * (1.0 / design.x + design.y)
     return jnp.log(jnp.stack([time, energy])), jnp.log(time / LIMIT)[None]
@@ -69,8 +69,8 @@ def sampled(uncertain_constants, units=LINE, num_samples=200, seed=0):
     )  # fmt: skip
 
 
-def test_sure_constants_give_the_nominal_front_without_bands():
-    """The last point is dominated: as slow as the one before it, and hungrier."""
+def test_certain_constants_give_the_nominal_front_without_intervals():
+    """The last point is dominated: equal time, more energy than the one before it."""
     found = sampled((), np.concatenate((LINE, units_at((5.9, 0.5)))))
     np.testing.assert_allclose(
         np.exp(found.nominal[:, 0]), 2.0 * np.array([0.5, 1, 2, 4, 5.9, 5.9])
@@ -81,7 +81,7 @@ def test_sure_constants_give_the_nominal_front_without_bands():
     assert (found.is_on_front == [True] * 5 + [False]).all()
 
 
-def test_bands_widen_with_the_spread_and_hold_the_nominal_value():
+def test_intervals_widen_with_the_uncertainty_and_contain_the_nominal_value():
     widths = []
     for relative in (1e-6, 0.05, 0.2, 0.5):
         found = sampled(constants_of(relative))
@@ -95,35 +95,35 @@ def test_bands_widen_with_the_spread_and_hold_the_nominal_value():
     assert all(narrow < wide for narrow, wide in itertools.pairwise(widths))
 
 
-def test_constants_that_all_designs_share_change_no_order():
-    """Common random numbers: a and b move all designs alike, so nobody overtakes anybody."""
+def test_constants_common_to_all_designs_change_no_ranking():
+    """Common random numbers: a and b scale all designs equally, so the ranking is constant."""
     found = sampled(constants_of(0.5), np.concatenate((LINE[:3], units_at((1.0, 0.11)))))
     is_feasible = found.meets_limits
     assert 0.9 < is_feasible.mean() < 1.0
     assert (found.is_on_front[:, :3] == is_feasible[:, :3]).all()
-    # Hardly worse than the second design, far inside its band, and yet always dominated.
+    # Within the interval of the second design, slightly worse, and always dominated.
     low, _, high = found.percentiles[:, 1, 1]
     assert low < np.exp(found.nominal[3, 1]) < high
     assert not found.is_on_front[:, 3].any()
 
 
-def test_a_design_never_wins_over_itself():
+def test_no_design_dominates_itself():
     found = sampled(constants_of(0.3), np.repeat(LINE[1:2], 3, axis=0))
     np.testing.assert_array_equal(found.log_objectives[:, 0], found.log_objectives[:, 2])
     np.testing.assert_array_equal(found.is_on_front, found.meets_limits)
 
 
-def test_the_share_within_a_limit_is_that_of_the_constant():
-    """Time a x <= 12 with x = 6 and a = 2 on its median: half of the samples, and of x = 3 those
-    with a factor of a below 2."""
+def test_feasible_fraction_follows_the_distribution_of_the_constant():
+    """Time a x <= 12 with x = 6 and the median a = 2: half of the samples. For x = 3: samples with
+    a factor of a below 2."""
     found = sampled((relative_uncertainty("a", 0.5),), units_at((6.0, 0.1), (3.0, 0.1)))
     share = 0.5 * (1.0 + math.erf(math.log(2.0) / math.log(1.5) / math.sqrt(2.0)))
     np.testing.assert_allclose(found.meets_limits.mean(axis=0), [0.5, share], atol=0.006)
-    # Where the slow one is too slow, the other is alone; where both hold, neither dominates.
+    # If the slow design is infeasible, the other is alone; if both are feasible, neither dominates.
     np.testing.assert_array_equal(found.is_on_front, found.meets_limits)
 
 
-def test_membership_is_that_of_each_sample_by_brute_force():
+def test_front_membership_agrees_with_brute_force():
     generator = np.random.default_rng(1)
     values = generator.integers(0, 4, (40, 9, 2)).astype(float)  # with many ties
     broken = generator.normal(-0.5, 1.0, (40, 9, 1))
@@ -134,7 +134,7 @@ def test_membership_is_that_of_each_sample_by_brute_force():
         assert found[s, i] == (broken[s, i, 0] <= 0.0 and not is_dominated.any())
 
 
-def test_attainment_of_one_sample_is_its_staircase():
+def test_attainment_curve_of_one_sample_is_its_staircase():
     points = np.array([[[2.0, 1.0], [1.0, 3.0], [3.0, 2.0]]])
     curves = attained(points, np.array([0.5, 1.0, 1.9, 2.0, 9.0]))
     np.testing.assert_array_equal(curves, [[np.inf, 3.0, 3.0, 1.0, 1.0]] * 3)
@@ -143,7 +143,7 @@ def test_attainment_of_one_sample_is_its_staircase():
 
 
 @pytest.mark.parametrize("num_samples", [3, SAMPLES_AT_ONCE, SAMPLES_AT_ONCE + 1, 200])
-def test_samples_in_turns_are_all_samples_in_order(num_samples):
+def test_samples_in_parts_are_all_samples_in_order(num_samples):
     uncertain_constants = constants_of(0.3)
     factors = sample_factors(uncertain_constants, num_samples, 0)
     with jax.enable_x64(True):
@@ -152,8 +152,9 @@ def test_samples_in_turns_are_all_samples_in_order(num_samples):
 
 
 @pytest.mark.parametrize("num_samples", [64, 300])
-def test_the_mean_of_a_linear_objective_is_in_closed_form(num_samples):
-    """Time a x with a uniform from 0.5 to 2 times its nominal value: 1.25 times the nominal."""
+def test_mean_of_a_linear_objective_in_closed_form(num_samples):
+    """Time a x with a uniform from 0.5 to 2 times its nominal value: mean 1.25 times the
+    nominal."""
     uncertain_constants = (UncertainConstant("a", 0.5, 2.0, "uniform"),)
     robust = RobustObjectivesFn(
         objectives_fn, uncertain_constants, parse_robust("mean", num_samples), 0
@@ -168,7 +169,7 @@ def test_the_mean_of_a_linear_objective_is_in_closed_form(num_samples):
 
 
 def brute_force(units, uncertain_constants, robust, seed):
-    """Robust logs of objectives and violation of each point, in NumPy."""
+    """Robust logs of objectives and constraint value of each point, in NumPy."""
     factors = sample_factors(uncertain_constants, robust.num_samples, seed)
     x, y = (dim.rounded(units[:, i]) for i, dim in enumerate(SPACE.dimensions))
     time = 2.0 * factors[:, 0, None] * x
@@ -196,7 +197,7 @@ def swept(robust, screen="float32", chunk_points=128):
 @pytest.mark.parametrize(
     ("rule", "num_samples"), [("mean", 100), ("worst", 16), ("quantile 0.9", 16), ("mean", 2)]
 )
-def test_a_robust_sweep_is_brute_force_over_its_points(rule, num_samples):
+def test_robust_sweep_agrees_with_brute_force(rule, num_samples):
     robust = parse_robust(rule, num_samples)
     plan, result = swept(robust)
     units = SPACE.snap_points(host_points(plan.sequence, np.arange(512)))
@@ -213,7 +214,7 @@ def test_a_robust_sweep_is_brute_force_over_its_points(rule, num_samples):
     assert result.num_points == 512
 
 
-def test_robust_sweeps_have_the_same_bits_in_other_chunks_and_screens():
+def test_robust_sweeps_are_bit_identical_for_other_chunks_and_screens():
     robust = parse_robust("quantile 0.9", 16)
     _, first = swept(robust)
     _, second = swept(robust, screen="float64", chunk_points=64)
@@ -221,7 +222,7 @@ def test_robust_sweeps_have_the_same_bits_in_other_chunks_and_screens():
         np.testing.assert_array_equal(getattr(first.front, name), getattr(second.front, name))
 
 
-def test_stricter_rules_leave_fewer_designs_with_worse_figures():
+def test_stricter_rules_leave_fewer_feasible_designs_with_worse_objectives():
     rules = ["quantile 0.1", "quantile 0.5", "quantile 0.9", "worst"]
     results = [swept(parse_robust(rule, 16))[1] for rule in rules]
     for loose, strict in itertools.pairwise(results):
@@ -231,8 +232,8 @@ def test_stricter_rules_leave_fewer_designs_with_worse_figures():
         ).all()
 
 
-def test_a_robust_front_by_gradients_holds_the_limits_in_every_sample():
-    """The front is y = 0.1 and x up to the limit of the worst sample; its exact ends are known."""
+def test_robust_front_search_meets_the_limits_in_every_sample():
+    """The front is y = 0.1 and x up to the limit of the worst sample; its extremes are known."""
     uncertain_constants, robust = constants_of(0.2), parse_robust("worst", 16)
     wrapped = RobustObjectivesFn(objectives_fn, uncertain_constants, robust, 0)
     found, again = (

@@ -1,3 +1,5 @@
+"""Non-dominated sets and hypervolumes against brute force and moocore."""
+
 import moocore
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ def brute_force(log_objectives):
 
 @given(SMALL_COSTS)
 @settings(deadline=None)
-def test_mask_is_the_definition_with_the_first_of_equals(log_objectives):
+def test_mask_agrees_with_the_definition_and_keeps_the_first_of_equals(log_objectives):
     np.testing.assert_array_equal(non_dominated_mask(log_objectives), brute_force(log_objectives))
 
 
@@ -38,7 +40,7 @@ def test_mask_agrees_with_moocore(num_objectives, levels):
     np.testing.assert_array_equal(non_dominated_mask(log_objectives), expected)
 
 
-def test_rows_that_are_not_numbers_are_never_kept():
+def test_nan_rows_are_never_kept():
     log_objectives = np.asarray([[np.nan, 0.0], [1.0, 1.0], [np.inf, 0.0]])
     assert non_dominated_mask(log_objectives).tolist() == [False, True, True]
     assert not non_dominated_mask(np.empty((0, 3))).any()
@@ -62,19 +64,19 @@ def test_hypervolume_agrees_with_moocore(num_objectives, kind):
 
 @given(SMALL_COSTS, st.integers(0, 5))
 @settings(deadline=None)
-def test_a_point_more_never_lowers_the_hypervolume(log_objectives, value):
+def test_additional_point_never_lowers_the_hypervolume(log_objectives, value):
     reference = np.full(log_objectives.shape[1], 6.0)
     more = np.concatenate((log_objectives, np.full((1, log_objectives.shape[1]), float(value))))
     assert hypervolume(more, reference) >= hypervolume(log_objectives, reference) - 1e-9
 
 
-def test_one_point_spans_its_box_and_points_outside_nothing():
+def test_hypervolume_of_one_point_is_its_box_and_zero_outside():
     reference = np.asarray([2.0, 3.0, 4.0])
     assert hypervolume(np.asarray([[1.0, 1.0, 1.0]]), reference) == pytest.approx(6.0)
     assert hypervolume(np.asarray([[1.0, 3.0, 1.0]]), reference) == 0.0
 
 
-def test_merged_fronts_are_the_front_of_all_points():
+def test_merged_fronts_equal_the_front_of_all_points():
     log_objectives = np.random.default_rng(3).random((3000, 3))
     parts = [part[non_dominated_mask(part)] for part in np.array_split(log_objectives, 7)]
     merged, indices = merge_fronts(*parts)

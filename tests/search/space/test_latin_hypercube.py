@@ -1,4 +1,4 @@
-"""A Latin hypercube has one point in each cell of each dimension, however it is cut into chunks."""
+"""Latin hypercubes: one point in each cell of each dimension, for every division into chunks."""
 
 import jax
 import jax.numpy as jnp
@@ -21,20 +21,20 @@ def points_of(num_points, seed=0, space=SPACE):
 
 
 def words_of(num_points, column):
-    """Of all points, compiled: on the host they are the same, as a law below has it."""
+    """Words of all points, compiled on the device."""
     numbers = jnp.arange(num_points, dtype=jnp.uint32)
     return jax.jit(lambda each: latin_words(each, column, jnp))(numbers)
 
 
 @settings(deadline=None, max_examples=60)
 @given(num_points=st.integers(1, 5000), seed=st.integers(0, 2**32 - 1))
-def test_every_cell_of_every_dimension_has_one_point(num_points, seed):
+def test_every_cell_of_every_dimension_contains_one_point(num_points, seed):
     cells = np.floor(points_of(num_points, seed) * num_points).astype(int)
     for column in cells.T:
         np.testing.assert_array_equal(np.sort(column), np.arange(num_points))
 
 
-def test_cells_hold_their_point_up_to_the_bits_of_a_coordinate():
+def test_cells_contain_their_point_up_to_coordinate_bits():
     num_points = (1 << 23) - 9
     column = latin_column(num_points, np.random.default_rng(0))
     words = np.asarray(words_of(num_points, column))
@@ -42,14 +42,14 @@ def test_cells_hold_their_point_up_to_the_bits_of_a_coordinate():
     assert np.bincount(cells, minlength=num_points).max() == 1
 
 
-def test_beyond_its_bits_coordinates_are_as_even_as_can_be():
-    num_points = 3 << 21  # of each two words of 23 bits three halves of a point
+def test_coordinates_beyond_their_bits_are_evenly_distributed():
+    num_points = 3 << 21  # 1.5 points per word of 23 bits
     column = latin_column(4 * num_points, np.random.default_rng(0))
     words = np.asarray(words_of(4 * num_points, column))
     assert np.all(np.bincount(words, minlength=1 << 23) == 3)
 
 
-def test_dimensions_are_independent_and_places_inside_cells_even():
+def test_dimensions_are_independent_and_positions_in_cells_uniform():
     points = points_of(4096)
     assert np.abs(np.corrcoef(points.T) - np.eye(3)).max() < 0.06
     assert np.abs(np.corrcoef(points[:-1, 0], points[1:, 0])[0, 1]) < 0.06
@@ -60,7 +60,7 @@ def test_dimensions_are_independent_and_places_inside_cells_even():
 
 
 @pytest.mark.parametrize("size", [64, 1024])
-def test_chunks_of_any_size_in_any_order_are_parts_of_one_hypercube(size):
+def test_chunks_are_parts_of_one_hypercube(size):
     plan = plan_sweep(SPACE, num_points=1000, method="latin", seed=5, chunk_points=size)
     shared = jnp.asarray(shared_words(plan.sequence, size))
     row_of = jax.jit(
@@ -74,7 +74,7 @@ def test_chunks_of_any_size_in_any_order_are_parts_of_one_hypercube(size):
     np.testing.assert_array_equal(found, host_points(plan.sequence, np.arange(1000)))
 
 
-def test_each_variant_has_a_whole_hypercube():
+def test_each_variant_has_a_complete_hypercube():
     space = SearchSpace(SPACE.dimensions, variants=(Variant("kind", ("x", "y", "z")),))
     plan = plan_sweep(space, num_points=100, method="latin")
     assert plan.variant_points == (33, 33, 33)

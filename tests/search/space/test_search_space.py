@@ -1,3 +1,5 @@
+"""Search spaces and point sequences: rounding, inverses, variants, agreement of device and host."""
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -56,7 +58,7 @@ build_jit = jax.jit(lambda unit: SPACE.decode_rounded(unit, BASE))
 snap_jit = jax.jit(jax.vmap(SPACE.snap))
 
 
-def test_paths_reach_into_tuples_and_leave_the_original_alone():
+def test_paths_address_tuple_items_and_keep_the_original():
     changed = set_path(set_path(BASE, "sizes.1", 8.0), "engine.rows", 64.0)
     assert (changed.sizes, changed.engine.rows) == ((4.0, 8.0), 64.0)
     assert BASE.sizes == (4.0, 4.0)
@@ -71,7 +73,7 @@ def test_paths_reach_into_tuples_and_leave_the_original_alone():
         ("engine.rows.x", ("number",)),
     ],
 )
-def test_an_unknown_path_says_what_there_is(path, words):
+def test_unknown_paths_list_the_existing_names(path, words):
     for attempt in (lambda: get_path(BASE, path), lambda: set_path(BASE, path, 1.0)):
         with pytest.raises(KeyError) as caught:
             attempt()
@@ -80,7 +82,7 @@ def test_an_unknown_path_says_what_there_is(path, words):
 
 @given(UNITS)
 @settings(deadline=None)
-def test_snapped_points_are_buildable_in_bounds_and_stay(unit):
+def test_snapped_points_are_on_steps_in_bounds_and_idempotent(unit):
     snapped = SPACE.snap(unit)
     assert np.all((snapped >= 0.0) & (snapped <= 1.0))
     np.testing.assert_array_equal(SPACE.snap(snapped), snapped)
@@ -95,7 +97,7 @@ def test_snapped_points_are_buildable_in_bounds_and_stay(unit):
 
 @given(UNITS)
 @settings(deadline=None)
-def test_encode_is_the_inverse_of_decode_at_buildable_points(unit):
+def test_encode_is_the_inverse_of_decode_at_rounded_points(unit):
     snapped = SPACE.snap(unit)
     np.testing.assert_allclose(SPACE.encode(SPACE.decode(snapped, BASE)), snapped, atol=1e-12)
 
@@ -118,14 +120,14 @@ def test_device_and_host_agree():
             assert float(on_device.sizes[1]) == on_host.sizes[1]
 
 
-def test_dtype_follows_the_scope():
+def test_dtype_is_that_of_the_scope():
     assert decode_jit(jnp.full(4, 0.5)).engine.rows.dtype == jnp.float32
     with jax.enable_x64(True):
         design = decode_jit(jnp.full(4, 0.5))
         assert {leaf.dtype for leaf in jax.tree.leaves(design)} == {jnp.dtype("float64")}
 
 
-def test_gradient_is_that_of_the_range_and_zero_for_a_choice():
+def test_gradient_of_a_dimension_is_exact_and_zero_for_a_choice():
     def total(unit):
         design = SPACE.decode(unit, BASE)
         return jnp.log(design.engine.rows) + design.sizes[0]
@@ -134,13 +136,13 @@ def test_gradient_is_that_of_the_range_and_zero_for_a_choice():
     np.testing.assert_allclose(gradient, [np.log(16.0), 0.0, 0.0, 0.0], rtol=1e-6)
 
 
-def test_every_alternative_has_its_share_of_the_interval():
+def test_alternatives_have_equal_intervals():
     units = np.linspace(0.0, 1.0, 3001)
     counts = np.bincount(SPACE.choices[0].index(units).astype(int))
     assert counts.tolist() == pytest.approx([1000, 1000, 1000], abs=2)
 
 
-def test_variants_are_crossed_and_described():
+def test_variants_are_combined_and_described():
     bases = SPACE.variant_bases(BASE)
     assert [base.engine.dataflow for _, base in bases] == list(SPACE.variants[0].values)
     text = SPACE.describe(SPACE.encode(BASE), bases[1][1])
@@ -158,18 +160,18 @@ def test_variants_are_crossed_and_described():
         ("x", 1.1, 1.9, "linear", 1.0),
     ],
 )
-def test_a_dimension_without_values_is_refused(arguments):
+def test_dimension_without_values_is_refused(arguments):
     with pytest.raises(ValueError, match="x: "):
         Dimension(*arguments)
 
 
-def test_a_range_of_one_point_is_that_point():
+def test_range_of_one_point_decodes_to_that_point():
     space = SearchSpace((Dimension("interval_s", 60.0, 60.0, "log", 60.0),))
     assert space.decode(space.encode(BASE), BASE).interval_s == 60.0
     assert np.isfinite(space.snap(np.asarray([0.7]))).all()
 
 
-def test_direction_numbers_are_those_of_scipy():
+def test_direction_numbers_agree_with_scipy():
     count = 256
     theirs = qmc.Sobol(64, scramble=False).random(count)
     numbers = np.arange(count)
@@ -219,7 +221,7 @@ def test_seeds_and_dimensions_differ():
     assert first.mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_grid_has_every_combination_once_and_both_ends():
+def test_grid_has_every_combination_once_and_both_range_ends():
     sequence = point_sequences.make_sequence("grid", SPACE, seed=0, num_points=3000)
     units = point_sequences.host_points(sequence, np.arange(sequence.num_grid_points))
     assert 1000 < len(units) <= 3000
@@ -227,13 +229,13 @@ def test_a_grid_has_every_combination_once_and_both_ends():
     assert {SPACE.describe(u, BASE)["engine.rows"] for u in units} >= {32.0, 512.0}
 
 
-def test_an_unknown_method_is_refused():
+def test_unknown_point_sequence_is_refused():
     with pytest.raises(ValueError, match="sobol, random, grid"):
         point_sequences.make_sequence("lattice", SPACE, seed=0)
 
 
-def test_the_derivative_of_decoding_pads_nothing():
-    """XLA fuses a sum of padded scalars with all that makes them: once for each coordinate."""
+def test_derivative_of_decoding_has_no_padding():
+    """XLA would fuse a sum of padded scalars with their producers, once per coordinate."""
 
     def total(unit):
         return sum(jnp.sum(jnp.asarray(x)) for x in jax.tree.leaves(SPACE.decode(unit, BASE)))
@@ -248,7 +250,7 @@ def test_the_derivative_of_decoding_pads_nothing():
 
 
 @given(st.lists(st.floats(-0.2, 1.2), min_size=4, max_size=4), st.integers(0, 30))
-def test_all_ranges_at_once_are_the_same_bits_as_one_by_one(unit, seed):
+def test_ranges_are_bit_identical_to_dimensions(unit, seed):
     dimensions = (
         Dimension("a", 3.0, 700.0, "log", 4.0),
         Dimension("b", 1e-3, 2e4, "log", None),

@@ -1,4 +1,4 @@
-"""Expected gains: against integrals and sampled hypervolumes, and at the edges."""
+"""Expected improvement against integrals and sampled hypervolumes, and its limits."""
 
 import numpy as np
 import pytest
@@ -14,19 +14,19 @@ from hwdse.search.surrogate.expected_improvement import (
 )
 
 SHARE_OF_BALL = {2: np.pi / 4.0, 3: np.pi / 6.0, 4: np.pi**2 / 32.0}
-"""Of the unit ball's volume, what lies in the positive orthant: hypervolume over mean r^m."""
+"""Fraction of the volume of the unit ball in the positive orthant: hypervolume over mean r^m."""
 
 
 @settings(deadline=None)
 @given(st.floats(-30.0, 30.0), st.floats(1e-6, 1e3))
-def test_expected_gain_is_finite_and_grows_with_what_is_promised(steps, deviation):
+def test_expected_improvement_is_finite_and_grows_with_a_better_mean(steps, deviation):
     gains = log_expected_improvement(np.array([0.0, -0.1 * deviation]), np.full(2, deviation),
                               steps * deviation)  # fmt: skip
     assert np.isfinite(gains).all()
     assert gains[1] >= gains[0]
 
 
-def test_expected_gain_agrees_with_the_integral():
+def test_expected_improvement_agrees_with_its_integral():
     mean, deviation, best = 0.3, 0.7, 0.1
     grid = np.linspace(mean - 9.0 * deviation, best, 200_001)
     density = norm.pdf(grid, mean, deviation)
@@ -36,7 +36,7 @@ def test_expected_gain_agrees_with_the_integral():
     near, far = (
         log_expected_improvement(np.array([x]), np.ones(1), 0.0)[0] for x in (5.999, 6.001)
     )
-    assert near == pytest.approx(far, abs=0.1)  # the asymptote takes over without a jump
+    assert near == pytest.approx(far, abs=0.1)  # continuous at the asymptote
 
 
 def front_of(num, num_objectives, seed):
@@ -46,7 +46,7 @@ def front_of(num, num_objectives, seed):
     return log_objectives[non_dominated_mask(log_objectives)]
 
 
-def gain_over(log_objectives, num_directions):
+def acquisition_over(log_objectives, num_directions):
     acquisition = ExpectedHypervolumeImprovement.over(log_objectives, np.random.default_rng(0))
     return ExpectedHypervolumeImprovement(
         log_objectives,
@@ -59,9 +59,9 @@ def gain_over(log_objectives, num_directions):
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 4])
 @pytest.mark.parametrize("deviation", [0.05, 0.3])
-def test_the_gain_of_a_front_is_the_growth_of_its_hypervolume(num_objectives, deviation):
+def test_expected_hypervolume_improvement_agrees_with_sampled_growth(num_objectives, deviation):
     log_objectives = front_of(6, num_objectives, 1)
-    acquisition = gain_over(log_objectives, 4000)
+    acquisition = acquisition_over(log_objectives, 4000)
     generator = np.random.default_rng(2)
     means = log_objectives[:1].T - 0.1 * np.arange(4.0)
     deviations = np.full_like(means, deviation)
@@ -74,15 +74,15 @@ def test_the_gain_of_a_front_is_the_growth_of_its_hypervolume(num_objectives, de
             hypervolume(np.vstack((log_objectives, row)), acquisition.reference) for row in draws
         ]
         expected.append((np.mean(grown) - before) / np.prod(acquisition.extent))
-    np.testing.assert_allclose(found, expected, rtol=0.5)  # steps threefold: right order, quickly
+    np.testing.assert_allclose(found, expected, rtol=0.5)  # coarse integration steps
 
 
 @settings(deadline=None)
 @given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3), st.integers(1, 4))
-def test_the_gain_of_a_front_is_finite_and_never_falls_with_better_means(
+def test_expected_hypervolume_improvement_is_finite_and_monotone_in_the_means(
     shift, deviation, num_objectives
 ):
-    acquisition = gain_over(front_of(9, num_objectives, 3), 16)
+    acquisition = acquisition_over(front_of(9, num_objectives, 3), 16)
     means = np.full((num_objectives, 1), shift) - np.array([0.0, 0.2 * deviation, deviation])
     logs = acquisition.log_expected(means, np.full_like(means, deviation))
     assert not np.isnan(logs).any()
@@ -90,15 +90,15 @@ def test_the_gain_of_a_front_is_finite_and_never_falls_with_better_means(
     assert np.all(np.diff(logs) >= -1e-9)
 
 
-def test_what_a_front_has_gains_nothing_and_a_gap_is_worth_more():
+def test_expected_hypervolume_improvement_is_zero_on_the_front():
     log_objectives = np.array([[0.0, 1.0], [0.1, 0.9], [1.0, 0.0]])
-    acquisition = gain_over(log_objectives, 500)
+    acquisition = acquisition_over(log_objectives, 500)
     means = np.array([[0.1, 0.9], [0.05, 0.94], [0.5, 0.4], [0.6, 1.0]]).T
     logs = acquisition.log_expected(means, np.full_like(means, 1e-4))
     assert logs[2] > logs[1] > logs[0] > logs[3]
 
 
-def test_a_design_that_is_believed_leaves_less_to_gain_beside_it():
+def test_expected_hypervolume_improvement_falls_near_an_assumed_design():
     log_objectives = np.array([[0.0, 1.0], [1.0, 0.0]])
     acquisition = ExpectedHypervolumeImprovement.over(log_objectives, np.random.default_rng(0))
     point = np.array([0.4, 0.4])
@@ -109,7 +109,7 @@ def test_a_design_that_is_believed_leaves_less_to_gain_beside_it():
     assert len(acquisition.after(np.array([1.1, 0.1])).log_objectives) == 2  # dominated
 
 
-def test_before_a_feasible_design_is_known_all_gains_are_alike():
+def test_acquisitions_are_constant_before_a_feasible_design():
     means = np.array([[1.0, 2.0], [3.0, 4.0]])
     for acquisition in (
         ExpectedImprovement(None),

@@ -1,4 +1,4 @@
-"""Regression and choice of designs by a model: gradients, exact limits, known answers."""
+"""Gaussian process and batch choice: gradients, dense formulas, known optima."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def sample(num, num_dims, seed):
 
 
 @pytest.mark.parametrize("num_dims", [1, 3, 12])
-def test_the_gradient_of_the_loss_is_that_of_differences(num_dims):
+def test_gradient_of_the_loss_agrees_with_finite_differences(num_dims):
     points = sample(12, num_dims, 0)
     values = np.sin(points.sum(axis=1)) + points[:, 0]
     squares = ((points[:, None] - points[None]) ** 2).reshape(-1, num_dims)
@@ -28,7 +28,7 @@ def test_the_gradient_of_the_loss_is_that_of_differences(num_dims):
     assert error < 1e-4 * np.linalg.norm(loss(logs, *rest)[1])
 
 
-def test_a_fit_lowers_the_loss_and_finds_the_coordinate_that_matters():
+def test_fit_finds_the_relevant_coordinate():
     points = sample(60, 4, 2)
     values = np.sin(6.0 * points[:, 2])
     values = (values - values.mean()) / values.std()
@@ -38,7 +38,7 @@ def test_a_fit_lowers_the_loss_and_finds_the_coordinate_that_matters():
     assert np.abs(model.predict(points).mean - values).max() < 0.02
 
 
-def test_predictions_equal_the_dense_formula_and_know_what_was_seen():
+def test_predictions_agree_with_the_dense_formula():
     points, others = sample(15, 3, 3), sample(7, 3, 4)
     values = np.cos(points.sum(axis=1))
     model = Regression(points, values, first_logs(3))
@@ -53,7 +53,7 @@ def test_predictions_equal_the_dense_formula_and_know_what_was_seen():
     assert (at_known < prediction.variance.min()).all()
 
 
-def test_a_straight_line_is_continued_beyond_the_points():
+def test_linear_function_is_extrapolated():
     points = sample(30, 2, 5)
     values = 3.0 * points[:, 0] - points[:, 1]
     scaled = (values - values.mean()) / values.std()
@@ -68,7 +68,7 @@ LAYOUT = Choice("layout", ("tp", "zero"), ((1.0, 0.0), (2.0, 0.0), (8.0, 1.0)), 
 SPACE = SearchSpace((RANGE,), (LAYOUT,), (Variant("flow", ("ws", "os")),))
 
 
-def test_alternatives_that_set_like_values_are_near_each_other():
+def test_features_of_similar_alternatives_are_close():
     units = np.array([[0.2, 1 / 6], [0.2, 0.5], [0.2, 5 / 6]])
     rows = features(SPACE, units, np.array([0, 0, 1]))
     np.testing.assert_allclose(rows[:, 0], 0.2)
@@ -78,7 +78,7 @@ def test_alternatives_that_set_like_values_are_near_each_other():
 
 
 def bowl(points, limit):
-    """Least at 0.3 of every coordinate; the sum of the coordinates is limited."""
+    """Minimum at 0.3 in every coordinate; the sum of the coordinates is limited."""
     logs = 4.0 * np.sum((points - 0.3) ** 2, axis=1)
     return EvaluatedPoints(points, logs, (points.sum(axis=1) - limit)[:, None])
 
@@ -87,7 +87,7 @@ def best_of(rows):
     return ExpectedImprovement(min(rows.log_objectives[rows.is_feasible], default=None))
 
 
-def test_the_model_promises_most_near_the_least_value_and_inside_the_limit():
+def test_first_choice_is_near_the_constrained_minimum():
     points = sample(60, 2, 6)
     rows = bowl(points, 0.4)  # the best feasible design is at (0.2, 0.2)
     order = np.argsort(rows.log_objectives + 5.0 * np.maximum(rows.constraint_values[:, 0], 0.0))
@@ -99,7 +99,7 @@ def test_the_model_promises_most_near_the_least_value_and_inside_the_limit():
     assert len(np.unique(chosen, axis=0)) == 4
 
 
-def test_without_a_feasible_design_the_model_goes_where_one_may_be():
+def test_first_choice_without_a_feasible_design_is_near_feasibility():
     points = 0.5 + 0.5 * sample(40, 2, 7)
     rows = bowl(points, 0.4)
     assert not rows.is_feasible.any()
@@ -110,7 +110,7 @@ def test_without_a_feasible_design_the_model_goes_where_one_may_be():
     assert first.sum() < np.median(candidates.sum(axis=1))
 
 
-def test_values_that_are_not_numbers_are_left_out():
+def test_non_finite_values_are_excluded():
     rows = bowl(sample(20, 2, 9), 2.0)
     logs = np.where(np.arange(20) % 3 == 0, np.inf, rows.log_objectives)
     model = Surrogate()

@@ -1,4 +1,4 @@
-"""Polishing by a model and by moves: what is judged, when it ends, and what it finds."""
+"""Surrogate search: evaluated points, end of the search, and its optimum."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ PENALTIES = np.array([5.0])
 
 
 def evaluate(units, variants):
-    """Least in the second variant, near the third layout; the sum of the coordinates is limited,
-    and every whole step of the stepped values adds its own little ruggedness."""
+    """Minimum in the second variant, near the third alternative. The sum of the coordinates is
+    limited, and every step of the stepped values adds a small ruggedness."""
     optimum = np.array([0.2, 0.4, 0.6, 0.3, 0.5, 0.7])
     counts = np.exp(units[:, :4] * np.log(64.0)).round()
     logs = 3.0 * np.sum((units[:, :6] - optimum) ** 2, axis=1) + 0.02 * np.sum(counts % 3, axis=1)
@@ -31,7 +31,7 @@ def evaluate(units, variants):
 def first_points(num, seed=0):
     generator = np.random.default_rng(seed)
     units = SPACE.snap_points(generator.random((num, SPACE.num_dims)))
-    variants = np.zeros(num, int)  # nothing is known of the better variant
+    variants = np.zeros(num, int)  # no point in the better variant
     return EvaluatedSet(evaluate(units, variants), variants)
 
 
@@ -40,21 +40,23 @@ def surrogate_search(known, **changes):
     return SurrogateSearch(evaluate, SPACE, known, **options)
 
 
-def test_it_finds_the_variant_and_the_best_beside_the_limit():
+def test_surrogate_search_finds_the_best_variant_and_a_design_at_the_limit():
     known = first_points(60)
     found = surrogate_search(known).run(30)
     best = found.rows.best_index()
     assert found.variants[best] == 1
     assert found.rows.is_feasible[best]
-    assert found.rows.constraint_values[best, 0] > -0.05  # the limit cuts the free optimum off
-    # Random designs as many, all of the better variant, are nowhere near.
+    assert (
+        found.rows.constraint_values[best, 0] > -0.05
+    )  # the unconstrained optimum violates the limit
+    # 4,000 random designs of the better variant are clearly worse.
     random = SPACE.snap_points(np.random.default_rng(1).random((4000, SPACE.num_dims)))
     chance = evaluate(random, np.ones(4000, int))
     assert found.rows.sort_key()[1] < chance.sort_key()[1] - 0.02
 
 
 @pytest.mark.parametrize("num_rounds", [0, 1, 7])
-def test_no_design_is_judged_twice_and_the_rounds_are_counted(num_rounds):
+def test_no_design_is_evaluated_twice_and_rounds_are_counted(num_rounds):
     known, calls = first_points(40), []
 
     def watched(units, variants):
@@ -69,18 +71,18 @@ def test_no_design_is_judged_twice_and_the_rounds_are_counted(num_rounds):
     np.testing.assert_array_equal(found.rows.units[40:], SPACE.snap_points(found.rows.units[40:]))
 
 
-def test_the_same_seed_gives_the_same_designs():
+def test_surrogate_search_is_deterministic_for_a_seed():
     runs = [surrogate_search(first_points(40)).run(8).rows.units for _ in range(2)]
     np.testing.assert_array_equal(*runs)
 
 
-def test_it_stops_before_the_round_in_which_time_is_up():
+def test_surrogate_search_stops_before_the_next_round():
     found = surrogate_search(first_points(40), should_stop=lambda: True).run(8)
     assert len(found) == 40
 
 
 @pytest.mark.parametrize("variants", [(), SPACE.variants])
-def test_a_space_without_dimensions_is_tried_out(variants):
+def test_space_without_dimensions_is_enumerated(variants):
     def one_per_variant(units, variants):
         return EvaluatedPoints(units, 1.0 - variants, np.zeros((len(units), 1)))
 
@@ -93,7 +95,7 @@ def test_a_space_without_dimensions_is_tried_out(variants):
     assert found.rows.sort_key()[1] == 2.0 - space.num_variants
 
 
-def test_it_goes_on_without_a_finite_value_to_learn_from():
+def test_surrogate_search_continues_without_finite_values():
     def hopeless(units, variants):
         rows = evaluate(units, variants)
         return EvaluatedPoints(units, np.full(len(units), np.inf), rows.constraint_values)

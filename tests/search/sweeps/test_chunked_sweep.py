@@ -1,3 +1,5 @@
+"""Sweeps: fronts of all points, screening, resumption, grids."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +39,7 @@ def plan_of(**changes):
 
 @pytest.fixture(scope="module")
 def everything():
-    """Costs and violations of all points, evaluated at once in float64."""
+    """Objectives and constraint values of all points, evaluated as one float64 batch."""
     plan = plan_of(chunk_points=1 << 15)
     units = TOY_8.snap_points(host_points(plan.sequence, np.arange(NUM_POINTS)))
     with jax.enable_x64(True):
@@ -52,7 +54,7 @@ def result():
     return sweep(three_objectives_8, plan_of(), TOY_BASE, screen="float64")
 
 
-def test_front_is_that_of_all_points(result, everything):
+def test_sweep_front_equals_the_front_of_all_points(result, everything):
     log_objectives, constraint_values = everything
     feasible = (constraint_values <= 0.0).all(axis=1)
     expected = log_objectives[feasible][non_dominated_mask(log_objectives[feasible])]
@@ -65,7 +67,7 @@ def test_front_is_that_of_all_points(result, everything):
     assert non_dominated_mask(result.front.log_objectives).all()
 
 
-def test_front_members_are_feasible_buildable_and_reproducible(result):
+def test_front_members_are_feasible_rounded_and_reproducible(result):
     front = result.front
     assert front.is_feasible.all()
     np.testing.assert_array_equal(TOY_8.snap_points(front.units), front.units)
@@ -77,7 +79,7 @@ def test_front_members_are_feasible_buildable_and_reproducible(result):
 
 
 @pytest.mark.parametrize("chunk_points", [1024, 1 << 15])
-def test_chunk_size_changes_nothing(result, chunk_points):
+def test_sweep_does_not_depend_on_chunk_size(result, chunk_points):
     other = sweep(
         three_objectives_8, plan_of(chunk_points=chunk_points), TOY_BASE, screen="float64"
     )
@@ -92,13 +94,13 @@ def test_chunk_size_changes_nothing(result, chunk_points):
     assert other.num_feasible == result.num_feasible
 
 
-def test_a_float32_screen_ends_with_the_same_front(result):
+def test_float32_screening_gives_the_same_front(result):
     single = sweep(three_objectives_8, plan_of(), TOY_BASE, screen="float32")
     assert set(single.front.sequence_indices) == set(result.front.sequence_indices)
     assert single.num_feasible == result.num_feasible
 
 
-def test_a_resumed_sweep_is_the_same_sweep(result):
+def test_resumed_sweep_gives_the_same_result(result):
     chunks = sweep_chunks(
         ChunkRunner(three_objectives_8, plan_of(), TOY_BASE, screen="float64"), plan_of()
     )
@@ -118,7 +120,7 @@ def test_a_resumed_sweep_is_the_same_sweep(result):
     assert whole.done == frozenset(range(5))
 
 
-def test_chunks_may_come_in_any_order(result):
+def test_sweep_does_not_depend_on_chunk_order(result):
     runner = ChunkRunner(three_objectives_8, plan_of(), TOY_BASE, screen="float64")
     chunks = list(sweep_chunks(runner, plan_of()))
     backwards = None
@@ -126,11 +128,11 @@ def test_chunks_may_come_in_any_order(result):
         backwards = merge_chunk(backwards, chunk)
     assert backwards is not None
     assert set(backwards.front.sequence_indices) == set(result.front.sequence_indices)
-    # What is stored does not grow with the points: few of each chunk are left.
+    # Stored rows do not grow with the points: few rows per chunk.
     assert max(len(chunk.front) for chunk in chunks) < 0.2 * 4096
 
 
-def test_the_best_of_an_objective_is_in_the_front(result, everything):
+def test_front_contains_the_best_design_of_each_objective(result, everything):
     log_objectives, constraint_values = everything
     feasible = (constraint_values <= 0.0).all(axis=1)
     for objective in range(3):
@@ -141,7 +143,7 @@ def test_the_best_of_an_objective_is_in_the_front(result, everything):
 
 
 @pytest.mark.parametrize("screen", ["float32", "float64"])
-def test_without_a_feasible_point_the_least_violation_is_kept(screen, everything):
+def test_sweep_without_a_feasible_point_keeps_the_least_violated(screen, everything):
     plan = plan_of(num_points=8192)
     result = sweep(impossible, plan, TOY_BASE, screen=screen)
     assert result.num_feasible == len(result.front) == 0
@@ -149,7 +151,7 @@ def test_without_a_feasible_point_the_least_violation_is_kept(screen, everything
     assert result.least_violated.constraint_values.max() == pytest.approx(least, rel=1e-6)
 
 
-def test_points_that_are_not_numbers_are_counted_and_left_out():
+def test_non_finite_points_are_counted_and_excluded():
     result = sweep(sometimes_nan, plan_of(num_points=4096), TOY_BASE)
     assert 500 < result.num_not_finite < 2000
     assert np.isfinite(result.front.log_objectives).all()
@@ -157,7 +159,7 @@ def test_points_that_are_not_numbers_are_counted_and_left_out():
 
 
 @pytest.mark.parametrize("method", ["grid", "random"])
-def test_other_methods(method):
+def test_grid_and_random_sweeps_have_non_dominated_fronts(method):
     plan = plan_of(method=method, num_points=10_000)
     result = sweep(three_objectives_8, plan, TOY_BASE)
     assert result.num_points == plan.num_points <= 10_000
@@ -165,7 +167,7 @@ def test_other_methods(method):
     assert non_dominated_mask(result.front.log_objectives).all()
 
 
-def test_choices_are_swept_too():
+def test_sweep_covers_choices():
     sides = Choice("sides", ("rows", "cols"), ((128.0, 64.0), (64.0, 128.0)), ("tall", "wide"))
     space = SearchSpace((Dimension("clock_ghz", 0.6, 2.4, "linear", 0.1),), (sides,))
     plan = plan_of(space=space, method="grid", num_points=1000)
@@ -174,7 +176,7 @@ def test_choices_are_swept_too():
     assert set(result.front.units[:, 1]) <= {0.25, 0.75}
 
 
-def test_a_grid_that_cannot_be_is_refused():
+def test_impossible_grids_are_refused():
     sides = Choice("sides", ("rows",), tuple((32.0 * n,) for n in range(1, 9)), tuple("abcdefgh"))
     space = SearchSpace((Dimension("clock_ghz", 0.6, 2.4, "linear", 0.1),), (sides,))
     assert plan_of(space=space, method="grid", num_points=8).num_points == 8
@@ -186,13 +188,13 @@ def test_a_grid_that_cannot_be_is_refused():
         plan_of(space=wide, method="grid", num_points=10**10)
 
 
-def test_shares_of_very_many_chunks_are_not_listed():
+def test_shards_of_very_many_chunks_are_ranges():
     share = plan_of(num_points=10**15, chunk_points=1 << 17).shard(3, 1000)
     assert (share[0], share[1] - share[0]) == (2, 1000)
     assert len(share) == pytest.approx(10**15 / 2**17 / 1000, abs=1.0)
 
 
-def test_plan_deals_every_point_once():
+def test_plan_visits_every_point_once():
     plan = plan_of(num_points=10_001, chunk_points=1000)
     assert plan.chunk_points == 1024
     spans = [plan.chunk(index) for index in range(plan.num_chunks)]
@@ -200,7 +202,7 @@ def test_plan_deals_every_point_once():
     np.testing.assert_array_equal(indices, np.arange(10_001))
 
 
-def test_anchors_come_from_the_front_and_dominate_most():
+def test_pruning_points_are_front_members_and_dominate_most_points():
     log_objectives = np.random.default_rng(0).random((5000, 3))
     front = log_objectives[non_dominated_mask(log_objectives)]
     points = pruning_points(front)
@@ -211,7 +213,7 @@ def test_anchors_come_from_the_front_and_dominate_most():
     assert not is_dominated[non_dominated_mask(log_objectives)].any()
 
 
-def test_merging_a_front_with_itself_changes_nothing(result):
+def test_merge_of_a_front_with_itself_is_the_front(result):
     again = merge(result.front, result.front)
     np.testing.assert_array_equal(
         np.sort(again.sequence_indices), np.sort(result.front.sequence_indices)

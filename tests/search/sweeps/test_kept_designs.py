@@ -1,4 +1,4 @@
-"""What a sweep keeps does not depend on chunks, their order, or who ran them."""
+"""Kept designs of a sweep are independent of chunks, their order and their workers."""
 
 import itertools
 
@@ -58,7 +58,7 @@ def same(first, second):
     )
 
 
-def test_a_chunk_is_the_same_alone_as_among_others():
+def test_chunk_result_does_not_depend_on_other_chunks():
     plan = plan_of()
     in_order = list(sweep_chunks(ChunkRunner(three_objectives_8, plan, TOY_BASE), plan))
     for chunk in in_order[::-2]:
@@ -70,7 +70,7 @@ def test_a_chunk_is_the_same_alone_as_among_others():
 
 
 @pytest.mark.parametrize("num_shards", [2, 3, 7])
-def test_shards_are_the_whole_whatever_their_order(num_shards):
+def test_merged_shards_equal_the_whole_sweep_in_any_order(num_shards):
     plan = plan_of(chunk_points=1024)
     shares = [plan.shard(number, num_shards) for number in range(1, num_shards + 1)]
     assert sorted(itertools.chain(*shares)) == list(range(plan.num_chunks))
@@ -88,7 +88,7 @@ def test_shards_are_the_whole_whatever_their_order(num_shards):
 
 @pytest.mark.parametrize("screen", ["float32", "float64"])
 @pytest.mark.parametrize("chunk_points", [512, 4096])
-def test_the_best_kept_are_those_of_all_points(everything, screen, chunk_points):
+def test_kept_top_designs_are_the_best_of_all_points(everything, screen, chunk_points):
     log_objectives, constraint_values = everything
     feasible = np.flatnonzero((constraint_values <= 0.0).all(axis=1))
     order = feasible[np.lexsort((feasible, log_objectives[feasible, 0]))][:TOP]
@@ -101,7 +101,7 @@ def test_the_best_kept_are_those_of_all_points(everything, screen, chunk_points)
     assert result.num_feasible == len(feasible)
 
 
-def test_all_points_are_kept_with_their_figures(everything):
+def test_keep_all_keeps_every_point_with_its_metrics(everything):
     log_objectives, constraint_values = everything
     plan = plan_of(num_points=3000)
     runner = ChunkRunner(
@@ -124,7 +124,7 @@ def test_all_points_are_kept_with_their_figures(everything):
     )
 
 
-def test_a_list_is_judged_as_it_stands(everything):
+def test_list_is_evaluated_without_screening(everything):
     points = host_points(plan_of().sequence, np.arange(600))
     plan = plan_list(TOY_8, points, np.zeros(600, int), chunk_points=256)
     result = sweep(three_objectives_8, plan, TOY_BASE)
@@ -136,7 +136,7 @@ def test_a_list_is_judged_as_it_stands(everything):
     assert (result.num_points, result.num_feasible) == (600, len(feasible))
 
 
-def test_what_is_kept_of_a_chunk_does_not_grow_with_the_points():
+def test_kept_rows_do_not_grow_with_chunk_size():
     sizes = []
     for chunk_points in (1024, 8192):
         plan = plan_of(num_points=16_384, chunk_points=chunk_points)
@@ -145,6 +145,6 @@ def test_what_is_kept_of_a_chunk_does_not_grow_with_the_points():
     assert sizes[1] < 3.0 * sizes[0]
 
 
-def test_nothing_but_known_names():
+def test_unknown_keep_is_refused():
     with pytest.raises(ValueError, match="best"):
         ChunkRunner(three_objectives_8, plan_of(), TOY_BASE, keep="best")

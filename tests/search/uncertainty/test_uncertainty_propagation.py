@@ -1,4 +1,5 @@
-"""Uncertain constants: distributions, error budgets of monomials, bands, robust objectives."""
+"""Uncertain constants: distributions, variance budgets of monomials, percentiles, robust
+objectives."""
 
 import itertools
 import math
@@ -61,7 +62,7 @@ def sampled(relative, num_samples=512, seed=0):
     low=st.floats(0.05, 0.95), high=st.floats(1.05, 20.0), u=st.floats(0.001, 0.999),
     v=st.floats(0.001, 0.999),
 )  # fmt: skip
-def test_quantiles_rise_and_end_where_they_should(distribution, low, high, u, v):
+def test_quantiles_increase_between_the_given_points(distribution, low, high, u, v):
     constant = UncertainConstant("a", low, high, distribution)
     first, second = constant.factor(np.array([min(u, v), max(u, v)]))
     assert 0.0 < first <= second
@@ -73,7 +74,7 @@ def test_quantiles_rise_and_end_where_they_should(distribution, low, high, u, v)
         np.testing.assert_allclose(ends, (low, high), rtol=1e-9)
 
 
-def test_moments_in_closed_form():
+def test_moments_of_distributions_in_closed_form():
     u = (np.arange(100_000) + 0.5) / 100_000
     triangle = UncertainConstant("a", 0.5, 2.0, "triangular").factor(u)
     assert triangle.mean() == pytest.approx((0.5 + 1.0 + 2.0) / 3.0, rel=1e-4)
@@ -92,12 +93,12 @@ def test_moments_in_closed_form():
     "fields",
     [(1.2, 2.0), (0.5, 0.9), (1.0, 1.0), (0.0, 2.0), (0.5, math.inf), (0.5, 2.0, "gauss")],
 )
-def test_what_is_no_spread_is_refused(fields):
+def test_invalid_uncertain_constants_are_refused(fields):
     with pytest.raises(ValueError, match="a: "):
         UncertainConstant("a", *fields)
 
 
-def test_a_sample_is_a_latin_hypercube_and_the_same_for_the_same_seed():
+def test_sample_is_a_latin_hypercube_and_deterministic_for_a_seed():
     uncertain_constants = (
         UncertainConstant("a", 0.5, 2.0, "uniform"),
         UncertainConstant("b", 0.5, 2.0, "uniform"),
@@ -110,13 +111,13 @@ def test_a_sample_is_a_latin_hypercube_and_the_same_for_the_same_seed():
     assert abs(np.corrcoef(factors.T)[0, 1]) < 0.5
 
 
-def test_fractions_stay_below_one():
+def test_fractions_are_capped_at_one():
     constant = relative_uncertainty("x", 0.5, highest=1.0)
     assert perturbed(BASE, [constant], [1.7]).x == 1.0
     assert perturbed(BASE, [constant], [0.7]).x == pytest.approx(0.7)
 
 
-def test_the_error_budget_of_a_monomial_is_its_variance():
+def test_variance_budget_of_a_monomial_in_closed_form():
     uncertain_constants = (relative_uncertainty("a", 0.3), relative_uncertainty("b", 0.1))
     with jax.enable_x64(True):
         budget = variance_budget(metrics_fn, BASE, uncertain_constants)
@@ -130,7 +131,7 @@ def test_the_error_budget_of_a_monomial_is_its_variance():
     assert (budget.shares[1] == 0.0).all()
 
 
-def test_the_sampled_spread_of_a_monomial_is_that_of_its_budget():
+def test_sampled_sigma_of_a_monomial_agrees_with_its_budget():
     values = sampled(0.2)
     sigma = math.log(1.2) * math.sqrt(5.0)
     assert np.log(values[:, 0]).std() == pytest.approx(sigma, rel=0.05)
@@ -141,7 +142,7 @@ def test_the_sampled_spread_of_a_monomial_is_that_of_its_budget():
     np.testing.assert_array_equal(found[:, 1], 3.0)
 
 
-def test_bands_shrink_with_the_spread():
+def test_percentile_intervals_shrink_with_the_uncertainty():
     widths = [
         np.diff(np.log(percentiles(sampled(r))[[0, 2], 0]))[0] for r in (0.4, 0.2, 0.05, 1e-6)
     ]
@@ -149,7 +150,7 @@ def test_bands_shrink_with_the_spread():
     assert widths[-1] < 1e-5
 
 
-def test_the_same_seed_gives_the_same_sample_in_batches_of_any_fill():
+def test_sample_metrics_are_deterministic_for_a_seed():
     np.testing.assert_array_equal(sampled(0.2, 300), sampled(0.2, 300))
     assert np.abs(sampled(0.2, 300) - sampled(0.2, 300, seed=1)).max() > 0.0
 
@@ -168,7 +169,7 @@ def robust_at(text, relative=0.3, num_samples=64):
     return float(values[0]), float(broken[0])
 
 
-def test_rules_are_in_order_and_come_together_for_sure_constants():
+def test_robust_rules_are_ordered_and_equal_for_certain_constants():
     chain = [robust_at(text) for text in ("quantile 0.1", "quantile 0.5", "quantile 0.9", "worst")]
     for index in (0, 1):
         column = [values[index] for values in chain]
@@ -178,15 +179,16 @@ def test_rules_are_in_order_and_come_together_for_sure_constants():
         assert robust_at(text, 1e-9)[0] == pytest.approx(math.log(2.5), abs=1e-7)
 
 
-def test_the_mean_is_the_mean():
+def test_mean_and_quantile_rules_agree_with_numpy():
     factors = sample_factors(constants_of(0.3), 64, 0)
     values = 2.5 * factors[:, 1] / factors[:, 0]
     assert robust_at("mean")[0] == pytest.approx(math.log(values.mean()), rel=1e-12)
     assert robust_at("quantile 0.9")[0] == pytest.approx(np.quantile(np.log(values), 0.9))
 
 
-def test_the_worst_case_keeps_to_the_limit_in_every_sample():
-    """Minimizing b / (a x) with a x <= 8: the nominal optimum x = 4 breaks it in half of them."""
+def test_worst_case_meets_the_limit_in_every_sample():
+    """Minimize b / (a x) under a x <= 8: the nominal optimum x = 4 violates the limit in half of
+    the samples."""
     uncertain_constants = constants_of(0.2)
     wrapped = RobustObjectivesFn(
         objectives_fn, uncertain_constants, Robust("worst", num_samples=16), seed=0
