@@ -8,7 +8,7 @@ import numpy as np
 from problems import SCAN, TITLES
 
 from hwdse.plots import pareto_plots
-from hwdse.plots.comparison_curves import plot_spread
+from hwdse.plots.comparison_curves import plot_median_and_range
 from hwdse.search.compare.baselines import TPE_TRIALS
 
 OURS = "gradient"
@@ -162,5 +162,5 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
             )
         figure, (axes,) = pareto_plots.new_figure()
         label = "Hypervolume (logarithms)" if task == "pareto" else "Energy times time (J s)"
-        plot_spread(axes, marks, median_min_max, "Evaluations of the model", label)
+        plot_median_and_range(axes, marks, median_min_max, "Evaluations of the model", label)
         pareto_plots.save_figure(figure, folder, f"{problem}_{task}")

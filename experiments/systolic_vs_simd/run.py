@@ -33,7 +33,7 @@ from hwdse.models.compute.cpu_simd import simd_costs
 from hwdse.models.compute.systolic import DATAFLOWS
 from hwdse.numerics.relaxation import EXACT
 from hwdse.plots.plot_style import STYLE
-from hwdse.plots.reuse_plots import plot_over_sides, plot_stacks
+from hwdse.plots.reuse_plots import plot_over_array_size, plot_stacked_bars
 from hwdse.specs.hardware.accelerator import Accelerator, Level
 from hwdse.specs.hardware.chip import Memory, SystolicArray
 from hwdse.specs.hardware.cpu import SimdEngine
@@ -188,16 +188,16 @@ def draw(rows: list[dict], side: float = 128.0) -> None:
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(2, 2, figsize=(10.0, 7.4), parallelism="constrained")
         (words, rate), (energy, busy) = grid
-        plot_over_sides(
+        plot_over_array_size(
             words, SIDES, series(rows, square, "buffer_words_per_mac"),
             "Buffer words per multiply-accumulate",
         )  # fmt: skip
         words.set_title(square, fontsize=10)
-        plot_over_sides(
+        plot_over_array_size(
             rate, SIDES, series(rows, square, "buffer_words_per_cycle"), "Buffer words per cycle"
         )
         rate.set_title(square, fontsize=10)
-        plot_over_sides(
+        plot_over_array_size(
             busy, SIDES, series(rows, conv, "busy_share"),
             "Multiply-accumulates over peak", is_log=False,
         )  # fmt: skip
@@ -220,7 +220,7 @@ def draw_energy(axes: plt.Axes, rows: list[dict], jobs: tuple[str, str]) -> None
                          ("buffer", "buffer or L1"), ("dram", "DRAM"),
                          ("instruction", "instructions")):  # fmt: skip
         parts[label] = [row[f"{place}_energy"] for row in chosen]
-    plot_stacks(axes, names, parts, "Energy per multiply-accumulate (of a 16-bit one alone)")
+    plot_stacked_bars(axes, names, parts, "Energy per multiply-accumulate (of a 16-bit one alone)")
     axes.set_title(f"Array of {rows[0]['side']:.0f} x {rows[0]['side']:.0f}", fontsize=10)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
 

@@ -1,4 +1,4 @@
-"""The four balances as curves: a metric against what each balance turns on."""
+"""Curves of the four balances: a metric over the parameter of each balance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ from matplotlib.axes import Axes
 from hwdse.plots.plot_style import COLORS, tidy_log_axis
 
 HIGHEST_RATIO = 2.5
-"""Curves are cut there: what more than doubles the metric is out of the question."""
+"""Upper end of the metric axis, relative to the current design; curves are clipped there."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric against one number, in units of the metric as it is now."""
+    """A metric over one parameter, relative to the metric of the current design."""
 
     label: str
     values: np.ndarray
     ratios: np.ndarray
-    present: float | None
-    """Nothing where the design has none of it."""
-    best: float
+    current: float | None
+    """Current value; None if the parameter of the design is zero."""
+    optimum: float
+    """Value with the smallest metric, other parameters fixed."""
 
 
 def plot_balance(
@@ -31,18 +32,18 @@ def plot_balance(
     labels: tuple[str, str],
     marks: Sequence[tuple[str, float]] = (),
 ) -> None:
-    """One balance: its curves, a dot where the design stands, a diamond where it would be best.
+    """Draw one balance: curves, a dot at the current value, a diamond at the optimum.
 
-    `marks` are values to compare with, drawn as dotted lines and named at the top.
+    `marks` are named reference values, drawn as dotted vertical lines.
     """
-    for place, curve in enumerate(curves):
-        color = COLORS[place]
+    for index, curve in enumerate(curves):
+        color = COLORS[index]
         axes.plot(curve.values, curve.ratios, color=color, linewidth=1.8, label=curve.label)
-        best = float(np.interp(np.log(curve.best), np.log(curve.values), curve.ratios))
+        lowest = float(np.interp(np.log(curve.optimum), np.log(curve.values), curve.ratios))
         spot = {"edgecolors": "white", "linewidths": 0.8, "zorder": 5, "color": color}
-        axes.scatter([curve.best], [best], marker="D", s=46, **spot)
-        if curve.present:
-            axes.scatter([curve.present], [1.0], marker="o", s=52, **spot)
+        axes.scatter([curve.optimum], [lowest], marker="D", s=46, **spot)
+        if curve.current:
+            axes.scatter([curve.current], [1.0], marker="o", s=52, **spot)
     for name, value in marks:
         axes.axvline(value, color="#7b8794", linewidth=0.9, linestyle=":")
         axes.annotate(
@@ -60,14 +61,14 @@ def plot_balance(
         axes.legend(loc="upper right", frameon=False)
 
 
-def frame(axes: Sequence[Axes], curves: Sequence[Curve]) -> None:
-    """One range of the metric for all four, cut where it says nothing any more, and the key."""
+def set_common_range(axes: Sequence[Axes], curves: Sequence[Curve]) -> None:
+    """Set one metric range for all panels and add the legend of the marker shapes."""
     lowest = min(float(np.min(curve.ratios)) for curve in curves)
-    for place, each in enumerate(axes):
+    for index, each in enumerate(axes):
         each.set_ylim(min(lowest, 1.0) - 0.04, HIGHEST_RATIO)
-        if place % 2:
+        if index % 2:
             each.set_ylabel("")
     key = {"linestyle": "none", "color": "#52606d", "markersize": 6}
-    axes[0].plot([], [], marker="o", label="now", **key)
-    axes[0].plot([], [], marker="D", label="best, the rest as it is", **key)
+    axes[0].plot([], [], marker="o", label="current", **key)
+    axes[0].plot([], [], marker="D", label="optimum, other parameters fixed", **key)
     axes[0].legend(loc="upper left", frameon=False)

@@ -1,4 +1,4 @@
-"""Pictures of a comparison of searches."""
+"""Curves of an optimizer comparison: median over seeds with the range."""
 
 from collections.abc import Mapping
 
@@ -8,25 +8,28 @@ from matplotlib.axes import Axes
 from hwdse.plots.plot_style import COLORS, tidy_log_axis
 
 SMALL_MARKS = 6
-"""Curves of no more points show each of them."""
+"""Curves with at most this many points get a marker at each point."""
 
 
-def plot_spread(
+def plot_median_and_range(
     axes: Axes, marks: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str
 ) -> None:
-    """A line and a band for each method: rows of a curve are the median, the least and the most
-    at each mark; marks without a finite median are left out."""
+    """Draw a line and a shaded range for each method.
+
+    The rows of a curve are the median, minimum and maximum at each of `marks`. Marks without a
+    finite median are left out.
+    """
     finite = []
     for index, (name, rows) in enumerate(curves.items()):
         color = COLORS[index % len(COLORS)]
-        there = np.isfinite(rows[0])
-        median, low, high = (np.where(np.isfinite(row), row, np.nan)[there] for row in rows)
+        is_finite = np.isfinite(rows[0])
+        median, low, high = (np.where(np.isfinite(row), row, np.nan)[is_finite] for row in rows)
         style = ("-", "--", ":", "-.")[index % 4]
         marker = "o" if len(median) <= SMALL_MARKS else None
         axes.plot(
-            marks[there], median, style, color=color, linewidth=1.8, label=name, marker=marker
+            marks[is_finite], median, style, color=color, linewidth=1.8, label=name, marker=marker
         )
-        axes.fill_between(marks[there], low, high, color=color, alpha=0.15, linewidth=0.0)
+        axes.fill_between(marks[is_finite], low, high, color=color, alpha=0.15, linewidth=0.0)
         finite.append(np.concatenate([row[np.isfinite(row)] for row in rows]))
     axes.set_xscale("log")
     values = np.concatenate(finite) if finite else np.ones(1)

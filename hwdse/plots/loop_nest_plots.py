@@ -1,8 +1,7 @@
-"""Pictures of one mapping: its loops as nested boxes, and the roof of each memory level."""
+"""Plots of one mapping: loop nest as nested boxes, and the roofline of each memory level."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,25 +14,25 @@ from hwdse.plots.plot_style import COLORS, STYLE, place_labels, tidy_log_axis
 
 OPERAND_COLORS = {"weights": COLORS[0], "inputs": COLORS[3], "outputs": COLORS[2]}
 LEVEL_COLORS = (COLORS[4], COLORS[1], COLORS[5], COLORS[6], COLORS[7], COLORS[10], COLORS[9])
-"""Of memories, outermost first; none is the color of an operand."""
+"""Colors of memory levels, outermost first; distinct from the operand colors."""
 INK, PALE, RED = "#1f2933", "#f5f7fa", "#b42318"
 LINE_IN = 0.205
-"""Height of one line of text, in inches."""
+"""Height of one text line (inches)."""
 STEP = 0.022
-"""How far a box lies inside the one around it, as a share of the panel's width."""
+"""Inset of a box in its enclosing box, as a fraction of the panel width."""
 TERA = 1e12
 
 
 @dataclass(frozen=True)
 class NestBox:
-    """One place of a nest: `shares` of the capacity by operand, and the loops inside it.
+    """One tier of a loop nest: occupied shares of the capacity per operand, and its loops.
 
-    `others` are the shares of operands that the same memory keeps at other places of the nest.
+    `others` are the shares of operands that the same memory keeps at other tiers of the nest.
     """
 
     title: str
     level: int
-    """Number of the memory, for its color."""
+    """Index of the memory level; selects the color."""
     note: str
     shares: Mapping[str, float]
     lines: Sequence[str]
@@ -41,45 +40,37 @@ class NestBox:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether the memory does not hold all that is kept in it."""
+        """True if the operands exceed the capacity of the memory."""
         return sum(self.shares.values()) + sum(self.others.values()) > 1.0 + 1e-6
 
 
 @dataclass(frozen=True)
 class ArrayBox:
-    """The multipliers, and rows and columns that the mapping takes over those that there are."""
+    """PE array, with the fractions of its rows and columns that the mapping uses."""
 
     note: str
-    """Lines; all but the first are about the use."""
+    """Lines of text; all but the first describe the use."""
     rows_ratio: float
     cols_ratio: float
 
 
 def new_mapping_figure(boxes: Sequence[NestBox], title: str) -> tuple[Figure, Axes, Axes]:
-    """Figure with room for the nest on the left, and the axes of the roofs on the right."""
+    """Figure with the axes of the loop nest on the left and of the rooflines on the right."""
     height = max(4.8, LINE_IN * _height(boxes) + 0.75)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.0, height), layout="constrained")
         FigureCanvasAgg(figure)
-        # Halves of their own, so that the legend of one leaves the other as high as it is.
+        # Two subfigures, so that the legend of one does not shrink the other.
         left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.0, 1.05))[0]
         nest, roof = left.subplots(), right.subplots()
         figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.01, ha="left")
     return figure, nest, roof
 
 
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write one file, PNG or SVG by its suffix; the same figure gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "hwdse", "svg.fonttype": "path"}):
-        figure.savefig(path, dpi=150, metadata=metadata)
-
-
 def plot_nest(axes: Axes, boxes: Sequence[NestBox], array: ArrayBox) -> None:
-    """Nested boxes, outermost first: memory, bar of its capacity, loops; the array innermost.
+    """Draw nested boxes, outermost first: memory, capacity bar, loops; the array innermost.
 
-    A bar is red where a mapping keeps more than fits.
+    The bar is red if the mapping exceeds the capacity.
     """
     bottom = _height(boxes)
     axes.set_xlim(0.0, 1.0)
@@ -114,7 +105,7 @@ def plot_nest(axes: Axes, boxes: Sequence[NestBox], array: ArrayBox) -> None:
     _array(axes, array, top, bottom - 0.3 * len(boxes), len(boxes))
 
 
-def plot_level_roofs(
+def plot_level_rooflines(
     axes: Axes,
     names: Sequence[str],
     intensity_macs_per_byte: np.ndarray,
@@ -124,11 +115,11 @@ def plot_level_roofs(
     macs_per_s: float,
     notes: Sequence[str],
 ) -> None:
-    """The roof of each level over its own intensity, and the operator's point below each.
+    """Draw the roofline of each level over its own intensity, and the point of the operator.
 
-    One line a level, as steep as its bandwidth, under one ceiling, the array; a dashed one where
-    the mapping leaves multipliers idle (`array_macs_per_s`). `notes` stand beside the points.
-    Levels through which nothing moves, or whose time is not counted, are left out.
+    The slope of a line is the bandwidth of the level, and the ceiling is the peak rate of the
+    array. A dashed ceiling is the rate with the idle PEs of the mapping (`array_macs_per_s`).
+    `notes` are the labels of the points. Levels without traffic or timing are left out.
     """
     intensity = np.asarray(intensity_macs_per_byte, dtype=float)
     slopes = np.asarray(bandwidth_bytes_per_s, dtype=float) / TERA
@@ -146,8 +137,8 @@ def plot_level_roofs(
     axes.set_yscale("log")
     axes.set_xlim(left, right)
     axes.set_ylim(min(0.2 * reached, 0.01 * peak), 3.0 * peak)
-    axes.set_xlabel("MACs per byte moved at the level")
-    axes.set_ylabel("Rate (TMAC/s)")
+    axes.set_xlabel("Arithmetic intensity at the level (MAC/B)")
+    axes.set_ylabel("Achieved rate (TMAC/s)")
     for axis in (axes.xaxis, axes.yaxis):
         tidy_log_axis(axis)
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7, zorder=0)
@@ -164,11 +155,11 @@ def plot_level_roofs(
 
 
 def _ceilings(axes: Axes, span: tuple[float, float], peak: float, used: float) -> None:
-    """The array at its peak, and the part of it that the mapping keeps busy."""
+    """Draw the peak rate of the array, and the rate of its used PEs."""
     label = f"array {_scaled(peak, 'MAC/s')}"
     axes.plot(span, [peak, peak], color=INK, linewidth=1.8, zorder=3, label=label)
     if used < 0.995 * peak:
-        label = f"array as used {_scaled(used, 'MAC/s')}"
+        label = f"used PEs {_scaled(used, 'MAC/s')}"
         axes.plot(span, [used, used], color=INK, linewidth=1.2, linestyle=(0, (5, 2)), zorder=3,
                   label=label)  # fmt: skip
 
@@ -180,7 +171,7 @@ def _level_color(index: int) -> str:
 def _roof(
     axes: Axes, color: str, label: str, slope: float, span: tuple[float, float], peak: float
 ) -> None:
-    """What one level allows: its slope up to the ceiling, where that lies in the picture."""
+    """Draw the bandwidth limit of one level up to the ceiling, within the axis range."""
     left, right = span
     end = min(max(peak / slope, left), right)
     axes.plot(
@@ -192,7 +183,7 @@ def _roof(
 def _point(
     axes: Axes, color: str, intensity: float, slope: float, peak: float, reached: float
 ) -> None:
-    """The operator at one level, and the way up to the roof of that level."""
+    """Draw the operator at one level, and the distance to the roofline of that level."""
     roof = min(peak, slope * intensity)
     axes.plot(
         [intensity, intensity], [reached, roof], color=color, linewidth=0.9,
@@ -204,14 +195,14 @@ def _point(
 
 
 def _scaled(value: float, unit: str) -> str:
-    """A value in tera units with the prefix that suits it: 0.128 is 128 G."""
+    """Text of a value in tera units with the best prefix: 0.128 gives 128 G."""
     prefixes = ((1e-3, "P"), (1.0, "T"), (1e3, "G"), (1e6, "M"))
     factor, prefix = next((x for x in prefixes if value * x[0] >= 1.0), prefixes[-1])
     return f"{value * factor:.4g} {prefix}{unit}"
 
 
 def _height(boxes: Sequence[NestBox]) -> float:
-    """Lines that the nest takes: title, bar and loops of each box, then the array."""
+    """Height of the nest in text lines: title, bar and loops of each box, then the array."""
     return sum(2.15 + len(box.lines) for box in boxes) + 3.4 + 0.3 * len(boxes)
 
 
@@ -221,12 +212,12 @@ def _text(axes: Axes, x: float, y: float, text: str, depth: int, **options: obje
 
 
 def _bar(axes: Axes, span: tuple[float, float], y: float, box: NestBox, depth: int) -> None:
-    """How full a memory is, one color an operand; pale what it keeps at other places."""
+    """Draw the occupancy of a memory, one color per operand; pale: kept at other tiers."""
     left, right = span
     kept = ((box.others, 0.3), (box.shares, 1.0))
     shares = [(o, part[o], alpha) for o in OPERAND_COLORS for part, alpha in kept if o in part]
-    whole = sum(share for _, share, _ in shares)
-    scale = (right - left) / max(whole, 1.0)
+    total = sum(share for _, share, _ in shares)
+    scale = (right - left) / max(total, 1.0)
     start, height = left, 0.42
     for operand, share, alpha in shares:
         axes.add_patch(
@@ -246,7 +237,7 @@ def _bar(axes: Axes, span: tuple[float, float], y: float, box: NestBox, depth: i
 
 
 def _array(axes: Axes, array: ArrayBox, top: float, bottom: float, depth: int) -> None:
-    """The multipliers as a rectangle, the used part of it filled."""
+    """Draw the PE array as a rectangle with the used part filled."""
     left, right = STEP * depth + 0.015, STEP * depth + 0.17
     height = bottom - top - 0.5
     is_overfull = max(array.rows_ratio, array.cols_ratio) > 1.0 + 1e-6
@@ -261,7 +252,7 @@ def _array(axes: Axes, array: ArrayBox, top: float, bottom: float, depth: int) -
 
 
 def _legend(axes: Axes, boxes: Sequence[NestBox]) -> None:
-    """Colors of the operands that the nest keeps anywhere."""
+    """Draw the legend of the operands that the nest keeps."""
     kept = [o for o in OPERAND_COLORS if any(o in box.shares for box in boxes)]
     handles = [Rectangle((0, 0), 1, 1, facecolor=OPERAND_COLORS[o], linewidth=0) for o in kept]
     axes.legend(

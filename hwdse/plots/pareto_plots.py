@@ -1,7 +1,6 @@
-"""Pictures: figures, the Pareto front and breakdowns. Arrays and an `Axes` in, nothing computed.
+"""Figures as files, Pareto fronts and breakdowns.
 
-The one place, with its neighbours `plots_*.py`, that imports matplotlib. It never touches pyplot
-or the global settings, so a caller's notebook keeps its own.
+Neither pyplot nor the global settings of matplotlib are used, so a notebook keeps its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +16,17 @@ from matplotlib.figure import Figure
 from hwdse.plots.plot_style import COLORS, STYLE, place_labels, tidy_log_axis
 
 LABELLED_SHARE = 0.062
-"""A part of a bar smaller than this has no room for its percentage."""
+"""Smallest part of a bar with a printed percentage."""
 SHOWN_SHARE = 0.004
-"""A part smaller than this in every bar cannot be seen, and is left out of the legend."""
+"""Parts smaller than this in every bar are invisible and left out of the legend."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A named design in a picture; `role` is "preset", "baseline" or "best"."""
+    """A named design in a plot; `role` is "preset", "baseline" or "best"."""
 
     label: str
-    cost: tuple[float, ...]
+    objectives: tuple[float, ...]
     role: str
 
 
@@ -41,8 +40,7 @@ _ROLES = {
 def new_figure(
     num_rows: int = 1, num_columns: int = 1, *, width_in: float = 6.4, height_in: float = 4.2
 ) -> tuple[Figure, list[Axes]]:
-    """Figure with rows and columns of axes, row by row, in the style of all pictures here; the
-    axes of a row share their y axis."""
+    """Figure in the style of hwdse and its axes, row by row; a row shares the y axis."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width_in, height_in), layout="constrained")
         FigureCanvasAgg(figure)
@@ -62,19 +60,19 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 def plot_pareto(
     axes: Axes,
-    costs: np.ndarray,
+    objectives: np.ndarray,
     mask: np.ndarray,
     labels: tuple[str, str],
     markers: Sequence[Marker] = (),
     cloud_label: str = "designs",
 ) -> None:
-    """Points of two costs (both smaller is better), their front as a staircase, named designs.
+    """Draw points of two minimized objectives, their Pareto front as a staircase, named designs.
 
-    `mask` tells which points are on the front. Points that are not finite are not drawn.
+    `mask` selects the points on the front. Points that are not finite are not drawn.
     """
-    costs = np.asarray(costs, dtype=float).reshape(-1, 2)
-    front = costs[np.asarray(mask, dtype=bool)]
-    rest = costs[~np.asarray(mask, dtype=bool)]
+    objectives = np.asarray(objectives, dtype=float).reshape(-1, 2)
+    front = objectives[np.asarray(mask, dtype=bool)]
+    rest = objectives[~np.asarray(mask, dtype=bool)]
     if len(rest):
         axes.scatter(
             *rest.T, s=3, color="#9aa5b1", alpha=0.35, linewidths=0, rasterized=True, zorder=1
@@ -87,7 +85,7 @@ def plot_pareto(
         label = f"Pareto front ({len(front):,})"
         axes.plot([], [], color=COLORS[0], marker="o", markersize=3.5, linewidth=1.6, label=label)
     for role, style in _ROLES.items():
-        points = [marker.cost for marker in markers if marker.role == role]
+        points = [marker.objectives for marker in markers if marker.role == role]
         if points:
             axes.scatter(*np.array(points).T, edgecolors="white", linewidths=0.8, **style)
     axes.set_xlabel(labels[0])
@@ -97,10 +95,10 @@ def plot_pareto(
         tidy_log_axis(axis)
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7, zorder=0)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    # What the picture is about gets the best places.
+    # Labels of baseline and optimum are placed first, at the best positions.
     markers = sorted(markers, key=lambda marker: marker.role == "preset")
     colors = [str(_ROLES[marker.role]["color"]) for marker in markers]
-    points = [(marker.cost[0], marker.cost[1]) for marker in markers]
+    points = [(marker.objectives[0], marker.objectives[1]) for marker in markers]
     texts = [marker.label for marker in markers]
     place_labels(axes, points, texts, colors, obstacles=_corners(front))
 
@@ -113,11 +111,11 @@ def plot_breakdown(
     totals: Sequence[str] = (),
     color_order: Sequence[str] = (),
 ) -> None:
-    """Stacked horizontal bars, one a design: each part's size, with its percentage of the bar.
+    """Draw stacked horizontal bars, one per design, with the percentage of each part.
 
-    `parts` holds a value a design under each part's name; `label` names the quantity with its
-    unit, and `totals` are the texts behind the bars (by default their plain sums). Parts take
-    their colors in `color_order`, so that a part looks the same in two charts side by side.
+    `parts` maps the name of a part to one value per design. `label` is the quantity with its
+    unit. `totals` are the texts behind the bars, by default the sums. Colors follow
+    `color_order`, so that a part has one color in adjacent charts.
     """
     values = {name: np.asarray(part, dtype=float) for name, part in parts.items()}
     sums = np.sum(list(values.values()), axis=0)
@@ -153,7 +151,7 @@ def plot_breakdown(
 
 
 def _corners(front: np.ndarray) -> np.ndarray:
-    """Points along the staircase of a front, so that labels keep clear of its lines as well."""
+    """Points along the staircase of a front, as obstacles for labels."""
     if len(front) < 2:
         return front
     ordered = np.log(front[np.lexsort((front[:, 1], front[:, 0]))])
@@ -163,15 +161,15 @@ def _corners(front: np.ndarray) -> np.ndarray:
 
 
 def _legend_dot(axes: Axes, label: str) -> None:
-    """Entry for the cloud of points, larger and darker than a point of it."""
+    """Add the legend entry of the cloud, larger and darker than its points."""
     axes.plot([], [], "o", color="#9aa5b1", markersize=4, linestyle="none", label=label)
 
 
 def _frame(axes: Axes, front: np.ndarray, markers: Sequence[Marker]) -> None:
-    """Logarithmic axes around the cloud, cut where the bad end of it says nothing any more."""
+    """Set logarithmic axes around front and markers; dominated points may lie outside."""
     axes.set_xscale("log")
     axes.set_yscale("log")
-    named = np.array([marker.cost for marker in markers], dtype=float).reshape(-1, 2)
+    named = np.array([marker.objectives for marker in markers], dtype=float).reshape(-1, 2)
     seen = np.concatenate([front, named])
     seen = seen[np.all(np.isfinite(seen) & (seen > 0), axis=1)]
     if not len(seen):

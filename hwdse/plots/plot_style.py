@@ -1,4 +1,4 @@
-"""What all pictures share: colors, fonts, ticks of logarithmic axes, labels beside points."""
+"""Shared style of the plots: colors, fonts, ticks of logarithmic axes, labels beside points."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#e69f00", "#6a3d9a", "#56b4e9", "#cc79a7", "#7f7f7f",
     "#a6cee3", "#f5b99a", "#9fd9c4", "#f4e08a", "#332288", "#b15928",
 )  # fmt: skip
-"""Told apart with any color vision. Source: Okabe and Ito, Color Universal Design, 2008; its
-yellow and black replaced by purple and gray, which carry text and read as lines, and six more
-added for bars of many parts."""
+"""Palette for every type of color vision. Source: Okabe and Ito, Color Universal Design, 2008.
+Yellow and black are replaced by purple and gray, which are readable as text and lines; six colors
+are added for bars of many parts."""
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -34,20 +34,20 @@ STYLE: dict[Any, Any] = {
     "ytick.color": "#323f4b",
 }
 HALO = withStroke(linewidth=2.4, foreground="white", alpha=0.85)
-"""White rim that keeps text readable on top of points and lines."""
+"""White outline of text on top of points and lines."""
 _DIRECTIONS = (
     (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0),
     (-1.0, -1.0), (0.4, 1.0), (-0.4, 1.0), (0.4, -1.0), (-0.4, -1.0), (1.0, 0.4), (-1.0, 0.4),
     (1.0, -0.4), (-1.0, -0.4),
 )  # fmt: skip
 _DISTANCES = (7.0, 16.0, 28.0, 44.0, 64.0, 88.0)
-"""Points between a design and its label, tried from near to far."""
+"""Distances between a design and its label (typographic points), tried in this order."""
 NUM_ROUNDS = 3
-"""Times that each label looks for its place."""
+"""Placement rounds over all labels."""
 
 
 def tidy_log_axis(axis: Axis) -> None:
-    """Ticks of a logarithmic axis that people read: plain numbers at 1, 2, 5 below two decades."""
+    """Set plain tick labels on a logarithmic axis: at 1, 2, 5 below 1.6 decades."""
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)
     steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
@@ -62,7 +62,7 @@ def tidy_log_axis(axis: Axis) -> None:
 
 
 def plain_number(value: float, as_power: bool = False) -> str:
-    """Number as a tick label: 0.05, 20, 3,000; powers of ten where that would be long."""
+    """Tick label of a number: 0.05, 20, 3,000; a power of ten outside 0.001 to 10^6."""
     if value == 0.0 or (not as_power and 1e-3 <= abs(value) < 1e6):
         return f"{value:,.6g}"
     exponent = int(np.floor(np.log10(abs(value)) + 1e-9))
@@ -78,57 +78,60 @@ def place_labels(
     colors: Sequence[str],
     obstacles: np.ndarray | None = None,
 ) -> None:
-    """Write `texts` beside `points` where they cover neither each other nor a point.
+    """Write `texts` beside `points` with the least overlap.
 
-    Tries sixteen directions from near to far, for each point in turn, and takes the place that
-    covers least; then each again beside all others. A far label gets a thin line to its point.
+    Tries sixteen directions from near to far for each point and takes the position with the
+    smallest penalty. Further rounds repeat this with all labels placed. A distant label gets a
+    thin line to its point.
     """
     figure = axes.get_figure(root=True)
     if figure is None or not points:
         return
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
-    spots = axes.transData.transform(np.array(points, dtype=float))
-    taken = _Taken(frame, [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots])
+    pixels = axes.transData.transform(np.array(points, dtype=float))
+    taken = _Taken(frame, [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in pixels])
     if obstacles is not None and len(obstacles):
         taken.soft = axes.transData.transform(obstacles)
-    shown = [i for i, text in enumerate(texts) if text and frame.contains(*spots[i])]
+    shown = [i for i, text in enumerate(texts) if text and frame.contains(*pixels[i])]
     sizes = {i: _text_size(axes, texts[i]) for i in shown}
     options = {}
-    for _, number in itertools.product(range(NUM_ROUNDS), shown):
-        taken.labels.pop(number, None)
-        taken.lines.pop(number, None)
-        box, line, options[number] = _best_place(
-            sizes[number], spots[number], figure.dpi / 72.0, taken, taken.points[number]
+    for _, index in itertools.product(range(NUM_ROUNDS), shown):
+        taken.labels.pop(index, None)
+        taken.lines.pop(index, None)
+        box, line, options[index] = _best_position(
+            sizes[index], pixels[index], figure.dpi / 72.0, taken, taken.points[index]
         )
-        taken.labels[number] = box
+        taken.labels[index] = box
         if line is not None:
-            taken.lines[number] = line
-    for number in shown:
-        color, chosen = colors[number], options[number]
+            taken.lines[index] = line
+    for index in shown:
+        color, chosen = colors[index], options[index]
         if chosen["arrowprops"] is not None:
             chosen["arrowprops"]["color"] = color
         axes.annotate(
-            texts[number], points[number], fontsize=8, color=color, zorder=8,
+            texts[index], points[index], fontsize=8, color=color, zorder=8,
             path_effects=[HALO], **chosen,
         )  # fmt: skip
 
 
 @dataclass
 class _Taken:
-    """What a label must not cover, in pixels."""
+    """Occupied areas of the plot (pixels)."""
 
     frame: BboxBase
     points: list[Bbox]
     labels: dict[int, Bbox] = field(default_factory=dict)
     lines: dict[int, Path] = field(default_factory=dict)
-    """From far labels to their points."""
+    """Lines from distant labels to their points."""
     soft: np.ndarray | None = None
-    """Places that weigh little, such as those of a front."""
+    """Points with a small penalty, such as those of a front."""
 
     def penalty(self, box: Bbox, line: Path | None, own: Bbox) -> float:
-        """How much a label at `box` would hide: other labels weigh most, points of a front
-        little. Its line may cross its `own` point, and those that lie upon it."""
+        """Penalty of a label at `box`: high for other labels, low for points of a front.
+
+        Its line may cross its `own` point and points that overlap it.
+        """
         labels, lines = list(self.labels.values()), list(self.lines.values())
         penalty = 10.0 * sum(box.overlaps(other) for other in (*self.points, *labels))
         penalty += 6.0 * sum(other.intersects_bbox(box) for other in lines)
@@ -153,28 +156,30 @@ def _text_size(axes: Axes, text: str) -> np.ndarray:
     return size
 
 
-def _best_place(
-    size: np.ndarray, spot: np.ndarray, scale: float, taken: _Taken, own: Bbox
+def _best_position(
+    size: np.ndarray, point: np.ndarray, scale: float, taken: _Taken, own: Bbox
 ) -> tuple[Bbox, Path | None, dict]:
-    """Extent, line and options of the place around a point whose penalty is least, the nearest
-    first; `scale` is pixels a typographic point."""
-    least, place = np.inf, (Bbox.null(), None, {})
+    """Extent, line and options of the position around a point with the smallest penalty.
+
+    Near positions are tried first. `scale` is pixels per typographic point.
+    """
+    least, best = np.inf, (Bbox.null(), None, {})
     for distance, direction in itertools.product(_DISTANCES, _DIRECTIONS):
-        way = np.asarray(direction)
-        anchor = spot + scale * distance * way
-        box = Bbox.from_bounds(*(anchor + 0.5 * (np.sign(way) - 1.0) * size), *size)
-        line = Path([spot, anchor]) if distance > _DISTANCES[0] else None
+        offset = np.asarray(direction)
+        anchor = point + scale * distance * offset
+        box = Bbox.from_bounds(*(anchor + 0.5 * (np.sign(offset) - 1.0) * size), *size)
+        line = Path([point, anchor]) if distance > _DISTANCES[0] else None
         penalty = taken.penalty(box, line, own) + 0.02 * distance
         if penalty < least:
-            least, place = penalty, (box, line, _options(direction, distance))
+            least, best = penalty, (box, line, _options(direction, distance))
         if least < 0.2:
             break
-    return place
+    return best
 
 
 def _options(direction: tuple[float, float], distance: float) -> dict:
     x, y = (int(np.sign(part)) for part in direction)
-    # The line ends where the label is nearest to its point.
+    # The line ends at the side of the label that faces the point.
     leader = {
         "arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3,
         "relpos": (0.5 * (1 - x), 0.5 * (1 - y)),

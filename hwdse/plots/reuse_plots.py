@@ -1,4 +1,4 @@
-"""Pictures that compare engines: curves over the size of an array, stacks of energy by place."""
+"""Plots that compare compute engines: curves over the array size, stacked energy by source."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,12 +9,12 @@ from hwdse.plots.plot_style import COLORS, tidy_log_axis
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "-", (0, (4, 3)), "-", "-", "-")
-"""The third curve often lies on the second and lets it show through."""
+"""Dashed third curve: it often coincides with the second."""
 _PARTS = ("#7f7f7f", "#a6cee3", "#9fd9c4", "#f5b99a", "#f4e08a", "#cc79a7")
-"""Tints that are no engine's color."""
+"""Tints distinct from the colors of the engines."""
 
 
-def plot_over_sides(
+def plot_over_array_size(
     axes: Axes,
     sides: Sequence[float],
     curves: Mapping[str, Sequence[float]],
@@ -22,9 +22,10 @@ def plot_over_sides(
     *,
     is_log: bool = True,
 ) -> None:
-    """One curve an engine over the side of a square array; the y axis from 0 where not `is_log`.
+    """Draw one curve per engine over the dimension of a square array.
 
-    Values that are not finite leave a gap: sizes at which an engine was not run.
+    The y axis begins at 0 unless `is_log`. Values that are not finite leave a gap: sizes at
+    which an engine was not evaluated.
     """
     for index, (name, values) in enumerate(curves.items()):
         axes.plot(
@@ -40,17 +41,17 @@ def plot_over_sides(
         tidy_log_axis(axes.yaxis)
     else:
         axes.set_ylim(bottom=0.0)
-    axes.set_xlabel("Side of the array (side² multiply-accumulates a cycle)")
+    axes.set_xlabel("Array dimension d (d² MACs per cycle)")
     axes.set_ylabel(label)
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7)
 
 
-def plot_stacks(
+def plot_stacked_bars(
     axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[float]], label: str
 ) -> None:
-    """Horizontal bars of parts that add up, the first on top, with their sums at the ends.
+    """Draw stacked horizontal bars, the first on top, with their sums at the ends.
 
-    A third of the width stays free on the right, for a legend.
+    A third of the width on the right is left free for a legend.
     """
     rows = np.arange(len(names))[::-1]
     left = np.zeros(len(names))

@@ -1,4 +1,4 @@
-"""Pictures that explain one design or one search: roofline, elasticities, convergence."""
+"""Plots of one design or one search: roofline, elasticities, convergence."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,10 +27,10 @@ def plot_roofline(
     names: Sequence[str],
     bounds: Sequence[str] = (),
 ) -> None:
-    """Achieved rate of operators over their FLOP per byte, under the roof of one chip.
+    """Draw the achieved rate of operators over arithmetic intensity, and the roofline of a chip.
 
-    `bounds` tells what bounds each operator; by default the side of the roof it lies on.
-    Operators with an empty name get no label.
+    `bounds` is the binding resource of each operator; by default HBM below the ridge point and
+    the matrix engines above. Operators with an empty name get no label.
     """
     intensity = np.asarray(intensity, dtype=float)
     achieved = np.asarray(achieved_flop_per_s, dtype=float) / TERA
@@ -55,8 +55,8 @@ def plot_roofline(
     axes.set_xlim(left, right)
     low = min(float(achieved.min(initial=peak)), slope * left * 2.0) / 2.0
     axes.set_ylim(low, peak * 2.2)
-    axes.set_xlabel("Arithmetic intensity (FLOP per byte of HBM traffic)")
-    axes.set_ylabel("Rate of one chip (TFLOP/s)")
+    axes.set_xlabel("Arithmetic intensity (FLOP/B of HBM traffic)")
+    axes.set_ylabel("Achieved rate per chip (TFLOP/s)")
     for axis in (axes.xaxis, axes.yaxis):
         tidy_log_axis(axis)
     axes.annotate(
@@ -73,7 +73,7 @@ def plot_roofline(
 
 
 def plot_tornado(axes: Axes, names: Sequence[str], elasticities: np.ndarray, metric: str) -> None:
-    """Bars of d ln(metric) / d ln(parameter), in the order given, the first on top."""
+    """Draw bars of d ln(metric) / d ln(parameter), in the order given, the first on top."""
     elasticities = np.asarray(elasticities, dtype=float)
     rows = np.arange(len(names))[::-1]
     colors = [COLORS[1] if value > 0 else COLORS[0] for value in elasticities]
@@ -92,14 +92,14 @@ def plot_tornado(axes: Axes, names: Sequence[str], elasticities: np.ndarray, met
     axes.tick_params(axis="y", length=0)
     axes.axvline(0.0, color="#323f4b", linewidth=0.9)
     axes.grid(True, axis="x", color="#e4e7eb", linewidth=0.7)
-    axes.set_xlabel(f"Elasticity: % of {metric}\nper 1 % of the parameter")
+    axes.set_xlabel(f"Elasticity of {metric}\n(% per +1 % of the parameter)")
 
 
 def plot_convergence(
     axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str
 ) -> None:
-    """Best value so far over evaluations of the model, one staircase a method."""
-    ends = []
+    """Draw the best objective so far over model evaluations, one staircase per method."""
+    first = np.inf
     for index, (name, (evaluations, best)) in enumerate(curves.items()):
         color = COLORS[index % len(COLORS)]
         style = ("-", "--", ":", "-.")[index % 4]
@@ -108,16 +108,18 @@ def plot_convergence(
         )
         finite = np.flatnonzero(np.isfinite(best))
         if len(finite):
-            ends.append((evaluations[finite[-1]], best[finite[-1]]))
-            axes.scatter(*ends[-1], s=22, color=color, zorder=5)
+            axes.scatter(evaluations[finite[-1]], best[finite[-1]], s=22, color=color, zorder=5)
+            first = min(first, float(evaluations[finite[0]]))
     axes.set_xscale("log")
+    if np.isfinite(first):
+        axes.set_xlim(left=0.9 * first)
     values = np.concatenate([np.asarray(best) for _, best in curves.values()] or [np.ones(1)])
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() / values.min() > 3.0:
         axes.set_yscale("log")
         tidy_log_axis(axes.yaxis)
     tidy_log_axis(axes.xaxis)
-    axes.set_xlabel("Evaluations of the model")
+    axes.set_xlabel("Model evaluations")
     axes.set_ylabel(label)
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7)
     if len(curves) > 1:
@@ -125,7 +127,7 @@ def plot_convergence(
 
 
 def _along_slope(axes: Axes, x: float, slope: float, text: str) -> None:
-    """Text on the slanted part of a roof, turned to lie along it."""
+    """Write text along the slanted part of a roofline."""
     (x0, y0), (x1, y1) = axes.transData.transform([(x, slope * x), (2.0 * x, slope * 2.0 * x)])
     angle = float(np.degrees(np.arctan2(y1 - y0, x1 - x0)))
     axes.annotate(

@@ -1,12 +1,12 @@
-"""The picture of a layout search: memory of a chip against step time, the front between them."""
+"""Scatter plot of parallelism strategies: peak HBM usage and step time, with the Pareto front."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from hwdse.plots.plot_style import COLORS, place_labels, tidy_log_axis
 
-SLOWEST = 30.0
-"""Layouts slower than this many times the fastest are outside of the picture."""
+MAX_TIME_RATIO = 30.0
+"""Upper end of the time axis over the fastest step time; slower strategies are clipped."""
 
 
 def plot_strategies(
@@ -18,12 +18,12 @@ def plot_strategies(
     best: int | None,
     label: str,
 ) -> None:
-    """A point for each layout, their front as a staircase, the capacity as a line.
+    """Draw a point per strategy, the Pareto front as a staircase, the capacity as a line.
 
-    `front` holds the rows on the front, `best` is the row that gets the star and `label`.
+    `front` contains the indices of the front, and `best` is the index with star and `label`.
     """
     fits = used_gb <= capacity_gb
-    for mask, color, name in ((fits, COLORS[5], "fit"), (~fits, "#9aa5b1", "do not fit")):
+    for mask, color, name in ((fits, COLORS[5], "fits in HBM"), (~fits, "#9aa5b1", "exceeds HBM")):
         if np.any(mask):
             axes.scatter(
                 used_gb[mask], step_time_s[mask], s=4, color=color, alpha=0.45, linewidths=0,
@@ -35,15 +35,15 @@ def plot_strategies(
     line = {"color": COLORS[0], "linewidth": 1.6}
     axes.step(used_gb[ordered], step_time_s[ordered], where="post", zorder=3, **line)
     axes.scatter(used_gb[ordered], step_time_s[ordered], s=12, color=COLORS[0], zorder=4)
-    text = f"front ({len(front):,})"
+    text = f"Pareto front ({len(front):,})"
     axes.plot([], [], marker="o", markersize=3.5, label=text, **line)
     axes.axvline(capacity_gb, color=COLORS[1], linewidth=1.2, linestyle=(0, (5, 2)), zorder=2,
-                 label=f"HBM of a chip, {capacity_gb:.4g} GB")  # fmt: skip
+                 label=f"available HBM per chip: {capacity_gb:.4g} GB")  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
     fastest = float(np.min(step_time_s))
-    axes.set_ylim(fastest / 1.6, min(float(np.max(step_time_s)) * 1.1, fastest * SLOWEST))
-    axes.set_xlabel("HBM in use on the fullest chip (GB)")
+    axes.set_ylim(fastest / 1.6, min(float(np.max(step_time_s)) * 1.1, fastest * MAX_TIME_RATIO))
+    axes.set_xlabel("Peak HBM usage (GB)")
     axes.set_ylabel("Step time (s)")
     for axis in (axes.xaxis, axes.yaxis):
         tidy_log_axis(axis)

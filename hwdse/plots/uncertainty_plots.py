@@ -1,4 +1,4 @@
-"""The picture of a front under uncertain constants. Arrays and an `Axes` in, nothing computed."""
+"""Pareto front under uncertain constants, with percentile intervals."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from hwdse.plots.plot_style import COLORS, tidy_log_axis
 
 _SHARES = LinearSegmentedColormap.from_list("shares", ["#f4e3d7", COLORS[1], "#5c1f00"])
-"""Seldom to always on the front: light to dark, told apart in gray too."""
+"""Fraction of samples on the front, from light to dark; distinct in gray too."""
 
 
 def plot_front_uncertainty(
@@ -20,11 +20,11 @@ def plot_front_uncertainty(
     crossed: np.ndarray,
     labels: tuple[str, str],
 ) -> None:
-    """Designs of two costs colored by `shares`, the band of the front, and crosses from `low` to
-    `high` at the designs at the places `crossed`.
+    """Draw designs of two objectives colored by `shares`, and the percentile interval of the front.
 
-    `curves` are places of the first cost, and at each the low, middle and high second cost that
-    the front reaches there; infinite where it reaches none.
+    Crosses span `low` to `high` at the designs with the indices `crossed`. `curves` are values of
+    the first objective, and p5, median and p95 of the second objective that the front attains
+    there. They are infinite if it attains none.
     """
     first, reached = curves
     axes.set_xscale("log")
@@ -33,18 +33,18 @@ def plot_front_uncertainty(
     axes.fill_between(
         first, np.minimum(reached[0], top), np.minimum(reached[2], top),
         color=COLORS[5], alpha=0.28, linewidth=0, zorder=1,
-        label="front of a sample, 5 to 95 %", where=reached[0] < np.inf,
+        label="front, p5 to p95", where=reached[0] < np.inf,
     )  # fmt: skip
     middle = np.isfinite(reached[1])
     axes.plot(
         first[middle], reached[1][middle], color=COLORS[0], linewidth=1.4, zorder=2,
-        label="median",
+        label="front, median",
     )  # fmt: skip
     away = (nominal[crossed] - low[crossed]).T, (high[crossed] - nominal[crossed]).T
     axes.errorbar(
         *nominal[crossed].T, xerr=np.maximum((away[0][0], away[1][0]), 0.0),
         yerr=np.maximum((away[0][1], away[1][1]), 0.0), fmt="none", ecolor="#52606d",
-        elinewidth=0.9, capsize=2.2, capthick=0.9, alpha=0.9, zorder=3, label="design, 5 to 95 %",
+        elinewidth=0.9, capsize=2.2, capthick=0.9, alpha=0.9, zorder=3, label="design, p5 to p95",
     )  # fmt: skip
     dots = axes.scatter(
         *nominal.T, c=shares, cmap=_SHARES, vmin=0.0, vmax=1.0, s=26, edgecolors="white",
@@ -57,15 +57,15 @@ def plot_front_uncertainty(
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     bar = axes.figure.colorbar(dots, ax=axes, pad=0.02, aspect=28)
     bar.outline.set_visible(False)
-    bar.set_label("share of the samples in which it is on the front")
+    bar.set_label("Fraction of samples on the Pareto front")
     bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100.0 * share:.0f} %")
 
 
 def _frame(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
-    """Logarithmic axes around all bands, with some air."""
-    least, most = low.min(axis=0), high.max(axis=0)
-    air = np.maximum(most / least, 1.05) ** 0.06
-    axes.set_xlim(least[0] / air[0], most[0] * air[0])
-    axes.set_ylim(least[1] / air[1], most[1] * air[1])
+    """Set logarithmic axes around all percentile intervals, with a margin."""
+    least, greatest = low.min(axis=0), high.max(axis=0)
+    margin = np.maximum(greatest / least, 1.05) ** 0.06
+    axes.set_xlim(least[0] / margin[0], greatest[0] * margin[0])
+    axes.set_ylim(least[1] / margin[1], greatest[1] * margin[1])
     for axis in (axes.xaxis, axes.yaxis):
         tidy_log_axis(axis)

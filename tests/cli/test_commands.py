@@ -211,7 +211,7 @@ def test_a_stopped_sweep_resumes(search, tmp_path, capsys):
     assert (part / "front.csv").read_bytes() == whole
     assert open_run(part).record["summary"]["num_points"] == 1024
     assert run(sweep_into(part, search, "--resume", "--seed", "1")) == Exit.USER_ERROR
-    assert "seed is 0 there and 1 now" in capsys.readouterr().err
+    assert "seed is 0 in the folder, 1 now" in capsys.readouterr().err
 
 
 def test_the_merged_front_has_the_largest_hypervolume(search, tmp_path, capsys):
@@ -241,7 +241,7 @@ def test_presets_of_a_front_equal_evaluate(search, monkeypatch):
     assert len(set(names)) == len(names) > 10
     assert [base.role, *{marker.role for marker in others}] == ["baseline", "preset"]
     exact = evaluate_exact(loaded.base, loaded.workload)
-    assert base.cost == (exact.time_per_token_s, exact.energy_per_token_j)
+    assert base.objectives == (exact.time_per_token_s, exact.energy_per_token_j)
     once = front_tables._evaluate_once(loaded.base, loaded.workload)
     assert jax.tree.leaves(once) == pytest.approx(jax.tree.leaves(exact), rel=1e-12)
 

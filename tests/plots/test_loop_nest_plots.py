@@ -1,4 +1,4 @@
-"""Pictures of a mapping hold what they were given and are readable."""
+"""Plots of a mapping contain the given data and are readable."""
 
 import itertools
 from pathlib import Path
@@ -15,10 +15,10 @@ from hwdse.plots.loop_nest_plots import (
     ArrayBox,
     NestBox,
     new_mapping_figure,
-    plot_level_roofs,
+    plot_level_rooflines,
     plot_nest,
-    save_picture,
 )
+from hwdse.plots.pareto_plots import save_figure
 
 BOXES = [
     NestBox("DRAM", 0, "1.38 MB of 16 GiB", {"weights": 0.01, "inputs": 0.02}, ["for n in 12"]),
@@ -26,7 +26,7 @@ BOXES = [
     NestBox("accumulator", 2, "340 kB of 256 KiB", {"outputs": 1.3}, []),
     NestBox("registers", 3, "3 kB of 4 KiB", {"weights": 0.75}, ["for m in 256 (tile 1)"]),
 ]
-ARRAY = ArrayBox("64 x 64 multipliers\n64 rows and 48 columns in use", 1.0, 0.75)
+ARRAY = ArrayBox("64 x 64 PEs\n64 rows and 48 columns used", 1.0, 0.75)
 NAMES = [box.title for box in BOXES]
 INTENSITY = np.array([219.4, 48.0, 8.0, 1.0])
 BANDWIDTH = np.array([3.2e10, 1.28e11, 5.12e11, 1e16])
@@ -37,22 +37,18 @@ NOTES = [f"{name} {share} % busy" for name, share in zip(NAMES, (58, 67, 100, 1)
 def draw(boxes=BOXES, intensity=INTENSITY, bandwidth=BANDWIDTH, reached=REACHED, used=PEAK):
     figure, nest, roofs = new_mapping_figure(boxes, "query: m 512, k 768, n 768")
     plot_nest(nest, boxes, ARRAY)
-    plot_level_roofs(roofs, NAMES, intensity, bandwidth, PEAK, used, reached, NOTES)
+    plot_level_rooflines(roofs, NAMES, intensity, bandwidth, PEAK, used, reached, NOTES)
     return figure, nest, roofs
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_the_same_arrays_give_the_same_file(suffix, tmp_path: Path):
-    paths = [tmp_path / name / f"nest{suffix}" for name in "ab"]
-    for path in paths:
-        save_picture(draw()[0], path)
-    first, second = (path.read_bytes() for path in paths)
-    assert first == second
-    assert first.startswith(b"\x89PNG") if suffix == ".png" else b"<svg" in first
+def test_same_arrays_give_the_same_files(tmp_path: Path):
+    saved = [save_figure(draw()[0], tmp_path / name, "nest") for name in "ab"]
+    for first, second in zip(*saved, strict=True):
+        assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("num_boxes", [1, 4, 12])
-def test_no_text_of_the_nest_covers_another_or_leaves_its_box(num_boxes):
+def test_texts_of_the_nest_do_not_overlap_and_stay_in_the_frame(num_boxes):
     boxes = [BOXES[i % len(BOXES)] for i in range(num_boxes)]
     figure, nest, _ = draw(boxes)
     figure.draw_without_rendering()
@@ -67,7 +63,7 @@ def test_no_text_of_the_nest_covers_another_or_leaves_its_box(num_boxes):
         assert frame.y0 <= extent.y0
 
 
-def test_legend_and_labels_of_the_roofs_lie_in_their_half():
+def test_legend_and_labels_of_the_rooflines_stay_in_their_half():
     figure, nest, roofs = draw(used=PEAK / 2.0, reached=4e9)
     figure.draw_without_rendering()
     legend = roofs.get_legend()
@@ -83,7 +79,7 @@ def test_legend_and_labels_of_the_roofs_lie_in_their_half():
 
 
 @pytest.mark.parametrize("reached", [REACHED, 4e9, PEAK])
-def test_labels_of_the_roofs_do_not_cover_each_other(reached):
+def test_labels_of_the_rooflines_do_not_overlap(reached):
     figure, _, roofs = draw(reached=reached)
     figure.draw_without_rendering()
     assert {text.get_text() for text in roofs.texts} == set(NOTES)
@@ -92,7 +88,7 @@ def test_labels_of_the_roofs_do_not_cover_each_other(reached):
         assert not a.overlaps(b)
 
 
-def test_bars_are_as_long_as_the_shares_and_red_where_it_does_not_fit():
+def test_bars_have_the_length_of_the_shares_and_are_red_above_capacity():
     _, nest, _ = draw()
     bars = {}
     for patch in nest.patches:
@@ -106,7 +102,7 @@ def test_bars_are_as_long_as_the_shares_and_red_where_it_does_not_fit():
     assert [text.get_text() for text in nest.texts if text.get_color() == RED] == [BOXES[2].note]
 
 
-def test_a_level_has_one_color_in_both_panels_and_operands_have_others():
+def test_level_has_one_color_in_both_panels_distinct_from_operands():
     _, nest, roofs = draw()
     titles = {text.get_text(): text.get_color() for text in nest.texts}
     lines = {line.get_label().split()[0]: line.get_color() for line in roofs.lines}
@@ -115,7 +111,7 @@ def test_a_level_has_one_color_in_both_panels_and_operands_have_others():
     assert not set(LEVEL_COLORS) & set(OPERAND_COLORS.values())
 
 
-def test_operands_at_other_places_are_pale_and_count():
+def test_operands_at_other_tiers_are_pale_and_included():
     full = NestBox("scratchpad", 1, "", {"inputs": 0.7}, [], {"weights": 0.4})
     assert full.is_overfull
     assert not NestBox("scratchpad", 1, "", {"inputs": 0.7}, [], {"weights": 0.3}).is_overfull
@@ -127,16 +123,16 @@ def test_operands_at_other_places_are_pale_and_count():
     assert weights.get_x() + weights.get_width() == pytest.approx(inputs.get_x())
 
 
-def test_an_idle_part_of_the_array_lowers_its_ceiling():
+def test_idle_part_of_the_array_lowers_the_ceiling():
     _, _, roofs = draw(used=PEAK / 2.0)
-    dashed = [line for line in roofs.lines if line.get_label() == "array as used 2.048 TMAC/s"]
+    dashed = [line for line in roofs.lines if line.get_label() == "used PEs 2.048 TMAC/s"]
     assert len(dashed) == 1
     np.testing.assert_allclose(dashed[0].get_ydata(), 2.048)
     _, _, roofs = draw()
-    assert not any("as used" in str(line.get_label()) for line in roofs.lines)
+    assert not any("used PEs" in str(line.get_label()) for line in roofs.lines)
 
 
-def test_roofs_rise_with_their_bandwidth_to_the_array():
+def test_rooflines_rise_with_the_bandwidth_to_the_peak_rate():
     _, _, roofs = draw()
     roof = next(line for line in roofs.lines if line.get_label().startswith("accumulator"))
     (x0, y0), (x1, y1) = roof.get_xydata()
@@ -145,7 +141,7 @@ def test_roofs_rise_with_their_bandwidth_to_the_array():
     assert "accumulator 512 GB/s" in roof.get_label()
 
 
-def test_the_point_of_a_level_hangs_below_its_roof():
+def test_point_of_a_level_is_below_its_roofline():
     _, _, roofs = draw()
     hanging = [line.get_xydata() for line in roofs.lines if line.get_linestyle() == "--"]
     assert len(hanging) == 4
@@ -156,7 +152,7 @@ def test_the_point_of_a_level_hangs_below_its_roof():
         assert y1 == pytest.approx(min(4.096, BANDWIDTH[index] / 1e12 * INTENSITY[index]))
 
 
-def test_idle_and_free_levels_are_left_out():
+def test_levels_without_traffic_or_timing_are_left_out():
     intensity = np.array([219.4, np.inf, 8.0, 1.0])
     bandwidth = np.array([3.2e10, np.inf, 5.12e11, np.inf])
     _, _, roofs = draw(intensity=intensity, bandwidth=bandwidth)
@@ -164,7 +160,7 @@ def test_idle_and_free_levels_are_left_out():
     assert names == ["array", "DRAM", "accumulator"]
 
 
-def test_no_level_at_all_is_still_a_picture(tmp_path: Path):
+def test_plot_without_any_level_is_drawn(tmp_path: Path):
     figure, _, _ = draw(intensity=np.full(4, np.inf), bandwidth=np.full(4, np.inf))
-    save_picture(figure, tmp_path / "empty.png")
-    assert (tmp_path / "empty.png").stat().st_size > 1000
+    png, _ = save_figure(figure, tmp_path, "empty")
+    assert png.stat().st_size > 1000

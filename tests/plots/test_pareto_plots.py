@@ -1,4 +1,4 @@
-"""Pictures hold what they were given, readable and the same every time."""
+"""Plots contain the given data, are readable and reproducible."""
 
 import dataclasses
 import itertools
@@ -78,7 +78,7 @@ DRAWINGS = {
 
 
 @pytest.mark.parametrize("name", sorted(DRAWINGS))
-def test_the_same_arrays_give_the_same_files(name, tmp_path: Path):
+def test_same_arrays_give_the_same_files(name, tmp_path: Path):
     contents = []
     for attempt in ("a", "b"):
         figure, (axes,) = new_figure()
@@ -113,13 +113,13 @@ def test_labels_do_not_cover_each_other(name):
     DRAWINGS[name](axes)
     figure.draw_without_rendering()
     labels = [text for text in axes.texts if text.get_text()]
-    # Of annotations the extent of the text alone, without the line to its point.
+    # The extent of an annotation without the line to its point.
     boxes = [(text.get_text(), Text.get_window_extent(text).padded(-1.0)) for text in labels]
     for (first, a), (second, b) in itertools.combinations(boxes, 2):
         assert not a.overlaps(b), (first, second)
 
 
-def test_the_front_is_drawn_in_order_and_presets_by_name():
+def test_front_is_drawn_in_order_and_markers_are_labeled():
     _, (axes,) = new_figure()
     draw_pareto(axes)
     steps = max((line.get_xydata() for line in axes.lines), key=len)
@@ -128,7 +128,7 @@ def test_the_front_is_drawn_in_order_and_presets_by_name():
     assert {text.get_text() for text in axes.texts} == {marker.label for marker in MARKERS}
 
 
-def test_a_front_of_one_design_and_no_cloud_is_a_picture(tmp_path: Path):
+def test_front_of_one_design_without_a_cloud_is_drawn(tmp_path: Path):
     figure, (axes,) = new_figure()
     pareto_plots.plot_pareto(
         axes, np.array([[1.0, 2.0]]), np.array([True]), ("Time (s)", "Energy (J)")
@@ -136,16 +136,18 @@ def test_a_front_of_one_design_and_no_cloud_is_a_picture(tmp_path: Path):
     assert len(save_figure(figure, tmp_path, "one")) == 2
 
 
-def test_bars_add_up_and_shares_are_written():
+def test_bars_add_up_and_percentages_are_written():
     _, (axes,) = new_figure()
     draw_breakdown(axes)
     total = sum(part[0] for part in PARTS.values())
     ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
     assert max(ends) == pytest.approx(total)
-    assert f"{PARTS['matrix'][0] / total:.0%}".replace("%", " %") in {text.get_text() for text in axes.texts}
+    assert f"{PARTS['matrix'][0] / total:.0%}".replace("%", " %") in {
+        text.get_text() for text in axes.texts
+    }
 
 
-def test_a_part_has_one_color_in_two_charts():
+def test_part_has_one_color_in_two_charts():
     _, pair = new_figure(2)
     shared = ("matrix", "hbm")
     for axes, names in zip(pair, (("matrix", "hbm", "bubble"), ("hbm", "matrix")), strict=True):
@@ -159,7 +161,7 @@ def test_a_part_has_one_color_in_two_charts():
     assert len(set(COLORS)) == len(COLORS)
 
 
-def test_all_parts_of_a_step_have_colors_of_their_own():
+def test_parts_of_a_step_have_distinct_colors():
     _, (axes,) = new_figure()
     names = [part_label(field.name, "time") for field in dataclasses.fields(TimeParts)]
     parts = {name: np.array([1.0]) for name in names}
@@ -167,7 +169,7 @@ def test_all_parts_of_a_step_have_colors_of_their_own():
     assert len({bars.patches[0].get_facecolor() for bars in axes.containers}) == len(parts)
 
 
-def test_no_operator_is_drawn_above_the_roof_line():
+def test_roofline_ends_at_ridge_point_and_peak_rate():
     _, (axes,) = new_figure()
     draw_roofline(axes)
     roof = axes.lines[0].get_xydata()
@@ -175,7 +177,7 @@ def test_no_operator_is_drawn_above_the_roof_line():
     assert roof[-1][1] == pytest.approx(667.0)
 
 
-def test_names_are_text_and_not_formulas(tmp_path: Path):
+def test_names_are_escaped_text_and_not_formulas(tmp_path: Path):
     figure, (axes,) = new_figure()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -194,11 +196,11 @@ def test_names_are_text_and_not_formulas(tmp_path: Path):
         (2e-6, r"$2 \times 10^{-6}$"),
     ],
 )
-def test_ticks_read_as_people_write(value, text):
+def test_tick_labels_are_plain_numbers(value, text):
     assert plain_number(value) == text
 
 
-def test_global_settings_stay_as_they_were():
+def test_global_settings_are_unchanged():
     import matplotlib
 
     before = dict(matplotlib.rcParams)

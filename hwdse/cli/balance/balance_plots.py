@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.shared.metric_tables import metric_of
-from hwdse.plots.balance_curves import Curve, frame, plot_balance
+from hwdse.plots.balance_curves import Curve, plot_balance, set_common_range
 from hwdse.plots.pareto_plots import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def _curve(item: "ParameterBalance", unit: float) -> Curve:
         label=CURVE_LABELS.get(item.parameter.path, ""),
         values=item.values[is_shown] / unit,
         ratios=np.minimum(item.metric_ratios[is_shown], 1e6),
-        present=item.current / unit if item.current > 0.0 else None,
-        best=item.optimum / unit,
+        current=item.current / unit if item.current > 0.0 else None,
+        optimum=item.optimum / unit,
     )
 
 
@@ -58,7 +58,7 @@ def save_balance(page: "Page", folder: Path) -> list[Path]:
     }
     for each, (title, (curves, label, marks)) in zip(axes, panels.items(), strict=True):
         plot_balance(each, title, curves, (label, metric), marks)
-    frame(axes, [curve for curves, _, _ in panels.values() for curve in curves])
+    set_common_range(axes, [curve for curves, _, _ in panels.values() for curve in curves])
     return save_figure(figure, folder, "balance")
 
 

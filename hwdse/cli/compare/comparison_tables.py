@@ -172,7 +172,7 @@ def save_comparison(
     """Plot best objective and hypervolume over evaluations and time, with ranges over seeds."""
     from hwdse.cli.shared.evaluation_plots import CORE_SCALES, SCALES
     from hwdse.plots import pareto_plots
-    from hwdse.plots.comparison_curves import plot_spread
+    from hwdse.plots.comparison_curves import plot_median_and_range
 
     scale, label = (CORE_SCALES if is_core(loaded) else SCALES)[loaded.objective]
     files = []
@@ -186,7 +186,7 @@ def save_comparison(
             factor = scale if task == "single" else 1.0
             scaled = {method: factor * curve for method, curve in curves.items()}
             title = label if task == "single" else "Hypervolume (logarithms)"
-            plot_spread(ax, marks, scaled, name, title)
+            plot_median_and_range(ax, marks, scaled, name, title)
         files += pareto_plots.save_figure(
             figure, folder, "best_objective" if task == "single" else "hypervolume"
         )

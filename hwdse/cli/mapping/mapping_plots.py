@@ -29,7 +29,7 @@ def save_mapping(folder: Path, title: str, mapped: "MappedOperator") -> list[Pat
     loop_nest_plots.plot_nest(nest, boxes, array_box(mapped))
     levels = [level.name for level in mapped.accelerator.levels]
     shares = [level.time_fraction for level in metrics.levels]
-    loop_nest_plots.plot_level_roofs(
+    loop_nest_plots.plot_level_rooflines(
         roofs,
         levels,
         np.array([level.intensity_macs_per_byte for level in metrics.levels]),

@@ -218,7 +218,9 @@ def save_pareto(
             labels = (units[objectives[first]][1] + ends, units[objectives[second]][1] + ends)
             scaled = [
                 pareto_plots.Marker(
-                    m.label, (m.cost[first] * scales[0], m.cost[second] * scales[1]), m.role
+                    m.label,
+                    (m.objectives[first] * scales[0], m.objectives[second] * scales[1]),
+                    m.role,
                 )
                 for m in markers
             ]
