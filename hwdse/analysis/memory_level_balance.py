@@ -25,8 +25,7 @@ from hwdse.specs.software import Software
 from hwdse.training.gemm_operator_costs import operator_costs, peak_flop_per_s, sum_operators
 from hwdse.training.step_collectives import sent_bytes
 from hwdse.training.step_time_and_energy import per_step
-from hwdse.workload.gemms import ExecutionCounts, Gemms
-from hwdse.workload.loops.layer_list import LayerList
+from hwdse.workload.gemms import ExecutionCounts, Gemms, LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
 
@@ -301,9 +300,9 @@ def memory_balance(
         gemm_bytes=traffic.gemms,
         bound=bound,
         bound_bytes=bound_bytes,
-        traffic_over_bound_ratio=safe_ratio(traffic.products, bound_bytes),
+        traffic_over_bound_ratio=safe_ratio(traffic.gemms, bound_bytes),
         private_bound_bytes=private_bytes,
-        traffic_over_private_bound_ratio=safe_ratio(traffic.products, private_bytes),
+        traffic_over_private_bound_ratio=safe_ratio(traffic.gemms, private_bytes),
         balanced_sram_bytes=balanced_sram_bytes(design, workload, other_bytes, relaxation),
         sram_bytes_step_time_elasticity=of_step.capacity,
     )

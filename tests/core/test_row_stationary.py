@@ -55,9 +55,9 @@ def layer(name) -> tuple[Operators, RowStationaryMapping]:
     """A layer of AlexNet (one group, `count` of them) and the chip's mapping of it."""
     row = ALEXNET[name]
     sizes = (row[key] for key in ("R", "S", "P", "Q", "C", "K", "N", "stride", "groups"))
-    fields = "strip channel_sets filter_sets filters channels buffered_filters buffered_images"
+    columns = "strip channel_sets filter_sets filters channels held_filters held_images"
     return convolution(*sizes, name), RowStationaryMapping(
-        row["R"], *(row[key] for key in fields.split())
+        row["R"], *(row[key] for key in columns.split())
     )
 
 
