@@ -278,16 +278,16 @@ def _write_record(folder: Path, record: dict[str, Any]) -> Run:
     return Run(folder, record)
 
 
-def _plain(value: Any, place: Path | str) -> Any:
+def _plain(value: Any, where: Path | str) -> Any:
     """Value in JSON types, so that the value read back equals the value written."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, place) for key, item in value.items()}
+        return {str(key): _plain(item, where) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_plain(item, place) for item in value]
+        return [_plain(item, where) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist(), place)
+        return _plain(value.tolist(), where)
     if isinstance(value, float) and not np.isfinite(value):
-        raise RunError(f"{place}: cannot record the value {value}: expected a finite number")
+        raise RunError(f"{where}: cannot record the value {value}: expected a finite number")
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

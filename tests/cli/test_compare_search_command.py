@@ -17,12 +17,12 @@ from hwdse.search.compare.method_comparison import ComparisonProblem, Trace
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("compare")
-    (place / "search.toml").write_text(SEARCH)
-    return place
+    path = tmp_path_factory.mktemp("compare")
+    (path / "search.toml").write_text(SEARCH)
+    return path
 
 
-def answer(capsys, *arguments):
+def printed(capsys, *arguments):
     code = run([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return code, out, err
@@ -38,7 +38,7 @@ def test_a_comparison_is_written_and_extended_by_more_seeds(folder, capsys, monk
         "compare-search", folder / "search.toml", "--budget", 40, "--out", folder / "run",
         "--methods", "random,sobol", "--json",
     ]  # fmt: skip
-    code, out, _ = answer(capsys, *command, "--seeds", 1)
+    code, out, _ = printed(capsys, *command, "--seeds", 1)
     assert code == 0
     first = json.loads(out)
     assert {row["method"] for row in first["methods"]} == {"random", "sobol"}
@@ -46,7 +46,7 @@ def test_a_comparison_is_written_and_extended_by_more_seeds(folder, capsys, monk
     assert len(first["ranking"]) == 2
     parts = sorted((folder / "run" / "points").iterdir())
     before = [part.read_bytes() for part in parts]
-    code, out, err = answer(capsys, *command, "--seeds", 2)
+    code, out, err = printed(capsys, *command, "--seeds", 2)
     assert code == 0
     assert "4 of 8 searches found on disk" in err
     assert [part.read_bytes() for part in parts] == before
@@ -59,11 +59,11 @@ def test_a_comparison_is_written_and_extended_by_more_seeds(folder, capsys, monk
 
 
 def test_mistakes_are_one_line(folder, capsys, monkeypatch):
-    code, _, err = answer(capsys, "compare-search", folder / "search.toml", "--methods", "magic")
+    code, _, err = printed(capsys, "compare-search", folder / "search.toml", "--methods", "magic")
     assert (code, err.count("\n")) == (2, 1)
     assert "expected some of gradient, random, sobol, nsga2, tpe, cma_es" in err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    code, _, err = answer(capsys, "compare-search", folder / "search.toml", "--methods", "nsga2")
+    code, _, err = printed(capsys, "compare-search", folder / "search.toml", "--methods", "nsga2")
     assert (code, err.count("\n")) == (2, 1)
     assert "pip install 'hwdse[compare]'" in err
 
@@ -81,13 +81,13 @@ def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypat
     monkeypatch.setattr("hwdse.objectives.make_objectives_fn", cheap_costs)
     monkeypatch.setattr("hwdse.cli.sweep.front_tables.preset_markers", lambda *arguments: [])
     runs = [folder / "front", folder / "other"]
-    for seed, place in enumerate(runs):
+    for seed, run_folder in enumerate(runs):
         command = ["optimize", folder / "search.toml", "--front", "--evaluations", 80]
-        assert answer(capsys, *command, "--out", place, "--seed", seed)[0] == 0
+        assert printed(capsys, *command, "--out", run_folder, "--seed", seed)[0] == 0
     parts = open_run(runs[0]).read_points()
     table = read_csv_columns((runs[0] / "front.csv").read_text())
     assert int(parts["is_front"].sum()) == len(table["time_per_token_s"])
-    code, out, _ = answer(capsys, "pareto", *runs, "--out", folder / "both", "--json")
+    code, out, _ = printed(capsys, "pareto", *runs, "--out", folder / "both", "--json")
     assert code == 0
     merged = json.loads(out)
     assert all(row["designs"] > 0 for row in merged["runs"])
@@ -96,15 +96,15 @@ def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypat
     # The folder supports the queries of a sweep: metrics of each design, and the front.
     assert (parts["step_time_s"] > 0.0).all()
     assert (runs[0] / "front.parquet").exists()
-    code, _, told = answer(capsys, "optimize", folder / "search.toml", "--front", "--time", "1s")
-    assert (code, told.count("\n")) == (2, 1)
-    assert "--time 1s: not with --front" in told
+    code, _, err = printed(capsys, "optimize", folder / "search.toml", "--front", "--time", "1s")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--time 1s: not with --front" in err
 
 
 def test_a_run_without_designs_has_no_front(folder, capsys):
     create_run(folder / "empty", {"objective": "step_time"}, "", seed=0)
-    code, _, told = answer(capsys, "pareto", folder / "empty", "--out", folder / "both")
-    assert (code, told.count("\n")) == (2, 1)
+    code, _, err = printed(capsys, "pareto", folder / "empty", "--out", folder / "both")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def traces_of(values):

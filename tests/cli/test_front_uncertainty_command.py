@@ -48,7 +48,7 @@ def robust_run(search, tmp_path_factory):
     return folder
 
 
-def answer(capsys, *arguments):
+def printed(capsys, *arguments):
     code = run([*map(str, arguments), "--json"])
     return code, json.loads(capsys.readouterr().out)
 
@@ -59,7 +59,7 @@ def test_a_robust_sweep_in_shards_equals_one_sweep_and_counts_its_samples(
     arguments = ["sweep", search, *SIZE, *SETS, "--out", tmp_path / "run"]
     assert run([*map(str, arguments), "--shard", "2/2"]) == Exit.OK
     capsys.readouterr()
-    code, found = answer(capsys, *arguments, "--resume")
+    code, found = printed(capsys, *arguments, "--resume")
     assert code == Exit.OK
     assert (found["robust"], found["samples"]) == ("mean", 4)
     assert (found["num_points"], found["sample_evaluations"]) == (96, 4 * 96)
@@ -69,7 +69,7 @@ def test_a_robust_sweep_in_shards_equals_one_sweep_and_counts_its_samples(
     loaded = load_search(search, SETS[1::2])
     with jax.enable_x64(True):
         expected = np.exp(np.asarray(front_objectives_fn(loaded)(loaded.base, EXACT)[0]))
-    np.testing.assert_allclose(marker["cost"], expected, rtol=1e-9)
+    np.testing.assert_allclose(marker["objectives"], expected, rtol=1e-9)
 
 
 def test_a_robust_chunk_keeps_nominal_and_robust_metrics_and_is_read_back_exactly(search):
@@ -87,7 +87,7 @@ def test_a_robust_chunk_keeps_nominal_and_robust_metrics_and_is_read_back_exactl
 
 def test_percentiles_of_a_robust_front(search, robust_run, tmp_path, capsys):
     arguments = ["uncertainty", search, "--samples", 50, "--front", robust_run]
-    code, found = answer(capsys, *arguments, *SETS, "--out", tmp_path / "found")
+    code, found = printed(capsys, *arguments, *SETS, "--out", tmp_path / "found")
     assert code == Exit.OK
     columns = read_csv_columns((robust_run / "front.csv").read_text())
     front = {name: np.array(values) for name, values in found["front"].items()}
@@ -107,8 +107,8 @@ def test_percentiles_of_a_robust_front(search, robust_run, tmp_path, capsys):
     assert (tmp_path / "found" / "plots" / "uncertainty.svg").stat().st_size > 1000
     # The file has robust objectives: with nominal objectives this is another problem.
     assert run([*map(str, arguments), "--out", str(tmp_path / "other")]) == Exit.USER_ERROR
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "expected the --set options of the run" in said
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert "expected the --set options of the run" in err
 
 
 def test_robust_fronts_merge_with_fronts_of_the_same_sample_only(robust_run, tmp_path, capsys):
@@ -121,9 +121,9 @@ def test_robust_fronts_merge_with_fronts_of_the_same_sample_only(robust_run, tmp
     (other / "run.json").write_text(json.dumps(record))
     capsys.readouterr()
     assert run(arguments) == Exit.USER_ERROR
-    said = capsys.readouterr().err
-    assert "front of nominal values, expected mean values" in said
-    assert said.count("\n") == 1
+    err = capsys.readouterr().err
+    assert "front of nominal values, expected mean values" in err
+    assert err.count("\n") == 1
     record["config"] |= {"robust": rule, "seed": 5}  # another sample
     (other / "run.json").write_text(json.dumps(record))
     assert run(arguments) == Exit.USER_ERROR
@@ -140,6 +140,6 @@ def test_robust_fronts_merge_with_fronts_of_the_same_sample_only(robust_run, tmp
 )
 def test_mistakes_are_one_line(search, options, named, capsys):
     assert run(["uncertainty", str(search), *options]) == Exit.USER_ERROR
-    said = capsys.readouterr().err
-    assert named in said
-    assert said.count("\n") == 1
+    err = capsys.readouterr().err
+    assert named in err
+    assert err.count("\n") == 1

@@ -252,13 +252,13 @@ def test_a_result_has_an_optimality_report(search, capsys):
     """f = 1/clock, clock at most 2.4 GHz at a limit of 900 mm2: shadow price -f/900 per mm2."""
     loaded = load_search(search)
 
-    def score(design, relaxation):
+    def objective(design, relaxation):
         clock = design.chip.array.clock_hz
         return -jnp.log(clock), jnp.log(clock / 2.4e9)[None]
 
     with jax.enable_x64(True):
-        optimum = minimize(score, loaded.space, loaded.base, seed=0, **allocate_evaluations(50))
-    result, found = with_optimality_report(loaded, score, optimum, 0, 50)
+        optimum = minimize(objective, loaded.space, loaded.base, seed=0, **allocate_evaluations(50))
+    result, found = with_optimality_report(loaded, objective, optimum, 0, 50)
     assert found is not None
     assert result.design.chip.array.clock_hz == 2.4e9
     report = optimality_json(loaded, result, found)
@@ -275,7 +275,7 @@ def test_a_result_has_an_optimality_report(search, capsys):
     text = capsys.readouterr().out
     for words in ("lower bound", "all 2 neighbors", "% per mm²", "-1.000 %", "die area"):
         assert words in text
-    assert with_optimality_report(loaded, score, optimum, 0, 0) == (optimum, None)
+    assert with_optimality_report(loaded, objective, optimum, 0, 0) == (optimum, None)
 
 
 def test_the_objective_of_a_robust_file_is_robust(search, monkeypatch):
@@ -335,6 +335,6 @@ def test_compare_search_refuses_a_robust_objective(capsys, tmp_path):
     sets = ["--set", "uncertain.chip.hbm.energy=30 %", "--set", "objective.robust=mean"]
     code = run([command, "trn2_llama3_70b", *options, *sets, "--out", str(tmp_path / "run")])
     assert code == Exit.USER_ERROR
-    said = capsys.readouterr().err
-    assert "robust = 'mean': expected none" in said
-    assert said.count("\n") == 1
+    err = capsys.readouterr().err
+    assert "robust = 'mean': expected none" in err
+    assert err.count("\n") == 1

@@ -36,14 +36,14 @@ def folder(tmp_path):
     return record.folder
 
 
-def asked(folder, query, capsys):
+def queried(folder, query, capsys):
     assert run(["query", str(folder), query, "--json"]) == Exit.OK
-    told = json.loads(capsys.readouterr().out)
-    return told["columns"], told["rows"]
+    printed = json.loads(capsys.readouterr().out)
+    return printed["columns"], printed["rows"]
 
 
 def test_the_query_of_the_documentation(folder, capsys):
-    columns, rows = asked(
+    columns, rows = queried(
         folder,
         "select chip.array.rows, step_time_s where die_area_mm2 < 600 order by step_time_s limit 2",
         capsys,
@@ -54,12 +54,12 @@ def test_the_query_of_the_documentation(folder, capsys):
 
 def test_strings_are_unchanged_and_tables_may_be_named(folder, capsys):
     query = "select count(*) from points where parallelism = 'it''s'"
-    assert asked(folder, query, capsys)[1] == [[3]]
-    assert asked(folder, "select 'chip.array.rows where' as t limit 1", capsys)[1][0] == [
+    assert queried(folder, query, capsys)[1] == [[3]]
+    assert queried(folder, "select 'chip.array.rows where' as t limit 1", capsys)[1][0] == [
         "chip.array.rows where"
     ]
     query = "with a as (select max(rows) as most from points) select most from a"
-    assert asked(folder, query, capsys)[1] == [[352.0]]
+    assert queried(folder, query, capsys)[1] == [[352.0]]
 
 
 @pytest.mark.parametrize(

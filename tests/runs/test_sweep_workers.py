@@ -100,10 +100,10 @@ def test_the_chunk_of_a_dead_worker_is_repeated(job, monkeypatch):
     started = []
     start = local_workers._start
 
-    def noted(packed, place, num_workers):
-        worker = start(packed, place, num_workers)
+    def noted(packed, slot, num_workers):
+        worker = start(packed, slot, num_workers)
         started.append(worker.process)
-        if len(started) == 1:  # dies before its first answer
+        if len(started) == 1:  # dies before its first result
             os.kill(worker.process.pid, signal.SIGKILL)
         return worker
 
@@ -123,8 +123,8 @@ def test_the_chunk_of_a_dead_worker_is_repeated(job, monkeypatch):
 def test_three_dead_workers_of_one_chunk_stop_the_sweep(job, monkeypatch):
     start = local_workers._start
 
-    def doomed(packed, place, num_workers):
-        worker = start(packed, place, num_workers)
+    def doomed(packed, slot, num_workers):
+        worker = start(packed, slot, num_workers)
         worker.process.kill()
         return worker
 

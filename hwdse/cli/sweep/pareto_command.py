@@ -200,6 +200,6 @@ def _markers(records: list["Run"]) -> list["Marker"]:
     for record in records:
         for item in record.record.get("summary", {}).get("markers", []):
             found.setdefault(
-                item["label"], Marker(item["label"], tuple(item["cost"]), item["role"])
+                item["label"], Marker(item["label"], tuple(item["objectives"]), item["role"])
             )
     return list(found.values())

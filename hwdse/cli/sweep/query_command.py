@@ -110,10 +110,10 @@ def _make_view(connection: Any, name: str, files: list[str]) -> dict[str, str]:
 
 def column_names(paths: list[str]) -> dict[str, str]:
     """Names in SQL of the columns of the files: the last word of a path if it is unique."""
-    last = {path: path.rpartition(".")[2] for path in paths}
-    words = list(last.values())
     from hwdse.runs.run_folder import CONSTRAINT, LOG
 
+    last = {path: path.rpartition(".")[2] for path in paths}
+    words = list(last.values())
     return {
         path: path if path.startswith((LOG, CONSTRAINT)) or words.count(word) > 1 else word
         for path, word in last.items()

@@ -31,7 +31,8 @@ def run(
                      "[default: headline metrics]"),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", parser=parse_count, metavar="N", help="Samples.")
+        int, typer.Option("--samples", parser=parse_count, metavar="N", help="Samples of the "
+                          "constants.")
     ] = 1000,
     uncertain: Annotated[
         list[str] | None,
