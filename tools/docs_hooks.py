@@ -1,20 +1,27 @@
-"""MkDocs hooks: the READMEs and plots of experiments/ as pages, and root files as pages.
+"""MkDocs hooks: READMEs and plots of experiments/ and root files as pages, formulas as MathML.
 
 In the repository the pages of docs/ link to `../experiments/NAME/README.md`. The built site has
 these files under `experiments/NAME/`. Links to other files of the repository become plain code.
 """
 
+import html
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
 ROOT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)]*)?\)")
+FORMULA = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>',
+    flags=re.DOTALL,
+)
+"""Output of pymdownx.arithmatex: `\\(...\\)` inline, `\\[...\\]` as a block."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -25,9 +32,9 @@ def on_files(files: Files, config: Any) -> Files:
         text = readme.read_text(encoding="utf-8")
         files.append(File.generated(config, uri, content=text))
         for image in dict.fromkeys(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)):
-            source = str(folder / image)
-            uri = f"experiments/{folder.name}/{image}"
-            files.append(File.generated(config, uri, abs_src_path=source))
+            if (folder / image).exists():  # else the link is reported as broken
+                uri = f"experiments/{folder.name}/{image}"
+                files.append(File.generated(config, uri, abs_src_path=str(folder / image)))
     for name in ROOT_PAGES:
         text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
         files.append(File.generated(config, name.lower(), content=text))
@@ -55,3 +62,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return match[0]
 
     return LINK.sub(replaced, markdown)
+
+
+def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
+    """Formulas as MathML, so that the site needs no script from elsewhere."""
+
+    def replaced(match: re.Match[str]) -> str:
+        display = "block" if match["tag"] == "div" else "inline"
+        return convert(html.unescape(match["latex"]), display=display)
+
+    return FORMULA.sub(replaced, content)
