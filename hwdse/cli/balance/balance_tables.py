@@ -98,7 +98,7 @@ def one_to(ratio: float) -> str:
 
 def _print_parameters(page: Page) -> None:
     rows = []
-    numbers = dict(zip(BALANCES, (1, 2, 3, 4), strict=True))
+    numbers = {str(name): number for number, name in enumerate(BALANCES, 1)}
     for item in page.parameters:
         path = item.parameter.path
         values = [item.current, item.optimum, *item.near_optimal]

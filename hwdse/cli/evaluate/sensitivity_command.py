@@ -42,6 +42,7 @@ def run(
     """
     from hwdse.cli.shared.metric_tables import is_core, metric_of
     from hwdse.config import load_search
+    from hwdse.units.parse_units import split_field
 
     loaded = load_search(config, sets or ())
     value, slopes = _elasticities(loaded, metric)
@@ -51,13 +52,18 @@ def run(
     if plots is not None and shown:
         from hwdse.cli.shared import evaluation_plots
 
-        files = evaluation_plots.save_tornado(dict(shown), metric, plots)
+        files = evaluation_plots.save_tornado(
+            {split_field(path)[0]: slope for path, slope in shown}, metric, plots
+        )
     if json:
         print_json(
             {"metric": metric, "value": value, "elasticities": dict(ordered), "files": files}
         )
     else:
-        rows = [[path, *_value_at(loaded.base, path), f"{slope:+.3f}"] for path, slope in shown]
+        rows = [
+            [split_field(path)[0], *_value_at(loaded.base, path), f"{slope:+.3f}"]
+            for path, slope in shown
+        ]
         found = metric_of(metric, of_core=is_core(loaded))
         title = f"{loaded.title}: {found.name} {found.text(value)}"
         print_table(title, ["parameter", "unit", "value", "elasticity"], rows)
