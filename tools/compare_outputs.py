@@ -72,15 +72,32 @@ RENAMED = {  # words of keys, at any depth
     "place": "resource",
     "needed": "required",
 }
-LINK_FIELDS = {
-    "link.launch_s": "link.collective_launch_s",
-    "network.launch_s": "network.collective_launch_s",
-    "link.efficiency_fraction": "link.bandwidth_efficiency_fraction",
-    "network.efficiency_fraction": "network.bandwidth_efficiency_fraction",
-    "workload.gradient_bytes": "workload.gradient_element_bytes",
-    "energy.leakage": "energy.static",
-    "area.fixed": "area.other",
-}
+PATHS = (  # (pattern, replacement) of dotted keys, after the words
+    (r"\b(link|network)\.launch_s\b", r"\1.collective_launch_s"),
+    (r"\b(link|network)\.efficiency_fraction\b", r"\1.bandwidth_efficiency_fraction"),
+    (r"\bworkload\.gradient_bytes\b", "workload.gradient_element_bytes"),
+    (r"\benergy\.leakage\b", "energy.static"),
+    (r"\barea\.fixed\b", "area.other"),
+    (r"\bbreakdowns\.time\b", "breakdowns.time_s"),
+    (r"\bbreakdowns\.energy\b", "breakdowns.energy_j"),
+    (r"\bbreakdowns\.area\b", "breakdowns.area_mm2"),
+    (r"\bbreakdowns\.hbm\b", "breakdowns.hbm_bytes"),
+    (r"^knobs\b", "parameters"),
+    (r"\bshare_it_suits\b", "suited_fp64_fraction"),
+    (r"\bmemory\.product_bytes\b", "memory.gemm_bytes"),
+    (r"(capacity_violations\.\d+)\.place\b", r"\1.resource"),
+    (r"(capacity_violations\.\d+)\.needed\b", r"\1.required"),
+    (r"^(strategies\.\d+)\.time\.(\w+)$", r"\1.time.\2_s"),
+    (r"^(strategies\.\d+)\.hbm\.(\w+)$", r"\1.hbm.\2_bytes"),
+    (r"^by$", "sort_by"),
+    (r"^scored$", "num_evaluated"),
+    (r"^fit$", "num_feasible"),
+    (r"\boptimality\.all_neighbors\b", "optimality.is_exhaustive"),
+    (r"_of_limit\b", "_limit_ratio"),
+    (r"^(front\.(?:\d+\.)?)(time_per_token|step_time)\b", r"\1\2_s"),
+    (r"^(front\.(?:\d+\.)?)energy_per_token\b", r"\1energy_per_token_j"),
+    (r"^(front\.(?:\d+\.)?)cost_per_token\b", r"\1cost_per_token_usd"),
+)
 INVERTED = frozenset({"is_local_optimum"})
 IGNORED = re.compile(r"(^|\.)(elapsed_s|seconds|files|folder|file)(\.|$)")
 """Clocks and places of files."""
@@ -99,11 +116,9 @@ def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 def _new_key(path: tuple[str, ...]) -> str:
     text = ".".join(path)
-    words = [RENAMED.get(word, word) for word in re.split(r"(?<=[.=_ ])|(?=[.=])", text)]
-    text = ".".join(RENAMED.get(word, word) for word in "".join(words).split("."))
-    text = re.sub(r"(\w+)_of_limit\b", r"\1_limit_ratio", text)
-    for old, new in LINK_FIELDS.items():
-        text = re.sub(rf"{re.escape(old)}(?!\w)", new, text)
+    text = ".".join(RENAMED.get(word, word) for word in text.split("."))
+    for pattern, replacement in PATHS:
+        text = re.sub(pattern, replacement, text)
     return text
 
 

@@ -68,14 +68,14 @@ def summary_of(room: str) -> str:
     folder = PACKAGE / room
     file = folder / "__init__.py" if folder.is_dir() else PACKAGE / f"{room}.py"
     text = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split())
-    return text.split(". ")[0].rstrip(".")
+    return text.split(". ")[0].rstrip(".").replace("`", "")
 
 
 def draw(rooms: list[str]) -> None:
     """Write the picture."""
     num = len(rooms)
     width = BOX + TEXT + num * MATRIX + 0.6
-    figure, axes = plt.subplots(figsize=(0.62 * width, 0.62 * (num + 3.2)))
+    figure, axes = plt.subplots(figsize=(0.62 * width, 0.62 * (num + 2.3)))
     left = BOX + TEXT
     for row, room in enumerate(rooms):
         y = float(row)
@@ -107,8 +107,8 @@ def draw(rooms: list[str]) -> None:
     axes.text(0.12, num - 0.25, "room, and what it holds", fontsize=9, color="#555", va="bottom")
     note = "Dot: the room of the row imports the room of the column. Larger dot: from more files."
     axes.text(0.12, -0.95, note, fontsize=8.5, color="#555", va="center")
-    axes.set_xlim(0, width + 0.9)
-    axes.set_ylim(-1.3, num + 2.0)
+    axes.set_xlim(0, width - 0.5)
+    axes.set_ylim(-1.2, num + 1.1)
     axes.axis("off")
     figure.savefig(TARGET, dpi=130, bbox_inches="tight", pad_inches=0.08)
     print(f"wrote {TARGET.relative_to(ROOT)}: {num} rooms")

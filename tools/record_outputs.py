@@ -51,7 +51,7 @@ VALIDATIONS = (
 MAIN = "trn2_llama3_70b"
 UNCERTAIN = ("--metric", "energy_per_token", "--samples", "64")
 # Of the version that runs: {view: command}, and the options whose names have changed.
-OLD_WORDS = {"layout": "layout", "--uncertain": "--spread"}
+OLD_WORDS = {"layout": "layout", "strategy": "layout", "--uncertain": "--spread"}
 NEW_WORDS = {"layout": "parallelism", "--uncertain": "--uncertain"}
 
 
@@ -68,7 +68,7 @@ def _commands(cases: Path | None, data: Path) -> dict[str, list[str]]:
             "validate",
             kind,
             str(data / f"{file}.csv"),
-            *rest,
+            *("strategy" if word == "layout" else word for word in rest),
         ]
     commands[f"optimize {MAIN}"] = ["optimize", MAIN, "--evaluations", "800", "--neighbors", "200"]
     commands[f"optimize --front {MAIN}"] = ["optimize", MAIN, "--front", "--evaluations", "800"]
