@@ -29,11 +29,13 @@ PATTERNS = {
 }
 FIRST_WORDS = ("What", "How", "Which", "Where", "Who")
 """A docstring begins with a noun phrase or a verb."""
+OLD_NAMES = {"tools/compare_outputs.py"}
+"""Files with names of version 0.1."""
 SOURCES = sorted(
     path
     for folder in ("hwdse", "tests", "experiments", "tools")
     for path in (ROOT / folder).rglob("*.py")
-    if path != Path(__file__)
+    if path != Path(__file__) and str(path.relative_to(ROOT)) not in OLD_NAMES
 )
 PAGES = sorted(
     path

@@ -1,1 +1,4 @@
-"""Fits of model constants to measurements: reproducible, from files that anyone can read."""
+"""Fits of model constants to measurements, reproducible from the files in `tests/data`.
+
+Imports readers and jobs from `validation`, which never imports this package.
+"""

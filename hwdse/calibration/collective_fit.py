@@ -1,8 +1,8 @@
-"""Fits of `models.collectives.Library` to measured collectives.
+"""Fits of the collective library model to measured collectives.
 
-`fit_library` takes rows of one device and library and gives its costs: least squares of the
-logarithm of time with a soft L1 loss and a weak pull towards NCCL's own table of latencies, so
-that what few rows say nothing about stays a sensible number. Deterministic.
+`fit_library` returns the costs (`Library` of `models/network/collective_library.py`) for rows of
+one device and library: least squares of the logarithm of time with a soft L1 loss. A weak prior
+at NCCL's table of latencies keeps poorly constrained constants plausible. Deterministic.
 """
 
 from collections.abc import Sequence
@@ -34,21 +34,21 @@ PRIOR = {
     "net": (50e-6, 5e-6, 0.5),
     "net_p2p": (20e-6, 5e-6, 0.6),
 }
-"""Where a fit begins, and what it is weakly pulled to: start and step in seconds, fraction."""
+"""Initial value and prior by protocol: start-up and step time (s), bandwidth fraction."""
 HOST_SHARED = frozenset({"L40S"})
-"""Cards that reach each other through the host's memory beyond a pair."""
+"""Cards whose groups of more than two communicate through host memory."""
 PRIOR_COPY, PRIOR_SHARED = 0.2, 2.0
-PULL = 0.03
-"""Residual for a factor of e away from the prior: as an error of 3 % of one row."""
+PRIOR_WEIGHT = 0.03
+"""Residual of a factor e from the prior, equivalent to an error of 3 % in one row."""
 INLIER_LOG_ERROR = 0.1
 SHARPNESS = (8.0, 20.0, 80.0)
-"""Powers of the soft minimum over routes, one fit after the other; the result is judged exact."""
-MIN_LAUNCH_S, LARGEST_START_S, LARGEST_FRACTION = 1e-6, 300e-6, 1.0
+"""Powers of the soft minimum over routes in successive fits; the exact minimum is evaluated."""
+MIN_LAUNCH_S, MAX_START_S, MAX_FRACTION = 1e-6, 300e-6, 1.0
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """Parts of the time of every row (first axis) and route (second) that no constant changes."""
+    """Parts of the time per row (first axis) and route (second) independent of the constants."""
 
     steps: np.ndarray
     sent_s: np.ndarray
@@ -56,7 +56,7 @@ class _Terms:
     protocol: np.ndarray
     is_open: np.ndarray
     shared_s: np.ndarray
-    """What the shared host would take for the payload, over `sent_s`, at a ratio of one."""
+    """Payload time of the shared host over `sent_s`, at a shared ratio of one."""
 
 
 def _row_routes(kind: str, num_nodes: float, routes: Routes) -> Sequence[tuple[str, str]]:
@@ -77,15 +77,15 @@ def _terms(rows: Rows, fabric: Fabric, routes: Routes, names: list[str]) -> _Ter
     for index, (kind, nodes) in enumerate(zip(rows.kinds, rows.num_nodes, strict=True)):
         chips = float(rows.num_chips[index])
         seconds = rows.message_bytes[index] / rate[index]
-        for place, (algorithm, name) in enumerate(_row_routes(kind, nodes, routes)):
+        for route, (algorithm, name) in enumerate(_row_routes(kind, nodes, routes)):
             if name not in names or (name == "nvls" and chips <= 2):
                 continue
             work = ALGORITHMS[kind][algorithm](chips)
-            steps[index, place] = work.num_steps
-            sent[index, place] = seconds * work.sent_ratio
-            copied[index, place] = seconds * work.copied_ratio * (nodes == 1)
-            protocol[index, place] = names.index(name)
-            is_open[index, place] = True
+            steps[index, route] = work.num_steps
+            sent[index, route] = seconds * work.sent_ratio
+            copied[index, route] = seconds * work.copied_ratio * (nodes == 1)
+            protocol[index, route] = names.index(name)
+            is_open[index, route] = True
     is_shared = (rows.num_chips > 2) & (rows.num_nodes == 1)
     return _Terms(steps, sent, copied, protocol, is_open, np.where(is_shared, rows.num_chips, 0.0))
 
@@ -100,7 +100,7 @@ def _protocols(rows: Rows, fabric: Fabric, routes: Routes) -> list[str]:
 
 
 def _times(logs: np.ndarray, terms: _Terms, sharpness: float) -> np.ndarray:
-    """Seconds of all rows; a soft minimum over the routes."""
+    """Time of all rows (s): soft minimum over the routes."""
     launch, copy, shared = np.exp(logs[:3])
     start, step, fraction = np.exp(logs[3:]).reshape(3, -1)[:, terms.protocol]
     slow = np.maximum(1.0, terms.shared_s / shared)[:, None]
@@ -112,23 +112,23 @@ def _times(logs: np.ndarray, terms: _Terms, sharpness: float) -> np.ndarray:
 
 
 def fit_library(rows: Rows, fabric: Fabric, routes: Routes, *, is_host_shared: bool) -> Library:
-    """Costs that fit the rows best; `is_host_shared` where cards meet in the host's memory."""
+    """Fitted costs; `is_host_shared` if cards communicate through host memory."""
     names = _protocols(rows, fabric, routes)
     terms = _terms(rows, fabric, routes, names)
     prior = np.log([[PRIOR[name][part] for name in names] for part in range(3)]).ravel()
     shared = PRIOR_SHARED if is_host_shared else NOT_SHARED
     launch = 0.7 * float(rows.time_s.min())
     prior = np.concatenate([np.log([launch, PRIOR_COPY, shared]), prior])
-    high = np.full(len(prior), np.log(LARGEST_START_S))
-    high[1:3], high[-len(names) :] = np.log([2.0, 1e10]), np.log(LARGEST_FRACTION)
+    high = np.full(len(prior), np.log(MAX_START_S))
+    high[1:3], high[-len(names) :] = np.log([2.0, 1e10]), np.log(MAX_FRACTION)
     low = np.full(len(prior), np.log(1e-9))
     low[0], low[-len(names) :] = np.log(MIN_LAUNCH_S), np.log(1e-3)
     best = prior
     for sharpness in SHARPNESS:
 
         def errors(logs: np.ndarray, sharpness: float = sharpness) -> np.ndarray:
-            wrong = np.log(_times(logs, terms, sharpness) / rows.time_s)
-            return np.concatenate([wrong, PULL * (logs - prior)])
+            residuals = np.log(_times(logs, terms, sharpness) / rows.time_s)
+            return np.concatenate([residuals, PRIOR_WEIGHT * (logs - prior)])
 
         best = least_squares(
             errors,
@@ -154,7 +154,7 @@ def _library(values: np.ndarray, names: list[str], fabric: Fabric, is_shared: bo
 
 
 def fit_rows(library: str, rows: Rows, fabric: Fabric) -> Library:
-    """`fit_library` with what is known of the device and the library."""
+    """`fit_library` with the routes of the library and the host sharing of the device."""
     shared = fabric.name in HOST_SHARED
     return fit_library(rows, fabric, routes_of(library), is_host_shared=shared)
 

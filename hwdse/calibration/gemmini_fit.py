@@ -1,10 +1,9 @@
-"""The six fitted constants of `models.startup`, from RTL cycles of Gemmini.
+"""Six fitted constants of the tile overhead model, from RTL cycles of Gemmini.
 
-`models.startup.GEMMINI_COSTS` holds what `fit` gives on all 930 rows of
-`tests/data/gemmini_rtl_public.csv`, both sets together; a test repeats the fit. How well the law
-does on layers that its constants were not fitted to is `held_out_cycles`. The form of the law and
-the rules of `gemmini_runs` were chosen with all of these rows in view, so even those errors are
-somewhat better than those on a file that nobody has looked at.
+`GEMMINI_COSTS` of `models/compute/tile_overheads.py` is the result of `fit` on all 930 rows of
+`tests/data/gemmini_rtl_public.csv`, both sets together; a test repeats the fit. `held_out_cycles`
+returns cycles of layers excluded from the fit. The form of the model and the rules of
+`gemmini_runs.py` were chosen with all rows known, so held-out errors are slightly optimistic.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.specs.mappings.loop_nest import LoopNest
-from hwdse.validation.measured.gemmini_runs import Runs, law_arguments, run_cycles
+from hwdse.validation.measured.gemmini_runs import Runs, run_cycles, tiled_cycles_arguments
 from hwdse.workload.loops.operators import Operators
 
 FITTED = (
@@ -31,27 +30,27 @@ FITTED = (
     "dram_bytes_per_cycle",
     "start_cycles",
 )
-"""Fields of `TileCosts`."""
+"""Fitted fields of `TileCosts`."""
 START = (250.0, 125.0, 1.0, 1.0, 8.0, 100.0)
-"""Where the fit begins: near the fewest cycles a tile that the file has, for the two issue costs;
-round numbers for the others."""
+"""Initial values: near the fewest cycles per tile in the file for the two issue costs, round
+numbers for the others."""
 INLIER_LOG_ERROR = 0.1
-"""Errors beyond this count by their size, not its square (soft L1). A few runs took up to a
-hundred times as long as any count explains: tiles that lie in the padding alone, where a loop
-counter of the hardware seems to wrap around."""
+"""Errors above this value count linearly, not squared (soft L1). A few runs took up to a hundred
+times the modeled cycles: tiles that contain only padding, where a hardware loop counter seems to
+wrap around."""
 NUM_FOLDS = 10
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Cycles of each run by constants that were fitted to other layers, and those constants."""
+    """Cycles of each run with constants fitted to other layers, and these constants."""
 
     cycles: np.ndarray
     folds: tuple[TileCosts, ...]
 
 
 def fit(runs: Runs, chosen: np.ndarray | None = None) -> TileCosts:
-    """Constants that fit the `chosen` runs (all of them by default) best, in logarithms of cycles.
+    """Constants fitted to the `chosen` runs (default: all), in logarithms of cycles.
 
     Deterministic: one start, a trust region with exact derivatives, float64.
     """
@@ -59,10 +58,10 @@ def fit(runs: Runs, chosen: np.ndarray | None = None) -> TileCosts:
     measured = np.log(runs.cycles)[rows]
 
     def errors(logs: np.ndarray) -> np.ndarray:
-        return np.asarray(_log_cycles(logs, *law_arguments(runs)))[rows] - measured
+        return np.asarray(_log_cycles(logs, *tiled_cycles_arguments(runs)))[rows] - measured
 
     def slopes(logs: np.ndarray) -> np.ndarray:
-        return np.asarray(_log_slopes(logs, *law_arguments(runs)))[rows]
+        return np.asarray(_log_slopes(logs, *tiled_cycles_arguments(runs)))[rows]
 
     jac: Any = slopes  # scipy's stubs know strings only
     with jax.enable_x64(True):
@@ -73,12 +72,12 @@ def fit(runs: Runs, chosen: np.ndarray | None = None) -> TileCosts:
 
 
 def held_out_cycles(runs: Runs, num_folds: int = NUM_FOLDS) -> HeldOut:
-    """Cross-validation by layer: a layer is in one fold, with all its mappings of both sets."""
+    """Cross-validation by layer; a fold contains all mappings of its layers, of both sets."""
     layers = sorted(set(runs.layers))
     order = np.random.default_rng(0).permutation(len(layers))
-    fold_of_layer = {layers[index]: place % num_folds for place, index in enumerate(order)}
+    fold_of_layer = {layers[index]: rank % num_folds for rank, index in enumerate(order)}
     fold = np.array([fold_of_layer[layer] for layer in runs.layers])
-    folds = tuple(fit(runs, fold != number) for number in range(num_folds))
+    folds = tuple(fit(runs, fold != index) for index in range(num_folds))
     cycles = np.stack([np.asarray(run_cycles(runs, costs).total_cycles) for costs in folds])
     return HeldOut(cycles[fold, np.arange(len(fold))], folds)
 
@@ -90,7 +89,7 @@ def _costs(values: Leaf) -> TileCosts:
 def _cycles_of_logs(
     logs: Leaf, nest: LoopNest, operators: Operators, accelerator: Accelerator
 ) -> Leaf:
-    """Logarithms of cycles at the logarithms of the fitted constants."""
+    """Logarithms of cycles as a function of the logarithms of the fitted constants."""
     costs = _costs(jnp.exp(logs))
     return jnp.log(tiled_cycles(nest, operators, accelerator, costs).total_cycles)
 

@@ -1,4 +1,4 @@
-"""One overhead factor of matrix engines, fitted on the power limits of chips."""
+"""Overhead factor of matrix engines, fitted on the power limits of chips."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from hwdse.numerics.array_types import PerPoint
 
 
 def fit_overhead_ratio(datapath_j: PerPoint, rest_j: PerPoint, all_in_j: PerPoint) -> float:
-    r"""Factor f with the least squares of $(f d + r) / e - 1$ over chips, all in joules a flop.
+    r"""Factor f with the least squares of $(f d + r) / e - 1$ over chips, closed form.
 
-    Datapath d, everything else r, power limit over peak e; in closed form.
+    Energy per FLOP (J): datapath d, all other parts r, power limit over peak rate e.
     """
     slope = np.asarray(datapath_j) / np.asarray(all_in_j)
     target = 1.0 - np.asarray(rest_j) / np.asarray(all_in_j)

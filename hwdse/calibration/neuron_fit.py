@@ -3,11 +3,11 @@
     python -m hwdse.calibration.neuron_fit tests/data/aws_training_public.csv
 
 Four constants for all models, releases and sizes: the sustained matrix rate of the chip
-(configs/chips/trainium1.toml), what a pass of a layer and a step take at least
-(configs/software/neuron.toml), and the share of tensor-parallel collectives that hides behind
-products (`neuron_jobs.TENSOR_OVERLAP_FRACTION`). Least squares of the logarithm of model over
-measurement, every model with the same weight. Then the errors on rows left out: every other row,
-and each family of models by the constants of the others.
+(configs/chips/trainium1.toml), the minimum times of a layer pass and of a step
+(configs/software/neuron.toml), and the fraction of TP collectives overlapped with GEMMs
+(`neuron_jobs.TENSOR_OVERLAP_FRACTION`). Least squares of the logarithm of model over measurement,
+with equal weight per model. Held-out errors: every other row, and each model family with the
+constants of the others.
 """
 
 import sys
@@ -33,8 +33,10 @@ FAMILIES = ("gpt3", "llama", "bert", "vit")
 
 
 def read_runs(path: Path) -> list[FittedRun]:
-    """Runs with a throughput or a step time that the model can express; a run's source is its
-    model. Utilizations repeat throughputs and are left out."""
+    """Runs with a throughput or a step time within the model; the source of a run is its model.
+
+    MFU rows repeat throughputs and are left out.
+    """
     return [
         FittedRun(job_of(row), CHIP, SOFTWARE, plain_name(row["model"]), time_s)
         for row, time_s in measured_runs(path)
@@ -43,7 +45,7 @@ def read_runs(path: Path) -> list[FittedRun]:
 
 
 def errors_of(runs: Sequence[FittedRun], values: np.ndarray) -> np.ndarray:
-    """Throughput of the model over the published one, less one, of each run."""
+    """Modeled over published throughput minus one, of each run."""
     batch = Batch(runs)
     return batch.measured_s / batch.step_times_s(CONSTANTS, values) - 1.0
 
@@ -56,8 +58,8 @@ def _line(label: str, errors: np.ndarray) -> str:
     )
 
 
-def left_out(runs: Sequence[FittedRun]) -> dict[str, np.ndarray]:
-    """Errors on rows that the constants were not fitted on, by what was left out."""
+def held_out_errors(runs: Sequence[FittedRun]) -> dict[str, np.ndarray]:
+    """Errors on rows excluded from the fit, by excluded group."""
     found = {"every other": errors_of(runs[1::2], fit(runs[::2], CONSTANTS))}
     for family in FAMILIES:
         own = [run for run in runs if run.source.startswith(family)]
@@ -68,17 +70,17 @@ def left_out(runs: Sequence[FittedRun]) -> dict[str, np.ndarray]:
 
 
 def report(runs: Sequence[FittedRun]) -> Iterator[str]:
-    """Lines of the constants, with errors of the fit and on rows left out of one."""
+    """Lines with the constants, the fit errors and the held-out errors."""
     values = fit(runs, CONSTANTS)
     for constant, value in zip(CONSTANTS, values, strict=True):
         yield f"{constant.preset:10} {constant.path:38} {value:.4g}"
     yield _line("fitted on all", errors_of(runs, values))
-    for name, errors in left_out(runs).items():
-        yield _line(f"left out, {name}", errors)
+    for name, errors in held_out_errors(runs).items():
+        yield _line(f"held out, {name}", errors)
 
 
 def main(paths: Sequence[str]) -> None:
-    """Fits the constants and writes them with the errors."""
+    """Fit the constants and print them with the errors."""
     with jax.enable_x64(True):
         runs = [run for path in paths for run in read_runs(Path(path))]
         sys.stdout.writelines(f"{line}\n" for line in report(runs))

@@ -3,10 +3,9 @@
     python -m hwdse.calibration.training_fit tests/data/measured_training_public.csv \
         tests/data/measured_vtrain_single_node_public.csv
 
-Prints the constants that stand in configs/chips and configs/software. One set for each chip and
-one for each stack: no constant belongs to a row, a model or a size. Least squares of the logarithm
-of model over measurement, every source with the same weight; then the same on every other row
-only, with the errors on the rows left out.
+Prints the constants of configs/chips and configs/software: one set per chip and one per stack,
+none per row, model or size. Least squares of the logarithm of model over measurement, with equal
+weight per source. A second fit on every other row gives the held-out errors.
 """
 
 import sys
@@ -39,19 +38,19 @@ from hwdse.validation.shared.reference_table import read_table
 
 @dataclass(frozen=True)
 class Constant:
-    """A number of a preset that is fitted, with where the search starts and its bounds."""
+    """Fitted constant of a preset, with initial value and bounds."""
 
     preset: str
-    """A chip or a stack."""
+    """Preset of a chip or a stack."""
     path: str
-    """In a design."""
+    """Path in a design."""
     start: float
     low: float
     high: float
 
 
 def _chip(*names: str) -> list[Constant]:
-    """Constants of the first chip; the others, variants of it, share them."""
+    """Constants of the first chip, shared by its variants."""
     name = "|".join(names)
     return [
         Constant(name, "chip.matrix_efficiency_fraction", 0.75, 0.3, 1.0),
@@ -91,13 +90,13 @@ GROUPS: dict[str, list[Constant]] = {
         *_stack("megatron_core", "dispatch_time_s", "elementwise_traffic_ratio"),
     ],
 }
-"""Constants that are fitted together, on the runs of their chips; later groups take the stacks
-that earlier ones have fitted as they are."""
+"""Constants fitted together, on the runs of their chips. Stacks fitted in earlier groups are fixed
+in later groups."""
 
 
 @dataclass(frozen=True)
 class FittedRun:
-    """A measured run: its job, chip, stack, source and step time."""
+    """A measured run: job, chip, stack, source and step time."""
 
     job: Job
     chip: str
@@ -107,7 +106,7 @@ class FittedRun:
 
 
 def read_runs(paths: Sequence[Path]) -> list[FittedRun]:
-    """Every row with a step time and a micro-batch that the model can express."""
+    """Rows with a step time and a micro-batch within the scope of the model."""
     runs = []
     for path in paths:
         table = read_table(path)
@@ -125,7 +124,7 @@ def read_runs(paths: Sequence[Path]) -> list[FittedRun]:
 
 
 class Batch:
-    """Runs as batches of one structure each, with constants set by preset."""
+    """Runs as batches of one pytree structure each, with constants set by preset."""
 
     def __init__(self, runs: Sequence[FittedRun]):
         self.runs = runs
@@ -133,7 +132,7 @@ class Batch:
         self.groups = batches_of([run.job for run in runs])
 
     def step_times_s(self, constants: Sequence[Constant], values: np.ndarray) -> np.ndarray:
-        """The model's step time of each run with these values of the constants."""
+        """Modeled step time of each run for given values of the constants (s)."""
         times = np.empty(len(self.runs))
         for indices, (design, workload) in self.groups:
             for constant, value in zip(constants, values, strict=True):
@@ -154,7 +153,7 @@ def _step_times() -> Callable[..., Any]:
 
 
 def fit(runs: Sequence[FittedRun], constants: Sequence[Constant]) -> np.ndarray:
-    """Values of the constants; every source weighs the same."""
+    """Fitted values of the constants, with equal weight per source."""
     batch = Batch(runs)
     sources = [run.source for run in runs]
     weights = np.array([1.0 / np.sqrt(sources.count(source)) for source in sources])
@@ -174,7 +173,7 @@ def fit(runs: Sequence[FittedRun], constants: Sequence[Constant]) -> np.ndarray:
 def errors(
     runs: Sequence[FittedRun], constants: Sequence[Constant], values: np.ndarray
 ) -> dict[str, tuple[int, float]]:
-    """Rows and mean absolute error of each source."""
+    """Number of rows and mean absolute error of each source."""
     batch = Batch(runs)
     error = np.abs(batch.step_times_s(constants, values) / batch.measured_s - 1.0)
     names = [f"{run.source} {run.chip}" for run in runs]
@@ -188,26 +187,26 @@ def errors(
 
 
 def main(paths: Sequence[str]) -> None:
-    """Fits every group and writes constants and errors."""
+    """Fit every group and print constants and errors."""
     with jax.enable_x64(True):
         sys.stdout.writelines(f"{line}\n" for line in report(read_runs([Path(p) for p in paths])))
 
 
 def report(runs: Sequence[FittedRun]) -> Iterator[str]:
-    """Lines of the constants of every group, with errors of the fit and on rows left out of one."""
-    held: list[tuple[Constant, float]] = []
+    """Lines with the constants of every group, the fit errors and the held-out errors."""
+    fitted: list[tuple[Constant, float]] = []
     for name, constants in GROUPS.items():
         chips = {n for c in constants if c.path.startswith("chip") for n in c.preset.split("|")}
         own = [run for run in runs if run.chip in chips]
-        fixed, known = [c for c, _ in held], [v for _, v in held]
+        fixed, known = [c for c, _ in fitted], [v for _, v in fitted]
         values = fit_with(own, constants, fixed, known)
         yield f"{name}: {len(own)} runs"
         for constant, value in zip(constants, values, strict=True):
             yield f"  {constant.preset:20} {constant.path:38} {value:.4g}"
         yield _error_line("fitted on all", own, [*constants, *fixed], [*values, *known])
         half = fit_with(own[::2], constants, fixed, known)
-        yield _error_line("every other, left out", own[1::2], [*constants, *fixed], [*half, *known])
-        held += list(zip(constants, values, strict=True))
+        yield _error_line("every other, held out", own[1::2], [*constants, *fixed], [*half, *known])
+        fitted += list(zip(constants, values, strict=True))
 
 
 def fit_with(
@@ -216,7 +215,7 @@ def fit_with(
     fixed: Sequence[Constant],
     known: Sequence[float],
 ) -> np.ndarray:
-    """`fit` with the constants of earlier groups held."""
+    """`fit` with the constants of earlier groups fixed."""
     frozen = [
         Constant(c.preset, c.path, v, v * 0.999, v * 1.001)
         for c, v in zip(fixed, known, strict=True)

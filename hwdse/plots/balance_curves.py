@@ -70,5 +70,5 @@ def set_common_range(axes: Sequence[Axes], curves: Sequence[Curve]) -> None:
             each.set_ylabel("")
     key = {"linestyle": "none", "color": "#52606d", "markersize": 6}
     axes[0].plot([], [], marker="o", label="current", **key)
-    axes[0].plot([], [], marker="D", label="optimum, other parameters fixed", **key)
+    axes[0].plot([], [], marker="D", label="optimum, others fixed", **key)
     axes[0].legend(loc="upper left", frameon=False)

@@ -1,4 +1,4 @@
-"""The fit of efficiencies and stacks finds what synthetic runs were made with."""
+"""The fit of efficiencies and stacks recovers the constants of synthetic runs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def _float64():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs from the smallest to the largest of a public file, with times made by the model."""
+    """Runs from the smallest to the largest of a public file, with modeled times."""
     lines = SINGLE.read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if not line.startswith("#"))
     rows = lines[start + 1 :]
@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     path.write_text("\n".join([lines[start], *rows[:: len(rows) // 23]]) + "\n")
     found = read_runs([path])[:24]
     with jax.enable_x64(True):
-        # Twelve at a time: the size of every batch here.
+        # Batches of twelve, as in all tests here.
         parts = [Batch(found[i::2]).step_times_s(CONSTANTS, TRUTH) for i in (0, 1)]
     for i in (0, 1):
         found[i::2] = [
@@ -57,14 +57,14 @@ def runs(tmp_path_factory):
     return found
 
 
-def test_runs_are_read_with_chip_stack_and_source(runs):
+def test_runs_contain_chip_stack_and_source(runs):
     assert len(runs) == 24
     assert {(run.chip, run.software, run.source) for run in runs} == {
         ("a100", "megatron_deepspeed", "vtrain_single")
     }
 
 
-def test_the_fit_finds_the_constants_and_foretells_the_runs_left_out(runs):
+def test_fit_recovers_the_constants_and_predicts_held_out_runs(runs):
     found = fit(runs[::2], CONSTANTS)
     np.testing.assert_allclose(found, TRUTH, rtol=2e-3)
     left_out = errors(runs[1::2], CONSTANTS, found)
@@ -78,12 +78,12 @@ def test_the_fit_finds_the_constants_and_foretells_the_runs_left_out(runs):
     assert before > 0.05
 
 
-def test_constants_of_earlier_groups_are_held(runs):
+def test_constants_of_earlier_groups_are_fixed(runs):
     found = fit_with(runs[::2], CONSTANTS[1:], CONSTANTS[:1], TRUTH[:1].tolist())
     np.testing.assert_allclose(found, TRUTH[1:], rtol=0.02)
 
 
-def test_constants_move_only_the_runs_of_their_preset(runs):
+def test_constants_affect_only_the_runs_of_their_preset(runs):
     batch = Batch(runs[::2])
     other = [replace(CONSTANTS[0], preset="h100"), replace(CONSTANTS[1], preset="torchtitan")]
     plain = batch.step_times_s([], np.array([]))
@@ -92,7 +92,7 @@ def test_constants_move_only_the_runs_of_their_preset(runs):
 
 
 @pytest.mark.parametrize("name", sorted(GROUPS))
-def test_presets_hold_constants_within_their_bounds(name):
+def test_presets_contain_constants_within_their_bounds(name):
     for constant in GROUPS[name]:
         part, _, path = constant.path.partition(".")
         assert constant.low <= constant.start <= constant.high

@@ -1,4 +1,4 @@
-"""The error table that every kind of validation prints."""
+"""Reference files and error tables of all validations."""
 
 import json
 
@@ -31,13 +31,13 @@ def test_metrics_of_a_case_worked_by_hand():
     assert metrics["mismatches"] == 3
 
 
-def test_a_zero_reference_has_no_relative_error_but_can_mismatch():
+def test_zero_reference_has_no_relative_error_but_can_mismatch():
     metrics = score(np.array([0.0, 0.0, 4.0]), np.array([0.0, 1.0, 4.0]))
     assert metrics["max_ape"] == 0.0
     assert metrics["mismatches"] == 1
 
 
-def test_rank_correlation_sees_order_only_and_is_undefined_for_constants():
+def test_rank_correlation_depends_on_order_only_and_is_undefined_for_constants():
     rising = np.array([1.0, 2.0, 3.0, 4.0])
     assert score(rising, np.exp(rising))["spearman"] == pytest.approx(1.0)
     assert score(rising, -rising)["spearman"] == pytest.approx(-1.0)
@@ -57,7 +57,7 @@ def test_without_printed_digits_one_ulp_is_a_mismatch():
     assert Comparison(np.array([1.0]), np.array([np.nextafter(1.0, 2.0)])).differs[0]
 
 
-def test_report_splits_rows_into_groups(tmp_path):
+def test_report_contains_metrics_of_row_groups(tmp_path):
     comparisons = {
         "cycles": Comparison(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0])),
         "words": Comparison(np.array([1.0, np.nan, 3.0]), np.array([1.0, 2.0, np.nan])),
@@ -77,7 +77,7 @@ def test_report_splits_rows_into_groups(tmp_path):
     assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["kind"] == "toy"
 
 
-def test_comment_lines_and_blank_rows_are_passed_over(tmp_path):
+def test_comment_lines_and_blank_rows_are_skipped(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text('# source, "quoted\n# licence\na,b\n1, x\n\n2,"y,z"\n')
     table = read_table(path, ["a"])
@@ -98,7 +98,7 @@ def test_comment_lines_and_blank_rows_are_passed_over(tmp_path):
         ("# only\n", "no header row"),
     ],
 )
-def test_a_broken_file_gets_one_line(tmp_path, content, said):
+def test_broken_file_raises_an_error_of_one_line(tmp_path, content, said):
     path = tmp_path / "t.csv"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"t\.csv") as caught:
@@ -107,6 +107,6 @@ def test_a_broken_file_gets_one_line(tmp_path, content, said):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_error_names_a_missing_file(tmp_path):
     with pytest.raises(ValueError, match=r"none.csv: cannot be read \(No such file"):
         read_table(tmp_path / "none.csv")

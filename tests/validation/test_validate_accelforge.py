@@ -1,4 +1,4 @@
-"""Best mappings reach AccelForge's optima, and are what they claim to be."""
+"""Best mappings reach the optima of AccelForge, and their costs are those of loop nests."""
 
 import csv
 from pathlib import Path
@@ -22,7 +22,7 @@ def report():
     return validate(FILE)
 
 
-def stack_gemms(wanted):
+def case_rows(wanted):
     """Header and chosen rows of the file, as lists of cells."""
     lines = [line for line in FILE.read_text().splitlines() if not line.startswith("#")]
     table = list(csv.reader(lines))
@@ -36,7 +36,7 @@ def written(tmp_path, table):
     return path
 
 
-def test_no_row_lies_above_the_optimum(report):
+def test_no_row_exceeds_the_optimum(report):
     assert report.rows_scored == 62
     assert report.rows_skipped == {}
     assert not any("above" in name for name in report.groups)
@@ -53,14 +53,14 @@ def test_most_rows_are_equal_and_the_others_lower(report):
     assert report.groups["imperfect=False"]["edp_js"]["max_ape"] < 1e-6
 
 
-def test_every_mapping_costs_the_same_as_a_loop_nest(report):
+def test_every_mapping_has_equal_cost_as_a_loop_nest(report):
     assert report.metrics["edp_as_nest"]["mismatches"] == 0
     assert report.metrics["edp_as_nest"]["max_ape"] < 1e-9
 
 
-def test_bytes_by_level_where_the_mapping_is_the_same():
-    # p049: tiles of 99 x 77 on 8 columns, which do not divide. p047: 30 of 32 rows in use.
-    header, *rows = stack_gemms({"p047", "p049"})
+def test_bytes_by_level_agree_for_equal_mappings():
+    # p049: tiles of 99 x 77 on 8 columns, not divisible. p047: 30 of 32 rows used.
+    header, *rows = case_rows({"p047", "p049"})
     cells = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     numbers = {name: np.array(x, float) for name, x in cells.items() if _is_number(x[0])}
     with jax.enable_x64(True):
@@ -93,9 +93,9 @@ def _is_number(text):
     return True
 
 
-def test_register_reads_of_whole_outermost_tiles():
-    # p004: 25 tiles of 502 rows are charged for 12550 of 12544 rows, in register energy only.
-    header, row = stack_gemms({"p004"})
+def test_register_reads_of_full_outermost_tiles():
+    # p004: 25 tiles of 502 rows count 12550 instead of 12544 rows, in register energy only.
+    header, row = case_rows({"p004"})
     numbers = {
         name: np.array([float(x)]) for name, x in zip(header, row, strict=True) if _is_number(x)
     }
@@ -109,8 +109,8 @@ def test_register_reads_of_whole_outermost_tiles():
     assert float(found.costs.mac_j[0]) == pytest.approx(float(numbers["e_mac_j"][0]), rel=1e-6)
 
 
-def test_a_wrong_reference_is_found(tmp_path):
-    header, row = stack_gemms({"p000"})
+def test_wrong_reference_is_a_mismatch(tmp_path):
+    header, row = case_rows({"p000"})
     place = header.index("energy_j")
     row[place] = str(0.9 * float(row[place]))
     report = validate(written(tmp_path, [header, row]))
@@ -128,8 +128,8 @@ def test_a_wrong_reference_is_found(tmp_path):
         ("dram_bw_bytes_per_s", "0", "column 'dram_bw_bytes_per_s': got '0'"),
     ],
 )
-def test_a_broken_cell_is_named_in_one_line(tmp_path, column, cell, expected):
-    header, row = stack_gemms({"p000"})
+def test_error_of_one_line_names_a_broken_cell(tmp_path, column, cell, expected):
+    header, row = case_rows({"p000"})
     row[header.index(column)] = cell
     with pytest.raises(ValueError, match=r"rows\.csv, line 2") as error:
         validate(written(tmp_path, [header, row]))
@@ -137,5 +137,5 @@ def test_a_broken_cell_is_named_in_one_line(tmp_path, column, cell, expected):
     assert "\n" not in str(error.value)
 
 
-def test_rules_of_counting_are_those_of_the_file():
+def test_counting_rules_are_those_of_the_file():
     assert Accounting(True, True, True) == ACCELFORGE

@@ -1,4 +1,4 @@
-"""Engine models against published kernels: what they must reach, and what is skipped."""
+"""NeuronCore engine models against published kernels: targets and skipped rows."""
 
 import csv
 import math
@@ -21,7 +21,7 @@ def report():
 
 
 def write(path, *changes):
-    """A file of rows that differ from a product of the tutorial by `changes`."""
+    """File of rows that differ from a GEMM of the tutorial by `changes`."""
     base = dict.fromkeys(COLUMNS, "") | {
         "case_id": "x",
         "domain": "kernel",
@@ -45,7 +45,7 @@ def named(**changes):
 
 
 def test_latencies_reach_their_targets(report):
-    """Median error below 15 %, none above 40 %; the fp32 product of the tutorial within 2 %."""
+    """Median error below 15 %, maximum below 40 %; FP32 GEMM of the tutorial within 2 %."""
     latency = report.metrics["latency"]
     assert latency["num_rows"] >= 40
     assert latency["median_ape"] < 0.06
@@ -54,7 +54,7 @@ def test_latencies_reach_their_targets(report):
     assert report.groups["chip=Trainium2"]["latency"]["max_ape"] < 0.02
 
 
-def test_rows_that_no_constant_was_fitted_to_agree_as_well(report):
+def test_rows_outside_the_fit_agree_as_well(report):
     held_out = report.groups["fitted=no"]["latency"]
     assert held_out["num_rows"] > 30
     assert held_out["median_ape"] < 0.06
@@ -75,7 +75,7 @@ def test_rows_that_no_constant_was_fitted_to_agree_as_well(report):
         ("normalised_throughput", 0.03),
     ],
 )
-def test_other_quantities(report, metric, median):
+def test_median_errors_of_other_quantities(report, metric, median):
     assert report.metrics[metric]["median_ape"] <= median
 
 
@@ -100,7 +100,7 @@ def test_every_row_is_scored_or_skipped_with_a_reason(report):
         ("mamba_C128_M512_S8 baseline", "mamba"),
     ],
 )
-def test_kernels_of_the_bench_are_known_by_name_at_any_size(text, family):
+def test_benchmark_kernels_are_recognized_by_name_at_any_size(text, family):
     assert named(model=family, detail=text).family == family
 
 
@@ -109,19 +109,19 @@ def test_kernels_of_the_bench_are_known_by_name_at_any_size(text, family):
     [
         ({"model": "topk", "detail": "topk_K8_M128 baseline"}, "no model of the kernel topk"),
         ({"model": "conv1d 128x64"}, "no model of the kernel conv1d"),
-        ({"model": "matmul 128x128x512", "detail": "fast"}, "loops the row does not state"),
-        ({"model": "attention d128 seq64", "detail": "search stage 2"}, "step of a search"),
+        ({"model": "matmul 128x128x512", "detail": "fast"}, "GEMM without stated loops"),
+        ({"model": "attention d128 seq64", "detail": "search stage 2"}, "search stage without"),
         ({"model": "mamba", "detail": "PyTorch reference ch256"}, "framework"),
         ({"model": "matmul 8x8x8", "precision": "int4"}, "precision 'int4'"),
         ({"model": "mamba scan", "detail": "ch256 seq512 state16"}, "version"),
     ],
 )
-def test_rows_without_a_rule_say_why(changes, reason):
+def test_rows_outside_the_model_have_a_reason(changes, reason):
     with pytest.raises(UnmodeledRowError, match=reason):
         named(**changes)
 
 
-def test_a_size_that_is_missing_is_a_reason(tmp_path):
+def test_missing_size_is_a_skip_reason(tmp_path):
     rows = write(tmp_path / "a.csv", {}, {"model": "silu", "detail": "silu_M128 baseline"})
     assert validate(rows).rows_skipped == {"silu without its size N": 1}
 
@@ -143,7 +143,7 @@ def test_units_are_those_of_the_row(tmp_path):
         ({"chip": "Abacus"}, ["no row that the engines' model covers", "no engines of Abacus"]),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, change, words):
+def test_errors_have_one_line(tmp_path, change, words):
     with pytest.raises(ValueError, match=r"a\.csv") as error:
         validate(write(tmp_path / "a.csv", change))
     message = str(error.value)
@@ -151,24 +151,24 @@ def test_mistakes_are_one_line(tmp_path, change, words):
     assert all(word in message for word in words), message
 
 
-def test_a_missing_column_is_named(tmp_path):
+def test_error_names_a_missing_column(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("case_id,domain\nx,kernel\n")
     with pytest.raises(ValueError, match="no column 'model'"):
         validate(path)
 
 
-def figures():
-    """Values of the file by case and metric."""
+def published_values():
+    """Published values by case and metric."""
     return {
         (row["case_id"], row["metric"]): float(row["value"])
         for row in read_table(FILE, COLUMNS).rows
     }
 
 
-def test_fitted_constants_follow_from_the_rows_that_they_name():
-    """launch_latency, sustained_fraction and usable_fraction of NeuronCore-v2, worked again."""
-    core, values = load_engines("neuron_core_v2"), figures()
+def test_fitted_constants_follow_from_their_rows():
+    """launch_latency, sustained_fraction and usable_fraction of NeuronCore-v2, recomputed."""
+    core, values = load_engines("neuron_core_v2"), published_values()
     baselines = [case for case, metric in FITTED if metric == "latency" and "baseline" in case]
     launches = [
         values[case, "latency"] * 1e-3
@@ -178,10 +178,10 @@ def test_fitted_constants_follow_from_the_rows_that_they_name():
     assert len(launches) == 6
     assert core.launch_latency_s == pytest.approx(float(np.median(launches)), rel=0.05)
 
-    case = "accelopt-transpose-matmul-k2048-m4096-n10944-"
+    case = "accelopt-transpose-matmul-k2048-m4096-n10944"
     shares = [
         32 * 16 * columns * 4 / 2.8e9 / (values[case + kind, "latency"] * 1e-3 - 1e-4)
-        for kind, columns in (("baseline", 22 * 512), ("optimised", 86 * 128))
+        for kind, columns in (("-baseline", 22 * 512), ("-optimised", 86 * 128))
     ]
     assert core.tensor.sustained_fraction == pytest.approx(np.mean(shares), rel=2e-3)
 
@@ -191,8 +191,8 @@ def test_fitted_constants_follow_from_the_rows_that_they_name():
     assert core.sbuf.usable_fraction == pytest.approx(kept / core.sbuf.capacity_bytes, rel=1e-3)
 
 
-def test_kernels_of_the_bench_run_at_other_sizes(tmp_path):
-    """Every kernel of the bench takes a small and a large size and gives a positive latency."""
+def test_benchmark_kernels_are_modeled_at_other_sizes(tmp_path):
+    """Every benchmark kernel has a positive latency at a small and a large size."""
     texts = [
         name + "".join(f"_{letters}{scale * size}" for letters, size in sizes.items())
         for scale in (1, 8)
@@ -207,6 +207,6 @@ def test_kernels_of_the_bench_run_at_other_sizes(tmp_path):
         }.items()
     ]
     rows = [{"chip": "Trainium1", "model": "x", "detail": f"{text} baseline"} for text in texts]
-    evaluated_points = validate(write(tmp_path / "a.csv", *rows))
-    assert evaluated_points.rows_scored == len(texts)
-    assert evaluated_points.metrics["latency"]["bias"] > -1.0
+    report = validate(write(tmp_path / "a.csv", *rows))
+    assert report.rows_scored == len(texts)
+    assert report.metrics["latency"]["bias"] > -1.0

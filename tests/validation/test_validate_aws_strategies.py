@@ -1,4 +1,4 @@
-"""AWS's own layouts among those that the search finds best."""
+"""Parallelism strategies of AWS are among the fastest of the enumeration."""
 
 import csv
 from pathlib import Path
@@ -22,10 +22,10 @@ def rows_like(model, parallelism):
 
 @pytest.fixture(scope="module")
 def small_file(tmp_path_factory):
-    """The 175 B and the 7 B job; the second one twice, as two releases ran it."""
+    """File with the 175 B and the 7 B job, the second with two releases."""
     rows = rows_like("GPT3-175B", "TP=32 PP=8 DP=4")[:1]
     rows += 2 * rows_like("Llama2-7B", "TP=8 PP=1 DP=64")[:1]
-    path = tmp_path_factory.mktemp("layouts") / "runs.csv"
+    path = tmp_path_factory.mktemp("strategies") / "runs.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
@@ -33,7 +33,7 @@ def small_file(tmp_path_factory):
     return path
 
 
-def test_layouts_of_aws_are_among_the_best_five(small_file):
+def test_strategies_of_aws_are_among_the_five_fastest(small_file):
     report = aws_strategies.validate(small_file).as_dict()
     assert report["rows_scored"] == 2
     assert report["metrics"]["time_over_best"]["mismatches"] == 0
@@ -41,14 +41,14 @@ def test_layouts_of_aws_are_among_the_best_five(small_file):
     assert ranks == ["rank=2", "rank=3"]
 
 
-def test_a_layout_behind_the_fifth_is_a_mismatch():
+def test_strategy_slower_than_the_fifth_is_a_mismatch():
     answer = aws_strategies.Recommendation("m", "TP1 PP1", 6, 1.6, (1.0, 1.1, 1.2, 1.3, 1.4, 1.6))
     assert answer.own_time_s > answer.last_best_s == 1.4
     few = aws_strategies.Recommendation("m", "TP1 PP1", 2, 1.1, (1.0, 1.1))
     assert few.last_best_s == few.own_time_s
 
 
-def test_a_file_without_such_jobs_is_a_mistake(tmp_path):
+def test_file_without_such_jobs_raises_an_error(tmp_path):
     rows = [row for row, _ in measured_runs(FILE) if degree(row, "TP") == 1.0][:1]
     path = tmp_path / "runs.csv"
     with path.open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""Training runs on Trainium: what the model must reach, how rows are read, what is skipped."""
+"""Training runs on Trainium: targets, interpretation of rows, skipped rows."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ BASE = dict.fromkeys(COLUMNS, "") | {
 
 
 def write(path, *changes):
-    """A file of rows that differ from `BASE` by `changes`."""
+    """File of rows that differ from `BASE` by `changes`."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -50,7 +50,7 @@ def write(path, *changes):
 
 
 def time_s(**changes):
-    """The model's step time of one row."""
+    """Modeled step time of one row (s)."""
     return results_of([job_of(BASE | changes)])[0].step_time_s
 
 
@@ -67,13 +67,13 @@ def test_throughputs_reach_their_target(report):
     assert throughput["spearman"] > 0.95
 
 
-def test_step_times_and_utilizations_reach_theirs(report):
+def test_step_times_and_mfu_reach_their_targets(report):
     assert report.metrics["step_time"]["median_ape"] < 0.20
     assert report.metrics["mfu"]["num_rows"] == 9
     assert report.metrics["mfu"]["median_ape"] < 0.15
 
 
-def test_every_family_of_models_is_scored_and_none_is_far_off(report):
+def test_every_model_family_is_scored_within_bounds(report):
     models = {name: table for name, table in report.groups.items() if name.startswith("model=")}
     assert {"model=bertlarge", "model=vitbase", "model=gpt3175b", "model=llama270b"} <= set(models)
     medians = [
@@ -90,9 +90,11 @@ def test_each_row_is_scored_or_skipped_with_a_reason(report):
     assert any(reason.startswith("no matrix rate for FP32") for reason in report.rows_skipped)
 
 
-def test_utilization_counts_flop_as_the_neuron_tables(tmp_path):
-    """A utilization that follows from a throughput of the same release by the tables' own count:
-    27.49 % at 3530 sequences a second is 0.1 % off $(6 P + 12 L h s) s$."""
+def test_mfu_counts_flop_as_the_neuron_tables(tmp_path):
+    """MFU from a throughput of the same release, in the convention of the tables.
+
+    27.49 % at 3530 sequences per second differs by 0.1 % from $(6 P + 12 L h s) s$.
+    """
     model = find_model("HuggingFace BERT-Large Ph1 pre-training")
     layers = 24.0 * float(layer_parameters(model.shape))
     flop = (6.0 * layers + 12.0 * 24.0 * 1024.0 * 128.0) * 128.0
@@ -105,18 +107,18 @@ def test_utilization_counts_flop_as_the_neuron_tables(tmp_path):
     assert share == pytest.approx(100.0 * flop * rate / (256 * 190e12), rel=1e-6)
 
 
-def test_a_core_is_its_share_of_a_chip():
+def test_core_is_its_share_of_a_chip():
     chip = load_chip("trainium1")
     core = core_of(chip, 2.0)
     assert float(peak_flop_per_s(core)) == pytest.approx(128 * 128 * 2 * 2.8e9)
     assert core.hbm.capacity_bytes == chip.hbm.capacity_bytes / 2.0
     assert core.sram.capacity_bytes / core.num_scratchpads == chip.sram.capacity_bytes / 2.0
     assert core.network.bandwidth_bytes_per_s == chip.network.bandwidth_bytes_per_s / 2.0
-    # a ring of cores enters and leaves a chip once, at the rate that one of chips does
+    # A ring of cores enters and leaves a chip once, at the rate of a ring of chips.
     assert core.link == chip.link
 
 
-def test_a_server_holds_its_cores_and_the_job_all_of_them():
+def test_server_contains_its_cores_and_the_job_all_of_them():
     design = job_of(BASE).design
     assert design.cluster.torus_sizes == (32.0,)
     assert design.cluster.num_chips == 512.0
@@ -136,7 +138,7 @@ def test_a_server_holds_its_cores_and_the_job_all_of_them():
         ("bf16 mixed", "TP=32", (12.0, 4.0, True, 1.0)),
     ],
 )
-def test_the_stack_follows_from_the_precision(precision, parallelism, expected):
+def test_stack_depends_on_the_precision(precision, parallelism, expected):
     stack = stack_of({"precision": precision, "parallelism": parallelism, "detail": ""})
     found = stack.optimizer_bytes, stack.gradient_bytes, stack.is_shared
     assert (*found, stack.fused_attention_fraction) == expected
@@ -159,7 +161,7 @@ def test_models_are_found_by_name(model, num_parameters_published):
     assert float(num_parameters(shape)) == pytest.approx(num_parameters_published, rel=0.02)
 
 
-def test_names_lose_vendor_task_and_phase():
+def test_plain_names_omit_vendor_task_and_phase():
     assert plain_name("HuggingFace BERT-Large Ph1 pre-training") == "bertlarge"
     assert plain_name("Llama-3-8B (torchtitan)") == "llama38b"
     assert "latents" in unexpressed_reason("HuggingFace Vision-Perceiver-Conv fine-tuning")
@@ -182,7 +184,7 @@ def test_names_lose_vendor_task_and_phase():
         ({"model": "HuggingFace CLIP-Base fine-tuning"}, "CLIP"),
     ],
 )
-def test_rows_that_the_model_cannot_express_have_a_reason(change, words):
+def test_rows_outside_the_model_have_a_reason(change, words):
     assert words in problem_of(BASE | change)
 
 
@@ -199,23 +201,23 @@ def test_other_domains_and_metrics_are_skipped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["fast", "-1", "nan", ""])
-def test_a_bad_number_is_named_by_file_line_and_column(tmp_path, value):
+def test_error_names_file_line_and_column_of_a_bad_number(tmp_path, value):
     with pytest.raises(ValueError, match="line 3, column 'value'"):
         validate(write(tmp_path / "a.csv", {}, {"value": value}))
 
 
-def test_a_file_without_such_rows_is_an_error(tmp_path):
+def test_file_without_such_rows_raises_an_error(tmp_path):
     with pytest.raises(ValueError, match="no training row"):
         validate(write(tmp_path / "a.csv", {"domain": "kernel"}))
 
 
-def test_releases_are_told_apart():
+def test_releases_are_grouped():
     assert release_group("Neuron 2.6.0") == release_group("Neuron 2.10.0") == "before 2.14"
     assert release_group("Neuron 2.14.0") == release_group("Neuron 2.28.0") == "2.14 on"
     assert release_group("NxD") == "not named"
 
 
-def test_a_step_grows_with_its_batch_and_shrinks_with_its_cores():
+def test_step_time_increases_with_batch_and_decreases_with_cores():
     base = time_s()
     overhead = float(load_software("neuron").step_overhead_s)
     assert time_s(global_batch="2048") - overhead < 2.0 * (base - overhead)
@@ -224,7 +226,7 @@ def test_a_step_grows_with_its_batch_and_shrinks_with_its_cores():
     assert 0.5 * base < time_s(**twice) < 0.7 * base
 
 
-def test_what_the_scripts_recompute_costs_time():
+def test_recomputation_of_the_scripts_increases_step_time():
     rounded = {"precision": "Autocast:BF16+SR"}
     design = job_of(BASE | rounded).design
     assert design.parallelism.recompute_fraction == 1.0
@@ -233,7 +235,7 @@ def test_what_the_scripts_recompute_costs_time():
     assert time_s(**rounded) > 1.2 * time_s()
 
 
-def test_encoders_see_all_positions():
+def test_encoders_attend_to_all_positions():
     row = {"model": "HuggingFace ViT-Base fine-tuning", "seq_len": "", "parallelism": "DP=512"}
     workload = job_of(BASE | row | {"batch": "2"}).workload
     assert (workload.attention_fraction, workload.seq_len) == (1.0, 197.0)
@@ -241,7 +243,7 @@ def test_encoders_see_all_positions():
 
 
 def test_constants_are_those_of_the_fit():
-    """The fit of a few evaluations from the constants that stand in the presets stays there."""
+    """A fit of a few evaluations from the constants of the presets does not change them."""
     from hwdse.calibration import neuron_fit
 
     values = np.array(
@@ -264,7 +266,7 @@ def test_constants_are_those_of_the_fit():
     assert np.median(np.abs(left_out)) < 0.20
 
 
-def test_the_command_prints_groups_and_reasons(capsys):
+def test_command_prints_groups_and_reasons(capsys):
     run("aws", FILE, row_kind="training", json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "aws training"

@@ -1,4 +1,4 @@
-"""Kernels against Calculon's layers: equal everywhere; mistakes in files are named."""
+"""Kernels equal Calculon's layers; errors name mistakes in files."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_no_two_layers_share_a_kernel():
 
 @pytest.fixture
 def edited(tmp_path):
-    """Copies of the first configuration in both files, with one text changed in one of them."""
+    """Function that copies the first configuration of both files and edits one text."""
 
     def edit(old, new, in_layers=True):
         for path, is_it in ((FILE, in_layers), (BLOCKS, not in_layers)):
@@ -41,7 +41,7 @@ def edited(tmp_path):
     return edit
 
 
-def test_a_difference_is_found(edited):
+def test_difference_is_a_mismatch(edited):
     report = validate(
         edited("pub0000,4,AttnBlock_Query,77309411328", "pub0000,4,AttnBlock_Query,7")
     )
@@ -57,7 +57,7 @@ def test_a_difference_is_found(edited):
         ("pub0000,4,AttnBlock_Query,", "pub0000,4,AttnBlock_QKV_AG,", "a layer that its config"),
     ],
 )
-def test_what_cannot_be_compared_is_skipped_with_its_reason(edited, old, new, reason):
+def test_rows_without_a_comparison_are_skipped_with_a_reason(edited, old, new, reason):
     report = validate(edited(old, new))
     assert report.rows_scored == 23
     (text,) = report.rows_skipped
@@ -73,7 +73,7 @@ def test_what_cannot_be_compared_is_skipped_with_its_reason(edited, old, new, re
         ("micro_batch", "batch", False, "no column 'micro_batch'"),
     ],
 )
-def test_broken_files_are_named_in_one_line(edited, old, new, in_layers, expected):
+def test_error_of_one_line_names_a_broken_file(edited, old, new, in_layers, expected):
     path = edited(old, new, in_layers)
     if expected is None:  # a column less is a quantity less
         assert "forward_flop" not in validate(path).metrics
@@ -84,7 +84,7 @@ def test_broken_files_are_named_in_one_line(edited, old, new, in_layers, expecte
     assert "\n" not in str(error.value)
 
 
-def test_the_table_of_configurations_stands_beside_the_file(tmp_path):
+def test_table_of_configurations_is_required(tmp_path):
     alone = tmp_path / "calculon_layers_mine.csv"
     alone.write_text(FILE.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"calculon_mine\.csv: cannot be read"):

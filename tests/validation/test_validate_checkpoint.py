@@ -1,4 +1,4 @@
-"""The checkpoint model agrees with the Monte-Carlo simulation, and says what it skipped."""
+"""Checkpoint models agree with the Monte-Carlo simulation; skipped rows have reasons."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_every_row_of_every_family_agrees(report):
 
 
 def test_agreement_is_without_bias(report):
-    """The simulation is unbiased: mean deviation far below the tolerance of one row."""
+    """Mean deviation far below the tolerance of one row, since the simulation is unbiased."""
     assert abs(report.metrics["efficiency"]["bias"]) < 1e-4
 
 
@@ -40,7 +40,7 @@ def test_groups_are_families_and_their_regimes(report):
     assert sizes["regime=two_level random"] == 15
 
 
-def test_a_file_of_one_family_needs_its_columns_only(tmp_path):
+def test_file_of_one_family_requires_its_columns_only(tmp_path):
     names = [name for name in read_table(FILE).columns if not name.startswith(("snap", "pers"))]
     rows = [row for row in read_table(FILE).rows if row["family"] == "two_level"]
     lines = [",".join(names), *(",".join(row[name] for name in names) for row in rows)]
@@ -49,15 +49,15 @@ def test_a_file_of_one_family_needs_its_columns_only(tmp_path):
     assert validate(path).rows_scored == 22
 
 
-def test_what_the_process_does_not_define_is_skipped_with_a_reason(tmp_path):
+def test_rows_undefined_by_the_process_are_skipped_with_a_reason(tmp_path):
     path = _edited(tmp_path, "0.02,300,,0,,1,0,", "0.02,300,,0,,1,1,")
     report = validate(path)
     assert report.rows_skipped == {FINAL_PERSIST: 1}
     assert report.rows_scored == 83
 
 
-def test_long_job_formula_is_close_for_jobs_of_many_whole_intervals():
-    """What the search uses; the finite-job details are worth up to 5 % in this file."""
+def test_long_job_formula_is_accurate_for_many_complete_intervals():
+    """Formula used by searches; finite-job effects are up to 5 % in this file."""
     rows = [row for row in read_table(FILE).rows if row["family"] == "single"]
     rows = [r for r in rows if r["fail_in_restart"] == "1"]
     names = ("interval_s", "ckpt_s", "restart_s", "downtime_s", "mtbf_s")
@@ -67,9 +67,9 @@ def test_long_job_formula_is_close_for_jobs_of_many_whole_intervals():
     error = np.abs(model / np.array([float(row["efficiency"]) for row in rows]) - 1.0)
     num_segments = np.array([float(r["work_s"]) / float(r["interval_s"]) for r in rows])
     has_final = np.array([row["final_ckpt"] == "1" for row in rows])
-    is_whole = has_final & (np.abs(num_segments - np.round(num_segments)) < 1e-9)
-    assert is_whole.sum() >= 10
-    assert error[is_whole].max() < 0.0015
+    is_complete = has_final & (np.abs(num_segments - np.round(num_segments)) < 1e-9)
+    assert is_complete.sum() >= 10
+    assert error[is_complete].max() < 0.0015
     assert error.max() < 0.05
 
 
@@ -81,7 +81,7 @@ def _edited(tmp_path: Path, old: str, new: str) -> Path:
     return path
 
 
-def test_a_wrong_row_is_found(tmp_path):
+def test_wrong_row_is_a_mismatch(tmp_path):
     path = _edited(tmp_path, ",0.896137,", ",0.906137,")
     assert validate(path).metrics["efficiency"]["mismatches"] == 1
 
@@ -97,7 +97,7 @@ def test_a_wrong_row_is_found(tmp_path):
         (",2,120,0.02,300,", ",,120,0.02,300,", "column 'snapshot_s': got ''"),
     ],
 )
-def test_a_broken_file_is_named_in_one_line(tmp_path, old, new, expected):
+def test_error_of_one_line_names_a_broken_file(tmp_path, old, new, expected):
     with pytest.raises(ValueError, match=r"edited\.csv") as error:
         validate(_edited(tmp_path, old, new))
     assert expected in str(error.value)

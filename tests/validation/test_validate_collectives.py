@@ -1,4 +1,4 @@
-"""Libraries of collectives: their laws, their fits, and what the validations must reach."""
+"""Collective libraries: formulas, fits, and targets of the validations."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 from hwdse.calibration.collective_fit import Rows, fit_rows
-from hwdse.calibration.collective_tables import nccl_rows_of, read_rows
+from hwdse.calibration.collective_tables import nccl_rows, read_rows
 from hwdse.models.network.collective_library import (
     NCCL_ROUTES,
     ExpertExchange,
@@ -49,11 +49,11 @@ def time_s(kind, size, chips, library=LIBRARY):
     return float(library_time_s(kind, size, chips, 100e9, library, NCCL_ROUTES))
 
 
-def test_protocols_by_hand():
-    # 14 steps of 1 us; then 1.75 n at three quarters of 100 GB/s
+def test_protocol_times_worked_by_hand():
+    # 14 steps of 1 µs, then 1.75 n at three quarters of 100 GB/s.
     assert time_s("all_reduce", 0.0, 8.0) == pytest.approx(19e-6)
     assert time_s("all_reduce", 75e9, 8.0) == pytest.approx(1.75 + 49e-6)
-    # A gather also copies the chip's own eighth at half the price.
+    # An all-gather also copies the own eighth of the chip at half the cost.
     assert time_s("all_gather", 75e9, 8.0) == pytest.approx(0.875 + 0.5 / 8.0 + 42e-6)
     assert time_s("all_gather", 75e9, 1.0) == 0.0
 
@@ -65,7 +65,7 @@ def test_cards_behind_one_host_share_its_rate():
     assert ratio == pytest.approx(4.0, rel=1e-4)
 
 
-def test_in_switch_reduction_where_the_switch_has_it():
+def test_in_switch_reduction_requires_a_switch_with_it():
     ways = {**LIBRARY.protocols, "nvls": Protocol(0.0, 0.0, 0.75)}
     fast = LIBRARY.replace(protocols=ways)
     assert time_s("all_reduce", 75e9, 8.0, fast) == pytest.approx(1.125, rel=1e-4)
@@ -86,7 +86,7 @@ def test_gradients(kind):
         assert np.isfinite(jax.grad(micros, (0, 1, 2))(size, chips, 4.5)).all()
 
 
-def test_few_experts_keep_few_multiprocessors_busy():
+def test_few_experts_occupy_few_multiprocessors():
     costs = ExpertExchange(1e-5, 1e-10, 0.0, 0.5, 132.0)
     run = lambda experts: float(  # noqa: E731
         expert_exchange_time_s(0.0, 1024.0, 1e4, 8.0, experts, 1e11, costs)
@@ -105,19 +105,19 @@ def test_fitted_constants_are_physical():
             assert 0.0 <= protocol.step_s < 3e-5
 
 
-def test_the_table_is_what_the_fit_gives():
+def test_table_equals_the_fit():
     table = [
         r
         for r in read_rows(DATA / "measured_nccl_all_reduce_public.csv")[::2]
         if r["gpu"] == "V100"
     ]
-    rows, fabric = nccl_rows_of(table), FABRICS["V100"]
+    rows, fabric = nccl_rows(table), FABRICS["V100"]
     kept = model_times(VTRAIN, load_libraries()["V100", VTRAIN], rows, fabric)
     anew = model_times(VTRAIN, fit_rows(VTRAIN, rows, fabric), rows, fabric)
     assert anew == pytest.approx(kept, rel=0.01)
 
 
-def test_devices_without_a_fit_take_their_generation():
+def test_devices_without_a_fit_use_that_of_their_generation():
     found = find_library("H200-SXM5-141GB", "nccl")
     assert found is not None
     assert found[1] == "H100"
@@ -131,16 +131,16 @@ def test_devices_without_a_fit_take_their_generation():
 
 
 def test_rings_of_a_cube_mesh():
-    """Two V100 are joined by one link, all eight by three rings that go both ways."""
+    """Two V100 share one link, all eight three bidirectional rings."""
     rate = FABRICS["V100"].group_bandwidth(np.array([2.0, 4.0, 8.0, 16.0]))
     assert rate.tolist() == [25e9, 100e9, 150e9, 150e9]
 
 
 def test_nccl_reaches_its_target():
-    """Mean below 6 %, also on the sizes that were not fitted."""
+    """Mean error below 6 %, also on held-out sizes."""
     path = DATA / "measured_nccl_all_reduce_public.csv"
     assert nccl.validate(path).metrics["time"]["mape"] < 0.05
-    held = nccl_rows_of(read_rows(path)[1::2])
+    held = nccl_rows(read_rows(path)[1::2])
     gpus = np.array([row["gpu"] for row in read_rows(path)[1::2]])
     for gpu in ("A100", "V100"):
         part = held[gpus == gpu]
@@ -157,7 +157,7 @@ def test_collectives_reach_their_target():
         assert group["time"]["median_ape"] < 0.15, name
 
 
-def test_rows_that_no_library_covers_are_counted(tmp_path):
+def test_rows_without_a_library_are_counted(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text(
         "device,library,op,n_nodes,num_gpus,bytes,latency_us,extra\n"
@@ -175,21 +175,21 @@ def test_rows_that_no_library_covers_are_counted(tmp_path):
         measured_collectives.validate(path)
 
 
-def test_the_astrasim_convention_is_exact():
-    """Every row of the congestion-unaware backend to the printed digits, but for trees."""
+def test_astrasim_convention_is_exact():
+    """All rows of the congestion-unaware backend except trees agree in the printed digits."""
     report = astrasim.validate(DATA / "astrasim_collectives_public.csv")
     assert report.rows_scored == 382
     assert report.metrics["time"]["mismatches"] == 0
     assert sum(report.rows_skipped.values()) == 70
 
 
-def test_astrasim_chunks_by_hand():
+def test_astrasim_chunks_worked_by_hand():
     one = AstraSimDimension("Ring", 4, 1e9, 0.0, 0.0, 1e30)
     options = {"num_active": 1, "is_hierarchical": True}
     run = lambda chunks: collective_time_s(  # noqa: E731
         "all_reduce", 4e6, [one, one], ["ring", "ring"], num_chunks=chunks, **options
     )
-    # Scatter 3 ms, all-reduce of a quarter 1.5 ms, gather 3 ms; two chunks overlap.
+    # Reduce-scatter 3 ms, all-reduce of a quarter 1.5 ms, all-gather 3 ms; two chunks overlap.
     assert run(1) == pytest.approx(7.5e-3)
     assert run(2) == pytest.approx(6e-3)
 
@@ -202,6 +202,6 @@ def test_collectives_on_aws():
         assert report.groups[f"chip={chip} server(s)"]["time"]["median_ape"] < 0.1
 
 
-def test_rows_keep_together():
+def test_indexing_rows_selects_all_fields():
     rows = Rows(*(np.arange(3.0) for _ in range(5)))
     assert rows[np.array([True, False, True])].time_s.tolist() == [0.0, 2.0]

@@ -1,4 +1,4 @@
-"""`hwdse validate energy|area|cost`: published rows, rows without a model, rows of other files."""
+"""`hwdse validate energy|area|cost`: published rows, unmodeled rows, rows of other files."""
 
 import pytest
 
@@ -22,30 +22,30 @@ def written(tmp_path):
 
 
 def test_energy_rows(request):
-    whole = report(operation_energy, request.config.rootpath / DATA / "energy_per_op.csv")
-    assert whole["rows_scored"] == 42
-    assert sum(whole["rows_skipped"].values()) == 2
-    assert whole["metrics"]["energy_pj"]["median_ape"] < 0.10
-    assert whole["groups"]["kind=chip"]["energy_pj"]["num_rows"] == 4
-    assert whole["groups"]["kind=chip"]["energy_pj"]["max_ape"] < 0.25
-    assert whole["groups"]["kind=mac"]["energy_pj"]["max_ape"] < 0.30
+    table = report(operation_energy, request.config.rootpath / DATA / "energy_per_op.csv")
+    assert table["rows_scored"] == 42
+    assert sum(table["rows_skipped"].values()) == 2
+    assert table["metrics"]["energy_pj"]["median_ape"] < 0.10
+    assert table["groups"]["kind=chip"]["energy_pj"]["num_rows"] == 4
+    assert table["groups"]["kind=chip"]["energy_pj"]["max_ape"] < 0.25
+    assert table["groups"]["kind=mac"]["energy_pj"]["max_ape"] < 0.30
 
 
 def test_area_rows(request):
-    whole = report(areas, request.config.rootpath / DATA / "area.csv")
-    assert whole["rows_scored"] == 15
-    assert whole["groups"]["item=macro"]["area"]["max_ape"] < 0.06
-    assert whole["groups"]["item=FPU"]["area"]["max_ape"] < 0.01
+    table = report(areas, request.config.rootpath / DATA / "area.csv")
+    assert table["rows_scored"] == 15
+    assert table["groups"]["item=macro"]["area"]["max_ape"] < 0.06
+    assert table["groups"]["item=FPU"]["area"]["max_ape"] < 0.01
     dies = report(areas, request.config.rootpath / DATA / "die_areas.csv")
     assert dies["rows_scored"] == 4
     assert dies["groups"]["node=N5"]["area"]["max_ape"] < 0.15  # H100, on which nothing was fitted
 
 
 def test_worked_rows_within_1_percent(request):
-    whole = report(worked_costs, request.config.rootpath / DATA / "cost.csv")
-    assert whole["rows_scored"] == 6
-    assert whole["metrics"]["value"]["max_ape"] < 0.01
-    assert whole["metrics"]["value"]["mismatches"] == 0
+    table = report(worked_costs, request.config.rootpath / DATA / "cost.csv")
+    assert table["rows_scored"] == 6
+    assert table["metrics"]["value"]["max_ape"] < 0.01
+    assert table["metrics"]["value"]["mismatches"] == 0
 
 
 def test_other_rows_of_the_same_columns(written):
@@ -58,9 +58,9 @@ def test_other_rows_of_the_same_columns(written):
         "chip,H200 bf16 tensor all-in,5,0.708,,flop,x,C,\n"
         "chip,Unheard-of fp16 all-in,5,0.708,,flop,x,C,\n"
     )
-    whole = report(operation_energy, energy)
-    assert whole["rows_scored"] == 2
-    assert whole["rows_skipped"] == {
+    table = report(operation_energy, energy)
+    assert table["rows_scored"] == 2
+    assert table["rows_skipped"] == {
         "not one known format": 1,
         "instruction of unknown size": 1,
         "kind wire: no model": 1,
@@ -74,10 +74,10 @@ def test_other_rows_of_the_same_columns(written):
         "worked: known-good-die cost 400 mm2 N28,1,USD,x,C,\n"
         "worked: something else,1,USD,x,C,\n"
     )
-    whole = report(worked_costs, cost)
-    assert whole["rows_scored"] == 3
-    assert whole["metrics"]["value"]["max_ape"] < 1e-3
-    assert sum(whole["rows_skipped"].values()) == 2
+    table = report(worked_costs, cost)
+    assert table["rows_scored"] == 3
+    assert table["metrics"]["value"]["max_ape"] < 1e-3
+    assert sum(table["rows_skipped"].values()) == 2
     area = written(
         "item,node,value,unit,source,confidence,note\n"
         "MXU 256x256 bf16,N5,39,mm2,x,C,\n"
@@ -85,12 +85,12 @@ def test_other_rows_of_the_same_columns(written):
         "fp32 FPU,N5,970,um2,x,C,\n"
         "GTX die,N7,100,mm2,x,C,\n"
     )
-    whole = report(areas, area)
-    assert whole["rows_scored"] == 2
-    assert whole["metrics"]["area"]["max_ape"] < 0.01
+    table = report(areas, area)
+    assert table["rows_scored"] == 2
+    assert table["metrics"]["area"]["max_ape"] < 0.01
 
 
-def test_bad_cells_name_the_line(written):
+def test_errors_of_bad_cells_name_the_line(written):
     bad = written("item,value,unit,note\nworked: x,abc,USD,\n")
     with pytest.raises(ValueError, match="line 2, column 'value'"):
         worked_costs.validate(bad)

@@ -1,4 +1,4 @@
-"""RTL cycles of Gemmini: the targets, also on layers left out of the fit, and what was run."""
+"""RTL cycles of Gemmini: targets, also on held-out layers, and executed loops."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def held_out(runs):
     return held_out_cycles(runs)
 
 
-def evaluated_points(runs, cycles, name):
+def metrics_of(runs, cycles, name):
     chosen = np.array([label == name for label in runs.sets])
     return score(runs.cycles[chosen], np.asarray(cycles)[chosen])
 
@@ -47,24 +47,22 @@ def test_targets_on_both_sets(report, name, rows):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_targets_hold_on_layers_left_out_of_the_fit(runs, held_out, name):
-    metrics = evaluated_points(runs, held_out.cycles, name)
+def test_held_out_errors_reach_the_targets(runs, held_out, name):
+    metrics = metrics_of(runs, held_out.cycles, name)
     assert metrics["median_ape"] < 0.10
     assert metrics["spearman"] > 0.97
 
 
-def test_fit_to_random_mappings_holds_for_searched_ones(runs):
-    """Seven of 43 layers are in both sets; the mappings are of another kind altogether."""
+def test_fit_to_random_mappings_is_accurate_for_searched_mappings(runs):
+    """Seven of 43 layers are in both sets; the mappings are of a different kind."""
     is_training = np.array([label == "training" for label in runs.sets])
-    metrics = evaluated_points(
-        runs, run_cycles(runs, fit(runs, is_training)).total_cycles, "searched"
-    )
+    metrics = metrics_of(runs, run_cycles(runs, fit(runs, is_training)).total_cycles, "searched")
     assert metrics["median_ape"] < 0.12
     assert metrics["spearman"] > 0.97
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_explicit_terms_halve_the_error_and_rank_better(report, name):
+def test_overhead_terms_halve_the_error_and_improve_rank_correlation(report, name):
     group = report.groups[f"set={name}"]
     assert group["rtl_cycles"]["median_ape"] < 0.5 * group[ENGINES]["median_ape"]
     assert group["rtl_cycles"]["median_ape"] < 0.5 * group[ROOFLINE]["median_ape"]
@@ -79,22 +77,22 @@ def test_at_most_six_constants_are_fitted():
     assert names - set(FITTED) == {"min_pass_cycles"}
 
 
-def test_constants_in_the_model_are_what_the_fit_gives(runs):
+def test_constants_of_the_model_equal_the_fit(runs):
     fitted = fit(runs)
     for name in FITTED:
         assert getattr(GEMMINI_COSTS, name) == pytest.approx(getattr(fitted, name), rel=5e-4)
 
 
-def test_constants_hardly_depend_on_the_layers(held_out):
-    """Ten fits without a tenth of the layers; the start shows only in runs of one tile."""
+def test_constants_vary_little_between_folds(held_out):
+    """Ten fits without a tenth of the layers; start-up matters only in runs of one tile."""
     for name in set(FITTED) - {"start_cycles"}:
         values = np.array([getattr(costs, name) for costs in held_out.folds])
         assert np.median(values) == pytest.approx(getattr(GEMMINI_COSTS, name), rel=0.03)
         assert np.all(np.abs(values / np.median(values) - 1.0) < 0.4)
 
 
-def test_a_layer_does_not_see_its_own_cycles(runs, held_out):
-    """Ten times the cycles of one layer change the fit of all others, not its own."""
+def test_held_out_cycles_are_independent_of_their_layer(runs, held_out):
+    """Ten times the cycles of one layer change the held-out cycles of the others only."""
     layer = runs.layers[0]
     is_layer = np.array([other == layer for other in runs.layers])
     changed = replace(runs, cycles=np.where(is_layer, 10.0, 1.0) * runs.cycles)
@@ -112,8 +110,8 @@ def written(tmp_path, *rows):
     return path
 
 
-def test_what_was_run_by_the_rules_of_the_harness(tmp_path):
-    """Rows: an even filter, outputs that are not square, and a product in blocks of the array."""
+def test_executed_loops_follow_the_rules_of_the_harness(tmp_path):
+    """Rows: an even filter, non-square outputs, and a GEMM in blocks of the array."""
     path = written(
         tmp_path,
         "a,1e6,L3[WIO] P2 K2 - L2[WI] N1 K16X - L1[O] R2 S2 Q14 P7 C16X - L0[W] N1,"
@@ -131,12 +129,12 @@ def test_what_was_run_by_the_rules_of_the_harness(tmp_path):
     P, Q, C, K = 2, 3, 4, 5
     assert bounds[0, [P, Q, K]] == pytest.approx([15 / 7, 15 / 14, 2.0])
     assert bounds[1, [P, Q]] == pytest.approx([1.0, 30.0])
-    # tiles of 8, 40 and 50 become one, two and three blocks of 8
+    # Tiles of 8, 40 and 50 become one, two and three blocks of 8.
     assert bounds[2, [P, C, K]] == pytest.approx([32 / 8, 120 / 16, 50 / 24])
     assert np.array_equal(runs.nest.temporal[:, 1:], runs.run_nest.temporal[:, 1:])
 
 
-def test_any_file_of_these_columns_is_scored(tmp_path):
+def test_any_file_with_these_columns_is_scored(tmp_path):
     row = (
         "mine,20000,L3[WIO] K2 - L2[WI] N1 K16X - L1[O] C4 P4 C16X - L0[W] P16,"
         "1,1,64,1,64,32,1,1,1,1,1"
@@ -166,7 +164,7 @@ def _edited(tmp_path: Path, old: str, new: str) -> Path:
         ("rtl_cycles,timeloop", "cycles,timeloop", "no column 'rtl_cycles'"),
     ],
 )
-def test_a_broken_file_is_named_in_one_line(tmp_path, old, new, expected):
+def test_error_of_one_line_names_a_broken_file(tmp_path, old, new, expected):
     with pytest.raises(ValueError, match=r"edited\.csv") as error:
         validate(_edited(tmp_path, old, new))
     assert expected in str(error.value)

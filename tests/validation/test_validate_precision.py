@@ -1,4 +1,4 @@
-"""Closed form and gradient search agree with the worked splits, and with each other."""
+"""Closed form and gradient search agree with worked splits and with each other."""
 
 from pathlib import Path
 
@@ -29,11 +29,11 @@ def test_every_row_agrees(report, method, quantity):
     assert metrics["max_ape"] < 1e-6
 
 
-def test_closed_form_agrees_to_the_digits_printed(report):
+def test_closed_form_agrees_in_the_printed_digits(report):
     assert all(report.metrics[f"closed_{name}"]["max_ape"] < 1e-7 for name in QUANTITIES)
 
 
-def test_nothing_is_skipped_and_groups_hold_all_rows(report):
+def test_no_row_is_skipped_and_groups_contain_all_rows(report):
     assert report.rows_skipped == {}
     by_power = [g["closed_T_min"]["num_rows"] for n, g in report.groups.items() if n[:2] == "p="]
     assert by_power == [27, 27, 27]
@@ -41,7 +41,7 @@ def test_nothing_is_skipped_and_groups_hold_all_rows(report):
 
 @pytest.mark.parametrize("area_ratio", [8.6, 16.0, 23.2142, 27.04])
 @pytest.mark.parametrize("power", [1.0, 2.0])
-def test_search_finds_one_to_a_hundred_where_the_closed_form_says(area_ratio, power):
+def test_search_finds_1_to_100_where_the_closed_form_does(area_ratio, power):
     with jax.enable_x64(True):
         share = float(fp64_fraction_for_ratio(0.01, area_ratio, power))
         if power == 1.0:
@@ -50,7 +50,7 @@ def test_search_finds_one_to_a_hundred_where_the_closed_form_says(area_ratio, po
         assert ratio == pytest.approx(0.01, rel=1e-6)
 
 
-def test_search_moves_away_from_one_to_a_hundred_for_another_share():
+def test_search_leaves_1_to_100_for_another_fp64_share():
     with jax.enable_x64(True):
         ratio = search_fp64_per_fp16_ratio(0.1, 23.2142, 1.0)
         assert ratio > 0.05
@@ -58,7 +58,7 @@ def test_search_moves_away_from_one_to_a_hundred_for_another_share():
 
 
 def _edited(tmp_path: Path, old: str, new: str) -> Path:
-    """The first eleven cases, one of them edited."""
+    """File with the first eleven cases, one of them edited."""
     text = "".join(FILE.read_text(encoding="utf-8").splitlines(keepends=True)[:14])
     assert old in text
     path = tmp_path / "edited.csv"
@@ -66,7 +66,7 @@ def _edited(tmp_path: Path, old: str, new: str) -> Path:
     return path
 
 
-def test_a_wrong_row_is_found_by_both(tmp_path):
+def test_wrong_row_is_a_mismatch_of_both_methods(tmp_path):
     report = validate(_edited(tmp_path, ",0.5,0.25,4,0.8,12.5", ",0.5,0.25,4,0.8,12.50002"))
     assert report.metrics["closed_T_min"]["mismatches"] == 1
     assert report.metrics["searched_T_min"]["mismatches"] == 1
@@ -81,7 +81,7 @@ def test_a_wrong_row_is_found_by_both(tmp_path):
         ("kappa,p,", "k,p,", "no column 'kappa'"),
     ],
 )
-def test_a_broken_file_is_named_in_one_line(tmp_path, old, new, expected):
+def test_error_of_one_line_names_a_broken_file(tmp_path, old, new, expected):
     with pytest.raises(ValueError, match=r"edited\.csv") as error:
         validate(_edited(tmp_path, old, new))
     assert expected in str(error.value)
@@ -100,15 +100,15 @@ def chips():
 
 
 class TestChips:
-    """Published fp64 : fp16 ratios."""
+    """Published FP64:FP16 ratios."""
 
-    def test_printed_ratios_follow_from_the_figures(self, chips):
+    def test_printed_ratios_follow_from_the_published_rates(self, chips):
         assert chips.rows_scored == 13
         assert chips.rows_skipped == {"no fp64 units": 2}
         assert chips.metrics["one_to"]["mismatches"] == 0
 
     @pytest.mark.parametrize("method", ["closed", "searched"])
-    def test_each_is_best_for_the_share_that_it_suits(self, chips, method):
+    def test_each_ratio_is_optimal_for_its_share(self, chips, method):
         metrics = chips.metrics[f"{method}_best_ratio"]
         assert metrics["num_rows"] == 13
         assert metrics["max_ape"] < 1e-6
@@ -117,7 +117,7 @@ class TestChips:
         ("preset", "row"),
         [("a100", "A100 tensor"), ("h100", "H100/H200 tensor"), ("b200", "B200")],
     )
-    def test_presets_have_them(self, preset, row):
+    def test_presets_contain_the_published_ratios(self, preset, row):
         table = read_table(CHIPS)
         cells = next(cells for cells in table.rows if cells["chip"] == row)
         ratio = float(cells["fp64_tflops"]) / float(cells["fp16_dense_tflops"])
@@ -126,12 +126,12 @@ class TestChips:
     @pytest.mark.parametrize(
         ("one_to", "percent"), [(4.0, 59.2), (14.76, 9.63), (60.0, 0.64), (1800.0, 0.00072)]
     )
-    def test_shares_that_published_ratios_suit(self, one_to, percent):
+    def test_shares_for_which_published_ratios_are_optimal(self, one_to, percent):
         """A64FX, H100, B200, B300: f = kappa / (kappa + N^2)."""
         share = fp64_fraction_for_ratio(1.0 / one_to, (53 / 11) ** 2, 1.0)
         assert 100.0 * share == pytest.approx(percent, rel=0.01)
 
-    def test_a_file_without_a_printed_ratio_is_scored_for_the_rest(self, tmp_path):
+    def test_file_without_a_printed_ratio_is_scored_in_other_quantities(self, tmp_path):
         path = tmp_path / "chips.csv"
         path.write_text("chip,fp64_tflops,fp16_dense_tflops,ratio_note\nX,1,,none\nY,1,50,none\n")
         report = validate(path)

@@ -1,4 +1,4 @@
-"""SCALE-Sim's reporting conventions, and equality with its runs."""
+"""Reporting conventions of SCALE-Sim, and equality with its runs."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def make_layer(shape, dataflow="output_stationary", sides=(4, 4), sram_kib=1) ->
 
 
 def emptied_when_full(addresses, buffer_words) -> int:
-    """The buffer's rule, word by word."""
+    """DRAM words by the rule of the buffer, word by word."""
     words, held = 0, set()
     for address in addresses:
         if address not in held:
@@ -60,7 +60,7 @@ def emptied_when_full(addresses, buffer_words) -> int:
     return words
 
 
-def test_four_by_four_reports_nine_of_ten_cycles():
+def test_4x4_gemm_reports_9_of_10_cycles():
     array = SystolicArray(4.0, 4.0, 1.0, 1e9, dataflow="output_stationary")
     assert scalesim_counts.total_cycles(make_gemms(4.0, 4.0, 4.0), array) == 9.0
     assert scalesim_counts.overall_utilization(make_gemms(4.0, 4.0, 4.0), array) == 64.0 / (
@@ -70,7 +70,7 @@ def test_four_by_four_reports_nine_of_ten_cycles():
 
 @pytest.mark.parametrize("dataflow", DATAFLOW_NAMES)
 def test_utilizations_are_ordered(dataflow):
-    """A fold is longer than its stream, so computing uses less than mapping."""
+    """Compute utilization is below mapping efficiency, since a fold is longer than its stream."""
     array = SystolicArray(8.0, 16.0, 1.0, 1e9, dataflow=dataflow)
     gemms = make_gemms(100.0, 77.0, 30.0)
     computing = scalesim_counts.compute_utilization(gemms, array)
@@ -88,8 +88,8 @@ def test_stalls_lower_the_overall_utilization():
     )
 
 
-def test_half_of_one_kibibyte_is_500_words():
-    """100 blocks of 10 words, of which half are active: 24 of 1024 words are lost."""
+def test_half_of_one_kib_is_500_words():
+    """100 blocks of 10 words, half of them active; 24 of 1024 words are lost."""
     assert half_buffer_words(1) == 500
 
 
@@ -138,7 +138,7 @@ SHAPES = st.builds(
 )
 
 
-def test_a_window_beyond_the_edge_adds_nothing():
+def test_window_beyond_the_edge_adds_no_words():
     """Two rows, 1 x 1 windows, stride 3: rounding up adds a window that starts at row 3."""
     shape = ConvShape(2, 1, 1, 1, 1, 1, 3, 1)
     assert shape.output_size("ceil") == (2, 1)
@@ -147,16 +147,16 @@ def test_a_window_beyond_the_edge_adds_nothing():
 
 @given(SHAPES)
 @settings(max_examples=300, deadline=None)
-def test_distinct_words_are_the_addresses_that_windows_touch(shape):
+def test_distinct_words_are_the_addresses_covered_by_windows(shape):
     addresses = ifmap_addresses(shape)
-    assert addresses.shape == shape.product_size("ceil")[:2]
+    assert addresses.shape == shape.gemm_size("ceil")[:2]
     assert distinct_ifmap_words(shape) == len(np.unique(addresses[addresses >= 0]))
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOW_NAMES)
 @given(shape=SHAPES, sides=st.tuples(st.integers(1, 9), st.integers(1, 9)))
 @settings(max_examples=50, deadline=None)
-def test_one_sweep_asks_for_the_whole_image_once(dataflow, shape, sides):
+def test_one_sweep_requests_the_full_image_once(dataflow, shape, sides):
     addresses = ifmap_addresses(shape)
     demand = np.concatenate(list(DEMAND_ORDERS[dataflow](addresses, *sides)))
     expected = addresses[addresses >= 0]
@@ -164,9 +164,9 @@ def test_one_sweep_asks_for_the_whole_image_once(dataflow, shape, sides):
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOW_NAMES)
-def test_what_fits_is_read_once_and_spilling_costs_at_least_as_much(dataflow):
+def test_fitting_operand_is_read_once_and_spilling_reads_at_least_as_much(dataflow):
     shape = ConvShape(12, 12, 3, 3, 16, 20, 1, 1)
-    m, k, n = shape.product_size("ceil")
+    m, k, n = shape.gemm_size("ceil")
     fitting = make_layer(shape, dataflow, sram_kib=64)
     spilling = make_layer(shape, dataflow, sram_kib=1)
     assert dram_ifmap_words(fitting) == 12 * 12 * 16
@@ -180,7 +180,7 @@ def test_what_fits_is_read_once_and_spilling_costs_at_least_as_much(dataflow):
 @given(shape=SHAPES, sides=st.tuples(st.integers(1, 9), st.integers(1, 9)))
 @settings(max_examples=60, deadline=None)
 def test_spilled_image_equals_the_rule_word_by_word(dataflow, shape, sides):
-    """Many channels, so that images reach the 500 words of half a kibibyte; 1 to 5 sweeps."""
+    """Many channels, so that images reach the 500 words of half a KiB; 1 to 5 sweeps."""
     shape = ConvShape(**(vars(shape) | {"channels": 8 * shape.channels}))
     layer = make_layer(shape, dataflow, sides)
     order = DEMAND_ORDERS[dataflow](ifmap_addresses(shape), *sides)
@@ -189,13 +189,13 @@ def test_spilled_image_equals_the_rule_word_by_word(dataflow, shape, sides):
     assert dram_ifmap_words(layer) == emptied_when_full(sweep * num_sweeps, 500)
 
 
-def test_a_product_is_a_convolution_without_overlap():
+def test_gemm_is_a_convolution_without_overlap():
     layer = make_layer(gemm_as_conv(60, 50, 40), "weight_stationary")
     assert dram_ifmap_words(layer) == math.ceil(40 / 4) * 60 * 50
 
 
 def test_every_quantity_equals_the_simulator():
-    """315 runs: zero mismatches in every quantity, none left without a rule in CALC rows."""
+    """315 runs without a mismatch; all quantities of CALC rows are scored."""
     report = validate(REFERENCE)
     assert report.rows_scored == 315
     assert report.rows_skipped == {}
@@ -210,7 +210,7 @@ def test_every_quantity_equals_the_simulator():
 
 
 def small_copy(tmp_path, changes=None, drop=None) -> Path:
-    """The reference's header and first data row, with cells replaced or a column left out."""
+    """Header and first data row of the reference, with replaced cells or a missing column."""
     lines = [line for line in REFERENCE.read_text().splitlines() if not line.startswith("#")]
     cells = dict(zip(lines[0].split(","), lines[1].split(","), strict=True)) | (changes or {})
     cells.pop(drop, None)
@@ -221,7 +221,7 @@ def small_copy(tmp_path, changes=None, drop=None) -> Path:
     return path
 
 
-def test_a_wrong_reference_is_a_mismatch(tmp_path):
+def test_wrong_reference_is_a_mismatch(tmp_path):
     report = validate(small_copy(tmp_path, {"total_cycles": "5628", "mapping_eff_pct": "35.5"}))
     wrong = {name for name, metrics in report.metrics.items() if metrics["mismatches"]}
     assert wrong == {"total_cycles", "mapping_eff_pct"}
@@ -243,7 +243,7 @@ def test_a_wrong_reference_is_a_mismatch(tmp_path):
         ({}, "total_cycles", "no column 'total_cycles'; the header has"),
     ],
 )
-def test_a_broken_file_gets_one_line(tmp_path, changes, drop, said):
+def test_broken_file_raises_an_error_of_one_line(tmp_path, changes, drop, said):
     with pytest.raises(ValueError, match=r"runs\.csv") as caught:
         validate(small_copy(tmp_path, changes, drop))
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""Agreement with Timeloop on the reference mappings, and files that cannot be scored."""
+"""Agreement with Timeloop on the reference mappings, and errors of bad files."""
 
 import csv
 import io
@@ -32,8 +32,8 @@ def test_all_rows_are_scored(report):
     assert sum(by_mesh) == 3000
 
 
-def test_cycles_are_those_of_timeloop(report):
-    """At most one off, where a whole quotient of floats was rounded up."""
+def test_cycles_equal_timeloop(report):
+    """Difference of at most one cycle, from an integer quotient of floats rounded up."""
     assert report.metrics["cycles"]["mismatches"] == 0
     assert report.metrics["cycles"]["mape"] < 1e-7
 
@@ -41,13 +41,13 @@ def test_cycles_are_those_of_timeloop(report):
 def test_energies_agree_in_all_digits(report):
     assert report.metrics["energy_uj"]["mape"] < 1e-6
     assert report.metrics["energy_uj"]["max_ape"] < 1e-5
-    # One large energy was printed in six digits and a zero.
+    # One large energy is printed with six digits and a zero.
     assert report.metrics["energy_uj"]["mismatches"] <= 1
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_targets(report, quantity):
-    """DOSA's own model: 0.010 % of cycles and 0.23 % of energy on average, at most 10.7 %."""
+    """Errors of DOSA's model: cycles 0.010 %, energy 0.23 % on average; at most 10.7 %."""
     assert report.metrics[quantity]["mape"] < 0.0005
     assert report.metrics[quantity]["max_ape"] < 0.12
     assert report.metrics[quantity]["spearman"] > 0.999999
@@ -55,7 +55,7 @@ def test_targets(report, quantity):
 
 @pytest.mark.parametrize(
     ("name", "capacity_bytes", "published"),
-    # DOSA's regressions, dataset/dse/energy_model.py, in pJ a byte.
+    # DOSA's regressions, dataset/dse/energy_model.py, in pJ per byte.
     [
         ("L0", 1.0, 0.48746172),
         ("L1", 2048.0, (1.94 + 0.1005 * 2.0) / 4.0),
@@ -64,14 +64,14 @@ def test_targets(report, quantity):
         ("L2", 2097152.0, 0.49 + 0.02513 * 2048.0),
     ],
 )
-def test_energy_of_a_byte_is_what_dosa_publishes(name, capacity_bytes, published):
+def test_energy_per_byte_matches_the_published_regressions(name, capacity_bytes, published):
     level = timeloop._level(name, capacity_bytes, 1.0, "one")
     read_j, write_j = access_energy_j_per_byte(level, CORE)
     assert read_j == write_j == pytest.approx(1e-12 * published, rel=0.006)
 
 
 def _rows(edit, rows=slice(0, 3)):
-    """Header and some rows of the reference with one cell after another changed by `edit`."""
+    """Header and rows of the reference with cells changed by `edit`."""
     lines = [x for x in FILE.read_text(encoding="utf-8").splitlines() if not x.startswith("#")]
     found = list(csv.DictReader(lines))[rows]
     for row in found:
@@ -89,8 +89,8 @@ def _file(tmp_path, text):
     return path
 
 
-def test_rows_may_have_other_tiers(tmp_path):
-    """Without registers, weights come from the scratchpad for every product."""
+def test_rows_with_other_tiers_are_scored(tmp_path):
+    """Without registers, weights are read from the scratchpad for every MAC."""
     rows = iter([False, True, False])
     text = _rows(
         lambda row: {
@@ -105,14 +105,14 @@ def test_rows_may_have_other_tiers(tmp_path):
     assert energy["bias"] > 0.01
 
 
-def test_a_wrong_row_is_found(tmp_path):
+def test_wrong_row_is_a_mismatch(tmp_path):
     text = _rows(lambda row: {"cycles": str(int(row["cycles"]) + 2)})
     report = validate(_file(tmp_path, text))
     assert report.metrics["cycles"]["mismatches"] == 3
     assert report.metrics["energy_uj"]["mismatches"] == 0
 
 
-def test_a_part_of_the_file_scores_as_in_the_whole(tmp_path, report):
+def test_rows_of_a_partial_file_have_the_same_scores(tmp_path, report):
     part = validate(_file(tmp_path, _rows(lambda row: {}, slice(100, 103))))
     assert part.rows_scored == 3
     assert part.metrics["energy_uj"]["max_ape"] <= report.metrics["energy_uj"]["max_ape"]
@@ -132,20 +132,20 @@ def test_a_part_of_the_file_scores_as_in_the_whole(tmp_path, report):
         ({"Wstride": "-1"}, "column 'Wstride': got '-1'"),
     ],
 )
-def test_a_broken_row_is_named_in_one_line(tmp_path, edit, expected):
+def test_error_of_one_line_names_a_broken_row(tmp_path, edit, expected):
     with pytest.raises(ValueError, match=expected) as error:
         validate(_file(tmp_path, _rows(lambda row: edit)))
     assert "edited.csv, line 2" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_column_is_named(tmp_path):
+def test_error_names_a_missing_column(tmp_path):
     text = _rows(lambda row: {}).replace("scratchpad_entries", "scratchpad_rows")
     with pytest.raises(ValueError, match="no column 'scratchpad_entries'"):
         validate(_file(tmp_path, text))
 
 
-def test_settings_of_the_caller_stay(tmp_path):
+def test_caller_settings_are_unchanged(tmp_path):
     before = jax.numpy.asarray(1.0).dtype
     validate(_file(tmp_path, _rows(lambda row: {})))
     assert jax.numpy.asarray(1.0).dtype == before == np.float32

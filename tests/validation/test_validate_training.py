@@ -1,4 +1,4 @@
-"""Published training runs: errors by source, what is skipped, bad cells, open micro-batches."""
+"""Published training runs: errors by source, skipped rows, bad cells, unstated micro-batches."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def report():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", sorted(TARGETS))
-def test_step_times_are_near_what_was_measured(report, source):
+def test_step_times_are_close_to_measurements(report, source):
     error, num_rows = TARGETS[source]
     found = report.groups[f"source={source}"]["step_time"]
     assert found["num_rows"] == num_rows
@@ -66,7 +66,7 @@ def test_step_times_are_near_what_was_measured(report, source):
 
 
 @pytest.mark.slow
-def test_peak_memory_of_simumaxs_runs_and_the_order_of_all_times(report):
+def test_peak_memory_of_simumax_runs_and_rank_correlation_of_step_times(report):
     memory = report.groups["source=simumax_b200"]["peak_memory"]
     assert (memory["num_rows"], memory["max_ape"] < 0.02) == (25, True)
     assert report.metrics["step_time"]["spearman"] > 0.99
@@ -85,7 +85,7 @@ def test_rows_are_scored_or_skipped_with_a_reason(report):
 
 
 @pytest.mark.slow
-def test_the_single_node_runs_of_vtrain_are_near_what_was_measured():
+def test_single_node_runs_of_vtrain_are_close_to_measurements():
     found = vtrain.validate(SINGLE)
     assert (found.rows_scored, found.rows_skipped) == (970, {})
     assert found.metrics["step_time"]["mape"] < 0.08
@@ -96,11 +96,11 @@ def test_the_single_node_runs_of_vtrain_are_near_what_was_measured():
 
 
 def model_of(report, name, quantity, reference):
-    """What the model said of the one row of a source."""
+    """Prediction for the single row of a source."""
     return reference * (1.0 + report.groups[f"source={name}"][quantity]["bias"])
 
 
-def test_an_open_micro_batch_is_the_fastest_that_fits(tmp_path):
+def test_unstated_micro_batch_is_the_fastest_that_fits(tmp_path):
     row = {
         **row_of("mp0016"),
         "num_chips": "8",
@@ -121,7 +121,7 @@ def test_an_open_micro_batch_is_the_fastest_that_fits(tmp_path):
     sizes = ("1", "2", "4", "8", "16")
     rows = [{**row, "source_id": f"size {x}", "micro_batch": x} for x in sizes]
     rows.append({**row, "source_id": "open", "micro_batch": ""})
-    # Beside them what the model cannot express.
+    # Rows outside the scope of the model.
     rows.append({**row, "scope": "one transformer layer"})
     rows.append({**row, "accelerator": "Abacus"})
     rows.append({**row, "num_layers": ""})
@@ -156,7 +156,7 @@ def test_an_open_micro_batch_is_the_fastest_that_fits(tmp_path):
         ("peak_memory_bytes", "inf", "a number of at least 0"),
     ],
 )
-def test_a_bad_cell_gives_one_line(tmp_path, column, cell, expected):
+def test_bad_cell_raises_an_error_of_one_line(tmp_path, column, cell, expected):
     path = written(tmp_path, [ROWS[0], {**ROWS[0], column: cell}])
     with pytest.raises(ValueError, match="line 3") as caught:
         training_runs.validate(path)
@@ -165,7 +165,7 @@ def test_a_bad_cell_gives_one_line(tmp_path, column, cell, expected):
     assert "\n" not in line
 
 
-def test_a_missing_column_and_a_file_of_nothing_give_one_line(tmp_path):
+def test_missing_column_and_empty_file_raise_errors_of_one_line(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text("\n".join(LINES).replace("micro_batch", "size", 1))
     with pytest.raises(ValueError, match="no column 'micro_batch'"):
@@ -185,7 +185,7 @@ def test_a_missing_column_and_a_file_of_nothing_give_one_line(tmp_path):
 # Rows as designs -----------------------------------------------------------------------------
 
 
-def test_a_row_becomes_the_layout_that_it_names():
+def test_row_is_converted_to_its_parallelism():
     job = job_of(row_of("mp0017"))
     parallelism, model = job.design.parallelism, job.workload.model
     assert (parallelism.tensor, parallelism.pipeline, parallelism.virtual_pipeline) == (
@@ -200,7 +200,7 @@ def test_a_row_becomes_the_layout_that_it_names():
     assert job.design.software.fused_attention_fraction == 0.0
 
 
-def test_stacks_belong_to_sources_and_not_to_rows():
+def test_stacks_depend_on_sources_and_not_on_rows():
     for row in ROWS:
         source = SOURCES.get(row["source_id"], OTHER)
         stacks = {source.software, source.zero3_software}

@@ -1,4 +1,4 @@
-"""Port waits and best mappings agree with ZigZag's runs, and bad files get one line."""
+"""Port stalls and best mappings agree with runs of ZigZag; bad files raise one-line errors."""
 
 import math
 from pathlib import Path
@@ -31,21 +31,21 @@ def test_every_row_is_scored(report):
     assert all(metrics["num_rows"] == 30 for metrics in report.metrics.values())
 
 
-def test_best_mappings_never_take_much_more_energy(report):
-    """The target is 5 %."""
+def test_best_mappings_have_similar_or_lower_energy(report):
+    """Target: 5 %."""
     assert report.metrics["best_energy_above_pj"]["max_ape"] < 0.01
     assert report.metrics["best_energy_pj"]["bias"] < 0.0
 
 
 def test_latency_of_best_mappings_with_port_terms(report):
-    """The target is a median of 10 %, which a roofline misses."""
+    """Target: median of 10 %, not reached by a roofline."""
     metrics = report.metrics["best_latency_total_cycles"]
     assert metrics["median_ape"] < 0.05
     assert metrics["spearman"] > 0.99
     assert report.metrics["best_latency_roofline_cycles"]["median_ape"] > 0.10
 
 
-def test_given_mappings_wait_for_ports_as_in_zigzag(report):
+def test_port_stalls_of_given_mappings_agree_with_zigzag(report):
     even = report.groups["passes=even"]
     assert even["latency_compute_stall_cycles"]["num_rows"] == 28
     assert even["latency_compute_stall_cycles"]["mismatches"] == 0
@@ -56,7 +56,7 @@ def test_given_mappings_wait_for_ports_as_in_zigzag(report):
     assert report.metrics["latency_roofline_cycles"]["median_ape"] > 0.10
 
 
-def test_loading_of_given_mappings(report):
+def test_load_cycles_of_given_mappings(report):
     load, unload = (report.metrics[f"latency_{way}load_cycles"] for way in ("on", "off"))
     assert load["median_ape"] < 1e-6
     assert load["spearman"] > 0.95
@@ -66,15 +66,15 @@ def test_loading_of_given_mappings(report):
 
 def test_energy_of_given_mappings_by_memory_and_operand(report):
     even = report.groups["passes=even"]
-    assert even["energy_pj"]["max_ape"] < 1e-5  # accesses to packed results are whole
+    assert even["energy_pj"]["max_ape"] < 1e-5  # integer accesses to packed results
     assert all(m["max_ape"] < 2e-4 for name, m in even.items() if name.startswith("e_"))
     assert report.metrics["energy_pj"]["max_ape"] < 0.003
 
 
-def test_mapping_text_by_hand():
+def test_mapping_text_worked_by_hand():
     mapping = parse_loops(TEXT)
     assert mapping.loops == (("D0", 16), ("D0", 2), ("D2", 4), ("D1", 3), ("D2", 5))
-    assert mapping.cuts == {
+    assert mapping.boundaries == {
         ("accumulator", "O"): 3,
         ("scratchpad", "I"): 5,
         ("registers", "W"): 2,
@@ -83,7 +83,7 @@ def test_mapping_text_by_hand():
     assert [mapping.trips(dim) for dim in ("D0", "D1", "D2")] == [32, 3, 20]
 
 
-def test_nest_of_a_mapping_by_hand():
+def test_loop_nest_of_a_mapping_worked_by_hand():
     nest = loop_nest(parse_loops(TEXT), 8.0, 2.5)
     assert nest.tiers == (
         NestTier("DRAM", ("weights", "inputs", "outputs")),
@@ -99,7 +99,7 @@ def test_nest_of_a_mapping_by_hand():
     assert (nest.spatial[3, C], nest.spatial[3, K]) == (8.0, 2.5)
 
 
-def test_a_second_loop_over_a_dimension_opens_a_tier_that_keeps_nothing():
+def test_second_loop_over_a_dimension_begins_a_tier_that_keeps_nothing():
     text = TEXT.replace("(D1, 3), (D2, 5)", "(D2, 5), (D1, 3), (D2, 2)")
     nest = loop_nest(parse_loops(text), 8.0, 2.0)
     assert nest.tiers[3] == NestTier("scratchpad", ())
@@ -125,7 +125,7 @@ def line_of(error) -> str:
         ("M", "0.5", "a whole number of at least 1"),
     ],
 )
-def test_bad_cells_are_named(tmp_path, column, cell, expected):
+def test_errors_name_bad_cells(tmp_path, column, cell, expected):
     lines = [line for line in FILE.read_text().splitlines() if not line.startswith("#")][:2]
     names = lines[0].split(",")
     cells = lines[1].split(",", len(names) - 1)
@@ -138,7 +138,7 @@ def test_bad_cells_are_named(tmp_path, column, cell, expected):
     assert expected in line_of(error)
 
 
-def test_missing_columns_are_named(tmp_path):
+def test_errors_name_missing_columns(tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("id,M,K,N\np000,1,1,1\n")
     with pytest.raises(ValueError, match="no column 'rows'") as error:

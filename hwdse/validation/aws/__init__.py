@@ -1,1 +1,1 @@
-"""TODO."""
+"""Validations against AWS data on Trainium: collectives, kernels, strategies, training runs."""

@@ -1,9 +1,9 @@
-"""Models of collectives against published runs on AWS: nccl-tests and nccom-test.
+"""Collective models against published runs on AWS: nccl-tests and nccom-test.
 
-Rows of domain "collective" of an AWS file. Inside one GPU server the time is that of the fitted
-NCCL (`configs/libraries`); across servers, and on Trainium, that of the fabric of the cluster's
-preset (`system.fabric`), whose constants stand in `configs/chips` with their sources. A benchmark
-that starts each collective from the host adds its own start (`HOST_START_S`).
+Rows of domain "collective" of an AWS file. Inside one GPU server, the time is that of the fitted
+NCCL (`configs/libraries`). Across servers and on Trainium, it is that of the hierarchical fabric
+(`training/hierarchical_collectives.py`) of the cluster preset; `configs/chips` contains the
+constants with sources. Benchmarks with a host launch per collective add `HOST_START_S`.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Preset of the server, of its chip where it is another, and ranks that share a chip."""
+    """Server preset, chip preset if different, and ranks per chip."""
 
     system: str
     ranks_per_chip: float = 1.0
@@ -65,7 +65,7 @@ MACHINES: Mapping[str, Machine] = MappingProxyType(
         "H200": Machine("p5_48xlarge", chip="h200"),
         "B200": Machine("p6_b200"),
         "Trainium1": Machine("trn1_32xlarge", ranks_per_chip=2.0),
-        # logical cores of two physical ones
+        # A logical core is two physical cores.
         "Trainium2": Machine("trn2_48xlarge", ranks_per_chip=4.0),
     }
 )
@@ -85,13 +85,13 @@ UNITS: Mapping[str, float] = MappingProxyType(
 HOST_START_S: Mapping[str, float] = MappingProxyType(
     {"nccom-test": 90e-6, "ml-engineering": 28e-6, "nccom-tests": 90e-6}
 )
-"""Start by the host, by a word of the source. nccom-test: 101 us for 1 KiB on 64 ranks of
-Trainium2, older releases 150 (its public rows). ml-engineering: all_reduce_bench.py of PyTorch,
-39 us for 32 KiB on 8 H200, where nccl-tests takes 12 on H100."""
+"""Host launch time by a word of the source (s). nccom-test: 101 µs for 1 KiB on 64 ranks of
+Trainium2, older releases 150 µs (its public rows). ml-engineering: all_reduce_bench.py of PyTorch,
+39 µs for 32 KiB on 8 H200, compared with 12 µs by nccl-tests on H100."""
 
 
 class UnmodeledCollectiveError(Exception):
-    """A row that the model has no rule for; the text says why."""
+    """A row outside the scope of the model; the message is the reason."""
 
 
 def validate(path: Path) -> ValidationReport:
@@ -129,17 +129,17 @@ def validate(path: Path) -> ValidationReport:
 def _comparisons(
     table: ReferenceTable, model: np.ndarray, scale: np.ndarray
 ) -> dict[str, Comparison]:
-    """Reference and model by metric, in base units, for the rows that have a model."""
-    used = ~np.isnan(model)
-    cells = [row["value"] if keep else "" for row, keep in zip(table.rows, used, strict=True)]
+    """Reference and model by metric, in base units, for rows with a model."""
+    is_scored = ~np.isnan(model)
+    cells = [row["value"] if keep else "" for row, keep in zip(table.rows, is_scored, strict=True)]
     rows = tuple({**row, "value": cell} for row, cell in zip(table.rows, cells, strict=True))
-    evaluated_points = dataclasses.replace(table, rows=rows)
-    reference = evaluated_points.numbers("value", at_least=0.0, may_be_empty=True) * scale
+    scored = dataclasses.replace(table, rows=rows)
+    reference = scored.numbers("value", at_least=0.0, may_be_empty=True) * scale
     resolution = printed_resolution(cells) * scale
     metrics = np.array(table.text("metric"))
     found = {}
     for name in ("time", "busbw"):
-        chosen = used & (metrics == name)
+        chosen = is_scored & (metrics == name)
         if chosen.any():
             found[name] = Comparison(
                 np.where(chosen, reference, math.nan),
@@ -158,7 +158,7 @@ def _source_word(source: str) -> str | None:
 
 
 def _model_value(row: Mapping[str, str]) -> float:
-    """Seconds, or bytes a second of bus bandwidth."""
+    """Time (s) or bus bandwidth (B/s) of a row."""
     if row["domain"] != "collective":
         raise UnmodeledCollectiveError(f"domain {row['domain']}: not a collective")
     if row["metric"] not in ("time", "busbw"):
@@ -209,7 +209,7 @@ def _parts(machine: Machine) -> tuple[Chip, Cluster]:
 
 @functools.cache
 def _fabric_time(kind: str) -> Callable[..., Any]:
-    """Compiled time of a group that fills the first chips of a cluster."""
+    """Compiled collective time of a group on the first chips of a cluster."""
     return quick_jit(
         lambda size, num_chips, chip, cluster: collective_time_s(
             kind, size, num_chips, 1.0, chip, cluster

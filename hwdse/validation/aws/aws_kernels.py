@@ -1,9 +1,9 @@
-"""Models of Trainium's engines against published measurements of kernels.
+"""NeuronCore engine models against published kernel measurements on Trainium.
 
-The file has one figure of one kernel a row, in the columns of `COLUMNS`; rows of other domains
-than "kernel" are left out. Latencies, bytes, flops and the shares of time that engines are busy
-are scored, each as a quantity of its own, by chip, by kernel family, and by whether a constant
-of `configs/engines` was fitted to the row (`FITTED`).
+The file has one metric of one kernel per row, in the columns of `COLUMNS`; rows of other domains
+than "kernel" are skipped. Latency, bytes, FLOP and active time of engines are separate quantities.
+Groups: chip, kernel family, and whether a constant of `configs/engines` was fitted to the row
+(`FITTED`).
 """
 
 import math
@@ -60,10 +60,10 @@ UNITS: Mapping[str, float] = MappingProxyType(
         "TFLOPS": 1e12,
     }
 )
-"""Base units in one unit of the file."""
+"""Conversion factors from units of the file to base units."""
 
 CORES_PER_HBM_STACK = 2.0
-"""The Neuron profiler's memory bandwidth utilization is of a stack, which two cores share."""
+"""Cores per HBM stack; the Neuron profiler reports bandwidth utilization per stack."""
 
 
 def _share_of_time(engine: str) -> Callable[[KernelTimes, NeuronCore], float]:
@@ -71,7 +71,7 @@ def _share_of_time(engine: str) -> Callable[[KernelTimes, NeuronCore], float]:
 
 
 def _share_of_peak(flop: str) -> Callable[[KernelTimes, NeuronCore], float]:
-    """Percent of the bf16 peak."""
+    """Percentage of the BF16 peak rate."""
 
     def share(times: KernelTimes, core: NeuronCore) -> float:
         peak = float(peak_flop_per_s("bf16", core.tensor))
@@ -102,7 +102,7 @@ METRICS: Mapping[str, Callable[[KernelTimes, NeuronCore], float]] = MappingProxy
         "achieved": lambda times, core: times.model_flop / times.latency_s,
     }
 )
-"""Quantities of a kernel by the file's name of the metric."""
+"""Quantities of a kernel by metric name in the file."""
 
 FITTED = frozenset(
     {
@@ -116,11 +116,11 @@ FITTED = frozenset(
         ("accelopt-bmm-softmax-b16-k64-m4096-n4096-baseline", "hbm_write"),
     }
 )
-"""Figures that went into a constant: sustained_fraction, launch_latency, usable_fraction."""
+"""Rows used to fit sustained_fraction, launch_latency and usable_fraction."""
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of every metric of `METRICS`, and of DMA transfers; reasons of skipped rows."""
+    """Error table of all `METRICS` and of DMA transfers, with reasons of skipped rows."""
     table = read_table(path, COLUMNS)
     chosen = [row["domain"] == "kernel" for row in table.rows]
     if not any(chosen):
@@ -154,18 +154,16 @@ def validate(path: Path) -> ValidationReport:
 
 
 def _comparisons(table: ReferenceTable, model: np.ndarray) -> dict[str, Comparison]:
-    """Reference and model by metric, in base units, for the rows that have a model."""
+    """Reference and model by metric, in base units, for rows with a model."""
     is_scored = ~np.isnan(model)
     scale = np.ones(len(table))
     for index, row in enumerate(table.rows):
         if is_scored[index] and row["unit"] not in UNITS:
             raise table.error(index, "unit", "one of " + ", ".join(UNITS))
         scale[index] = UNITS.get(row["unit"], 1.0)
-    evaluated_points = [
-        row["value"] if used else "" for row, used in zip(table.rows, is_scored, strict=True)
-    ]
-    reference = _numbers(table, evaluated_points) * scale
-    resolution = printed_resolution(evaluated_points) * scale
+    cells = [row["value"] if used else "" for row, used in zip(table.rows, is_scored, strict=True)]
+    reference = _numbers(table, cells) * scale
+    resolution = printed_resolution(cells) * scale
     metrics = np.array([row["metric"] for row in table.rows])
     comparisons = {}
     for metric in sorted(set(metrics[is_scored])):
@@ -192,12 +190,12 @@ def _numbers(table: ReferenceTable, cells: list[str]) -> np.ndarray:
 
 
 def _model_value(row: Mapping[str, str]) -> tuple[str, float]:
-    """Kernel family and the model's value of a row's metric, in base units."""
+    """Kernel family and modeled metric of a row, in base units."""
     preset = CORES.get(row["chip"].lower())
     if preset is None:
         raise UnmodeledRowError(f"no engines of {row['chip']}")
     if "upper_bound" in row["metric"]:
-        raise UnmodeledRowError("a bound that a unit test asserts, not a measurement")
+        raise UnmodeledRowError("a bound asserted by a unit test, not a measurement")
     core = load_engines(preset)
     if row["model"].startswith("DMA"):
         return "dma", _dma_value(row, core)
@@ -207,12 +205,12 @@ def _model_value(row: Mapping[str, str]) -> tuple[str, float]:
     times = jax.tree.map(float, kernel_times(named.build(core), core))
     value = METRICS[row["metric"]](times, core)
     if value == 0.0:
-        raise UnmodeledRowError(f"{row['metric']} of a kernel that has nothing to do there")
+        raise UnmodeledRowError(f"{row['metric']} of a kernel without such work")
     return named.family, value
 
 
 def _dma_value(row: Mapping[str, str], core: NeuronCore) -> float:
-    """Time of a transfer by one engine, or throughput by bytes a partition over the largest."""
+    """Time of a transfer by one engine (s), or throughput relative to its maximum."""
     try:
         size = float(row["size_bytes"])
     except ValueError:

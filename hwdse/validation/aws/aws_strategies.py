@@ -1,9 +1,9 @@
-"""Layouts that AWS trains with on Trainium1 among those that the layout search finds.
+"""Rank of AWS's parallelism strategies on Trainium1 in the strategy enumeration.
 
-The file is that of `aws_training`. A job counts once, with the tensor and pipeline degrees of its
-row; what else a layout sets (micro-batch, ZeRO stage, recomputation) the search leaves as the
-row's stack has it, since the scripts of the benchmarks offer no other. Jobs of one layout that
-the model has no room for are skipped.
+The file is that of `aws_training.py`. Each job counts once, with the TP and PP degrees of its row.
+Micro-batch, ZeRO stage and recomputation are fixed to those of the training stack, because the
+benchmark scripts contain no others. Jobs whose strategy does not fit in the modeled HBM are
+skipped.
 """
 
 from collections import Counter
@@ -24,33 +24,33 @@ from hwdse.validation.shared.reference_table import Comparison, ValidationReport
 
 CHIP = "trainium1"
 NUM_BEST = 5
-"""A layout agrees when it is among so many of the best."""
+"""A strategy agrees if it is among this many fastest."""
 TENSOR_DEGREES = (1.0, 2.0, 8.0, 32.0)
-"""Tensor-parallel groups of NeuronCores that the Neuron runtime has on Trn1. Source: AWS Neuron
-SDK, Transformers NeuronX developer guide, tensor-parallelism support (releases before 2.20; later
-ones add 16)."""
+"""TP group sizes in NeuronCores supported by the Neuron runtime on Trn1. Source: AWS Neuron SDK,
+Transformers NeuronX developer guide, tensor-parallelism support (releases before 2.20; later
+releases add 16)."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Times of the layouts of one job, one for each pair of tensor and pipeline degrees."""
+    """Step times of the strategies of one job, one per pair of TP and PP degrees."""
 
     model: str
     parallelism: str
     rank: int
-    """Of the row's own degrees, 1 for the fastest."""
+    """Rank of the degrees in the row, 1 for the fastest."""
     own_time_s: float
     times_s: tuple[float, ...]
-    """Of all pairs of degrees that fit, fastest first."""
+    """Step times of all fitting pairs of degrees, fastest first."""
 
     @property
     def last_best_s(self) -> float:
-        """Time of the slowest layout that is still among the best."""
+        """Time of the slowest strategy among the `NUM_BEST` fastest."""
         return self.times_s[min(NUM_BEST, len(self.times_s)) - 1]
 
 
 def _options(parallelism: Parallelism) -> StrategyOptions:
-    """What the row's training stack offers, and all its degrees."""
+    """Strategy options of the training stack of a row, with all degrees."""
     shares = (parallelism.recompute_fraction, parallelism.attention_recompute_fraction)
     recompute = next(name for name, pair in RECOMPUTE.items() if pair == shares)
     return StrategyOptions(
@@ -65,7 +65,7 @@ def _options(parallelism: Parallelism) -> StrategyOptions:
 
 
 def degrees_by_time(job: Job) -> dict[tuple[float, float], float]:
-    """Step time in s of each pair of tensor and pipeline degrees that fits, fastest first."""
+    """Step time (s) of each fitting pair of TP and PP degrees, fastest first."""
     design = job.design
     chips = float(design.cluster.num_chips)
     strategies = enumerate_strategies(job.workload, chips, _options(design.parallelism))
@@ -81,7 +81,7 @@ def degrees_by_time(job: Job) -> dict[tuple[float, float], float]:
 
 
 def recommendation(row: Mapping[str, str]) -> Recommendation | None:
-    """How the row's own degrees do among all; nothing where they do not fit in the model."""
+    """Rank and step times of the degrees of a row; None if they do not fit in HBM."""
     job = job_of(row)
     parallelism, found = job.design.parallelism, degrees_by_time(job)
     own = float(parallelism.tensor), float(parallelism.pipeline)
@@ -97,7 +97,7 @@ def recommendation(row: Mapping[str, str]) -> Recommendation | None:
 
 
 def _jobs(path: Path) -> list[Mapping[str, str]]:
-    """The first row of each job and layout of decoders on Trainium1 with tensor parallelism."""
+    """First row of each job and strategy of decoders on Trainium1 with tensor parallelism."""
     found: dict[tuple[str, str, str], Mapping[str, str]] = {}
     for row, _ in measured_runs(path):
         if row["chip"].lower() == CHIP and degree(row, "TP") > 1.0:
@@ -106,26 +106,26 @@ def _jobs(path: Path) -> list[Mapping[str, str]]:
 
 
 def validate(path: Path) -> ValidationReport:
-    """Time of AWS's layouts over the fastest of the search, overall and by rank.
+    """Error table of the step time of AWS's strategies over the fastest, overall and by rank.
 
-    `mismatches` counts those that are not among the `NUM_BEST` best. Computed in float64.
+    `mismatches` counts strategies outside the `NUM_BEST` fastest. Computed in float64.
     """
     jobs = _jobs(path)
     if not jobs:
         raise ValueError(f"{path}: no training row with TP above 1 on Trainium1; expected one")
-    answers = [recommendation(row) for row in jobs]
-    found = [answer for answer in answers if answer is not None]
-    best = np.array([answer.times_s[0] for answer in found])
-    last = np.array([answer.last_best_s for answer in found])
-    own = np.array([answer.own_time_s for answer in found])
-    skipped = Counter("the layout does not fit in the model" for each in answers if each is None)
+    ranked = [recommendation(row) for row in jobs]
+    found = [each for each in ranked if each is not None]
+    best = np.array([each.times_s[0] for each in found])
+    last = np.array([each.last_best_s for each in found])
+    own = np.array([each.own_time_s for each in found])
+    skipped = Counter("the strategy does not fit in HBM" for each in ranked if each is None)
     return build_report(
-        "aws layouts",
+        "aws strategies",
         path,
         {"time_over_best": Comparison(best, own, resolution=2.0 * (last - best))},
         rows_skipped=dict(skipped),
         group_by={
-            "job": [f"{answer.model} {answer.parallelism}" for answer in found],
-            "rank": [str(answer.rank) for answer in found],
+            "job": [f"{each.model} {each.parallelism}" for each in found],
+            "rank": [str(each.rank) for each in found],
         },
     )

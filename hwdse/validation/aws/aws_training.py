@@ -1,9 +1,9 @@
 """Training runs on Trainium against published throughput, step time and utilization.
 
-The file has one figure of one run a row, in the columns of `COLUMNS`; rows of other domains than
-"training" are left out. Runs are taken in NeuronCores (`neuron_jobs`), by one set of constants for
-all models and releases: the same run grew faster from release to release, so errors are also given
-for early releases and later ones apart.
+The file has one metric of one run per row, in the columns of `COLUMNS`; rows of other domains than
+"training" are skipped. Runs are modeled in NeuronCores (`neuron_jobs.py`), with one set of
+constants for all models and releases. The same run became faster in later releases; errors are
+therefore also grouped by early and later releases.
 """
 
 import math
@@ -58,15 +58,15 @@ COLUMNS = (
 )
 NUMBERS = ("nodes", "chips", "cores", "batch", "global_batch", "seq_len", "value")
 FIRST_LATER_RELEASE = (2, 14)
-"""Of the releases that most runs of the documentation's newest tables come from."""
+"""First release of the group that contains most runs of the newest published tables."""
 
 
 def _utilization_percent(step_time_s: float, row: Mapping[str, str], job: Job) -> float:
-    """Utilization as the Neuron documentation counts it.
+    """MFU (%) in the convention of the Neuron documentation.
 
-    $(6 P + 12 L h s) s$ flop a sequence, with the parameters P of the layers alone and attention to
-    all positions, over the printed peak. It gives what the tables print for BERT-Large (0.1 %),
-    Llama-2 7B and 13B on 16 nodes (0.5 %); some later rows count 5 % less.
+    $(6 P + 12 L h s) s$ FLOP per sequence, with the parameters P of the layers only and attention
+    to all positions, over the published peak. It reproduces the tables for BERT-Large (0.1 %) and
+    for Llama-2 7B and 13B on 16 nodes (0.5 %); some later rows count 5 % less.
     """
     model, tokens = job.workload.model, float(job.workload.seq_len)
     layers = float(model.num_layers)
@@ -76,19 +76,19 @@ def _utilization_percent(step_time_s: float, row: Mapping[str, str], job: Job) -
     return 100.0 * flop * cell_number(row["global_batch"]) / (step_time_s * peak)
 
 
-Figure = Callable[[float, Mapping[str, str], Job], float]
-METRICS: Mapping[tuple[str, str], Figure] = MappingProxyType(
+MetricFn = Callable[[float, Mapping[str, str], Job], float]
+METRICS: Mapping[tuple[str, str], MetricFn] = MappingProxyType(
     {
         ("throughput", "seq/s"): lambda time_s, row, job: cell_number(row["global_batch"]) / time_s,
         ("step_time", "s"): lambda time_s, row, job: time_s,
         ("mfu", "percent"): _utilization_percent,
     }
 )
-"""The model's figure by metric and unit, from the time of a step."""
+"""Modeled metric from the step time, by metric and unit in the file."""
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of throughput, step time and utilization; reasons of skipped rows."""
+    """Error table of throughput, step time and MFU, with reasons of skipped rows."""
     table = read_table(path, COLUMNS)
     chosen, skipped = _choose(table)
     if not chosen:
@@ -112,7 +112,7 @@ def validate(path: Path) -> ValidationReport:
 
 
 def measured_runs(path: Path) -> list[tuple[dict[str, str], float]]:
-    """Rows with a throughput or a step time that have a model, and the step time that each says."""
+    """Modeled rows with a throughput or a step time, and the measured step time of each (s)."""
     table = read_table(path, COLUMNS)
     found = []
     for index in _choose(table)[0]:
@@ -126,7 +126,7 @@ def measured_runs(path: Path) -> list[tuple[dict[str, str], float]]:
 
 
 def _choose(table: ReferenceTable) -> tuple[list[int], Counter[str]]:
-    """Rows that have a model, and the reasons of the others."""
+    """Indices of rows with a model, and counts of the other rows by reason."""
     chosen: list[int] = []
     skipped: Counter[str] = Counter()
     for index, row in enumerate(table.rows):
@@ -148,7 +148,7 @@ def _choose(table: ReferenceTable) -> tuple[list[int], Counter[str]]:
 
 
 def _check_numbers(table: ReferenceTable, index: int) -> None:
-    """Raises where a cell that is used is no positive number."""
+    """Raise an error if a used cell is not a positive number."""
     for column in NUMBERS:
         cell = table.rows[index][column]
         if not cell and column in ("seq_len", "nodes"):
@@ -162,7 +162,7 @@ def _check_numbers(table: ReferenceTable, index: int) -> None:
 
 
 def _batch_problem(row: Mapping[str, str]) -> str | None:
-    """Why the batch does not fit the layout, or nothing."""
+    """Reason why the batch does not match the strategy; None if it does."""
     replicas = degree(row, "DP")
     if cell_number(row["global_batch"]) < replicas * cell_number(row["batch"]):
         return "the global batch has fewer sequences than one micro-batch of every replica"

@@ -1,7 +1,7 @@
-"""Which kernel a row of published measurements is about, read from its text.
+"""Kernels of published measurements, recognized from the text of a row.
 
-A recognizer takes the text of a row and gives the kernel with the sizes that stand in it; the
-first that knows the row wins. Sizes are free: nothing here names a row or a size.
+A recognizer returns the kernel with the sizes in the text, or None; the first match is used. The
+rules depend on neither row ids nor specific sizes.
 """
 
 import re
@@ -33,12 +33,12 @@ BuildKernel = Callable[[NeuronCore], Kernel]
 
 
 class UnmodeledRowError(Exception):
-    """A row that no rule covers; the text says why."""
+    """A row without a matching rule; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class NamedKernel:
-    """A kernel family and how to build the row's kernel on a core."""
+    """Kernel family, and function that builds the kernel of a row on a core."""
 
     family: str
     build: BuildKernel
@@ -82,15 +82,15 @@ _COMPILED: Mapping[str, Callable[[Sizes, str, NeuronCore, bool], Kernel]] = Mapp
         ),
     }
 )
-"""Kernels of NKIBench by name: sizes, format, core, and whether invariant work is hoisted."""
+"""Kernels of NKIBench by name; arguments: sizes, format, core, hoisting of invariant work."""
 
 _BENCH_NAME = re.compile(r"\b([a-z][a-z_]*?)_((?:[A-Z]{1,2}\d+_?)+)")
 _SIZE = re.compile(r"([A-Z]{1,2})(\d+)")
-_PRODUCT = re.compile(r"\b(\d+)x(\d+)x(\d+)\b")
-_LETTERED = re.compile(r"\bM(\d+) K(\d+) N(\d+)\b")
-_PLACED = re.compile(r"\b(ch|seq|state|d|b)(\d+)\b")
+_GEMM_SIZE = re.compile(r"\b(\d+)x(\d+)x(\d+)\b")
+_LETTERED_SIZE = re.compile(r"\bM(\d+) K(\d+) N(\d+)\b")
+_LABELED_SIZE = re.compile(r"\b(ch|seq|state|d|b)(\d+)\b")
 _VERSION = re.compile(r"\bv(\d)\b")
-_TUTORIAL_PRODUCTS = MappingProxyType(
+_TUTORIAL_GEMMS = MappingProxyType(
     {
         "2": matmul_kernels.tiled_matmul,
         "3": matmul_kernels.hoisted_matmul,
@@ -98,14 +98,14 @@ _TUTORIAL_PRODUCTS = MappingProxyType(
         "5": matmul_kernels.blocked_matmul,
     }
 )
-"""Kernels of the NKI optimization tutorial by the number of its profile."""
+"""Kernels of the NKI optimization tutorial by profile number."""
 
 
 def _bench_kernel(row: Mapping[str, str], text: str, format_name: str) -> NamedKernel | None:
-    """NKIBench: `swiglu_K1024_M4096_N3072 baseline`.
+    """Kernel of NKIBench, such as `swiglu_K1024_M4096_N3072 baseline`.
 
-    An "optimized" kernel is taken to be the published one with invariant work moved out of its
-    loops; what else a search changed is not stated.
+    An "optimized" kernel is modeled as the published kernel with invariant work hoisted out of
+    its loops; other changes by the search are not published.
     """
     match = _BENCH_NAME.search(text)
     if match is None:
@@ -124,19 +124,19 @@ def _bench_kernel(row: Mapping[str, str], text: str, format_name: str) -> NamedK
     return NamedKernel(name, build)
 
 
-def _placed(row: Mapping[str, str], text: str) -> dict[str, float]:
-    """Sizes written as `ch256 seq512 state16 d128`; a length may stand in its own column."""
-    sizes = {name: float(value) for name, value in _PLACED.findall(text)}
+def _labeled_sizes(row: Mapping[str, str], text: str) -> dict[str, float]:
+    """Sizes in the form `ch256 seq512 state16 d128`; `seq` also from its own column."""
+    sizes = {name: float(value) for name, value in _LABELED_SIZE.findall(text)}
     if row.get("seq_len"):
         sizes.setdefault("seq", float(row["seq_len"]))
     return sizes
 
 
 def _mamba_kernel(row: Mapping[str, str], text: str, format_name: str) -> NamedKernel | None:
-    """The Mamba tutorial's versions, and the start (v3, all in SBUF) and end of a search."""
+    """Mamba kernel: tutorial version, or start (v3, all in SBUF) or result of a search."""
     if "mamba" not in row["model"].lower():
         return None
-    sizes, version = _placed(row, text), _VERSION.search(text)
+    sizes, version = _labeled_sizes(row, text), _VERSION.search(text)
     if version is not None:
         name = version.group(0)
     elif "start of search" in text:
@@ -144,7 +144,7 @@ def _mamba_kernel(row: Mapping[str, str], text: str, format_name: str) -> NamedK
     elif "best" in text:
         name = "best"
     else:
-        raise UnmodeledRowError("a Mamba scan whose version the row does not state")
+        raise UnmodeledRowError("a Mamba scan without a stated version")
     if name not in elementwise_kernels.MAMBA_VERSIONS or not {"ch", "seq", "state"} <= set(sizes):
         raise UnmodeledRowError("a Mamba scan of unknown version or without its sizes")
 
@@ -157,11 +157,11 @@ def _mamba_kernel(row: Mapping[str, str], text: str, format_name: str) -> NamedK
     return NamedKernel("mamba_tutorial", build)
 
 
-def _stated_product(text: str) -> Callable[..., Kernel]:
-    """The tutorial's or the search's product that a text names."""
+def _stated_gemm(text: str) -> Callable[..., Kernel]:
+    """GEMM kernel of the tutorial or of the search named in a text."""
     version = _VERSION.search(text)
-    if version is not None and version.group(1) in _TUTORIAL_PRODUCTS:
-        return _TUTORIAL_PRODUCTS[version.group(1)]
+    if version is not None and version.group(1) in _TUTORIAL_GEMMS:
+        return _TUTORIAL_GEMMS[version.group(1)]
     words = {
         "no blocking": matmul_kernels.tiled_matmul,
         "hoist": matmul_kernels.hoisted_matmul,
@@ -173,18 +173,17 @@ def _stated_product(text: str) -> Callable[..., Kernel]:
     for word, kernel in words.items():
         if word in text:
             return kernel
-    raise UnmodeledRowError("a product whose loops the row does not state")
+    raise UnmodeledRowError("a GEMM without stated loops")
 
 
-def _plain_product(row: Mapping[str, str], text: str, format_name: str) -> NamedKernel | None:
-    """`matmul 4096x8192x8192` (M x K x N) with the version of a tutorial, or an end of a search.
+def _plain_gemm(row: Mapping[str, str], text: str, format_name: str) -> NamedKernel | None:
+    """GEMM such as `matmul 4096x8192x8192` (M x K x N) of the tutorial or of a search.
 
-    autocomp's search starts from the tutorial's blocks of 256 x 1024 (its stage 0).
-
-    The tutorial's third profile ("v3") is of the kernel whose loads are hoisted: the bytes that
-    it prints are those of B loaded once for every 128 rows.
+    The search of autocomp starts from the tutorial's blocks of 256 x 1024 (stage 0). The third
+    profile of the tutorial ("v3") is the kernel with hoisted loads: its printed bytes match B
+    loaded once per 128 rows.
     """
-    match = _PRODUCT.search(row["model"]) or _LETTERED.search(row["model"])
+    match = _GEMM_SIZE.search(row["model"]) or _LETTERED_SIZE.search(row["model"])
     if match is None:
         return None
     m, k, n = (float(value) for value in match.groups())
@@ -193,13 +192,13 @@ def _plain_product(row: Mapping[str, str], text: str, format_name: str) -> Named
             "rmsnorm_matmul",
             lambda core: fused_kernels.norm_matmul(m, k, n, format_name, core),
         )
-    kernel = _stated_product(f"{row['model']} {text}")
+    kernel = _stated_gemm(f"{row['model']} {text}")
     return NamedKernel("matmul_tutorial", lambda core: kernel(m, k, n, format_name, core))
 
 
 def _attention(row: Mapping[str, str], text: str, format_name: str) -> NamedKernel | None:
-    """`attention d128 seq4096`, all scores kept on the core."""
-    sizes = _placed(row, f"{row['model']} {text}")
+    """Attention such as `attention d128 seq4096`, with all scores kept on the core."""
+    sizes = _labeled_sizes(row, f"{row['model']} {text}")
     if "attention" not in row["model"].lower() or not {"d", "seq"} <= set(sizes):
         return None
     return NamedKernel(
@@ -208,18 +207,18 @@ def _attention(row: Mapping[str, str], text: str, format_name: str) -> NamedKern
     )
 
 
-_RECOGNIZERS = (_bench_kernel, _mamba_kernel, _plain_product, _attention)
+_RECOGNIZERS = (_bench_kernel, _mamba_kernel, _plain_gemm, _attention)
 
 
 def recognize(row: Mapping[str, str]) -> NamedKernel:
-    """The kernel of a row. Raises `UnmodeledRowError` with the reason where there is none."""
+    """Kernel of a row; raises `UnmodeledRowError` with the reason if there is none."""
     text = f"{row['detail']} {row['model']} {row['notes']}"
     if re.search(r"pytorch|\btorch\b", text, re.IGNORECASE):
-        raise UnmodeledRowError("the framework's own code, for which no kernel is stated")
-    is_product = _PRODUCT.search(row["model"]) is not None
+        raise UnmodeledRowError("framework code without a stated kernel")
+    is_gemm = _GEMM_SIZE.search(row["model"]) is not None
     stage = re.search(r"search stage (\d+)", text)
-    if stage is not None and "best" not in text and not (stage.group(1) == "0" and is_product):
-        raise UnmodeledRowError("a step of a search whose loops the row does not state")
+    if stage is not None and "best" not in text and not (stage.group(1) == "0" and is_gemm):
+        raise UnmodeledRowError("a search stage without stated loops")
     words = row["precision"].split()
     if not words or words[0] not in FORMAT_BYTES:
         raise UnmodeledRowError(f"no rule for the precision '{row['precision']}'")

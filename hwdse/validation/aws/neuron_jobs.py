@@ -1,9 +1,9 @@
 """Training runs on Trainium as designs of this model, in NeuronCores.
 
-A rank of Neuron's stacks is a NeuronCore, so here one "chip" of a design is one core: its share of
-the arrays, the scratchpads, the HBM and the network port of a chip. Cores of one chip talk through
-their HBM and those of a server over NeuronLink, in rings of one of a chip's links each way; a
-core's ring has the rate of one that passes the chip, and the cores of a server are one ring.
+A rank of the Neuron stacks is a NeuronCore, so one "chip" of a design is one core: its share of
+the arrays, scratchpads, HBM and network port of a chip. Cores of one chip communicate through HBM,
+cores of a server over NeuronLink, in rings of one link per chip and direction. All cores of a
+server form one ring; a ring through the cores of a chip has the rate of a ring through the chip.
 """
 
 import math
@@ -24,9 +24,9 @@ from hwdse.workload.transformer.model_config import TransformerTraining, with_ki
 
 SOFTWARE = "neuron"
 TENSOR_OVERLAP_FRACTION = 0.321
-"""Of the tensor-parallel collectives, behind products. Fitted (hwdse.calibration.neuron_fit)."""
+"""Fraction of TP collectives overlapped with GEMMs. Fitted (calibration/neuron_fit.py)."""
 CHECKPOINT_INTERVAL_S = 3600.0
-"""Plays no part in the time of a step."""
+"""Without effect on the step time."""
 
 SERVERS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -34,33 +34,34 @@ SERVERS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         "trainium2": (("trn2", "trn2_48xlarge"),),
     }
 )
-"""Presets of configs/clusters by chip and start of the instance's name."""
+"""Presets of configs/clusters by chip and prefix of the instance name."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What a training stack keeps of a parameter, and how it runs attention."""
+    """Bytes per parameter of a training stack, and its attention kernel."""
 
     optimizer_bytes: float
     gradient_bytes: float
     is_shared: bool
-    """Optimizer state over replicas (ZeRO stage 1)."""
+    """True if the optimizer state is sharded over replicas (ZeRO stage 1)."""
     fused_attention_fraction: float
-    """0 where scores go through memory."""
+    """0 if scores are written to memory."""
 
 
-# With stochastic rounding weights, gradients and both moments have 16 bits, on every rank: NeMo
-# Megatron and the data-parallel Hugging Face scripts, whose attention is the framework's. AMP keeps
-# fp32 weights, which are their own master. NeuronX Distributed trains with an fp32 optimizer, which
-# replicas share, and a flash attention kernel. Sources: aws-neuron/neuronx-nemo-megatron,
-# aws-neuron-samples (dp_bert_hf_pretrain), neuronx-distributed (examples/training).
+# With stochastic rounding, weights, gradients and both moments have 16 bits on every rank: NeMo
+# Megatron and the data-parallel Hugging Face scripts, with the attention of the framework. AMP
+# keeps FP32 weights, which are also the master copy. NeuronX Distributed has an FP32 optimizer
+# state sharded over replicas and a flash attention kernel. Sources:
+# aws-neuron/neuronx-nemo-megatron, aws-neuron-samples (dp_bert_hf_pretrain), neuronx-distributed
+# (examples/training).
 ROUNDED = Stack(4.0, 2.0, is_shared=False, fused_attention_fraction=0.0)
 AMP = Stack(12.0, 4.0, is_shared=False, fused_attention_fraction=0.0)
 DISTRIBUTED = Stack(12.0, 4.0, is_shared=True, fused_attention_fraction=1.0)
 
 
 def stack_of(row: Mapping[str, str]) -> Stack | None:
-    """The stack by the column `precision`; nothing for formats that the model lacks."""
+    """Training stack by the column `precision`; None for formats outside the model."""
     words = row["precision"].upper()
     if "BF16" not in words:
         return None
@@ -71,13 +72,13 @@ def stack_of(row: Mapping[str, str]) -> Stack | None:
 
 
 def degree(row: Mapping[str, str], name: str) -> float:
-    """A parallel degree of the column `parallelism` (`TP=8 PP=4 DP=16`), 1 where not named."""
+    """Parallel degree in the column `parallelism` (`TP=8 PP=4 DP=16`); 1 if missing."""
     found = re.search(rf"\b{name}=(\d+)", row["parallelism"])
     return float(found.group(1)) if found else 1.0
 
 
 def problem_of(row: Mapping[str, str]) -> str | None:
-    """Why the model cannot express a training row, or nothing."""
+    """Reason why the model cannot represent a training row; None if it can."""
     if row["chip"].lower() not in SERVERS:
         return f"chip {row['chip']}: only Trainium runs are modeled"
     if re.search("suspect|inconsistent", row["notes"]):
@@ -99,7 +100,7 @@ def problem_of(row: Mapping[str, str]) -> str | None:
 
 
 def core_of(chip: Chip, num_cores: float) -> Chip:
-    """One of `num_cores` equal cores of a chip; its ring over NeuronLink keeps the chip's rate."""
+    """One of `num_cores` equal cores of a chip, with the NeuronLink rate of the chip."""
 
     def part(memory: Memory) -> Memory:
         return replace(
@@ -124,20 +125,20 @@ def core_of(chip: Chip, num_cores: float) -> Chip:
 
 
 def server_name(row: Mapping[str, str]) -> str:
-    """Preset of the servers of a row; the first where it names several."""
+    """Server preset of a row; the first if it contains several."""
     presets = SERVERS[row["chip"].lower()]
     return next((name for start, name in presets if start in row["instance"]), presets[0][1])
 
 
 @cache
 def published_flop_per_s(server: str) -> float:
-    """16-bit peak that the vendor prints for a chip of that server: what utilizations refer to."""
+    """Published 16-bit peak of a chip of the server, the reference of MFU."""
     return load_system(server).chip_published["bf16_flop_per_s"]
 
 
 @cache
 def _system(server: str, cores_per_chip: float) -> tuple[Chip, Cluster]:
-    """A core of the chip and a cluster of them, whose domains are the servers."""
+    """Core of the chip, and cluster of cores with one domain per server."""
     system = load_system(server)
     domain = math.prod(float(size) for size in system.cluster.torus_sizes) * cores_per_chip
     cluster = replace(
@@ -151,10 +152,10 @@ def _system(server: str, cores_per_chip: float) -> tuple[Chip, Cluster]:
     return core_of(system.chip, cores_per_chip), cluster
 
 
-def layout_of(row: Mapping[str, str], model: NeuronModel, stack: Stack) -> Parallelism:
-    """Degrees of the row; norms cut by tokens, and gradients summed after the last micro-batch.
+def parallelism_of(row: Mapping[str, str], model: NeuronModel, stack: Stack) -> Parallelism:
+    """Parallelism of a row: sequence-parallel norms, gradients reduced after the last micro-batch.
 
-    NeuronX Distributed, which trains with an fp32 optimizer, recomputes attention.
+    NeuronX Distributed, with an FP32 optimizer, recomputes attention.
     """
     recompute = "selective" if stack is DISTRIBUTED and model.is_causal else model.recompute
     return Parallelism(
@@ -171,7 +172,7 @@ def layout_of(row: Mapping[str, str], model: NeuronModel, stack: Stack) -> Paral
 
 
 def job_of(row: Mapping[str, str]) -> Job:
-    """Design and workload of a row that `problem_of` finds nothing wrong with."""
+    """Design and workload of a row for which `problem_of` returns None."""
     model, stack = find_model(row["model"]), stack_of(row)
     if model is None or stack is None:
         raise ValueError(f"{row['case_id']}: {problem_of(row)}")
@@ -182,7 +183,7 @@ def job_of(row: Mapping[str, str]) -> Job:
         chip=core,
         cluster=replace(cluster, num_chips=cores),
         mix=PrecisionMix(fp64_flop_fraction=0.0, fp8_flop_fraction=0.0),
-        parallelism=layout_of(row, model, stack),
+        parallelism=parallelism_of(row, model, stack),
         checkpoint_interval_s=CHECKPOINT_INTERVAL_S,
         software=replace(
             load_software(SOFTWARE), fused_attention_fraction=stack.fused_attention_fraction

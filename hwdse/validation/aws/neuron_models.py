@@ -1,4 +1,4 @@
-"""Models of Neuron's training benchmarks: shape by name, and what the example scripts recompute."""
+"""Models of the Neuron training benchmarks: config by name, and recomputation of the scripts."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ class NeuronModel:
     shape: Transformer
     is_causal: bool = True
     seq_len: float | None = None
-    """Where the model fixes it: patches of an image and the class token."""
+    """Sequence length if fixed by the model: image patches and class token."""
     recompute: str = "full"
-    """What the script of neuronx-nemo-megatron recomputes: full, selective (attention) or none."""
+    """Recomputation of the neuronx-nemo-megatron script: full, selective (attention) or none."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """How a model's shape is found: a preset of configs/workloads, with other fields if any."""
+    """Model config by preset of configs/workloads, with replaced fields."""
 
     preset: str
     recompute: str = "full"
@@ -48,13 +48,13 @@ DECODERS: Mapping[str, Named] = MappingProxyType(
         "llama27b": Named("llama2_7b"),
         "llama213b": Named("llama2_13b"),
         "llama270b": Named("llama2_70b"),
-        # 3.1 has the shapes of 3 (Llama 3 paper, table 3)
+        # Llama 3.1 has the shapes of Llama 3 (Llama 3 paper, table 3)
         "llama38b": Named("llama3_8b"),
         "llama370b": Named("llama3_70b"),
         "llama3.18b": Named("llama3_8b"),
         "llama3.170b": Named("llama3_70b"),
         "llama3.1405b": Named("llama3_405b"),
-        # Salesforce/codegen25-7b-multi, config.json: a Llama of another vocabulary
+        # Salesforce/codegen25-7b-multi, config.json: Llama with a different vocabulary
         "codegen257b": Named("llama2_7b", fields={"vocabulary": 51200.0}),
         # EleutherAI/gpt-neox-20b and pythia-6.9b, config.json
         "gptneox20b": Named(
@@ -77,11 +77,11 @@ DECODERS: Mapping[str, Named] = MappingProxyType(
         ),
     }
 )
-"""By name in lower case without blanks and hyphens."""
+"""Decoders by name in lower case without blanks and hyphens."""
 
 
 def _encoder(num_layers: float, hidden: float, vocabulary: float, positions: float) -> Transformer:
-    """Heads of 64, biases, GELU between matrices of 4 times the width, LayerNorm."""
+    """Encoder with heads of 64, biases, GELU, an MLP of 4 times the width, LayerNorm."""
     return Transformer(
         num_layers=num_layers,
         hidden=hidden,
@@ -99,18 +99,18 @@ def _encoder(num_layers: float, hidden: float, vocabulary: float, positions: flo
 
 
 _BERT_WORDS = 30522.0
-"""Of bert-large-uncased. The Hugging Face model projects every position onto them, masked or not,
-and the loss ignores the others."""
+"""Vocabulary of bert-large-uncased. The Hugging Face model projects every position onto it, masked
+or not, and the loss ignores the unmasked positions."""
 _VIT_TOKENS = 197.0
-"""224 x 224 pixels in patches of 16 x 16, and the class token."""
+"""Tokens of 224 x 224 pixels in patches of 16 x 16, and the class token."""
 
 ENCODERS: Mapping[str, NeuronModel] = MappingProxyType(
     {
         # Devlin et al., arXiv 1810.04805, section 3
         "bertlarge": NeuronModel(_encoder(24.0, 1024.0, _BERT_WORDS, 512.0), False, None, "none"),
         "bertbase": NeuronModel(_encoder(12.0, 768.0, _BERT_WORDS, 512.0), False, None, "none"),
-        # Dosovitskiy et al., arXiv 2010.11929, table 1; the embedding of a patch of 3 x 16 x 16
-        # values is a product of as many inputs as outputs, and stands for a vocabulary of 768.
+        # Dosovitskiy et al., arXiv 2010.11929, table 1. The embedding of a patch of 3 x 16 x 16
+        # values is a square GEMM, represented by a vocabulary of 768.
         "vitbase": NeuronModel(
             _encoder(12.0, 768.0, 768.0, _VIT_TOKENS), False, _VIT_TOKENS, "none"
         ),
@@ -119,7 +119,7 @@ ENCODERS: Mapping[str, NeuronModel] = MappingProxyType(
         ),
     }
 )
-"""Encoders, whose attention sees all positions."""
+"""Encoders, with attention to all positions."""
 
 UNEXPRESSED: Mapping[str, str] = MappingProxyType(
     {
@@ -128,11 +128,11 @@ UNEXPRESSED: Mapping[str, str] = MappingProxyType(
         "languageperceiver": "Perceiver: cross-attention to an array of latents",
     }
 )
-"""Why the model has no rule for a family, by the start of its name."""
+"""Reasons for families outside the model, by name prefix."""
 
 
 def plain_name(model: str) -> str:
-    """A model's name as the keys here have it: no vendor, no task, no blanks or hyphens."""
+    """Model name without vendor, task, blanks and hyphens, as in the keys of this file."""
     words = re.sub(r"\(.*\)", "", model.lower())
     words = re.sub(r"\b(huggingface|hugging face|meta|amazon)\b", "", words)
     words = re.split(r"\b(?:continual|pre-?training|fine-?tuning|ph\d)\b", words)[0]
@@ -141,7 +141,7 @@ def plain_name(model: str) -> str:
 
 @cache
 def find_model(model: str) -> NeuronModel | None:
-    """The model of that name in a benchmark, or nothing."""
+    """Model of that name in a benchmark; None if unknown."""
     name = plain_name(model)
     if name in ENCODERS:
         return ENCODERS[name]
@@ -153,7 +153,7 @@ def find_model(model: str) -> NeuronModel | None:
 
 
 def unexpressed_reason(model: str) -> str:
-    """Why `find_model` finds nothing."""
+    """Reason why `find_model` returns None."""
     name = plain_name(model)
     for start, reason in UNEXPRESSED.items():
         if name.startswith(start):

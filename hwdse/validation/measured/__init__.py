@@ -1,1 +1,1 @@
-"""TODO."""
+"""Validations against measurements: collectives, training runs, RTL cycles of Gemmini."""

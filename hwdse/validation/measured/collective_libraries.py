@@ -1,8 +1,8 @@
-"""The fitted costs of communication libraries: the tables in `configs/libraries`, and their fits.
+"""Fitted costs of communication libraries, from the tables in `configs/libraries`.
 
-`collectives.csv` has one row a device, library and protocol, `expert_exchange.csv` one a device
-and direction; both say how many rows they were fitted to and with what median error.
-`fit_collectives` and `fit_nccl_tests` make them anew from the reference files.
+`collectives.csv` has one row per device, library and protocol, `expert_exchange.csv` one per
+device and direction. Both contain the number of fitted rows and the median error.
+`hwdse/calibration/collective_tables.py` regenerates them from the reference files.
 """
 
 import csv
@@ -37,13 +37,13 @@ KINDS: Mapping[str, str] = {
     "all_to_all": "all_to_all",
     "send_recv": "point_to_point",
 }
-"""Kinds of collectives by the names that reference files use."""
+"""Kinds of collectives by their names in reference files."""
 EXCHANGES = {"deepep_ll_dispatch": "dispatch", "deepep_ll_combine": "combine"}
 GATHER_IS_PER_RANK = frozenset({"oneccl"})
-"""Libraries whose benchmark counts what one rank hands to an all-gather. oneCCL's does: the time
-for 2 and 4 ranks is that of (p - 1) n bytes on the link, not of n (p - 1) / p."""
+"""Libraries whose benchmark counts the bytes that one rank contributes to an all-gather. Evidence
+for oneCCL: times at 2 and 4 ranks match (p - 1) n bytes on the link, not n (p - 1) / p."""
 VTRAIN = "nccl_vtrain"
-"""NCCL as vTrain's authors ran it (nccl-tests; a start of 40 to 70 us)."""
+"""NCCL in the measurements of vTrain (nccl-tests; start-up of 40 to 70 µs)."""
 TABLE, EXCHANGE_TABLE = "collectives.csv", "expert_exchange.csv"
 _TOKENS = re.compile(r"tokens_per_gpu=(\d+);hidden=(\d+);topk=(\d+);experts=(\d+)")
 
@@ -63,13 +63,13 @@ class Rows:
 
 
 def routes_of(library: str) -> Routes:
-    """Routes by the name of a library: kernels of serving frameworks, or NCCL's."""
+    """Routes of a library by name: those of serving frameworks, or of NCCL."""
     return CUSTOM_ROUTES if "custom" in library else NCCL_ROUTES
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What an expert exchange is about, a row each."""
+    """Token counts and sizes of expert exchanges, one element per row."""
 
     num_tokens: np.ndarray
     token_bytes: np.ndarray
@@ -78,7 +78,7 @@ class Tokens:
 
 
 def read_tokens(extras: Iterable[str]) -> Tokens:
-    """Tokens a chip, bytes of one in 16 bits, experts a token and in all; NaN where not stated."""
+    """Tokens per chip, bytes per token (16 bits), experts per token, experts; NaN if not stated."""
     matches = [_TOKENS.search(extra) for extra in extras]
     cells = [[float(x) for x in m.groups()] if m else [math.nan] * 4 for m in matches]
     tokens, hidden, copies, experts = np.array(cells).reshape(-1, 4).T
@@ -88,14 +88,14 @@ def read_tokens(extras: Iterable[str]) -> Tokens:
 def counted_bytes(
     library: str, kinds: np.ndarray, sizes: np.ndarray, chips: np.ndarray
 ) -> np.ndarray:
-    """Message bytes in the convention of `models.collectives`."""
+    """Message bytes in the convention of `models/network/collective_library.py`."""
     if library in GATHER_IS_PER_RANK:
         return np.where(kinds == "all_gather", sizes * chips, sizes)
     return sizes
 
 
 def model_times(library: str, costs: Library, rows: Rows, fabric: Fabric) -> np.ndarray:
-    """Seconds of every row by `models.collectives`; `time_s` of the rows is not looked at."""
+    """Modeled time of every row (s), independent of the measured `time_s`."""
     times = np.full(len(rows.kinds), math.nan)
     for kind in set(rows.kinds):
         for is_across in (False, True):
@@ -116,7 +116,7 @@ def model_times(library: str, costs: Library, rows: Rows, fabric: Fabric) -> np.
 def exchange_times(
     costs: ExpertExchange, sizes: np.ndarray, tokens: Tokens, fabric: Fabric
 ) -> np.ndarray:
-    """Seconds of expert exchanges of `sizes` bytes."""
+    """Time of expert exchanges of `sizes` bytes (s)."""
     time_s = expert_exchange_time_s(
         sizes,
         tokens.num_tokens,
@@ -165,10 +165,10 @@ def load_exchanges() -> Mapping[tuple[str, str], ExpertExchange]:
 
 
 def find_library(device: str, library: str) -> tuple[Library, str] | None:
-    """Costs for a device and library, and the device they were fitted on; or nothing.
+    """Costs of a library on a device, and the device of the fit; None without a fit.
 
-    A device without a fit of its own takes those of the same generation; `nccl_torch` on a device
-    that has it not at all is that device's `nccl`, and a framework's kernel that of another.
+    A device without a fit uses the fit of the same generation. `nccl_torch` without a fit uses
+    `nccl` of the device, and a kernel of a framework that of another framework.
     """
     fabric = find_fabric(device)
     if fabric is None:
@@ -185,7 +185,7 @@ _STAND_INS = {"nccl_torch": ("nccl",), VTRAIN: ("nccl_torch", "nccl"), "oneccl":
 
 
 def _by_suffix(library: str) -> tuple[str, ...]:
-    """Fitted kernels of the same way to launch."""
+    """Fitted kernels with the same launch method."""
     if "custom" not in library:
         return ("nccl",) if library.startswith("nccl") else ()
     is_eager = library.endswith("eager")

@@ -1,8 +1,8 @@
-"""What the fabric of a device is, for the calibration and validation of collectives.
+"""Fabrics of devices, for calibration and validation of collectives.
 
-Line rates and ports are published (`configs/chips`, vendors' data sheets, EC2 instance types);
-nothing here is fitted. `fits` names the device whose fitted library costs stand in where a device
-has none of its own: the one with the same generation of link and of switch.
+Line rates and ports are published (`configs/chips`, data sheets of vendors, EC2 instance types);
+no constant is fitted. `fits` is the device whose fitted library costs apply if a device has none:
+the device with the same generation of link and switch.
 """
 
 from collections.abc import Mapping
@@ -21,23 +21,23 @@ class Fabric:
     """Line rate of all scale-up ports of a chip, one direction."""
     fits: str
     has_in_switch: bool = False
-    """NVSwitch of Hopper and later reduces in the switch."""
+    """True for in-switch reduction: NVSwitch of Hopper and later."""
     num_ports: float = 8.0
     """Network ports of a node."""
     port_bytes_per_s: float = 50e9
     num_multiprocessors: float = 132.0
     ring_ratios: Mapping[int, float] = field(default_factory=dict)
-    """Links that the rings of a group use, where the fabric is no switch, by size of the group."""
+    """Links used by the rings of a group by group size, for fabrics without a switch."""
 
     def group_bandwidth(self, num_chips: np.ndarray) -> np.ndarray:
-        """Line rate that a chip has inside a group."""
-        whole = np.full(np.shape(num_chips), self.bandwidth_bytes_per_s)
+        """Line rate of a chip inside a group (B/s)."""
+        rate = np.full(np.shape(num_chips), self.bandwidth_bytes_per_s)
         for size, ratio in self.ring_ratios.items():
-            whole = np.where(num_chips == size, ratio * CUBE_LINK_BYTES_PER_S, whole)
-        return whole
+            rate = np.where(num_chips == size, ratio * CUBE_LINK_BYTES_PER_S, rate)
+        return rate
 
     def node_bandwidth(self, num_members: np.ndarray) -> np.ndarray:
-        """What `num_members` chips of one node can send over the network together."""
+        """Network bandwidth of `num_members` chips of one node together (B/s)."""
         return np.minimum(num_members, self.num_ports) * self.port_bytes_per_s
 
 
@@ -45,10 +45,12 @@ CUBE_LINK_BYTES_PER_S = 25e9
 CUBE_RINGS: Mapping[int, float] = MappingProxyType(
     {2: 1.0, 3: 2.0, 4: 4.0, 5: 1.6, 6: 2.0, 7: 2.0, 8: 6.0}
 )
-"""One-way rings through the first GPUs of a DGX-1V's hybrid cube mesh (NVIDIA, DGX-1 with V100
-white paper, figure 4). Links 0-1, 0-2, 1-3, 2-3 and their mirror are single, 0-3, 1-2, 0-4 and so
-on double; three two-way rings pass all eight GPUs. Of five, GPU 4 hangs on GPU 0 only: no ring,
-but a tree over single links, n up and n down, as fast as 2 (p - 1) / p = 1.6 rings."""
+"""One-way rings through the first GPUs of a DGX-1V hybrid cube mesh, by group size.
+
+Links 0-1, 0-2, 1-3, 2-3 and their mirror are single, 0-3, 1-2, 0-4 and so on double; three two-way
+rings pass all eight GPUs. In a group of five, GPU 4 is connected to GPU 0 only. This gives a tree
+over single links instead of a ring, n up and n down, equivalent to 2 (p - 1) / p = 1.6 rings.
+Source: NVIDIA, DGX-1 with V100 white paper, figure 4."""
 
 _FABRICS = (
     Fabric("V100", 150e9, "V100", ring_ratios=CUBE_RINGS, port_bytes_per_s=12.5e9, num_ports=4.0),
@@ -56,7 +58,7 @@ _FABRICS = (
     Fabric(
         "A100", 300e9, "A100", num_ports=4.0, port_bytes_per_s=12.5e9, num_multiprocessors=108.0
     ),
-    # NVLink 4, 18 links x 25 GB/s; 400 Gb/s of network a GPU (p5.48xlarge, DGX H100)
+    # NVLink 4, 18 links x 25 GB/s; 400 Gb/s of network per GPU (p5.48xlarge, DGX H100)
     Fabric("H100", 450e9, "H100", has_in_switch=True),
     Fabric("H200", 450e9, "H100", has_in_switch=True),
     Fabric("GH200", 450e9, "H100", has_in_switch=True),
@@ -77,7 +79,7 @@ FABRICS: Mapping[str, Fabric] = MappingProxyType({fabric.name: fabric for fabric
 
 
 def find_fabric(device: str) -> Fabric | None:
-    """The fabric of a device by its name, such as `H100-SXM5-80GB`; the longest name in it."""
+    """Fabric with the longest name contained in a device name such as `H100-SXM5-80GB`."""
     text = device.upper().replace("_", "-").replace(" ", "-")
     found = [name for name in FABRICS if name in text]
     return FABRICS[max(found, key=len)] if found else None

@@ -1,10 +1,10 @@
-"""Tile-by-tile law and bare rooflines against RTL cycles of Gemmini (FireSim).
+"""Tile overhead model and plain rooflines against RTL cycles of Gemmini (FireSim).
 
-The file has one mapping and its measured cycles a row, in the columns of
-`calibration.gemmini_runs.COLUMNS`; that module says what was run for each mapping. The six
-constants of the law (`models.startup.GEMMINI_COSTS`) were fitted to all rows of
-`tests/data/gemmini_rtl_public.csv`, so on that file `rtl_cycles` is a fit;
-`calibration.gemmini_rtl.held_out_cycles` gives the errors on layers left out of it.
+The file has one mapping and its measured cycles per row, in the columns of
+`gemmini_runs.COLUMNS`; `gemmini_runs.py` describes the executed code of each mapping. The six
+constants of the model (`models/compute/tile_overheads.py`, `GEMMINI_COSTS`) were fitted to all
+rows of `tests/data/gemmini_rtl_public.csv`, so `rtl_cycles` is a fit on that file.
+`held_out_cycles` of `calibration/gemmini_fit.py` returns held-out errors.
 """
 
 from dataclasses import replace
@@ -26,34 +26,35 @@ from hwdse.workload.loops.operators import Operators
 def validate(path: Path) -> ValidationReport:
     """Error table of `rtl_cycles` by three models, all in float64.
 
-    `rtl_cycles`: the law of `models.startup`, with array fill, issue and start-up, on what was
-    run. `engines_only`: the larger of its array and DRAM times, nothing else counted.
-    `roofline_as_written`: the mapping as it is in the file, on the preset `gemmini` of 16 x 16
-    elements by the rules of Timeloop. The first two differ by the explicit terms, the last two by
-    what was run. Groups are the sets of the file, and products against convolutions.
+    - `rtl_cycles`: tile overhead model with array fill, issue and start-up, on the executed code
+    - `engines_only`: the larger of its array and DRAM times, without overheads
+    - `roofline_as_written`: the mapping in the file, on the preset `gemmini` with 16 x 16 PEs,
+      under Timeloop's counting rules
+
+    Groups: sets of the file, GEMMs and convolutions.
     """
     runs = read_runs(path)
-    law = run_cycles(runs)
+    predicted = run_cycles(runs)
     models = {
-        "rtl_cycles": law.total_cycles,
-        "rtl_cycles_by_engines_only": np.maximum(law.array_cycles, law.dram_cycles),
+        "rtl_cycles": predicted.total_cycles,
+        "rtl_cycles_by_engines_only": np.maximum(predicted.array_cycles, predicted.dram_cycles),
         "rtl_cycles_by_roofline_as_written": roofline_cycles(runs),
     }
-    one = runs.operators
-    is_product = np.asarray(one.q * one.r * one.s) == 1.0
+    sizes = runs.operators
+    is_gemm = np.asarray(sizes.q * sizes.r * sizes.s) == 1.0
     return build_report(
         "gemmini",
         path,
         {name: Comparison(runs.cycles, np.asarray(cycles)) for name, cycles in models.items()},
         group_by={
             "set": runs.sets,
-            "kind": ["gemm" if product else "conv" for product in is_product],
+            "kind": ["gemm" if gemm else "conv" for gemm in is_gemm],
         },
     )
 
 
 def roofline_cycles(runs: Runs) -> np.ndarray:
-    """Cycles of the mappings as written if all engines of the preset overlapped perfectly."""
+    """Cycles of the mappings as written, with full overlap of all engines of the preset."""
     core = load_accelerator(PRESET)
     pairs = zip(runs.nest.tiers, core.levels, strict=True)
     nest = replace(runs.nest, tiers=tuple(replace(t, memory=level.name) for t, level in pairs))

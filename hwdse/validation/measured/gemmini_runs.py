@@ -1,19 +1,19 @@
-r"""Runs of Gemmini's RTL: a file of mappings and cycles, and what was run for each mapping.
+r"""RTL runs of Gemmini: mappings, cycles and the executed loops of each mapping.
 
-The cycles come from a harness that turned each mapping into tile sizes of Gemmini's own loops,
-and not every mapping survives that as it is written. `executed` repeats its rules. They are in
-github.com/ucb-bar/gemmini-rocc-tests, in `gemmini-data-collection/layers/extract_data_csv.py`,
+A harness converted each mapping to tile sizes of Gemmini's loops; the executed loops can differ
+from the mapping. `executed` applies the same rules. Source:
+github.com/ucb-bar/gemmini-rocc-tests, `gemmini-data-collection/layers/extract_data_csv.py`,
 `gemmini-data-collection/templates/` and `include/gemmini.h` (`tiled_conv_dosa`,
 `tiled_matmul_outer`):
 
 - the loops of the outermost level run on the host, with all levels below as one tile;
 - a convolution has square outputs and filters: the rows follow the columns, of which there are
   $\lfloor (P s - R + 2 \lfloor R / 2 \rfloor) / s \rfloor + 1$, one more than P for even filters;
-- a product, $Q = R = S = 1$, has tiles of whole blocks of the array: a tile of $t$ becomes
+- a GEMM, $Q = R = S = 1$, has tiles of full array blocks: a tile of $t$ becomes
   $\max(\lfloor t / 16 \rfloor, 1)$ blocks;
-- the array is built with `PE_DIM` rows and columns. Which, neither file nor harness says; the
-  cycles do: the larger spatial factor, rounded up to a power of two. At 16 x 16 for all, mappings
-  with smaller factors come out up to ten times too fast.
+- the array has `PE_DIM` rows and columns. Neither file nor harness states the value; the cycles
+  imply the larger spatial factor, rounded up to a power of two. With 16 x 16 for all, the model
+  would be up to ten times too fast for mappings with smaller factors.
 """
 
 from dataclasses import dataclass, replace
@@ -35,29 +35,29 @@ STEP_COLUMNS = ("Wstride", "Hstride", "Wdilation", "Hdilation")
 COLUMNS = ("set", "rtl_cycles", "mapping", *DIMS, *STEP_COLUMNS)
 PRESET = "gemmini"
 TIERS = parse_nest("L3[WIO] N1 - L2[WI] N1 - L1[O] N1 - L0[W] N1").tiers
-"""DRAM, scratchpad, accumulator and registers, as the mappings name them."""
+"""Tiers of a mapping: DRAM, scratchpad, accumulator and registers."""
 BLOCK = 16.0
-"""Elements of a tile that become one block of a product's tile."""
+"""Tile extent that becomes one block of a GEMM tile."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Rows of a file, each with the mapping as written and as run."""
+    """Rows of a file, each with the mapping as written and as executed."""
 
     cycles: np.ndarray
     sets: tuple[str, ...]
     layers: tuple[str, ...]
-    """One name for all rows of the same sizes, strides and dilations."""
+    """Layer name, equal for rows with the same sizes, strides and dilations."""
     operators: Operators
     nest: LoopNest
     run_operators: Operators
     run_nest: LoopNest
     accelerator: Accelerator
-    """The preset, as `rows` x `cols` as each row's array was."""
+    """Preset with `rows` x `cols` of the array of each row."""
 
 
 def read_runs(path: Path) -> Runs:
-    """Read a file of `COLUMNS`; a bad cell is an error that names it."""
+    """Read a file with `COLUMNS`; a bad cell raises an error with its position."""
     table = read_table(path, COLUMNS)
     sets = tuple(table.text("set"))
     sizes = {d: table.numbers(d, at_least=1.0, whole=True) for d in DIMS}
@@ -82,18 +82,18 @@ def read_runs(path: Path) -> Runs:
 def executed(
     operators: Operators, nest: LoopNest, array_size: np.ndarray
 ) -> tuple[Operators, LoopNest]:
-    """Operators as they were run, and the nest with the outermost bounds that it then had.
+    """Executed operators, and the loop nest with the executed outermost bounds.
 
-    Only the outermost tier of the nest is changed; its bounds are quotients of sizes and tiles.
+    Only the outermost tier changes; its bounds are quotients of sizes and tiles.
     """
-    is_product = np.asarray(operators.q * operators.r * operators.s) == 1.0
+    is_gemm = np.asarray(operators.q * operators.r * operators.s) == 1.0
     stride, filter_size = operators.stride_p, operators.r
     padded = operators.p * stride - filter_size + 2.0 * np.floor(filter_size / 2.0)
-    outputs = np.where(is_product, operators.p, np.floor(padded / stride) + 1.0)
+    outputs = np.where(is_gemm, operators.p, np.floor(padded / stride) + 1.0)
     run = replace(
         operators,
         p=outputs,
-        q=np.where(is_product, 1.0, outputs),
+        q=np.where(is_gemm, 1.0, outputs),
         s=filter_size,
         stride_q=stride,
         dilation_s=operators.dilation_r,
@@ -102,14 +102,14 @@ def executed(
     tiles = np.prod(nest.temporal[:, 1:], axis=1) * np.prod(nest.spatial, axis=1)
     blocked = np.maximum(np.floor(tiles / BLOCK), 1.0) * array_size[:, None]
     is_blocked = np.array([letter in "PCK" for letter in DIMS])
-    tiles = np.where(is_product[:, None] & is_blocked, blocked, tiles)
+    tiles = np.where(is_gemm[:, None] & is_blocked, blocked, tiles)
     bounds = np.maximum(sizes / tiles, 1.0)
     temporal = np.concatenate([bounds[:, None, :], nest.temporal[:, 1:]], axis=1)
     return run, replace(nest, temporal=temporal)
 
 
 def _operators(sizes: dict[str, np.ndarray], steps: list[np.ndarray]) -> Operators:
-    """Rows of a file as operators, each run once; W and H are the image's columns and rows."""
+    """Rows of a file as operators with count 1; W and H are image columns and rows."""
     stride_w, stride_h, dilation_w, dilation_h = steps
     return Operators(
         **{letter.lower(): size for letter, size in sizes.items()},
@@ -123,7 +123,7 @@ def _operators(sizes: dict[str, np.ndarray], steps: list[np.ndarray]) -> Operato
 
 
 def _nests(table: ReferenceTable, sizes: np.ndarray) -> LoopNest:
-    """Mappings of all rows as one nest of arrays; the loops of each must cover its sizes."""
+    """Mappings of all rows as one nest of arrays; the loops must cover the sizes."""
     nests = []
     for row, text in enumerate(table.text("mapping")):
         try:
@@ -145,13 +145,13 @@ def _nests(table: ReferenceTable, sizes: np.ndarray) -> LoopNest:
 
 
 def run_cycles(runs: Runs, costs: TileCosts = GEMMINI_COSTS) -> TiledCycles:
-    """Cycles of all runs by the law of `models.startup`, in float64."""
+    """Cycles of all runs by `models/compute/tile_overheads.py`, in float64."""
     with jax.enable_x64(True):
-        return _tiled_cycles(*law_arguments(runs), costs)
+        return _tiled_cycles(*tiled_cycles_arguments(runs), costs)
 
 
-def law_arguments(runs: Runs) -> tuple[LoopNest, Operators, Accelerator]:
-    """Loop nests, operators and core of the runs: arguments of `tiled_cycles`."""
+def tiled_cycles_arguments(runs: Runs) -> tuple[LoopNest, Operators, Accelerator]:
+    """Arguments of `tiled_cycles`: loop nests, operators and core of the runs."""
     return runs.run_nest, runs.run_operators, runs.accelerator
 
 

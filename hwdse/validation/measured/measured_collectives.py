@@ -1,8 +1,8 @@
-"""Model of collectives against measured ones: NCCL, oneCCL, kernels of frameworks, DeepEP.
+"""Collective library model against measured times: NCCL, oneCCL, framework kernels, DeepEP.
 
-The file has one collective a row. The library is a property of the software and has its own
-costs, the device gives the line rate; `configs/libraries` has the fitted costs. A device without
-a fit of its own takes those of its generation of link (`fit=stand-in`).
+The file has one collective per row. The costs depend on the library (`configs/libraries`), the
+line rate on the device. A device without a fit uses the fit of its link generation
+(`fit=stand-in`).
 """
 
 import math
@@ -39,7 +39,7 @@ COLUMNS = ("device", "library", "op", "n_nodes", "num_gpus", "bytes", "latency_u
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of the time of a collective, by device, library, kind, and source of costs."""
+    """Error table of the time of a collective, by device, library, kind and source of costs."""
     table = read_table(path, COLUMNS)
     reference = table.numbers("latency_us", at_least=0.0) * 1e-6
     rows = Rows(
@@ -56,11 +56,11 @@ def validate(path: Path) -> ValidationReport:
         for (device, library), chosen in _groups(table).items():
             _score(device, library, chosen, rows, tokens, model, source, skipped)
     resolution = printed_resolution(table.text("latency_us")) * 1e-6
-    evaluated_points = np.where(np.isnan(model), math.nan, reference)
+    scored = np.where(np.isnan(model), math.nan, reference)
     return build_report(
         "collectives",
         path,
-        {"time": Comparison(evaluated_points, model, resolution)},
+        {"time": Comparison(scored, model, resolution)},
         rows_skipped=skipped,
         group_by={
             "device": table.text("device"),
@@ -87,7 +87,7 @@ def _score(
     source: list[str],
     skipped: Counter[str],
 ) -> None:
-    """Fills `model` and `source` for the chosen rows, or counts why they are skipped."""
+    """Fill `model` and `source` for the chosen rows, or count the reasons of skipped rows."""
     fabric = find_fabric(device)
     if fabric is None:
         skipped[f"device {device}: no line rate known"] += int(chosen.sum())
@@ -112,7 +112,7 @@ def _part(tokens: Tokens, chosen: np.ndarray) -> Tokens:
 def _exchange_times(
     op: str, rows: Rows, tokens: Tokens, fabric: Fabric
 ) -> tuple[np.ndarray, str | None]:
-    """Seconds, NaN without numbers of tokens and experts, and the device of the fit."""
+    """Times (s), NaN without token and expert counts, and the device of the fit."""
     exchanges, direction = load_exchanges(), EXCHANGES[op]
     for name in (fabric.name, fabric.fits):
         if (name, direction) in exchanges:
@@ -124,7 +124,7 @@ def _exchange_times(
 def _library_times(
     device: str, library: str, rows: Rows, fabric: Fabric
 ) -> tuple[np.ndarray, str | None]:
-    """Seconds, NaN where the library has no way, and the device of the fit."""
+    """Times (s), NaN if the library has no route, and the device of the fit."""
     times = np.full(len(rows.kinds), math.nan)
     found = find_library(device, library)
     if found is None:
@@ -149,9 +149,9 @@ def _counted(library: str, rows: Rows) -> Rows:
 
 
 def _is_modeled(kind: str, num_nodes: float, library: str, protocols: dict) -> bool:
-    """Whether the fitted costs have a way for this kind, inside a node or across."""
+    """True if the fitted costs contain a route for this kind, inside a node or across nodes."""
     if num_nodes > 1:
         name = "net_p2p" if kind == "point_to_point" else "net"
         return kind in KINDS.values() and name in protocols
-    ways = routes_of(library).get(kind, ())
-    return any(name in protocols for _, name in ways)
+    routes = routes_of(library).get(kind, ())
+    return any(name in protocols for _, name in routes)

@@ -1,4 +1,4 @@
-"""Model of NCCL's all-reduce inside a node against nccl-tests of vTrain's authors."""
+"""NCCL all-reduce model inside a node against the nccl-tests measurements of vTrain."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Published training runs as designs of this model: chip, network, software, layout, job."""
+"""Published training runs as designs and workloads: chip, network, software, parallelism, job."""
 
 import math
 from collections.abc import Mapping
@@ -15,52 +15,52 @@ from hwdse.workload.transformer.model_config import Transformer, TransformerTrai
 
 GBIT_PER_S = 1e9 / 8.0
 CHECKPOINT_INTERVAL_S = 3600.0
-"""Plays no part in the time of a step."""
+"""Without effect on the step time."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a source says of all its runs, and the rows do not repeat."""
+    """Properties of all runs of a source that the rows do not contain."""
 
     software: str
-    """A preset of configs/software."""
+    """Preset of configs/software."""
     network_gbit_per_s: float | None = None
-    """Of one chip between servers, where it is not that of the chip's preset."""
+    """Bandwidth per chip between servers, if different from the chip preset."""
     gradient_bytes: float = 2.0
-    """On the wire."""
+    """Bytes per gradient element in communication."""
     virtual_pipeline: float | None = None
-    """Chunks a pipeline stage, where rows leave it open."""
+    """Virtual pipeline stages, if not stated in the rows."""
     zero3_software: str | None = None
-    """Stack of the rows in which replicas share the weights, where it is another."""
+    """Stack of the ZeRO-3 rows, if different."""
     weight_overlap_fraction: float = 1.0
-    """Share of the gathers of weights that hides behind compute."""
+    """Fraction of the weight all-gathers that is overlapped with compute."""
     tensor_overlap_fraction: float = 0.0
     expert_overlap_fraction: float = 0.0
     data_overlap_fraction: float = 0.0
-    """Of the gradient sums of replicas that hold whole weights."""
+    """Fraction of the gradient reductions that is overlapped, for unsharded weights."""
     is_block_parallel: bool = False
-    """Attention and MLP side by side, sharing one norm and one pair of collectives."""
+    """True for parallel attention and MLP with one shared norm and one pair of collectives."""
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
-        # 8 x 200 Gb/s HDR a DGX A100; fp16 gradients in fp32 accumulators (arXiv 2104.04473, 5.1).
+        # 8 x 200 Gb/s HDR per DGX A100; FP16 gradients, FP32 accumulators (arXiv 2104.04473, 5.1).
         "narayanan2021": Source(
             "megatron_lm", 200.0, zero3_software="deepspeed_zero3", weight_overlap_fraction=0.7
         ),
         "korthikanti2022": Source("megatron_lm", 200.0),
         "vtrain_multi": Source("megatron_deepspeed", 100.0),
         "vtrain_single": Source("megatron_deepspeed", 100.0),
-        # 200 Gb/s a GPU (arXiv 2402.15627, 3.6); 6 interleaved chunks (6.1).
+        # 200 Gb/s per GPU (arXiv 2402.15627, 3.6); 6 virtual pipeline stages (6.1).
         "megascale2024": Source("megatron_lm", 200.0, virtual_pipeline=6.0),
         "mosaicml_llm_foundry": Source("llm_foundry", 200.0),
         "torchtitan": Source("torchtitan", 400.0),
-        # Gradient sums overlap, stages of one layer (arXiv 2407.21783, 3.3.2).
+        # Overlapped gradient reductions, stages of one layer (arXiv 2407.21783, 3.3.2).
         "llama3": Source("llama3", 400.0, virtual_pipeline=8.0, data_overlap_fraction=1.0),
         "simumax_b200": Source("megatron_core", gradient_bytes=4.0),
-        # Attention and MLP side by side (arXiv 2204.02311, section 2).
+        # Parallel attention and MLP (arXiv 2204.02311, section 2).
         "palm2022": Source("compiled", is_block_parallel=True),
-        # DualPipe hides all-to-alls and gradient sums (arXiv 2412.19437, section 3.2.1).
+        # DualPipe overlaps all-to-alls and gradient reductions (arXiv 2412.19437, section 3.2.1).
         "deepseekv3": Source(
             "deepseek", 400.0, expert_overlap_fraction=1.0, data_overlap_fraction=1.0
         ),
@@ -68,8 +68,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
 )
 OWN_STACKS: Mapping[str, Source] = MappingProxyType(
     {
-        # Parallel blocks, tensor collectives behind products, gradient sums behind the backward
-        # pass (arXiv 2402.15627, sections 3.1 and 3.2).
+        # Parallel blocks, TP collectives overlapped with GEMMs, gradient reductions with the
+        # backward pass (arXiv 2402.15627, sections 3.1 and 3.2).
         "MegaScale": Source(
             "megascale",
             200.0,
@@ -80,9 +80,9 @@ OWN_STACKS: Mapping[str, Source] = MappingProxyType(
         )
     }
 )
-"""By the stack that the name of a model ends in, where it is not that of its source."""
+"""Sources by the stack at the end of a model name, if different from the source of the row."""
 OTHER = Source("megatron_lm")
-"""For sources that are not in the list."""
+"""Default for sources not in the list."""
 
 SYSTEMS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -97,12 +97,12 @@ SYSTEMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "TPUv4": ("tpu_v4_pod", "tpu_v4"),
     }
 )
-"""Presets of configs/clusters and configs/chips by the name of an accelerator in such files."""
+"""Presets of configs/clusters and configs/chips by the accelerator name in reference files."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run as the model takes it."""
+    """A run as design and workload."""
 
     design: Design
     workload: TransformerTraining
@@ -125,17 +125,17 @@ WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
-"""What a row may say there."""
-CUT_WEIGHTS = ("zero3", "2D weight sharding")
+"""Allowed texts by column."""
+WEIGHT_SHARDING = ("zero3", "2D weight sharding")
 
 
 def cell_number(cell: str, default: float = math.nan) -> float:
-    """The number of a cell, or the default where it is empty."""
+    """Number in a cell, or the default if empty."""
     return float(cell) if cell else default
 
 
 def problem_of(row: Mapping[str, str]) -> str | None:
-    """Why a row is no iteration that the model can express, or nothing."""
+    """Reason why the model cannot represent a row; None if it can."""
     if row["scope"] not in SCOPES:
         return f"scope {row['scope']}"
     for column, known in WORDS.items():
@@ -150,13 +150,15 @@ def problem_of(row: Mapping[str, str]) -> str | None:
     return "more ranks than chips" if ranks > cell_number(row["num_chips"]) else None
 
 
-def layout_of(row: Mapping[str, str], source: Source) -> Parallelism:
-    """Degrees, recomputation and what replicas share."""
+def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
+    """Parallelism of a row: degrees, recomputation and data-parallel sharding."""
     sharding = row["data_sharding"]
     # "ZeRO-2-like" keeps the gathered weights for the backward pass (arXiv 2407.21783, 3.3.2).
     keeps_weights = sharding.startswith("zero2")
-    is_cut = not keeps_weights and ("fsdp" in sharding.lower() or sharding in CUT_WEIGHTS)
-    chunks = cell_number(row["pp_interleave"], source.virtual_pipeline or 1.0)
+    has_sharded_weights = not keeps_weights and (
+        "fsdp" in sharding.lower() or sharding in WEIGHT_SHARDING
+    )
+    num_virtual = cell_number(row["pp_interleave"], source.virtual_pipeline or 1.0)
     pipeline = cell_number(row["pp"], 1.0)
     selective = row["recompute"] == "selective"
     return Parallelism(
@@ -167,21 +169,21 @@ def layout_of(row: Mapping[str, str], source: Source) -> Parallelism:
         tensor_overlap_fraction=source.tensor_overlap_fraction,
         context=cell_number(row["cp"], 1.0),
         expert=cell_number(row["ep"], 1.0),
-        virtual_pipeline=chunks if pipeline > 1.0 else 1.0,
+        virtual_pipeline=num_virtual if pipeline > 1.0 else 1.0,
         attention_recompute_fraction=float(selective),
         sequence_parallel_fraction=float(row["sequence_parallel"] == "true"),
         optimizer_shard_fraction=float(sharding != "none"),
         gradient_shard_fraction=float(keeps_weights),
-        weight_shard_fraction=float(is_cut),
+        weight_shard_fraction=float(has_sharded_weights),
         data_overlap_fraction=(
-            source.weight_overlap_fraction if is_cut else source.data_overlap_fraction
+            source.weight_overlap_fraction if has_sharded_weights else source.data_overlap_fraction
         ),
         expert_overlap_fraction=source.expert_overlap_fraction,
     )
 
 
 def software_name(row: Mapping[str, str]) -> str:
-    """Preset of the stack that ran a row."""
+    """Preset of the training stack of a row."""
     source = source_of(row)
     if row["data_sharding"] == "zero3" and source.zero3_software:
         return source.zero3_software
@@ -189,16 +191,16 @@ def software_name(row: Mapping[str, str]) -> str:
 
 
 def source_of(row: Mapping[str, str]) -> Source:
-    """What is known of the runs of a row's source."""
+    """Source of a row, or the stack of its model."""
     own = OWN_STACKS.get(row["model"].rpartition("/")[2])
     return own or SOURCES.get(row["source_id"], OTHER)
 
 
 NAMED_MODELS = MappingProxyType({"deepseekv2": "deepseek_v2", "deepseekv3": "deepseek_v3"})
-"""Presets of models whose shape takes more than the columns of a row, by the start of their name
-without hyphens."""
-CUT_DENSE_LAYERS = 1.0
-"""Dense layers of a mixture of experts that a row cuts in depth."""
+"""Presets of models with more parameters than the columns, by the start of the name without
+hyphens."""
+TRUNCATED_DENSE_LAYERS = 1.0
+"""Dense layers of a mixture of experts with reduced depth."""
 
 
 @cache
@@ -208,18 +210,18 @@ def _named_model(name: str) -> Any:
 
 
 def _preset_model(row: Mapping[str, str]) -> Transformer | None:
-    """The preset that a row's model is, with the row's depth; nothing for other models."""
+    """Preset of the model of a row with the depth of the row; None for other models."""
     name = row["model"].lower().replace("-", "").partition(" ")[0]
     if name not in NAMED_MODELS:
         return None
     model, num_layers = _named_model(name), cell_number(row["num_layers"])
     if num_layers == model.num_layers:
         return model
-    return replace(model, num_layers=num_layers, num_dense_layers=CUT_DENSE_LAYERS)
+    return replace(model, num_layers=num_layers, num_dense_layers=TRUNCATED_DENSE_LAYERS)
 
 
 def model_of(row: Mapping[str, str]) -> Transformer:
-    """The model of a row: a preset by its name, else a dense decoder of the row's shape."""
+    """Model of a row: a preset by name, else a dense decoder with the sizes of the row."""
     preset = _preset_model(row)
     if preset is not None:
         return preset
@@ -252,7 +254,7 @@ def preset_of(accelerator: str) -> tuple[Cluster, Any]:
 
 
 def job_of(row: Mapping[str, str]) -> Job:
-    """Design and workload of a row that `problem_of` finds nothing wrong with."""
+    """Design and workload of a row for which `problem_of` returns None."""
     source = source_of(row)
     cluster, chip = preset_of(row["accelerator"])
     if source.network_gbit_per_s is not None:
@@ -267,7 +269,7 @@ def job_of(row: Mapping[str, str]) -> Job:
         chip=chip,
         cluster=replace(cluster, num_chips=num_chips),
         mix=PrecisionMix(fp64_flop_fraction=0.0, fp8_flop_fraction=float(is_fp8)),
-        parallelism=layout_of(row, source),
+        parallelism=parallelism_of(row, source),
         checkpoint_interval_s=CHECKPOINT_INTERVAL_S,
         software=load_software(software_name(row)),
     )

@@ -1,7 +1,7 @@
 """Step times and memory of published training runs.
 
-The file has one run a row, with the columns of `training_jobs` (chip, number of chips, shape of
-the model, batch, degrees, recomputation, what replicas share) and any of `step_time_s`,
+The file has one run per row, with the columns of `training_jobs.py` (chip, number of chips, model
+config, batch, degrees, recomputation, data-parallel sharding) and any of `step_time_s`,
 `tokens_per_s`, `mfu_fraction` and `peak_memory_bytes`.
 """
 
@@ -66,15 +66,15 @@ TEXTS = (
 )
 MEASURED = ("step_time_s", "tokens_per_s", "mfu_fraction", "peak_memory_bytes")
 SIZES = tuple(name for name in COLUMNS if name not in (*TEXTS, *MEASURED))
-"""Counts: of chips, layers, ranks."""
+"""Columns with counts: chips, layers, ranks."""
 MICRO_BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Tried where a row does not say: the fastest that fits is what people choose."""
+"""Candidates if a row states none; the fastest that fits is used."""
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of step time, of utilization for rows without a time, and of peak memory.
+    """Error table of step time, of MFU for rows without a time, and of peak memory.
 
-    Rows that are no iteration, or of a chip without a preset, are skipped and counted.
+    Rows that are not one iteration, or whose chip has no preset, are skipped and counted.
     """
     table = read_table(path, COLUMNS)
     for name in (*SIZES, *MEASURED):
@@ -85,7 +85,7 @@ def validate(path: Path) -> ValidationReport:
 def report_of(
     kind: str, path: Path, table: ReferenceTable, rows: Sequence[dict[str, str]]
 ) -> ValidationReport:
-    """Scores of rows with the columns of a training file."""
+    """Error table of rows with the columns of a training file."""
     problems = [problem_of(row) for row in rows]
     chosen = [i for i, problem in enumerate(problems) if problem is None]
     if not chosen:
@@ -95,7 +95,7 @@ def report_of(
     time_s, utilization, memory = nothing.copy(), nothing.copy(), nothing.copy()
     for i, result in zip(chosen, results, strict=True):
         time_s[i], utilization[i] = result.step_time_s, result.mfu_fraction
-        memory[i] = result.held_bytes
+        memory[i] = result.memory_bytes
     tokens = _column(rows, "seq_len") * _column(rows, "global_batch")
     printed_s = _column(rows, "step_time_s")
     measured_s = np.where(np.isnan(printed_s), tokens / _column(rows, "tokens_per_s"), printed_s)
@@ -123,7 +123,7 @@ def _column(rows: Sequence[dict[str, str]], name: str) -> np.ndarray:
 
 
 def _best_results(rows: Sequence[dict[str, str]]) -> list[Result]:
-    """Result of each row; of the fastest micro-batch that fits where a row names none."""
+    """Result of each row, with the fastest fitting micro-batch if the row states none."""
     tried: list[list[Job]] = []
     for row in rows:
         sizes = (row["micro_batch"],) if row["micro_batch"] else _possible(row)
@@ -138,7 +138,7 @@ def _best_results(rows: Sequence[dict[str, str]]) -> list[Result]:
 
 
 def _possible(row: dict[str, str]) -> tuple[float, ...]:
-    """Micro-batches that divide a replica's share of the batch."""
+    """Micro-batches that divide the batch of a replica."""
     ranks = 1.0
     for name in ("tp", "pp", "cp"):
         ranks *= cell_number(row[name], 1.0)

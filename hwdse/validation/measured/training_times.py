@@ -1,4 +1,4 @@
-"""Many training jobs at once through the model of a step."""
+"""Batched evaluation of training jobs."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from hwdse.validation.measured.training_jobs import Job
 
 
 class Result(NamedTuple):
-    """What the model says of one job."""
+    """Predictions for one job."""
 
     step_time_s: float
     mfu_fraction: float
-    held_bytes: float
+    memory_bytes: float
     fits: bool
 
 
@@ -38,7 +38,7 @@ def _batched() -> Callable[..., Any]:
 
 
 def batches_of(jobs: Sequence[Job]) -> list[tuple[list[int], tuple[Any, Any]]]:
-    """Places of the jobs of each structure, and their designs and workloads as one batch."""
+    """Indices of the jobs of each pytree structure, and their designs and workloads as a batch."""
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, job in enumerate(jobs):
         groups[jax.tree.structure((job.design, job.workload))].append(index)
@@ -51,12 +51,12 @@ def batches_of(jobs: Sequence[Job]) -> list[tuple[list[int], tuple[Any, Any]]]:
 
 
 def results_of(jobs: Sequence[Job]) -> list[Result]:
-    """The model's result of each job, in float64; jobs of one structure run as one batch."""
+    """Result of each job in float64; jobs of one pytree structure are one batch."""
     results: list[Result | None] = [None] * len(jobs)
     with jax.enable_x64(True):
         for indices, batch in batches_of(jobs):
             columns = [np.asarray(column) for column in _batched()(*batch)]
-            for place, i in enumerate(indices):
-                time_s, share, held, ratio = (float(column[place]) for column in columns)
-                results[i] = Result(time_s, share, held, ratio <= 1.0)
+            for row, i in enumerate(indices):
+                time_s, mfu, memory_bytes, ratio = (float(column[row]) for column in columns)
+                results[i] = Result(time_s, mfu, memory_bytes, ratio <= 1.0)
     return [result for result in results if result is not None]

@@ -2,8 +2,8 @@
 
 Columns: `num_chips`, `global_batch`, `micro_batch`, `hidden`, `num_heads`, `num_layers`,
 `seq_len`, `tp`, `dp`, `pp`, `step_time_s`. All rows have feedforward 4 x hidden, vocabulary
-50257, fp16, full recomputation and no sharing between replicas, as its heading says. A file with
-the columns of `training` is scored as there.
+50257, FP16, full recomputation and no sharding across replicas. Source: comment of the file. A
+file with the columns of `training_runs.py` is scored as there.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ COMMON = {
     "sequence_parallel": "false",
     "data_sharding": "none",
 }
-"""What the file says of all its rows."""
+"""Cells with the same value in all rows."""
 
 
 def validate(path: Path) -> ValidationReport:

@@ -1,9 +1,9 @@
-"""Areas of memories, units and dies against published ones.
+"""Areas of memories, units and dies against published areas.
 
-The file has one figure a row: columns `item`, `node` (such as N7), `value`, `unit`. EvaluatedPoints are what
-follows from smaller things: SRAM macros from cells, caches, units from transistors, matrix units
-from the process's multiply-add, and dies ("... die", or their cores) from `configs/dies`. Cells,
-PHYs, controllers and other constants are the model's inputs, and are skipped.
+The file has one area per row: columns `item`, `node` (such as N7), `value`, `unit`. Scored rows
+are results of the model: SRAM macros from cells, caches, units from transistor counts, matrix
+units from the MAC area of the process, and dies ("... die", or their cores) from `configs/dies`.
+Cells, PHYs, controllers and other constants are inputs of the model and are skipped.
 """
 
 import re
@@ -20,32 +20,32 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_predictions
+from hwdse.validation.shared.row_predictions import NoModelError, Predictions, model_predictions
 
 MIB = 1024.0**2
 BITS_PER_MBIT = {"Mib/mm2": MIB, "Mb/mm2": 1e6}
 MANTISSA_BITS = {"fp64": 52.0, "fp32": 23.0, "fp16": 10.0, "bf16": 7.0}
 UM2 = 1e6
-INPUT = "a constant that the model takes, not a result"
+INPUT = "an input of the model, not a result"
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of `area`, each row in its own unit, by the kind of item and by node."""
+    """Error table of `area`, each row in its own unit, by kind of item and by node."""
     table = read_table(path, ("item", "node", "value", "unit"))
     references = {"area": table.numbers("value", at_least=1e-12)}
-    models, skipped = model_predictions(table, references, _figures)
+    models, skipped = model_predictions(table, references, _predictions)
     comparisons = {name: Comparison(references[name], models[name]) for name in references}
     groups = {"item": [_kind_of(item) for item in table.text("item")], "node": table.text("node")}
     return build_report("area", path, comparisons, rows_skipped=skipped, group_by=groups)
 
 
 def _kind_of(item: str) -> str:
-    """Groups of items in the table."""
+    """Group of an item."""
     words = ("macro", "cache", "FPU", "MXU", "cores", "die")
     return next((word for word in words if word in item), "other")
 
 
-def _figures(table: ReferenceTable, index: int) -> Figures:
+def _predictions(table: ReferenceTable, index: int) -> Predictions:
     row = table.rows[index]
     item, unit = row["item"], row["unit"]
     if item.startswith("sram macro"):
@@ -66,7 +66,7 @@ def _figures(table: ReferenceTable, index: int) -> Figures:
 
 
 def _node_nm(node: str) -> float:
-    """7 for N7, 3 for N3E."""
+    """Node in nanometers: 7 for N7, 3 for N3E."""
     match = re.match(r"N(\d+)", node)
     if match is None:
         raise NoModelError("no single node")
@@ -74,7 +74,7 @@ def _node_nm(node: str) -> float:
 
 
 def _macro(node: str, unit: str) -> float:
-    """mm2 for each MiB, or the inverse in either sort of megabit."""
+    """Area per MiB (mm²), or the density in decimal or binary megabits."""
     cell = die_area_from_units.BITCELL_UM2.get(_node_nm(node))
     if cell is None:
         raise NoModelError("no bit cell of this node")
@@ -87,7 +87,7 @@ def _macro(node: str, unit: str) -> float:
 
 
 def _float_unit_um2(name: str, node: str) -> float:
-    """By transistors and peak density, as its source counts."""
+    """Area from transistor count and peak density, as in the source (µm²)."""
     if name not in MANTISSA_BITS:
         raise NoModelError("no transistor count of this unit")
     density = float(logic_density_mtr_per_mm2(_node_nm(node)))
@@ -102,7 +102,7 @@ def _mac_mm2(node: str) -> float:
 
 
 def _die(item: str) -> float:
-    """A die with counts, whole or its cores."""
+    """Area of a die from its unit counts, or of its cores (mm²)."""
     plans = load_dies()
     name = next((n for n in sorted(plans, key=len, reverse=True) if item.startswith(n)), None)
     if name is None:

@@ -1,9 +1,9 @@
-"""fp64 : fp16 area split against worked optima and published chips: closed form, and the search.
+"""FP64:FP16 area split against worked optima and published chips, closed form and search.
 
-A file of worked optima has one case a row: columns `kappa` (area of one fp64 flop/s over one fp16
-flop/s), `p` (overlap power), `fp64_flop_fraction`, and the optimum as `opt_P64_over_P16`,
-`opt_area_share_fp64` and `T_min`. A file of chips has columns `fp64_tflops`,
-`fp16_dense_tflops` and, if it likes, `ratio_note` (1:N in front, then any text).
+A file of worked optima has one case per row: columns `kappa` (area per FP64 FLOP/s over area per
+FP16 FLOP/s), `p` (overlap power), `fp64_flop_fraction`, and the optimum as `opt_P64_over_P16`,
+`opt_area_share_fp64` and `T_min`. A file of chips has columns `fp64_tflops`, `fp16_dense_tflops`
+and optionally `ratio_note` (1:N, then any text).
 """
 
 import re
@@ -35,39 +35,39 @@ from hwdse.validation.shared.reference_table import (
 )
 
 TOLERANCE = 1e-6
-"""Relative; a row further off counts as a mismatch."""
+"""Relative error above which a row counts as a mismatch."""
 
 CASE_COLUMNS = ("fp64_flop_fraction", "kappa", "p")
 OPTIMUM_COLUMNS = ("opt_P64_over_P16", "opt_area_share_fp64", "T_min")
 CHIP_COLUMNS = ("fp64_tflops", "fp16_dense_tflops")
 CHIP_AREA_RATIO = (53.0 / 11.0) ** 2
-"""kappa for which chips are read: squares of the significands."""
+"""kappa assumed for published chips: ratio of the squared significand widths."""
 SPACES = (
     SearchSpace((Dimension("fp64_per_fp16_ratio", 1e-9, 1e9, "log", None),)),
     SearchSpace((Dimension("refinement_ratio", 0.5, 2.0, "log", None),)),
 )
-"""First all ratios, then those around the best: at a flat minimum it is asked for to 1e-6."""
+"""All ratios, then those around the optimum: the minimum is flat and compared to 1e-6."""
 NUM_SCREENED = 64
 NUM_STARTS = 16
 NUM_STEPS = 200
 LEARNING_RATE = 0.2
-"""Far more than one dimension needs."""
+"""Generous for one dimension."""
 
 
 @flax.struct.dataclass
 class Split:
-    """What the search sees: an area split, and the job that it serves."""
+    """Search variables of an area split, and its job."""
 
     fp64_per_fp16_ratio: Leaf
     refinement_ratio: Leaf
-    """Times the ratio above."""
+    """Factor on `fp64_per_fp16_ratio`."""
     fp64_flop_fraction: Leaf
     area_ratio: Leaf
     overlap_power: Leaf
 
 
-def split_score(split: Split, _reading: Relaxation) -> tuple[Scalar, PerConstraint]:
-    """Logarithm of the time of a split; nothing constrains it."""
+def split_objective(split: Split, _relaxation: Relaxation) -> tuple[Scalar, PerConstraint]:
+    """Logarithm of the time of a split, without constraints."""
     native = split.area_ratio * split.fp64_per_fp16_ratio * split.refinement_ratio
     time_ratio = split_time_ratio(
         native / (1.0 + native), split.fp64_flop_fraction, split.area_ratio, split.overlap_power
@@ -78,12 +78,14 @@ def split_score(split: Split, _reading: Relaxation) -> tuple[Scalar, PerConstrai
 def search_fp64_per_fp16_ratio(
     fp64_flop_fraction: float, area_ratio: float, overlap_power: float
 ) -> float:
-    """Peak fp64 over peak fp16 of the fastest area split as the gradient search finds it; call it
-    under `jax.enable_x64(True)`."""
+    """Peak FP64 over peak FP16 of the fastest area split, by gradient search.
+
+    Requires `jax.enable_x64(True)`.
+    """
     split = Split(1.0, 1.0, fp64_flop_fraction, area_ratio, overlap_power)
     for space in SPACES:
         split = minimize(
-            split_score,
+            split_objective,
             space,
             split,
             seed=0,
@@ -97,11 +99,11 @@ def search_fp64_per_fp16_ratio(
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of the optimum by formula and by search, `closed_...` and `searched_...`.
+    """Error table of the optimum by closed form and by search, `closed_...` and `searched_...`.
 
-    `mismatches` counts the rows further off than `TOLERANCE`, relative, or than the digits of a
-    printed 1:N. Rows without an optimum inside are skipped. Computed in float64. Raises
-    `ValueError` with one line for a file that has neither kind of columns, or a bad cell.
+    `mismatches` counts the rows with a relative error above `TOLERANCE`, or outside the digits of
+    a printed 1:N. Rows without an interior optimum are skipped. Computed in float64. A bad cell
+    or a file with neither kind of columns raises a `ValueError` of one line.
     """
     table = read_table(path)
     if "fp64_tflops" in table.columns:
@@ -117,7 +119,7 @@ def _validate_worked(table: ReferenceTable) -> ValidationReport:
         chosen = [column[inside] for column in cases]
         optima = {"closed": _closed_form(chosen), "searched": _searched(chosen)}
     comparisons = {
-        f"{method}_{name}": _relative(reference, _spread(model, inside))
+        f"{method}_{name}": _relative(reference, _scattered(model, inside))
         for method, models in optima.items()
         for name, reference, model in zip(OPTIMUM_COLUMNS, references, models, strict=True)
     }
@@ -131,8 +133,10 @@ def _validate_worked(table: ReferenceTable) -> ValidationReport:
 
 
 def _validate_chips(table: ReferenceTable) -> ValidationReport:
-    """Published ratios: as printed against the figures, and as the optimum for the fp64 share of
-    which they are the optimum (phases in turn)."""
+    """Error table of published ratios: printed against computed, and by inverse and optimum.
+
+    The inverse is the FP64 share for which a ratio is optimal (serialized phases).
+    """
     fp64 = table.numbers("fp64_tflops", at_least=0.0)
     fp16 = table.numbers("fp16_dense_tflops", at_least=0.0, may_be_empty=True)
     has_both = (fp64 > 0.0) & (fp16 > 0.0)
@@ -142,7 +146,7 @@ def _validate_chips(table: ReferenceTable) -> ValidationReport:
     one_to = [match[1] if match else "" for match in printed]
     with jax.enable_x64(True):
         published = ratio[has_both]
-        share = np.array([float(_share_it_suits(value)) for value in published])
+        share = np.array([float(_optimal_share(value)) for value in published])
         cases = [share, np.full_like(share, CHIP_AREA_RATIO), np.ones_like(share)]
         best = {"closed": _closed_form(cases)[0], "searched": _searched(cases)[0]}
     comparisons = {
@@ -152,7 +156,7 @@ def _validate_chips(table: ReferenceTable) -> ValidationReport:
             printed_resolution(one_to),
         ),
         **{
-            f"{method}_best_ratio": _relative(ratio, _spread(model, has_both))
+            f"{method}_best_ratio": _relative(ratio, _scattered(model, has_both))
             for method, model in best.items()
         },
     }
@@ -167,7 +171,7 @@ def _validate_chips(table: ReferenceTable) -> ValidationReport:
     )
 
 
-def _share_it_suits(ratio: float) -> Scalar:
+def _optimal_share(ratio: float) -> Scalar:
     return fp64_fraction_for_ratio(ratio, CHIP_AREA_RATIO, 1.0)
 
 
@@ -175,15 +179,15 @@ def _relative(reference: np.ndarray, model: np.ndarray) -> Comparison:
     return Comparison(reference, model, 2.0 * TOLERANCE * np.abs(reference))
 
 
-def _spread(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Values of the chosen rows, NaN in the others."""
-    spread = np.full(len(chosen), np.nan)
-    spread[chosen] = values
-    return spread
+def _scattered(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Values at the chosen rows, NaN at the others."""
+    scattered = np.full(len(chosen), np.nan)
+    scattered[chosen] = values
+    return scattered
 
 
 def _cases(table: ReferenceTable) -> list[np.ndarray]:
-    """fp64 share, area ratio and overlap power of each row, inside the model's range."""
+    """FP64 share, area ratio and overlap power of each row, within the range of the model."""
     shares = table.numbers("fp64_flop_fraction", at_least=0.0)
     too_large = np.flatnonzero(shares > 1.0)
     if too_large.size:
@@ -192,13 +196,13 @@ def _cases(table: ReferenceTable) -> list[np.ndarray]:
 
 
 def _closed_form(cases: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Ratio, area share and time of each row's optimum by formula."""
+    """Ratio, area share and time of the optimum of each row, closed form."""
     forms = (best_fp64_per_fp16_ratio, best_fp64_area_fraction, best_split_time_ratio)
     return tuple(np.asarray(jax.vmap(form)(*cases)) for form in forms)
 
 
 def _searched(cases: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """The same where the gradient search ends."""
+    """Ratio, area share and time of the optimum of each row, by gradient search."""
     rows = zip(*(column.tolist() for column in cases), strict=True)
     ratio = np.array([search_fp64_per_fp16_ratio(*row) for row in rows])
     area = cases[1] * ratio / (1.0 + cases[1] * ratio)

@@ -1,10 +1,10 @@
-"""Energy and area of single operations, units, instructions and whole chips at their peak.
+"""Energy and area of operations, units, instructions and chips at peak rate.
 
-The file has one figure a row: columns `kind`, `format`, `node_nm`, `energy_pj`, `area_um2`, `per`,
-`note`. Kinds: `add` and `mult` of a format; `mac` of one, or of "A mult + B add"; `flop` and `fma`
-of a unit; `instr`, by the multiply-adds of an instruction; `fpu`, whose area column holds
-transistors; `chip`, a chip with everything on at its peak. What a row's own note says not to use is
-skipped.
+The file has one operation per row: columns `kind`, `format`, `node_nm`, `energy_pj`, `area_um2`,
+`per`, `note`. Kinds: `add` and `mult` of a format; `mac` of a format, or of "A mult + B add";
+`flop` and `fma` of a unit; `instr`, from the MACs of an instruction; `fpu`, whose area column
+contains transistors; `chip`, a chip with all parts on at peak rate. Rows whose note excludes
+their use are skipped.
 """
 
 import re
@@ -30,7 +30,7 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_predictions
+from hwdse.validation.shared.row_predictions import NoModelError, Predictions, model_predictions
 
 PJ, UM2, MTR = 1e12, 1e6, 1e6
 KINDS = ("add", "mult", "mac", "flop", "fma", "instr", "fpu", "chip")
@@ -42,14 +42,14 @@ INSTRUCTIONS: Mapping[str, tuple[float, str, str]] = MappingProxyType(
         "IMMA": (512.0, "int8", "int32"),
     }
 )
-"""Multiply-adds, format and accumulator of one GPU instruction (Dally, Hot Chips 2023)."""
+"""MACs, format and accumulator format of one GPU instruction. Source: Dally, Hot Chips 2023."""
 
 
 def validate(path: Path) -> ValidationReport:
     """Error table of `energy_pj`, `area_um2` and `transistors`, by kind and node."""
     table = read_table(path, ("kind", "format", "node_nm", "energy_pj", "area_um2", "per", "note"))
     references = _references(table)
-    models, skipped = model_predictions(table, references, _figures)
+    models, skipped = model_predictions(table, references, _predictions)
     comparisons = {n: Comparison(references[n], models[n]) for n in references}
     nodes = [f"{cell} nm" if cell else "any" for cell in table.text("node_nm")]
     groups = {"kind": table.text("kind"), "node": nodes}
@@ -60,7 +60,7 @@ def _references(table: ReferenceTable) -> dict[str, np.ndarray]:
     energy = table.numbers("energy_pj", at_least=1e-12, may_be_empty=True)
     area = table.numbers("area_um2", at_least=1e-12, may_be_empty=True)
     holds_transistors = np.asarray([per == "transistors" for per in table.text("per")])
-    # One element that serves several formats is as large as the widest of them.
+    # A PE of several formats has the area of the widest.
     shared = np.asarray(["also serves" in note for note in table.text("note")])
     return {
         "energy_pj": energy,
@@ -69,32 +69,32 @@ def _references(table: ReferenceTable) -> dict[str, np.ndarray]:
     }
 
 
-def _figures(table: ReferenceTable, index: int) -> Figures:
+def _predictions(table: ReferenceTable, index: int) -> Predictions:
     row = table.rows[index]
     kind, name = row["kind"], row["format"]
     if kind not in KINDS:
         raise NoModelError(f"kind {kind}: no model")
     if "do not use" in row["note"]:
-        raise NoModelError("the file's own note says not to use it")
+        raise NoModelError("excluded by the note in the file")
     if kind == "fpu":
         return _unit_transistors(name)
     node_nm = table.numbers("node_nm", may_be_empty=True)[index]
     if not node_nm > 0.0:
         raise NoModelError("no node")
     if kind == "chip":
-        return _chip_figures(name, node_nm)
+        return _chip_predictions(name, node_nm)
     ratios = float(units.node_energy_ratio(node_nm)), float(units.node_area_ratio(node_nm))
     if kind == "instr":
-        return _instruction_figures(name, ratios)
+        return _instruction_predictions(name, ratios)
     if kind in ("add", "mult"):
-        return _operation_figures(kind, _format_name(name), ratios)
+        return _operation_predictions(kind, _format_name(name), ratios)
     joules, mm2 = _mac(*_mac_formats(name), ratios)
     per_flop = 2.0 if kind == "flop" else 1.0
     return {"energy_pj": PJ * joules / per_flop, "area_um2": UM2 * mm2}
 
 
 def _format_name(text: str) -> str:
-    """The one format that a text begins with. A text with two is an engine of several."""
+    """The single format in a text. Two formats mean an engine of several formats, an error."""
     words = re.findall(r"\b(?:mx)?(?:fp|bf|tf|int)\d+(?:_e\dm\d)?\b", text)
     known = [word for word in words if units.ALIASES.get(word, word) in (*FORMATS, *units.INTEGERS)]
     if len(set(known)) != 1:
@@ -103,7 +103,7 @@ def _format_name(text: str) -> str:
 
 
 def _mac_formats(text: str) -> tuple[str, str]:
-    """Formats of the multiply and the add: "A mult + B add", or one with its usual accumulator."""
+    """Formats of multiply and add: "A mult + B add", or one format with its usual accumulator."""
     parts = re.fullmatch(r"(\w+) mult \+ (\w+) add", text)
     if parts:
         return _format_name(parts[1]), _format_name(parts[2])
@@ -112,9 +112,9 @@ def _mac_formats(text: str) -> tuple[str, str]:
 
 
 def _mac(name: str, accumulator: str, ratios: tuple[float, float]) -> tuple[float, float]:
-    """Joules and square millimeters of a multiply-add."""
+    """Energy (J) and area (mm²) of a MAC."""
     if (name in units.INTEGERS) != (accumulator in units.INTEGERS):
-        raise NoModelError("a whole-number product in a floating point sum, or the reverse")
+        raise NoModelError("an integer product in a floating-point sum, or the reverse")
     if name in units.INTEGERS:
         bits = units.INTEGERS[name], units.INTEGERS[accumulator]
         return (
@@ -128,7 +128,7 @@ def _mac(name: str, accumulator: str, ratios: tuple[float, float]) -> tuple[floa
     )
 
 
-def _operation_figures(kind: str, name: str, ratios: tuple[float, float]) -> Figures:
+def _operation_predictions(kind: str, name: str, ratios: tuple[float, float]) -> Predictions:
     if name in units.INTEGERS:
         width = units.INTEGERS[name]
         laws = {"add": (units.INT_ADD_J, units.INT_ADD_MM2),
@@ -142,14 +142,14 @@ def _operation_figures(kind: str, name: str, ratios: tuple[float, float]) -> Fig
     return {"energy_pj": PJ * ratios[0] * float(joules), "area_um2": UM2 * ratios[1] * float(mm2)}
 
 
-def _instruction_figures(name: str, ratios: tuple[float, float]) -> Figures:
+def _instruction_predictions(name: str, ratios: tuple[float, float]) -> Predictions:
     if name not in INSTRUCTIONS:
         raise NoModelError("instruction of unknown size")
     count, number, accumulator = INSTRUCTIONS[name]
     return {"energy_pj": PJ * count * _mac(number, accumulator, ratios)[0]}
 
 
-def _unit_transistors(text: str) -> Figures:
+def _unit_transistors(text: str) -> Predictions:
     name = _format_name(text)
     if name == "int32":
         return {"transistors": MTR * INT32_UNIT_MTR}
@@ -159,8 +159,8 @@ def _unit_transistors(text: str) -> Figures:
     return {"transistors": MTR * float(float_unit_mtr(mantissa_bits))}
 
 
-def _chip_figures(text: str, node_nm: float) -> Figures:
-    """Everything on: the preset whose title the row begins with gives memory, links and area."""
+def _chip_predictions(text: str, node_nm: float) -> Predictions:
+    """Energy per FLOP with all parts on; memory, links and area come from the chip preset."""
     preset = _preset_of(text)
     if preset is None:
         raise NoModelError("no preset of this chip")
@@ -171,7 +171,7 @@ def _chip_figures(text: str, node_nm: float) -> Figures:
 
 
 def _preset_of(text: str) -> str | None:
-    """The chip preset whose file name the text begins with, longest first."""
+    """Chip preset with the longest file name that the text begins with."""
     flat = re.sub(r"[^a-z0-9]", "", text.lower().split("/")[0])
     names = sorted(preset_names("chips"), key=len, reverse=True)
     matches = (n for n in names if flat.startswith(n.replace("_", "")))

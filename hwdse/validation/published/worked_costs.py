@@ -1,8 +1,8 @@
-"""Dies per wafer, yields and prices of good dies against worked numbers.
+"""Dies per wafer, yields and costs of good dies against worked examples.
 
-The file has one figure a row: columns `item`, `value`, `unit`, `note`. EvaluatedPoints are the items that
-begin with "worked:" and that the patterns below know; prices are those of the process presets. All
-else is a constant that the model takes.
+The file has one number per row: columns `item`, `value`, `unit`, `note`. Scored items begin with
+"worked:" and match a pattern below; wafer prices are those of the process presets. All other rows
+are inputs of the model.
 """
 
 import re
@@ -20,10 +20,10 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.validation.shared.row_predictions import Figures, NoModelError, model_predictions
+from hwdse.validation.shared.row_predictions import NoModelError, Predictions, model_predictions
 
 TOLERANCE = 0.01
-"""Relative; a row further off counts as a mismatch."""
+"""Relative error above which a row counts as a mismatch."""
 MM2_PER_CM2 = 100.0
 FULL_WAFER_MM = 300.0
 NUMBER = r"(\d+(?:\.\d+)?)"
@@ -37,23 +37,23 @@ YIELD_NAMES = {
     "seeds": "seeds",
     "bose-einstein": "bose_einstein",
 }
-"""Laws of `models.die_yield` by the words of the file."""
-INPUT = "a constant that the model takes, not a result"
+"""Yield models of `models/silicon/die_yield.py` by their names in the file."""
+INPUT = "an input of the model, not a result"
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of `value`, each row in its own unit, by what was worked out."""
+    """Error table of `value`, each row in its own unit, by kind of item."""
     table = read_table(path, ("item", "value", "unit"))
     items = [item.removeprefix("worked: ") for item in table.text("item")]
     references = {"value": table.numbers("value", at_least=0.0)}
-    models, skipped = model_predictions(table, references, _figures)
+    models, skipped = model_predictions(table, references, _predictions)
     margin = 2.0 * TOLERANCE * references["value"]
     comparisons = {"value": Comparison(references["value"], models["value"], margin)}
     kinds = [re.split(r" \d", item)[0] for item in items]
     return build_report("cost", path, comparisons, rows_skipped=skipped, group_by={"item": kinds})
 
 
-def _figures(table: ReferenceTable, index: int) -> Figures:
+def _predictions(table: ReferenceTable, index: int) -> Predictions:
     item = table.rows[index]["item"]
     if not item.startswith("worked: "):
         raise NoModelError(INPUT)

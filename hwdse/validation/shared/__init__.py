@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reader of reference files, error metrics and error tables of all validations."""

@@ -1,8 +1,8 @@
-"""Reference CSVs in, error tables out: what every kind of `hwdse validate` shares.
+"""Reference files and error tables of all kinds of `hwdse validate`.
 
-A reference file is a CSV that may open with `#` lines (source, licence, settings). A validation
-computes one `Comparison` a quantity and hands them to `build_report`. What the user can get wrong
-raises `ValueError` with one line that names file, line, column, value and what was expected.
+A reference file is a CSV that may begin with `#` lines (source, license, settings). A validation
+computes one `Comparison` per quantity and passes them to `build_report`. Errors in the file raise
+a `ValueError` of one line with file, line, column, value and expectation.
 """
 
 import csv
@@ -16,12 +16,12 @@ import numpy as np
 from scipy.stats import rankdata
 
 Metrics = dict[str, float | int | None]
-"""Names of `score` to their values; `None` where a metric is not defined."""
+"""Metrics of `score` by name; `None` if undefined."""
 
 
 @dataclass(frozen=True)
 class ReferenceTable:
-    """Rows of a CSV as text, with the line each came from (for messages)."""
+    """Rows of a CSV as text, with their line numbers for messages."""
 
     path: Path
     columns: tuple[str, ...]
@@ -32,13 +32,13 @@ class ReferenceTable:
         return len(self.rows)
 
     def error(self, row: int, column: str, expected: str) -> ValueError:
-        """The one-line error of a bad cell: file, line, column, value, what was expected."""
+        """Error of a bad cell in one line: file, line, column, value, expectation."""
         value = self.rows[row][column]
         place = f"{self.path}, line {self.lines[row]}, column '{column}'"
         return ValueError(f"{place}: got '{value}', expected {expected}")
 
     def text(self, column: str, allowed: Collection[str] | None = None) -> list[str]:
-        """Cells of a column; with `allowed`, any other cell is an error."""
+        """Cells of a column. With `allowed`, any other cell raises an error."""
         self._require(column)
         cells = [row[column] for row in self.rows]
         if allowed is not None:
@@ -55,7 +55,7 @@ class ReferenceTable:
         may_be_empty: bool = False,
         whole: bool = False,
     ) -> np.ndarray:
-        """Finite (or `whole`) numbers of a column; NaN where empty and `may_be_empty`."""
+        """Finite (or `whole`) numbers of a column. Empty cells are NaN if `may_be_empty`."""
         bound = "" if at_least == -math.inf else f" of at least {at_least:g}"
         expected = f"a {'whole ' if whole else ''}number{bound}"
         values = np.empty(len(self))
@@ -80,7 +80,7 @@ class ReferenceTable:
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> ReferenceTable:
-    """Read a CSV with a header row after any `#` lines; every `required` column must be there."""
+    """Read a CSV with a header row after any `#` lines; `required` columns must exist."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -114,7 +114,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> ReferenceTable:
 
 
 def printed_resolution(cells: Sequence[str]) -> np.ndarray:
-    """One unit in the last printed digit of each cell, e.g. 0.01 for `3.10`; NaN if no number."""
+    """Unit of the last printed digit of each cell, e.g. 0.01 for `3.10`; NaN if not a number."""
     units = np.full(len(cells), math.nan)
     for index, cell in enumerate(cells):
         try:
@@ -128,11 +128,11 @@ def printed_resolution(cells: Sequence[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity over all rows of a file; NaN in either array where a row is not scored.
+    """One quantity over all rows of a file. A row with NaN in either array is not scored.
 
-    `resolution` is one unit in the last digit that the reference was printed with (see
-    `printed_resolution`), a number or one a row: values agree when they differ by at most half
-    of it. Zero asks for equal float64 values.
+    `resolution` is the unit of the last printed digit of the reference (see
+    `printed_resolution`), a number or one per row. Values agree if they differ by at most half of
+    it; with zero, only equal float64 values agree.
     """
 
     reference: np.ndarray
@@ -141,12 +141,12 @@ class Comparison:
 
     @property
     def is_scored(self) -> np.ndarray:
-        """True where both sides have a value."""
+        """True if both arrays have a value."""
         return ~(np.isnan(self.reference) | np.isnan(self.model))
 
     @property
     def differs(self) -> np.ndarray:
-        """True where a scored row disagrees in the printed digits."""
+        """True if a scored row differs in the printed digits."""
         rounding = 1e-14 * np.abs(self.reference) * (np.asarray(self.resolution) > 0.0)
         margin = 0.5 * np.nan_to_num(self.resolution) + rounding
         return self.is_scored & ~(np.abs(self.model - self.reference) <= margin)
@@ -155,17 +155,17 @@ class Comparison:
 def score(
     reference: np.ndarray, model: np.ndarray, resolution: np.ndarray | float = 0.0
 ) -> Metrics:
-    r"""Error metrics of one quantity, in fractions; rows with a NaN are left out.
+    r"""Error metrics of one quantity, as fractions; rows with a NaN are left out.
 
-    With $e = \text{model} / \text{reference} - 1$: `mape` is the mean, `median_ape`, `p90_ape`
-    and `max_ape` the quantiles of $|e|$; `bias` is the mean of $e$; `spearman` the rank
-    correlation (undefined if a side is constant); `mismatches` counts the rows that differ in
-    the digits printed. A row whose reference is zero has no $e$ unless the model is zero too
-    ($e = 0$); it still counts as a mismatch.
+    With $e = \text{model} / \text{reference} - 1$, `mape` is the mean of $|e|$, and
+    `median_ape`, `p90_ape` and `max_ape` are its quantiles. `bias` is the mean of $e$. `spearman`
+    is the rank correlation (undefined if one side is constant). `mismatches` counts the rows that
+    differ in the printed digits. A row with reference zero has no $e$, but counts as a mismatch,
+    unless the model is zero too ($e = 0$).
     """
     comparison = Comparison(np.asarray(reference), np.asarray(model), resolution)
-    evaluated_points = comparison.is_scored
-    ref, mod = comparison.reference[evaluated_points], comparison.model[evaluated_points]
+    scored = comparison.is_scored
+    ref, mod = comparison.reference[scored], comparison.model[scored]
     both_zero = (ref == 0.0) & (mod == 0.0)
     defined = (ref != 0.0) | both_zero
     denominator = np.where(ref == 0.0, 1.0, ref)
@@ -173,7 +173,7 @@ def score(
     ape = np.abs(error)
     has_error = ape.size > 0
     return {
-        "num_rows": int(evaluated_points.sum()),
+        "num_rows": int(scored.sum()),
         "mape": float(ape.mean()) if has_error else None,
         "median_ape": float(np.median(ape)) if has_error else None,
         "p90_ape": float(np.quantile(ape, 0.9)) if has_error else None,
@@ -185,7 +185,7 @@ def score(
 
 
 def _spearman(reference: np.ndarray, model: np.ndarray) -> float | None:
-    """Spearman rank correlation with ties; `None` where a side has fewer than two values."""
+    """Spearman rank correlation with ties; `None` if a side has fewer than two distinct values."""
     if len(np.unique(reference)) < 2 or len(np.unique(model)) < 2:
         return None
     return float(np.corrcoef(rankdata(reference), rankdata(model))[0, 1])
@@ -195,9 +195,9 @@ def _spearman(reference: np.ndarray, model: np.ndarray) -> float | None:
 class ValidationReport:
     """Error table of a model against a reference file.
 
-    `rows_skipped` counts rows that the model has no rule for, by reason; `rows_partly_scored` those
-    of the scored rows in which it has none for some quantities. `metrics` is by quantity, `groups`
-    by group label such as `dataflow=ws` and then by quantity. See `score` for the metrics.
+    `rows_skipped` counts rows outside the scope of the model, by reason. `rows_partly_scored`
+    counts scored rows without a model for some quantities. `metrics` is by quantity, `groups` by
+    group label such as `dataflow=ws` and then by quantity. See `score` for the metrics.
     """
 
     kind: str
@@ -209,7 +209,7 @@ class ValidationReport:
     rows_partly_scored: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """What `--json` prints; holds only JSON types, with `None` for undefined metrics."""
+        """Content of `--json`, with JSON types only; `None` for undefined metrics."""
         return {
             "kind": self.kind,
             "file": self.file,
@@ -230,11 +230,11 @@ def build_report(
     rows_partly_scored: Mapping[str, int] | None = None,
     group_by: Mapping[str, Sequence[str]] | None = None,
 ) -> ValidationReport:
-    """Score every quantity over all rows and over each group of rows.
+    """Error table of every quantity over all rows and over each group of rows.
 
-    `comparisons` maps a quantity to its full-length arrays; `group_by` maps the name of a grouping
-    (`dataflow`) to one label a row. A quantity without a scored row in a group is left out of it.
-    A row counts as scored when at least one quantity of it is.
+    `comparisons` maps a quantity to its full-length arrays. `group_by` maps the name of a grouping
+    (`dataflow`) to one label per row. A group contains only quantities with a scored row in it.
+    A row counts as scored if at least one of its quantities is scored.
     """
     if not comparisons:
         raise ValueError(f"{path}: nothing to compare; expected at least one quantity")

@@ -1,4 +1,4 @@
-"""Files in which every row is a figure of its own kind: rows with a model, and reasons for none."""
+"""Model predictions of reference files with one quantity per row, and reasons of skipped rows."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -8,29 +8,29 @@ import numpy as np
 
 from hwdse.validation.shared.reference_table import ReferenceTable
 
-Figures = dict[str, float]
-"""What the model says of a row, by quantity."""
+Predictions = dict[str, float]
+"""Predictions of one row by quantity."""
 
 
 class NoModelError(Exception):
-    """A row that the model has no rule for; its text is the reason."""
+    """A row outside the scope of the model; the message is the reason."""
 
 
 def model_predictions(
     table: ReferenceTable,
     quantities: Iterable[str],
-    figures_of: Callable[[ReferenceTable, int], Figures],
+    predict: Callable[[ReferenceTable, int], Predictions],
 ) -> tuple[dict[str, np.ndarray], Counter[str]]:
-    """Figures of every row in float64, NaN where there is none, and the reasons of rows skipped."""
+    """Predictions of every row in float64 (NaN if none), and counts of skipped rows by reason."""
     models = {name: np.full(len(table), np.nan) for name in quantities}
     skipped: Counter[str] = Counter()
     with jax.enable_x64(True):
         for index in range(len(table)):
             try:
-                figures = figures_of(table, index)
+                predictions = predict(table, index)
             except NoModelError as reason:
                 skipped[str(reason)] += 1
                 continue
-            for name, value in figures.items():
+            for name, value in predictions.items():
                 models[name][index] = value
     return models, skipped

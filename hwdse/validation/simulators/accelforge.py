@@ -1,10 +1,9 @@
-"""Best mappings against the optimal ones of AccelForge's mapper, under its rules of counting.
+"""Best mappings against the optimal mappings of AccelForge, under its counting rules.
 
-The file has one matrix product on one array a row, with all energies, bandwidths and capacities in
-the columns of `CORE_COLUMNS`. Rows without an accumulator have one scratchpad for everything. In
-rows whose `imperfect_factors` is False the mapper knew exact divisors only, and so does the search
-here. Rows that differ in EDP need no explanation of traffic: equal EDP may come from different
-tiles.
+The file has one GEMM on one array per row, with all energies, bandwidths and capacities in the
+columns of `CORE_COLUMNS`. Rows without an accumulator have one scratchpad for all operands. If
+`imperfect_factors` is False, both mappers use exact divisors only. Different tiles can have equal
+EDP (energy-delay product), so DRAM traffic may differ where EDP agrees.
 """
 
 from collections.abc import Mapping
@@ -36,13 +35,13 @@ from hwdse.validation.shared.reference_table import (
 from hwdse.workload.loops.operators import Operators, gemm_operators
 
 ACCELFORGE = Accounting(fractional_edges=True, elides_first_read=True, drains_outputs=True)
-"""Passes of the array count by the elements in use, and outermost tiles as whole ones."""
+"""Array passes are fractional by the PEs in use; outermost tiles count as full tiles."""
 TOLERANCE = 0.01
-"""EDP further off than this counts as a mismatch."""
+"""Relative EDP error above which a row counts as a mismatch."""
 NEST_TOLERANCE = 1e-9
-"""The same of a mapping evaluated again as a loop nest: rounding only."""
+"""Tolerance for a mapping re-evaluated as a loop nest: rounding only."""
 UNLIMITED = 1e30
-"""Bytes, or bytes a second, of what has no limit in the file: DRAM's size, registers' ports."""
+"""Capacity (B) or bandwidth (B/s) without a limit in the file: DRAM size, register ports."""
 EXTENT_COLUMNS = ("M", "K", "N", "rows", "cols")
 WIDTH_COLUMNS = ("in_bits", "acc_bits")
 LIMIT_COLUMNS = (
@@ -61,7 +60,7 @@ ENERGY_COLUMNS = (
 )
 CORE_COLUMNS = (*EXTENT_COLUMNS, *WIDTH_COLUMNS, "clock_hz", *LIMIT_COLUMNS, *ENERGY_COLUMNS)
 ACCUMULATOR_COLUMNS = ("acc_bytes", "acc_bw_bytes_per_s")
-"""Zero where there is none."""
+"""Zero without an accumulator."""
 DRAM_COLUMNS = (
     "dram_read_A_bytes",
     "dram_read_B_bytes",
@@ -77,7 +76,7 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], str, str, str]] = MappingProxyType(
         "registers": (("weights",), "reg_pj_per_bit", "reg_pj_per_bit", "in_bits"),
     }
 )
-"""What each memory keeps, and the columns of its energies and of the width of its sums."""
+"""Operands kept by each memory, and the columns of its energies and of its sum width."""
 COLUMNS = (
     *CORE_COLUMNS,
     *ACCUMULATOR_COLUMNS,
@@ -94,9 +93,9 @@ Columns = dict[str, np.ndarray]
 def validate(path: Path) -> ValidationReport:
     """Error table of EDP, latency, energy and DRAM traffic of the best mapping of each row.
 
-    An EDP more than 1 % off is a mismatch; the groups `edp=...` tell on which side. `edp_as_nest`
+    An EDP error above 1 % is a mismatch; the groups `edp=...` contain its sign. `edp_as_nest`
     compares each EDP with that of the same mapping as a loop nest, evaluated by
-    `models.loopnest`. By family, side of the reference, and whether tiles had to divide.
+    `models/memory/loop_nest_traffic.py`. Groups: family, sign of the error, exact divisors.
     """
     table = read_table(path, COLUMNS)
     columns = _columns(table)
@@ -125,7 +124,7 @@ def validate(path: Path) -> ValidationReport:
 
 
 def _columns(table: ReferenceTable) -> Columns:
-    """All numbers of a file; what is divided by must be above zero."""
+    """All numbers of a file; divisors must be above zero."""
     columns = {name: table.numbers(name, at_least=1.0, whole=True) for name in EXTENT_COLUMNS}
     for name in (*WIDTH_COLUMNS, "clock_hz", *LIMIT_COLUMNS, *RESULT_COLUMNS):
         columns[name] = table.numbers(name, at_least=1e-30)
@@ -139,7 +138,7 @@ def _columns(table: ReferenceTable) -> Columns:
 
 
 def _kinds(table: ReferenceTable, columns: Columns) -> list[tuple[bool, bool, bool]]:
-    """Of each row: whether there is an accumulator, ports are shared, tiles must divide."""
+    """Flags of each row: has an accumulator, shares ports, requires exact divisors."""
     ports = table.text("sram_ports", ("shared", "separate"))
     imperfect = table.text("imperfect_factors", ("True", "False"))
     has_accumulator = (columns["acc_bytes"] > 0.0).tolist()
@@ -148,7 +147,7 @@ def _kinds(table: ReferenceTable, columns: Columns) -> list[tuple[bool, bool, bo
 
 
 def _sides(ratios: np.ndarray) -> list[str]:
-    """Where the EDP of each row lies."""
+    """Label of the EDP error of each row: equal, above or below."""
     near = np.where(ratios > 1.0, "above by more than 1 %", "below by more than 1 %")
     return np.where(np.abs(ratios - 1.0) <= TOLERANCE, "equal within 1 %", near).tolist()
 
@@ -156,7 +155,7 @@ def _sides(ratios: np.ndarray) -> list[str]:
 def accelerators(
     columns: Columns, has_accumulator: bool = True, shares_port: bool = True
 ) -> Accelerator:
-    """The arrays of rows of one kind, as one accelerator with leaves by row."""
+    """Arrays of rows of one kind as one accelerator, with one leaf element per row."""
     dram_bw = columns["dram_bw_bytes_per_s"]
     sram_bw = (columns["sram_read_bw_bytes_per_s"], columns["sram_write_bw_bytes_per_s"])
     unlimited = UNLIMITED + 0.0 * dram_bw
@@ -187,7 +186,7 @@ def _level(
     bandwidths_bytes_per_s: tuple[np.ndarray, np.ndarray],
     shares_port: bool = True,
 ) -> Level:
-    """One memory of all rows; its short name in the file leads to its energies."""
+    """One memory level of all rows; its name selects the energy columns."""
     keeps, read_pj, write_pj, sums = LEVELS[name]
     word, zero = columns["in_bits"] / 8.0, 0.0 * capacity_bytes
     return Level(
@@ -208,7 +207,7 @@ def _level(
 
 
 def _score(columns: Columns, has_accumulator: bool, shares_port: bool, perfect: bool) -> Columns:
-    """What the best mappings of some rows of one kind cost, and as loop nests."""
+    """Costs of the best mappings of rows of one kind, and their EDP as loop nests."""
     core = accelerators(columns, has_accumulator, shares_port)
     ones = np.ones(len(columns["M"]))
     operators = gemm_operators(columns["M"], columns["K"], columns["N"], ones)
@@ -230,10 +229,10 @@ def _best(operators: Operators, core: Accelerator, divisors: Divisors | None) ->
 
 
 def _as_nests(best: BestMapping, operators: Operators, core: Accelerator) -> np.ndarray:
-    """EDP of the mappings as given nests, those of one residency at a time."""
+    """EDP of the mappings evaluated as loop nests, one residency at a time."""
     edp = np.empty(len(np.asarray(operators.p)))
-    for number, residency in enumerate(RESIDENCIES):
-        rows = np.flatnonzero(np.asarray(best.residency) == number)
+    for index, residency in enumerate(RESIDENCIES):
+        rows = np.flatnonzero(np.asarray(best.residency) == index)
         if not rows.size:
             continue
         some = (replace(best.tile, residency=None), replace(operators, names=()), core)
@@ -245,7 +244,7 @@ def _as_nests(best: BestMapping, operators: Operators, core: Accelerator) -> np.
 
 
 def _at(leaf: Leaf, rows: np.ndarray) -> np.ndarray:
-    """Some rows of a leaf, or the number that all share."""
+    """Some rows of a leaf, or the value shared by all rows."""
     values = np.asarray(leaf)
     return values if values.ndim == 0 else values[rows]
 

@@ -1,7 +1,7 @@
 """The `astrasim` convention of collectives against times of ASTRA-sim's analytical backend.
 
-EvaluatedPoints: the congestion-unaware backend with ring, direct and halving-doubling. Exact in one
-dimension; in several, rows of more than one chunk are a group of their own.
+Scored: the congestion-unaware backend with ring, direct and halving-doubling. The model is exact
+in one dimension. In several dimensions, rows with more than one chunk form a separate group.
 """
 
 import math
@@ -53,16 +53,16 @@ def validate(path: Path) -> ValidationReport:
     skipped: Counter[str] = Counter()
     model = np.full(len(table), math.nan)
     for index, row in enumerate(table.rows):
-        reason = _why_not(row)
+        reason = _skip_reason(row)
         if reason:
             skipped[reason] += 1
             continue
         model[index] = _model_time(table, index)
-    evaluated_points = np.where(np.isnan(model), math.nan, reference)
+    scored = np.where(np.isnan(model), math.nan, reference)
     return build_report(
         "astrasim",
         path,
-        {"time": Comparison(evaluated_points, model, printed_resolution(table.text("time_s")))},
+        {"time": Comparison(scored, model, printed_resolution(table.text("time_s")))},
         rows_skipped=skipped,
         group_by={
             "algorithm": table.text("algorithm"),
@@ -72,9 +72,9 @@ def validate(path: Path) -> ValidationReport:
     )
 
 
-def _why_not(row: Mapping[str, str]) -> str | None:
+def _skip_reason(row: Mapping[str, str]) -> str | None:
     if row["backend"] != "congestion_unaware":
-        return f"backend {row['backend']}: no rule for queues at links"
+        return f"backend {row['backend']}: no model of link queues"
     names = row["algorithm"].split("+")
     for name in names:
         if name not in ALGORITHM_TIMES:
@@ -107,7 +107,7 @@ def _model_time(table: ReferenceTable, index: int) -> float:
     rates, latencies = numbers("link_bandwidth_bytes_per_s"), numbers("link_latency_s")
     algorithms = row["algorithm"].split("+")
     if not len(topologies) == len(sizes) == len(rates) == len(latencies) == len(algorithms):
-        raise table.error(index, "group_sizes", "one number a dimension of the topology")
+        raise table.error(index, "group_sizes", "one number per dimension of the topology")
     delay, memory = (
         numbers(name)[0] for name in ("endpoint_delay_s", "local_memory_bandwidth_bytes_per_s")
     )

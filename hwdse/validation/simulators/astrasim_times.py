@@ -1,14 +1,14 @@
-r"""The `astrasim` convention: collective times as ASTRA-sim's analytical backend counts them.
+r"""Collective times in the convention of ASTRA-sim's analytical backend (`astrasim`).
 
-Kept apart from the physical model, which it contradicts where ASTRA-sim is not physical: a chip
-of a switch or of a full mesh sends to all others at once, each at the full bandwidth of a link,
-and two active chunks run as if each had the fabric to itself. Congestion-unaware backend:
+Separate from the physical model, because ASTRA-sim is not physical in two points. A chip on a
+switch or full mesh sends to all others at once, each at full link bandwidth. Two active chunks
+do not share the fabric. Congestion-unaware backend:
 
-- a message of x bytes over q hops takes $\lfloor q \alpha + x / \beta \rfloor$ ns; a switch is two
-  hops, a ring the shorter way, a full mesh one;
+- a message of x bytes over q hops takes $\lfloor q \alpha + x / \beta \rfloor$ ns; a switch has
+  two hops, a ring the shorter direction, a full mesh one;
 - reducing x bytes takes $3 \lfloor x / \beta_{mem} \rfloor$ ns; every step ends in a delay E;
-- c chunks run one after the other along each dimension, `active` of them at once;
-- over several dimensions `hierarchical` reduce-scatters along all but the last, all-reduces
+- c chunks run in sequence along each dimension, `active` of them at once;
+- over several dimensions, `hierarchical` reduce-scatters along all but the last, all-reduces
   there, and gathers back; `sequential` all-reduces along each with the full message.
 
 `message_bytes` is the input of each chip, also of an all-gather. Source: astra-sim/astra-sim
@@ -37,18 +37,18 @@ class AstraSimDimension:
     memory_bytes_per_s: float
 
     def hops(self, distance: int) -> int:
-        """Hops to the chip `distance` places on."""
+        """Hops to the chip at the given distance in rank order."""
         if self.topology == "Ring":
             return min(distance, self.size - distance)
         return 2 if self.topology == "Switch" else 1
 
     def send_s(self, message_bytes: float, distance: int = 1) -> float:
-        """One message, in whole nanoseconds."""
+        """Time of one message, in whole nanoseconds."""
         hop_s = self.hops(distance) * self.latency_s
         return math.floor((hop_s + message_bytes / self.bandwidth_bytes_per_s) / NS + 1e-6) * NS
 
     def reduce_s(self, message_bytes: float) -> float:
-        """Two reads and a write of the local memory."""
+        """Time of a reduction: two reads and a write of the local memory."""
         return 3 * math.floor(message_bytes / self.memory_bytes_per_s / NS + 1e-6) * NS
 
 
@@ -67,7 +67,7 @@ def _ring(kind: str, n: float, d: AstraSimDimension) -> float:
 
 
 def _direct(kind: str, n: float, d: AstraSimDimension) -> float:
-    """All messages at once; the farthest arrives last."""
+    """Time of the direct algorithm: all messages at once, the farthest arrives last."""
     share, delay, far = n / d.size, d.endpoint_delay_s, d.size // 2
     if kind == "all_gather":
         return d.send_s(n, far) + 2 * delay
@@ -80,13 +80,13 @@ def _direct(kind: str, n: float, d: AstraSimDimension) -> float:
 
 
 def _halving_doubling(kind: str, n: float, d: AstraSimDimension) -> float:
-    """Partners at distance 1, 2, 4, ..., with halves of what is left."""
+    """Time with partners at distance 1, 2, 4, ..., each with half of the remaining message."""
     steps, delay = round(math.log2(d.size)), d.endpoint_delay_s
     scatter_s = gather_s = 0.0
     for step in range(steps):
         part, distance = n / 2 ** (step + 1), 2**step
         scatter_s += d.send_s(part, distance) + delay
-        if step > 0:  # the sum of the first step is not charged
+        if step > 0:  # ASTRA-sim does not count the first reduction
             scatter_s += d.reduce_s(part)
         gather_s += d.send_s(part, distance) + delay
     if kind == "reduce_scatter":
@@ -100,11 +100,11 @@ def _halving_doubling(kind: str, n: float, d: AstraSimDimension) -> float:
 ALGORITHM_TIMES: Mapping[str, Callable[[str, float, AstraSimDimension], float]] = MappingProxyType(
     {"ring": _ring, "direct": _direct, "halvingDoubling": _halving_doubling}
 )
-"""Seconds of a collective of one chunk in one dimension, by the tool's name of the algorithm."""
+"""Time of a collective of one chunk in one dimension (s), by ASTRA-sim's algorithm name."""
 
 
 Stage = tuple[int, float]
-"""Place of a dimension, and the seconds that one chunk takes there."""
+"""Index of a dimension, and the time of one chunk there (s)."""
 
 
 def _stages(
@@ -114,43 +114,45 @@ def _stages(
     algorithms: list[str],
     is_hierarchical: bool,
 ) -> list[Stage]:
-    """The stages of one chunk, in their order. A gather starts in the outermost dimension."""
+    """Stages of one chunk in execution order. An all-gather starts in the outermost dimension."""
 
-    def stage(stage_kind: str, size: float, place: int) -> Stage:
-        return place, ALGORITHM_TIMES[algorithms[place]](stage_kind, size, dimensions[place])
+    def stage(stage_kind: str, size: float, dim: int) -> Stage:
+        return dim, ALGORITHM_TIMES[algorithms[dim]](stage_kind, size, dimensions[dim])
 
-    places = range(len(dimensions))
-    last = places[-1]
+    dims = range(len(dimensions))
+    last = dims[-1]
     if kind == "all_to_all" or (kind == "all_reduce" and not is_hierarchical):
-        return [stage(kind, n, place) for place in places]
+        return [stage(kind, n, dim) for dim in dims]
     if kind == "all_gather":
-        outside = [math.prod(d.size for d in dimensions[place + 1 :]) for place in places]
-        return [stage(kind, n * outside[place], place) for place in reversed(places)]
-    inside = [math.prod(d.size for d in dimensions[:place]) for place in places]
+        outside = [math.prod(d.size for d in dimensions[dim + 1 :]) for dim in dims]
+        return [stage(kind, n * outside[dim], dim) for dim in reversed(dims)]
+    inside = [math.prod(d.size for d in dimensions[:dim]) for dim in dims]
     if kind == "reduce_scatter":
-        return [stage(kind, n / inside[place], place) for place in places]
+        return [stage(kind, n / inside[dim], dim) for dim in dims]
     return [
-        *(stage("reduce_scatter", n / inside[place], place) for place in places[:-1]),
+        *(stage("reduce_scatter", n / inside[dim], dim) for dim in dims[:-1]),
         stage("all_reduce", n / inside[last], last),
-        *(stage("all_gather", n / inside[place + 1], place) for place in reversed(places[:-1])),
+        *(stage("all_gather", n / inside[dim + 1], dim) for dim in reversed(dims[:-1])),
     ]
 
 
 def _finish_s(stages: list[Stage], num_chunks: int, num_active: int) -> float:
-    """When the last chunk leaves: each dimension works on `num_active` chunks at once, first come
-    first served."""
-    free = {place: [0.0] * num_active for place, _ in stages}
+    """Finish time of the last chunk.
+
+    Each dimension processes `num_active` chunks at once, first come, first served.
+    """
+    free = {dim: [0.0] * num_active for dim, _ in stages}
     arrivals = [(0.0, chunk, 0) for chunk in range(num_chunks)]
     finish = 0.0
     while arrivals:
-        time, chunk, number = heapq.heappop(arrivals)
-        if number == len(stages):
+        time, chunk, step = heapq.heappop(arrivals)
+        if step == len(stages):
             finish = max(finish, time)
             continue
-        place, seconds = stages[number]
-        done = max(time, heapq.heappop(free[place])) + seconds
-        heapq.heappush(free[place], done)
-        heapq.heappush(arrivals, (done, chunk, number + 1))
+        dim, seconds = stages[step]
+        done = max(time, heapq.heappop(free[dim])) + seconds
+        heapq.heappush(free[dim], done)
+        heapq.heappush(arrivals, (done, chunk, step + 1))
     return finish
 
 
@@ -164,6 +166,6 @@ def collective_time_s(
     num_active: int,
     is_hierarchical: bool,
 ) -> float:
-    """Time until the last chip has finished."""
+    """Time until the last chip finishes (s)."""
     stages = _stages(kind, message_bytes / num_chunks, dimensions, algorithms, is_hierarchical)
     return _finish_s(stages, num_chunks, num_active)

@@ -1,11 +1,11 @@
-"""Kernels of `workload.layer_kernels` against the layers of Calculon's transformer block.
+"""Unfused layer kernels against the layers of Calculon's transformer block.
 
-The file has one layer of one configuration a row; what the configuration is stands in a table
-beside it, whose name is the same without `_layers`, by `row_id`. The convention is Calculon's:
-no fused attention, an MLP of two matrices with GELU, LayerNorm, dropout, every elementwise
-operation a kernel of its own (`layer_kernels.CALCULON`). With tensor parallel overlap Calculon
-joins a product with its collective; the traffic of these it counts by rules of its own
-(`_joined_linear`). Times are not compared: they are those of its machine.
+The file has one layer of one configuration per row. The configurations are in a second table, by
+`row_id`; its file name is the same without `_layers`. The kernels of
+`workload/kernels/unfused_layer_kernels.py` follow Calculon's convention (`CALCULON`): no fused
+attention, an MLP of two matrices with GELU, LayerNorm, dropout, one kernel per elementwise
+operation. With TP overlap, Calculon fuses a GEMM with its collective and counts the traffic by
+separate rules (`_fused_linear`). Times depend on Calculon's system and are not compared.
 """
 
 from collections import Counter
@@ -66,13 +66,13 @@ LAYERS = {
     "MlpBlock_DropOut": "mlp_dropout",
     "MlpBlock_Residual": "mlp_residual",
 }
-"""Our kernel by Calculon's name of a layer."""
+"""Kernel of hwdse by the layer name of Calculon."""
 PASSES = {
     "forward": "forward",
     "activation_grad": "input_gradient",
     "weight_grad": "weight_gradient",
 }
-"""Our pass by Calculon's."""
+"""Pass of hwdse by the name in Calculon."""
 QUANTITIES = (
     *(f"{name}_{unit}" for name in PASSES for unit in ("flop", "bytes")),
     "weight_bytes",
@@ -83,9 +83,9 @@ QUANTITIES = (
     "tp_forward_bytes_inner",
     "tp_backward_bytes_inner",
 )
-"""Columns that are compared where the file has them."""
+"""Compared columns, if present in the file."""
 OPTIMIZER_FLOP, MOMENT_BYTES, MASTER_BYTES = 11.0, 8.0, 4.0
-"""Adam for each parameter; a master copy only where weights have less than four bytes."""
+"""Adam, per parameter; a master copy only if weights have less than four bytes."""
 SHAPE = ("num_layers", "hidden", "feedforward", "num_heads", "head_dim")
 COUNTS = (*SHAPE, "seq_len", "tp", "dp", "micro_batch")
 CHOICES = {
@@ -106,7 +106,7 @@ def validate(path: Path) -> ValidationReport:
     found = [expected.get((row_id, layer)) for row_id, layer in zip(row_ids, layers, strict=True)]
     known = {row_id for row_id, _ in expected}
     reasons = Counter(
-        _why_skipped(row_id, layer, known)
+        _skip_reason(row_id, layer, known)
         for row_id, layer, values in zip(row_ids, layers, found, strict=True)
         if values is None
     )
@@ -121,16 +121,16 @@ def validate(path: Path) -> ValidationReport:
     return build_report("calculon_layers", path, comparisons, rows_skipped=reasons)
 
 
-def _why_skipped(row_id: str, layer: str, known: set[str]) -> str:
+def _skip_reason(row_id: str, layer: str, known: set[str]) -> str:
     if row_id not in known:
-        return "its configuration is not in the table beside the file"
+        return "its configuration is not in the table of configurations"
     if layer in LAYERS:
         return "a layer that its configuration does not have"
     return f"unknown layer {layer}"
 
 
 def _expected(layers: ReferenceTable) -> dict[tuple[str, str], dict[str, float]]:
-    """What our kernels say of every layer of every configuration, by row and layer."""
+    """Predictions for every layer of every configuration, by row and layer."""
     path = layers.path.with_name(layers.path.name.replace("_layers", "", 1))
     if path == layers.path:
         raise ValueError(
@@ -151,7 +151,7 @@ def _expected(layers: ReferenceTable) -> dict[tuple[str, str], dict[str, float]]
 
 
 def _block(counts: dict[str, float], choices: dict[str, str]) -> dict[str, dict[str, float]]:
-    """Calculon's columns of every layer of one configuration, by its names."""
+    """Columns of every layer of one configuration, with Calculon's names."""
     kv_heads = counts["num_heads"] if choices["attention"] == "multihead" else 1.0
     model = Transformer(
         **{name: counts[name] for name in SHAPE},
@@ -171,7 +171,7 @@ def _block(counts: dict[str, float], choices: dict[str, str]) -> dict[str, dict[
             model, *batch, sequence, element, seq_len=counts["seq_len"], streams=CALCULON
         )
         if choices["tp_overlap"] != "none":
-            kernels = _joined(kernels, counts, model, sequence, element)
+            kernels = _fused(kernels, counts, model, sequence, element)
         kernels = jax.tree.map(np.asarray, kernels)
     shards = counts["dp"] if choices["shard_optimizer"].lower() == "true" else 1.0
     message = element * counts["seq_len"] * counts["micro_batch"] * model.hidden
@@ -184,25 +184,25 @@ def _block(counts: dict[str, float], choices: dict[str, str]) -> dict[str, dict[
 
 
 def _columns(kernels: Kernels, index: int, element: float, shards: float) -> dict[str, float]:
-    """FLOP, bytes and weights of one kernel under Calculon's names of columns."""
+    """FLOP, bytes and weights of one kernel, with Calculon's column names."""
     values = {}
     for theirs, ours in PASSES.items():
         work = getattr(kernels, ours)
         values[f"{theirs}_flop"] = work.matrix_flop[index] + work.vector_flop[index]
         values[f"{theirs}_bytes"] = work.memory_bytes[index]
     parameters = kernels.parameters[index]
-    held = parameters / shards * (MOMENT_BYTES + (MASTER_BYTES if element < 4.0 else 0.0))
+    state_bytes = parameters / shards * (MOMENT_BYTES + (MASTER_BYTES if element < 4.0 else 0.0))
     return values | {
         "weight_bytes": element * parameters,
         "weight_gradient_bytes": element * parameters / shards,
         "optimizer_flop": OPTIMIZER_FLOP * parameters / shards,
-        "optimizer_bytes": held,
-        "optimizer_bytes_held": held,
+        "optimizer_bytes": state_bytes,
+        "optimizer_bytes_held": state_bytes,
     }
 
 
 def _messages(name: str, message: float, sequence: float) -> dict[str, float]:
-    """Bytes of a kernel's tensor-parallel collective inside a chunk of layers."""
+    """Bytes of the TP collective of a kernel inside a chunk of layers."""
     sums, passes = message, sequence * message
     is_gather = name.startswith("gathered") or name.endswith("_gather")
     is_sum = name.startswith("reduced") or name.endswith("_reduce")
@@ -210,23 +210,23 @@ def _messages(name: str, message: float, sequence: float) -> dict[str, float]:
     return {"tp_forward_bytes_inner": forward, "tp_backward_bytes_inner": backward}
 
 
-def _joined_linear(
+def _fused_linear(
     maker: KernelMaker,
     name: str,
     extents: tuple[float, float, float],
     kept: tuple[float, float],
 ) -> Kernels:
-    """A product joined with its collective; backward it moves its weights and what it keeps.
+    """A GEMM fused with its collective; the backward pass moves its weights and kept tensors.
 
-    `kept` are elements of its input and of its output's gradient. Calculon keeps of the gathered
-    input one tile in t where the sequence is cut, and the whole one else, but then no gradient; of
-    a summed output two gradients, one of them a buffer, of the same sizes, but an input only where
-    the sequence is cut.
+    `kept` are the elements of the input and of the output gradient. With sequence parallelism,
+    Calculon keeps one of t tiles of a gathered input, and the gradient. Without it, Calculon keeps
+    the full input, but no gradient. For a reduced output, it keeps two gradients of the same
+    sizes, one of them a buffer, and the input only with sequence parallelism.
     """
-    whole = maker.linear(name, *extents)
+    linear = maker.linear(name, *extents)
     traffic = maker.bytes_per_element * (extents[1] * extents[2] + sum(kept))
-    back = KernelWork(whole.forward.matrix_flop, 0.0, traffic)
-    return replace(whole, input_gradient=back, weight_gradient=back)
+    back = KernelWork(linear.forward.matrix_flop, 0.0, traffic)
+    return replace(linear, input_gradient=back, weight_gradient=back)
 
 
 def _gathered(
@@ -234,7 +234,7 @@ def _gathered(
 ) -> Kernels:
     tokens, k, n = extents
     kept = (tokens * k / tp, tokens * n) if sequence else (tokens * k, 0.0)
-    return _joined_linear(maker, name, extents, kept)
+    return _fused_linear(maker, name, extents, kept)
 
 
 def _reduced(
@@ -242,15 +242,15 @@ def _reduced(
 ) -> Kernels:
     tokens, k, n = extents
     kept = (tokens * k, 2.0 * tokens * n / tp) if sequence else (0.0, 2.0 * tokens * n)
-    return _joined_linear(maker, name, extents, kept)
+    return _fused_linear(maker, name, extents, kept)
 
 
-def _joined(
+def _fused(
     kernels: Kernels, counts: dict[str, float], model: Transformer, sequence: float, e: float
 ) -> Kernels:
-    """The kernels with every collective joined with its product, as tensor overlap has it.
+    """Kernels with every collective fused with its GEMM, as in Calculon's TP overlap.
 
-    Queries, keys and values are one product; with shared keys and values only the queries join.
+    Queries, keys and values are one GEMM. With shared keys and values, only the queries are fused.
     """
     maker, tp = KernelMaker(e, CALCULON), counts["tp"]
     tokens, hidden = counts["seq_len"] * counts["micro_batch"], model.hidden

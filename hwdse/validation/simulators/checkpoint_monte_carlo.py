@@ -1,9 +1,9 @@
 """Checkpoint models against a Monte-Carlo simulation of failing jobs.
 
-The file has one job a row: its `family` (`single`, `two_level` or `async`), its `regime`, the times
-of the process that its leading comment defines, the flags `fail_in_restart` and `final_ckpt`, and
-the simulated `efficiency` (useful work over mean wall time) with its half width
-`ci95_efficiency`. Cells that a family does not use are empty.
+The file has one job per row: `family` (`single`, `two_level` or `async`), `regime`, the times of
+the failure process defined in the leading comment, the flags `fail_in_restart` and `final_ckpt`,
+and the simulated `efficiency` (work over mean wall time) with half width `ci95_efficiency`. Cells
+not used by a family are empty.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ from hwdse.validation.shared.reference_table import (
 )
 
 NUM_HALF_WIDTHS = 2.0
-SMALLEST_TOLERANCE = 0.0015
+MIN_TOLERANCE = 0.0015
 """A row agrees within two half widths of its 95 % interval, or 0.15 %, whichever is wider."""
 
 FLAGS = ("0", "1")
@@ -39,7 +39,7 @@ POSITIVE = ("mtbf_s", "mtbf2_s", "work_s", "interval_s")
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of job: its columns, and its efficiency as a function of them and both flags."""
+    """A kind of job: columns, and efficiency as a function of them and both flags."""
 
     columns: tuple[str, ...]
     efficiency: Callable[..., Scalar]
@@ -93,7 +93,7 @@ ALWAYS = (
     *("family", "regime", "mtbf_s", "work_s", "interval_s", "restart_s", "downtime_s"),
     *("fail_in_restart", "final_ckpt", "efficiency", "ci95_efficiency"),
 )
-"""Columns of every file; those of one family are asked for where it has rows."""
+"""Columns of every file; those of a family are required if the file has such rows."""
 FINAL_PERSIST = "async with a final checkpoint: the process defines none"
 
 
@@ -101,7 +101,7 @@ def validate(path: Path) -> ValidationReport:
     """Error table of `efficiency`, overall, by family and by regime within a family.
 
     `mismatches` counts the rows outside the larger of `NUM_HALF_WIDTHS` half widths and
-    `SMALLEST_TOLERANCE`. What the process does not define is skipped and counted.
+    `MIN_TOLERANCE`. Rows that the process does not define are skipped and counted.
     """
     table = read_table(path, ALWAYS)
     family, regime = table.text("family", FAMILIES), table.text("regime")
@@ -115,7 +115,7 @@ def validate(path: Path) -> ValidationReport:
     )
     efficiency = table.numbers("efficiency", at_least=1e-9)
     half_width = table.numbers("ci95_efficiency", at_least=0.0)
-    margin = np.maximum(NUM_HALF_WIDTHS * half_width, SMALLEST_TOLERANCE * efficiency)
+    margin = np.maximum(NUM_HALF_WIDTHS * half_width, MIN_TOLERANCE * efficiency)
     model = np.full(len(table), np.nan)
     for name in FAMILIES:
         chosen = np.flatnonzero((np.array(family) == name) & ~is_skipped)
@@ -142,7 +142,7 @@ def _rows(table: ReferenceTable, chosen: np.ndarray) -> ReferenceTable:
 
 
 def _efficiency(rows: ReferenceTable, family: Family) -> np.ndarray:
-    """The model's efficiency of rows of one family, in float64."""
+    """Efficiency of rows of one family by the model, in float64."""
     columns: list[Any] = []
     for name in family.columns:
         if name == "l2_every":

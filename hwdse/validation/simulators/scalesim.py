@@ -1,9 +1,9 @@
-"""Systolic model against runs of SCALE-Sim 3.0.0: equal to the last printed digit, or wrong.
+"""Systolic model against runs of SCALE-Sim 3.0.0, compared to the last printed digit.
 
-The file has one run of one layer a row, in the columns of `COLUMNS`; the quantities of DRAM words
-and SRAM bandwidths may be missing. CALC rows (no stalls) are scored in every quantity. In USER
-rows the stalls come from a fetch order that the model leaves out, so `total_cycles` is scored less
-`stall_cycles`, and what depends on stalls or on DRAM is skipped.
+The file has one run of one layer per row, in the columns of `COLUMNS`; DRAM words and SRAM
+bandwidths are optional. CALC rows (no stalls) are scored in every quantity. Stalls of USER rows
+depend on a fetch order that the model omits. There, `total_cycles` is scored without
+`stall_cycles`, and quantities that depend on stalls or DRAM are skipped.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,18 +57,17 @@ COLUMNS = (
     *SRAM_QUANTITIES,
 )
 PRINTED_RESOLUTION = 1e-10
-"""Utilizations and bandwidths are printed with ten decimals, trailing zeros cut."""
+"""Utilizations and bandwidths are printed with ten decimals, without trailing zeros."""
 
 STALLED_QUANTITIES = ("overall_util_pct", *SRAM_BANDWIDTHS)
-"""Quantities divided by a total that holds the stalls of a USER row."""
+"""Quantities divided by total cycles, which include the stalls of a USER row."""
 
 
 def validate(path: Path) -> ValidationReport:
     """Error table of cycles, utilizations (percent), SRAM and DRAM words; by dataflow, kind, mode.
 
-    `total_cycles` of both modes is compared without its stalls. Every quantity must be equal in
-    every row: whole numbers exactly, the others in the ten decimals that SCALE-Sim's runs are
-    printed with.
+    `total_cycles` of both modes is compared without stalls. Integers must be equal; the other
+    quantities must agree in the ten decimals printed by SCALE-Sim.
     """
     table = read_table(path, COLUMNS)
     is_user = np.array([mode == "USER" for mode in table.text("bw_mode", BANDWIDTH_MODES)])
@@ -99,7 +98,7 @@ def validate(path: Path) -> ValidationReport:
 
 
 def _report_quantities(table: ReferenceTable) -> dict[str, np.ndarray]:
-    """Cycles, utilizations, SRAM words and bandwidths of every row, one call a dataflow."""
+    """Cycles, utilizations, SRAM words and bandwidths of every row, one call per dataflow."""
     names = ("total_cycles", *PERCENT_QUANTITIES, *SRAM_QUANTITIES, *SRAM_BANDWIDTHS)
     model = {name: np.full(len(table), np.nan) for name in names}
     dataflows = np.array(table.text("dataflow", DATAFLOW_NAMES))
@@ -130,7 +129,7 @@ def _report_quantities(table: ReferenceTable) -> dict[str, np.ndarray]:
 
 
 def _layers(table: ReferenceTable) -> list[scalesim_dram.Layer]:
-    """The runs of a file in whole numbers."""
+    """Runs of a file as integers."""
     columns = (*COUNT_COLUMNS, *SRAM_COLUMNS)
     counts = [
         table.numbers(column, at_least=1.0, whole=True).astype(int).tolist() for column in columns
@@ -159,7 +158,7 @@ def _layers(table: ReferenceTable) -> list[scalesim_dram.Layer]:
 
 
 def _shape_sizes(table: ReferenceTable, columns: list[np.ndarray], row: int) -> list[int]:
-    """Shape of a convolution; an empty cell is an error."""
+    """Shape of a convolution; an empty cell raises an error."""
     for name, column in zip(SHAPE_COLUMNS, columns, strict=True):
         if np.isnan(column[row]):
             raise table.error(row, name, "a whole number of at least 1 for a row of kind conv")
@@ -167,7 +166,7 @@ def _shape_sizes(table: ReferenceTable, columns: list[np.ndarray], row: int) -> 
 
 
 def _dram_quantities(table: ReferenceTable, is_counted: np.ndarray) -> dict[str, np.ndarray]:
-    """DRAM words of the rows that are counted, NaN in the others."""
+    """DRAM words of the counted rows, NaN for the others."""
     layers = _layers(table)
     model = {}
     for name, words in DRAM_QUANTITIES.items():

@@ -1,7 +1,8 @@
-"""What SCALE-Sim 3.0.0 reports for one layer, quirks included: for comparisons, not for designs.
+"""Report quantities of SCALE-Sim 3.0.0 for one layer, including its counting quirks.
 
-Cycles and words come from `systolic`; this file adds the conventions of SCALE-Sim's reports, for
-rows with `count` 1. One word is one element. Its DRAM words are in `scalesim_dram`.
+Used for comparisons only. Cycles and words come from `models/compute/systolic.py`; this file adds
+the conventions of SCALE-Sim reports, for GEMMs with `count` 1. One word is one element.
+`scalesim_dram.py` contains the DRAM words.
 Source: the code of SCALE-Sim 3.0.0 (MIT), file names in the docstrings.
 """
 
@@ -18,32 +19,32 @@ from hwdse.workload.gemms import Gemms
 COLUMN_SKEWS_ADDED: Mapping[str, float] = MappingProxyType(
     {"output_stationary": 0.0, "weight_stationary": 1.0, "input_stationary": 1.0}
 )
-"""Extra column skews in the length of a fold that SCALE-Sim divides by for compute utilization."""
+"""Extra column skews in the fold length of SCALE-Sim's compute utilization."""
 
 STRAY_OFMAP_WRITES: Mapping[str, float] = MappingProxyType(
     {"output_stationary": 1.0, "weight_stationary": 0.0, "input_stationary": 0.0}
 )
-"""Writes of R + C words that SCALE-Sim counts in each fold beside the outputs."""
+"""Writes of R + C words per fold that SCALE-Sim counts in addition to the outputs."""
 
 
 def total_cycles(gemms: Gemms, array: SystolicArray) -> PerOp:
-    """`Total Cycles` without stalls: the index of the last cycle, one less than their number."""
+    """`Total Cycles` without stalls: index of the last cycle, one less than the cycle count."""
     return DATAFLOWS[array.dataflow](gemms, array, EXACT) - 1.0
 
 
 def overall_utilization(gemms: Gemms, array: SystolicArray, stall_cycles: PerOp = 0.0) -> PerOp:
-    """`Overall Util` as a fraction: products over elements times `Total Cycles` with stalls.
+    """`Overall Util` as a fraction: MACs over PEs times `Total Cycles` with stalls.
 
-    Passes 1 for a single full fold of a single-cycle product, as its cycles are one too few.
+    Exceeds 1 for a single full fold of one cycle, because the cycle count is one too small.
     """
     cycles = total_cycles(gemms, array) + stall_cycles
     return gemms.num_macs / (array.rows * array.cols * cycles)
 
 
 def compute_utilization(gemms: Gemms, array: SystolicArray) -> PerOp:
-    """`Compute Util` as a fraction: mapping efficiency times the stream's share of a fold.
+    """`Compute Util` as a fraction: mapping efficiency times the streaming share of a fold.
 
-    The length of a fold of weight and input stationary counts the column skew twice.
+    The fold length of weight and input stationary counts the column skew twice.
     Source: `compute/systolic_compute_{os,ws,is}.py`, `compute_util_this_fold`.
     """
     folds = FOLDS[array.dataflow](gemms, array, EXACT)
@@ -54,7 +55,7 @@ def compute_utilization(gemms: Gemms, array: SystolicArray) -> PerOp:
 
 
 class OperandWords(NamedTuple):
-    """Words of each of SCALE-Sim's three operands."""
+    """Words of the three operands of SCALE-Sim."""
 
     ifmap: PerOp
     filter: PerOp
@@ -62,9 +63,9 @@ class OperandWords(NamedTuple):
 
 
 def sram_words(gemms: Gemms, array: SystolicArray) -> OperandWords:
-    """SRAM reads of ifmap and filter, writes of the ofmap with the stray ones.
+    """SRAM reads of ifmap and filter, and writes of the ofmap with stray writes.
 
-    Weight and input stationary write every partial sum and read none back.
+    Weight and input stationary write every partial sum and read none.
     """
     folds = FOLDS[array.dataflow](gemms, array, EXACT)
     ifmap, filters = operand_words(gemms, array)

@@ -1,8 +1,8 @@
-"""DRAM words that SCALE-Sim 3.0.0 reports for one layer without stalls (CALC): for comparisons.
+"""DRAM words of SCALE-Sim 3.0.0 for one layer without stalls (CALC).
 
-Counted in whole numbers, layer by layer, without a gradient. SCALE-Sim's read buffer takes in
-half of its SRAM in distinct words and then forgets all of them, so traffic is a step in the size
-of an operand: exact for comparisons, useless for a search. One word is one element.
+Used for comparisons only: integers per layer, without a gradient. The read buffer of SCALE-Sim
+loads half of its SRAM in distinct words and then discards all of them. Traffic is therefore a step
+function of the operand size. One word is one element.
 Source: the code of SCALE-Sim 3.0.0 (MIT), file names in the docstrings.
 """
 
@@ -21,7 +21,7 @@ from hwdse.workload.loops.scalesim_topology import ConvShape
 
 @dataclass(frozen=True)
 class Layer:
-    """One run of SCALE-Sim in whole numbers: a layer, an array, three SRAM sizes in KiB."""
+    """One run of SCALE-Sim in integers: a layer, an array, three SRAM sizes (KiB)."""
 
     shape: ConvShape
     dataflow: str
@@ -38,15 +38,15 @@ class Layer:
 
 
 def half_buffer_words(sram_kib: int) -> int:
-    """Words that the active half of an SRAM takes in: 50 blocks of 1 % of it, rounded down."""
+    """Words in the active half of an SRAM: 50 blocks of 1 % of the capacity, rounded down."""
     return 50 * (1024 * sram_kib // 100)
 
 
 def swept_words(num_distinct: int, num_sweeps: int, buffer_words: int) -> int:
     """DRAM words of an operand read `num_sweeps` times in the same order.
 
-    SCALE-Sim's buffer takes in `buffer_words` distinct words and then forgets all of them, so an
-    operand that reaches that size misses in full in every sweep.
+    The buffer loads `buffer_words` distinct words and then discards all of them, so an operand
+    of at least that size misses completely in every sweep.
     Source: `memory/read_buffer_estimate_bw.py`.
     """
     return num_distinct if num_distinct < buffer_words else num_sweeps * num_distinct
@@ -55,9 +55,9 @@ def swept_words(num_distinct: int, num_sweeps: int, buffer_words: int) -> int:
 def striped_words(stripes: Iterator[int], num_sweeps: int, buffer_words: int) -> int:
     """DRAM words of stripes that share a buffer, each swept `num_sweeps` times before the next.
 
-    `held` counts the words taken in since the buffer was last emptied. A stripe below the buffer's
-    size that is cut by an emptying is read again up to where it was cut; one that reaches that
-    size misses in every sweep.
+    `held` counts the words loaded since the buffer was last emptied. A stripe smaller than the
+    buffer that is interrupted by the emptying is read again up to that word. A stripe of at least
+    the buffer size misses in every sweep.
     """
     words = held = 0
     for stripe in stripes:
@@ -76,7 +76,7 @@ def striped_words(stripes: Iterator[int], num_sweeps: int, buffer_words: int) ->
 
 
 def _covered(extent: int, window: int, stride: int, num_windows: int) -> int:
-    """Distinct rows (or columns) of an image that any window touches."""
+    """Number of distinct rows (or columns) of an image covered by the windows."""
     if stride <= window:
         return min(extent, (num_windows - 1) * stride + window)
     in_range = (min(window, extent - i * stride) for i in range(num_windows))
@@ -84,7 +84,7 @@ def _covered(extent: int, window: int, stride: int, num_windows: int) -> int:
 
 
 def distinct_ifmap_words(shape: ConvShape) -> int:
-    """Elements of the image that any window touches, the output size rounded up."""
+    """Number of image elements covered by the windows, with the output size rounded up."""
     rows, cols = shape.output_size("ceil")
     covered_rows = _covered(shape.ifmap_height, shape.filter_height, shape.stride_height, rows)
     covered_cols = _covered(shape.ifmap_width, shape.filter_width, shape.stride_width, cols)
@@ -98,7 +98,7 @@ def _windows_overlap(shape: ConvShape) -> bool:
 
 
 def ifmap_addresses(shape: ConvShape) -> np.ndarray:
-    """Address of each element of the unrolled image, m x k; -1 where a window hangs over the edge.
+    """Address of each element of the unrolled image, m x k; -1 outside the image.
 
     Source: `compute/operand_matrix.py`, `calc_ifmap_elem_addr`.
     """
@@ -113,7 +113,7 @@ def ifmap_addresses(shape: ConvShape) -> np.ndarray:
 
 
 def _skewed(block: np.ndarray) -> np.ndarray:
-    """Elements of a time x rows block in the order in which the array's wave asks for them."""
+    """Elements of a time x rows block in the order of the skewed array requests."""
     num_cycles, num_rows = block.shape
     demand = np.full((num_cycles + num_rows - 1, num_rows), -1)
     for row in range(num_rows):
@@ -146,14 +146,14 @@ DEMAND_ORDERS: Mapping[str, Callable[[np.ndarray, int, int], Iterator[np.ndarray
         }
     )
 )
-"""One sweep over the unrolled image, fold by fold, in the order of SCALE-Sim's demand matrices."""
+"""Order of one sweep over the unrolled image, per fold, as in SCALE-Sim's demand matrices."""
 
 
 def replayed_words(demand: np.ndarray, num_sweeps: int, buffer_words: int) -> int:
     """DRAM words of a demand order read `num_sweeps` times through a buffer that empties when full.
 
-    Walks the order in chunks: in each, the first requests of words not held are new; where their
-    number reaches what the buffer still takes in, it is emptied and the walk goes on behind it.
+    Processes the order in chunks. The first request of a word outside the buffer is a new word.
+    If the new words fill the buffer, it is emptied, and the next chunk begins after that request.
     """
     is_held = np.zeros(int(demand.max()) + 1, dtype=bool)
     first_index = np.zeros(len(is_held), dtype=np.int64)
@@ -181,7 +181,7 @@ def replayed_words(demand: np.ndarray, num_sweeps: int, buffer_words: int) -> in
 
 
 def _num_passes(layer: Layer) -> tuple[int, int, int]:
-    """Passes over ifmap, filter and ofmap in whole numbers, from `systolic`."""
+    """Integer numbers of passes over ifmap, filter and ofmap, from `models/compute/systolic.py`."""
     m, k, n = (float(extent) for extent in layer.gemm_size)
     gemms = Gemms(m, k, n, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
     array = SystolicArray(float(layer.rows), float(layer.cols), 1.0, 1.0, dataflow=layer.dataflow)
@@ -190,7 +190,7 @@ def _num_passes(layer: Layer) -> tuple[int, int, int]:
 
 
 def dram_ifmap_words(layer: Layer) -> int:
-    """`DRAM IFMAP Reads` without stalls: swept, or replayed where overlapping windows spill."""
+    """`DRAM IFMAP Reads` without stalls: swept, or replayed if overlapping windows spill."""
     num_sweeps = _num_passes(layer)[0]
     buffer_words = half_buffer_words(layer.ifmap_kib)
     num_distinct = distinct_ifmap_words(layer.shape)
@@ -204,8 +204,8 @@ def dram_ifmap_words(layer: Layer) -> int:
 def dram_filter_words(layer: Layer) -> int:
     """`DRAM Filter Reads` without stalls.
 
-    Output stationary takes the filters in stripes of `cols`, each swept once for each row fold;
-    the others sweep them as a whole.
+    Output stationary reads the filters in stripes of `cols`, each swept once per row fold. The
+    other dataflows sweep all filters.
     """
     _, k, n = layer.gemm_size
     return FILTER_ORDERS[layer.dataflow](k, n, layer)
@@ -227,13 +227,13 @@ FILTER_ORDERS: Mapping[str, Callable[[int, int, Layer], int]] = MappingProxyType
         "input_stationary": _filter_in_sweeps,
     }
 )
-"""DRAM words of a k x n filter, by the order in which a dataflow asks for it."""
+"""DRAM words of a k x n filter, by the request order of the dataflow."""
 
 
 def dram_ofmap_words(layer: Layer) -> int:
     """`DRAM OFMAP Writes` without stalls: every partial sum, and C - 1 words of padding.
 
-    The padding is counted once where C divides half the SRAM and that half has been filled.
+    The padding is counted once if C divides half the SRAM and that half was filled.
     Source: `memory/write_buffer.py`.
     """
     m, _, n = layer.gemm_size

@@ -1,8 +1,8 @@
 """Loop nest model against Timeloop and Accelergy: cycles and energy of given mappings.
 
-The file has one mapping of one layer a row, in the columns of `COLUMNS`, on an array like
-Gemmini's in 40 nm: L3 is DRAM, L2 a scratchpad, L1 an accumulator for each column, L0 a register
-for each element. `area_mm2` comes from CACTI's tables and is not scored.
+The file has one mapping of one layer per row, in the columns of `COLUMNS`, on a Gemmini-like
+array in 40 nm. L3 is DRAM, L2 a scratchpad, L1 one accumulator per column, L0 one register per
+PE. `area_mm2` comes from CACTI tables and is not scored.
 """
 
 from collections.abc import Mapping
@@ -37,31 +37,31 @@ ARRAY_COLUMNS = ("mesh_x", "accumulator_entries", "scratchpad_entries")
 COLUMNS = ("cycles", "energy_uj", "mapping", *ARRAY_COLUMNS, *DIMS, *STEP_COLUMNS)
 
 MAC_ENERGY_J = 0.5608e-12
-"""8-bit integer multiply-accumulate at 40 nm (Accelergy), as DOSA prints it: github.com/ucb-bar/
-dosa, dataset/dse/energy_model.py."""
+"""8-bit integer MAC at 40 nm (Accelergy). Source: DOSA, github.com/ucb-bar/dosa,
+dataset/dse/energy_model.py."""
 DRAM_ENERGY_J_PER_BYTE = 100e-12
-"""The same file. 200 units of 1 pJ for 16 bits, see `SRAM_POINTS`."""
+"""200 units of 1 pJ per 16 bits, see `SRAM_POINTS`. Source: DOSA, energy_model.py."""
 SRAM_POINTS = ((512.0, 0.5e-12), (100.0 * 1024.0, 3.0e-12))
-"""Capacity in bytes and energy of a byte between which, and beyond, energy is linear.
+"""Two points of the linear energy per byte (J) over capacity (B).
 
-Per 16-bit word, in units of 1 pJ, these are the 1 of a register file of 0.5 kB and the 6 of a
-buffer of 100 kB in Eyeriss (Chen, Emer and Sze, ISCA 2016, table IV), whose DRAM is 200. That it
-is this line was read off rows of Timeloop's data, which lie on it in all digits. The regressions
-that DOSA publishes for the same data (0.49 + 0.02513 pJ a KiB for a byte, 1.94 + 0.1005 for 32
-bits) are this line rounded: with them energies are 0.026 % off on average, 0.24 % at most."""
+Per 16-bit word, in units of 1 pJ: 1 for a register file of 0.5 kB and 6 for a buffer of 100 kB in
+Eyeriss (Chen, Emer and Sze, ISCA 2016, table IV), with DRAM at 200. The line was read from
+Timeloop's data, which agree in all digits. The regressions published by DOSA for the same data
+(0.49 + 0.02513 pJ per KiB for a byte, 1.94 + 0.1005 for 32 bits) are roundings of this line. They
+give energies with an error of 0.026 % on average, 0.24 % at most."""
 DRAM_BURST_BYTES = 64.0
-"""Accesses of each operand come in whole bursts: `block_size` of dataset/hw/gemmini/arch/arch.yaml
-there. Timeloop rounds what energy is charged for, not what takes time."""
+"""Accesses of each operand are full bursts: `block_size` of DOSA's
+dataset/hw/gemmini/arch/arch.yaml. Timeloop rounds accesses for energy, not for time."""
 DRAM_BYTES_PER_CYCLE = 8.0
 SCRATCHPAD_BYTES_PER_CYCLE = 2.0
-"""For each column of the mesh; a row of the scratchpad is as wide as the mesh."""
+"""Per column of the mesh; a row of the scratchpad has the width of the mesh."""
 ACCUMULATOR_WORDS_PER_CYCLE = 2.0
-"""Of one instance, in words of 32 bits (the same yaml and gemmini_config.py)."""
+"""Per accumulator, in words of 32 bits. Source: DOSA, arch.yaml and gemmini_config.py."""
 UNLIMITED = 1e18
-"""Bytes a cycle of registers, which the yaml gives no bandwidth."""
+"""Bytes per cycle of registers; arch.yaml contains no bandwidth."""
 SUM_BYTES = 4.0
 EXACT_QUOTIENT = 1.0 - 1e-12
-"""Factor that keeps a whole number whole where a quotient of floats is rounded up."""
+"""Factor that preserves integers when a quotient of floats is rounded up."""
 KEEPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"L3": OPERANDS, "L2": ("weights", "inputs"), "L1": ("outputs",), "L0": ("weights",)}
 )
@@ -70,9 +70,9 @@ KEEPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def validate(path: Path) -> ValidationReport:
     """Error table of cycles, energy and their product; by mesh, kernel and stride.
 
-    Cycles agree if they differ by at most one: Timeloop rounds up a quotient of floats, which may
-    lie above a whole number. Energies agree in the digits printed. No constant is fitted here;
-    `SRAM_POINTS` says where its line comes from.
+    Cycles agree if they differ by at most one, because Timeloop rounds up a quotient of floats
+    that can exceed an integer. Energies agree in the printed digits. No constant is fitted here;
+    `SRAM_POINTS` contains the source of its line.
     """
     table = read_table(path, COLUMNS)
     cycles = table.numbers("cycles", at_least=1.0)
@@ -109,7 +109,7 @@ def _groups(table: ReferenceTable) -> dict[str, list[str]]:
 
 
 def _operators(table: ReferenceTable) -> Operators:
-    """The layers of a file, each run once; W steps belong to R and P, H steps to S and Q."""
+    """Layers of a file, each with count 1; W steps belong to R and P, H steps to S and Q."""
     sizes = {d.lower(): table.numbers(d, at_least=1.0, whole=True) for d in DIMS}
     stride_p, stride_q, dilation_r, dilation_s = (
         table.numbers(name, at_least=1.0, whole=True) for name in STEP_COLUMNS
@@ -126,7 +126,7 @@ def _operators(table: ReferenceTable) -> Operators:
 
 
 def _nests(table: ReferenceTable) -> list[tuple[np.ndarray, LoopNest]]:
-    """Row numbers and mappings of the rows with equal tiers; a bad mapping is an error."""
+    """Row indices and mappings of rows with equal tiers; a bad mapping raises an error."""
     sizes = np.stack([table.numbers(letter) for letter in DIMS], axis=-1)
     by_tiers: dict[tuple[NestTier, ...], list[tuple[int, LoopNest]]] = {}
     for row, text in enumerate(table.text("mapping")):
@@ -157,7 +157,7 @@ def _stacked(pairs: list[tuple[int, LoopNest]]) -> tuple[np.ndarray, LoopNest]:
 def _score(
     nest: LoopNest, operators: Operators, array: dict[str, Leaf], base: Accelerator
 ) -> tuple[Leaf, Leaf]:
-    """Cycles and microjoules of mappings with the same tiers."""
+    """Cycles and energy (µJ) of mappings with the same tiers."""
     accelerator = _used_part(nest, array, base)
     traffic = nest_traffic(nest, operators, accelerator, TIMELOOP)
     cycles = mapping_costs(traffic, accelerator).time_s * accelerator.clock_hz
@@ -167,9 +167,9 @@ def _score(
 
 
 def _used_part(nest: LoopNest, array: dict[str, Leaf], base: Accelerator) -> Accelerator:
-    """Rows and columns that a mapping uses, with their memories, at one cycle a second.
+    """Used rows and columns of a mapping with their memories, at one cycle per second.
 
-    The accumulators and registers of idle columns serve nobody.
+    The accumulators and registers of idle columns are left out.
     """
     names = [tier.memory for tier in nest.tiers]
     outside = names.index("L1") if "L1" in names else len(names)
@@ -196,7 +196,7 @@ def _used_part(nest: LoopNest, array: dict[str, Leaf], base: Accelerator) -> Acc
 
 
 def _level(name: str, capacity_bytes: Leaf, bandwidth: Leaf, ports: str) -> Level:
-    """A memory with one bank and one shared port for each of `ports`."""
+    """Memory level with one bank and one shared port per instance of `ports`."""
     (small_bytes, small_j), (large_bytes, large_j) = SRAM_POINTS
     slope = (large_j - small_j) / (large_bytes - small_bytes)
     energy_j = small_j - slope * small_bytes
@@ -221,7 +221,7 @@ def _level(name: str, capacity_bytes: Leaf, bandwidth: Leaf, ports: str) -> Leve
 
 
 def _in_whole_rows(traffic: NestTraffic, mesh_x: Leaf) -> NestTraffic:
-    """Accesses rounded up to whole bursts of DRAM and whole rows of the scratchpad."""
+    """Accesses rounded up to full DRAM bursts and full scratchpad rows."""
 
     def rounded(level: LevelTraffic, row_bytes: Leaf) -> LevelTraffic:
         return jax.tree.map(

@@ -1,18 +1,18 @@
-"""Port waits and best mappings against runs of ZigZag 3.9.1 on Gemmini-like arrays.
+"""Port stalls and best mappings against runs of ZigZag 3.9.1 on Gemmini-like arrays.
 
-Two comparisons. Given mapping: ZigZag's own loops under this model, in the names of the file's
-columns; they test traffic, energy and waits for ports. Best mapping (`best_...`): what the search
-of `system.mapping` finds on the same core, which minimizes the energy-delay product of the
-roofline. `best_energy_above_pj` is the larger of both energies, so its `max_ape` says by how much
-a best mapping lies above ZigZag's at most. `..._roofline_cycles` are scored against ZigZag's
-total: what they miss is what the port terms add.
+Two comparisons. Given mapping: ZigZag's loops evaluated by this model, with the column names of
+the file; tests traffic, energy and port stalls. Best mapping (`best_...`): result of
+`core/mapper/mapper.py` on the same core, with the smallest energy-delay product of the roofline.
+`best_energy_above_pj` is the larger of both energies; its `max_ape` is the largest excess of a
+best mapping over ZigZag. `..._roofline_cycles` are compared with the total of ZigZag; the
+difference is the effect of the port terms.
 
 Counting follows the header of the file. ZigZag's array reads a word once for as long as it uses
-the same one: a weight in its register, an input at the scratchpad's port. A finished sum leaves
-the accumulator in output width, several in an access; partial sums are also read where a sum
-begins, if they are read at all. Where passes of the array are ragged (`passes=ragged`), ZigZag's
-cycles take their mean size rounded down; here they take the mean. What is loaded only once waits
-for idle cycles of a port here, and for idle width there.
+this word: a weight in its register, an input at the scratchpad port. A finished sum leaves the
+accumulator in output width, several per access. If partial sums are read at all, they are also
+read at the start of a sum. For ragged array passes (`passes=ragged`), ZigZag uses their mean size
+rounded down, this model the mean. Data loaded only once waits for idle cycles of a port in this
+model, and for idle width in ZigZag.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ from hwdse.validation.shared.reference_table import (
     printed_resolution,
     read_table,
 )
-from hwdse.validation.simulators.zigzag_costs import CORE_COLUMNS, cores, front_objectives_fn
+from hwdse.validation.simulators.zigzag_costs import CORE_COLUMNS, batch_costs, cores
 from hwdse.validation.simulators.zigzag_loops import loop_nest, parse_loops
 from hwdse.workload.loops.operators import Operators, gemm_operators
 
@@ -57,7 +57,7 @@ COLUMNS = (*SIZE_COLUMNS, *CORE_COLUMNS, *ENERGY_COLUMNS, *CYCLE_COLUMNS, "loops
 
 
 def validate(path: Path) -> ValidationReport:
-    """Error table of energies and cycles, under ZigZag's mapping and under the best one."""
+    """Error table of energies and cycles, with ZigZag's mapping and with the best mapping."""
     table = read_table(path, COLUMNS)
     m, k, n = (table.numbers(name, at_least=1.0, whole=True) for name in SIZE_COLUMNS)
     reference = {
@@ -69,7 +69,7 @@ def validate(path: Path) -> ValidationReport:
         operators = gemm_operators(m, k, n, np.ones(len(table)))
         nests = given_nests(table, [m, k, n]) + best_nests(operators, core)
         twice = jax.tree.map(lambda x: np.concatenate([x, x]), (operators, core))
-        costs = front_objectives_fn(nests, *twice)
+        costs = batch_costs(nests, *twice)
     given, best = ({name: x[half] for name, x in costs.items()} for half in _halves(len(table)))
     overflows = best["used_ratio"] > 1.0 + OVERFLOW_TOLERANCE
     best = {name: np.where(overflows, np.nan, values) for name, values in best.items()}
@@ -98,9 +98,9 @@ def validate(path: Path) -> ValidationReport:
 
 
 def _passes(nests: list[LoopNest]) -> list[str]:
-    """Whether the array is used in equal whole parts, of each nest."""
-    is_whole = [np.all(np.asarray(nest.spatial) % 1.0 == 0.0) for nest in nests]
-    return ["even" if whole else "ragged" for whole in is_whole]
+    """Label of each nest: `even` if all array passes have equal integer sizes, else `ragged`."""
+    is_even = [np.all(np.asarray(nest.spatial) % 1.0 == 0.0) for nest in nests]
+    return ["even" if even else "ragged" for even in is_even]
 
 
 def _halves(num_rows: int) -> tuple[slice, slice]:
@@ -108,7 +108,7 @@ def _halves(num_rows: int) -> tuple[slice, slice]:
 
 
 def best_nests(operators: Operators, core: Accelerator) -> list[LoopNest]:
-    """The best mapping of each row on its own core."""
+    """Best mapping of each row on its own core."""
     best = _best_mappings(operators, core)
     num_rows = len(np.asarray(operators.p))
     return [
@@ -123,7 +123,7 @@ def _best_mappings(operators: Operators, core: Accelerator) -> BestMapping:
 
 
 def given_nests(table: ReferenceTable, sizes: list[np.ndarray]) -> list[LoopNest]:
-    """ZigZag's mappings of all rows; one that does not fit the row is an error."""
+    """ZigZag's mappings of all rows; a mapping inconsistent with its row raises an error."""
     rows, cols = table.numbers("rows"), table.numbers("cols")
     nests = []
     for row, text in enumerate(table.text("loops")):

@@ -1,4 +1,4 @@
-"""Cores of a ZigZag file's rows, and what a mapping costs on them as ZigZag counts it."""
+"""Cores of the rows of a ZigZag file, and costs of mappings under ZigZag's counting rules."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -22,12 +22,12 @@ from hwdse.validation.simulators.zigzag_loops import COLS_DIM, ROWS_DIM
 from hwdse.workload.loops.operators import Operators
 
 ACCOUNTING = Accounting(fractional_edges=False, elides_first_read=True, drains_outputs=True)
-"""First reads come back in `as_zigzag_counts`, which knows where they are counted."""
+"""First reads are added back in `as_zigzag_counts`, where ZigZag counts them."""
 SCRATCHPAD, ACCUMULATOR, REGISTERS = 1, 2, 3
 DRAM_BYTES = 1e15
-"""More than any tensor here; ZigZag's DRAM holds everything."""
-NO_SILICON = Process(**dict.fromkeys((field.name for field in fields(Process)), 0.0))
-"""Area, leakage and price are not asked for."""
+"""Larger than all tensors; ZigZag's DRAM is unlimited."""
+NO_PROCESS = Process(**dict.fromkeys((field.name for field in fields(Process)), 0.0))
+"""Area, leakage and cost are not used."""
 CORE_COLUMNS = (
     "rows",
     "cols",
@@ -47,11 +47,11 @@ CORE_COLUMNS = (
     "sram_pj_per_byte",
     "dram_pj_per_byte",
 )
-"""What a core is made of."""
+"""Parameters of a core."""
 
 
 def cores(table: ReferenceTable) -> Accelerator:
-    """The cores of all rows, one a row along the last axis of each number."""
+    """Cores of all rows, one per row along the last axis of each leaf."""
     column = {name: table.numbers(name, at_least=0.0) for name in CORE_COLUMNS}
     for name in CORE_COLUMNS:
         for row in np.flatnonzero(column[name] == 0.0)[:1]:
@@ -65,7 +65,7 @@ def cores(table: ReferenceTable) -> Accelerator:
         nominal_clock_hz=column["clock_hz"],
         mac_energy_j=column["mac_pj"] * 1e-12,
         levels=_levels(column),
-        process=jax.tree.map(lambda number: number + zero, NO_SILICON),
+        process=jax.tree.map(lambda number: number + zero, NO_PROCESS),
         fixed_area_mm2=zero,
         package_cost_usd=zero,
         dram_cost_usd_per_byte=zero,
@@ -75,7 +75,7 @@ def cores(table: ReferenceTable) -> Accelerator:
 
 
 def _levels(column: dict[str, np.ndarray]) -> tuple[Level, ...]:
-    """DRAM and scratchpad with one port each, accumulators and registers with a pair of ports."""
+    """DRAM and scratchpad with one port each, accumulators and registers with two ports."""
     clock, dram = column["clock_hz"], column["dram_bw_bytes_per_cycle"]
     data, sums, results = (column[name] / 8.0 for name in ("in_bits", "acc_bits", "out_bits"))
     sram = column["sram_bw_bytes_per_cycle"]
@@ -119,12 +119,12 @@ def _levels(column: dict[str, np.ndarray]) -> tuple[Level, ...]:
 def as_zigzag_counts(
     traffic: NestTraffic, nest: LoopNest, core: Accelerator, num_outputs: Leaf
 ) -> tuple[NestTraffic, Accelerator]:
-    """Traffic of `ACCOUNTING` as ZigZag counts it, and the core with the widths that it takes.
+    """Traffic of `ACCOUNTING` under ZigZag's counting rules, and the core with its word widths.
 
     DRAM keeps partial sums in their own width. The array reads a word once for as long as it uses
-    the same one. Where partial sums are read at all, the first read of each is counted too:
-    DRAM's reads are partial sums that come back, the accumulator's are those added to and all
-    sums that leave. These leave in DRAM's width.
+    this word. If partial sums are read at all, the first read of each is counted too. DRAM reads
+    are returning partial sums. Accumulator reads are sums that are added to, and all leaving
+    sums. These leave in DRAM width.
     """
     dram, scratchpad, accumulator, registers = traffic.levels
     result_word, sum_word = (core.levels[x].word_bytes.outputs for x in (0, ACCUMULATOR))
@@ -138,7 +138,7 @@ def as_zigzag_counts(
 
     loops = loop_order(nest)
 
-    def once_a_stay(level: LevelTraffic, operand: str) -> LevelTraffic:
+    def once_per_residence(level: LevelTraffic, operand: str) -> LevelTraffic:
         share = tile_replacements(loops, operand, loops.num_tiers).num / traffic.compute_cycles
         reads = {operand: getattr(level.reads, operand) * share}
         return replace(level, reads=replace(level.reads, **reads))
@@ -152,9 +152,9 @@ def as_zigzag_counts(
 
     levels = (
         with_outputs(dram, num_down * word, num_up * word),
-        once_a_stay(scratchpad, "inputs"),
+        once_per_residence(scratchpad, "inputs"),
         with_outputs(accumulator, num_added_to * sum_word + num_up * word, num_written * sum_word),
-        once_a_stay(registers, "weights"),
+        once_per_residence(registers, "weights"),
     )
     top = core.levels[0]
     top = replace(top, word_bytes=replace(top.word_bytes, outputs=word))
@@ -162,7 +162,7 @@ def as_zigzag_counts(
 
 
 def energies_pj(traffic: NestTraffic, core: Accelerator) -> dict[str, Leaf]:
-    """Energy by memory and operand, in the names of the file's columns."""
+    """Energy by memory and operand, with the column names of the file."""
 
     def moved_pj(number: int, operand: str) -> Leaf:
         moved = traffic.levels[number]
@@ -184,9 +184,9 @@ def energies_pj(traffic: NestTraffic, core: Accelerator) -> dict[str, Leaf]:
 
 
 def nest_costs(nest: LoopNest, operators: Operators, core: Accelerator) -> dict[str, Leaf]:
-    """Energies and cycles of nests of equal tiers, in the names of the file's columns.
+    """Energies and cycles of nests with equal tiers, with the column names of the file.
 
-    `used_ratio` is that of the fuller one of scratchpad and accumulator.
+    `used_ratio` is the larger occupancy of scratchpad and accumulator.
     """
     counted, core = as_zigzag_counts(
         nest_traffic(nest, operators, core, ACCOUNTING), nest, core, operators.p * operators.k
@@ -207,10 +207,10 @@ def nest_costs(nest: LoopNest, operators: Operators, core: Accelerator) -> dict[
 _quick_costs = quick_jit(nest_costs)
 
 
-def front_objectives_fn(
+def batch_costs(
     nests: Sequence[LoopNest], operators: Operators, core: Accelerator
 ) -> dict[str, np.ndarray]:
-    """The same for one nest a row: rows of equal tiers are computed together."""
+    """`nest_costs` of one nest per row; rows with equal tiers are computed together."""
     columns: dict[str, np.ndarray] = {}
     for tiers in dict.fromkeys(nest.tiers for nest in nests):
         rows = [row for row, nest in enumerate(nests) if nest.tiers == tiers]

@@ -1,9 +1,9 @@
-"""Mappings as ZigZag prints them, as loop nests in which each memory keeps each operand.
+"""Loop nests from mappings in ZigZag's printed form.
 
-The text holds, for each operand and from its innermost memory out, the loops of a tile of that
+The text contains, per operand and from its innermost memory outward, the loops of a tile of that
 memory, innermost first: `{O: [[(D0, 16), (D2, 3)], [(D1, 2)]], I: [...], W: [...]}`. D0, D1, D2
 are the M, N and K of C[M, N] = A[M, K] B[K, N]; O, I, W are C, A and B. All operands have the same
-loops in the same order, cut at other places (uneven residency).
+loops in the same order, divided among memories at different positions (uneven residency).
 """
 
 import json
@@ -18,31 +18,31 @@ from hwdse.specs.mappings.loop_nest import LoopNest, NestTier
 from hwdse.workload.loops.operators import DIMS
 
 MEMORIES = {"O": ("accumulator",), "I": ("scratchpad",), "W": ("registers", "scratchpad")}
-"""Memories on the way out of the array to DRAM, by operand."""
+"""Memories from the array to DRAM, by operand."""
 OPERAND = {"W": "weights", "I": "inputs", "O": "outputs"}
 DIM = {"D0": "P", "D1": "K", "D2": "C"}
 ROWS_DIM, COLS_DIM = "C", "K"
 OUTER_FIRST = (("scratchpad", "I"), ("accumulator", "O"), ("scratchpad", "W"), ("registers", "W"))
-"""Order of tiles that are cut at the same place, where any order means the same."""
+"""Order of tiles with the same boundary; every order is equivalent."""
 
 Loop = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class ZigzagLoops:
-    """Loops in time, innermost first, and how many of them run inside each tile."""
+    """Temporal loops, innermost first, and the number of loops inside each tile."""
 
     loops: tuple[Loop, ...]
-    cuts: dict[tuple[str, str], int]
-    """By memory and operand (O, I, W)."""
+    boundaries: dict[tuple[str, str], int]
+    """Number of loops inside a tile, by memory and operand (O, I, W)."""
 
     def trips(self, name: str) -> int:
-        """Steps of all loops over D0, D1 or D2."""
+        """Product of the bounds of all loops over D0, D1 or D2."""
         return math.prod(bound for dim, bound in self.loops if dim == name)
 
 
 def parse_loops(text: str) -> ZigzagLoops:
-    """Read a mapping; a `ValueError` says what was expected."""
+    """Loops of a mapping; a `ValueError` contains the expected form."""
     pairs = re.sub(r"\(\s*(D[012])\s*,\s*([1-9]\d*)\s*\)", r'["\1", \2]', text)
     try:
         mapping = json.loads(re.sub(r"\b([OIW])\s*:", r'"\1":', pairs))
@@ -54,38 +54,40 @@ def parse_loops(text: str) -> ZigzagLoops:
     orders = {tuple(loop for level in each for loop in level) for each in levels.values()}
     if len(orders) != 1:
         raise ValueError("the same loops in the same order for O, I and W")
-    cuts = {}
+    boundaries = {}
     for name, memories in MEMORIES.items():
         inside = 0
         for memory, loops in zip(memories, levels[name][:-1], strict=True):
             inside += len(loops)
-            cuts[memory, name] = inside
-    return ZigzagLoops(orders.pop(), cuts)
+            boundaries[memory, name] = inside
+    return ZigzagLoops(orders.pop(), boundaries)
 
 
 def _levels(value: object, num_levels: int) -> list[list[Loop]]:
-    """Loops of one operand by level; any other shape is an error."""
+    """Loops of one operand by level; any other structure raises an error."""
     if not isinstance(value, list) or len(value) != num_levels:
         raise ValueError
     return [[(str(dim), int(bound)) for dim, bound in level] for level in value]
 
 
 def loop_nest(mapping: ZigzagLoops, rows: float, cols: float) -> LoopNest:
-    """The nest of a mapping whose array unrolls K over `rows` and N over `cols`.
+    """Loop nest of a mapping whose array unrolls K over `rows` and N over `cols`.
 
-    A memory that keeps an operand opens a tier; so does, keeping nothing, a second loop over a
-    dimension that is not next to the first.
+    A tier begins at each memory that keeps an operand. A second loop over a dimension that is not
+    adjacent to the first also begins a tier, which keeps nothing.
     """
     opened: list[tuple[NestTier, int]] = [(NestTier("DRAM", OPERANDS), len(mapping.loops))]
-    by_place = sorted(OUTER_FIRST, key=lambda who: (-mapping.cuts[who], OUTER_FIRST.index(who)))
-    for memory, name in by_place:
-        opened.append((NestTier(memory, (OPERAND[name],)), mapping.cuts[memory, name]))
+    outer_first = sorted(
+        OUTER_FIRST, key=lambda tile: (-mapping.boundaries[tile], OUTER_FIRST.index(tile))
+    )
+    for memory, name in outer_first:
+        opened.append((NestTier(memory, (OPERAND[name],)), mapping.boundaries[memory, name]))
     tiers: list[NestTier] = []
     blocks: list[list[Loop]] = []
     ends = [inside for _, inside in opened[1:]] + [0]
     for (tier, start), end in zip(opened, ends, strict=True):
-        for number, block in enumerate(_blocks(mapping.loops[end:start][::-1])):
-            tiers.append(NestTier(tier.memory, tier.keeps if number == 0 else ()))
+        for index, block in enumerate(_blocks(mapping.loops[end:start][::-1])):
+            tiers.append(NestTier(tier.memory, tier.keeps if index == 0 else ()))
             blocks.append(block)
     temporal = np.ones((len(tiers), len(DIMS)))
     position = np.tile(np.arange(float(len(DIMS))), (len(tiers), 1))
@@ -102,7 +104,7 @@ def loop_nest(mapping: ZigzagLoops, rows: float, cols: float) -> LoopNest:
 
 
 def _blocks(loops: tuple[Loop, ...]) -> list[list[Loop]]:
-    """Loops, outermost first, in blocks that loop over each dimension once; at least one block."""
+    """Loops, outermost first, in blocks with at most one loop per dimension; at least one block."""
     blocks: list[list[Loop]] = [[]]
     for dim, bound in loops:
         block = blocks[-1]
