@@ -1,9 +1,9 @@
-"""What a gradient costs in evaluations, on the three problems of experiments/search_comparison.
+"""Cost of a gradient in evaluations, on the three problems of experiments/search_comparison.
 
     python experiments/benchmarks/gradient_cost.py
 
-Exact evaluations of a batch against values with gradients of the smooth reading of the same
-batch, as a search runs them: float64, quick compilation. Least CPU time of many repeats.
+Exact model of a batch against value and gradient of the smooth relaxation of the same batch, as in
+a search: float64, quick compilation. Minimum CPU time of many repeats.
 """
 
 import pathlib
@@ -28,20 +28,20 @@ TEMPERATURE = 0.3
 
 
 def cpu_seconds(function: Callable[[Any], Any], units: Any) -> float:
-    """Least CPU time of a call, compiled before."""
+    """Minimum CPU time of a compiled call."""
     jax.block_until_ready(function(units))
-    least = np.inf
+    minimum = np.inf
     for _ in range(REPEATS):
         start = time.process_time()
         for _ in range(3):
             jax.block_until_ready(function(units))
-        least = min(least, (time.process_time() - start) / 3)
-    return least
+        minimum = min(minimum, (time.process_time() - start) / 3)
+    return minimum
 
 
 def main() -> None:
-    """Prints a table."""
-    print("| problem | designs at once | evaluation, us | gradient, us | ratio |")
+    """Print the table."""
+    print("| problem | batch size (designs) | evaluation (µs) | gradient (µs) | ratio |")
     print("| --- | --- | --- | --- | --- |")
     for name in PROBLEMS:
         problem = problem_of(name)
@@ -52,7 +52,8 @@ def main() -> None:
             return objective_fn(space.decode_rounded(unit, base), EXACT)
 
         def loss(unit, objective_fn=objective_fn, space=space, base=base):
-            objective, constraint_values = objective_fn(space.decode(unit, base), smooth(TEMPERATURE))
+            design = space.decode(unit, base)
+            objective, constraint_values = objective_fn(design, smooth(TEMPERATURE))
             return objective + jnp.sum(jnp.maximum(1.0 + constraint_values, 0.0) ** 2)
 
         evaluate, gradient = (

@@ -1,11 +1,11 @@
-"""Evaluations a second of the search for the best mapping, in float32 on a batch of cores.
+"""Evaluation rate of the mapper, in float32 on a batch of cores.
 
     python experiments/benchmarks/mapping_rate.py [--designs 4096] [--devices 2]
 
 One evaluation is one tile (its count and strip) under one residency, for one operator on one core:
-the other extents of the tile in closed form, bytes of all levels, time, energy, and the comparison
-with the best so far. Run it on an idle machine. The batch is a plain array axis; jax runs one
-program at a time on a device, so each core of the machine is a device with its part of the batch.
+the other extents of the tile in closed form, traffic of all levels, time, energy, and comparison
+with the best so far. The batch is a plain array axis. JAX runs one program per device at a time, so
+each CPU core is a device with its part of the batch. Run it on an idle machine.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from hwdse.core.mapper.mapspace import methods, num_choices
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.workload.loops.operators import Operators, gemm_operators
 
-PRODUCTS = (
+GEMMS = (
     (512, 768, 768),
     (512, 768, 3072),
     (512, 3072, 768),
@@ -39,13 +39,13 @@ REPEATS = 15
 
 
 def operators() -> Operators:
-    """The products on the first axis; cores go on the second."""
-    m, k, n = (jnp.asarray(column, jnp.float32)[:, None] for column in zip(*PRODUCTS, strict=True))
+    """GEMMs on the first axis; the second axis is for cores."""
+    m, k, n = (jnp.asarray(column, jnp.float32)[:, None] for column in zip(*GEMMS, strict=True))
     return gemm_operators(m, k, n, jnp.ones_like(m))
 
 
 def cores(num_designs: int, seed: int = 0) -> Accelerator:
-    """Arrays like Gemmini's with rows, columns and both memories drawn from powers of two."""
+    """Gemmini-like cores with rows, columns and both memories drawn from powers of two."""
     rng, base = np.random.default_rng(seed), load_accelerator("gemmini")
     rows, cols = (jnp.asarray(2.0 ** rng.integers(3, 9, num_designs), jnp.float32) for _ in "rc")
     scratchpad, accumulator = (
@@ -62,7 +62,7 @@ def cores(num_designs: int, seed: int = 0) -> Accelerator:
 
 
 def evaluations(work: Operators) -> int:
-    """Tiles that the search evaluates for one core."""
+    """Number of tiles that the mapper evaluates for one core."""
     tried = [num_choices(work, method) for _, method in methods(HARDWARE, is_perfect=False)]
     return work.p.size * sum(int(counts) * int(strips) for counts, strips in tried)
 
@@ -75,10 +75,10 @@ def best(work: Operators, core: Accelerator) -> tuple[jax.Array, ...]:
 
 
 def rate(num_designs: int, num_devices: int) -> dict[str, float]:
-    """Wall and CPU seconds of a batch (medians), and evaluations in each."""
+    """Median wall and CPU seconds of a batch, and evaluations per second."""
     work, each = operators(), num_designs // num_devices
     devices = jax.devices("cpu")[:num_devices]
-    parts = [jax.device_put((work, cores(each, place)), d) for place, d in enumerate(devices)]
+    parts = [jax.device_put((work, cores(each, seed)), d) for seed, d in enumerate(devices)]
 
     def run() -> None:
         jax.block_until_ready([best(*part) for part in parts])
@@ -107,6 +107,7 @@ def rate(num_designs: int, num_devices: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Print the rates as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--designs", type=int, default=4096)
     parser.add_argument("--devices", type=int, default=os.cpu_count())

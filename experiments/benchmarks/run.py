@@ -1,4 +1,4 @@
-"""Speed of hwdse, and of its systolic model beside SCALE-Sim 3.0.0, measured in one run.
+"""Speed of hwdse, and of its systolic model compared with SCALE-Sim 3.0.0, measured in one run.
 
     python experiments/benchmarks/run.py [--without-scalesim]
 
@@ -38,7 +38,7 @@ REPEATS = 25
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
-    """Median wall and CPU seconds of a call whose compilation is over."""
+    """Median wall and CPU seconds of a compiled call."""
     jax.block_until_ready(call())
     walls, cpus = [], []
     for _ in range(REPEATS):
@@ -50,7 +50,7 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 
 
 def cold_start() -> dict[str, float]:
-    """Wall seconds of new processes: the help text, and a first evaluation with its tables."""
+    """Wall seconds of new processes: the help text, and an evaluation with its tables."""
     command = str(pathlib.Path(sys.executable).parent / "hwdse")
     seconds = {}
     for name, arguments in {"help_s": ["--help"], "evaluate_s": ["evaluate", str(SEARCH)]}.items():
@@ -64,21 +64,21 @@ def cold_start() -> dict[str, float]:
 
 
 def sweep_rate(num_designs: int = BLOCK) -> dict[str, float]:
-    """Full evaluations a second of a sweep's block in float32, each with its own layout."""
+    """Full evaluations per second of one sweep block in float32, each with its own strategy."""
     loaded = load_search(SEARCH)
-    costs = make_objectives_fn(
+    objectives_fn = make_objectives_fn(
         ("time_per_token", "energy_per_token"), loaded.limits, loaded.workload
     )
     base = jax.tree.map(float, loaded.base)
 
-    def score(unit):
-        values, constraint_values = costs(loaded.space.decode_rounded(unit, base), EXACT)
+    def sums(unit):
+        values, constraint_values = objectives_fn(loaded.space.decode_rounded(unit, base), EXACT)
         return jnp.sum(values), jnp.max(constraint_values)
 
     points = np.random.default_rng(0).random((num_designs, loaded.space.num_dims))
     units = jnp.asarray(points, jnp.float32)
     start = time.perf_counter()
-    program = jax.jit(jax.vmap(score)).lower(units).compile()
+    program = jax.jit(jax.vmap(sums)).lower(units).compile()
     compile_s = time.perf_counter() - start
     wall_s, cpu_s = timed(lambda: program(units))
     return {
@@ -90,16 +90,17 @@ def sweep_rate(num_designs: int = BLOCK) -> dict[str, float]:
 
 
 def gradient_cost(num_designs: int, relaxation: Relaxation, jit: Callable = quick_jit) -> dict:
-    """Time of a value with its gradient over that of the value, float64, the same compiler.
+    """Time of value and gradient over that of the value alone, float64, same compilation.
 
-    The value is the objective with its constraints; the gradient is in all searched dimensions.
+    The value is the objective with penalized constraints. The gradient has all search dimensions.
     """
     loaded = load_search(SEARCH)
     with jax.enable_x64(True):
-        score = make_objective_fn(loaded.objective, loaded.limits, loaded.workload)
+        objective_fn = make_objective_fn(loaded.objective, loaded.limits, loaded.workload)
 
         def value(unit):
-            objective, constraint_values = score(loaded.space.decode(unit, loaded.base), relaxation)
+            design = loaded.space.decode(unit, loaded.base)
+            objective, constraint_values = objective_fn(design, relaxation)
             return objective + jnp.sum(jnp.maximum(constraint_values, 0.0) ** 2)
 
         points = np.random.default_rng(0).random((num_designs, loaded.space.num_dims))
@@ -122,7 +123,7 @@ def read_layers() -> list[dict[str, str]]:
 
 
 def scalesim_seconds(rows: int, cols: int) -> list[dict]:
-    """Cycles and CPU seconds of SCALE-Sim 3.0.0, in an environment made for it."""
+    """Cycles and CPU seconds of SCALE-Sim 3.0.0, run in a temporary environment."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = os.path.join(folder, "bin", "python")
@@ -135,9 +136,9 @@ def scalesim_seconds(rows: int, cols: int) -> list[dict]:
     return json.loads(done.stdout)
 
 
-def beside_scalesim(rows: int = 128, cols: int = 128, num_arrays: int = 100_000) -> dict:
-    """CPU seconds a layer and dataflow of both, and whether the cycles are equal."""
-    theirs = scalesim_seconds(rows, cols)
+def scalesim_comparison(rows: int = 128, cols: int = 128, num_arrays: int = 100_000) -> dict:
+    """CPU seconds per layer and dataflow of both tools, and equality of their cycles."""
+    simulated = scalesim_seconds(rows, cols)
     layers = {layer["name"]: layer for layer in read_layers()}
 
     def extents(name: str) -> tuple[float, float, float]:
@@ -156,56 +157,57 @@ def beside_scalesim(rows: int = 128, cols: int = 128, num_arrays: int = 100_000)
             array = SystolicArray(side, cols * 1.0, 1.0, 1e9, "weight_stationary")
             return [DATAFLOWS[name](gemms, array, EXACT) for name in NAMES.values()]
 
-        mine = dict(zip(NAMES, jax.tree.map(np.asarray, cycles(rows * 1.0)), strict=True))
+        modeled = dict(zip(NAMES, jax.tree.map(np.asarray, cycles(rows * 1.0)), strict=True))
         equal = all(
-            run["total_cycles"] == mine[run["dataflow"]][list(layers).index(run["name"])] - 1
-            for run in theirs
+            run["total_cycles"] == modeled[run["dataflow"]][list(layers).index(run["name"])] - 1
+            for run in simulated
         )
-        # A batch of arrays of different heights, so that nothing can be folded away.
+        # Arrays of different heights, so that the compiler cannot fold constants.
         sides = jnp.arange(num_arrays, dtype=float) % 512 + 1.0
         program = jax.jit(jax.vmap(cycles))
         _, cpu_s = timed(lambda: program(sides))
-    their_cpu_s = float(np.mean([run["cpu_s"] for run in theirs]))
-    my_cpu_s = cpu_s / (num_arrays * len(theirs))
+    scalesim_cpu_s = float(np.mean([run["cpu_s"] for run in simulated]))
+    hwdse_cpu_s = cpu_s / (num_arrays * len(simulated))
     return {
-        "runs": theirs,
+        "runs": simulated,
         "cycles_equal": equal,
-        "scalesim_cpu_s_per_layer": their_cpu_s,
-        "hwdse_cpu_s_per_layer": my_cpu_s,
-        "times_faster": their_cpu_s / my_cpu_s,
+        "scalesim_cpu_s_per_layer": scalesim_cpu_s,
+        "hwdse_cpu_s_per_layer": hwdse_cpu_s,
+        "speedup_ratio": scalesim_cpu_s / hwdse_cpu_s,
     }
 
 
 def as_markdown(results: dict) -> str:
-    """The table of results.md."""
+    """Table of results/benchmarks.md."""
     sweep, cold = results["sweep"], results["cold_start"]
-    relaxed = results["gradient_smooth"]["gradient_over_evaluation"]
-    exact = results["gradient_exact"]["gradient_over_evaluation"]
+    smooth_ratio = results["gradient_smooth"]["gradient_over_evaluation"]
+    exact_ratio = results["gradient_exact"]["gradient_over_evaluation"]
     rows = [
-        ("`hwdse --help`, new process", f"{cold['help_s']:.2f} s"),
-        ("`hwdse evaluate` of the main job, new process", f"{cold['evaluate_s']:.1f} s"),
-        ("full evaluations, float32 batch", f"{sweep['evaluations_per_s']:,.0f} a second"),
-        ("the same, per CPU second", f"{sweep['evaluations_per_cpu_s']:,.0f}"),
-        ("compile time of that batch", f"{sweep['compile_s']:.1f} s"),
-        ("gradient over evaluation, smooth reading, 64 designs (descent)", f"{relaxed:.2f}"),
-        ("gradient over evaluation, exact reading, 512 designs", f"{exact:.2f}"),
+        ("`hwdse --help`, new process (s)", f"{cold['help_s']:.2f}"),
+        ("`hwdse evaluate` of the reference job, new process (s)", f"{cold['evaluate_s']:.1f}"),
+        ("full evaluations per second, float32 batch", f"{sweep['evaluations_per_s']:,.0f}"),
+        ("full evaluations per CPU second", f"{sweep['evaluations_per_cpu_s']:,.0f}"),
+        ("compile time of that batch (s)", f"{sweep['compile_s']:.1f}"),
+        ("gradient / evaluation, smooth relaxation, 64 designs (descent)", f"{smooth_ratio:.2f}"),
+        ("gradient / evaluation, exact model, 512 designs", f"{exact_ratio:.2f}"),
     ]
     if "scalesim" in results:
         peer = results["scalesim"]
         rows += [
-            ("SCALE-Sim 3.0.0, a layer", f"{peer['scalesim_cpu_s_per_layer']:.2f} CPU s"),
+            ("SCALE-Sim 3.0.0, per layer (CPU s)", f"{peer['scalesim_cpu_s_per_layer']:.2f}"),
             (
-                "hwdse, the same cycles in a batch of 100,000 arrays",
-                f"{peer['hwdse_cpu_s_per_layer']:.2e} CPU s",
+                "hwdse, same cycles in a batch of 100,000 arrays, per layer (CPU s)",
+                f"{peer['hwdse_cpu_s_per_layer']:.2e}",
             ),
-            ("ratio", f"{peer['times_faster']:.1e}"),
-            ("cycles equal", "yes, all" if peer["cycles_equal"] else "NO"),
+            ("SCALE-Sim / hwdse", f"{peer['speedup_ratio']:.1e}"),
+            ("cycles equal", "all" if peer["cycles_equal"] else "NO"),
         ]
     lines = [f"| {name} | {value} |" for name, value in rows]
-    return "\n".join(["| what | measured |", "| --- | --- |", *lines]) + "\n"
+    return "\n".join(["| quantity | value |", "| --- | --- |", *lines]) + "\n"
 
 
 def main() -> None:
+    """Write results/benchmarks.json and results/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--without-scalesim", action="store_true")
     without_scalesim = parser.parse_args().without_scalesim
@@ -219,7 +221,7 @@ def main() -> None:
         "gradient_exact": gradient_cost(512, EXACT, jax.jit),
     }
     if not without_scalesim:
-        results["scalesim"] = beside_scalesim()
+        results["scalesim"] = scalesim_comparison()
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     (folder / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""Runs SCALE-Sim 3.0.0 on the layers of a CSV, one by one; prints cycles and CPU seconds as JSON.
+"""SCALE-Sim 3.0.0 on the layers of a CSV; prints cycles and CPU seconds as JSON.
 
-Runs in an environment of its own (`scalesim==3.0.0`, `numpy==1.26.4`); see run.py.
+Runs in a separate environment (`scalesim==3.0.0`, `numpy==1.26.4`); see run.py.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ UseRamulatorTrace = False
 
 
 def simulate(layer: dict[str, str], rows: int, cols: int, dataflow: str) -> dict[str, float]:
-    """One run of the simulator: the index of its last cycle, and the CPU seconds it took."""
+    """Index of the last cycle of one simulation, and its CPU seconds."""
     from scalesim.scale_sim import scalesim
 
     sizes = [layer[key] for key in list(layer)[1:]]
@@ -68,7 +68,7 @@ def simulate(layer: dict[str, str], rows: int, cols: int, dataflow: str) -> dict
                 verbose=False,
                 config=str(root / "bench.cfg"),
                 topology=str(root / "topology.csv"),
-                parallelism=str(root / "layout.csv"),
+                layout=str(root / "layout.csv"),
             )
             run.run_scale(top_path=folder)
         cpu_s = time.process_time() - start
@@ -77,6 +77,7 @@ def simulate(layer: dict[str, str], rows: int, cols: int, dataflow: str) -> dict
 
 
 def main() -> None:
+    """Print the results of all layers and dataflows."""
     path, rows, cols = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     lines = [line for line in pathlib.Path(path).read_text().splitlines() if line[:1] != "#"]
     results = [

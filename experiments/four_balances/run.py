@@ -1,9 +1,9 @@
-"""The four balances of today's accelerators, and where FP64:FP16 = 1:100 is right.
+"""Four balances of current accelerators, and FP64 shares at which FP64:FP16 = 1:100 is optimal.
 
     python experiments/four_balances/run.py
 
-Writes results/balances.json, results/tables.md and the figures losses and one_to_hundred as PNG
-and SVG, and puts the tables into README.md. A few CPU minutes.
+Writes results/balances.json, results/tables.md and the plots penalties and one_to_hundred (PNG and
+SVG), and inserts the tables into README.md. A few CPU minutes.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import matplotlib
-from figures import draw_losses, draw_shares
+from balance_figures import draw_penalties, draw_shares
 from tables import all_tables
 
 from hwdse.analysis.fp64_balance import precision_balance
@@ -47,20 +47,20 @@ SYSTEMS = {
     "MI300X": ("mi300x_platform", 1024),
     "SW26010-Pro": ("oceanlight", 1024),
 }
-"""Preset and number of chips; systems of Trainium3 have 144."""
+"""Preset and number of chips; a Trainium3 UltraServer has 144 chips."""
 FP64_SHARE = 1e-4
-"""Assumed share of the job's FLOP in fp64, as in the main job."""
+"""FP64 share of the FLOP of the job; assumed, as in the reference job."""
 INTERVAL_S = 3600.0
-"""Assumed: a checkpoint an hour."""
+"""Checkpoint interval; assumed."""
 HIDDEN = 0.5
-"""Assumed: half of the tensor-parallel traffic hides behind products."""
-EMULATED = {"products_share": 0.8, "flop_ratio": 15.0}
-"""A job whose fp64 work is to 80 % matrix products, emulated at 15 16-bit flops a flop, which is
-in the range measured on GH200 (12 to 18)."""
+"""Fraction of the tensor-parallel traffic that overlaps with GEMMs; assumed."""
+EMULATED = {"gemm_share": 0.8, "flop_ratio": 15.0}
+"""Job with 80 % of its FP64 work in GEMMs, emulated with 15 16-bit FLOP per FP64 FLOP. GH200
+measurements range from 12 to 18."""
 
 
 def base_of(name: str) -> Design:
-    """A system with the assumptions above, in the layout that is fastest and fits."""
+    """Design of a system with the assumptions above and the fastest strategy that fits."""
     preset, count = SYSTEMS[name]
     system, job = load_system(preset), load_workload(JOB)
     num_chips = float(count)
@@ -75,28 +75,28 @@ def base_of(name: str) -> Design:
     strategies = enumerate_strategies(
         job, num_chips, StrategyOptions(micro_batch=(1.0, 2.0), sequence=(1,))
     )
-    scores = evaluate_strategies(design, job, strategies)
-    fits = scores.hbm_used_ratio <= 1.0
+    metrics = evaluate_strategies(design, job, strategies)
+    fits = metrics.hbm_used_ratio <= 1.0
     if not fits.any():
-        raise RuntimeError(f"{name}: no layout fits the memory")
-    row = int((scores.time_per_token_s + 1e9 * ~fits).argmin())
+        raise RuntimeError(f"{name}: no strategy fits the memory")
+    row = int((metrics.time_per_token_s + 1e9 * ~fits).argmin())
     print(f"{name}: {strategy_label(strategies, row, num_chips)}", flush=True)
     fields = {field: float(strategies[field][row]) for field in FIELDS}
     return dataclasses.replace(design, parallelism=dataclasses.replace(parallelism, **fields))
 
 
 def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
-    """fp64 shares of a job for which 1:100 is best on this chip, and its own ratio."""
+    """FP64 shares for which 1:100 and the own ratio of the chip are optimal."""
     chip = design.chip
     emulating = dataclasses.replace(chip, emulated_fp64_flop_ratio=EMULATED["flop_ratio"])
     kappa = chip.process.fp64_area_ratio
-    # As much time for the 16-bit products as the arrays take for them in this job.
-    useful_s = evaluation.mfu_fraction * evaluation.step_time_s
-    rest = evaluation.time.matrix / useful_s
+    # 16-bit GEMMs take the time that the arrays need for them in this job.
+    at_peak_s = evaluation.mfu_fraction * evaluation.step_time_s
+    rest = evaluation.time.matrix / at_peak_s
 
-    def best_ratios(shares: jax.Array, one: Chip, products_share: float) -> jax.Array:
+    def best_ratios(shares: jax.Array, one: Chip, gemm_share: float) -> jax.Array:
         def best(share: jax.Array) -> jax.Array:
-            mix = PrecisionMix(share, 0.0, fp64_gemm_fraction=products_share)
+            mix = PrecisionMix(share, 0.0, fp64_gemm_fraction=gemm_share)
             return precision_balance(one, mix, rest_time_ratio=rest).optimal_ratio
 
         return jax.vmap(best)(shares)
@@ -104,19 +104,19 @@ def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
     with jax.enable_x64(True):
         shares = jnp.geomspace(1e-6, 0.9, 20001)
         in_job = best_ratios(shares, chip, 0.0)
-        emulated = best_ratios(shares, emulating, EMULATED["products_share"])
+        emulated = best_ratios(shares, emulating, EMULATED["gemm_share"])
         return {
             "one_to_hundred": float(fp64_fraction_for_ratio(0.01, kappa, 1.0)),
             "own_ratio": float(fp64_fraction_for_ratio(chip.fp64_per_fp16_ratio, kappa, 1.0)),
             "kappa": float(kappa),
-            # The best ratio rises with the share.
+            # The optimal ratio increases with the share.
             "in_job": float(shares[int((in_job < 0.01).sum())]),
             "emulated": float(shares[int((emulated < 0.01).sum())]),
         }
 
 
 def study(name: str) -> dict[str, Any]:
-    """All that the tables say of one system."""
+    """Values of one system for all tables and plots."""
     design, job = base_of(name), load_workload(JOB)
     balances = parameter_balances(design, job)
     with jax.enable_x64(True):
@@ -125,36 +125,37 @@ def study(name: str) -> dict[str, Any]:
         evaluation, memory = jax.tree.map(float, parts)
     return {
         "name": name,
-        "layout": {field: float(getattr(design.parallelism, field)) for field in FIELDS},
+        "parallelism": {field: float(getattr(design.parallelism, field)) for field in FIELDS},
         "num_chips": float(design.cluster.num_chips),
-        "knobs": {
+        "parameters": {
             item.parameter.path: {
-                "present": item.current,
-                "best": item.optimum,
-                "good": item.near_optimal,
+                "current": item.current,
+                "optimum": item.optimum,
+                "near_optimal": item.near_optimal,
                 "is_at_end": item.is_at_end,
-                "loss": item.penalty_fraction,
+                "penalty_fraction": item.penalty_fraction,
                 "elasticity": item.elasticity,
             }
             for item in balances
         },
         "shares": shares_for(design, evaluation),
         "memory": dataclasses.asdict(memory),
-        "utilization": evaluation.mfu_fraction,
-        "goodput": evaluation.goodput_fraction,
+        "mfu_fraction": evaluation.mfu_fraction,
+        "goodput_fraction": evaluation.goodput_fraction,
         "time": dataclasses.asdict(evaluation.time),
         "step_time_s": evaluation.step_time_s,
     }
 
 
 def refresh_readme(tables: str) -> None:
-    """Puts the tables below the heading of that name."""
+    """Replace the tables below the heading "Tables" of README.md."""
     readme = RESULTS.parent / "README.md"
     before, heading, _ = readme.read_text().partition("## Tables\n")
     readme.write_text(f"{before}{heading}\n{tables}")
 
 
 def main() -> None:
+    """Write the results, plots and tables."""
     RESULTS.mkdir(exist_ok=True)
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "hwdse"
@@ -162,7 +163,7 @@ def main() -> None:
     (RESULTS / "balances.json").write_text(json.dumps(found, indent=1) + "\n")
     tables = all_tables(found)
     (RESULTS / "tables.md").write_text(tables)
-    draw_losses(found, RESULTS)
+    draw_penalties(found, RESULTS)
     draw_shares(found, RESULTS)
     refresh_readme(tables)
     print(tables)

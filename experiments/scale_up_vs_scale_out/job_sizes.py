@@ -1,9 +1,9 @@
-"""Study B: the same job, and the same work for each chip, on one server up to Project Rainier."""
+"""Study B: strong and weak scaling of one job, from one server to Project Rainier."""
 
 from types import MappingProxyType
 from typing import Any
 
-from best_layouts import STATE_BYTES, Point, base_design, best_of, shares_of
+from best_strategies import STATE_BYTES, Point, base_design, best_of, shares_of
 from domain_sizes import DEFAULTS, JOBS, design_with
 
 from hwdse.config import load_workload
@@ -11,20 +11,20 @@ from hwdse.models.reliability.single_level_checkpoint import best_ettr_fraction
 from hwdse.workload.transformer.dense_transformer import num_parameters
 
 SIZES = (16, 64, *(2**power for power in range(7, 19)), 458_752)
-"""Chips: one server, one UltraServer, ...; the last are 7168 of Rainier's 7812 UltraServers, a
-number that divides evenly, the other 644 stand by."""
+"""Chips: one server, one UltraServer, ... The largest size is 7168 of Rainier's 7812 UltraServers,
+which divides evenly; the other 644 are spares."""
 BATCHES = MappingProxyType({"Llama 3 405B": 2048, "DeepSeek-V3": 16384})
-"""Sequences of a step for strong scaling: as Llama 3 405B was trained, and nearly as DeepSeek-V3
-was (15360). On seven times a power of two chips 7/8 of it, so that data-parallel ranks divide."""
+"""Sequences per step for strong scaling: the batch of Llama 3 405B, and close to DeepSeek-V3's
+(15360). With seven times a power of two chips, 7/8 of it, so that DP ranks divide the batch."""
 TOKENS_PER_CHIP = 4096
-"""Of a step, for weak scaling."""
+"""Tokens per step and chip, for weak scaling."""
 FAST_RESTART_S = (30.0, 10.0)
-"""Restart and downtime where spares stand ready and the state is copied between chips."""
+"""Restart time and downtime (s) with hot spares and state copied between chips."""
 FABRICS = MappingProxyType({"torus of 64": ("torus", 64), "switch of 512": ("switch", 512)})
 
 
 def points_of(title: str, seq_len: float, largest: int) -> list[Point]:
-    """Strong and weak scaling, told apart by `weak`."""
+    """Points of strong and weak scaling, distinguished by `weak`."""
     points = []
     for num in SIZES:
         domain = min(largest, 16 if num < 64 else num)
@@ -36,7 +36,7 @@ def points_of(title: str, seq_len: float, largest: int) -> list[Point]:
 
 
 def study() -> list[dict[str, Any]]:
-    """A row for each job, fabric, kind of scaling and number of chips."""
+    """One row per job, fabric, kind of scaling and number of chips."""
     rows = []
     for title, name in JOBS.items():
         job, base = load_workload(name), base_design()
@@ -47,14 +47,15 @@ def study() -> list[dict[str, Any]]:
                 if topology == "switch" and row["num_chips"] < largest:
                     continue
                 kind = "weak" if row["weak"] else "strong"
-                fast = fast_goodput(row["num_chips"], parameters)
-                given = {"job": title, "fabric": fabric, "scaling": kind, "fast_goodput": fast}
-                rows.append(given | row | {"limit": evaluation_cap(row)})
+                fast = fast_restart_goodput(row["num_chips"], parameters)
+                given = {"job": title, "fabric": fabric, "scaling": kind}
+                given |= {"fast_restart_goodput_fraction": fast}
+                rows.append(given | row | {"bottleneck": bottleneck(row)})
     return rows
 
 
-def fast_goodput(num_chips: int, parameters: float) -> float:
-    """Useful share of the time with `FAST_RESTART_S`, at the best interval."""
+def fast_restart_goodput(num_chips: int, parameters: float) -> float:
+    """Goodput with `FAST_RESTART_S` at the optimal checkpoint interval."""
     base = base_design()
     cluster = base.cluster
     rate = min(
@@ -62,13 +63,11 @@ def fast_goodput(num_chips: int, parameters: float) -> float:
         cluster.storage_bandwidth_bytes_per_s,
     )
     mtbf_s = cluster.chip_mtbf_s / num_chips
-    return float(
-        best_ettr_fraction(STATE_BYTES * parameters / rate, *FAST_RESTART_S, mtbf_s)
-    )
+    return float(best_ettr_fraction(STATE_BYTES * parameters / rate, *FAST_RESTART_S, mtbf_s))
 
 
-def evaluation_cap(row: dict[str, Any]) -> str:
-    """What takes the most time beside compute."""
+def bottleneck(row: dict[str, Any]) -> str:
+    """Largest part of the step time besides compute."""
     shares = shares_of(row)
     shares.pop("compute")
     return max(shares, key=lambda label: shares[label])

@@ -1,9 +1,9 @@
-"""How large should a scale-up domain be, and how far does one training job scale?
+"""Study of scale-up domain sizes and of the scaling of one training job.
 
     python experiments/scale_up_vs_scale_out/run.py
 
-Writes results/domain_sizes.csv, results/job_sizes.csv, results/answers.json, results/tables.md, and
-the figures domain_sizes, costs and job_sizes as PNG and SVG, and puts the tables into README.md.
+Writes results/domain_sizes.csv, results/job_sizes.csv, results/summary.json, results/tables.md and
+the plots domain_sizes, costs and job_sizes (PNG and SVG), and inserts the tables into README.md.
 About two CPU minutes.
 """
 
@@ -16,7 +16,7 @@ import domain_sizes
 import job_sizes
 import matplotlib
 from scale_figures import draw_costs, draw_domains, draw_sizes
-from tables import all_tables, ends, pick
+from tables import all_tables, pick, scaling_limits
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -29,8 +29,8 @@ def write_csv(name: str, rows: list[dict[str, Any]]) -> None:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
-def answers(domains: list[dict[str, Any]], sizes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Speed over domains of 16, what the fabric may cost, and where jobs stop to scale."""
+def summary(domains: list[dict[str, Any]], sizes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Speedup over domains of 16, break-even fabric prices, and scaling limits of the jobs."""
     found = {}
     for job in domain_sizes.JOBS:
         rows = pick(domains, job=job, topology="switch", case="base")
@@ -38,28 +38,29 @@ def answers(domains: list[dict[str, Any]], sizes: list[dict[str, Any]]) -> dict[
             f"{row['batch_tokens']} tokens, domain of {row['domain']}": {
                 "speedup": round(row["speedup"], 4),
                 "break_even_usd": round(row["break_even_usd"], 1),
-                "layout": row["layout"],
+                "strategy": row["strategy"],
             }
             for row in rows
         }
-    return {"domains": found, "ends": ends(sizes)}
+    return {"domains": found, "scaling_limits": scaling_limits(sizes)}
 
 
 def refresh_readme(tables: str) -> None:
-    """Puts the tables below the heading of that name; numbers in its prose are by hand."""
+    """Replace the tables below the heading "Tables" of README.md. Its prose is edited by hand."""
     readme = RESULTS.parent / "README.md"
     before, heading, _ = readme.read_text().partition("## Tables\n")
     readme.write_text(f"{before}{heading}\n{tables}")
 
 
 def main() -> None:
+    """Write the results, plots and tables."""
     RESULTS.mkdir(exist_ok=True)
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "hwdse"
     domains, sizes = domain_sizes.study(), job_sizes.study()
     write_csv("domain_sizes.csv", domains)
     write_csv("job_sizes.csv", sizes)
-    (RESULTS / "answers.json").write_text(json.dumps(answers(domains, sizes), indent=1) + "\n")
+    (RESULTS / "summary.json").write_text(json.dumps(summary(domains, sizes), indent=1) + "\n")
     tables = all_tables(domains, sizes)
     (RESULTS / "tables.md").write_text(tables)
     draw_domains(domains, RESULTS / "domain_sizes")

@@ -1,30 +1,30 @@
-"""The tables of both studies, and the numbers that answer them."""
+"""Tables of both studies, and the scaling limits."""
 
 import itertools
 from typing import Any
 
-from best_layouts import shares_of
+from best_strategies import shares_of
 from domain_sizes import BATCH_TOKENS, CASES, JOBS, NUM_CHIPS, switch_usd
 from job_sizes import FABRICS
 
 Rows = list[dict[str, Any]]
 SHOWN_SIZES = (16, 64, 128, 1024, 4096, 16384, 65536, 131072, 262144, 458752)
 MIN_GAIN = 1.5
-"""Where twice the chips give less than this many times the tokens, scaling has stopped."""
+"""Smallest throughput ratio per doubling of the chips at which a job still scales."""
 
 
 def pick(rows: Rows, **wanted: Any) -> Rows:
-    """The rows with these values."""
+    """Rows with the given values."""
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
 def exposed(row: dict[str, Any]) -> float:
-    """Share of the step in which chips wait for others: communication and pipeline bubble."""
+    """Exposed communication and pipeline bubble as a fraction of the step time."""
     return 1.0 - shares_of(row)["compute"]
 
 
 def table(head: list[str], lines: list[list[str]]) -> str:
-    """Markdown."""
+    """Markdown table."""
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines)) + "\n"
 
@@ -34,57 +34,60 @@ def millions(tokens: float) -> str:
 
 
 def by_domain(rows: Rows, job: str) -> str:
-    """Times, costs and break-even of one job over domain sizes."""
+    """Step times, costs and break-even prices of one job over domain sizes."""
     found = {t: pick(rows, job=job, topology="switch", case="base", batch_tokens=t)
              for t in BATCH_TOKENS}  # fmt: skip
-    head = ["chips of a domain"]
-    head += [f"step, {millions(t)} tokens" for t in BATCH_TOKENS]
+    head = ["domain (chips)"]
+    head += [f"step time, {millions(t)} tokens (s)" for t in BATCH_TOKENS]
     head += [
-        "waiting",
-        "USD a M tokens",
-        "with switches",
-        "fabric may cost more than that of 16 by",
+        "communication and bubble (%)",
+        "cost (USD/Mtoken)",
+        "with switches (USD/Mtoken)",
+        "switches (USD per chip)",
+        "break-even over the fabric of 16 (USD per chip)",
     ]
     lines = []
     for few, some, many in zip(*found.values(), strict=True):
-        times = [f"{row['batch_tokens'] / row['tokens_per_s']:.2f} s" for row in (few, some, many)]
-        may = [f"{row['break_even_usd']:,.0f}" for row in (few, some, many)]
+        times = [f"{row['batch_tokens'] / row['tokens_per_s']:.2f}" for row in (few, some, many)]
+        prices = [f"{row['break_even_usd']:,.0f}" for row in (few, some, many)]
         lines.append(
             [
                 f"{many['domain']}",
                 *times,
-                f"{exposed(many):.0%}",
-                f"{many['usd_per_million_tokens']:.4f}",
-                f"{many['usd_with_switches']:.4f} (+{switch_usd(many['domain']):,.0f})",
-                " / ".join(may),
+                f"{100.0 * exposed(many):.0f}",
+                f"{many['cost_usd_per_mtoken']:.4f}",
+                f"{many['cost_with_switches_usd_per_mtoken']:.4f}",
+                f"{switch_usd(many['domain']):,.0f}",
+                " / ".join(prices),
             ]
         )
     return table(head, lines)
 
 
 def strategies(rows: Rows, job: str) -> str:
-    """The best layouts, for the largest and the smallest batch."""
-    head = ["domain", f"best layout, {millions(BATCH_TOKENS[2])}", f"{millions(BATCH_TOKENS[1])}"]
+    """Fastest strategies for the two largest batches."""
+    head = ["domain (chips)"]
+    head += [f"strategy, {millions(BATCH_TOKENS[i])} tokens per step" for i in (2, 1)]
     lines = []
     for domain in (1, 8, 16, 32, 64, 128, 256, 512):
         some, many = (
             pick(rows, job=job, topology="switch", case="base", batch_tokens=t, domain=domain)[0]
             for t in BATCH_TOKENS[1:]
         )
-        lines.append([f"{domain}", many["layout"], some["layout"]])
+        lines.append([f"{domain}", many["strategy"], some["strategy"]])
     return table(head, lines)
 
 
 def by_network(rows: Rows) -> str:
-    """What a faster network does in small domains, beside a larger domain."""
+    """Effect of a faster scale-out network compared with that of a larger domain."""
     domains = (8, 16, 32, 64, 128, 512)
-    head = ["job", "tokens a step", "network"] + [f"domain of {d}" for d in domains]
+    head = ["job", "tokens per step", "scale-out bandwidth"] + [f"domain of {d}" for d in domains]
     lines = []
     for job in JOBS:
         for tokens in reversed(BATCH_TOKENS):
             (base,) = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens,
                            domain=16)  # fmt: skip
-            for case, name in (("base", "x 1"), ("network x 2", "x 2"), ("network x 4", "x 4")):
+            for case, name in (("base", "x 1"), ("scale-out x 2", "x 2"), ("scale-out x 4", "x 4")):
                 cells = [
                     pick(rows, job=job, topology="switch", case=case, batch_tokens=tokens, domain=d)
                     for d in domains
@@ -95,13 +98,13 @@ def by_network(rows: Rows) -> str:
 
 
 def by_case(rows: Rows) -> str:
-    """Speed over that of 16 in the same case, under other assumptions."""
+    """Speedup over domains of 16 in the same case, under other assumptions."""
     domains = (4, 8, 32, 64, 128, 512)
     head = ["job", "assumption"] + [f"domain of {d}" for d in domains]
     lines = []
     for job in JOBS:
         for case in CASES:
-            if case.startswith("network") or (case == "no ZeRO-3" and job == "DeepSeek-V3"):
+            if case.startswith("scale-out") or (case == "no ZeRO-3" and job == "DeepSeek-V3"):
                 continue
             found = [
                 pick(rows, job=job, topology="switch", case=case, batch_tokens=BATCH_TOKENS[2],
@@ -117,37 +120,38 @@ def by_case(rows: Rows) -> str:
 
 
 def by_chips(rows: Rows, job: str, fabric: str) -> str:
-    """Strong and weak scaling of one job."""
-    head = ["chips", "strong: step", "MFU", "goodput", "useful tokens/s", "most waiting", "layout"]
-    head += ["weak: MFU", "useful tokens/s"]
+    """Strong and weak scaling of one job over numbers of chips."""
+    head = ["chips", "strong: step time (s)", "MFU (%)", "goodput (%)"]
+    head += ["effective throughput (Mtokens/s)", "bottleneck besides compute (% of step time)"]
+    head += ["strategy", "weak: MFU (%)", "effective throughput (Mtokens/s)"]
     lines = []
     for num in SHOWN_SIZES:
         (strong,) = pick(rows, job=job, fabric=fabric, scaling="strong", num_chips=num)
         (weak,) = pick(rows, job=job, fabric=fabric, scaling="weak", num_chips=num)
         if strong["hbm_used_ratio"] > 1.0:
-            full = f"needs {strong['hbm_used_ratio']:.1f} times the memory"
+            full = f"needs {strong['hbm_used_ratio']:.1f}x the HBM"
             lines.append([f"{num:,}", full, *[""] * 7])
             continue
-        share = shares_of(strong)[strong["limit"]]
+        share = shares_of(strong)[strong["bottleneck"]]
         lines.append(
             [
                 f"{num:,}",
-                f"{strong['step_time_s']:.2f} s",
-                f"{strong['mfu']:.1%}",
-                f"{strong['goodput']:.1%}",
-                f"{strong['effective_tokens_per_s'] / 1e6:.3g} M",
-                f"{strong['limit']} {share:.0%}",
-                strong["layout"],
-                f"{weak['mfu']:.1%}",
-                f"{weak['effective_tokens_per_s'] / 1e6:.3g} M",
+                f"{strong['step_time_s']:.2f}",
+                f"{100.0 * strong['mfu_fraction']:.1f}",
+                f"{100.0 * strong['goodput_fraction']:.1f}",
+                f"{strong['effective_tokens_per_s'] / 1e6:.3g}",
+                f"{strong['bottleneck']} {100.0 * share:.0f}",
+                strong["strategy"],
+                f"{100.0 * weak['mfu_fraction']:.1f}",
+                f"{weak['effective_tokens_per_s'] / 1e6:.3g}",
             ]
         )
     return table(head, lines)
 
 
-def ends(rows: Rows) -> Rows:
-    """Where each scaling ends: the last doubling that gives `MIN_GAIN` times the tokens without
-    failures, and the size with most useful tokens."""
+def scaling_limits(rows: Rows) -> Rows:
+    """Scaling limits: the last doubling with `MIN_GAIN` times the throughput without failures, and
+    the sizes with the highest effective throughput."""
     found = []
     for job in JOBS:
         for fabric in FABRICS:
@@ -161,53 +165,65 @@ def ends(rows: Rows) -> Rows:
                     if gain < MIN_GAIN ** (size - 1.0):
                         break
                     last = after
-                most = max(line, key=lambda row: row["effective_tokens_per_s"])
-                fast = max(line, key=lambda row: row["tokens_per_s"] * row["fast_goodput"])
+                following = line[min(line.index(last) + 1, len(line) - 1)]
+                best = max(line, key=lambda row: row["effective_tokens_per_s"])
+                fast = max(
+                    line, key=lambda row: row["tokens_per_s"] * row["fast_restart_goodput_fraction"]
+                )
                 found.append(
                     {
                         "job": job, "fabric": fabric, "scaling": scaling,
                         "scales_to_chips": last["num_chips"],
-                        "then_limited_by": line[min(line.index(last) + 1, len(line) - 1)]["limit"],
-                        "most_useful_chips": most["num_chips"],
-                        "most_useful_tokens_per_s": most["effective_tokens_per_s"],
-                        "goodput": most["goodput"],
-                        "fast_chips": fast["num_chips"],
-                        "fast_tokens_per_s": fast["tokens_per_s"] * fast["fast_goodput"],
+                        "then_limited_by": following["bottleneck"],
+                        "best_num_chips": best["num_chips"],
+                        "best_effective_tokens_per_s": best["effective_tokens_per_s"],
+                        "goodput_fraction": best["goodput_fraction"],
+                        "fast_restart_num_chips": fast["num_chips"],
+                        "fast_restart_effective_tokens_per_s": fast["tokens_per_s"]
+                        * fast["fast_restart_goodput_fraction"],
                     }
                 )  # fmt: skip
     return found
 
 
-def ends_table(rows: Rows) -> str:
-    """`ends` in words."""
-    head = ["job", "scaling", "domain", "doubling gives 1.5 times or more up to", "then waits for"]
-    head += ["most useful tokens/s (restart in 7 min)", "the same, restart in 40 s"]
+def limits_table(rows: Rows) -> str:
+    """Scaling limits as a table."""
+    head = [
+        "job",
+        "scaling",
+        "domain",
+        "doubling gives 1.5x or more up to (chips)",
+        "then limited by",
+    ]
+    for restart in ("7 min", "40 s"):
+        head += [f"highest effective throughput, restart in {restart} (Mtokens/s)", "at (chips)"]
     lines = [
         [
-            end["job"], end["scaling"], end["fabric"], f"{end['scales_to_chips']:,} chips",
+            end["job"], end["scaling"], end["fabric"], f"{end['scales_to_chips']:,}",
             "-" if end["scaling"] == "weak" else end["then_limited_by"],
-            f"{end['most_useful_tokens_per_s'] / 1e6:.3g} M on {end['most_useful_chips']:,}",
-            f"{end['fast_tokens_per_s'] / 1e6:.3g} M on {end['fast_chips']:,}",
+            f"{end['best_effective_tokens_per_s'] / 1e6:.3g}", f"{end['best_num_chips']:,}",
+            f"{end['fast_restart_effective_tokens_per_s'] / 1e6:.3g}",
+            f"{end['fast_restart_num_chips']:,}",
         ]
-        for end in ends(rows)
+        for end in scaling_limits(rows)
     ]  # fmt: skip
     return table(head, lines)
 
 
 def all_tables(domains: Rows, sizes: Rows) -> str:
-    """Everything that the README shows."""
+    """All tables of the README."""
     parts = []
     for job in JOBS:
         parts += [f"{job}, {NUM_CHIPS} chips in switched domains:\n", by_domain(domains, job)]
     for job in JOBS:
-        parts += [f"Best layouts, {job}:\n", strategies(domains, job)]
-    parts += ["Tokens a second over those of domains of 16 with the network as it is:\n"]
+        parts += [f"Fastest strategies, {job}:\n", strategies(domains, job)]
+    parts += ["Throughput over that of domains of 16 with the base scale-out bandwidth:\n"]
     parts += [by_network(domains)]
-    parts += [f"Tokens a second over those of domains of 16, {millions(BATCH_TOKENS[2])} tokens:\n"]
+    parts += [f"Speedup over domains of 16, {millions(BATCH_TOKENS[2])} tokens per step:\n"]
     parts += [by_case(domains)]
     for job in JOBS:
         parts += [
             f"{job} on Trn2 UltraServers (torus of 64):\n",
             by_chips(sizes, job, "torus of 64"),
         ]
-    return "\n".join([*parts, "Where scaling ends:\n", ends_table(sizes)])
+    return "\n".join([*parts, "Scaling limits:\n", limits_table(sizes)])

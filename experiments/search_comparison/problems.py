@@ -1,4 +1,5 @@
-"""The three problems: 8 hardware parameters; with layouts and dataflows; with tiles, 38 in all."""
+"""Three problems: 8 hardware parameters; with parallelism strategy and dataflow; with tiles, 38 in
+all."""
 
 import pathlib
 
@@ -10,17 +11,17 @@ HERE = pathlib.Path(__file__).parent
 SEARCHES = HERE.parents[1] / "configs" / "searches"
 PROBLEMS = {
     "hardware": HERE / "hardware.toml",
-    "layout": SEARCHES / "trn2_llama3_70b.toml",
+    "strategies": SEARCHES / "trn2_llama3_70b.toml",
     "tiles": SEARCHES / "gemmini_bert_explicit.toml",
 }
 TITLES = {
     "hardware": "8 hardware parameters",
-    "layout": "hardware, checkpoint, layout, dataflow",
+    "strategies": "hardware, checkpoint, strategy, dataflow",
     "tiles": "hardware and tiles, 38 parameters",
 }
 SCAN = "random scan"
 
 
 def problem_of(name: str) -> ComparisonProblem:
-    """The question of a problem, for all methods."""
+    """Problem as all methods see it."""
     return comparison_problem_of(load_search(str(PROBLEMS[name]), []))

@@ -1,4 +1,4 @@
-"""Tables, pictures and the README's figures from results/cells.csv."""
+"""Tables, plots and results of the README from results/cells.csv."""
 
 import json
 import pathlib
@@ -11,33 +11,33 @@ from hwdse.plots import pareto_plots
 from hwdse.plots.comparison_curves import plot_median_and_range
 from hwdse.search.compare.baselines import TPE_TRIALS
 
-OURS = "gradient"
+GRADIENT = "gradient"
 NAMES = {
-    OURS: "gradient (ours)", "random": "random", "sobol": "Sobol", "nsga2": "NSGA-II",
-    "tpe": "TPE (1,000 trials at most)", "cma_es": "CMA-ES", SCAN: "random scan, same seconds",
+    GRADIENT: "hwdse (gradient)", "random": "random", "sobol": "Sobol", "nsga2": "NSGA-II",
+    "tpe": "TPE (at most 1,000 trials)", "cma_es": "CMA-ES", SCAN: "random scan, same wall time",
 }  # fmt: skip
 TASK_TITLES = {
-    "single": "objective over the best known, median (worst) of the seeds; smaller is better",
-    "pareto": "hypervolume over the best known, median (worst) of the seeds; larger is better",
+    "single": "objective over the best known, median (worst) over seeds; lower is better",
+    "pareto": "hypervolume over the best known, median (worst) over seeds; higher is better",
 }
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
 def write(cells: dict[tuple[str, ...], dict[str, str]], here: pathlib.Path) -> None:
-    """results/summary.json, the pictures, and the tables between the marks of README.md."""
+    """Write results/summary.json, the plots, and the tables between the marks of README.md."""
     summary = summarized(cells)
     (here / "results" / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     readme = here / "README.md"
     text = readme.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    body = "\n\n".join([*tables(summary), tasks(summary)])
+    body = "\n\n".join([*tables(summary), best_baselines(summary)])
     readme.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
     draw(cells, here / "results")
 
 
 def summarized(cells: dict[tuple[str, ...], dict[str, str]]) -> list[dict[str, Any]]:
-    """Median and worst over seeds of each problem, task, method and budget, over the best known."""
+    """Median and worst over seeds, relative to the best known, by problem, task, method, budget."""
     values: dict[tuple[str, str, str, int], list[dict[str, str]]] = {}
     for (problem, task, method, budget, _), row in cells.items():
         values.setdefault((problem, task, method, int(budget)), []).append(row)
@@ -62,14 +62,14 @@ def summarized(cells: dict[tuple[str, ...], dict[str, str]]) -> list[dict[str, A
                 "seeds": len(rows), "best_known": known[problem, task],
                 "median": float(np.median(ratios)), "worst": float(worst),
                 "evaluations": float(np.median([float(row["evaluations"]) for row in rows])),
-                "seconds": float(np.median([float(row["seconds"]) for row in rows])),
+                "wall_s": float(np.median([float(row["seconds"]) for row in rows])),
             }
         )  # fmt: skip
     return summary
 
 
 def tables(summary: list[dict[str, Any]]) -> list[str]:
-    """One table for each problem and task: methods by budgets."""
+    """Tables of methods by budgets, one per problem and task."""
     found = []
     for problem, task in dict.fromkeys((row["problem"], row["task"]) for row in summary):
         rows = [row for row in summary if (row["problem"], row["task"]) == (problem, task)]
@@ -77,18 +77,18 @@ def tables(summary: list[dict[str, Any]]) -> list[str]:
         lines = [
             f"{TITLES[problem]}: {TASK_TITLES[task]}",
             "",
-            f"| method | {' | '.join(f'{b:,}' for b in budgets)} | seconds at the last | seeds |",
+            f"| method | {' | '.join(f'{b:,}' for b in budgets)} | time of last (s) | seeds |",
             f"| --- |{' --- |' * (len(budgets) + 2)}",
         ]
         for method in [name for name in NAMES if any(row["method"] == name for row in rows)]:
             own = {row["budget"]: row for row in rows if row["method"] == method}
             if method == "tpe" and max(own) >= TPE_TRIALS:
-                # Stopped at its limit: the same for all larger budgets.
+                # Stopped at its cap: the same result for all larger budgets.
                 own |= {budget: own[max(own)] for budget in budgets if budget > max(own)}
             texts = [cell(own.get(budget)) for budget in budgets]
             last = own[max(own)]
             lines.append(
-                f"| {NAMES[method]} | {' | '.join(texts)} | {last['seconds']:.2f} "
+                f"| {NAMES[method]} | {' | '.join(texts)} | {last['wall_s']:.2f} "
                 f"| {min(row['seeds'] for row in own.values())} |"
             )
         found.append("\n".join(lines))
@@ -96,25 +96,25 @@ def tables(summary: list[dict[str, Any]]) -> list[str]:
 
 
 def cell(row: dict[str, Any] | None) -> str:
-    """Median and worst, or a dash."""
+    """Median and worst, or a dash if there is no result."""
     if row is None:
         return "-"
     return f"{row['median']:.3f} ({row['worst']:.3f})"
 
 
-def tasks(summary: list[dict[str, Any]]) -> str:
-    """What was aimed at, problem by problem, and whether it is so."""
+def best_baselines(summary: list[dict[str, Any]]) -> str:
+    """Table of hwdse against the best baseline, by problem, task and budget."""
     found = {(r["problem"], r["task"], r["method"], r["budget"]): r for r in summary}
     lines = [
-        "| problem | task | evaluations | ours | best baseline | better by |",
+        "| problem | task | evaluations | hwdse | best baseline | hwdse better by |",
         "|" + " --- |" * 6,
     ]
     for (problem, task, method, budget), row in found.items():
-        if method != OURS:
+        if method != GRADIENT:
             continue
         others = [
             r for (p, g, m, b), r in found.items()
-            if (p, g, b) == (problem, task, budget) and m not in (OURS, SCAN)
+            if (p, g, b) == (problem, task, budget) and m not in (GRADIENT, SCAN)
         ]  # fmt: skip
         if not others:
             others = [found[key] for key in [(problem, task, "nsga2", 10_000)] if key in found]
@@ -130,14 +130,15 @@ def tasks(summary: list[dict[str, Any]]) -> str:
         )
         lines.append(
             f"| {TITLES[problem]} | {task} | {budget:,} | {row['median']:.3f} "
-            f"| {rival['median']:.3f}, {name} | {factor:.3f} x |"
+            f"| {rival['median']:.3f}, {name} | {factor:.3f}x |"
         )
     return "\n".join(lines)
 
 
 def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> None:
-    """Best value against evaluations: the curve of the largest budget of each method; of ours,
-    whose stages depend on the budget, the end of the search of each budget."""
+    """Draw the best value over evaluations: the curve of the largest budget of each method.
+
+    The stages of hwdse depend on the budget: its curve is the final value of each budget."""
     for problem, task in dict.fromkeys(key[:2] for key in cells):
         largest: dict[str, int] = {}
         for p, g, method, budget, _ in cells:
@@ -146,13 +147,13 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
         curves: dict[str, list[dict[float, float]]] = {}
         ends: dict[str, dict[float, float]] = {}
         for (p, g, method, budget, seed), row in cells.items():
-            if (p, g) == (problem, task) and method == OURS:
+            if (p, g) == (problem, task) and method == GRADIENT:
                 ends.setdefault(seed, {})[float(budget)] = float(row["value"])
             elif (p, g) == (problem, task) and largest.get(method) == int(budget):
                 pairs = [text.split(":") for text in row["curve"].split()]
                 curves.setdefault(method, []).append({float(a): float(b) for a, b in pairs})
         if ends:
-            curves[OURS] = list(ends.values())
+            curves[GRADIENT] = list(ends.values())
         marks = np.asarray(sorted({mark for each in curves.values() for c in each for mark in c}))
         median_min_max = {}
         for method in [name for name in NAMES if name in curves]:
@@ -161,6 +162,8 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
                 [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
             )
         figure, (axes,) = pareto_plots.new_figure()
-        label = "Hypervolume (logarithms)" if task == "pareto" else "Energy times time (J s)"
-        plot_median_and_range(axes, marks, median_min_max, "Evaluations of the model", label)
+        label = (
+            "Hypervolume (of the logarithms)" if task == "pareto" else "Energy-delay product (J·s)"
+        )
+        plot_median_and_range(axes, marks, median_min_max, "Model evaluations", label)
         pareto_plots.save_figure(figure, folder, f"{problem}_{task}")

@@ -1,12 +1,11 @@
-"""Our search beside random, Sobol, NSGA-II, TPE and CMA-ES, at equal budgets on three problems.
+"""Comparison of hwdse with random, Sobol, NSGA-II, TPE and CMA-ES at equal budgets.
 
-    python experiments/search_comparison/run.py --seeds 3            # adds what is missing
-    python experiments/search_comparison/run.py --seeds 10           # the whole study
-    python experiments/search_comparison/run.py --report             # tables, pictures, README
+    python experiments/search_comparison/run.py --seeds 3            # adds missing cells
+    python experiments/search_comparison/run.py --seeds 10           # the full study
+    python experiments/search_comparison/run.py --report             # tables, plots, README
 
-A cell is a problem, task, method, budget and seed; each is a line of results/cells.csv when it is
-done and is never run again, so the script can be stopped at any time. Needs
-pip install 'hwdse[compare]'.
+A cell is a problem, task, method, budget and seed. A finished cell is a line of results/cells.csv
+and is not rerun, so the script can be stopped at any time. Needs pip install 'hwdse[compare]'.
 """
 
 import argparse
@@ -35,9 +34,9 @@ from hwdse.search.sweeps.sweep_plan import plan_sweep
 
 BUDGETS = (500, 2_000, 10_000)
 FIRST_SEED = 20
-"""Those below 12 were seen while the search was tuned."""
+"""First seed. Seeds below 12 were used to tune the search."""
 EXTRA_BUDGET = 1_000
-"""Of our search only: has it what NSGA-II has after 10,000?"""
+"""Budget of hwdse only, for a comparison with NSGA-II at 10,000 evaluations."""
 CELLS = HERE / "results" / "cells.csv"
 REFERENCES = HERE / "results" / "references.csv"
 FIELDS = (
@@ -45,11 +44,11 @@ FIELDS = (
     "cpu_seconds", "curve",
 )  # fmt: skip
 MARKS = np.geomspace(20, 10_000, 28).round()
-"""Evaluations at which a curve is kept."""
+"""Evaluations at which a curve is recorded."""
 
 
 def read_cells() -> dict[tuple[str, ...], dict[str, str]]:
-    """Lines of the results by cell."""
+    """Results by cell."""
     if not CELLS.exists():
         return {}
     with open(CELLS, newline="") as file:
@@ -58,7 +57,7 @@ def read_cells() -> dict[tuple[str, ...], dict[str, str]]:
 
 
 def append(path: pathlib.Path, fields: tuple[str, ...], row: dict[str, Any]) -> None:
-    """Adds one line, with the header to a new file."""
+    """Append one line; a new file gets the header first."""
     path.parent.mkdir(exist_ok=True)
     is_new = not path.exists()
     with open(path, "a", newline="") as file:
@@ -69,7 +68,7 @@ def append(path: pathlib.Path, fields: tuple[str, ...], row: dict[str, Any]) -> 
 
 
 def reference_of(name: str, problem: ComparisonProblem) -> np.ndarray:
-    """Where hypervolumes of a problem end; found once and kept."""
+    """Reference point of the hypervolumes of a problem; computed once and stored."""
     if REFERENCES.exists():
         with open(REFERENCES, newline="") as file:
             for row in csv.DictReader(file):
@@ -84,7 +83,7 @@ def reference_of(name: str, problem: ComparisonProblem) -> np.ndarray:
 def run_cell(
     name: str, problem: ComparisonProblem, task: str, method: str, budget: int, seed: int
 ) -> None:
-    """One search: its value at the end and the curve there, as a line of the results."""
+    """Run one search and append its final value and curve to the results."""
     reference = reference_of(name, problem) if task == "pareto" else None
     cpu = time.process_time()
     trace = run_method(
@@ -110,21 +109,22 @@ def run_cell(
 def scan_cell(
     name: str, problem: ComparisonProblem, budget: int, seed: int, seconds: float
 ) -> None:
-    """A vectorised plain random scan for as many wall seconds as our search of this budget took;
-    what it finds in the chunk that runs when the time is over still counts."""
-    rate_points = 1 << 22
+    """Run a vectorized random scan for the wall time of the hwdse search with this budget.
+
+    The chunk in progress when the time ends still counts."""
+    max_points = 1 << 22
 
     def log_objectives(design: Any) -> Any:
         return problem.objectives_fn_of("single")(design, EXACT)
 
     plan = plan_sweep(
-        problem.space, num_points=rate_points, method="random", seed=seed, chunk_points=1 << 14
+        problem.space, num_points=max_points, method="random", seed=seed, chunk_points=1 << 14
     )
     runner = ChunkRunner(log_objectives, plan, problem.base)
     best, count, start = np.inf, 0, 0.0
-    for place, chunk in enumerate(sweep_chunks(runner, plan)):
-        if place == problem.space.num_variants:
-            start = time.perf_counter()  # everything is compiled now
+    for index, chunk in enumerate(sweep_chunks(runner, plan)):
+        if index == problem.space.num_variants:
+            start = time.perf_counter()  # all variants are compiled
         count += chunk.num_points
         best = min(best, float(np.min(chunk.front.log_objectives[:, 0], initial=np.inf)))
         if start and time.perf_counter() - start >= seconds:
@@ -138,8 +138,8 @@ def scan_cell(
     print(f"{name} random scan of {count:,} designs in {seconds:.3f} s: {row['value']}")
 
 
-def todo(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
-    """Cells that were asked for, seed by seed, so that what there is is always even."""
+def requested_cells(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
+    """Requested cells, seed by seed, so that all methods have the same seeds at any time."""
     cells = []
     for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
         for name in arguments.problems:
@@ -150,14 +150,14 @@ def todo(arguments: argparse.Namespace) -> list[tuple[str, str, str, int, int]]:
                         budgets.add(EXTRA_BUDGET)
                     if not supports(method, task):
                         continue
-                    # A method that stops early has the same answer for all larger budgets.
-                    firsts = {evaluation_cap(method, b): b for b in sorted(budgets, reverse=True)}
-                    cells += [(name, task, method, b, seed) for b in sorted(firsts.values())]
+                    # A method that stops early has the same result for all larger budgets.
+                    capped = {evaluation_cap(method, b): b for b in sorted(budgets, reverse=True)}
+                    cells += [(name, task, method, b, seed) for b in sorted(capped.values())]
     return cells
 
 
 def main() -> None:
-    """Runs the missing cells, or writes the report."""
+    """Run the missing cells, or write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--budget", type=int, nargs="+", default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=10)
@@ -166,27 +166,28 @@ def main() -> None:
     parser.add_argument(
         "--tasks", nargs="+", choices=("single", "pareto"), default=["single", "pareto"]
     )
-    parser.add_argument("--scan", action="store_true", help="random scans of the same wall time")
-    parser.add_argument("--report", action="store_true", help="write tables, pictures, README")
+    parser.add_argument("--scan", action="store_true", help="random scans of equal wall time")
+    parser.add_argument("--report", action="store_true", help="write tables, plots, README")
     arguments = parser.parse_args()
     if arguments.report:
         report.write(read_cells(), HERE)
         return
     enable_compilation_cache()
-    contests: dict[str, ComparisonProblem] = {}
-    for cell in todo(arguments):
+    problems: dict[str, ComparisonProblem] = {}
+    for cell in requested_cells(arguments):
         name, task, method, budget, seed = cell
         if tuple(map(str, cell)) in read_cells():
             continue
-        problem = contests.setdefault(name, contests.get(name) or problem_of(name))
+        problem = problems.setdefault(name, problems.get(name) or problem_of(name))
         run_cell(name, problem, task, method, budget, seed)
     if arguments.scan:
-        run_scans(contests, arguments)
+        run_scans(problems, arguments)
 
 
-def run_scans(contests: dict[str, ComparisonProblem], arguments: argparse.Namespace) -> None:
-    """A scan beside each of our searches that were asked for and whose programs were compiled
-    before: later seeds."""
+def run_scans(problems: dict[str, ComparisonProblem], arguments: argparse.Namespace) -> None:
+    """Run a scan for each requested hwdse search after the first seed.
+
+    The programs of the first seed were not yet compiled, so its time includes compilation."""
     cells = read_cells()
     seeds = range(FIRST_SEED + 1, FIRST_SEED + arguments.seeds)
     for (name, task, method, budget, seed), row in cells.items():
@@ -195,7 +196,7 @@ def run_scans(contests: dict[str, ComparisonProblem], arguments: argparse.Namesp
             continue
         if int(seed) not in seeds or int(budget) not in arguments.budget:
             continue
-        problem = contests.setdefault(name, contests.get(name) or problem_of(name))
+        problem = problems.setdefault(name, problems.get(name) or problem_of(name))
         with jax.enable_x64(True):
             scan_cell(name, problem, int(budget), int(seed), float(row["seconds"]))
 

@@ -1,7 +1,7 @@
-"""How fast a long sweep of the main job runs, whether its memory is flat, and its front exact.
+"""Rate and peak memory of long sweeps of the reference job, and exactness of the front.
 
 Usage: python experiments/sweep_billion/run.py [--points 1e7 1e9] [--subset 3e5]
-Each length runs as `hwdse sweep` in a process of its own, whose peak resident set is measured.
+Each sweep runs as `hwdse sweep` in a separate process; its peak resident set is measured.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import numpy as np
 
 SEARCH = "trn2_llama3_70b"
 BATCH = 1 << 12
-"""Points of the brute-force check that are evaluated at once."""
+"""Points per batch of the brute-force check."""
 
 
 def measured(points: float, folder: Path) -> dict[str, float]:
-    """Rate, CPU seconds and peak resident set of a sweep, from beginning to end."""
+    """Rate, CPU seconds and peak resident set of one complete sweep."""
     command = [sys.executable, "-c", "from hwdse.cli import main; main()", "sweep", SEARCH]
     started = time.monotonic()
     process = subprocess.Popen(
@@ -35,19 +35,19 @@ def measured(points: float, folder: Path) -> dict[str, float]:
         raise SystemExit(f"the sweep of {points:g} designs failed")
     summary = json.loads((folder / "run.json").read_text())["summary"]
     return {
-        "points": summary["num_points"],
-        "seconds": seconds,
+        "num_points": summary["num_points"],
+        "wall_s": seconds,
         "points_per_s": summary["num_points"] / seconds,
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_rss_mib": usage.ru_maxrss / 1024.0,
-        "front": summary["num_front"],
-        "feasible": summary["num_feasible"],
-        "changed_verdicts": summary["num_reclassified"],
+        "num_front": summary["num_front"],
+        "num_feasible": summary["num_feasible"],
+        "num_reclassified": summary["num_reclassified"],
     }
 
 
 def brute_force(num_points: int) -> bool:
-    """Whether the front of a sweep is that of all its points, each evaluated in float64."""
+    """True if the front of a sweep equals that of all its points, each evaluated in float64."""
     from hwdse.config import load_search
     from hwdse.objectives import exact_objectives_fn, make_objectives_fn
     from hwdse.search.evaluation.search_result import without_rounding
@@ -68,18 +68,20 @@ def brute_force(num_points: int) -> bool:
             jax.vmap(lambda unit, base=base: front_objectives_fn(space.decode_rounded(unit, base)))
         )
         for first in range(0, plan.variant_points[variant], BATCH):
-            numbers = np.arange(first, first + BATCH)
+            indices = np.arange(first, first + BATCH)
             with jax.enable_x64(True):
-                outcome = one(space.snap_points(host_points(plan.sequence, numbers)))
-            costs, constraint_values = (np.asarray(part) for part in outcome)
+                outcome = one(space.snap_points(host_points(plan.sequence, indices)))
+            log_objectives, constraint_values = (np.asarray(part) for part in outcome)
             is_kept = (without_rounding(constraint_values) <= 0.0).all(axis=1)
-            is_kept &= np.isfinite(costs).all(axis=1) & (numbers < plan.variant_points[variant])
-            kept.append(costs[is_kept])
-            keys += [(variant, int(number)) for number in numbers[is_kept]]
+            is_kept &= np.isfinite(log_objectives).all(axis=1) & (
+                indices < plan.variant_points[variant]
+            )
+            kept.append(log_objectives[is_kept])
+            keys += [(variant, int(index)) for index in indices[is_kept]]
     mask = non_dominated_mask(np.concatenate(kept))
     front = found.front
     members = set(zip(front.variants.tolist(), front.sequence_indices.tolist(), strict=True))
-    expected = {keys[place] for place in np.flatnonzero(mask)}
+    expected = {keys[index] for index in np.flatnonzero(mask)}
     same_count = len(keys) == found.num_feasible
     print(f"brute force over {plan.num_points:,}: front of {len(expected)}, sweep {len(members)}; "
           f"{len(keys):,} feasible, sweep {found.num_feasible:,}")  # fmt: skip
@@ -87,21 +89,21 @@ def brute_force(num_points: int) -> bool:
 
 
 def main() -> None:
-    """Prints a table, and writes it to results/."""
+    """Print the measurements and write them to results/sweeps.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=float, nargs="+", default=[1e7])
     parser.add_argument("--subset", type=float, default=3e5)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for points in asked.points:
+        for points in options.points:
             rows.append(measured(points, Path(folder) / f"{points:.0f}"))
             print("  ".join(f"{name} {value:,.6g}" for name, value in rows[-1].items()), flush=True)
-    result = {"sweeps": rows, "front_equals_brute_force": brute_force(int(asked.subset))}
+    result = {"sweeps": rows, "front_equals_brute_force": brute_force(int(options.subset))}
     print(f"front of the subset equals brute force: {result['front_equals_brute_force']}")
-    place = Path(__file__).parent / "results"
-    place.mkdir(exist_ok=True)
-    (place / "sweeps.json").write_text(json.dumps(result, indent=2) + "\n")
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / "sweeps.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How close are step times, memory and collectives to published measurements?
+"""Errors of modeled step times and memory against published measurements.
 
     python experiments/training_accuracy/run.py          # error tables, about two minutes
-    python experiments/training_accuracy/run.py --fit    # also fits the constants again
+    python experiments/training_accuracy/run.py --fit    # also refits the constants
 
 Writes results/errors.md and results/errors.json, and with --fit results/fit.txt.
 """
@@ -28,7 +28,7 @@ OTHERS = {
     "mosaicml_llm_foundry": "Calculon 18 to 26 %",
     "simumax_b200": "SimuMax 5.6 %, memory 0.46 % (measures every shape)",
 }
-"""Errors of other tools on the same sources, as they publish them or as measured with them."""
+"""Errors of other tools on the same sources, published or measured with these tools."""
 NAMES = {
     "step_time": "step time",
     "utilization_without_time": "MFU",
@@ -37,7 +37,7 @@ NAMES = {
 
 
 def errors() -> dict[str, dict[str, Metrics]]:
-    """Metrics by source and quantity."""
+    """Error metrics by source and quantity."""
     found: dict[str, dict[str, Metrics]] = {}
     for result in (vtrain.validate(SINGLE), training_runs.validate(RUNS)):
         for group, metrics in result.groups.items():
@@ -47,9 +47,9 @@ def errors() -> dict[str, dict[str, Metrics]]:
 
 
 def table(found: dict[str, dict[str, Metrics]]) -> str:
-    """Markdown, one line for each source and quantity."""
+    """Markdown table, one line per source and quantity."""
     lines = [
-        "| source | quantity | rows | mean | median | largest | bias | others |",
+        "| source | quantity | rows | mean (%) | median (%) | max (%) | bias (%) | other tools |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for source, quantities in found.items():
@@ -57,25 +57,25 @@ def table(found: dict[str, dict[str, Metrics]]) -> str:
             shares = [
                 100.0 * (metrics[k] or 0.0) for k in ("mape", "median_ape", "max_ape", "bias")
             ]
-            cells = " | ".join(f"{share:.1f} %" for share in shares[:3])
+            cells = " | ".join(f"{share:.1f}" for share in shares[:3])
             others = OTHERS.get(source, "-")
             lines.append(
                 f"| {source} | {NAMES[quantity]} | {metrics['num_rows']} | {cells} | "
-                f"{shares[3]:+.1f} % | {others} |"
+                f"{shares[3]:+.1f} | {others} |"
             )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Writes the tables."""
+    """Write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fit", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     results = HERE / "results"
     found = errors()
     (results / "errors.json").write_text(json.dumps(found, indent=1) + "\n")
     (results / "errors.md").write_text(table(found))
-    if asked.fit:
+    if options.fit:
         with jax.enable_x64(True):
             text = "\n".join(report(read_runs([RUNS, SINGLE])))
         (results / "fit.txt").write_text(text + "\n")

@@ -1,18 +1,18 @@
-"""Layouts of GPT-3 175B on 4096 chips scored a second, beside Calculon's evaluations.
+"""Evaluation rate of parallelism strategies of GPT-3 175B on 4096 chips, compared with Calculon.
 
-    python experiments/benchmarks/layout_rate.py [--float64] [--devices 2] [--repeats 9]
+    python experiments/benchmarks/strategy_rate.py [--float64] [--devices 2] [--repeats 9]
 
-One evaluation is one layout of one training step with all that `hwdse parallelism` ranks by: step time
-and its 14 parts, memory of the fullest chip and its 5 parts, tokens a second, use of the matrix
-engines, energy and cost of a token. Two lists: every valid layout of the batch, and the same
-crossed with shares of the collectives that hide behind compute (which Calculon's grid varies as
-well), over a million rows. Each run does everything from the columns on: parts that depend on few
-columns are computed anew, once for each combination. Compilation is counted apart. Some rows are
-compared with `evaluate`. Run it on an idle machine.
+One evaluation is one strategy of one training step with all metrics of `hwdse parallelism`: step
+time and its 14 parts, memory footprint of the most loaded stage and its 5 parts, throughput, MFU,
+energy and cost per token. Two lists: all valid strategies of the batch, and the same crossed with
+overlap fractions of the collectives (which Calculon's grid varies as well), over a million rows.
+Each run includes all steps from the columns on: parts that depend on few columns are recomputed,
+once per combination. Compilation is reported separately. Some rows are compared with `evaluate`.
+Run it on an idle machine.
 
-Calculon v0.1.0 evaluates 42 to 46 layouts a CPU second as its search ships, 290 to 360 with its
-logger silenced (measured on one core of a 2-core Xeon for GPT-3 175B; it is on no package registry,
-the `calculon` of PyPI is another project). Its grid for 4096 chips has 9.67 million points.
+Calculon v0.1.0 evaluates 42 to 46 strategies per CPU second as its search ships, 290 to 360 without
+its logger (measured on one core of a 2-core Xeon for GPT-3 175B; it is on no package registry, the
+`calculon` of PyPI is another project). Its grid for 4096 chips has 9.67 million points.
 """
 
 import argparse
@@ -38,26 +38,28 @@ CHANGES = (
     "design.parallelism.tensor=8",
     "workload.global_batch=1536",
 )
-"""GPT-3 175B on 4096 Trainium2 chips; the batch of Brown et al. (3.2 M tokens)."""
-SHARES = np.linspace(0.0, 1.0, 12)
+"""GPT-3 175B on 4096 Trainium2 chips, with the batch of Brown et al. (3.2 M tokens)."""
+OVERLAPS = np.linspace(0.0, 1.0, 12)
 CALCULON_PER_CPU_S = (42.0, 360.0)
 CALCULON_GRID = 9.67e6
 COMPARED_ROWS = 64
 
 
 def crossed(strategies: Columns) -> Columns:
-    """Every layout with every pair of hidden shares of tensor and data collectives."""
-    places = {name: np.repeat(place, SHARES.size**2) for name, place in strategies.places.items()}
-    shares = np.arange(SHARES.size, dtype=np.int16)
-    places["tensor_overlap_fraction"] = np.tile(np.repeat(shares, SHARES.size), len(strategies))
-    places["data_overlap_fraction"] = np.tile(shares, SHARES.size * len(strategies))
-    own = {"tensor_overlap_fraction": SHARES, "data_overlap_fraction": SHARES}
-    return Columns({**strategies.levels, **own}, places)
+    """All strategies with all pairs of overlap fractions of TP and DP collectives."""
+    indices = {n: np.repeat(column, OVERLAPS.size**2) for n, column in strategies.indices.items()}
+    overlaps = np.arange(OVERLAPS.size, dtype=np.int16)
+    indices["tensor_overlap_fraction"] = np.tile(
+        np.repeat(overlaps, OVERLAPS.size), len(strategies)
+    )
+    indices["data_overlap_fraction"] = np.tile(overlaps, OVERLAPS.size * len(strategies))
+    own = {"tensor_overlap_fraction": OVERLAPS, "data_overlap_fraction": OVERLAPS}
+    return Columns({**strategies.levels, **own}, indices)
 
 
-def largest_difference(design: Any, job: Any, strategies: Columns, scores: Any) -> float:
-    """Of some rows from `evaluate` in the same float type, as a share of each figure; for parts
-    of the step time as a share of that."""
+def largest_difference(design: Any, job: Any, strategies: Columns, metrics: Any) -> float:
+    """Largest relative difference of some rows from `evaluate` in the same float type. Parts of
+    the step time are relative to the step time."""
     rows = np.linspace(0, len(strategies) - 1, COMPARED_ROWS).astype(int)
     fields = {name: jnp.asarray(strategies[name][rows], float) for name in strategies.levels}
 
@@ -66,10 +68,11 @@ def largest_difference(design: Any, job: Any, strategies: Columns, scores: Any) 
         return strategy_metrics_of(evaluate(design.replace(parallelism=parallelism), job))
 
     want = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(fields))
-    got = jax.tree.map(lambda column: column[rows], scores)
+    got = jax.tree.map(lambda column: column[rows], metrics)
     ratios = [
-        np.abs(mine - own) / np.maximum(np.abs(own), want.step_time_s if "time" in str(path) else 0)
-        for (path, own), mine in zip(
+        np.abs(found - exact)
+        / np.maximum(np.abs(exact), want.step_time_s if "time" in str(path) else 0)
+        for (path, exact), found in zip(
             jax.tree.leaves_with_path(want), jax.tree.leaves(got), strict=True
         )
     ]
@@ -77,35 +80,36 @@ def largest_difference(design: Any, job: Any, strategies: Columns, scores: Any) 
 
 
 def rate(design: Any, job: Any, strategies: Columns, repeats: int) -> dict[str, Any]:
-    """Wall and CPU seconds of one list (medians), and layouts in each."""
+    """Median wall and CPU seconds of one list, and strategies per second."""
     start = time.perf_counter(), time.process_time()
     program = strategy_program(design, job, strategies)
-    scores = program.run()
+    metrics = program.run()
     compile_s = time.perf_counter() - start[0], time.process_time() - start[1]
     walls, cpus = [], []
     for _ in range(repeats):
         wall, cpu = time.perf_counter(), time.process_time()
-        scores = program.run()
+        metrics = program.run()
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
     wall_s, cpu_s = float(np.median(walls)), float(np.median(cpus))
     return {
-        "layouts": len(strategies),
-        "fit": int(np.sum(scores.hbm_used_ratio <= 1.0)),
+        "num_strategies": len(strategies),
+        "num_fitting": int(np.sum(metrics.hbm_used_ratio <= 1.0)),
         "compile_wall_s": compile_s[0],
         "compile_cpu_s": compile_s[1],
         "wall_s": wall_s,
         "cpu_s": cpu_s,
-        "layouts_per_s": len(strategies) / wall_s,
-        "layouts_per_cpu_s": len(strategies) / cpu_s,
+        "strategies_per_s": len(strategies) / wall_s,
+        "strategies_per_cpu_s": len(strategies) / cpu_s,
         "ratio_to_calculon": [len(strategies) / cpu_s / other for other in CALCULON_PER_CPU_S],
         "calculon_grid_cpu_s": CALCULON_GRID * cpu_s / len(strategies),
-        "largest_difference_from_evaluate": largest_difference(design, job, strategies, scores),
+        "largest_difference_from_evaluate": largest_difference(design, job, strategies, metrics),
         "load_average": os.getloadavg()[0],
     }
 
 
 def main() -> None:
+    """Print the rates of both lists as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--float64", action="store_true")
     parser.add_argument("--devices", type=int, default=os.cpu_count())
