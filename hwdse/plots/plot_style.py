@@ -47,10 +47,12 @@ NUM_ROUNDS = 3
 
 
 def tidy_log_axis(axis: Axis) -> None:
-    """Set plain tick labels on a logarithmic axis: at 1, 2, 5 below 1.6 decades."""
+    """Set plain tick labels on a logarithmic axis, denser for a shorter range."""
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)
     steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
+    if decades < 1.0:
+        steps = (1.0, 2.0, 3.0, 5.0, 7.0)
     if decades < 0.7:
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
     if decades < 0.15:
