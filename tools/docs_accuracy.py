@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -296,7 +297,7 @@ def page(folder: Path | None) -> str:
             details += detail(entry, same, found)
     text = TEMPLATE.read_text().format(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        version=version("hwdse"),
+        version=tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
         jax=version("jax"),
         summary="\n".join(rows),
         fit="\n".join(line for line in FIT.read_text().splitlines() if is_error_line(line)),
