@@ -1,4 +1,4 @@
-"""The fp64 : 16-bit balance of chips and designs, and fp64 work inside an evaluation."""
+"""FP64 : 16-bit balance of chips and designs, and FP64 work in an evaluation."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from hwdse.training.gemm_operator_costs import peak_flop_per_s
 
 
 def with_fp64_ratio(chip, ratio):
-    """The chip with another ratio on the same silicon."""
+    """Chip with another FP64 ratio at iso-area."""
     return with_value(
         BASE.replace(chip=chip), BALANCED_PARAMETERS["chip.fp64_per_fp16_ratio"], ratio
     ).chip
@@ -51,7 +51,7 @@ def mix_of(share, gemms=0.0, traffic=0.0):
 
 
 @pytest.mark.parametrize("share", [1e-4, 1e-3, 0.01, 0.1, 0.5])
-def test_plain_job_is_the_two_format_split(share):
+def test_plain_job_matches_the_two_format_split(share):
     found = balance(BARE, mix_of(share))
     best = precision_mix.best_fp64_per_fp16_ratio(share, KAPPA, 1.0)
     assert found.optimal_ratio == pytest.approx(float(best), rel=1e-6)
@@ -70,8 +70,8 @@ def test_plain_job_is_the_two_format_split(share):
 @pytest.mark.parametrize(
     ("kappa", "percent"), [(8.6, 0.086), (16.0, 0.16), (23.2149, 0.23), (27.0, 0.27)]
 )
-def test_one_to_a_hundred_suits_a_tenth_of_a_percent(kappa, percent):
-    """f = kappa / (kappa + 1e4); there nothing is lost, and no step would gain."""
+def test_ratio_of_one_percent_is_optimal_for_a_tenth_of_a_percent_of_fp64(kappa, percent):
+    """f = kappa / (kappa + 1e4): penalty and elasticity are zero."""
     share = kappa / (kappa + 1e4)
     assert 100.0 * share == pytest.approx(percent, rel=0.03)
     found = balance(BARE, mix_of(share), cost_ratio=kappa)
@@ -95,8 +95,8 @@ JOBS = {
 @pytest.mark.parametrize("flop_ratio", [15.0, 500.0])
 @pytest.mark.parametrize("chip", [CHIP, BARE, load_chip("trainium2")], ids=["b200", "bare", "trn2"])
 @pytest.mark.parametrize("name", sorted(JOBS))
-def test_best_ratio_is_the_fastest_and_its_time_is_that_of_a_chip_with_it(name, chip, flop_ratio):
-    """Against the times of chips rebuilt with many ratios on the same silicon."""
+def test_optimal_ratio_is_the_fastest_and_its_time_that_of_the_rebuilt_chip(name, chip, flop_ratio):
+    """Compared with chips rebuilt with many ratios at iso-area."""
     chip = chip.replace(emulated_fp64_flop_ratio=flop_ratio)
     job = JOBS[name]
     found = balance(chip, job)
@@ -114,7 +114,7 @@ def test_best_ratio_is_the_fastest_and_its_time_is_that_of_a_chip_with_it(name, 
 
 @quick_jit
 def _rebuilt_times(chip, mix, ratios):
-    """Seconds of 1e18 flops at 16-bit peak and of the fp64 work beside them."""
+    """Seconds of 1e18 FLOP at 16-bit peak plus the FP64 work."""
 
     def time(ratio):
         other = with_fp64_ratio(chip, ratio)
@@ -124,25 +124,25 @@ def _rebuilt_times(chip, mix, ratios):
     return jax.vmap(time)(ratios)
 
 
-def test_memory_makes_more_fp64_useless():
+def test_memory_bound_limits_the_useful_fp64_ratio():
     free, bound = balance(BARE, mix_of(0.1)), balance(BARE, mix_of(0.1, 0.0, 2.0))
     bandwidth = BARE.hbm_efficiency_fraction * BARE.hbm.bandwidth_bytes_per_s
     assert bound.optimal_ratio < free.optimal_ratio
     assert bound.largest_useful_ratio == pytest.approx(
         bandwidth / 2.0 / float(peak_flop_per_s(BARE)), rel=1e-9
     )
-    # At the best ratio units and memory take as long, on the chip rebuilt with it.
+    # At the optimal ratio units and memory take equal time on the rebuilt chip.
     rebuilt = with_fp64_ratio(BARE, bound.optimal_ratio)
     assert fp64_rates(rebuilt)[1] == pytest.approx(bandwidth / 2.0, rel=1e-9)
 
 
-def test_a_power_budget_wants_more_fp64_than_one_of_area():
+def test_optimal_ratio_is_higher_for_a_power_budget_than_for_an_area_budget():
     energy_ratio = CHIP.process.fp64_energy_ratio
     area, power = balance(BARE, mix_of(0.01)), balance(BARE, mix_of(0.01), cost_ratio=energy_ratio)
     assert power.optimal_ratio > area.optimal_ratio
 
 
-def test_balance_has_gradients():
+def test_gradients_of_the_balance_are_finite():
     def of(share, gemms, traffic, ratio, kappa):
         chip = CHIP.replace(fp64_per_fp16_ratio=ratio)
         found = precision_balance(chip, mix_of(share, gemms, traffic), cost_ratio=kappa)
@@ -154,16 +154,16 @@ def test_balance_has_gradients():
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slopes(*edges.reshape(5, -1))))
 
 
-# A whole step -----------------------------------------------------------------------------------
+# Full step -----------------------------------------------------------------------------------
 
 
-def test_best_ratio_of_a_design_is_that_of_whole_evaluations():
+def test_optimal_ratio_of_a_design_matches_full_evaluations():
     shares = np.array([1e-4, 1e-2])
     ratios = np.append(np.geomspace(1e-4, 0.3, 60), 0.0)
     results, found = _evaluated(*(x.ravel() for x in np.meshgrid(shares, ratios, indexing="ij")))
     times = np.asarray(results.step_time_s).reshape(2, -1)
     present = jax.tree.map(lambda x: np.asarray(x).reshape(2, -1)[:, -1], found)
-    # Tiles do not fill every number of arrays: neighbors differ by a percent or two.
+    # Tile quantization depends on the number of arrays: neighbors differ by 1 to 2 %.
     rebuilt = _evaluated(shares, present.optimal_ratio)[0].step_time_s
     assert np.all(rebuilt <= 1.03 * np.min(times, axis=1))
     loss = times[:, -1] / np.min(times, axis=1) - 1.0
@@ -171,8 +171,10 @@ def test_best_ratio_of_a_design_is_that_of_whole_evaluations():
 
 
 def _evaluated(shares, ratios, gemms=0.0, traffic=0.0, flop_ratio=36.0):
-    """Evaluations of the main job on chips of the same silicon, and their balances; padded, so
-    that one program serves all."""
+    """Evaluations of the reference job on iso-area chips, and their balances.
+
+    Padded, so that one program serves all.
+    """
     cases = np.broadcast_arrays(shares, ratios, gemms, traffic, flop_ratio)
     number = len(cases[0])
     padded = (np.concatenate((x, np.full(122 - number, x[0]))) for x in cases)
@@ -188,7 +190,7 @@ def _evaluate_all(share, ratio, gemms, traffic, flop_ratio):
     return result, design_precision_balance(design, result)
 
 
-def test_fp64_products_run_on_whichever_engine_is_faster():
+def test_fp64_gemms_run_on_the_faster_engine():
     rate, peak = float(fp64_rates(CHIP)[1]), float(peak_flop_per_s(CHIP))
     for flop_ratio in (2.0, 15.0, 100.0):
         chip = CHIP.replace(emulated_fp64_flop_ratio=flop_ratio)
@@ -203,7 +205,7 @@ def test_fp64_products_run_on_whichever_engine_is_faster():
         assert found.energy_j == pytest.approx(0.25 * native + 0.75 * flop * each, rel=1e-12)
 
 
-def test_native_energy_is_that_of_its_units():
+def test_native_fp64_energy_is_that_of_its_units():
     chip = BARE.replace(fp64_per_fp16_ratio=1.0, vector_flop_per_s=1e-9)
     joules = work(chip, mix_of(0.5)).energy_j
     assert joules == pytest.approx(
@@ -218,7 +220,7 @@ def test_native_energy_is_that_of_its_units():
     assert software == pytest.approx(1e18 * each, rel=1e-12)
 
 
-def test_other_fp64_work_waits_for_memory():
+def test_other_fp64_work_is_memory_bound():
     bandwidth = CHIP.hbm_efficiency_fraction * CHIP.hbm.bandwidth_bytes_per_s
     bound = work(CHIP, mix_of(0.5, 0.0, 8.0))
     assert bound.time_s == pytest.approx(8e18 / bandwidth, rel=1e-12)
@@ -228,7 +230,7 @@ def test_other_fp64_work_waits_for_memory():
     assert work(CHIP, mix_of(0.5, 0.0, 1e-9)).time_s == work(CHIP, mix_of(0.5)).time_s
 
 
-def test_an_evaluation_has_all_of_it():
+def test_evaluation_includes_fp64_time_energy_and_traffic():
     results = _evaluated(np.full(3, 0.02), np.zeros(3), np.array([0.0, 0.9, 0.0]), [0.0, 0.0, 1e3])
     native, products, bound = (jax.tree.map(lambda x, i=i: x[i], results[0]) for i in range(3))
     assert products.time.fp64 < native.time.fp64 < bound.time.fp64
@@ -242,7 +244,7 @@ def test_an_evaluation_has_all_of_it():
     assert rest == pytest.approx(float(native.step_time_s - native.time.fp64), rel=1e-9)
 
 
-def test_slopes_of_fp64_work():
+def test_gradients_of_fp64_work():
     def of(share, gemms, traffic, ratio, flop_ratio):
         chip = CHIP.replace(fp64_per_fp16_ratio=ratio, emulated_fp64_flop_ratio=flop_ratio)
         found = fp64_work(1.0, BASE.replace(chip=chip, mix=mix_of(share, gemms, traffic)))
@@ -250,7 +252,7 @@ def test_slopes_of_fp64_work():
 
     check_slopes(of, (0.1, 0.5, 2.0, 0.02, 15.0))
     check_slopes(of, (0.1, 0.5, 0.01, 0.05, 40.0))
-    # Without fp64 work the slope is that of the rate: nothing is halved where two times are zero.
+    # Without FP64 work the gradient is that of the rate: no tie of two zero times halves it.
     slope = jax.grad(lambda share: of(share, 0.0, 0.0, 0.02, 15.0)[0])(0.0)
     rate = fp64_rates(CHIP.replace(fp64_per_fp16_ratio=0.02))[1]
     assert slope == pytest.approx(1e14 / float(rate), rel=1e-12)
@@ -259,7 +261,7 @@ def test_slopes_of_fp64_work():
 # Jobs of phases ---------------------------------------------------------------------------------
 
 
-def test_phases_in_turn_take_the_sum_and_overlapped_ones_the_longest():
+def test_serialized_phases_take_the_sum_and_overlapped_phases_the_maximum():
     formats = ("fp64", "fp32", "bf16", "fp8_e4m3")
     job = JobPhases(np.array([0.01, 0.04, 0.55, 0.4]), np.array([4.0, 0.0, 0.0, 0.0]), formats)
     times = np.asarray(job_phase_times_s(job, 1e18, CHIP))
@@ -273,7 +275,7 @@ def test_phases_in_turn_take_the_sum_and_overlapped_ones_the_longest():
     assert job_time_s(job, 1e18, CHIP, 2.0) == pytest.approx(squares, rel=1e-12)
 
 
-def test_a_format_without_a_name_is_refused():
+def test_unknown_format_is_rejected():
     with pytest.raises(ValueError, match="number format 'fp7': expected one of fp64"):
         format_peak_flop_per_s(CHIP, "fp7")
 
@@ -281,7 +283,7 @@ def test_a_format_without_a_name_is_refused():
 # Files ------------------------------------------------------------------------------------------
 
 
-def test_the_new_fields_are_set_by_path():
+def test_fp64_fields_are_set_by_path():
     loaded = load_search(
         "trn2_llama3_70b",
         [
@@ -299,12 +301,12 @@ def test_the_new_fields_are_set_by_path():
     "text",
     ["mix.fp64_gemm_fraction=1.1", "mix.fp64_traffic=-1", "chip.emulated_fp64_flop_ratio=0"],
 )
-def test_impossible_values_are_refused(text):
+def test_invalid_values_are_rejected(text):
     with pytest.raises(ConfigError, match=text.split("=")[0].split(".")[1]):
         load_search("trn2_llama3_70b", [text])
 
 
-def test_without_products_emulation_is_never_asked_for():
+def test_jobs_without_fp64_gemms_are_never_emulated():
     assert (BASE.mix.fp64_gemm_fraction, BASE.mix.fp64_traffic_bytes_per_flop) == (0.0, 0.0)
     results, found = _evaluated(np.full(2, 1e-3), np.zeros(2), 0.0, 0.0, np.array([1.0, 36.0]))
     assert results.step_time_s[0] == results.step_time_s[1]

@@ -1,4 +1,4 @@
-"""Balance of a whole design: ratios, bandwidths and the SRAM at which they are one, slopes."""
+"""Memory balance of a design: demand ratios, balanced bandwidths and SRAM, elasticities."""
 
 import functools
 
@@ -53,7 +53,7 @@ def with_leaf(design, path, value):
     return set_path(design, path, jnp.asarray(value, float))
 
 
-def test_needed_over_provided_is_the_ratio_at_every_level():
+def test_demand_ratio_is_required_over_available_at_every_level():
     for name in LEVELS:
         level = getattr(main_balance(), name)
         ratio = level.required_bytes_per_flop / level.available_bytes_per_flop
@@ -63,34 +63,34 @@ def test_needed_over_provided_is_the_ratio_at_every_level():
         )
 
 
-def test_flop_rate_is_that_of_all_multipliers():
+def test_flop_rate_is_that_of_all_mac_units():
     array = BASE.chip.array
     peak = 2.0 * array.rows * array.cols * array.num_arrays * array.clock_hz
     assert main_balance().flop_per_s == pytest.approx(peak)
     assert main_balance().gemm_bytes <= main_balance().hbm.step_bytes
 
 
-def test_two_operands_for_every_product_reach_the_array():
-    """Without an efficiency below one, needed and provided are equal: 2 bytes for a flop."""
+def test_array_receives_two_operands_per_mac():
+    """At full efficiency required and available are equal: 2 bytes per FLOP."""
     assert main_balance().array.required_bytes_per_flop == pytest.approx(2.0)
     assert main_balance().array.demand_ratio == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", sorted(PATHS))
-def test_ratio_is_one_at_the_balanced_bandwidth(name):
+def test_demand_ratio_is_one_at_the_balanced_bandwidth(name):
     level = getattr(main_balance(), name)
     moved = with_leaf(BASE, PATHS[name], float(level.balanced_bandwidth_bytes_per_s))
     assert getattr(balance_of(moved), name).demand_ratio == pytest.approx(1.0)
 
 
 def step_time_of(balance):
-    """From what storage takes of a step: saved bytes of a chip, spread over the interval."""
+    """From storage traffic per step: checkpoint bytes per chip, spread over the interval."""
     saved = shard(JOB, BASE.parallelism, BASE.cluster.num_chips).checkpoint_bytes
     share = float(saved) / BASE.cluster.num_chips
     return float(balance.storage.step_bytes) * BASE.checkpoint_interval_s / share
 
 
-def test_storage_slows_useful_tokens_but_not_the_step():
+def test_storage_affects_effective_tokens_but_not_the_step():
     balance = main_balance()
     assert balance.storage.step_time_elasticity == 0.0
     assert balance.storage.token_time_elasticity < 0.0
@@ -99,7 +99,7 @@ def test_storage_slows_useful_tokens_but_not_the_step():
 
 
 @pytest.mark.parametrize("name", ["hbm", "link", "network"])
-def test_elasticities_are_slopes_of_the_step_time(name):
+def test_elasticities_match_finite_differences_of_the_step_time(name):
     step, old = 1e-4, getattr(BASE.chip, name).bandwidth_bytes_per_s
     times = [
         step_time_of(balance_of(with_leaf(BASE, PATHS[name], old * np.exp(sign * step))))
@@ -111,35 +111,35 @@ def test_elasticities_are_slopes_of_the_step_time(name):
     assert elasticity < 0.0
 
 
-def test_traffic_is_above_both_bounds():
+def test_traffic_exceeds_both_bounds():
     balance = main_balance()
     assert 1.0 <= balance.traffic_over_private_bound_ratio <= balance.traffic_over_bound_ratio
     assert balance.bound_bytes <= balance.private_bound_bytes
     assert balance.bound.compulsory_bytes <= balance.bound_bytes
 
 
-def test_one_scratchpad_of_the_same_size_needs_no_copies():
-    """What eight private scratchpads read twice, one that all arrays share reads once."""
+def test_one_shared_scratchpad_needs_no_copies():
+    """Data that eight private scratchpads read twice is read once by a shared one."""
     shared = balance_of(with_leaf(BASE, "chip.num_scratchpads", 1.0))
     assert shared.traffic_over_bound_ratio < 0.6 * main_balance().traffic_over_bound_ratio
     assert shared.private_bound_bytes == shared.bound_bytes
 
 
-class TestStarvedHbm:
-    """HBM so slow that the present SRAM is enough, but not any, and slower still."""
+class TestBandwidthBoundHbm:
+    """HBM at which the current SRAM just suffices, and slower HBM."""
 
     def fed(self, sram_bytes, bandwidth):
         design = with_leaf(BASE, PATHS["hbm"], bandwidth)
         return balance_of(with_leaf(design, "chip.sram.capacity_bytes", sram_bytes))
 
-    def test_balanced_sram_is_where_the_ratio_crosses_one(self):
+    def test_demand_ratio_crosses_one_at_the_balanced_sram(self):
         bandwidth = 2.0 * float(main_balance().hbm.balanced_bandwidth_bytes_per_s)
         edge = float(self.fed(1e8, bandwidth).balanced_sram_bytes)
         assert CAPACITY_RANGE_BYTES[0] < edge < BASE.chip.sram.capacity_bytes
         assert self.fed(edge * (1.0 + 1e-9), bandwidth).hbm.demand_ratio <= 1.0
         assert self.fed(edge * (1.0 - 1e-6), bandwidth).hbm.demand_ratio > 1.0
 
-    def test_no_sram_helps_where_the_compulsory_bytes_are_too_many(self):
+    def test_balanced_sram_is_infinite_if_compulsory_traffic_is_too_high(self):
         bandwidth = 0.3 * float(main_balance().hbm.balanced_bandwidth_bytes_per_s)
         starved = self.fed(BASE.chip.sram.capacity_bytes, bandwidth)
         assert jnp.isinf(starved.balanced_sram_bytes)
@@ -147,7 +147,7 @@ class TestStarvedHbm:
         assert starved.demand_ratios[2] == starved.hbm.demand_ratio
 
 
-def test_bound_of_a_workload_is_the_sum_of_its_rows():
+def test_bound_of_a_workload_is_the_sum_over_operators():
     design = with_static_defaults(BASE)
     step = shard(LAYERS, design.parallelism, design.cluster.num_chips)
     summed, whole = workload_bound(step, 2.0**20, 2.0)
@@ -156,8 +156,8 @@ def test_bound_of_a_workload_is_the_sum_of_its_rows():
     assert whole == pytest.approx(float(jnp.sum(each)))
 
 
-def test_slow_engines_are_always_fed():
-    """One multiplier: any SRAM is enough, so that the least of the range comes back."""
+def test_balanced_sram_is_the_range_end_for_slow_engines():
+    """One MAC unit: any SRAM suffices, so the lower end of the range is returned."""
     slow = with_static_defaults(with_leaf(BASE, "chip.array.clock_hz", 1.0))
     edge = quick_jit(lambda design: balanced_sram_bytes(with_static_defaults(design), LAYERS))(
         as_arrays(slow)

@@ -1,4 +1,4 @@
-"""The same multipliers fed by an array, by vector units and unshared: bytes of a flop."""
+"""Operand delivery of arrays, vector units and unshared MAC units: bytes per FLOP."""
 
 import functools
 
@@ -38,28 +38,28 @@ def delivered(rows, cols, dataflow="output_stationary_overlapped"):
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(128.0, 128.0), (64.0, 256.0), (8.0, 32.0)])
-def test_array_reads_by_its_sides(rows, cols):
-    """e (1/R + 1/C) / 2 of a flop, and sums that leave once."""
+def test_array_bytes_follow_its_dimensions(rows, cols):
+    """e (1/R + 1/C) / 2 per FLOP, plus sums that drain once."""
     read = delivered(rows, cols).systolic.memory_bytes_per_flop
     sums = 4.0 / (2.0 * 64.0 * max(rows, cols))
     assert read == pytest.approx(BYTES * (1.0 / rows + 1.0 / cols) / 2.0 + sums)
 
 
-def test_vector_units_read_by_their_register_block():
+def test_vector_unit_bytes_follow_their_register_block():
     block = register_block(ENGINE, BYTES)
     read = delivered(128.0, 128.0).simd.memory_bytes_per_flop
     operands = BYTES * float(1.0 / block.rows + 1.0 / block.cols) / 2.0
     assert read == pytest.approx(operands, rel=0.03)
 
 
-def test_unshared_operands_are_two_words_for_two_flops():
+def test_unshared_operands_are_two_words_per_two_flop():
     unshared = delivered(128.0, 128.0).unshared
     assert unshared.memory_bytes_per_flop == BYTES
     assert unshared.hop_bytes_per_flop == 0.0
 
 
-def test_array_spares_the_memory_by_its_side():
-    """At 128 x 128 seven times over vector registers, over a hundred times without sharing."""
+def test_array_bytes_fall_with_its_dimensions():
+    """At 128 x 128, 7x less than vector registers and over 100x less than without sharing."""
     fed = delivered(128.0, 128.0)
     mine = fed.systolic.memory_bytes_per_flop
     assert 6.0 < fed.simd.memory_bytes_per_flop / mine < 12.0
@@ -67,12 +67,12 @@ def test_array_spares_the_memory_by_its_side():
 
 
 @pytest.mark.parametrize("dataflow", ["output_stationary", "weight_stationary", "input_stationary"])
-def test_larger_arrays_read_less(dataflow):
+def test_bytes_fall_with_array_size(dataflow):
     reads = [float(delivered(n, n, dataflow).systolic.memory_bytes_per_flop) for n in (8, 32, 128)]
     assert reads[0] > 3.0 * reads[1] > 9.0 * reads[2]
 
 
-def test_energy_is_the_sum_of_its_places():
+def test_energy_is_the_sum_over_locations():
     for way in ("systolic", "simd", "unshared"):
         one = getattr(delivered(128.0, 128.0), way)
         parts = (
@@ -84,7 +84,7 @@ def test_energy_is_the_sum_of_its_places():
         assert min(parts) >= 0.0
 
 
-def test_as_many_multipliers_as_the_chip():
+def test_vector_cores_have_the_macs_of_the_chip():
     engine = iso_mac_engine(ENGINE, CHIP, BYTES)
     array = CHIP.array
     macs = engine.num_cores * engine.num_fma_ports * engine.vector_bytes / BYTES
@@ -92,7 +92,7 @@ def test_as_many_multipliers_as_the_chip():
     assert engine.llc.capacity_bytes == CHIP.sram.capacity_bytes
 
 
-def test_slopes_are_finite_and_negative():
+def test_gradients_are_finite_and_negative():
     bytes_of = quick_jit(jax.grad(lambda n: compare(n, n).systolic.memory_bytes_per_flop))
     slope = bytes_of(jnp.asarray(100.0))
     assert jnp.isfinite(slope) & (slope < 0.0)

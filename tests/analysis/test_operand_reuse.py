@@ -1,4 +1,4 @@
-"""Words by place: hand cases, limits, and what must be equal whichever engine it is."""
+"""Words per storage location: hand calculations, limits, equalities between engines."""
 
 import math
 
@@ -47,13 +47,13 @@ def make_array(name, side=16.0) -> SystolicArray:
     return SystolicArray(side, side, 1.0, 1e9, dataflow=name)
 
 
-def test_every_dataflow_has_its_words():
+def test_every_dataflow_has_a_words_function():
     assert set(WIRES) == set(FOLDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_large_products_read_the_scratchpad_by_the_sides_of_the_array(name):
-    """1 / R + 1 / C of A and B where outputs stay; else one of them and sums, back and forth."""
+def test_scratchpad_words_of_large_gemms_follow_the_array_dimensions(name):
+    """1 / R + 1 / C of A and B if output stationary; else one operand plus sums both ways."""
     words = systolic_reuse(make_gemms(4096.0, 4096.0, 4096.0), make_array(name), SCRATCHPAD, 2.0)
     per_mac = words.buffer / 4096.0**3
     expected = 2.0 / 16.0 if name.startswith("output") else 3.0 / 16.0
@@ -61,8 +61,8 @@ def test_large_products_read_the_scratchpad_by_the_sides_of_the_array(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_streamed_operands_come_from_a_neighbor_or_the_scratchpad(name):
-    """Two operands for each multiply-accumulate, whatever the array; loads and drains aside."""
+def test_streamed_operands_come_from_a_neighbor_pe_or_the_scratchpad(name):
+    """Two operands per MAC for any array, apart from loads and drains."""
     gemms = make_gemms(160.0, 320.0, 480.0)
     array = make_array(name)
     words = systolic_reuse(gemms, array, SCRATCHPAD, 2.0)
@@ -77,13 +77,13 @@ def test_streamed_operands_come_from_a_neighbor_or_the_scratchpad(name):
     assert words.array + from_buffer - moved_in * 7.5 == pytest.approx(2.0 * m * k * n)
 
 
-def test_one_element_hands_nothing_on():
+def test_one_pe_forwards_nothing():
     for name in NAMES:
         words = systolic_reuse(make_gemms(5.0, 6.0, 7.0), make_array(name, 1.0), SCRATCHPAD, 2.0)
         assert words.array == 0.0
 
 
-def test_registers_of_a_case_worked_by_hand():
+def test_register_words_match_hand_calculation():
     """16 x 16 x 16 on 16 x 16: sums are read and written 4096 times; weights are read 4096 times
     and written 256 times."""
     gemms = make_gemms(16.0, 16.0, 16.0)
@@ -92,7 +92,7 @@ def test_registers_of_a_case_worked_by_hand():
     assert by_name["weight_stationary"] == by_name["input_stationary"] == 4096 + 256
 
 
-def test_simd_reads_registers_for_all_and_hands_nothing_on():
+def test_simd_reads_registers_for_every_mac_and_forwards_nothing():
     gemms = make_gemms(960.0, 512.0, 960.0)
     words = simd_reuse(gemms, GRAVITON2, 2.0)
     assert words.array == 0.0
@@ -100,8 +100,8 @@ def test_simd_reads_registers_for_all_and_hands_nothing_on():
     assert words.buffer / gemms.num_macs == pytest.approx(1.0 / 8.0 + 1.0 / 24.0, rel=0.02)
 
 
-def test_an_array_passes_a_vector_unit_where_its_sides_pass_the_register_block():
-    """fp16: the block of 32 registers is 8 x 24, as good as a square of 12."""
+def test_array_needs_less_traffic_than_simd_if_larger_than_the_register_block():
+    """FP16: the block of 32 registers is 8 x 24, equivalent to a square of 12."""
     gemms = make_gemms(4800.0, 4800.0, 4800.0)
     simd = simd_reuse(gemms, GRAVITON2, 2.0).buffer
 
@@ -114,7 +114,7 @@ def test_an_array_passes_a_vector_unit_where_its_sides_pass_the_register_block()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_counts_multiply(name):
+def test_words_are_proportional_to_counts(name):
     once, often = (
         systolic_reuse(make_gemms(64.0, 32.0, 48.0, c), make_array(name), SCRATCHPAD, 2.0)
         for c in (1, 7)
@@ -122,9 +122,11 @@ def test_counts_multiply(name):
     assert jax.tree.map(float, often) == jax.tree.map(lambda x: 7.0 * float(x), once)
 
 
-def test_row_stationary_counts_what_the_other_engines_do():
-    """A 3 x 3 filter over 6 x 7 inputs, all at once: the case of `test_row_stationary`, whose
-    inputs enter the buffer from DRAM, which is not counted here."""
+def test_row_stationary_counts_are_comparable_with_other_engines():
+    """A 3 x 3 filter over 6 x 7 inputs at once, as in `test_row_stationary`.
+
+    Buffer fills from DRAM are not counted here.
+    """
     sizes = (3.0, 3.0, 4.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0)
     operator = Operators(*sizes, names=("conv",))
     sets = RowStationaryMapping(3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -134,7 +136,7 @@ def test_row_stationary_counts_what_the_other_engines_do():
     assert words.array == 2 * 160
 
 
-def test_energy_adds_up_by_place():
+def test_energy_is_the_sum_over_locations():
     words = systolic_reuse(
         make_gemms(64.0, 64.0, 64.0), make_array("output_stationary"), SCRATCHPAD, 2.0
     )
@@ -145,8 +147,8 @@ def test_energy_adds_up_by_place():
     assert energy.dram == 200.0 * words.dram
 
 
-def test_wider_vectors_share_an_instruction():
-    """20 multiply-accumulates an instruction: 20 / 8 on 8 lanes, and as much for loads again."""
+def test_instruction_energy_falls_with_vector_width():
+    """20 MACs per instruction: 20 / 8 on 8 lanes, and the same for loads."""
     gemms = make_gemms(960.0, 960.0, 960.0)
     energies = EYERISS_ENERGIES.replace(instruction_j=INSTRUCTION_MACS)
     per_mac = instruction_energy_j(gemms, GRAVITON2, 2.0, energies) / gemms.num_macs

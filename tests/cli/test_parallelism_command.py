@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from support.strategy_scores import PRESET, evaluated_points, known_scores
+from support.strategy_metrics import PRESET, evaluated_points, known_metrics
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
@@ -18,7 +18,7 @@ COMMAND = ("parallelism", PRESET)
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch):
-    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_scores)
+    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_metrics)
 
 
 def told(capsys, *arguments, code=Exit.OK):

@@ -1,4 +1,4 @@
-"""HBM traffic of a chip under the best mapping of its cores, against the fixed tilings."""
+"""HBM traffic of a chip under the best mappings of its cores, compared with fixed tilings."""
 
 import functools
 
@@ -33,7 +33,7 @@ def double():
 
 @functools.cache
 def program():
-    """Bytes and the gradient of their sum in the chip, for each capacity."""
+    """Bytes, and gradient of their sum with respect to the chip, for each capacity."""
 
     def traffic(chip, gemms):
         return mapped_traffic_bytes(gemms, chip, 1.0, 2.0, EXACT)
@@ -50,23 +50,23 @@ def run(capacity_bytes, **fractions):
     return np.asarray(moved), slope
 
 
-def test_never_below_the_distinct_words_and_equal_where_all_fits():
+def test_traffic_is_at_least_compulsory_and_equal_if_all_operands_fit():
     for capacity in (64 * KIB, 1024 * KIB, 2.0**40):
         assert np.all(run(capacity)[0] >= DISTINCT * (1.0 - 1e-12))
-    # Whole products are dealt to eight cores, or cut so that one operand goes to each.
+    # Whole GEMMs are distributed over eight cores, or split so that one operand goes to each.
     endless = run(2.0**40)[0]
     cut = 2.0 * COUNT * (M * K + 8.0 * K * N + M * N)
     assert np.all(endless <= cut)
     assert endless[1] == pytest.approx(DISTINCT[1])  # 12 products for 8 cores
 
 
-def test_a_larger_scratchpad_never_moves_more():
+def test_traffic_never_rises_with_scratchpad_capacity():
     moved = [np.sum(run(capacity * KIB)[0]) for capacity in (32.0, 128.0, 512.0, 2048.0, 8192.0)]
     assert np.all(np.diff(moved) <= 0.02 * moved[0])  # energy, not traffic, is what it minimizes
     assert moved[-1] < 0.7 * moved[0]
 
 
-def test_comparable_with_the_closed_form():
+def test_traffic_is_comparable_with_the_closed_form():
     for capacity in (128 * KIB, 1024 * KIB, 4096 * KIB):
         sram = CHIP.sram.replace(capacity_bytes=8.0 * capacity)
         closed = hbm_traffic.hbm_traffic_bytes(GEMMS, sram, CHIP.num_scratchpads, 2.0)
@@ -75,20 +75,20 @@ def test_comparable_with_the_closed_form():
         assert np.all(ratio > 0.25)
 
 
-def test_what_is_not_in_hbm_moves_nothing():
+def test_operands_outside_hbm_have_no_traffic():
     moved, _ = run(1024 * KIB, a_in_hbm=0.0, c_in_hbm=0.0)
     assert np.all(moved >= 2.0 * COUNT * K * N * (1.0 - 1e-12))
     assert np.all(moved < run(1024 * KIB)[0])
     np.testing.assert_array_equal(run(1024 * KIB, a_in_hbm=0.0, b_in_hbm=0.0, c_in_hbm=0.0)[0], 0.0)
 
 
-def test_gradients_are_finite_and_a_scratchpad_helps():
+def test_gradients_are_finite_and_traffic_falls_with_scratchpad_capacity():
     _, slope = run(40 * KIB)
     assert all(bool(jnp.isfinite(x)) for x in jax.tree.leaves(slope))
     assert float(slope.sram.capacity_bytes) < 0.0
 
 
-def test_a_core_is_the_share_of_one_scratchpad():
+def test_a_core_is_the_part_of_one_scratchpad():
     core = chip_core(CHIP, 1.0, 2.0, Operands(1.0, 0.5, 0.0))
     hbm, scratchpad, sums, registers = core.levels
     assert hbm.read_bandwidth_bytes_per_s == pytest.approx(CHIP.hbm.bandwidth_bytes_per_s / 8)
@@ -101,7 +101,7 @@ def test_a_core_is_the_share_of_one_scratchpad():
     assert four.clock_hz == 8.0 * CHIP.array.clock_hz  # four arrays, twice the rate
 
 
-def test_search_files_choose_it():
+def test_mapping_key_selects_the_mapper():
     assert load_search("trn2_llama3_70b").base.mapping == "closed_form"
     loaded = load_search("trn2_llama3_70b", ["design.mapping=optimize"])
     assert loaded.base.mapping == "optimize"

@@ -1,4 +1,4 @@
-"""A core that runs a network: sums, the choice of mappings, gradients, limits, explicit tiles."""
+"""Evaluation of a core: sums, mapping selection, gradients, limits, explicit tiles."""
 
 import functools
 
@@ -67,7 +67,7 @@ def changed(**values):
 
 @functools.cache
 def random_cores(number=24):
-    """Cores of a wide box, stacked; the first is that of BASE."""
+    """Random cores, stacked; the first one is that of BASE."""
     generator = np.random.default_rng(3)
     batch = jax.tree.map(lambda x: jnp.full(number, x, float), LEAKY)
     for path, (low, high) in SEARCHED.items():
@@ -79,8 +79,8 @@ def random_cores(number=24):
 
 
 @functools.cache
-def choices():
-    """Of random cores: costs of the first and the second choice, the second's tiles, leakage."""
+def two_passes():
+    """For random cores: costs of first and second pass, tiles of the second pass, leakage."""
 
     def both(core):
         core, static_w = at_clock_voltage(core), leakage_w(core)
@@ -92,49 +92,51 @@ def choices():
     return jax.tree.map(np.asarray, quick_jit(jax.vmap(both))(random_cores()))
 
 
-def test_the_whole_is_the_sum_of_its_operators_with_their_counts():
-    whole = run(BASE)
-    _, costs, _, _ = choices()
+def test_totals_are_sums_over_operators_times_counts():
+    result = run(BASE)
+    _, costs, _, _ = two_passes()
     time_s, spent_j = (np.sum(x[0] * NETWORK.count) for x in (costs.time_s, costs.energy_j))
     static_j = float(leakage_w(LEAKY)) * time_s
-    assert whole.step_time_s == pytest.approx(time_s, rel=1e-12)
-    assert whole.step_energy_j == pytest.approx(spent_j + static_j, rel=1e-12)
-    assert whole.energy.static == pytest.approx(static_j, rel=1e-12)
+    assert result.step_time_s == pytest.approx(time_s, rel=1e-12)
+    assert result.step_energy_j == pytest.approx(spent_j + static_j, rel=1e-12)
+    assert result.energy.static == pytest.approx(static_j, rel=1e-12)
     product = time_s * (spent_j + static_j)
-    assert OBJECTIVES["energy_delay"](whole) == pytest.approx(product, rel=1e-12)
-    assert OBJECTIVES["time_per_token"](whole) == whole.step_time_s
-    assert OBJECTIVES["energy_per_token"](whole) == whole.step_energy_j
+    assert OBJECTIVES["energy_delay"](result) == pytest.approx(product, rel=1e-12)
+    assert OBJECTIVES["time_per_token"](result) == result.step_time_s
+    assert OBJECTIVES["energy_per_token"](result) == result.step_energy_j
 
 
-def test_parts_add_up():
-    whole = run(BASE)
-    for parts, total in ((whole.time, whole.step_time_s), (whole.energy, whole.step_energy_j),
-                         (whole.area, whole.die_area_mm2)):  # fmt: skip
+def test_parts_sum_to_totals():
+    result = run(BASE)
+    for parts, total in ((result.time, result.step_time_s), (result.energy, result.step_energy_j),
+                         (result.area, result.die_area_mm2)):  # fmt: skip
         assert sum(jax.tree.leaves(parts)) == pytest.approx(total, rel=1e-12)
-    assert whole.chip_power_w == pytest.approx(whole.step_energy_j / whole.step_time_s)
+    assert result.chip_power_w == pytest.approx(result.step_energy_j / result.step_time_s)
     macs = np.sum(NETWORK.num_macs * NETWORK.count)
-    assert whole.hardware_flop == 2.0 * macs
-    assert whole.energy.matrix == pytest.approx(macs * CORE.mac_energy_j, rel=1e-12)
-    assert whole.mfu_fraction <= 1.0
-    assert whole.step_time_s >= macs / (CORE.rows * CORE.cols * CORE.clock_hz)
+    assert result.hardware_flop == 2.0 * macs
+    assert result.energy.matrix == pytest.approx(macs * CORE.mac_energy_j, rel=1e-12)
+    assert result.mfu_fraction <= 1.0
+    assert result.step_time_s >= macs / (CORE.rows * CORE.cols * CORE.clock_hz)
     distinct = 128 * 768 + 768 * 512 + 128 * 512
-    assert whole.hbm_traffic_bytes >= 2 * distinct
+    assert result.hbm_traffic_bytes >= 2 * distinct
 
 
-def test_area_and_price_by_hand():
+def test_area_and_cost_match_hand_calculation():
     area = core_area_mm2(LEAKY)
     assert area.matrix == pytest.approx(256 * 434e-6)
-    assert area.sram == pytest.approx((128 + 32) / 1024 * 2.737)  # registers are in the MACs
+    assert area.sram == pytest.approx(
+        (128 + 32) / 1024 * 2.737
+    )  # registers are part of the MAC area
     assert area.hbm_phy == pytest.approx(8.0 * 0.26466)
-    whole = run(BASE)
-    assert whole.chip_cost_usd > CORE.package_cost_usd + 2.4 * 2**30 / 1e9
-    assert run(changed(dram__capacity_bytes=2.0**31)).chip_cost_usd - whole.chip_cost_usd == (
+    result = run(BASE)
+    assert result.chip_cost_usd > CORE.package_cost_usd + 2.4 * 2**30 / 1e9
+    assert run(changed(dram__capacity_bytes=2.0**31)).chip_cost_usd - result.chip_cost_usd == (
         pytest.approx(2.4 * 2**30 / 1e9)
     )
 
 
-def test_a_second_choice_is_never_worse_than_the_first():
-    first, second, _, static_w = choices()
+def test_second_pass_is_never_worse_than_the_first():
+    first, second, _, static_w = two_passes()
     used = [np.max(np.maximum(*x.used_ratio[1:3]), axis=1) for x in (first, second)]
     fits = np.maximum(*used) <= 1.0
     assert np.sum(fits) > 12
@@ -146,7 +148,7 @@ def test_a_second_choice_is_never_worse_than_the_first():
     assert np.all(products(second) <= products(first) * (1.0 + 1e-12))
 
 
-def test_the_price_of_time_is_the_slope_of_the_product():
+def test_price_of_time_is_the_marginal_energy_delay_product():
     """d(T (E + P T)) = T (dE + lambda dT)."""
     generator = np.random.default_rng(0)
     time_s, spent_j = generator.uniform(1.0, 2.0, 3), generator.uniform(1.0, 2.0, 3)
@@ -159,21 +161,21 @@ def test_the_price_of_time_is_the_slope_of_the_product():
     by_time, by_energy = jax.grad(product, argnums=(0, 1))(
         jnp.asarray(time_s), jnp.asarray(spent_j)
     )
-    costs = choices()[0].replace(time_s=time_s, energy_j=spent_j)
+    costs = two_passes()[0].replace(time_s=time_s, energy_j=spent_j)
     price = float(time_price_w(costs, NETWORK, power_w))
     np.testing.assert_allclose(by_time / by_energy, price, rtol=1e-12)
 
 
-def test_gradients_through_the_best_mapping_agree_with_differences():
-    """Log product of two cores in the relaxed reading, as elasticities of each of LEAVES."""
+def test_gradients_through_the_mapper_match_finite_differences():
+    """Elasticities of the energy-delay product of two cores in the continuous relaxation."""
     cores = [jax.tree.map(lambda x, i=i: float(x[i]), random_cores()) for i in (3, 5)]
     points = jnp.log(jnp.asarray([[get_path(core, path) for path in LEAVES] for core in cores]))
 
     def log_product(logs):
-        moved = LEAKY
+        varied = LEAKY
         for path, log in zip(LEAVES, logs, strict=True):
-            moved = set_path(moved, path, jnp.exp(log))
-        result = evaluate(CoreDesign(moved, (), "optimize"), NETWORK, smooth(1.0))
+            varied = set_path(varied, path, jnp.exp(log))
+        result = evaluate(CoreDesign(varied, (), "optimize"), NETWORK, smooth(1.0))
         return jnp.log(OBJECTIVES["energy_delay"](result))
 
     step = 1e-6 * jnp.eye(len(LEAVES))
@@ -202,8 +204,8 @@ def test_exact_gradients_are_finite_for_every_leaf():
 @pytest.mark.parametrize(
     "path", ["dram.read_bandwidth_bytes_per_s", "accumulator.read_bandwidth_bytes_per_s"]
 )
-def test_more_bandwidth_never_hurts_the_product(path):
-    """Its silicon leaks and costs, so without leakage and at the same energies."""
+def test_energy_delay_product_never_rises_with_bandwidth(path):
+    """Without leakage and at equal energies, since the additional area leaks."""
     values = get_path(CORE, path) * 2.0 ** np.arange(-3.0, 4.0)
     products = []
     for value in values:
@@ -213,7 +215,7 @@ def test_more_bandwidth_never_hurts_the_product(path):
     assert products[-1] < products[0]
 
 
-def test_clock_moves_the_voltage_on_chip_and_not_in_dram():
+def test_clock_changes_on_chip_energies_but_not_dram_energies():
     ratio = float(voltage_and_leakage.dynamic_energy_ratio(1.2, CORE.process))
     fast = at_clock_voltage(CORE.replace(clock_hz=1.2e9))
     assert ratio > 1.0
@@ -225,20 +227,20 @@ def test_clock_moves_the_voltage_on_chip_and_not_in_dram():
     assert run(changed(clock_hz=1.2e9)).step_time_s < run(BASE).step_time_s
 
 
-def test_memories_that_are_too_small_are_reported():
+def test_exceeded_memory_capacities_are_reported():
     fits = run(BASE)
     assert fits.hbm_used_ratio <= 1.0
     broken = run(changed(scratchpad__capacity_bytes=100.0))
     assert CONSTRAINTS["memory_used_ratio"](broken) > 1.0
     assert CONSTRAINTS["memory_used_ratio"](broken) == CONSTRAINTS["hbm_used_ratio"](broken)
     small = run(changed(dram__capacity_bytes=1e5))
-    held = 128 * 768 + 768 * 512 + 128 * 512  # ffn, bytes
-    assert small.hbm_used_ratio == pytest.approx(held / 1e5)
-    assert sum(jax.tree.leaves(small.hbm)) == held
+    footprint = 128 * 768 + 768 * 512 + 128 * 512  # ffn, bytes
+    assert small.hbm_used_ratio == pytest.approx(footprint / 1e5)
+    assert sum(jax.tree.leaves(small.hbm)) == footprint
 
 
-def test_explicit_tiles_at_the_optimum_cost_as_much():
-    tile = choices()[2]
+def test_explicit_tiles_of_the_best_mapping_have_equal_costs():
+    tile = two_passes()[2]
     fields = ("p", "q", "n", "k", "block_p", "block_k", "rows", "cols")
     sizes = [np.broadcast_to(getattr(tile, name), (24, 3))[0] for name in fields]
     given = tuple(
@@ -257,7 +259,7 @@ def explicit_design(**changes):
     return CoreDesign(LEAKY, tiles, "explicit")
 
 
-def test_no_tile_beats_the_best_mapping():
+def test_no_explicit_tile_is_better_than_the_best_mapping():
     generator = np.random.default_rng(1)
     optimal = OBJECTIVES["energy_delay"](run(BASE))
     for _ in range(40):
@@ -268,13 +270,13 @@ def test_no_tile_beats_the_best_mapping():
             assert OBJECTIVES["energy_delay"](found) >= optimal * (1.0 - 1e-3)
 
 
-def test_first_tiles_fit_and_larger_ones_are_reported():
+def test_initial_tiles_fit_and_overflow_of_larger_tiles_is_reported():
     assert run(explicit_design()).hbm_used_ratio <= 1.0
-    large = run(explicit_design(p=1e6, k=1e6))  # held to the operator: 128 x 512 sums of 4 bytes
+    large = run(explicit_design(p=1e6, k=1e6))  # clipped to the operator: 128 x 512 sums of 4 bytes
     assert large.hbm_used_ratio == pytest.approx(128 * 512 * 4 / 32768)
 
 
-def test_explicit_tiles_have_gradients():
+def test_gradients_of_explicit_tiles_are_finite():
     spent_j = quick_jit(jax.grad(lambda x: evaluate(x, NETWORK, smooth(0.5)).step_energy_j))
     slope = spent_j(as_arrays(explicit_design(p=3.0, k=24.0)))
     assert all(bool(jnp.isfinite(x)) for x in jax.tree.leaves(slope))
@@ -282,14 +284,14 @@ def test_explicit_tiles_have_gradients():
     assert slope.tiles[0].k < 0.0
 
 
-def test_names_of_tiles_are_words_of_paths():
+def test_tile_names_are_valid_path_segments():
     names = ("a.b", "a b", "7", "", "a_b", "conv-1")
     operators = NETWORK.replace(names=names)
     found = tile_names(operators)
     assert found == ("a_b", "a_b_at_1", "7_at_2", "operator_at_3", "a_b_at_4", "conv-1")
 
 
-def test_only_pairs_that_belong_together_are_evaluated():
+def test_mismatched_design_and_workload_are_rejected():
     from hwdse.config import load_search
 
     cluster = load_search("trn2_llama3_70b")
@@ -299,7 +301,7 @@ def test_only_pairs_that_belong_together_are_evaluated():
         evaluate(cluster.base, NETWORK)
 
 
-def test_single_precision_agrees():
+def test_float32_agrees_with_float64():
     exact = OBJECTIVES["energy_delay"](run(BASE))
     with jax.enable_x64(False):
         single = program()(as_arrays(BASE), jax.tree.map(np.float32, NETWORK))

@@ -1,4 +1,4 @@
-"""Explicit tiles: the residency of each operator, and what the gradient is made of."""
+"""Explicit tiles: residency of each operator, and cost of the gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def double():
 
 
 def _design(sizes):
-    """Tiles of all operators from numbers of shape [8, operators]."""
+    """Tiles of all operators from an array of shape [8, operators]."""
     columns = [TileExtents(*sizes[:, i], name=name) for i, name in enumerate(NAMES)]
     return CoreDesign(CORE, tuple(columns), "explicit")
 
@@ -37,7 +37,7 @@ def _sizes(number):
 
 
 def _costs_of_each(sizes, relaxation):
-    """One residency after the other, each with flags of its own."""
+    """Costs of one residency after another, each with static flags."""
     extents = TileExtents(*sizes, name="")
     each = []
     for residency in RESIDENCIES.values():
@@ -52,19 +52,19 @@ def _costs_of_each(sizes, relaxation):
 def _chosen_one_by_one(sizes, relaxation):
     costs = _costs_of_each(sizes, relaxation)
 
-    def least(score):
+    def lowest(score):
         return jnp.argmin(penalize_overflow(score, costs, CORE), axis=0)
 
-    def taken(choice):
+    def selected(choice):
         return jax.tree.map(lambda x: x[choice, jnp.arange(3)], costs)
 
-    first = taken(least(costs.time_s * costs.energy_j))
-    choice = least(costs.energy_j + time_price_w(first, NETWORK, LEAK_W) * costs.time_s)
-    return choice, taken(choice)
+    first = selected(lowest(costs.time_s * costs.energy_j))
+    choice = lowest(costs.energy_j + time_price_w(first, NETWORK, LEAK_W) * costs.time_s)
+    return choice, selected(choice)
 
 
 @pytest.mark.parametrize("relaxation", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
-def test_residencies_together_are_what_they_are_one_by_one(relaxation):
+def test_batched_residencies_equal_single_evaluations(relaxation):
     def both(sizes):
         found = explicit_mappings(_design(sizes), NETWORK, LEAK_W, relaxation)
         return (found.residency, found.costs), _chosen_one_by_one(sizes, relaxation)
@@ -76,8 +76,8 @@ def test_residencies_together_are_what_they_are_one_by_one(relaxation):
 
 
 @pytest.mark.parametrize("relaxation", [EXACT, smooth(0.3)], ids=["exact", "smooth"])
-def test_only_the_chosen_residency_is_differentiated(relaxation):
-    """Nothing that goes back has an axis of residencies, nor is it longer than the evaluation."""
+def test_only_the_selected_residency_is_differentiated(relaxation):
+    """The backward pass has no residency axis and is not longer than the evaluation."""
 
     def product(sizes):
         costs = explicit_mappings(_design(sizes), NETWORK, LEAK_W, relaxation).costs

@@ -1,4 +1,4 @@
-"""The best mapping is the best of all tiles, is a loop nest, and never suffers from more memory."""
+"""Mapper: best of all tiles, consistent with loop nests, monotone in memory capacity."""
 
 import itertools
 
@@ -27,11 +27,11 @@ PERFECT = quick_jit(lambda op, acc, divisors: best_mapping(op, acc, divisors=div
 
 
 EIGHT = 8
-"""Every call has as many operators, so that few programs are compiled."""
+"""All calls have this number of operators, so that few programs are compiled."""
 
 
 def eight(values):
-    """Values repeated from the front up to eight."""
+    """Values, repeated from the start up to eight."""
     return np.resize(np.asarray(values), (EIGHT, *np.shape(values)[1:]))
 
 
@@ -50,7 +50,7 @@ def edp(costs):
 
 
 def fullest(best, accelerator):
-    """Largest share of a capacity on chip that each mapping uses."""
+    """Largest footprint over on-chip capacity of each mapping."""
     part = roles(accelerator)
     return np.maximum(*(best.costs.used_ratio[i] for i in (part.scratchpad, part.accumulator)))
 
@@ -67,7 +67,7 @@ NUM_TILES = 8192
 
 
 def every_tile(name, m, k, n, rows, cols):
-    """All tiles of a product under one residency: widths of passes too."""
+    """All tiles of a GEMM under one residency, including widths of passes."""
     held, found = RESIDENCIES[name], []
     widths = itertools.product(range(1, n + 1), range(1, min(cols, n) + 1))
     for (w, c), p in itertools.product(widths, range(1, m + 1)):
@@ -85,7 +85,7 @@ def every_tile(name, m, k, n, rows, cols):
     ("m", "k", "n", "rows", "cols", "memory"),
     [(11, 7, 12, 2, 4, 160.0), (13, 12, 9, 4, 2, 96.0), (9, 10, 11, 3, 3, 400.0)],
 )
-def test_no_tile_of_all_is_better(make, m, k, n, rows, cols, memory):
+def test_no_tile_is_better_than_the_best_mapping(make, m, k, n, rows, cols, memory):
     memories = (memory, memory) if make is core else (2.0 * memory,)
     accelerator, op = make(float(rows), float(cols), *memories), gemms(m, k, n)
     best = BEST(op, accelerator)
@@ -123,7 +123,7 @@ def some_convs():
 
 @pytest.mark.parametrize("make_operators", [some_gemms, some_convs])
 @pytest.mark.parametrize("accelerator", [core(33.0, 16.0, 16 * KIB, 4 * KIB), unified_core(8.0)])
-def test_the_model_of_given_nests_finds_the_same_costs(make_operators, accelerator):
+def test_loop_nest_model_gives_equal_costs(make_operators, accelerator):
     op = make_operators()
     best = BEST(op, accelerator)
     nests = [operator_nest(best, op, accelerator, index) for index in range(EIGHT)]
@@ -140,7 +140,7 @@ def test_the_model_of_given_nests_finds_the_same_costs(make_operators, accelerat
                 assert np.asarray(as_nest) == pytest.approx(np.asarray(as_tile), rel=1e-9)
 
 
-def test_a_convolution_that_fits_moves_every_word_once():
+def test_fitting_convolution_transfers_every_word_once():
     # 3 x 3, stride 2: 28 x 28 outputs need 57 x 57 inputs; everything fits.
     op = convs(r=eight([3]), s=3, p=28, q=28, c=16, k=16, stride_p=2, stride_q=2)
     best = BEST(op, core(16.0, 16.0, 128 * KIB, 64 * KIB))
@@ -151,7 +151,7 @@ def test_a_convolution_that_fits_moves_every_word_once():
     assert best.costs.traffic.compute_cycles[0] == 28 * 28 * 9
 
 
-def test_rows_of_inputs_follow_each_other_where_not_all_fit():
+def test_input_rows_stream_if_not_all_fit():
     op = convs(r=eight([3]), s=3, p=56, q=56, c=16, k=16)
     best = BEST(op, core(16.0, 16.0, 24 * KIB, 16 * KIB))
     assert best.costs.traffic.levels[0].reads.inputs[0] == 58 * 58 * 16
@@ -160,7 +160,7 @@ def test_rows_of_inputs_follow_each_other_where_not_all_fit():
 
 
 @pytest.mark.parametrize("make", [core, unified_core])
-def test_no_less_than_every_word_once(make):
+def test_traffic_is_at_least_compulsory(make):
     op, accelerator = some_gemms(), make()
     costs = BEST(op, accelerator).costs
     dram = costs.traffic.levels[0]
@@ -177,7 +177,9 @@ MORE = st.floats(1.0, 8.0)
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES, SIZES, SIZES, MORE, MORE, MORE, st.sampled_from([core, unified_core]))
-def test_more_memory_or_bandwidth_never_hurts(m, k, n, more_1, more_2, faster, make):
+def test_energy_delay_product_never_rises_with_memory_or_bandwidth(
+    m, k, n, more_1, more_2, faster, make
+):
     memories = (8.0 * KIB, 2.0 * KIB) if make is core else (8.0 * KIB,)
     larger = [memory * more for memory, more in zip(memories, (more_1, more_2), strict=False)]
     op = gemms([m, 1, 64, 700], [k, 500, 64, 90], [n, 900, 33, 1])
@@ -201,7 +203,7 @@ def _faster(level, ratio):
     )
 
 
-def test_the_price_of_time_trades_energy_for_time():
+def test_price_of_time_trades_energy_for_time():
     op, accelerator = some_gemms(), core(8.0, 8.0, 8 * KIB, 2 * KIB)
     free, dear = (PRICED(op, accelerator, price) for price in (0.0, 1e6))
     middle = BEST(op, accelerator).costs
@@ -213,7 +215,7 @@ def test_the_price_of_time_trades_energy_for_time():
         assert np.all(edp(middle) <= edp(costs) * (1 + 1e-12))
 
 
-def test_divisors_only():
+def test_divisor_tiles_divide_their_extents():
     op, accelerator = (
         gemms([96, 35, 64], [60, 64, 77], [90, 128, 33]),
         core(7.0, 10.0, 2 * KIB, KIB),
@@ -229,16 +231,16 @@ def test_divisors_only():
     assert np.all(edp(BEST(op, accelerator).costs) <= edp(perfect.costs) * (1 + 1e-12))
 
 
-def test_what_does_not_fit_overflows_as_little_as_can_be():
+def test_overflow_is_minimal_if_nothing_fits():
     op = gemms([512, 8], [768, 8], [768, 8])
     accelerator = core(16.0, 16.0, 10.0, 32 * KIB)
     best = BEST(op, accelerator)
-    # A column of weights and a row of inputs, 16 words each; for the small product 8.
+    # A column of weights and a row of inputs, 16 words each; 8 for the small GEMM.
     assert fullest(best, accelerator)[:2].tolist() == [3.2, 1.6]
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(best.costs))
 
 
-def test_order_of_operators_changes_nothing():
+def test_results_are_independent_of_operator_order():
     op, accelerator = some_gemms(), core(8.0, 8.0, 8 * KIB, 2 * KIB)
     first, again = BEST(op, accelerator), BEST(op, accelerator)
     backwards = BEST(jax.tree.map(lambda x: x[::-1], op), accelerator)
@@ -262,7 +264,7 @@ def test_batches_of_cores_broadcast_as_under_vmap():
 
 
 @pytest.mark.parametrize("make", [core, unified_core])
-def test_one_product_and_huge_ones_are_finite_in_float32(make):
+def test_smallest_and_largest_gemms_are_finite_in_float32(make):
     with jax.enable_x64(False):
         op = gemms([1, 2.0**21, 1], [1, 2.0**21, 2.0**20], [1, 2.0**21, 1])
         best = BEST(op, make())
@@ -271,7 +273,7 @@ def test_one_product_and_huge_ones_are_finite_in_float32(make):
         assert np.all(fullest(best, make()) <= 1.0 + 1e-5)
 
 
-def test_float32_finds_what_float64_does():
+def test_float32_agrees_with_float64():
     op, accelerator = some_gemms(), core()
     exact = np.asarray(edp(BEST(op, accelerator).costs))
     with jax.enable_x64(False):
@@ -279,6 +281,6 @@ def test_float32_finds_what_float64_does():
         assert np.asarray(edp(BEST(small, accelerator).costs)) == pytest.approx(exact, rel=1e-4)
 
 
-def test_other_hierarchies_are_refused():
+def test_other_memory_hierarchies_are_rejected():
     with pytest.raises(ValueError, match="no best mapping on rows of"):
         best_mapping(gemms(8, 8, 8), load_accelerator("eyeriss"))

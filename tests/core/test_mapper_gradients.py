@@ -1,4 +1,4 @@
-"""Derivatives through the minimum over mappings: finite, and those of the best mapping's costs."""
+"""Gradients through the mapper: finite, and equal to those of the best mapping."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def _float64():
 
 
 def design(ratios, is_unified):
-    """A core whose parameters are those of `BASE` times one ratio each."""
+    """Core with each parameter of `BASE` times a ratio."""
     x = {name: ratio * BASE[name] for name, ratio in zip(NAMES, ratios, strict=True)}
     if is_unified:
         accelerator = unified_core(x["rows"], x["cols"], x["scratchpad"] + x["accumulator"])
@@ -48,15 +48,15 @@ def design(ratios, is_unified):
     where = 1 if is_unified else 2
     levels[where] = levels[where].replace(word_bytes=words.replace(outputs=x["sums_word"]))
     bandwidths = zip((0, 1), ("dram_bandwidth", "scratchpad_bandwidth"), strict=True)
-    for place, name in bandwidths:
-        levels[place] = levels[place].replace(read_bandwidth_bytes_per_s=x[name])
+    for index, name in bandwidths:
+        levels[index] = levels[index].replace(read_bandwidth_bytes_per_s=x[name])
     return accelerator.replace(
         levels=tuple(levels), clock_hz=x["clock_hz"], mac_energy_j=x["mac_energy"]
     )
 
 
 def log_edp(ratios, temperature, is_unified=False):
-    """Mean logarithm of the energy-delay product of some layers; exact without a temperature."""
+    """Mean logarithm of the energy-delay product of some layers; exact if no temperature."""
     relaxation = EXACT if temperature is None else smooth(temperature)
     costs = best_mapping(gemms(*SIZES), design(ratios, is_unified), relaxation).costs
     return jnp.mean(jnp.log(costs.energy_j) + jnp.log(costs.time_s))
@@ -76,7 +76,7 @@ SLOPES = {
 
 
 def slopes(ratios, temperature, is_unified=False):
-    """Value and gradient as NumPy's, in float64."""
+    """Value and gradient as NumPy arrays, in float64."""
     value, slope = SLOPES[temperature is None, is_unified](
         jnp.asarray(ratios), 0.0 if temperature is None else temperature
     )
@@ -84,7 +84,7 @@ def slopes(ratios, temperature, is_unified=False):
 
 
 def difference(name, temperature, step):
-    """Central difference quotient in the direction of one parameter."""
+    """Central difference quotient with respect to one parameter."""
     sides = []
     for sign in (1.0, -1.0):
         ratios = np.ones(len(NAMES))
@@ -94,7 +94,7 @@ def difference(name, temperature, step):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fully_relaxed_slopes_are_those_of_the_value(name):
+def test_relaxed_gradients_match_finite_differences(name):
     slope = slopes(np.ones(len(NAMES)), 1.0)[1][NAMES.index(name)]
     assert slope == pytest.approx(difference(name, 1.0, 1e-6), rel=1e-4, abs=1e-7)
 
@@ -102,21 +102,21 @@ def test_fully_relaxed_slopes_are_those_of_the_value(name):
 @pytest.mark.parametrize(
     "name", ["dram_bandwidth", "scratchpad_bandwidth", "clock_hz", "mac_energy"]
 )
-def test_exact_slopes_are_those_of_the_best_mapping(name):
+def test_exact_gradients_are_those_of_the_best_mapping(name):
     slope = slopes(np.ones(len(NAMES)), None)[1][NAMES.index(name)]
     assert slope == pytest.approx(difference(name, None, 1e-6), rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["rows", "cols", "scratchpad", "accumulator", "sums_word"])
-def test_exact_slopes_add_up_to_the_change_over_a_range(name):
-    # Whole tiles move in jumps; slopes pass straight through the rounding and hold on average,
-    # but for what is gained where a whole extent begins to fit, which is a kink without a slope.
-    place, scale = NAMES.index(name), np.geomspace(1.0, 4.0, 25)
+def test_exact_gradients_integrate_to_the_change_over_a_range(name):
+    # Tile counts change in steps. Straight-through gradients hold on average, except for the gain
+    # where a full extent starts to fit, which is a step without a gradient.
+    index, scale = NAMES.index(name), np.geomspace(1.0, 4.0, 25)
     values, logs = [], []
     for ratio in scale:
-        value, slope = slopes(np.where(np.arange(len(NAMES)) == place, ratio, 1.0), None)
+        value, slope = slopes(np.where(np.arange(len(NAMES)) == index, ratio, 1.0), None)
         values.append(value)
-        logs.append(ratio * slope[place])
+        logs.append(ratio * slope[index])
     total, change = np.trapezoid(logs, np.log(scale)), values[-1] - values[0]
     assert abs(change) > 0.05
     assert 0.5 < total / change < 1.6
@@ -127,13 +127,13 @@ RATIOS = st.lists(st.floats(0.05, 20.0), min_size=len(NAMES), max_size=len(NAMES
 
 @settings(max_examples=25, deadline=None)
 @given(RATIOS, st.sampled_from([None, 0.0, 0.4, 1.0]), st.booleans())
-def test_slopes_are_finite_everywhere(ratios, temperature, is_unified):
+def test_gradients_are_finite_everywhere(ratios, temperature, is_unified):
     value, slope = slopes(ratios, temperature, is_unified)
     assert np.isfinite(value)
     assert np.all(np.isfinite(slope))
 
 
-def test_nothing_fits_and_the_slope_says_to_add_memory():
+def test_gradient_favors_more_memory_if_nothing_fits():
     def most_used(memory, relaxation):
         best = best_mapping(gemms(512, 768, 768), core(scratchpad=memory), relaxation)
         return best.costs.used_ratio[1][0]
@@ -145,14 +145,14 @@ def test_nothing_fits_and_the_slope_says_to_add_memory():
 
 
 @pytest.mark.parametrize("is_unified", [False, True])
-def test_a_cold_smooth_reading_is_the_exact_one(is_unified):
+def test_smooth_relaxation_at_low_temperature_is_the_exact_model(is_unified):
     ones = np.ones(len(NAMES))
     cold, exact = slopes(ones, 0.0, is_unified)[0], slopes(ones, None, is_unified)[0]
     assert cold == pytest.approx(exact, abs=5e-3)
     assert cold >= exact - 1e-9
 
 
-def test_float32_slopes_are_finite():
+def test_float32_gradients_are_finite():
     with jax.enable_x64(False):
         ones = jnp.ones(len(NAMES), jnp.float32)
         for temperature in (None, 0.5):

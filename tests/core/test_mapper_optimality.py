@@ -1,5 +1,5 @@
-"""The best mapping on the preset core: no plain loop over all tiles finds a better one, more of
-anything never hurts, and slopes are finite from the smallest products to the largest."""
+"""Mapper on the preset core: optimal against brute force, monotone in resources, finite gradients
+from the smallest to the largest GEMMs."""
 
 import functools
 import itertools
@@ -53,7 +53,7 @@ def small_core(rows=4.0, cols=8.0, scratchpad=1500.0, accumulator=400.0):
 
 
 def least_by_trying(m, k, n, core):
-    """Least energy x delay over every tile m_t x n_t and five residencies, in plain numbers."""
+    """Lowest energy-delay product over all tiles m_t x n_t and five residencies, by brute force."""
     rows, cols = core.rows, core.cols
     _, pad, acc, _ = core.levels
     prices = [tuple(map(float, access_energy_j_per_byte(level, core))) for level in core.levels]
@@ -98,7 +98,7 @@ def least_by_trying(m, k, n, core):
 
 @pytest.mark.parametrize("core", [small_core(), small_core(8.0, 4.0, 700.0, 256.0)])
 @pytest.mark.parametrize("size", SIZES)
-def test_no_tile_beats_the_one_found(size, core):
+def test_brute_force_finds_no_better_tile(size, core):
     found = front_objectives_fn([size], core)
     assert max(float(np.max(ratio)) for ratio in found.used_ratio[1:3]) <= 1.0 + 1e-5
     product = float(found.time_s[0] * found.energy_j[0])
@@ -121,7 +121,7 @@ MORE = {
     factor=st.floats(1.01, 8.0),
     size=st.tuples(*[st.integers(1, 90)] * 3),
 )
-def test_more_of_it_never_hurts(path, place, factor, size):
+def test_energy_delay_product_never_rises_with_any_resource(path, place, factor, size):
     low, high = MORE[path]
     core = small_core()
     for level in ("scratchpad", "accumulator"):  # equal energy of an access
@@ -148,7 +148,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize("relaxation", [EXACT, smooth(0.5)], ids=["exact", "smooth"])
-def test_gradients_are_finite_from_the_smallest_to_the_largest(relaxation):
+def test_gradients_are_finite_from_the_smallest_to_the_largest_gemm(relaxation):
     sizes = [(1.0, 1.0, 1.0), (5.0, 3.0, 2.0), *SIZES, (1e5, 2e4, 3e4)]
 
     def logs(values):

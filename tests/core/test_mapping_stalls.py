@@ -1,4 +1,4 @@
-"""Waits of whole mappings for their ports: one by hand, and laws over cores."""
+"""Port stalls of mappings: hand calculations and properties over cores."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def level(name, keeps, bytes_per_cycle, sums=4.0, **others):
 
 
 def make_core(rates=(2.0, 8.0, 4.0, 1.0), sp_shares=True) -> Accelerator:
-    """A weight-stationary 4 x 4; registers hold one weight each."""
+    """Weight-stationary 4 x 4 array with one weight per register."""
     dram, scratchpad, column, element = rates
     registers = level("REG", ("weights",), element, ports="pes", banks="pes")
     return Accelerator(
@@ -93,7 +93,7 @@ def waits_of(core, nest, gemm):
 
 
 def with_rates(core, factors, capacities=(1.0, 1.0, 1.0, 1.0)):
-    """The core with ports and memories as many times as wide and as large."""
+    """Core with port widths and memory capacities scaled."""
     levels = [
         level.replace(
             read_bandwidth_bytes_per_s=level.read_bandwidth_bytes_per_s * factor,
@@ -107,7 +107,7 @@ def with_rates(core, factors, capacities=(1.0, 1.0, 1.0, 1.0)):
 
 @quick_jit
 def cycles_of(factors, capacities, traffics):
-    """Roofline, then stall, then all terms, of some nests on cores scaled level by level."""
+    """Roofline, with stalls, with all terms, for some nests on cores scaled level by level."""
     core = with_rates(make_core(), factors, capacities)
     rows = []
     for nest, traffic in zip(MANY_NESTS[:2], traffics, strict=True):
@@ -124,20 +124,20 @@ def traffics():
         return [traffic_of(nest, GEMM, make_core()) for nest in MANY_NESTS[:2]]
 
 
-def test_small_mapping_by_hand():
+def test_small_mapping_matches_hand_calculation():
     waits, costs = waits_of(make_core(), NEST, GEMM)
     stalls = [CLOCK * float(wait) for wait in waits.level_stall_s]
-    # SP: 63 reads of inputs, 3 of weights that take two cycles of which one is free, 3 fills of
+    # SP: 63 reads of inputs, 3 of weights that take two cycles one of them free, 3 fills of
     # two; ACC: 63 reads of sums and 16 of results in 64 cycles.
     assert stalls == pytest.approx([0.0, (2 - 1) * 3 + 63 + 3 + 6 - 64, 63 + 16 - 64, 0.0])
     assert CLOCK * float(waits.stall_s) == pytest.approx(15.0)
-    # DRAM gives 16 weights in 8 cycles, then 128 inputs in 64 while weights go on to the array.
+    # DRAM sends 16 weights in 8 cycles, then 128 inputs in 64 while weights go on to the array.
     assert CLOCK * float(waits.load_s) == pytest.approx(8 + 64)
     assert CLOCK * float(waits.unload_s) == pytest.approx(16 * 4 / 2)
     assert CLOCK * float(latency_s(costs, waits)) == pytest.approx(64 + 15 + 72 + 32)
 
 
-def test_terms_can_be_switched_off_one_by_one():
+def test_terms_can_be_disabled_separately():
     waits, costs = waits_of(make_core(), NEST, GEMM)
     compute_s = 64 / CLOCK
     plain = latency_s(costs, waits, with_stalls=False, with_loading=False)
@@ -153,7 +153,7 @@ factors = st.tuples(*[st.sampled_from([0.25, 0.6, 1.0, 1.7, 8.0, 1e4])] * 4)
 
 @settings(deadline=None, max_examples=60)
 @given(factors, st.integers(0, 3), st.sampled_from([1.1, 2.0, 64.0]))
-def test_more_bandwidth_or_capacity_never_hurts(traffics, rates, which, more):
+def test_latency_never_rises_with_bandwidth_or_capacity(traffics, rates, which, more):
     sizes = (1.0, 2e-4, 1e-4, 1.0)
     wider = [rate * (more if place == which else 1.0) for place, rate in enumerate(rates)]
     larger = [size * (more if place == which else 1.0) for place, size in enumerate(sizes)]
@@ -168,23 +168,23 @@ def test_more_bandwidth_or_capacity_never_hurts(traffics, rates, which, more):
     assert np.all(whole >= stalled)
 
 
-def test_endless_bandwidth_leaves_one_cycle_an_access(traffics):
-    """Each change of weights still takes a cycle of the port from the inputs."""
+def test_unlimited_bandwidth_leaves_one_cycle_per_access(traffics):
+    """Each weight tile still occupies the port of the inputs for one cycle."""
     *_, stall = np.asarray(cycles_of(np.full(4, 1e9), np.ones(4), traffics))[0]
     assert stall == pytest.approx(63 + 3 + 3 - 64)
 
 
-def test_ports_of_their_own_for_reads_and_writes_never_hurt():
+def test_latency_never_rises_with_separate_read_and_write_ports():
     shared, _ = waits_of(make_core(), NEST, GEMM)
     split, _ = waits_of(make_core(sp_shares=False), NEST, GEMM)
-    # The reads alone: inputs and weights; the fills go their own way.
+    # Reads only: inputs and weights. Fills have their own port.
     assert CLOCK * float(split.level_stall_s[1]) == pytest.approx((2 - 1) * 3 + 63 + 3 - 64)
     assert float(split.stall_s) <= float(shared.stall_s)
 
 
 @pytest.mark.parametrize(("free_bytes", "stall"), [(31.0, (11 - 8) * 3), (32.0, 0)])
-def test_without_room_for_a_second_tile_the_next_comes_in_the_last_sweep(free_bytes, stall):
-    """16 x 8 inputs stay; 32 weights (11 cycles of DRAM) are gone through four times in 32 cycles.
+def test_next_tile_loads_in_the_last_sweep_without_double_buffer(free_bytes, stall):
+    """16 x 8 inputs are resident; 32 weights (11 DRAM cycles) are read four times in 32 cycles.
 
     Without room for the next they may come in the last 8. DRAM takes 16 results every 8 cycles.
     """
@@ -195,14 +195,14 @@ def test_without_room_for_a_second_tile_the_next_comes_in_the_last_sweep(free_by
     assert CLOCK * float(waits.level_stall_s[0]) == pytest.approx(stall)
 
 
-def test_partial_sums_that_come_back_take_their_ports():
+def test_returning_partial_sums_occupy_their_ports():
     """The same loops with C outermost: sums go to DRAM and return."""
     kept, _ = waits_of(make_core(), NEST, GEMM)
     spilled, _ = waits_of(make_core(), MANY_NESTS[2], GEMM)
     assert float(spilled.level_stall_s[0]) > float(kept.level_stall_s[0])
 
 
-def test_rows_of_a_batch_are_computed_as_alone():
+def test_batch_equals_single_evaluations():
     sizes = [gemm_operators(16.0 * x, 8.0, 8.0, 1.0) for x in (1.0, 3.0)]
     nests = [NEST, parse_nest("DRAM[WIO] K2 - SP[I] N1 - ACC[O] C2 - SP[W] C4X K4X - REG[W] P48")]
     batch = jax.tree.map(lambda *x: np.stack(x), *nests)
@@ -217,7 +217,7 @@ def test_rows_of_a_batch_are_computed_as_alone():
         )
 
 
-def test_float32_is_close():
+def test_float32_agrees_with_float64():
     exact, _ = waits_of(make_core(), NEST, GEMM)
     with jax.enable_x64(False):
         single, _ = waits_of(make_core(), jax.tree.map(np.float32, NEST), GEMM)
@@ -227,7 +227,7 @@ def test_float32_is_close():
 
 
 def slope_in(relaxation):
-    """Cycles of the small mapping, and their slopes along rates and capacities."""
+    """Cycles of the small mapping and their derivatives to rates and capacities."""
 
     def cycles(rates, sizes, traffic):
         core = with_rates(make_core(), rates, sizes)
@@ -242,7 +242,7 @@ def smooth_slope():
     return slope_in(smooth(1.0))
 
 
-def test_gradients_are_finite_and_point_the_right_way(smooth_slope, traffics):
+def test_gradients_are_finite_with_the_right_sign(smooth_slope, traffics):
     rates, sizes = np.full(4, 0.9), np.array([1.0, 1.7e-4, 3e-4, 1.0])
     for slope in (smooth_slope, slope_in(EXACT)):
         _, (by_rate, by_size) = slope(rates, sizes, traffics[0])
@@ -252,7 +252,7 @@ def test_gradients_are_finite_and_point_the_right_way(smooth_slope, traffics):
         assert by_rate[0] < -1.0
 
 
-def test_smooth_reading_agrees_with_differences(smooth_slope, traffics):
+def test_smooth_relaxation_matches_finite_differences(smooth_slope, traffics):
     at, sizes, step = np.array([0.71, 0.43, 0.87, 1.13]), np.ones(4), 1e-5
     _, (slope, _) = smooth_slope(at, sizes, traffics[0])
     for place in range(4):
@@ -264,7 +264,7 @@ def test_smooth_reading_agrees_with_differences(smooth_slope, traffics):
 
 @quick_jit
 def tiles_and_traffic(nest, gemm, core):
-    """Tiles times their turns, and what `models.loopnest` counts, of three memories' operands."""
+    """Tiles times replacements, and traffic of `nest_traffic`, for three memories."""
     traffic, loops = nest_traffic(nest, gemm, core, ACCOUNTING), loop_order(nest)
     pairs = []
     for operand, number, holder in (("weights", 1, 1), ("inputs", 1, 1), ("weights", 3, 2)):
@@ -279,8 +279,8 @@ bounds = st.lists(st.sampled_from([1, 2, 3]), min_size=9, max_size=9)
 
 @settings(deadline=None, max_examples=40)
 @given(bounds)
-def test_tiles_and_their_turns_make_up_the_traffic(b):
-    """What a memory is sent is its tile, as often as it changes."""
+def test_traffic_is_tile_size_times_replacements(b):
+    """A memory receives its tile once per replacement."""
     text = f"DRAM[WIO] C{b[0]} K{b[1]} P{b[2]} - SP[WI] P{b[3]} C{b[4]} K{b[5]} - "
     nest = parse_nest(text + f"REG[W] K{b[6]} P{b[7]} C{b[8]} - ACC[O] N1")
     m, k, n = b[2] * b[3] * b[7], b[0] * b[4] * b[8], b[1] * b[5] * b[6]

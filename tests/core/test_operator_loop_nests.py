@@ -1,4 +1,4 @@
-"""A mapping as text, and as tables whose numbers are those of the library."""
+"""Loop nests as text and tables, with the numbers of the library."""
 
 import json
 import re
@@ -28,14 +28,14 @@ NAMES = loop_nest_printing.dimension_names(GEMM)
 
 
 def with_level(core, index, traffic):
-    """The example on another core, with other traffic at one level."""
+    """The example with another core or other traffic at one level."""
     levels = list(TRAFFIC.levels)
     levels[index] = traffic
     costs = mapping_costs(TRAFFIC.replace(levels=tuple(levels)), core)
     return MappedOperator(operator_at(GEMM, 0), core, NEST, at_index(costs, 0))
 
 
-def test_the_nest_reads_as_loops():
+def test_nest_is_printed_as_loops():
     lines = loop_nest_printing.nest_lines(MAPPED)
     assert lines == [
         "DRAM keeps weights inputs outputs (1.31 MiB of 16 GiB, 0.0 %)",
@@ -51,14 +51,14 @@ def test_the_nest_reads_as_loops():
     ]
 
 
-def test_a_ragged_loop_tells_its_last_tile():
+def test_last_tile_of_a_partial_loop_is_printed():
     tree = tier_loops(nest({(1, "C"): 3.5}, {(3, "C"): 64.0}), CORE)
     assert (
         loop_nest_printing.loop_text(tree[1].temporal[0], NAMES) == "for k in 4 (tile 64, last 32)"
     )
 
 
-def test_sizes_of_products_and_of_convolutions():
+def test_sizes_of_gemms_and_convolutions():
     assert loop_nest_printing.sizes_text(operator_at(GEMM, 0)) == "m512 k768 n768"
     one_row = gemm_operators(1.0, 64.0, 32.0, 1.0, ("vector",))
     assert loop_nest_printing.sizes_text(one_row) == "m1 k64 n32"
@@ -67,7 +67,7 @@ def test_sizes_of_products_and_of_convolutions():
     assert set(loop_nest_printing.dimension_names(layer).values()) == set("RSPQCKN")
 
 
-def test_the_limit_and_how_far_the_next_one_lags():
+def test_bounding_resource_and_distance_to_the_next():
     slow = MappedOperator(MAPPED.operator, CORE, NEST, COSTS.replace(compute_s=49.152e-6))
     assert [name for name, _ in slow.resources] == [
         "accumulator", "array", "scratchpad", "DRAM", "registers",
@@ -79,12 +79,12 @@ def test_the_limit_and_how_far_the_next_one_lags():
     )
 
 
-def test_what_fits_breaks_nothing():
+def test_fitting_mapping_has_no_capacity_violations():
     assert MAPPED.capacity_violations == []
     assert (unrolled(MAPPED.tree, "rows"), unrolled(MAPPED.tree, "cols")) == (64.0, 64.0)
 
 
-def test_what_breaks_is_named_with_its_size_the_worst_first():
+def test_capacity_violations_have_name_and_size_worst_first():
     full = LevelTraffic(operands(), operands(), operands(outputs=1.5 * 256.0 * 1024.0))
     found = with_level(CORE.replace(rows=16.0), 2, full).capacity_violations
     assert [(x.resource, x.ratio) for x in found] == [("rows", 4.0), ("accumulator", 1.5)]
@@ -95,7 +95,7 @@ def test_what_breaks_is_named_with_its_size_the_worst_first():
     )
 
 
-def test_registers_stated_for_a_smaller_array_are_no_limit():
+def test_register_capacity_of_a_smaller_array_is_no_limit():
     words = LevelTraffic(operands(), operands(), operands(weights=8192.0))
     assert [x.resource for x in with_level(CORE, 3, words).capacity_violations] == ["registers"]
     few = CORE.levels[3].replace(capacity_bytes=256.0)
@@ -106,7 +106,7 @@ def test_registers_stated_for_a_smaller_array_are_no_limit():
     assert not mapping_plots.nest_boxes(other)[4].is_overfull
 
 
-def test_boxes_count_what_the_memory_keeps_elsewhere():
+def test_boxes_include_tiles_of_other_tiers_of_the_memory():
     boxes = mapping_plots.nest_boxes(MAPPED)
     assert [box.title for box in boxes] == [tier.memory for tier in MAPPED.tree]
     assert [box.level for box in boxes] == [0, 1, 1, 2, 3]
@@ -119,14 +119,14 @@ def test_boxes_count_what_the_memory_keeps_elsewhere():
     assert boxes[2].is_overfull
 
 
-def test_the_array_shows_the_part_in_use():
+def test_array_box_has_the_used_rows_and_columns():
     box = mapping_plots.array_box(MAPPED)
     assert (box.rows_ratio, box.cols_ratio) == (1.0, 1.0)
     wide = MappedOperator(MAPPED.operator, CORE.replace(rows=256.0), NEST, COSTS)
     assert mapping_plots.array_box(wide).rows_ratio == 0.25
 
 
-def test_tables_of_levels_add_up(capsys):
+def test_level_tables_sum_to_totals(capsys):
     rows = mapping_tables.level_rows(COSTS, MAPPED.metrics, CORE)
     assert sum(row["energy_j"] for row in rows) + COSTS.mac_j == pytest.approx(COSTS.energy_j)
     for row in rows:
@@ -144,7 +144,7 @@ def test_tables_of_levels_add_up(capsys):
 
 
 def network(*counts):
-    """The example as several operators that run so often."""
+    """The example as several operators with the given counts."""
     many = len(counts)
     sizes = (jnp.full(many, x) for x in (512.0, 768.0, 768.0))
     operators = gemm_operators(*sizes, jnp.array(counts), tuple(f"p{i}" for i in range(many)))
@@ -152,7 +152,7 @@ def network(*counts):
     return MappedNetwork(operators, CORE, lambda: found, leakage_w=2.0)
 
 
-def test_a_network_is_the_sum_of_its_runs(capsys):
+def test_network_totals_are_sums_times_counts(capsys):
     pair = network(3.0, 1.0)
     rows = mapping_tables.network_rows(pair)
     totals = mapping_tables.network_totals(rows, pair)
@@ -168,19 +168,19 @@ def test_a_network_is_the_sum_of_its_runs(capsys):
 
 
 @pytest.mark.parametrize(("asked", "index"), [("p1", 1), ("2", 2), ("0", 0)])
-def test_operators_have_names_and_numbers(asked, index):
+def test_operators_are_found_by_name_and_index(asked, index):
     assert loop_nest_printing.find_operator(("p0", "p1", "p2"), asked) == index
 
 
 @pytest.mark.parametrize("asked", ["3", "-1", "1.0", "q1", "", "\x1b"])
-def test_a_wrong_name_is_told(asked):
+def test_unknown_operator_is_an_error(asked):
     with pytest.raises(CommandError, match="from 0 to 2"):
         loop_nest_printing.find_operator(("p0", "p1", "p2"), asked)
     with pytest.raises(CommandError, match="did you mean 'up'"):
         loop_nest_printing.find_operator(("down", "up"), "upp")
 
 
-def test_the_nest_of_a_user_gives_the_costs_of_the_reference():
+def test_given_nest_has_the_reference_costs():
     text = (
         "DRAM[WIO] N1 - scratchpad[I] K12 - scratchpad[W] N1 - accumulator[O] C12 C64X K64X "
         "- registers[W] P512"
@@ -196,7 +196,7 @@ def test_the_nest_of_a_user_gives_the_costs_of_the_reference():
     assert given.capacity_violations == []
 
 
-def test_the_nest_found_has_the_costs_that_it_was_found_for():
+def test_nest_of_the_best_mapping_has_its_costs():
     found = network(1.0, 2.0).operator(1)
     assert found.operator.count == 2.0
     again = costs_of_nest(found.nest, found.operator, found.accelerator)
@@ -215,13 +215,13 @@ def test_the_nest_found_has_the_costs_that_it_was_found_for():
         ("DRAM[WI] K12 C12 P512 C64X K64X", "outputs"),
     ],
 )
-def test_a_nest_that_cannot_be_is_told(loops, named):
+def test_invalid_nest_is_an_error(loops, named):
     with pytest.raises(ValueError, match=named) as caught:
         network(1.0).given(0, loops)
     assert "\n" not in str(caught.value)
 
 
-def test_a_ragged_bound_covers_the_operator():
+def test_fractional_bound_covers_the_operator():
     operator = operator_at(gemm_operators(100.0, 64.0, 64.0, 1.0, ("a",)), 0)
     ragged = nest({(1, "P"): 100.0 / 64.0, (4, "P"): 64.0}, {(3, "C"): 64.0, (3, "K"): 64.0})
     check_cover(ragged, operator)

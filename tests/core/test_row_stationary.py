@@ -1,4 +1,4 @@
-"""Row stationary: counts of the Eyeriss chip on AlexNet, a case by hand, what fits, the best."""
+"""Row stationary: Eyeriss chip on AlexNet, hand calculation, mapspace, best mapping."""
 
 import csv
 import math
@@ -65,7 +65,7 @@ PROGRAM = quick_jit(row_stationary_costs)
 
 
 def front_objectives_fn(operator, sets, core=EYERISS):
-    """Costs by a program that serves all operators and mappings of one shape."""
+    """Costs from one program for all operators and mappings of a shape."""
     operator = operator.replace(names=())
     return PROGRAM(*jax.tree.map(jnp.float64, (operator, core, sets)))
 
@@ -78,19 +78,19 @@ def moved(costs, name):
 
 class TestChip:
     @pytest.mark.parametrize("name", LAYERS)
-    def test_number_of_multiply_accumulates(self, name):
+    def test_number_of_macs(self, name):
         operator, sets = layer(name)
         macs = operator.count * front_objectives_fn(operator, sets).traffic.num_macs
         assert macs / 1e6 == pytest.approx(ALEXNET[name]["num_macs_millions"], abs=0.06)
 
     @pytest.mark.parametrize("name", LAYERS)
-    def test_active_elements(self, name):
+    def test_active_pes(self, name):
         _, sets = layer(name)
         assert sets.num_active == ALEXNET[name]["num_active"]
 
     @pytest.mark.parametrize("name", LAYERS)
-    def test_accesses_of_the_global_buffer(self, name):
-        """Table V, to the digits that it prints."""
+    def test_global_buffer_accesses_match_table_v(self, name):
+        """Table V of JSSC 2017, to its printed digits."""
         operator, sets = layer(name)
         words = moved(front_objectives_fn(operator, sets), "global_buffer")
         total = words.reads.inputs + words.reads.outputs + words.writes.outputs
@@ -98,8 +98,8 @@ class TestChip:
         assert megabytes == pytest.approx(ALEXNET[name]["buffer_mb"], abs=0.06)
 
     @pytest.mark.parametrize("name", LAYERS)
-    def test_time_is_that_of_the_chip_less_its_ramps(self, name):
-        """The model fills the array in no time, so it may only be faster, by a sixth at most."""
+    def test_time_is_that_of_the_chip_without_ramps(self, name):
+        """The model has no array fill time, so it may be faster by at most one sixth."""
         operator, sets = layer(name)
         costs = front_objectives_fn(operator, sets)
         model_ms = 1e3 * operator.count * costs.compute_s
@@ -107,7 +107,7 @@ class TestChip:
         assert costs.time_s == costs.compute_s
 
     @pytest.mark.parametrize("name", LAYERS)
-    def test_dram_accesses_are_above_those_of_the_chip_which_codes_zeros(self, name):
+    def test_dram_accesses_exceed_those_of_the_chip_with_zero_compression(self, name):
         operator, sets = layer(name)
         words = moved(front_objectives_fn(operator, sets), "dram")
         total = sum(jax.tree.leaves((words.reads, words.writes)))
@@ -121,7 +121,7 @@ class TestChip:
         assert max(float(ratio) for ratio in costs.used_ratio) <= 1.0
         assert costs.used_ratio[1] > 0.85  # the chip keeps as many filters as there is room for
 
-    def test_every_multiply_accumulate_touches_four_words_of_an_element(self):
+    def test_every_mac_accesses_four_pe_words(self):
         """ISCA 2016: a filter word, an input and a sum read, a sum written; fills add 1 to 5 %."""
         operator, sets = layer("conv3")
         costs = front_objectives_fn(operator, sets)
@@ -131,7 +131,7 @@ class TestChip:
 
 
 class TestByHand:
-    """One 3 x 3 filter over 6 x 7 inputs: 4 x 5 outputs, on 3 x 4 elements at once."""
+    """One 3 x 3 filter over 6 x 7 inputs: 4 x 5 outputs, on 3 x 4 PEs at once."""
 
     OPERATOR = convolution(3, 3, 4, 5, 1, 1, 1)
     SETS = RowStationaryMapping(3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -149,17 +149,17 @@ class TestByHand:
         assert costs.traffic.num_macs == 180
 
     def test_hops(self):
-        """Twelve elements take 7 inputs and 3 weights; 4 x 5 sums are handed on twice."""
+        """Twelve PEs receive 7 inputs and 3 weights each; 4 x 5 sums are forwarded twice."""
         assert hop_words(self.OPERATOR, self.SETS) == 12 * (7 + 3) + 20 * 2
 
-    def test_two_channels_one_after_the_other_bring_the_sums_back(self):
+    def test_sequential_channels_return_partial_sums(self):
         operator = convolution(3, 3, 4, 5, 2, 1, 1)
         buffer = moved(front_objectives_fn(operator, self.SETS), "global_buffer")
         assert buffer.writes.outputs == 2 * 20
         assert buffer.reads.outputs == 20 + 20
         assert buffer.reads.inputs == 2 * 42
 
-    def test_two_channels_at_once_do_not(self):
+    def test_concurrent_channels_return_no_partial_sums(self):
         operator = convolution(3, 3, 4, 5, 2, 1, 1)
         for sets in (self.SETS.replace(channels=2.0), self.SETS.replace(channel_sets=2.0)):
             buffer = moved(front_objectives_fn(operator, sets), "global_buffer")
@@ -169,7 +169,7 @@ class TestByHand:
 
 class TestSearch:
     @pytest.mark.parametrize("name", ["conv1", "conv2"])
-    def test_all_that_is_tried_fits_the_core(self, name):
+    def test_mapspace_fits_the_core(self, name):
         operator, _ = layer(name)
         sets = row_stationary_mapspace(operator, EYERISS)
         assert np.all(sets.num_active <= EYERISS.rows * EYERISS.cols)
@@ -182,19 +182,19 @@ class TestSearch:
             >= 0.99 * (operator.num_macs)
         )
 
-    def test_finds_the_mapping_of_the_chip_for_conv1(self):
+    def test_best_mapping_of_conv1_is_that_of_the_chip(self):
         operator, sets = layer("conv1")
         best, _ = best_row_stationary_mapping(operator, EYERISS)
         assert jax.tree.map(float, best) == sets
 
-    def test_is_never_worse_than_the_chip(self):
+    def test_best_mapping_is_never_worse_than_that_of_the_chip(self):
         operator, sets = layer("conv2")
         _, best = best_row_stationary_mapping(operator, EYERISS)
         chip = front_objectives_fn(operator, sets)
         assert best.time_s * best.energy_j <= chip.time_s * chip.energy_j * (1.0 + 1e-9)
 
-    def test_maps_a_matrix_product(self):
-        """Filters of one tap: sets of one row each, for other channels and filters."""
+    def test_gemm_is_mapped(self):
+        """Filters of one tap: sets of one row for different channels and filters."""
         product = convolution(1, 1, 64, 1, 96, 128, 1)
         sets, costs = best_row_stationary_mapping(product, EYERISS)
         assert sets.filter_rows == 1.0
@@ -203,15 +203,15 @@ class TestSearch:
         assert costs.time_s >= words * WORD / 720e6  # the link
         assert costs.energy_j >= (1.0 + 4.0) * 1e-12 * product.num_macs + 200e-12 * words
 
-    def test_a_filter_too_wide_for_an_element_is_a_mistake(self):
+    def test_filter_too_wide_for_a_pe_is_an_error(self):
         with pytest.raises(ValueError, match=r"no row-stationary mapping of \('wide',\)"):
             row_stationary_mapspace(convolution(3, 13, 4, 4, 1, 1, 1, name="wide"), EYERISS)
 
-    def test_another_core_is_a_mistake(self):
+    def test_core_of_another_structure_is_an_error(self):
         with pytest.raises(ValueError, match="a row-stationary core has one level each"):
             row_stationary_memories(load_accelerator("gemmini"))
 
-    def test_more_elements_never_lose(self):
+    def test_energy_delay_product_never_rises_with_pes(self):
         operator = convolution(3, 3, 13, 13, 64, 64, 1)
         values = []
         for scale in (0.5, 1.0, 2.0):
@@ -233,7 +233,7 @@ def test_nest_covers_the_operator():
     np.testing.assert_allclose(sizes, [getattr(operator, name) for name in names])
 
 
-def test_gradients_are_finite_and_point_the_right_way():
+def test_gradients_are_finite_with_the_right_sign():
     operator, sets = layer("conv2")
 
     def cost(sets, capacity_bytes, clock_hz):
@@ -251,7 +251,7 @@ def test_gradients_are_finite_and_point_the_right_way():
     assert slopes[2] < 0.0
 
 
-def test_float32_counts_are_the_same():
+def test_float32_counts_are_equal():
     operator, sets = layer("conv4")
     exact = float(front_objectives_fn(operator, sets).energy_j)
     with jax.enable_x64(False):

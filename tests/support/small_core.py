@@ -1,4 +1,4 @@
-"""A core and a network of three unlike operators, for tests of mappings."""
+"""Core and network of three different operators, for tests of mappings."""
 
 from hwdse.config import load_accelerator
 from hwdse.config.design.operator_csv import parse_operators

@@ -1,4 +1,4 @@
-"""Rows of products on one chip: what their gradient is made of."""
+"""GEMM operators on one chip: structure of the gradient program."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ from hwdse.workload.transformer.sharding import shard
 SEARCH = Path(__file__).parents[2] / "configs" / "searches" / "trn2_llama3_70b.toml"
 
 
-def _row_seconds(clock_hz, capacity_bytes, design, step):
+def _operator_seconds(clock_hz, capacity_bytes, design, step):
     chip = design.chip
     array = dataclasses.replace(chip.array, clock_hz=clock_hz)
     sram = dataclasses.replace(chip.sram, capacity_bytes=capacity_bytes)
@@ -23,14 +23,16 @@ def _row_seconds(clock_hz, capacity_bytes, design, step):
     return jnp.sum(operator_costs(step.gemms, step.executions, design, EXACT).time_s)
 
 
-def test_gradient_pads_no_rows():
-    """Sums of padded slices are fused with all that makes the slices: the whole backward pass,
-    computed once for every leaf of the design. It made gradients of 2 evaluations cost 17."""
+def test_gradient_has_no_padded_slices():
+    """XLA fuses sums of padded slices with the backward pass, once per leaf of the design.
+
+    A gradient then costs 17 instead of 2 evaluations.
+    """
     loaded = load_search(str(SEARCH))
     design: Any = loaded.base
     workload: Any = loaded.workload
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-    gradient = jax.grad(_row_seconds, argnums=(0, 1))
+    gradient = jax.grad(_operator_seconds, argnums=(0, 1))
     chip = design.chip
     where = (chip.array.clock_hz, chip.sram.capacity_bytes)
     program = str(jax.make_jaxpr(lambda *at: gradient(*at, design, step))(*where))

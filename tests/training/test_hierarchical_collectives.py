@@ -38,7 +38,7 @@ def counts(num_chips, inner, system=P5):
 
 
 def ideal(system):
-    """The same ports without start, latency or loss."""
+    """The same ports without start-up time, latency or loss."""
     free = {
         "latency_s": 0.0,
         "collective_launch_s": 0.0,
@@ -50,31 +50,31 @@ def ideal(system):
     return chip.replace(link=chip.link.replace(**free), network=chip.network.replace(**free))
 
 
-def test_groups_by_hand():
+def test_group_placement_matches_hand_calculation():
     assert counts(16.0, 1.0) == (8.0, 2.0, 1.0)  # tensor parallel over two servers
-    assert counts(16.0, 8.0) == (1.0, 16.0, 1.0)  # one member a server
-    assert counts(16.0, 4.0) == (2.0, 8.0, 1.0)  # two members a server
+    assert counts(16.0, 8.0) == (1.0, 16.0, 1.0)  # one member per server
+    assert counts(16.0, 4.0) == (2.0, 8.0, 1.0)  # two members per server
     assert counts(40000.0, 1.0) == (8.0, 2500.0, 2.0)  # beyond a pod of 20,000
-    assert counts(8.0, 20000.0) == (1.0, 1.0, 8.0)  # a member in each pod
+    assert counts(8.0, 20000.0) == (1.0, 1.0, 8.0)  # one member per pod
     assert counts(256.0, 1.0, ULTRA) == (64.0, 4.0, 1.0)
 
 
 @pytest.mark.parametrize(("inner", "ports"), [(1.0, 8.0), (4.0, 2.0), (8.0, 1.0)])
 def test_a_group_uses_the_ports_of_all_its_members(inner, ports):
-    """All-reduce over two servers with `ports` members in each: 2 n / 2 through so many ports."""
+    """All-reduce over two servers with `ports` members each: 2 n / 2 through these ports."""
     chip = ideal(P5)
     chip = chip.replace(link=chip.link.replace(bandwidth_bytes_per_s=1e14))
     time_s = collective_time_s("all_reduce", 1e12, 2.0 * ports, inner, chip, P5.cluster)
     across_s = 1e12 / (ports * chip.network.bandwidth_bytes_per_s)
-    # In pieces, and the inside hidden behind the network but for one piece.
+    # Pipelined: the intra-domain time overlaps with the network except for one piece.
     assert across_s <= float(time_s) <= across_s * (1.0 + 1.0 / NUM_PIECES)
 
 
 def test_large_messages_overlap_inside_and_across():
-    whole_s = seconds("all_reduce", 1e10, 64.0, 1.0)
+    total_s = seconds("all_reduce", 1e10, 64.0, 1.0)
     inside_s = seconds("all_reduce", 1e10, 8.0, 1.0)
     across_s = seconds("all_reduce", 1e10 / 8.0, 8.0, 8.0)
-    assert max(inside_s, across_s) < whole_s < 0.8 * (inside_s + across_s)
+    assert max(inside_s, across_s) < total_s < 0.8 * (inside_s + across_s)
 
 
 def test_an_oversubscribed_network_is_slower_between_pods_only():
@@ -83,13 +83,13 @@ def test_an_oversubscribed_network_is_slower_between_pods_only():
         chip = ideal(P5)
         full_s = collective_time_s("all_gather", 1e12, num_chips, 8.0, chip, P5.cluster)
         time_s = collective_time_s("all_gather", 1e12, num_chips, 8.0, chip, cluster)
-        # 64 members in 8 pods of 8: the share of a position is an eighth, 7 / 8 of it crosses.
+        # 64 members in 8 pods of 8: one eighth per position, of which 7/8 crosses pods.
         slow_s = 7.0 / 8.0 * 1e12 / 8.0 * ratio / chip.network.bandwidth_bytes_per_s
         assert float(time_s) >= (float(full_s) if ratio == 1.0 else slow_s) * (1.0 - 1e-12)
         assert float(time_s) == pytest.approx(float(full_s), rel=1e-9) or ratio > 1.0
 
 
-def test_starts_are_paid_once_and_protocols_trade_them_for_rate():
+def test_start_up_counts_once_and_protocols_trade_it_for_bandwidth():
     link = P5.chip.link
     tiny_s = seconds("all_gather", 1.0, 2.0, 1.0)
     assert tiny_s == pytest.approx(link.collective_launch_s + link.latency_s, rel=1e-6)
@@ -98,8 +98,8 @@ def test_starts_are_paid_once_and_protocols_trade_them_for_rate():
     assert large_s == pytest.approx(0.5e12 / rate, rel=1e-3)
 
 
-def test_sends_take_the_outermost_tier_that_they_reach():
-    """Sixteen stages of eight tensor parallel ranks leave the server; two of four do not."""
+def test_sends_use_the_outermost_tier_of_the_group():
+    """16 stages of 8 tensor-parallel ranks leave the server; 2 stages of 4 do not."""
     size = 1e9
     chip = ideal(P5)
     run = lambda p, inner: float(  # noqa: E731
@@ -110,7 +110,7 @@ def test_sends_take_the_outermost_tier_that_they_reach():
 
 
 @pytest.mark.parametrize("kind", COLLECTIVES)
-def test_nothing_for_one_chip_or_no_message(kind):
+def test_one_chip_or_an_empty_message_takes_no_time(kind):
     assert seconds(kind, 1e9, 1.0, 1.0) == 0.0
     assert seconds(kind, 1e9, 1.0, 64.0) == 0.0
     assert seconds(kind, 0.0, 64.0, 1.0) == 0.0
@@ -136,7 +136,7 @@ def test_time_rises_with_bytes_and_falls_with_bandwidth(kind):
         assert faster_s < times[-1]
 
 
-def test_bytes_by_hand():
+def test_sent_bytes_match_hand_calculation():
     chip, cluster = P5.chip, P5.cluster
     inside, across = collective_bytes("all_reduce", 8e9, 16.0, 1.0, chip, cluster)
     assert inside == pytest.approx(2.0 * 7.0 / 8.0 * 8e9)
@@ -146,7 +146,7 @@ def test_bytes_by_hand():
     assert (float(inside), float(across)) == pytest.approx((7e9, 8e9))
 
 
-def test_a_batch_of_groups_equals_single_ones():
+def test_batch_of_groups_equals_single_groups():
     chips = jnp.array([1.0, 2.0, 8.0, 16.0, 64.0])
     inner = jnp.array([1.0, 4.0, 1.0, 8.0, 2.0])
 
@@ -182,7 +182,7 @@ def test_gradients_are_finite(kind, topology, is_double):
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
 
 
-def test_gradient_is_that_of_the_time():
+def test_gradient_matches_finite_differences():
     for size in (1e5, 1e9):
         step = 1e-4 * size
         high, low = (seconds("all_reduce", size + d, 64.0, 1.0) for d in (step, -step))
@@ -199,8 +199,8 @@ def test_every_topology_has_every_collective(topology):
         assert time_s > 0.0
 
 
-def test_systems_of_the_presets():
-    """A bigger scale-up domain makes a large group's all-to-all faster; Rainier loads."""
+def test_preset_systems():
+    """A larger scale-up domain speeds up the all-to-all of a large group; Rainier loads."""
     chip = P5.chip
     small = P5.cluster
     big = small.replace(torus_sizes=(64.0,))

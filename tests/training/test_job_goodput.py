@@ -1,4 +1,4 @@
-"""Goodput of a design: schemes, searches, published statements, costs, files."""
+"""Goodput of a design: schemes, searches, published values, storage cost, configs."""
 
 import math
 
@@ -46,7 +46,7 @@ def in_scheme(design, scheme):
 
 
 def lost(design, relaxation):
-    """-ln of the useful share, for a search."""
+    """-ln(ETTR) as the loss of a search."""
     times = checkpoint_times(STATE_BYTES, design)
     useful = SCHEMES[design.checkpointing.scheme](times, design)[0]
     return -jnp.log(useful), jnp.zeros((0,))
@@ -61,20 +61,20 @@ def found_by_search(scheme, *dimensions):
 
 
 @pytest.mark.parametrize("scheme", ["blocking", "async"])
-def test_gradient_search_finds_the_exact_optimum(scheme):
+def test_gradient_search_finds_the_analytical_optimum(scheme):
     found = found_by_search(scheme)
     best_s = SCHEMES[scheme](checkpoint_times(STATE_BYTES, found), found)[1]
     assert found.checkpoint_interval_s == pytest.approx(float(best_s), rel=1e-3)
 
 
-def test_gradient_search_finds_interval_and_count_of_two_levels():
+def test_gradient_search_finds_interval_and_count_of_the_two_level_scheme():
     path = "checkpointing.remote_every_count"
     found = found_by_search("two_level", Dimension(path, 1.0, 1000.0, "log", None))
     times = two_level_times(checkpoint_times(STATE_BYTES, found), found.cluster)
     interval_s, count = best_schedule(times)
     assert found.checkpoint_interval_s == pytest.approx(float(interval_s), rel=1e-3)
     assert found.checkpointing.remote_every_count == pytest.approx(float(count), rel=1e-3)
-    # For the n found, the best interval of the scheme is the same.
+    # The optimal interval of the scheme for this n is the same.
     given_s = SCHEMES["two_level"](checkpoint_times(STATE_BYTES, found), found)[1]
     assert given_s == pytest.approx(float(interval_s), rel=1e-3)
 
@@ -85,8 +85,8 @@ def of_job(design, **cluster):
     return goodput(step, design)
 
 
-def test_default_is_the_blocking_single_level_as_before():
-    """What the formula of the single level gives, to the last bit."""
+def test_default_is_the_blocking_single_level_scheme():
+    """Equal to the single-level formula to the last bit."""
     found, cluster = of_job(BASE), BASE.cluster
     state = shard(JOB, BASE.parallelism, cluster.num_chips, BASE.software).checkpoint_bytes
     rate = min(
@@ -101,7 +101,7 @@ def test_default_is_the_blocking_single_level_as_before():
     assert (found.straggler_ratio, found.schedule_fraction) == (1.0, 1.0)
 
 
-def test_parts_multiply_to_the_goodput():
+def test_goodput_is_the_product_of_its_factors():
     found = of_job(BASE, straggler_cv_ratio=0.01, schedule_availability_fraction=0.9)
     expected = found.ettr_fraction / found.straggler_ratio * 0.9
     assert found.fraction == pytest.approx(float(expected))
@@ -109,9 +109,9 @@ def test_parts_multiply_to_the_goodput():
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
-def test_every_burden_costs_goodput_in_every_scheme(scheme):
+def test_every_overhead_lowers_goodput_in_every_scheme(scheme):
     design = in_scheme(BUSY, scheme)
-    burdens = {
+    overheads = {
         "detection_time_s": 300.0,
         "repair_time_s": 5e4,
         "straggler_cv_ratio": 0.02,
@@ -119,7 +119,7 @@ def test_every_burden_costs_goodput_in_every_scheme(scheme):
         "restart_time_s": 900.0,
     }
     plain = of_job(design).fraction
-    for name, value in burdens.items():
+    for name, value in overheads.items():
         assert of_job(design, **{name: value}).fraction < plain
     silent = of_job(design, silent_failure_fraction=0.1, silent_detection_time_s=9000.0)
     assert silent.fraction < plain
@@ -132,7 +132,7 @@ def test_every_burden_costs_goodput_in_every_scheme(scheme):
     assert slopes.cluster.chip_mtbf_s > 0.0
 
 
-def test_local_copies_and_background_writes_help_a_job_that_fails_often():
+def test_two_level_and_async_schemes_raise_goodput_at_high_failure_rates():
     slow = set_path(BUSY, "cluster.storage_bandwidth_bytes_per_s", 5e9)
     best = {}
     for scheme in SCHEMES:
@@ -143,7 +143,7 @@ def test_local_copies_and_background_writes_help_a_job_that_fails_often():
     assert best["async"] > best["blocking"]
 
 
-def test_kept_checkpoints_cost_what_storage_costs():
+def test_storage_cost_of_kept_checkpoints():
     step = shard(JOB, BASE.parallelism, BASE.cluster.num_chips, BASE.software)
     assert checkpoint_storage_cost_usd(step, BASE, 100.0) == 0.0
     design = set_path(BASE, "cluster.storage_usd_per_byte_per_s", 1e-14)
@@ -152,10 +152,10 @@ def test_kept_checkpoints_cost_what_storage_costs():
     assert checkpoint_storage_cost_usd(step, design, 100.0) == pytest.approx(expected)
 
 
-# Published statements ---------------------------------------------------------------------------
+# Published values -----------------------------------------------------------------------------
 
 
-def test_54_days_of_llama_3():
+def test_goodput_of_54_days_of_llama_3():
     """419 unexpected interruptions of 16,384 GPUs in 54 days; over 90 % effective."""
     rate = 419.0 / (2048.0 * 54.0 / 1000.0)
     assert rate == pytest.approx(3.789, abs=5e-4)
@@ -172,7 +172,7 @@ def test_54_days_of_llama_3():
     assert ettr_fraction(1800.0, 60.0, 300.0, 120.0, mtbf_s) < 0.90
 
 
-def test_statements_of_rsc():
+def test_published_ettr_of_rsc():
     """ETTR of 12,000 GPUs with w = u0 = 5 min; the authors' own formula gives 0.740, 0.898, 0.921.
 
     The measured MTTF of 1024-GPU jobs, 7.9 h, belongs to 24 and not to 6.50 per 1000 node-days.
@@ -192,16 +192,16 @@ def test_statements_of_rsc():
     assert job_mtbf_s(chip_mtbf_s(23.73, 8.0), 1024.0) / HOUR_S == pytest.approx(7.9, abs=0.01)
 
 
-def test_slowest_of_many_ranks():
+def test_straggler_ratio_bounds_the_sampled_maximum():
     assert straggler_ratio(1.0, 0.05) == pytest.approx(1.0, abs=1e-6)
     normal = np.random.default_rng(0).normal(1.0, 0.05, (2000, 1000)).max(axis=1).mean()
     assert normal < float(straggler_ratio(1000.0, 0.05)) < 1.0 + 1.2 * (normal - 1.0)
 
 
-# Files ------------------------------------------------------------------------------------------
+# Configs ----------------------------------------------------------------------------------------
 
 
-def test_scheme_and_failures_come_from_files_and_set():
+def test_scheme_and_failure_rates_are_read_from_configs_and_overrides():
     sets = [
         "design.reliability=rsc1",
         "design.checkpointing.scheme=two_level",
@@ -227,7 +227,7 @@ def test_scheme_and_failures_come_from_files_and_set():
         ("cluster.local_recovery_fraction=1.5", "from 0 to 1"),
     ],
 )
-def test_mistakes_are_answered_by_one_line(change, expected):
+def test_user_errors_are_one_line(change, expected):
     with pytest.raises(ConfigError, match=expected) as error:
         load_search("trn2_llama3_70b", [change])
     assert "\n" not in str(error.value)

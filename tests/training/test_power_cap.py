@@ -1,4 +1,4 @@
-"""A limit of power lowers the clock until the mean power of a step keeps it."""
+"""A power limit lowers the clock until the mean power of a step meets it."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def _float64():
         yield
 
 
-def test_power_is_at_the_limit_and_no_limit_changes_nothing(free, capped):
+def test_power_meets_the_limit_and_a_high_limit_changes_nothing(free, capped):
     num = len(SHARES)
     expected_w = float(free.chip_power_w) * np.minimum(SHARES, 1.0)
     assert np.asarray(capped.chip_power_w)[:num] == pytest.approx(expected_w, rel=1e-6)
@@ -88,21 +88,21 @@ def test_power_is_at_the_limit_and_no_limit_changes_nothing(free, capped):
         assert getattr(capped, name) == pytest.approx(float(getattr(free, name)), rel=1e-12)
 
 
-def test_a_throttled_design_is_the_design_of_that_clock(capped):
+def test_throttled_design_equals_the_design_with_that_clock(capped):
     array = BASE.chip.array
     slow = array.replace(clock_hz=array.clock_hz * float(capped.throttled_clock_ratio[SAME]))
-    whole = run_once(BASE.replace(chip=BASE.chip.replace(array=slow)))
+    scaled = run_once(BASE.replace(chip=BASE.chip.replace(array=slow)))
     for name in ("step_time_s", "step_energy_j", "cost_per_token_usd", "carbon_per_token_g"):
-        assert getattr(whole, name) == pytest.approx(float(getattr(capped, name)[SAME]), rel=1e-9)
+        assert getattr(scaled, name) == pytest.approx(float(getattr(capped, name)[SAME]), rel=1e-9)
 
 
-def test_a_limit_out_of_reach_leaves_the_least_clock_and_a_higher_power(capped):
+def test_unreachable_limit_gives_the_lowest_clock_and_a_higher_power(capped):
     assert capped.throttled_clock_ratio[-1] == pytest.approx(MIN_CLOCK_RATIO)
     assert capped.chip_power_w[-1] > UNREACHABLE_W
     assert np.isfinite(capped.step_time_s[-1])
 
 
-def test_implicit_derivative_agrees_with_finite_differences():
+def test_implicit_derivative_matches_finite_differences():
     points = numbers_at([1000.0, 150.0, 100.0, 60.0])  # the products draw 250 W
     slopes = quick_jit(jax.vmap(jax.grad(log_time)))(points)
     step = 1e-4
@@ -112,9 +112,9 @@ def test_implicit_derivative_agrees_with_finite_differences():
     differences = (values[:, :4] - values[:, 4:]) / (2.0 * step)  # by ln of each number
     by_log = np.asarray(slopes * points)
     assert by_log == pytest.approx(np.asarray(differences), abs=1e-6)
-    assert np.all(by_log[0, [0, 2]] == 0.0)  # a limit that does not bind has no slope
-    assert np.all(by_log[1:, 0] < -0.05)  # one that does: more power, less time
-    assert np.all(by_log[1:, 2] > 0.0)  # leakage takes power from the clock
+    assert np.all(by_log[0, [0, 2]] == 0.0)  # a limit that does not bind has no gradient
+    assert np.all(by_log[1:, 0] < -0.05)  # a binding limit: more power, less time
+    assert np.all(by_log[1:, 2] > 0.0)  # leakage lowers the clock
 
 
 def test_gradients_are_finite_in_float32_and_at_the_edges():
@@ -126,12 +126,12 @@ def test_gradients_are_finite_in_float32_and_at_the_edges():
         assert np.all(np.isfinite(slopes))
 
 
-def test_without_a_limit_nothing_is_computed():
+def test_no_limit_needs_no_computation():
     assert throttled_clock_ratio(BASE, JOB, EXACT) == 1.0
     assert "power_limit_w" not in str(jax.tree_util.tree_flatten_with_path(BASE)[0])
 
 
-def test_the_limit_is_set_and_searched_like_other_numbers(tmp_path):
+def test_power_limit_is_set_and_searched_like_other_parameters(tmp_path):
     loaded = load_search("trn2_llama3_70b", ['chip.power_limit="150 W"'])
     assert loaded.base.chip.power_limit_w == 150.0
     searched = load_search("trn2_llama3_70b")
@@ -140,14 +140,14 @@ def test_the_limit_is_set_and_searched_like_other_numbers(tmp_path):
     file = tmp_path / "capped.toml"
     file.write_text(text.replace("[[choices]]", more, 1))
     assert searched.base.chip.power_limit_w is None
-    assert load_search(file).base.chip.power_limit_w == 300.0  # the loosest of the range
+    assert load_search(file).base.chip.power_limit_w == 300.0  # upper end of the range
     process = ("min_voltage=0.6", "leakage_voltage=0.4", "mac_overhead_ratio=1.2")
     base = load_search("trn2_llama3_70b", [f"chip.process.{text}" for text in process]).base
     assert base.chip.process.min_voltage_v == 0.6
     assert base.chip.process.mac_overhead_ratio == 1.2
 
 
-def test_voltage_stops_at_its_floor():
+def test_voltage_has_a_lower_bound():
     process = BASE.chip.process.replace(min_voltage_v=0.6)
     ratios = jnp.linspace(0.05, 1.2, 40)
     volts = jax.vmap(lambda r: supply_voltage_v(r, process))(ratios)
@@ -156,7 +156,7 @@ def test_voltage_stops_at_its_floor():
     assert jax.grad(lambda r: dynamic_energy_ratio(r, process))(0.1) == 0.0
 
 
-def test_leakage_is_nominal_at_the_nominal_voltage_and_rises_faster_with_v0():
+def test_leakage_is_nominal_at_nominal_voltage_and_steeper_with_v0():
     process = BASE.chip.process
     steep = process.replace(leakage_voltage_v=0.3)
     assert leakage_power_w(100.0, 1.0, steep) == pytest.approx(
@@ -174,8 +174,8 @@ def test_leakage_is_nominal_at_the_nominal_voltage_and_rises_faster_with_v0():
     assert np.isfinite(jax.grad(traced)(1e-6))
 
 
-def test_overhead_of_the_matrix_engines_scales_their_energy_alone(free):
+def test_mac_overhead_scales_matrix_energy_only(free):
     process = BASE.chip.process.replace(mac_overhead_ratio=1.5)
-    whole = run_once(BASE.replace(chip=BASE.chip.replace(process=process)))
-    assert whole.energy.matrix == pytest.approx(1.5 * float(free.energy.matrix), rel=1e-12)
-    assert whole.energy.sram == pytest.approx(float(free.energy.sram), rel=1e-12)
+    scaled = run_once(BASE.replace(chip=BASE.chip.replace(process=process)))
+    assert scaled.energy.matrix == pytest.approx(1.5 * float(free.energy.matrix), rel=1e-12)
+    assert scaled.energy.sram == pytest.approx(float(free.energy.sram), rel=1e-12)

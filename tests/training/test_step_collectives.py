@@ -1,4 +1,4 @@
-"""Laws of a step's collectives: which group sends what, none for one chip, bytes for energy."""
+"""Collectives of a step: traffic per group, none for one chip, sent bytes."""
 
 from types import SimpleNamespace
 
@@ -44,7 +44,7 @@ def _run(job, design):
 
 
 def run(name, parallelism, num_chips, software=None, base=BASE):
-    """The step, its collectives, and its bytes over the fabric and over the network."""
+    """Step, its collectives, and its bytes over scale-up fabric and scale-out network."""
     design = base.replace(
         parallelism=parallelism,
         cluster=base.cluster.replace(num_chips=num_chips),
@@ -63,14 +63,14 @@ def alone_s(kind, size, num_chips, inner, chip=P5.chip):
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
-@pytest.mark.parametrize("cut", [0.0, 1.0])
-def test_one_chip_takes_no_time_and_sends_nothing(name, cut):
-    _, each, sent = run(name, ALONE.replace(weight_shard_fraction=cut), 1.0)
+@pytest.mark.parametrize("sharded", [0.0, 1.0])
+def test_one_chip_has_no_communication(name, sharded):
+    _, each, sent = run(name, ALONE.replace(weight_shard_fraction=sharded), 1.0)
     assert set(jax.tree.leaves(each)) == {0.0}
     assert sent == (0.0, 0.0)
 
 
-GROUPS = {  # degree: what it makes slow
+GROUPS = {  # degree: collectives with nonzero time
     "tensor": {"tensor_s", "expert_s"},
     "context": {"context_s", "reduce_s", "update_gather_s"},
     "pipeline": {"send_s"},
@@ -79,16 +79,16 @@ GROUPS = {  # degree: what it makes slow
 
 @pytest.mark.parametrize("field", sorted(GROUPS))
 @pytest.mark.parametrize("name", ["dense", "experts"])
-def test_a_group_has_its_own_collectives(name, field):
+def test_every_degree_has_its_collectives(name, field):
     _, each, sent = run(name, ALONE.replace(**{field: 4.0}), 4.0)
     slow = {key for key, value in vars(each).items() if value > 0.0}
-    # Tensor ranks bring the tokens of an expert together; a dense model has none.
+    # Tensor-parallel ranks gather the tokens of an expert; a dense model has no experts.
     assert slow == GROUPS[field] - ({"expert_s"} if name == "dense" else set())
     assert sent[0] > 0.0
     assert sent[1] == 0.0  # in one server
 
 
-def test_replicas_sum_and_gather_and_only_they():
+def test_only_replicas_sum_gradients_and_gather_weights():
     _, each, _ = run("dense", ALONE, 4.0)
     assert {k for k, v in vars(each).items() if v > 0.0} == {"reduce_s", "update_gather_s"}
     _, each, _ = run("dense", ALONE.replace(weight_shard_fraction=1.0), 4.0)
@@ -97,7 +97,7 @@ def test_replicas_sum_and_gather_and_only_they():
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
-def test_times_are_those_of_single_collectives(name):
+def test_times_equal_those_of_single_collectives(name):
     step, each, _ = run(name, WIDE, 256.0)
     of, replicas = step.messages, 256.0 / 8.0
     assert (step.data, step.replicas) == (16.0, replicas)
@@ -117,7 +117,7 @@ def test_times_are_those_of_single_collectives(name):
         assert getattr(each, key) == pytest.approx(value, rel=1e-12), key
 
 
-def test_replicas_that_all_update_sum_and_hand_out_gradients():
+def test_unsharded_optimizer_needs_an_all_reduce_of_gradients():
     step, each, sent = run("dense", WIDE.replace(optimizer_shard_fraction=0.0), 256.0)
     assert each.update_gather_s == each.reduce_s  # an all-reduce of the gradients
     _, shared, fewer = run("dense", WIDE, 256.0)
@@ -126,7 +126,7 @@ def test_replicas_that_all_update_sum_and_hand_out_gradients():
     assert step.messages.gradient_bytes == 2.0 * step.messages.weight_bytes
 
 
-def test_software_moves_the_gathers_of_weights_alone():
+def test_software_parameters_affect_weight_gathers_only():
     parallelism = WIDE.replace(weight_shard_fraction=1.0)
     _, plain, _ = run("dense", parallelism, 256.0)
     _, narrow, _ = run("dense", parallelism, 256.0, Software(gather_network_fraction=0.125))
@@ -142,10 +142,10 @@ def test_software_moves_the_gathers_of_weights_alone():
 
 
 def by_hand(step, parallelism):
-    """What leaves a chip: (p - 1) / p of every message of a group, sends whole."""
+    """Bytes sent by a chip: (p - 1) / p of every group message, and full point-to-point sends."""
     of, m, p = step.messages, step.num_micro_batches, step.pipeline
     passes = m * step.mean_layers_per_stage
-    again, cut = parallelism.recompute_fraction, parallelism.weight_shard_fraction
+    recompute, sharded = parallelism.recompute_fraction, parallelism.weight_shard_fraction
 
     def share(ranks):
         return (ranks - 1.0) / ranks
@@ -154,13 +154,13 @@ def by_hand(step, parallelism):
 
     def replicas(weights, gradients, ranks):
         update = updated * weights + (1.0 - updated) * gradients
-        each = (1.0 - cut) * (gradients + update) + cut * m * (gradients + 2.0 * weights)
+        each = (1.0 - sharded) * (gradients + update) + sharded * m * (gradients + 2.0 * weights)
         return share(ranks) * each
 
     # Two collectives of the head, on one stage.
     count = passes * (of.num_tensor_forward + of.num_tensor_backward) + 2.0 * m / p
     sent = count * share(step.tensor) * of.tensor_bytes
-    sent += (3.0 + again) * passes * share(step.context) * of.context_bytes
+    sent += (3.0 + recompute) * passes * share(step.context) * of.context_bytes
     sent += passes * of.num_expert * share(step.expert) * of.expert_bytes
     sent += passes * of.num_expert * share(step.tensor) * of.expert_gather_bytes
     sent += replicas(of.weight_bytes, of.gradient_bytes, step.replicas)
@@ -178,31 +178,31 @@ def by_hand(step, parallelism):
         st.sampled_from([1.0, 2.0]),
         st.sampled_from([1.0, 4.0, 8.0]),
     ),
-    again=st.sampled_from([0.0, 1.0]),
+    recompute=st.sampled_from([0.0, 1.0]),
     updated=st.sampled_from([0.0, 1.0]),
-    cut=st.sampled_from([0.0, 1.0]),
+    sharded=st.sampled_from([0.0, 1.0]),
 )
-def test_bytes_by_hand_however_the_job_is_cut(name, degrees, again, updated, cut):
+def test_sent_bytes_match_hand_calculation(name, degrees, recompute, updated, sharded):
     tensor, pipeline, context, expert = degrees
     parallelism = ALONE.replace(
         tensor=tensor,
         pipeline=pipeline,
         context=context,
         expert=expert,
-        recompute_fraction=again,
+        recompute_fraction=recompute,
         optimizer_shard_fraction=updated,
-        weight_shard_fraction=cut,
+        weight_shard_fraction=sharded,
     )
     with jax.enable_x64(True):
         step, _, sent = run(name, parallelism, 512.0)
-        # A hierarchical gather hands on in the domain what came over the network: the sum over
-        # tiers of shares is the share of the whole.
+        # A hierarchical gather forwards network bytes inside the domain: the fractions of the
+        # tiers sum to the fraction of the full group.
         assert sum(sent) == pytest.approx(by_hand(step, parallelism), rel=1e-9)
 
 
-def test_a_job_in_one_server_leaves_the_network_alone():
+def test_job_in_one_server_sends_nothing_over_the_network():
     parallelism = ALONE.replace(tensor=2.0, pipeline=2.0, expert=2.0)
     for name in JOBS:
-        _, _, (near, far) = run(name, parallelism, 8.0)
-        assert near > 0.0
-        assert far == 0.0
+        _, _, (link_bytes, network_bytes) = run(name, parallelism, 8.0)
+        assert link_bytes > 0.0
+        assert network_bytes == 0.0

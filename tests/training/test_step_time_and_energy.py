@@ -1,4 +1,4 @@
-"""Laws of a training step as a whole: parts add up, every knob pulls the right way, gradients."""
+"""Properties of a training step: sums of parts, signs of sensitivities, gradients."""
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ STACK = Software(
     gather_network_fraction=0.5,
     step_overhead_s=5e-3,
 )
-LAYOUT = Parallelism(
+STRATEGY = Parallelism(
     tensor=4.0,
     pipeline=4.0,
     micro_batch=1.0,
@@ -52,15 +52,15 @@ LAYOUT = Parallelism(
     data_overlap_fraction=0.3,
     expert_overlap_fraction=0.3,
 )
-"""Every knob in its middle, so that each can be turned both ways."""
+"""Every parameter inside its range, so that it can vary in both directions."""
 BASE = load_search("trn2_llama3_70b").base.replace(
     chip=load_chip("a100"),
     cluster=SYSTEM.cluster.replace(num_chips=512.0),
-    parallelism=LAYOUT,
+    parallelism=STRATEGY,
     software=STACK,
 )
 BATCH = 128
-"""Designs of one run of a compiled program; the last is repeated where there are fewer."""
+"""Designs per call of a compiled program; the last design pads smaller batches."""
 
 
 @pytest.fixture(autouse=True)
@@ -75,14 +75,14 @@ def _run(designs, job):
 
 
 def run(name, designs):
-    """Evaluations of a few designs, each field with an axis."""
+    """Evaluations of several designs, with one axis per field."""
     many = [*designs, *[designs[-1]] * (BATCH - len(designs))]
     batch = jax.tree.map(lambda *leaves: np.array(leaves, float), *many)
     found = _run(batch, jax.tree.map(float, JOBS[name]))
     return jax.tree.map(lambda x: np.asarray(x)[: len(designs)], found)
 
 
-def moved(path, factor):
+def scaled(path, factor):
     return set_path(BASE, path, factor * get_path(BASE, path))
 
 
@@ -108,7 +108,7 @@ def random_designs(count):
             degrees["virtual_pipeline"] = 1.0
         fractions = {
             name: float(rng.choice([0.0, 1.0, rng.uniform()]))
-            for name in LAYOUT.__dataclass_fields__
+            for name in STRATEGY.__dataclass_fields__
             if name.endswith("_fraction")
         }
         fractions["attention_recompute_fraction"] *= 1.0 - fractions["recompute_fraction"]
@@ -130,7 +130,7 @@ def random_designs(count):
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
-def test_parts_of_random_steps_add_up(name):
+def test_parts_of_random_steps_sum_to_totals(name):
     designs = random_designs(BATCH)
     found = run(name, designs)
     np.testing.assert_allclose(total(found.time), found.step_time_s, rtol=1e-11)
@@ -141,11 +141,13 @@ def test_parts_of_random_steps_add_up(name):
         for leaf in jax.tree.leaves(part):
             assert np.all(leaf >= -1e-12 * found.step_time_s)
     assert np.all(found.mfu_fraction < 1.0)
-    listed = [design.parallelism for design in designs]
+    parallelisms = [design.parallelism for design in designs]
     for part, degree in (("context_comm", "context"), ("pipeline_comm", "pipeline")):
-        alone = np.array([getattr(x, degree) == 1.0 for x in listed])
+        alone = np.array([getattr(x, degree) == 1.0 for x in parallelisms])
         assert np.all(getattr(found.time, part)[alone] == 0.0)
-    no_overlap = np.array([x.tensor > 1.0 and x.tensor_overlap_fraction < 1.0 for x in listed])
+    no_overlap = np.array(
+        [x.tensor > 1.0 and x.tensor_overlap_fraction < 1.0 for x in parallelisms]
+    )
     assert np.array_equal(found.time.tensor_comm > 0.0, no_overlap)
 
 
@@ -185,14 +187,17 @@ SLOWER = (
     "parallelism.recompute_fraction",
     "parallelism.attention_recompute_fraction",
 )
-LEFT_OUT = {"experts": "", "dense": "parallelism.expert_overlap_fraction"}  # no experts there
+LEFT_OUT = {
+    "experts": "",
+    "dense": "parallelism.expert_overlap_fraction",
+}  # no experts there
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
-def test_every_knob_moves_time_the_way_it_should(name):
+def test_every_parameter_changes_time_with_the_right_sign(name):
     paths = (*FASTER, *SLOWER)
     factors = (0.5, 1.0, 1.25)
-    designs = [moved(path, factor) for path in paths for factor in factors]
+    designs = [scaled(path, factor) for path in paths for factor in factors]
     times = run(name, designs).step_time_s.reshape(len(paths), len(factors))
     for path, row in zip(paths, times, strict=True):
         step = np.diff(row) * (1.0 if path in SLOWER else -1.0)
@@ -205,9 +210,8 @@ def test_every_knob_moves_time_the_way_it_should(name):
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
-def test_every_layout_field_moves_memory_the_way_it_should(name):
-    """Less memory with more ranks that cut and with more that is computed again; no change by
-    what only hides time."""
+def test_every_strategy_field_changes_memory_with_the_right_sign(name):
+    """Memory falls with sharding and recomputation; overlap does not change it."""
     less = {
         "context": "activations",
         "sequence_parallel_fraction": "activations",
@@ -218,7 +222,7 @@ def test_every_layout_field_moves_memory_the_way_it_should(name):
         "weight_shard_fraction": "weights",
         "tensor": "weights",
         "pipeline": "weights",
-        "virtual_pipeline": "activations",  # from two chunks to four: one is another schedule
+        "virtual_pipeline": "activations",  # VPP 2 to 4; VPP 1 is another schedule
     }
     more = {"micro_batch": "activations"}
     none = ("tensor_overlap_fraction", "data_overlap_fraction", "expert_overlap_fraction")
@@ -227,35 +231,35 @@ def test_every_layout_field_moves_memory_the_way_it_should(name):
     designs = [base] + [
         set_path(base, f"parallelism.{x}", 2.0 * get_path(base, f"parallelism.{x}")) for x in fields
     ]
-    held = run(name, designs).hbm
-    for place, field in enumerate(fields, start=1):
-        part = getattr(held, {**less, **more}.get(field, "activations"))
-        sign = np.sign(part[place] - part[0])
+    memory = run(name, designs).hbm
+    for index, field in enumerate(fields, start=1):
+        part = getattr(memory, {**less, **more}.get(field, "activations"))
+        sign = np.sign(part[index] - part[0])
         assert sign == (-1.0 if field in less else 1.0 if field in more else 0.0), field
-    assert set(LAYOUT.__dataclass_fields__) == {*fields, "expert"}
+    assert set(STRATEGY.__dataclass_fields__) == {*fields, "expert"}
 
 
-def test_step_overhead_comes_on_top_and_dispatch_only_where_kernels_are_short():
-    on_top = moved("software.step_overhead_s", 3.0)
+def test_step_overhead_adds_up_and_dispatch_counts_for_short_kernels_only():
+    on_top = scaled("software.step_overhead_s", 3.0)
     nothing = set_path(BASE, "software.dispatch_time_s", 0.0)
     tiny = set_path(BASE, "software.dispatch_time_s", 1e-9)
     huge = set_path(BASE, "software.dispatch_time_s", 10.0)
     found = run("dense", [BASE, on_top, nothing, tiny, huge]).step_time_s
     assert found[1] - found[0] == pytest.approx(2.0 * STACK.step_overhead_s, rel=1e-9)
     assert found[3] == pytest.approx(found[2], rel=1e-9)
-    # 24 layers a stage, 32 micro-batches, forward, backward and a quarter of it again, a bubble.
+    # 24 layers per stage, 32 micro-batches, forward, backward, a quarter recomputed, bubble.
     spread = 1.0 + 0.1 * 2.0
     passes = (32.0 + 3.0 / 2.0) * 24.0 * 2.25 * spread
-    assert found[4] == pytest.approx((passes + 32.0) * 10.0, rel=0.02)  # and the head's
+    assert found[4] == pytest.approx((passes + 32.0) * 10.0, rel=0.02)  # plus the head
 
 
-def test_fewer_layers_wait_in_a_bubble_with_more_chunks():
-    found = run("dense", [BASE, moved("parallelism.virtual_pipeline", 3.0)])
+def test_bubble_falls_with_virtual_pipeline_stages():
+    found = run("dense", [BASE, scaled("parallelism.virtual_pipeline", 3.0)])
     assert found.time.bubble[1] == pytest.approx(found.time.bubble[0] / 3.0, rel=1e-12)
     assert found.time.pipeline_comm[1] > found.time.pipeline_comm[0]
 
 
-def test_elementwise_traffic_comes_on_top_of_the_products():
+def test_elementwise_traffic_adds_to_gemm_traffic():
     sizes = np.full(2, 100.0)
     one, none = np.ones(2), np.zeros(2)
     extra = np.array([0.0, 500.0])
@@ -294,16 +298,16 @@ SMOOTH = (
 
 
 def edges():
-    """One rank of everything, a few, many; every fraction none and all; sizes tiny and huge."""
+    """Degrees of 1, few, many; fractions of 0 and 1; smallest and largest sizes."""
     job = JOBS["experts"]
     ones = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
-    all_of_it = {x: 1.0 for x in LAYOUT.__dataclass_fields__ if x.endswith("_fraction")}
-    wide = LAYOUT.replace(
+    all_of_it = {x: 1.0 for x in STRATEGY.__dataclass_fields__ if x.endswith("_fraction")}
+    wide = STRATEGY.replace(
         tensor=64.0, context=64.0, expert=256.0, pipeline=61.0, virtual_pipeline=1.0
     )
-    listed = [ones, ones.replace(**all_of_it), LAYOUT.replace(**all_of_it), LAYOUT, wide]
+    parallelisms = [ones, ones.replace(**all_of_it), STRATEGY.replace(**all_of_it), STRATEGY, wide]
     for number in (1.0, 2.0, 2.0**30):
-        for parallelism in listed:
+        for parallelism in parallelisms:
             needed = float(parallelism.tensor * parallelism.context * parallelism.pipeline)
             cluster = BASE.cluster.replace(num_chips=number * needed)
             design = BASE.replace(cluster=cluster, parallelism=parallelism)
@@ -316,24 +320,26 @@ def edges():
 
 
 def schedule(design, job):
-    """Time of a step whose rows take as long as their multiply-adds say, and what it holds and
-    sends: all but the model of single products, whose gradients have tests of their own."""
+    """Time, memory and sent bytes of a step whose operator times are proportional to their MACs.
+
+    This excludes the model of single GEMMs, whose gradients have separate tests.
+    """
     step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
     seconds = 1e-14 * (step.gemms.num_macs + step.gemms.vector_flop * step.gemms.count)
-    rows = OperatorCosts(
+    costs = OperatorCosts(
         *[step.executions.total * seconds] * len(OperatorCosts.__dataclass_fields__)
     )
-    rows = rows.replace(forward_s=step.executions.forward * seconds)
-    layer, head = sum_operators(rows, step.executions.is_lm_head)
-    rest = step_times(step, layer, head, design)
-    num_bytes = total(step.memory) + rest.link_bytes + rest.network_bytes
-    return step_time_s(step, rest) + 1e-12 * num_bytes
+    costs = costs.replace(forward_s=step.executions.forward * seconds)
+    layer, head = sum_operators(costs, step.executions.is_lm_head)
+    times = step_times(step, layer, head, design)
+    num_bytes = total(step.memory) + times.link_bytes + times.network_bytes
+    return step_time_s(step, times) + 1e-12 * num_bytes
 
 
 @pytest.mark.slow
-def test_gradients_are_finite_at_the_edges_and_right_between():
+def test_gradients_are_finite_at_the_edges_and_match_differences_inside():
     job = JOBS["experts"]
-    ends = [moved(path, factor) for path in SMOOTH for factor in (1.0 - 1e-5, 1.0 + 1e-5)]
+    ends = [scaled(path, factor) for path in SMOOTH for factor in (1.0 - 1e-5, 1.0 + 1e-5)]
     points = [(BASE, job), *((end, job) for end in ends), *edges()]
     batch = jax.tree.map(lambda *leaves: np.array(leaves, float), *points)
     values, slopes = quick_jit(jax.vmap(jax.value_and_grad(schedule, (0, 1))))(*batch)

@@ -1,4 +1,4 @@
-"""Lists of layouts, their scores, and the choices that a search makes of them."""
+"""Parallelism strategies: enumeration, metrics, ranking, and choices of a search."""
 
 import itertools
 from pathlib import Path
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.strategy_scores import PRESET, evaluated_points, known_scores
+from support.strategy_metrics import PRESET, evaluated_points, known_metrics
 
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search, load_workload
@@ -32,9 +32,9 @@ BASE = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
 GPT3 = load_workload("gpt3_175b").replace(global_batch=1536.0)
 
 
-def keys(listed):
+def keys(table):
     """Rows as tuples of the values of `FIELDS`."""
-    return list(zip(*(listed[name].tolist() for name in FIELDS), strict=True))
+    return list(zip(*(table[name].tolist() for name in FIELDS), strict=True))
 
 
 def small_job(name="mixtral_8x7b"):
@@ -46,62 +46,62 @@ def small_job(name="mixtral_8x7b"):
 
 
 def brute_force(job, num_chips):
-    """All layouts by trying everything; of those that are the same thing the canonical one."""
+    """All strategies by brute force; the canonical one of equivalent strategies."""
     found = set()
     degrees = [float(x) for x in range(1, int(num_chips) + 1)]
     sizes = [2.0**x for x in range(6)]
     ranges = (degrees, degrees, sizes[:4], degrees, sizes, degrees[:6])
-    for cut in itertools.product(*ranges):
-        tensor, pipeline, context = cut[:3]
+    for degrees_of in itertools.product(*ranges):
+        tensor, pipeline, context = degrees_of[:3]
         if tensor * pipeline * context > num_chips or context > 4.0:
             continue
-        parallelism = BASE.replace(**dict(zip(FIELDS, cut, strict=False)))
+        parallelism = BASE.replace(**dict(zip(FIELDS, degrees_of, strict=False)))
         if strategy_problem(parallelism, num_chips, job) is not None:
             continue
         saving = itertools.product((0.0, 1.0), RECOMPUTE.values(), (1, 2, 3))
-        for sequence, again, zero in saving:
+        for sequence, recompute, zero in saving:
             is_one_rank = tensor == 1.0 and sequence == 0.0
             if not (is_one_rank or (zero > 1 and tensor * pipeline == num_chips)):
-                found.add((*cut, sequence, *again, *ZERO[zero]))
+                found.add((*degrees_of, sequence, *recompute, *ZERO[zero]))
     return found
 
 
 @pytest.mark.parametrize("name", ["mixtral_8x7b", "gpt3_125m"])
-def test_the_list_is_what_brute_force_finds(name):
+def test_enumeration_equals_brute_force(name):
     job = small_job(name)
-    listed = keys(enumerate_strategies(job, 8.0))
-    assert len(listed) > 500
-    assert set(listed) == brute_force(job, 8.0)
+    table = keys(enumerate_strategies(job, 8.0))
+    assert len(table) > 500
+    assert set(table) == brute_force(job, 8.0)
 
 
 @pytest.mark.parametrize("num_chips", [12.0, 64.0, 4096.0])
-def test_layouts_are_valid_and_listed_once(num_chips):
-    listed = enumerate_strategies(GPT3, num_chips)
-    rows = keys(listed)
-    assert len(set(rows)) == len(rows) == len(listed)
-    data = data_degrees(listed, num_chips)
-    assert np.all(listed["tensor"] * listed["pipeline"] * listed["context"] * data == num_chips)
+def test_strategies_are_valid_and_distinct(num_chips):
+    table = enumerate_strategies(GPT3, num_chips)
+    rows = keys(table)
+    assert len(set(rows)) == len(rows) == len(table)
+    data = data_degrees(table, num_chips)
+    assert np.all(table["tensor"] * table["pipeline"] * table["context"] * data == num_chips)
     assert np.all(data == np.round(data))
     for row in np.linspace(0, len(rows) - 1, 300).astype(int):
-        assert strategy_problem(strategy_at(listed, int(row), BASE), num_chips, GPT3) is None
+        assert strategy_problem(strategy_at(table, int(row), BASE), num_chips, GPT3) is None
 
 
-def test_options_restrict_the_list_to_just_what_they_name():
+def test_options_restrict_the_enumeration():
     everything = set(keys(enumerate_strategies(GPT3, 512.0)))
     options = StrategyOptions(
         tensor=(8.0, 16.0), micro_batch=(1.0,), recompute=("full",), zero=(1, 3), sequence=(1,)
     )
-    listed = enumerate_strategies(GPT3, 512.0, options)
-    assert set(listed["tensor"]) == {8.0, 16.0}
-    assert set(recompute_names(listed)) == {"full"}
-    assert set(zero_stages(listed)) == {1.0, 3.0}
+    table = enumerate_strategies(GPT3, 512.0, options)
+    assert set(table["tensor"]) == {8.0, 16.0}
+    assert set(recompute_names(table)) == {"full"}
+    assert set(zero_stages(table)) == {1.0, 3.0}
     kept = {
         row
         for row in everything
         if row[0] in (8.0, 16.0) and row[4] == 1.0 and row[6:9] == (1.0, 1.0, 0.0)
         and row[9:] in (ZERO[1], ZERO[3])
     }  # fmt: skip
-    assert set(keys(listed)) == kept
+    assert set(keys(table)) == kept
     even = enumerate_strategies(
         GPT3.replace(global_batch=1280.0), 640.0, StrategyOptions(even_stages=True)
     )
@@ -111,19 +111,19 @@ def test_options_restrict_the_list_to_just_what_they_name():
     assert len(even) < len(every)
 
 
-def test_nothing_possible_is_an_empty_list():
+def test_no_valid_strategy_is_an_empty_table():
     assert len(enumerate_strategies(GPT3, 512.0, StrategyOptions(tensor=(7.0,)))) == 0
     assert len(enumerate_strategies(GPT3, 512.0, StrategyOptions(context=(3.0,)))) == 0
 
 
-def test_long_sequences_are_cut_and_short_ones_are_not():
+def test_only_long_sequences_have_context_parallelism():
     assert set(enumerate_strategies(GPT3, 64.0)["context"]) == {1.0}
     long = enumerate_strategies(GPT3.replace(seq_len=32768.0), 64.0)
     assert set(long["context"]) == {1.0, 2.0, 4.0, 8.0}
 
 
 def toy(values):
-    """A function with parts that depend on few of its inputs, and on none."""
+    """Function with parts that depend on few inputs, and on none."""
     few = jnp.sum(jnp.sin(values["a"] * jnp.arange(50.0)))
     other = jnp.where(values["b"] > 2.0, jnp.log(values["b"]), few)
     none = jnp.sum(jnp.cos(jnp.arange(9.0)))
@@ -132,7 +132,7 @@ def toy(values):
 
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-6), (True, 1e-13)])
 @pytest.mark.parametrize("size", [1, 9000])
-def test_a_staged_program_gives_what_the_function_gives(x64, tolerance, size):
+def test_factored_program_equals_the_function(x64, tolerance, size):
     rng = np.random.default_rng(0)
     values = {name: rng.integers(1, 6, size).astype(float) for name in "abc"}
     values["d"] = rng.normal(size=size)
@@ -145,7 +145,7 @@ def test_a_staged_program_gives_what_the_function_gives(x64, tolerance, size):
         np.testing.assert_allclose(got[name], column, rtol=tolerance, atol=tolerance)
 
 
-def test_a_part_runs_once_for_each_value_that_it_depends_on():
+def test_stages_depend_on_few_columns():
     values = np.arange(10_000.0)
     program = FactoredProgram(toy, Columns.of({"a": values % 4, "b": values % 3, "c": values,
                                              "d": values}))  # fmt: skip
@@ -154,50 +154,54 @@ def test_a_part_runs_once_for_each_value_that_it_depends_on():
     assert ("a",) in names
 
 
-def test_scores_are_what_evaluate_gives():
-    base, job, listed, scores = evaluated_points()
-    for row in np.random.default_rng(1).integers(0, len(listed), 32).tolist():
-        parallelism = strategy_at(listed, row, base.parallelism)
+def test_strategy_metrics_equal_those_of_evaluate():
+    base, job, table, metrics = evaluated_points()
+    for row in np.random.default_rng(1).integers(0, len(table), 32).tolist():
+        parallelism = strategy_at(table, row, base.parallelism)
         want = strategy_metrics_of(evaluate_exact(base.replace(parallelism=parallelism), job))
-        # Parts that are differences of times are as exact as those.
+        # Parts that are differences of times have the accuracy of these times.
         part_of = 1e-13 * want.step_time_s
         for path, value in jax.tree.leaves_with_path(want):
-            got = scores
+            got = metrics
             for key in path:
                 got = getattr(got, key.name)
             assert got[row] == pytest.approx(value, rel=1e-12, abs=part_of), path
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
-def test_ranking_is_sorted_and_fits(metric):
-    _, _, listed, scores = evaluated_points()
-    order, values = ranked(scores, metric), getattr(scores, METRICS[metric])
-    assert 0 < len(order) < len(listed)
+def test_ranking_is_sorted_and_fits_the_hbm(metric):
+    _, _, table, metrics = evaluated_points()
+    order, values = ranked(metrics, metric), getattr(metrics, METRICS[metric])
+    assert 0 < len(order) < len(table)
     assert np.all(np.diff(values[order]) >= 0.0)
-    assert np.all(scores.hbm_used_ratio[order] <= 1.0)
-    assert values[order[0]] == np.min(values[scores.hbm_used_ratio <= 1.0])
-    assert len(ranked(scores, metric, 0.5)) == np.sum(scores.hbm_used_ratio <= 0.5)
+    assert np.all(metrics.hbm_used_ratio[order] <= 1.0)
+    assert values[order[0]] == np.min(values[metrics.hbm_used_ratio <= 1.0])
+    assert len(ranked(metrics, metric, 0.5)) == np.sum(metrics.hbm_used_ratio <= 0.5)
 
 
-def test_representatives_hold_the_best_of_every_group():
-    _, _, listed, scores = evaluated_points()
-    kept = representatives(listed, scores, 64)
+def test_representatives_include_the_fastest_of_every_group():
+    _, _, table, metrics = evaluated_points()
+    kept = representatives(table, metrics, 64)
     assert len(set(kept.tolist())) == 64
-    assert kept[0] == ranked(scores, "step_time")[0]
-    groups = set(zip(listed["tensor"][kept], listed["pipeline"][kept], listed["context"][kept],
+    assert kept[0] == ranked(metrics, "step_time")[0]
+    groups = set(zip(table["tensor"][kept], table["pipeline"][kept], table["context"][kept],
                      strict=True))  # fmt: skip
     assert len(groups) == 64
-    assert len(representatives(listed, scores, 10**9)) == len(listed)
+    assert len(representatives(table, metrics, 10**9)) == len(table)
 
 
-def test_names_of_layouts():
-    values = dict.fromkeys(FIELDS, 1.0) | {"tensor": 8.0, "pipeline": 4.0, "virtual_pipeline": 2.0,
-                                           "sequence_parallel_fraction": 0.0, "gradient_shard_fraction": 0.0,
-                                           "weight_shard_fraction": 0.0,
-                                           "attention_recompute_fraction": 0.0}  # fmt: skip
-    listed = Columns.of({name: np.array([value]) for name, value in values.items()})
-    name = "TP8 PP4 DP2, micro-batch 1, 2 chunks, full recompute, ZeRO-1, no sequence parallelism"
-    assert strategy_label(listed, 0, 64.0) == name
+def test_strategy_label():
+    zeros = (
+        "sequence_parallel_fraction",
+        "gradient_shard_fraction",
+        "weight_shard_fraction",
+        "attention_recompute_fraction",
+    )
+    values = dict.fromkeys(FIELDS, 1.0) | dict.fromkeys(zeros, 0.0)
+    values |= {"tensor": 8.0, "pipeline": 4.0, "virtual_pipeline": 2.0}
+    table = Columns.of({name: np.array([value]) for name, value in values.items()})
+    name = "TP8 PP4 DP2, micro-batch 1, VPP 2, full recompute, ZeRO-1, no sequence parallelism"
+    assert strategy_label(table, 0, 64.0) == name
 
 
 @pytest.mark.parametrize(
@@ -212,14 +216,14 @@ def test_names_of_layouts():
          "attention_recompute_fraction"),
     ],
 )  # fmt: skip
-def test_layouts_that_cannot_run(change, key):
+def test_invalid_strategies_are_reported(change, key):
     assert strategy_problem(BASE, 64.0, GPT3) is None
     problem = strategy_problem(BASE.replace(**change), 64.0, GPT3)
     assert problem is not None
     assert problem[0] == key
 
 
-def test_experts_divide_the_experts_and_the_data_ranks():
+def test_expert_degree_divides_experts_and_data_parallel_ranks():
     job = load_workload("mixtral_8x7b")
     assert strategy_problem(BASE.replace(expert=8.0), 64.0, job) is None
     assert strategy_problem(BASE.replace(expert=3.0), 64.0, job) == (
@@ -239,22 +243,22 @@ def loaded_choice(tmp_path, choice):
     return load_search(tmp_path / "x.toml").space.choices[0]
 
 
-def test_the_best_layouts_as_choices(tmp_path, monkeypatch):
-    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_scores)
+def test_best_strategies_as_choices(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_metrics)
     choice = loaded_choice(tmp_path, 'values = "best"\nzero = [1, 3]\ntensor = [4, 8]')
     assert choice.paths == tuple(f"parallelism.{name}" for name in FIELDS)
     assert len(choice.table) == len(set(choice.labels)) == 64
-    _, _, listed, scores = evaluated_points()
-    mask = np.isin(zero_stages(listed), (1.0, 3.0)) & np.isin(listed["tensor"], (4.0, 8.0))
-    order = ranked(scores, "step_time")
+    _, _, table, metrics = evaluated_points()
+    mask = np.isin(zero_stages(table), (1.0, 3.0)) & np.isin(table["tensor"], (4.0, 8.0))
+    order = ranked(metrics, "step_time")
     best = order[mask[order]][0]
-    assert choice.table[0] == keys(listed)[best]
+    assert choice.table[0] == keys(table)[best]
     fewer = loaded_choice(tmp_path, 'values = "best"\nkeep = 5')
     assert len(fewer.table) == 5
 
 
-def test_all_layouts_take_lists_of_other_fields(tmp_path, monkeypatch):
-    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_scores)
+def test_all_strategies_accept_lists_of_other_fields(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_metrics)
     plain = loaded_choice(tmp_path, 'values = "all"')
     assert all("ZeRO" not in label for label in plain.labels)
     both = loaded_choice(tmp_path, 'values = "all"\nzero = [1, 3]')
@@ -273,11 +277,14 @@ def test_all_layouts_take_lists_of_other_fields(tmp_path, monkeypatch):
         ('values = "best"\nrecompute_fraction = [1]', "recompute_fraction = [1]: expected recompu"),
         ('values = "best"\nkeep = 0', "keep = 0: expected a whole number of at least 1"),
         ('values = "best"\ntensor = [7]', 'values = "best": expected chips, heads, layers'),
-        ('values = "all"\ntensor = [8]', 'tensor = [8]: expected values = "best" in the same table'),
+        (
+            'values = "all"\ntensor = [8]',
+            'tensor = [8]: expected values = "best" in the same table',
+        ),
         ("values = [{ tensor = 8 }]\nzero = [1]", "zero = [1]: expected values"),
     ],
 )
-def test_mistakes_in_choices(tmp_path, choice, line):
+def test_errors_in_choices(tmp_path, choice, line):
     with pytest.raises(ValueError, match=r"x\.toml") as caught:
         loaded_choice(tmp_path, choice)
     assert line.partition(":")[0] in str(caught.value)

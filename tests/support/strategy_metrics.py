@@ -1,4 +1,4 @@
-"""Layouts of the main search with their scores, compiled once for all tests that need them."""
+"""Strategies of the reference search with their metrics, compiled once for all tests."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ PRESET = "trn2_llama3_70b"
 
 @functools.cache
 def evaluated_points():
-    """Base design, workload, all layouts of the default options, and their scores."""
+    """Base design, workload, all strategies of the default options, and their metrics."""
     loaded = load_search(PRESET)
     strategies = enumerate_strategies(loaded.workload, loaded.base.cluster.num_chips)
     return (
@@ -28,15 +28,18 @@ def evaluated_points():
 
 @functools.cache
 def row_of():
-    """Row of each layout by the values of its fields."""
+    """Row of each strategy by the values of its fields."""
     strategies = evaluated_points()[2]
     values = zip(*(strategies[name].tolist() for name in FIELDS), strict=True)
     return {key: row for row, key in enumerate(values)}
 
 
-def known_scores(design, job, strategies):
-    """What `evaluate_strategies` gives for some of these layouts; only the HBM's capacity may differ."""
-    base, work, _, scores = evaluated_points()
+def known_metrics(design, job, strategies):
+    """Result of `evaluate_strategies` for a subset of these strategies.
+
+    Only the HBM capacity may differ.
+    """
+    base, work, _, metrics = evaluated_points()
     hbm = base.chip.hbm.replace(capacity_bytes=design.chip.hbm.capacity_bytes)
     same = base.replace(chip=base.chip.replace(hbm=hbm))
     assert design.replace(parallelism=same.parallelism) == same
@@ -45,12 +48,12 @@ def known_scores(design, job, strategies):
     # ZeRO stages of one replica are listed once.
     rows = np.array([row_of().get(key) or row_of()[(*key[:9], 1.0, 0.0, 0.0)] for key in keys])
     picked = {}
-    for field in dataclasses.fields(scores):
-        value = getattr(scores, field.name)
+    for field in dataclasses.fields(metrics):
+        value = getattr(metrics, field.name)
         if dataclasses.is_dataclass(value):
             parts = {f.name: getattr(value, f.name)[rows] for f in dataclasses.fields(value)}
             picked[field.name] = type(value)(**parts)
         else:
             picked[field.name] = value[rows]
     picked["hbm_used_ratio"] = total(picked["hbm"]) / design.chip.hbm.capacity_bytes
-    return type(scores)(**picked)
+    return type(metrics)(**picked)
