@@ -1,16 +1,26 @@
-"""Differentiable design-space explorer of AI accelerators and the clusters made of them.
+"""Differentiable design-space exploration of AI accelerators and training clusters.
 
 Names load on first use, so that `import hwdse` and `hwdse --help` cost nothing.
+
+- `load_search`, `load_chip`, `load_system`, `load_workload`: presets and TOML files as specs.
+- `Chip`, `Cluster`, `Design`: specs, frozen pytrees with float leaves in SI base units.
+- `evaluate`, `Evaluation`: metrics of a design under a workload; `jax.grad` and `jax.vmap` apply.
+- `EXACT`, `smooth`, `Relaxation`: exact model and smooth relaxation of rounding and maxima.
+- `elasticities`: d ln(metric) / d ln(leaf) of every leaf of a design.
+- `minimize`, `sweep`: gradient search and sweep of a search space.
+- `non_dominated_mask`, `hypervolume`: Pareto fronts.
+
+More: `hwdse.search`, `hwdse.training`, `hwdse.core`, `hwdse.analysis`, `hwdse.config`.
 """
 
-import importlib
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from hwdse.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hwdse.config import load_chip, load_search, load_system, load_workload
     from hwdse.evaluation import evaluate
-    from hwdse.numerics.relaxation import EXACT, smooth
+    from hwdse.numerics.relaxation import EXACT, Relaxation, smooth
     from hwdse.search.answers.elasticity import elasticities
     from hwdse.search.descent.minimize import minimize
     from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
@@ -26,6 +36,7 @@ __all__ = [
     "Cluster",
     "Design",
     "Evaluation",
+    "Relaxation",
     "elasticities",
     "evaluate",
     "hypervolume",
@@ -39,33 +50,39 @@ __all__ = [
     "sweep",
 ]
 
-_MODULES = MappingProxyType(
+_load, __dir__ = lazy_names(
+    __name__,
     {
-        "hwdse.config": ("load_chip", "load_search", "load_system", "load_workload"),
-        "hwdse.numerics.relaxation": ("EXACT", "smooth"),
-        "hwdse.search.answers.elasticity": ("elasticities",),
-        "hwdse.search.descent.minimize": ("minimize",),
-        "hwdse.search.pareto.pareto_set": ("hypervolume", "non_dominated_mask"),
-        "hwdse.search.sweeps.chunked_sweep": ("sweep",),
-        "hwdse.specs.design": ("Design",),
-        "hwdse.specs.results.evaluation_result": ("Evaluation",),
-        "hwdse.specs.hardware.chip": ("Chip",),
-        "hwdse.specs.hardware.cluster": ("Cluster",),
-        "hwdse.evaluation": ("evaluate",),
-    }
+        "config": (
+            "load_chip",
+            "load_search",
+            "load_system",
+            "load_workload",
+        ),
+        "evaluation": ("evaluate",),
+        "numerics.relaxation": (
+            "EXACT",
+            "Relaxation",
+            "smooth",
+        ),
+        "search.answers.elasticity": ("elasticities",),
+        "search.descent.minimize": ("minimize",),
+        "search.pareto.pareto_set": (
+            "hypervolume",
+            "non_dominated_mask",
+        ),
+        "search.sweeps.chunked_sweep": ("sweep",),
+        "specs.design": ("Design",),
+        "specs.hardware.chip": ("Chip",),
+        "specs.hardware.cluster": ("Cluster",),
+        "specs.results.evaluation_result": ("Evaluation",),
+    },
 )
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(module), name)
     if name == "__version__":
         from importlib.metadata import version
 
         return version("hwdse")
-    raise AttributeError(f"module 'hwdse' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return _load(name)

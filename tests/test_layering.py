@@ -11,7 +11,7 @@ import hwdse
 
 ROOT = Path(hwdse.__file__).parent
 ORDER = (  # a room imports from its own place or an earlier one
-    ("units", "numerics"),
+    ("lazy_names", "units", "numerics"),
     ("specs",),
     ("search",),
     ("workload",),

@@ -18,9 +18,9 @@ load on first use:
 - `job_time_s`: time of a job with phases in several number formats.
 """
 
-import importlib
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hwdse.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hwdse.analysis.fp64_balance import design_precision_balance, precision_balance
@@ -50,31 +50,31 @@ __all__ = [
     "systolic_reuse",
 ]
 
-_MODULES = MappingProxyType(
+__getattr__, __dir__ = lazy_names(
+    __name__,
     {
-        "parameter_balances": "hwdse.analysis.resource_balance",
-        "ParameterBalance": "hwdse.analysis.resource_balance",
-        "precision_balance": "hwdse.analysis.fp64_balance",
-        "design_precision_balance": "hwdse.analysis.fp64_balance",
-        "memory_balance": "hwdse.analysis.memory_level_balance",
-        "balanced_sram_bytes": "hwdse.analysis.memory_level_balance",
-        "compare_operand_delivery": "hwdse.analysis.operand_delivery",
-        "systolic_reuse": "hwdse.analysis.operand_reuse",
-        "simd_reuse": "hwdse.analysis.operand_reuse",
-        "row_stationary_reuse": "hwdse.analysis.operand_reuse",
-        "format_area_ratios": "hwdse.analysis.mixed_format_jobs",
-        "format_energy_ratios": "hwdse.analysis.mixed_format_jobs",
-        "job_time_s": "hwdse.analysis.mixed_format_jobs",
-    }
+        "fp64_balance": (
+            "design_precision_balance",
+            "precision_balance",
+        ),
+        "memory_level_balance": (
+            "balanced_sram_bytes",
+            "memory_balance",
+        ),
+        "mixed_format_jobs": (
+            "format_area_ratios",
+            "format_energy_ratios",
+            "job_time_s",
+        ),
+        "operand_delivery": ("compare_operand_delivery",),
+        "operand_reuse": (
+            "row_stationary_reuse",
+            "simd_reuse",
+            "systolic_reuse",
+        ),
+        "resource_balance": (
+            "ParameterBalance",
+            "parameter_balances",
+        ),
+    },
 )
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

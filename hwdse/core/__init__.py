@@ -14,9 +14,9 @@ The room imports only `numerics`, `specs`, `workload` and `models`. Public names
 - `kernel_times`: engine times and traffic of a kernel on a NeuronCore.
 """
 
-import importlib
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hwdse.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hwdse.core.core_evaluation import core_mappings, evaluate_core
@@ -40,28 +40,22 @@ __all__ = [
     "operator_nest",
 ]
 
-_MODULES = MappingProxyType(
+__getattr__, __dir__ = lazy_names(
+    __name__,
     {
-        "evaluate_core": "hwdse.core.core_evaluation",
-        "core_mappings": "hwdse.core.core_evaluation",
-        "best_mapping": "hwdse.core.mapper.mapper",
-        "BestMapping": "hwdse.core.mapper.mapper",
-        "operator_nest": "hwdse.core.mapper.mapper",
-        "best_row_stationary_mapping": "hwdse.core.mapper.row_stationary_mapper",
-        "map_network": "hwdse.core.network_mapper",
-        "MappedNetwork": "hwdse.core.operator_loop_nests",
-        "mapping_metrics": "hwdse.core.mapping_analysis",
-        "kernel_times": "hwdse.core.neuron_kernel_time",
-    }
+        "core_evaluation": (
+            "core_mappings",
+            "evaluate_core",
+        ),
+        "mapper.mapper": (
+            "BestMapping",
+            "best_mapping",
+            "operator_nest",
+        ),
+        "mapper.row_stationary_mapper": ("best_row_stationary_mapping",),
+        "mapping_analysis": ("mapping_metrics",),
+        "network_mapper": ("map_network",),
+        "neuron_kernel_time": ("kernel_times",),
+        "operator_loop_nests": ("MappedNetwork",),
+    },
 )
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

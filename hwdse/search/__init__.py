@@ -20,9 +20,9 @@ and to constraint values ln(value / limit). Below `search`, modules import numer
 - `get_path`, `set_path`: leaves of a nested design by dotted path.
 """
 
-import importlib
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hwdse.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hwdse.search.answers.elasticity import elasticities
@@ -88,36 +88,66 @@ __all__ = [
     "variance_budget",
 ]
 
-_MODULES = MappingProxyType(
+__getattr__, __dir__ = lazy_names(
+    __name__,
     {
         "answers.elasticity": ("elasticities",),
         "answers.minimum_change": ("FreeParameter",),
-        "answers.optimality": ("OptimalityReport", "report_optimality"),
-        "answers.solve_targets": ("SolveResult", "solve"),
+        "answers.optimality": (
+            "OptimalityReport",
+            "report_optimality",
+        ),
+        "answers.solve_targets": (
+            "SolveResult",
+            "solve",
+        ),
+        "descent.minimize": (
+            "allocate_evaluations",
+            "minimize",
+        ),
         "evaluation.search_result": ("SearchResult",),
-        "front.front_search": ("FrontResult", "search_front"),
-        "front.front_uncertainty": ("SampledDesigns", "sample_designs"),
-        "descent.minimize": ("allocate_evaluations", "minimize"),
+        "front.front_search": (
+            "FrontResult",
+            "search_front",
+        ),
+        "front.front_uncertainty": (
+            "SampledDesigns",
+            "sample_designs",
+        ),
         "pareto.pareto_archive": ("DesignSet",),
-        "pareto.pareto_set": ("hypervolume", "merge_fronts", "non_dominated_mask"),
+        "pareto.pareto_set": (
+            "hypervolume",
+            "merge_fronts",
+            "non_dominated_mask",
+        ),
         "space.dimension": ("Dimension",),
-        "space.pytree_path": ("get_path", "set_path"),
-        "space.search_space": ("Choice", "SearchSpace", "Variant"),
+        "space.pytree_path": (
+            "get_path",
+            "set_path",
+        ),
+        "space.search_space": (
+            "Choice",
+            "SearchSpace",
+            "Variant",
+        ),
         "sweeps.chunked_sweep": ("sweep",),
-        "sweeps.sweep_plan": ("SweepPlan", "SweepResult", "plan_sweep"),
-        "uncertainty.robust": ("RobustObjectivesFn", "parse_robust"),
-        "uncertainty.uncertain_constants": ("UncertainConstant", "relative_uncertainty"),
-        "uncertainty.uncertainty_propagation": ("percentiles", "sample_metrics", "variance_budget"),
-    }
+        "sweeps.sweep_plan": (
+            "SweepPlan",
+            "SweepResult",
+            "plan_sweep",
+        ),
+        "uncertainty.robust": (
+            "RobustObjectivesFn",
+            "parse_robust",
+        ),
+        "uncertainty.uncertain_constants": (
+            "UncertainConstant",
+            "relative_uncertainty",
+        ),
+        "uncertainty.uncertainty_propagation": (
+            "percentiles",
+            "sample_metrics",
+            "variance_budget",
+        ),
+    },
 )
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"hwdse.search.{module}"), name)
-    raise AttributeError(f"module 'hwdse.search' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -23,9 +23,9 @@ use:
 - `representatives`: rows of a few strategies that represent a table in a search.
 """
 
-import importlib
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hwdse.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hwdse.training.cluster_evaluation import evaluate_cluster
@@ -67,35 +67,33 @@ __all__ = [
     "throttled_clock_ratio",
 ]
 
-_MODULES = MappingProxyType(
+__getattr__, __dir__ = lazy_names(
+    __name__,
     {
-        "evaluate_cluster": "hwdse.training.cluster_evaluation",
-        "run_step": "hwdse.training.step_time_and_energy",
-        "StepRun": "hwdse.training.step_time_and_energy",
-        "operator_costs": "hwdse.training.gemm_operator_costs",
-        "OperatorCosts": "hwdse.training.gemm_operator_costs",
-        "peak_flop_per_s": "hwdse.training.gemm_operator_costs",
-        "collective_time_s": "hwdse.training.hierarchical_collectives",
-        "throttled_clock_ratio": "hwdse.training.power_cap",
-        "goodput": "hwdse.training.job_goodput",
-        "enumerate_strategies": "hwdse.training.strategy_enumeration",
-        "StrategyOptions": "hwdse.training.strategy_enumeration",
-        "strategy_at": "hwdse.training.strategy_enumeration",
-        "strategy_label": "hwdse.training.strategy_enumeration",
-        "evaluate_strategies": "hwdse.training.strategy_ranking",
-        "StrategyMetrics": "hwdse.training.strategy_ranking",
-        "ranked": "hwdse.training.strategy_ranking",
-        "representatives": "hwdse.training.strategy_ranking",
-    }
+        "cluster_evaluation": ("evaluate_cluster",),
+        "gemm_operator_costs": (
+            "OperatorCosts",
+            "operator_costs",
+            "peak_flop_per_s",
+        ),
+        "hierarchical_collectives": ("collective_time_s",),
+        "job_goodput": ("goodput",),
+        "power_cap": ("throttled_clock_ratio",),
+        "step_time_and_energy": (
+            "StepRun",
+            "run_step",
+        ),
+        "strategy_enumeration": (
+            "StrategyOptions",
+            "enumerate_strategies",
+            "strategy_at",
+            "strategy_label",
+        ),
+        "strategy_ranking": (
+            "StrategyMetrics",
+            "evaluate_strategies",
+            "ranked",
+            "representatives",
+        ),
+    },
 )
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
