@@ -68,7 +68,7 @@ class RankGroup:
 
 @dataclass(frozen=True)
 class RankGroups:
-    """The groups of a layout."""
+    """Rank groups of a parallelism strategy."""
 
     tensor: RankGroup
     context: RankGroup
