@@ -25,7 +25,7 @@ def draw_penalties(found: list[dict[str, Any]], folder: pathlib.Path) -> None:
         axes.barh(rows + offset, penalties, height=width, color=COLORS[index], label=label)
     axes.set_yticks(rows, [one["name"] for one in found])
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("Effective time per token over the optimum at iso-area (%)")
+    axes.set_xlabel("Effective time per token above the optimum at iso-area (%)")
     axes.grid(True, axis="x", color="#e4e7eb", linewidth=0.7)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save_figure(figure, folder, "penalties")

@@ -73,7 +73,7 @@ def optimum_table(found: Systems) -> str:
 
 
 def penalty_table(found: Systems) -> str:
-    """Effective time per token at the current value over that at the optimum, minus 1."""
+    """Effective time per token at the current value over that at the optimum, minus 1, in percent."""
     return parameter_table(found, lambda _, b: percent(b["penalty_fraction"]), units=False)
 
 
@@ -126,7 +126,7 @@ def all_tables(found: Systems) -> str:
     """Tables of the README."""
     parts = (
         ("Current value / optimum at iso-area", optimum_table),
-        ("Penalty: effective time per token over the optimum (%)", penalty_table),
+        ("Penalty: effective time per token above the optimum (%)", penalty_table),
         ("Elasticity of the effective time per token", elasticity_table),
         ("Memory levels: time of a level over time of the matrix engines", levels_table),
         ("FP64 shares at which 1:100 is optimal", shares_table),
