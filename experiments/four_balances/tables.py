@@ -73,7 +73,7 @@ def optimum_table(found: Systems) -> str:
 
 
 def penalty_table(found: Systems) -> str:
-    """Effective time per token at the current value over that at the optimum, minus 1, in percent."""
+    """Effective time per token at the current value over that at the optimum, minus 1 (%)."""
     return parameter_table(found, lambda _, b: percent(b["penalty_fraction"]), units=False)
 
 
