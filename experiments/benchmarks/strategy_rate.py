@@ -27,7 +27,7 @@ import numpy as np
 
 from hwdse.config import load_search
 from hwdse.evaluation import evaluate
-from hwdse.training.factored_program import Columns
+from hwdse.numerics.factored_program import Columns
 from hwdse.training.strategy_enumeration import StrategyOptions, enumerate_strategies
 from hwdse.training.strategy_ranking import strategy_metrics_of, strategy_program
 

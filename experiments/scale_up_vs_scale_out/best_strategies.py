@@ -10,10 +10,10 @@ import numpy as np
 from hwdse.config import load_system
 from hwdse.evaluation import evaluate
 from hwdse.models.reliability.single_level_checkpoint import optimal_checkpoint_interval_s
+from hwdse.numerics.factored_program import Columns, FactoredProgram
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.results.evaluation_result import TimeParts
-from hwdse.training.factored_program import Columns, FactoredProgram
 from hwdse.training.strategy_enumeration import (
     FIELDS,
     StrategyOptions,

@@ -51,7 +51,7 @@ def brute_force(num_points: int) -> bool:
     from hwdse.config import load_search
     from hwdse.objectives import exact_objectives_fn, make_objectives_fn
     from hwdse.search.evaluation.search_result import without_rounding
-    from hwdse.search.pareto.pareto_set import non_dominated_mask
+    from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
     from hwdse.search.space.point_sequences import host_points
     from hwdse.search.sweeps.chunked_sweep import plan_sweep, sweep
 
