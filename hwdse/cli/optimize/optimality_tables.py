@@ -24,6 +24,8 @@ LONG_EFFORT = {"num_starts": 1, "max_iterations": 10, "num_segments": 8, "batch"
 """Reduced effort of a requested report with mapping = "optimize"."""
 MIN_SHADOW_PRICE = 1e-3
 """Smallest printed shadow price, in % per +1 % of the limit."""
+MAX_PARAMETERS = 16
+"""Largest number of parameters that are all printed."""
 UNIT_STEPS = {"mm²": 1.0, "W": 1.0, "USD": 1.0, "1": 0.01}
 """Change of a limit per printed unit: 1 mm², 1 W, 1 USD, 1 percentage point of a ratio."""
 
@@ -152,14 +154,23 @@ def _is_known(report: "OptimalityReport") -> bool:
 
 
 def _binding_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[list[str]]:
+    """Rows of the parameters; unbound ones are counted if there are many parameters."""
     from hwdse.config.schema.user_paths import short_path
 
-    return [
-        [short_path(dimension.path), f"{slope:+.3f}", spaced(text)]
-        for dimension, slope, text in zip(
-            loaded.space.dimensions, report.elasticities, report.bound_by, strict=True
-        )
-    ]
+    of_core = is_core(loaded)
+    labels = {name: metric_of(name, of_core=of_core).name for name in loaded.limits}
+    rows, num_unbound = [], 0
+    for dimension, slope, text in zip(
+        loaded.space.dimensions, report.elasticities, report.bound_by, strict=True
+    ):
+        if text == "none" and len(report.bound_by) > MAX_PARAMETERS:
+            num_unbound += 1
+            continue
+        bound_by = ", ".join(labels.get(part, part) for part in text.split(", "))
+        rows.append([short_path(dimension.path), f"{slope:+.3f}", bound_by])
+    if num_unbound:
+        rows.append([f"{num_unbound} other parameters", "0.000", "none"])
+    return rows
 
 
 def _price_rows(
@@ -173,7 +184,7 @@ def _price_rows(
         step = UNIT_STEPS.get(metric.unit)
         per_unit = "-"
         if step is not None:
-            (cell,) = number_cells([100.0 * price * step / value], 3)
+            (cell,) = number_cells([100.0 * price * step / value], 0)
             per_unit = f"{cell} % per {'pp' if metric.unit == '1' else metric.unit}"
         if -relative > MIN_SHADOW_PRICE:
             rows.append([metric.name, f"{relative:+.3f} %", per_unit])

@@ -132,7 +132,7 @@ def _optimize(
     from hwdse.cli.optimize.optimality_tables import optimality_json, with_optimality_report
     from hwdse.cli.shared.start_run import explain_infeasible, start_run
     from hwdse.config import to_toml
-    from hwdse.config.search.objective_functions import objective_fn
+    from hwdse.config.search.search_file_objectives import objective_fn
 
     options = {"command": NAME, **budget.options()}
     # The search is deterministic, so a repeated command may overwrite its run folder.

@@ -87,7 +87,7 @@ def _search(loaded: "LoadedSearch", num_evaluations: int, seed: int) -> "tuple[F
     """Front, and logs of the objectives of other evaluated designs."""
     import numpy as np
 
-    from hwdse.config.search.objective_functions import front_objectives_fn
+    from hwdse.config.search.search_file_objectives import front_objectives_fn
     from hwdse.search.front.front_search import search_front
 
     seen: list[np.ndarray] = []
