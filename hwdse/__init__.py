@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hwdse.numerics.relaxation import EXACT, Relaxation, smooth
     from hwdse.search.answers.elasticity import elasticities
     from hwdse.search.descent.minimize import minimize
-    from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
+    from hwdse.search.pareto.dominance_and_hypervolume import hypervolume, non_dominated_mask
     from hwdse.search.sweeps.chunked_sweep import sweep
     from hwdse.specs.design import Design
     from hwdse.specs.hardware.chip import Chip
@@ -67,7 +67,7 @@ _load, __dir__ = lazy_names(
         ),
         "search.answers.elasticity": ("elasticities",),
         "search.descent.minimize": ("minimize",),
-        "search.pareto.pareto_set": (
+        "search.pareto.dominance_and_hypervolume": (
             "hypervolume",
             "non_dominated_mask",
         ),

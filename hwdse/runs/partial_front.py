@@ -34,7 +34,7 @@ def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray
 
     Parts are read one at a time. Raises `RunError` if they hold no feasible design.
     """
-    from hwdse.search.pareto.pareto_set import non_dominated_mask
+    from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 
     front: dict[str, np.ndarray] = {}
     parts = sorted(record.finished_parts())

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdse.config import LoadedSearch
 from hwdse.config.search.metric_names import SCALARS, objective_columns
-from hwdse.config.search.objective_functions import make_robust_objectives_fn
+from hwdse.config.search.search_file_objectives import make_robust_objectives_fn
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import exact_objectives_fn, log_objectives_of

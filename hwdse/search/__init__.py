@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from hwdse.search.evaluation.search_result import SearchResult
     from hwdse.search.front.front_search import FrontResult, search_front
     from hwdse.search.front.front_uncertainty import SampledDesigns, sample_designs
+    from hwdse.search.pareto.dominance_and_hypervolume import (
+        hypervolume,
+        merge_fronts,
+        non_dominated_mask,
+    )
     from hwdse.search.pareto.pareto_archive import DesignSet
-    from hwdse.search.pareto.pareto_set import hypervolume, merge_fronts, non_dominated_mask
     from hwdse.search.space.dimension import Dimension
     from hwdse.search.space.pytree_path import get_path, set_path
     from hwdse.search.space.search_space import Choice, SearchSpace, Variant
@@ -115,7 +119,7 @@ __getattr__, __dir__ = lazy_names(
             "sample_designs",
         ),
         "pareto.pareto_archive": ("DesignSet",),
-        "pareto.pareto_set": (
+        "pareto.dominance_and_hypervolume": (
             "hypervolume",
             "merge_fronts",
             "non_dominated_mask",

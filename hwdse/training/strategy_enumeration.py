@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hwdse.numerics.factored_program import Columns
 from hwdse.specs.design import Parallelism
-from hwdse.training.factored_program import Columns
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 RECOMPUTE: Mapping[str, tuple[float, float]] = MappingProxyType(

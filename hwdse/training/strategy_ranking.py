@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from hwdse.numerics.array_types import Leaf
+from hwdse.numerics.factored_program import Columns, FactoredProgram
 from hwdse.numerics.relaxation import EXACT
 from hwdse.specs.design import Design
 from hwdse.specs.results.evaluation_result import Evaluation, MemoryParts, TimeParts
 from hwdse.training.cluster_evaluation import evaluate_cluster
-from hwdse.training.factored_program import Columns, FactoredProgram
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 

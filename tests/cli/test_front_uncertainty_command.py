@@ -11,7 +11,7 @@ from support.small_search import SEARCH, files_of
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.config import load_search
-from hwdse.config.search.objective_functions import front_objectives_fn
+from hwdse.config.search.search_file_objectives import front_objectives_fn
 from hwdse.numerics.relaxation import EXACT
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.sweep_job import chunk_columns, chunk_notes, job_of, read_chunk

@@ -20,7 +20,7 @@ from hwdse.cli.solve.solve_command import conflicting_targets
 from hwdse.config import ConfigError, load_search, to_toml
 from hwdse.config.files.uncertainty_suffix import split_uncertainties, split_uncertainty
 from hwdse.config.search.metric_names import metric_names, parse_metric, parse_target
-from hwdse.config.search.objective_functions import objective_fn
+from hwdse.config.search.search_file_objectives import objective_fn
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.answers.minimum_change import RelaxedSolution
@@ -285,7 +285,9 @@ def test_the_objective_of_a_robust_file_is_robust(search, monkeypatch):
             jnp.ones(1),
         )
 
-    monkeypatch.setattr("hwdse.config.search.objective_functions.make_objectives_fn", energy_only)
+    monkeypatch.setattr(
+        "hwdse.config.search.search_file_objectives.make_objectives_fn", energy_only
+    )
     loaded = loaded_with(search, UNCERTAIN, "objective.robust=worst", "objective.robust_samples=8")
     value, _ = objective_fn(loaded)(loaded.base, EXACT)
     largest = sample_factors(loaded.uncertain_constants, 8, loaded.seed)[:, 0].max()

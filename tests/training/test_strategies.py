@@ -12,8 +12,8 @@ from support.strategy_metrics import PRESET, evaluated_points, known_metrics
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search, load_workload
 from hwdse.config.schema.consistency_checks import strategy_problem
+from hwdse.numerics.factored_program import Columns, FactoredProgram
 from hwdse.specs.design import Parallelism
-from hwdse.training.factored_program import Columns, FactoredProgram
 from hwdse.training.strategy_enumeration import (
     FIELDS,
     RECOMPUTE,

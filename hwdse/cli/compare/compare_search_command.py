@@ -84,7 +84,7 @@ def run(
 
 def comparison_problem_of(loaded: "LoadedSearch") -> "ComparisonProblem":
     """Problem of a search file, for all methods."""
-    from hwdse.config.search.objective_functions import front_objectives_fn, objective_fn
+    from hwdse.config.search.search_file_objectives import front_objectives_fn, objective_fn
     from hwdse.search.compare.method_comparison import ComparisonProblem
 
     return ComparisonProblem(

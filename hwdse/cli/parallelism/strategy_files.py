@@ -44,7 +44,7 @@ def _draw(found: Found, folder: Path) -> list[Path]:
     """Plot of HBM usage and step time of all strategies; its paths."""
     from hwdse.plots import pareto_plots
     from hwdse.plots.strategy_scatter import plot_strategies
-    from hwdse.search.pareto.pareto_set import non_dominated_mask
+    from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 
     metrics = found.metrics
     capacity = found.design.chip.hbm.capacity_bytes

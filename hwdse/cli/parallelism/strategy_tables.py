@@ -18,8 +18,8 @@ from hwdse.training.strategy_enumeration import (
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
+    from hwdse.numerics.factored_program import Columns
     from hwdse.specs.design import Design
-    from hwdse.training.factored_program import Columns
     from hwdse.training.strategy_ranking import StrategyMetrics
 
 TIME_GROUPS = {

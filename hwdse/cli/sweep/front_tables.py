@@ -249,7 +249,7 @@ def objective_values(
     """
     import jax
 
-    from hwdse.config.search.objective_functions import front_objectives_fn
+    from hwdse.config.search.search_file_objectives import front_objectives_fn
     from hwdse.objectives import OBJECTIVES
     from hwdse.search.space.pytree_path import get_path
 

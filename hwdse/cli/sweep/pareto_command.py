@@ -42,7 +42,7 @@ def run(
     from hwdse.cli.shared import evaluation_plots
     from hwdse.runs.atomic_files import csv_text, replacing
     from hwdse.runs.run_folder import open_run
-    from hwdse.search.pareto.pareto_set import merge_fronts
+    from hwdse.search.pareto.dominance_and_hypervolume import merge_fronts
 
     records = [open_run(folder) for folder in runs]
     objectives = _shared_objectives(records)
@@ -178,7 +178,7 @@ def _volumes(
     """Hypervolume of each front in logarithms, absolute and relative to the merged front."""
     import numpy as np
 
-    from hwdse.search.pareto.pareto_set import hypervolume
+    from hwdse.search.pareto.dominance_and_hypervolume import hypervolume
 
     everything = np.log(np.concatenate(values))
     reference = everything.max(axis=0) + np.log(MARGIN)

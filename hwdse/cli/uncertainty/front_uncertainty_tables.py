@@ -145,7 +145,7 @@ def _check_same(
 def _robust_log_objectives(
     loaded: "LoadedSearch", points: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    from hwdse.config.search.objective_functions import front_objectives_fn
+    from hwdse.config.search.search_file_objectives import front_objectives_fn
     from hwdse.search.evaluation.evaluator import Evaluator
 
     units, variants = points

@@ -26,7 +26,7 @@ from hwdse.training.strategy_enumeration import RECOMPUTE
 from hwdse.workload.gemms import LayerList
 
 if TYPE_CHECKING:
-    from hwdse.training.factored_program import Columns
+    from hwdse.numerics.factored_program import Columns
 
 MAX_STAGES = 10_000
 """Deepest pipeline that is enumerated; limits the time for absurd layer counts."""
@@ -121,7 +121,7 @@ def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
 
 def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None = None) -> Choice:
     """Choice of all these strategies, or of `num_kept` representatives."""
-    from hwdse.training.factored_program import Columns
+    from hwdse.numerics.factored_program import Columns
     from hwdse.training.strategy_enumeration import FIELDS, strategy_label
     from hwdse.training.strategy_ranking import evaluate_strategies, representatives
 

@@ -12,8 +12,8 @@ from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.evaluation.evaluator import LARGEST_BATCH, SMALL_BATCH, Evaluator
 from hwdse.search.evaluation.search_result import ObjectiveFn, ObjectivesFn
 from hwdse.search.front.front_search import search_front
+from hwdse.search.pareto.dominance_and_hypervolume import hypervolume, non_dominated_mask
 from hwdse.search.pareto.pareto_archive import DesignSet
-from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
 from hwdse.search.space.point_sequences import host_points, make_sequence
 from hwdse.search.space.search_space import SearchSpace
 

@@ -13,7 +13,7 @@ from hwdse.numerics.jit_compile import search_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.evaluation.batch_evaluation import by_variant
 from hwdse.search.evaluation.search_result import ObjectivesFn, without_rounding
-from hwdse.search.pareto.pareto_set import non_dominated_mask
+from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import over_sample
 from hwdse.search.uncertainty.uncertain_constants import UncertainConstant, sample_factors

@@ -11,7 +11,7 @@ import numpy as np
 from hwdse.numerics.array_types import PerConstraint, PointsByObjectives, Scalar
 from hwdse.numerics.relaxation import Relaxation
 from hwdse.search.evaluation.search_result import ObjectivesFn
-from hwdse.search.pareto.pareto_set import PerObjective
+from hwdse.search.pareto.dominance_and_hypervolume import PerObjective
 
 AUGMENTATION = 0.02
 """rho of the augmented Chebyshev distance: makes weakly dominated points worse."""

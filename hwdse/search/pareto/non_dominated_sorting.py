@@ -3,8 +3,8 @@
 import numpy as np
 
 from hwdse.numerics.array_types import PointsByObjectives
+from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 from hwdse.search.pareto.pareto_archive import DesignSet
-from hwdse.search.pareto.pareto_set import non_dominated_mask
 
 
 def domination_ranks(log_objectives: PointsByObjectives) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdse.search.pareto.pareto_set import non_dominated_mask
+from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 
 NUM_PRUNING_POINTS = 32
 """Front members with which the device compares every point. About 1 % of the points that these do

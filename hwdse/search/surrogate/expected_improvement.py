@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtr
 
-from hwdse.search.pareto.pareto_set import non_dominated_mask
+from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 
 FAR_TAIL = -6.0
 """Standard deviations below which the expected improvement is replaced by its asymptote."""

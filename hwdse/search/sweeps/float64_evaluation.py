@@ -19,8 +19,8 @@ from hwdse.numerics.array_types import PerConstraint
 from hwdse.numerics.jit_compile import search_jit
 from hwdse.search.evaluation.batch_evaluation import padded
 from hwdse.search.evaluation.search_result import without_rounding
+from hwdse.search.pareto.dominance_and_hypervolume import PerObjective
 from hwdse.search.pareto.pareto_archive import DesignSet, merge, pruning_points
-from hwdse.search.pareto.pareto_set import PerObjective
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.sweeps.sweep_plan import SweepPlan

@@ -30,8 +30,8 @@ from hwdse.search.front.scalarize import (
     scalarized,
     smooth_chebyshev,
 )
+from hwdse.search.pareto.dominance_and_hypervolume import hypervolume, non_dominated_mask
 from hwdse.search.pareto.non_dominated_sorting import crowding_distance, domination_ranks
-from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
 from hwdse.search.space.search_space import SearchSpace
 
 HAS_PYMOO = importlib.util.find_spec("pymoo") is not None

@@ -13,7 +13,7 @@ from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import exact_objectives_fn
 from hwdse.search.front.front_search import search_front
 from hwdse.search.front.front_uncertainty import SampledDesigns, attained, sample_designs
-from hwdse.search.pareto.pareto_set import non_dominated_mask
+from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.space.search_space import Dimension, SearchSpace
 from hwdse.search.sweeps.chunked_sweep import ChunkRunner

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from hwdse.search.pareto.pareto_set import hypervolume, non_dominated_mask
+from hwdse.search.pareto.dominance_and_hypervolume import hypervolume, non_dominated_mask
 from hwdse.search.surrogate.expected_improvement import (
     ExpectedHypervolumeImprovement,
     ExpectedImprovement,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.search_toys import TOY_8, TOY_BASE, three_objectives_8
 
-from hwdse.search.pareto.pareto_set import non_dominated_mask
+from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 from hwdse.search.space.point_sequences import host_points
 from hwdse.search.sweeps.chunked_sweep import (
     ChunkRunner,

@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hwdse.search.pareto.pareto_set import hypervolume, merge_fronts, non_dominated_mask
+from hwdse.search.pareto.dominance_and_hypervolume import (
+    hypervolume,
+    merge_fronts,
+    non_dominated_mask,
+)
 
 SMALL_COSTS = st.integers(1, 4).flatmap(
     lambda m: hnp.arrays(

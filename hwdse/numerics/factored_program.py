@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hwdse.numerics.column_stages import plan_stages
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.training.column_stages import plan_stages
 
 QUICK_ROWS = 1 << 17
 """Largest number of rows for which quick compilation outweighs slower loops."""
