@@ -1,4 +1,4 @@
-# make demo   set up, search the best Trainium design for Llama-3-70B, sweep a million more
+# make demo   set up, optimize a Trainium2 for Llama 3 70B, sweep a million designs
 # make test   set up, run the whole test suite
 # make lint   format, lint and type checks
 # make docs   set up, build the documentation into site/ (no network needed once set up)
@@ -26,7 +26,7 @@ demo: $(VENV)/.hwdse
 	$(BIN)/hwdse optimize $(SEARCH) --out demo/optimize
 	$(BIN)/hwdse sweep $(SEARCH) --points 1e6 --out demo/sweep
 	@echo; echo "The design is demo/optimize/best.toml: try  $(BIN)/hwdse evaluate demo/optimize/best.toml"
-	@echo "Pictures:"; ls demo/*/plots/*.png
+	@echo "Plots:"; ls demo/*/plots/*.png
 
 test: $(VENV)/.hwdse
 	$(BIN)/python -m pytest -n 2
