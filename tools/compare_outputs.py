@@ -94,8 +94,8 @@ PATHS = (  # (pattern, replacement) of dotted keys, after the words
     (r"^fit$", "num_feasible"),
     (r"\boptimality\.all_neighbors\b", "optimality.is_exhaustive"),
     (r"_of_limit\b", "_limit_ratio"),
-    (r"^(front\.(?:\d+\.)?)(time_per_token|step_time)\b", r"\1\2_s"),
-    (r"^(front\.(?:\d+\.)?)energy_per_token\b", r"\1energy_per_token_j"),
+    (r"^(front\.(?:\d+\.)?)(time_per_token|step_time)(?=\.|$)", r"\1\2_s"),
+    (r"^(front\.(?:\d+\.)?)energy_per_token(?=\.|$)", r"\1energy_per_token_j"),
     (r"^(front\.(?:\d+\.)?)cost_per_token\b", r"\1cost_per_token_usd"),
 )
 INVERTED = frozenset({"is_local_optimum"})
@@ -114,6 +114,12 @@ def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
         yield path, value
 
 
+def _without_reasons(printed: dict[str, Any]) -> dict[str, Any]:
+    """Skipped rows of an error table as sorted counts: their reasons are texts."""
+    skipped = printed.get("rows_skipped")
+    return printed if skipped is None else {**printed, "rows_skipped": sorted(skipped.values())}
+
+
 def _new_key(path: tuple[str, ...]) -> str:
     text = ".".join(path)
     text = ".".join(RENAMED.get(word, word) for word in text.split("."))
@@ -124,8 +130,8 @@ def _new_key(path: tuple[str, ...]) -> str:
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[int, int, list[str]]:
     """Numbers that are equal, texts that differ, and lines about everything else that differs."""
-    before = {_new_key(path): value for path, value in _flat(old)}
-    after = {".".join(path): value for path, value in _flat(new)}
+    before = {_new_key(path): value for path, value in _flat(_without_reasons(old))}
+    after = {".".join(path): value for path, value in _flat(_without_reasons(new))}
     num_equal, num_texts, lines = 0, 0, []
     for key in sorted(before.keys() | after.keys()):
         if IGNORED.search(key):

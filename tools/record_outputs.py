@@ -127,8 +127,8 @@ def main() -> None:
         record = {}
         for key, result in zip(commands, results, strict=True):
             record[key] = result
+            options.out.write_text(json.dumps(record, indent=1))
             print(result["exit_code"], key, flush=True)
-    options.out.write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":
