@@ -1,4 +1,4 @@
-"""Picture of the rooms of hwdse and their imports: `python tools/draw_rooms.py` -> docs/rooms.png.
+"""Picture of hwdse's packages and their imports: `python tools/draw_rooms.py` -> docs/rooms.png.
 
 One row per room in the order of `tests/test_layering.py`, the command line on top. A dot marks an
 import: the room of the row imports the room of the column. Imports are read with `ast`; the text
@@ -104,14 +104,14 @@ def draw(rooms: list[str]) -> None:
     for column, other in enumerate(rooms):
         x = left + (column + 0.5) * MATRIX
         axes.text(x, num - 0.35, other, rotation=50, rotation_mode="anchor", ha="left", fontsize=9)
-    axes.text(0.12, num - 0.25, "room, and what it holds", fontsize=9, color="#555", va="bottom")
-    note = "Dot: the room of the row imports the room of the column. Larger dot: from more files."
+    axes.text(0.12, num - 0.25, "package and content", fontsize=9, color="#555", va="bottom")
+    note = "Dot: the package of the row imports that of the column. Larger dot: from more files."
     axes.text(0.12, -0.95, note, fontsize=8.5, color="#555", va="center")
     axes.set_xlim(0, width - 0.5)
     axes.set_ylim(-1.2, num + 1.1)
     axes.axis("off")
     figure.savefig(TARGET, dpi=130, bbox_inches="tight", pad_inches=0.08)
-    print(f"wrote {TARGET.relative_to(ROOT)}: {num} rooms")
+    print(f"wrote {TARGET.relative_to(ROOT)}: {num} packages")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Studies of one design: the four balances, operand delivery and reuse, mixed-format jobs.
 
-The room imports `evaluation`, `objectives`, `search.space` and all rooms below them. Public names
-load on first use:
+The package imports `evaluation`, `objectives`, `search.space` and all packages below them. Public
+names load on first use:
 
 - `parameter_balances`: current value, optimum, penalty and elasticity of each balance parameter.
 - `ParameterBalance`: one result of `parameter_balances`.

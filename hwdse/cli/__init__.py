@@ -1,6 +1,6 @@
-"""Command line of hwdse, the only room that prints: one folder per family of commands.
+"""Command line of hwdse, the only package that prints: one folder per family of commands.
 
-Imports every other room.
+Imports every other package.
 """
 
 from hwdse.cli.main import app, main

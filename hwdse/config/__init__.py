@@ -14,7 +14,8 @@ value. Public names:
 - `System`: chip and cluster of one server or scale-up system.
 - `format_value`: text of a parameter with its unit.
 
-Imports all rooms below `config`; imported by `runs`, `validation`, `calibration`, `plots`, `cli`.
+Imports all packages below `config`; imported by `runs`, `validation`, `calibration`, `plots` and
+`cli`.
 """
 
 from hwdse.config.design.operator_csv import load_operators

@@ -73,7 +73,7 @@ class KeyRow:
     allowed: str
     is_whole: bool
     default: str
-    """Value of a key that is left out, "none", or `REQUIRED`."""
+    """Value of an omitted key, "none", or `REQUIRED`."""
     meaning: str
 
 
@@ -84,7 +84,7 @@ class KeyTable:
     kind: str
     """Kind of file: "chip", "system", "workload", "search", ..."""
     name: str
-    """TOML table such as "hbm" or "design.mix"; "" for the keys above all tables."""
+    """TOML table such as "hbm" or "design.mix"; "" for the top-level keys."""
     is_list: bool
     """True if the table is repeated, as in `[[levels]]`."""
     meaning: str
@@ -92,7 +92,7 @@ class KeyTable:
 
     @property
     def heading(self) -> str:
-        """The table as written in TOML: `[hbm]`, `[[levels]]`, or "" above all tables."""
+        """The table as written in TOML: `[hbm]`, `[[levels]]`, or "" for top-level keys."""
         return f"[[{self.name}]]" if self.is_list else f"[{self.name}]" if self.name else ""
 
 
@@ -114,8 +114,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "overrides": "Values by path that replace those of the files named above.",
         "title": "Title of the search in tables and plots.",
         "seed": "Seed of every random number of a search.",
+        "design.mapping": "Mapping policy of every operator: best mapping (optimize), or tiles of "
+        "the search file (explicit).",
         "design": "Base design: the baseline of the search and the value of all other parameters.",
-        "limits": "Upper limits. Keys that are left out do not limit.",
+        "limits": "Upper limits. Omitted keys impose no limit.",
         "objective": "Objective of `hwdse optimize`, and objectives of the Pareto front.",
         "minimize": "Objective to be minimized.",
         "front": "Two or more objectives of the Pareto front.",
@@ -125,13 +127,15 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "choices": "Parameters that change together, such as parallelism strategies.",
         "variants": "Names that select code, such as dataflows.",
         "uncertain": "Uncertain constants. Also written as [uncertain] with paths as keys.",
-        "path": "Dotted path of the parameter; a word * is every name at its level.",
+        "path": "Dotted path of the parameter; `*` in a path matches every name at that level.",
         "low": "Lower end of the range.",
         "high": "Upper end of the range.",
         "step": "Step to whose multiples values are rounded.",
         "scale": "Scale on which the search moves.",
         "uncertain.path": "Dotted path of the constant.",
-        "relative": "One standard deviation relative to the nominal value.",
+        "relative": "Uncertainty relative to the nominal value. 30 %: lognormal, plus or minus one "
+        "standard deviation is a factor of 1.3 (σ of ln = ln 1.3 = 0.262); normal, one standard "  # noqa: RUF001
+        "deviation is 30 %; uniform and triangular, ends at 30 % below and above.",
         "uncertain.low": "Lower end, together with high, in place of relative.",
         "uncertain.high": "Upper end, together with low, in place of relative.",
         "distribution": "Distribution of the constant; lognormal with relative, else uniform.",
@@ -198,7 +202,7 @@ SHORT_FORMS: Mapping[tuple[str, str], tuple[KeyRow, ...]] = MappingProxyType(
                 allowed="text",
                 is_whole=False,
                 default="none",
-                meaning="Process preset or path. Keys that are left out take its values.",
+                meaning="Process preset or path. Omitted keys take its values.",
             ),
         )
         for kind in ("chip", "accelerator")

@@ -1,6 +1,7 @@
 """One core that runs operators: mapper, loop nests, memory-port stalls, NeuronCore kernels.
 
-The room imports only `numerics`, `specs`, `workload` and `models`. Public names load on first use:
+The package imports only `numerics`, `specs`, `workload` and `models`. Public names load on
+first use:
 
 - `evaluate_core`: `Evaluation` of a core that runs an operator network.
 - `core_mappings`: mapping of each operator and costs of one execution.

@@ -1,8 +1,8 @@
 """One optimizer step on a cluster: operator costs, collectives, pipeline, power limit, goodput.
 
-The room combines `models` and `core` for training and enumerates and ranks parallelism strategies.
-It imports only `numerics`, `specs`, `workload`, `models` and `core`. Public names load on first
-use:
+The package combines `models` and `core` for training and enumerates and ranks parallelism
+strategies. It imports only `numerics`, `specs`, `workload`, `models` and `core`. Public names load
+on first use:
 
 - `evaluate_cluster`: `Evaluation` of a design under a training workload.
 - `run_step`: times and energy of one step without failures and power limit, a `StepRun`.

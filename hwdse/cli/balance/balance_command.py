@@ -32,7 +32,7 @@ def run(
     plots: Plots = None,
     json: Json = False,
 ) -> None:
-    """Show the precision, network, memory and checkpoint balance.
+    """Show precision, network, memory, checkpoint balance.
 
     Prints current value, optimum, penalty and elasticity of the parameters of each balance.
     Hardware parameters vary at iso-area: area added to one block is removed from the matrix

@@ -39,10 +39,11 @@ def run(
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """Compare search methods by best objective and hypervolume at equal budgets.
+    """Compare search methods at equal budgets.
 
-    NSGA-II, TPE and CMA-ES need pip install 'hwdse[compare]'. Each finished search is on disk: the
-    same command continues an interrupted comparison, and more --seeds or --methods extend it.
+    Compares best objective and hypervolume. NSGA-II, TPE and CMA-ES need pip install
+    'hwdse[compare]'. Each finished search is on disk: the same command continues an interrupted
+    comparison, and more --seeds or --methods extend it.
 
     \b
     Examples:

@@ -9,7 +9,7 @@ NAME = "evaluate"
 
 
 def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = False) -> None:
-    """Evaluate one design: time, energy, area, cost, bottlenecks.
+    """Evaluate one design: time, energy, area, bottlenecks.
 
     Evaluates the base design of a config by the exact model in float64. Prints metrics, breakdowns
     and limits; --plots adds a breakdown and a roofline.

@@ -30,7 +30,7 @@ def run(
     plots: Plots = None,
     json: Json = False,
 ) -> None:
-    """Rank the parameters of a design by their effect on a metric.
+    """Rank parameters by their effect on a metric.
 
     Elasticity: d ln(metric) / d ln(parameter); -0.6 means 0.6 % less of the metric per +1 % of the
     parameter. One backward pass returns all of them. Counts are treated as continuous.

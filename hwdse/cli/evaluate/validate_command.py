@@ -74,7 +74,7 @@ def run(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare a model with reference data and print the error table.
+    """Compare a model with reference data: error table.
 
     Rows outside the scope of the model are skipped, and the reasons are printed.
 

@@ -58,11 +58,12 @@ def run(
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """Find the minimum-norm change of free parameters that meets targets.
+    """Find the smallest change that meets targets.
 
-    Minimizes the weighted norm of ln(after/before) and reports the marginal change per +1 % of
-    each target. Parameters searched by the config keep its ranges and steps; others may change by
-    a factor of 1000. Writes best.toml to the run folder. Exit code 3: infeasible targets.
+    Minimizes the weighted norm of ln(after/before) of the free parameters and reports the marginal
+    change per +1 % of each target. Parameters searched by the config keep its ranges and steps;
+    others may change by a factor of 1000. Writes best.toml to the run folder. Exit code 3:
+    infeasible targets; best.toml is then the nearest design.
 
     \b
     Examples:

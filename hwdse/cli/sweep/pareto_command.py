@@ -27,7 +27,7 @@ def run(
     ] = Path("pareto"),
     json: Json = False,
 ) -> None:
-    """Merge the Pareto fronts of runs and compare their hypervolumes.
+    """Merge Pareto fronts and compare their hypervolumes.
 
     Runs of `hwdse sweep` and `hwdse optimize --front` with the same objectives and workload are
     merged. Writes front.csv and plots.

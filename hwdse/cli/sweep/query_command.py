@@ -36,15 +36,16 @@ def run(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Query the designs of a run in SQL (DuckDB on its Parquet files).
+    """Query the designs of a run in SQL (DuckDB).
 
     Tables: `points` (all designs kept), `front`, and `top` after --keep top. Columns: metrics in
     base units (step_time_s, die_area_mm2), flags (is_feasible), and parameters by path
-    (chip.array.rows) or by last word if it is unique (rows). "describe points" lists them.
+    with unit (chip.hbm.bandwidth_bytes_per_s) or by last word if it is unique (rows).
+    "describe points" lists them.
 
     \b
     Examples:
-      hwdse query runs/sweep "select rows, cols, step_time_s where die_area_mm2 < 600 order by step_time_s limit 10"
+      hwdse query runs/sweep "select rows, cols, step_time_s where is_feasible and die_area_mm2 < 600 order by step_time_s limit 10"
       hwdse query runs/sweep "select parallelism, count(*) from front group by parallelism" --json
     """  # noqa: E501
     from hwdse.runs.run_folder import open_run

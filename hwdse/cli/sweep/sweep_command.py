@@ -84,7 +84,7 @@ def run(
     seed: Seed = None,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Evaluate many designs of a search space and keep the Pareto front.
+    """Evaluate many designs and keep the Pareto front.
 
     Designs are screened in float32; kept designs are re-evaluated in float64 with the exact model.
     Each finished chunk is on disk: interrupt at any time, continue with --resume.

@@ -37,7 +37,8 @@ def run(
     uncertain: Annotated[
         list[str] | None,
         typer.Option("--uncertain", metavar="PATH=SIGMA", help="Uncertain constant with its "
-                     "relative standard deviation, e.g. chip.hbm.energy=30%. Repeatable."),
+                     "relative uncertainty, e.g. chip.hbm.energy=30%: lognormal, one standard "
+                     "deviation is a factor of 1.3. Repeatable."),
     ] = None,
     front: Annotated[
         Path | None,
@@ -53,14 +54,15 @@ def run(
     seed: Seed = None,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Propagate uncertain constants to the metrics of a design or of a front.
+    """Propagate uncertain constants to metrics.
 
-    Prints percentiles (p5, p50, p95) and the variance contribution of each constant. With --front:
-    percentiles of the objectives of each design, and the share of samples in which it meets the
-    limits and stays on the front. All designs share the same samples.
+    Prints percentiles (p5, p50, p95) of the metrics of a design and the variance contribution of
+    each constant. With --front: percentiles of the objectives of each design, and the share of
+    samples in which it meets the limits and stays on the front. All designs share the same samples.
 
     Uncertain constants come from [uncertain] of the config, from values such as
-    "0.9 pJ/bit +- 30 %" and from --uncertain (lognormal, one standard deviation).
+    "0.9 pJ/bit +- 30 %" and from --uncertain. "30 %": lognormal; plus or minus one standard
+    deviation is a factor of 1.3.
 
     \b
     Examples:

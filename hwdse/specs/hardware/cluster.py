@@ -82,7 +82,7 @@ class Cluster:
     schedule_availability_fraction: Leaf = 1.0
     """Fraction of calendar time in which the job may run, after maintenance and preemption."""
     storage_usd_per_byte_per_s: Leaf = 0.0
-    """Cost of remote storage per write bandwidth."""
+    """Price of remote storage per byte and second kept. Written per month, "0.02 USD/GB/month"."""
     grid_carbon_g_per_j: Leaf = 380.0 / 3.6e6
     """CO2 equivalent of the electricity. Typical: 380 g/kWh, US (ACT, location_2022.yaml)."""
     server_carbon_g: Leaf = 0.0

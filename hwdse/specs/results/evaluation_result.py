@@ -153,7 +153,7 @@ class Evaluation:
     throttled_clock_ratio: Leaf = 1.0
     """Throttled clock over set clock; 1 without a power limit."""
     reticle_used_ratio: Leaf = 0.0
-    """Die area over the scanner field of 858 mm²; above 1 the die cannot be manufactured."""
+    """Die area over the reticle limit of 858 mm²; above 1 the die cannot be manufactured."""
     chip_operating_cost_usd_per_s: Leaf = 0.0
     """Operating cost per chip: depreciation with its share of the server, and electricity."""
     chip_carbon_g: Leaf = 0.0
