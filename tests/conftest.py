@@ -32,6 +32,9 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Small ones too: what runs operation by operation compiles some hundred of them.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+# Workers of xdist get the width of the terminal, which tables of commands would take.
+os.environ.pop("COLUMNS", None)
+
 import jax  # noqa: E402  # reads the environment
 
 jax.config.update("jax_compilation_cache_dir", os.environ[FOLDER])
