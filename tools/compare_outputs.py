@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RENAMED = {  # words of keys, at any depth
+    "figures": "published",
     "useful_tokens_per_s": "effective_tokens_per_s",
     "matrix_utilization_fraction": "mfu_fraction",
     "cost_usd_per_token": "cost_per_token_usd",

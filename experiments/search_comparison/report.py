@@ -155,15 +155,15 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
         if ends:
             curves[GRADIENT] = list(ends.values())
         marks = np.asarray(sorted({mark for each in curves.values() for c in each for mark in c}))
-        median_min_max = {}
+        ranges_by_method = {}
         for method in [name for name in NAMES if name in curves]:
             table = np.asarray([[c.get(m, np.nan) for m in marks] for c in curves[method]])
-            median_min_max[NAMES[method]] = np.stack(
+            ranges_by_method[NAMES[method]] = np.stack(
                 [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
             )
         figure, (axes,) = pareto_plots.new_figure()
         label = (
             "Hypervolume (of the logarithms)" if task == "pareto" else "Energy-delay product (J·s)"
         )
-        plot_median_and_range(axes, marks, median_min_max, "Model evaluations", label)
+        plot_median_and_range(axes, marks, ranges_by_method, "Model evaluations", label)
         pareto_plots.save_figure(figure, folder, f"{problem}_{task}")

@@ -57,15 +57,15 @@ def brute_force(num_points: int) -> bool:
 
     loaded = load_search(SEARCH)
     space, limits = loaded.space, loaded.limits
-    front_objectives_fn = exact_objectives_fn(
+    objectives_fn = exact_objectives_fn(
         make_objectives_fn(loaded.front_objectives, limits, loaded.workload)
     )
     plan = plan_sweep(space, num_points=num_points, seed=loaded.seed)
-    found = sweep(front_objectives_fn, plan, loaded.base)
+    found = sweep(objectives_fn, plan, loaded.base)
     kept, keys = [], []
     for variant, (_, base) in enumerate(space.variant_bases(loaded.base)):
         one = jax.jit(
-            jax.vmap(lambda unit, base=base: front_objectives_fn(space.decode_rounded(unit, base)))
+            jax.vmap(lambda unit, base=base: objectives_fn(space.decode_rounded(unit, base)))
         )
         for first in range(0, plan.variant_points[variant], BATCH):
             indices = np.arange(first, first + BATCH)

@@ -76,7 +76,7 @@ _PARAMETERS = (
 BALANCED_PARAMETERS: Mapping[str, BalancedParameter] = MappingProxyType(
     {parameter.path: parameter for parameter in _PARAMETERS}
 )
-"""Knobs by path."""
+"""Balanced parameters by path."""
 
 
 def at_iso_area(design: Design, area_mm2: Scalar) -> Design:

@@ -56,6 +56,9 @@ def test_a_comparison_is_written_and_extended_by_more_seeds(folder, capsys, monk
     assert np.all(table["median"] <= table["max"])
     for name in ("best_objective.png", "hypervolume.png"):
         assert (folder / "run" / "plots" / name).stat().st_size > 1000
+    code, _, err = printed(capsys, "query", folder / "run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "run of compare-search" in err
 
 
 def test_mistakes_are_one_line(folder, capsys, monkeypatch):
@@ -78,7 +81,8 @@ def cheap_costs(objectives, limits, workload, **options):
 
 def test_fronts_by_gradient_merge_like_those_of_sweeps(folder, capsys, monkeypatch):
     # A model that compiles at once replaces the real one.
-    monkeypatch.setattr("hwdse.objectives.make_objectives_fn", cheap_costs)
+    target = "hwdse.config.search.search_file_objectives.make_objectives_fn"
+    monkeypatch.setattr(target, cheap_costs)
     monkeypatch.setattr("hwdse.cli.sweep.front_tables.preset_markers", lambda *arguments: [])
     runs = [folder / "front", folder / "other"]
     for seed, run_folder in enumerate(runs):

@@ -143,3 +143,13 @@ def test_mistakes_are_one_line(search, options, named, capsys):
     err = capsys.readouterr().err
     assert named in err
     assert err.count("\n") == 1
+
+
+def test_a_run_folder_of_another_format_is_refused(search, tmp_path, capsys):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text(
+        '{"config": {}, "config_hash": "", "seed": 0, "versions": {}}'
+    )
+    (tmp_path / "old" / "front.csv").write_text("time_per_token\n1.0\n")
+    assert run(["uncertainty", str(search), "--front", str(tmp_path / "old")]) == Exit.USER_ERROR
+    assert "expected format 2" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from support.strategy_metrics import PRESET, evaluated_points, known_metrics
+from support.strategy_metrics import PRESET, evaluated_strategies, known_metrics
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
@@ -29,7 +29,7 @@ def told(capsys, *arguments, code=Exit.OK):
 
 def test_strategies_are_sorted_and_counted(capsys):
     found = told(capsys, "--top", "7")
-    _, _, listed, metrics = evaluated_points()
+    _, _, listed, metrics = evaluated_strategies()
     order = ranked(metrics, "step_time")
     assert found["num_evaluated"] == len(listed)
     assert found["num_feasible"] == len(order)
@@ -52,7 +52,7 @@ def test_other_metrics_and_restrictions(capsys):
     assert used == sorted(used)
     assert {row["tensor"] for row in rows} <= {8.0, 16.0}
     assert {(row["recompute"], row["zero"]) for row in rows} == {("full", 3.0)}
-    assert found["num_evaluated"] < len(evaluated_points()[2])
+    assert found["num_evaluated"] < len(evaluated_strategies()[2])
 
 
 def test_the_table_has_one_row_per_strategy(capsys):
@@ -62,7 +62,7 @@ def test_the_table_has_one_row_per_strategy(capsys):
     for part in (first, second):
         lines = [line.split()[0] for line in part.splitlines() if line[:1].isdigit()]
         assert lines[:3] == ["1", "2", "3"]
-    assert f"{len(evaluated_points()[2]):,} strategies evaluated in" in text
+    assert f"{len(evaluated_strategies()[2]):,} strategies evaluated in" in text
 
 
 def test_files_contain_all_strategies_that_fit_and_the_best_design(capsys, tmp_path):
@@ -84,9 +84,10 @@ def test_no_strategy_fits(capsys):
     assert found["strategies"] == []
     assert run([*COMMAND, *small]) == Exit.INFEASIBLE
     (line,) = capsys.readouterr().err.splitlines()
-    _, _, listed, metrics = evaluated_points()
+    _, _, listed, metrics = evaluated_strategies()
     over = (
-        np.min(metrics.hbm_used_ratio) * evaluated_points()[0].chip.hbm.capacity_bytes / 1e9 - 1.0
+        np.min(metrics.hbm_used_ratio) * evaluated_strategies()[0].chip.hbm.capacity_bytes / 1e9
+        - 1.0
     )
     assert f"none of {len(listed):,} strategies fits: the smallest (TP" in line
     assert f", available 1 GB, excess {over:.4g} GB; largest part: " in line

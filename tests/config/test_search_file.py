@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from hwdse.config import ConfigError, load_chip, load_search, load_system, load_workload, to_toml
+from hwdse.config.files.errors import did_you_mean
 from hwdse.config.files.toml_files import preset_root
 from hwdse.config.schema.metric_fields import SCALARS, metric_field
 from hwdse.config.search.metric_names import objective_columns
@@ -627,3 +628,23 @@ def test_keys_of_other_models_may_be_left_out():
 def test_broken_mixture(old, new, line):
     text = message(load_workload, changed(MIXTURE, old, new))
     assert text.startswith(f"x.toml [model] {line}")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("launch", "collective_launch"),
+        ("latencyy", "latency"),
+        ("fraction", "eager_fraction"),
+        ("nothing_like_it", None),
+    ],
+)
+def test_a_hint_prefers_the_name_that_contains_the_word(word, hint):
+    names = ["latency", "collective_launch", "eager_fraction", "rendezvous"]
+    assert did_you_mean(word, names) == (f"; did you mean '{hint}'?" if hint else "")
+
+
+def test_two_names_that_contain_the_word_are_compared_by_spelling():
+    assert (
+        did_you_mean("fraction", ["eager_fraction", "fraction_s"]) == "; did you mean 'fraction_s'?"
+    )

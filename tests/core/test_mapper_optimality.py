@@ -38,7 +38,7 @@ def matrix_products(sizes):
 PROGRAM = quick_jit(lambda operators, core: best_mapping(operators, core))
 
 
-def front_objectives_fn(sizes, core):
+def costs_of(sizes, core):
     return jax.tree.map(np.asarray, PROGRAM(matrix_products(sizes), as_arrays(core))).costs
 
 
@@ -99,7 +99,7 @@ def least_by_trying(m, k, n, core):
 @pytest.mark.parametrize("core", [small_core(), small_core(8.0, 4.0, 700.0, 256.0)])
 @pytest.mark.parametrize("size", SIZES)
 def test_brute_force_finds_no_better_tile(size, core):
-    found = front_objectives_fn([size], core)
+    found = costs_of([size], core)
     assert max(float(np.max(ratio)) for ratio in found.used_ratio[1:3]) <= 1.0 + 1e-5
     product = float(found.time_s[0] * found.energy_j[0])
     assert product <= least_by_trying(*size, core) * (1.0 + 1e-9)
@@ -129,9 +129,7 @@ def test_energy_delay_product_never_rises_with_any_resource(path, place, factor,
     value = low * (high / low) ** place
     size = tuple(map(float, size))
     with jax.enable_x64(True):
-        less, more = (
-            front_objectives_fn([size], set_path(core, path, x)) for x in (value, factor * value)
-        )
+        less, more = (costs_of([size], set_path(core, path, x)) for x in (value, factor * value))
     assert more.time_s[0] * more.energy_j[0] <= less.time_s[0] * less.energy_j[0] * (1 + 1e-9)
 
 

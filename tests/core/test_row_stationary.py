@@ -64,7 +64,7 @@ def layer(name) -> tuple[Operators, RowStationaryMapping]:
 PROGRAM = quick_jit(row_stationary_costs)
 
 
-def front_objectives_fn(operator, sets, core=EYERISS):
+def costs_of(operator, sets, core=EYERISS):
     """Costs from one program for all operators and mappings of a shape."""
     operator = operator.replace(names=())
     return PROGRAM(*jax.tree.map(jnp.float64, (operator, core, sets)))
@@ -80,7 +80,7 @@ class TestChip:
     @pytest.mark.parametrize("name", LAYERS)
     def test_number_of_macs(self, name):
         operator, sets = layer(name)
-        macs = operator.count * front_objectives_fn(operator, sets).traffic.num_macs
+        macs = operator.count * costs_of(operator, sets).traffic.num_macs
         assert macs / 1e6 == pytest.approx(ALEXNET[name]["num_macs_millions"], abs=0.06)
 
     @pytest.mark.parametrize("name", LAYERS)
@@ -92,7 +92,7 @@ class TestChip:
     def test_global_buffer_accesses_match_table_v(self, name):
         """Table V of JSSC 2017, to its printed digits."""
         operator, sets = layer(name)
-        words = moved(front_objectives_fn(operator, sets), "global_buffer")
+        words = moved(costs_of(operator, sets), "global_buffer")
         total = words.reads.inputs + words.reads.outputs + words.writes.outputs
         megabytes = operator.count * total * WORD / 1e6
         assert megabytes == pytest.approx(ALEXNET[name]["buffer_mb"], abs=0.06)
@@ -101,7 +101,7 @@ class TestChip:
     def test_time_is_that_of_the_chip_without_ramps(self, name):
         """The model has no array fill time, so it may be faster by at most one sixth."""
         operator, sets = layer(name)
-        costs = front_objectives_fn(operator, sets)
+        costs = costs_of(operator, sets)
         model_ms = 1e3 * operator.count * costs.compute_s
         assert 5.0 / 6.0 < model_ms / ALEXNET[name]["processing_ms"] <= 1.0
         assert costs.time_s == costs.compute_s
@@ -109,7 +109,7 @@ class TestChip:
     @pytest.mark.parametrize("name", LAYERS)
     def test_dram_accesses_exceed_those_of_the_chip_with_zero_compression(self, name):
         operator, sets = layer(name)
-        words = moved(front_objectives_fn(operator, sets), "dram")
+        words = moved(costs_of(operator, sets), "dram")
         total = sum(jax.tree.leaves((words.reads, words.writes)))
         megabytes = operator.count * total * WORD / 1e6
         assert 0.45 < ALEXNET[name]["dram_mb"] / megabytes < 1.0
@@ -117,14 +117,14 @@ class TestChip:
     @pytest.mark.parametrize("name", LAYERS)
     def test_mapping_fits_every_memory(self, name):
         operator, sets = layer(name)
-        costs = front_objectives_fn(operator, sets)
+        costs = costs_of(operator, sets)
         assert max(float(ratio) for ratio in costs.used_ratio) <= 1.0
         assert costs.used_ratio[1] > 0.85  # the chip keeps as many filters as there is room for
 
     def test_every_mac_accesses_four_pe_words(self):
         """ISCA 2016: a filter word, an input and a sum read, a sum written; fills add 1 to 5 %."""
         operator, sets = layer("conv3")
-        costs = front_objectives_fn(operator, sets)
+        costs = costs_of(operator, sets)
         words = [moved(costs, name) for name in ("filter_spad", "input_spad", "sum_spad")]
         total = sum(sum(jax.tree.leaves((x.reads, x.writes))) for x in words)
         assert 4.0 <= total / costs.traffic.num_macs < 4.2
@@ -137,7 +137,7 @@ class TestByHand:
     SETS = RowStationaryMapping(3.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
     def test_words(self):
-        costs = front_objectives_fn(self.OPERATOR, self.SETS)
+        costs = costs_of(self.OPERATOR, self.SETS)
         dram, buffer = moved(costs, "dram"), moved(costs, "global_buffer")
         assert dram.reads == Operands(9.0, 42.0, 0.0)
         assert dram.writes == Operands(0.0, 0.0, 20.0)
@@ -154,7 +154,7 @@ class TestByHand:
 
     def test_sequential_channels_return_partial_sums(self):
         operator = convolution(3, 3, 4, 5, 2, 1, 1)
-        buffer = moved(front_objectives_fn(operator, self.SETS), "global_buffer")
+        buffer = moved(costs_of(operator, self.SETS), "global_buffer")
         assert buffer.writes.outputs == 2 * 20
         assert buffer.reads.outputs == 20 + 20
         assert buffer.reads.inputs == 2 * 42
@@ -162,7 +162,7 @@ class TestByHand:
     def test_concurrent_channels_return_no_partial_sums(self):
         operator = convolution(3, 3, 4, 5, 2, 1, 1)
         for sets in (self.SETS.replace(channels=2.0), self.SETS.replace(channel_sets=2.0)):
-            buffer = moved(front_objectives_fn(operator, sets), "global_buffer")
+            buffer = moved(costs_of(operator, sets), "global_buffer")
             assert buffer.writes.outputs == buffer.reads.outputs == 20
             assert buffer.reads.inputs == 2 * 42
 
@@ -174,7 +174,7 @@ class TestSearch:
         sets = row_stationary_mapspace(operator, EYERISS)
         assert np.all(sets.num_active <= EYERISS.rows * EYERISS.cols)
         some = jax.tree.map(lambda x: np.resize(x[:: len(x) // 500 + 1], 512), sets)
-        costs = front_objectives_fn(operator, some)
+        costs = costs_of(operator, some)
         for ratio in costs.used_ratio:
             assert np.max(ratio) <= 1.0
         assert np.all(
@@ -190,7 +190,7 @@ class TestSearch:
     def test_best_mapping_is_never_worse_than_that_of_the_chip(self):
         operator, sets = layer("conv2")
         _, best = best_row_stationary_mapping(operator, EYERISS)
-        chip = front_objectives_fn(operator, sets)
+        chip = costs_of(operator, sets)
         assert best.time_s * best.energy_j <= chip.time_s * chip.energy_j * (1.0 + 1e-9)
 
     def test_gemm_is_mapped(self):
@@ -253,7 +253,7 @@ def test_gradients_are_finite_with_the_right_sign():
 
 def test_float32_counts_are_equal():
     operator, sets = layer("conv4")
-    exact = float(front_objectives_fn(operator, sets).energy_j)
+    exact = float(costs_of(operator, sets).energy_j)
     with jax.enable_x64(False):
         program = quick_jit(lambda sets: row_stationary_costs(operator, EYERISS, sets).energy_j)
         single = program(jax.tree.map(jnp.float32, sets))

@@ -14,7 +14,7 @@ PRESET = "trn2_llama3_70b"
 
 
 @functools.cache
-def evaluated_points():
+def evaluated_strategies():
     """Base design, workload, all strategies of the default options, and their metrics."""
     loaded = load_search(PRESET)
     strategies = enumerate_strategies(loaded.workload, loaded.base.cluster.num_chips)
@@ -29,7 +29,7 @@ def evaluated_points():
 @functools.cache
 def row_of():
     """Row of each strategy by the values of its fields."""
-    strategies = evaluated_points()[2]
+    strategies = evaluated_strategies()[2]
     values = zip(*(strategies[name].tolist() for name in FIELDS), strict=True)
     return {key: row for row, key in enumerate(values)}
 
@@ -39,7 +39,7 @@ def known_metrics(design, job, strategies):
 
     Only the HBM capacity may differ.
     """
-    base, work, _, metrics = evaluated_points()
+    base, work, _, metrics = evaluated_strategies()
     hbm = base.chip.hbm.replace(capacity_bytes=design.chip.hbm.capacity_bytes)
     same = base.replace(chip=base.chip.replace(hbm=hbm))
     assert design.replace(parallelism=same.parallelism) == same

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.strategy_metrics import PRESET, evaluated_points, known_metrics
+from support.strategy_metrics import PRESET, evaluated_strategies, known_metrics
 
 from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search, load_workload
@@ -155,7 +155,7 @@ def test_stages_depend_on_few_columns():
 
 
 def test_strategy_metrics_equal_those_of_evaluate():
-    base, job, table, metrics = evaluated_points()
+    base, job, table, metrics = evaluated_strategies()
     for row in np.random.default_rng(1).integers(0, len(table), 32).tolist():
         parallelism = strategy_at(table, row, base.parallelism)
         want = strategy_metrics_of(evaluate_exact(base.replace(parallelism=parallelism), job))
@@ -170,7 +170,7 @@ def test_strategy_metrics_equal_those_of_evaluate():
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
 def test_ranking_is_sorted_and_fits_the_hbm(metric):
-    _, _, table, metrics = evaluated_points()
+    _, _, table, metrics = evaluated_strategies()
     order, values = ranked(metrics, metric), getattr(metrics, METRICS[metric])
     assert 0 < len(order) < len(table)
     assert np.all(np.diff(values[order]) >= 0.0)
@@ -180,7 +180,7 @@ def test_ranking_is_sorted_and_fits_the_hbm(metric):
 
 
 def test_representatives_include_the_fastest_of_every_group():
-    _, _, table, metrics = evaluated_points()
+    _, _, table, metrics = evaluated_strategies()
     kept = representatives(table, metrics, 64)
     assert len(set(kept.tolist())) == 64
     assert kept[0] == ranked(metrics, "step_time")[0]
@@ -248,7 +248,7 @@ def test_best_strategies_as_choices(tmp_path, monkeypatch):
     choice = loaded_choice(tmp_path, 'values = "best"\nzero = [1, 3]\ntensor = [4, 8]')
     assert choice.paths == tuple(f"parallelism.{name}" for name in FIELDS)
     assert len(choice.table) == len(set(choice.labels)) == 64
-    _, _, table, metrics = evaluated_points()
+    _, _, table, metrics = evaluated_strategies()
     mask = np.isin(zero_stages(table), (1.0, 3.0)) & np.isin(table["tensor"], (4.0, 8.0))
     order = ranked(metrics, "step_time")
     best = order[mask[order]][0]

@@ -85,6 +85,11 @@ def ask(record: "Run", query: str | None) -> tuple[list[str], list[tuple[Any, ..
             if path.exists():
                 _make_view(connection, name, [str(path)])
         if query is None:
+            if record.config.get("options", {}).get("command") == "compare-search":
+                raise CommandError(
+                    f"{record.folder}: run of compare-search; expected a query, or a run of sweep "
+                    "or optimize --front"
+                )
             has_front = (record.folder / "front.parquet").exists()
             query = default_query(columns, "front" if has_front else "points where is_front")
         result = connection.execute(with_tables(query, columns))

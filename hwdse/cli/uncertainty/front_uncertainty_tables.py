@@ -44,9 +44,12 @@ def run_front(
     """
     from hwdse.config.search.design_csv import load_design_list
     from hwdse.runs.atomic_files import csv_text, read_csv_columns, replacing
+    from hwdse.runs.run_folder import RECORD_NAME, open_run
 
     if len(loaded.front_objectives) < 2:
         raise CommandError(f"{config}: [objective] front: expected two or more objectives")
+    if (front / RECORD_NAME).exists():
+        open_run(front)  # refuses a run of another format
     path = front / "front.csv" if front.is_dir() else front
     points = load_design_list(path, loaded)
     sampled = _sampled(loaded, points, num_samples, seed)

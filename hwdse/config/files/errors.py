@@ -23,11 +23,18 @@ def one_line(text: str) -> str:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`; did you mean 'x'?` with the option spelled most like `word`, or an empty string."""
+    """`; did you mean 'x'?` with the option most like `word`, or an empty string.
+
+    An option of several words that begins or ends with `word` comes before similar spellings:
+    `collective_launch` for `launch`, not `latency`.
+    """
     folded: dict[str, str] = {}
     for option in options:
         folded.setdefault(option.lower(), option)
-    match = difflib.get_close_matches(str(word).lower(), folded, n=1, cutoff=0.6)
+    text = str(word).lower()
+    match = [name for name in folded if name.endswith(f"_{text}") or name.startswith(f"{text}_")]
+    if text in folded or len(match) != 1:
+        match = difflib.get_close_matches(text, folded, n=1, cutoff=0.6)
     return f"; did you mean '{folded[match[0]]}'?" if match else ""
 
 

@@ -1,9 +1,9 @@
 """Unit, range and integrality of every spec field, derived from its name."""
 
-import difflib
 import math
 from dataclasses import dataclass
 
+from hwdse.config.files.errors import did_you_mean
 from hwdse.units.parse_units import example, split_field, to_base
 
 LATENT = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
@@ -206,6 +206,4 @@ def short_names(fields: list[str]) -> list[str]:
 
 def near_field(key: str, fields: list[str]) -> str:
     """`; did you mean 'x'?` among names with and without units, or an empty string."""
-    names = short_names(fields) + fields
-    match = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.6)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    return did_you_mean(key, dict.fromkeys(short_names(fields) + fields))

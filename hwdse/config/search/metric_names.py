@@ -31,6 +31,7 @@ _UNITS = MappingProxyType(
 _ALIASES = MappingProxyType(
     {
         "effective_tokens": "effective_tokens_per_s",
+        "energy_delay_j_s": "energy_delay",
     }
 )
 """Short forms that `split_field` does not derive from the field."""

@@ -161,7 +161,7 @@ class _Neighborhood:
     num_neighbors: int
     is_exhaustive: bool
     checked: np.ndarray
-    """The answer and its neighbors."""
+    """The design and its neighbors."""
 
 
 def _improve_by_neighbors(

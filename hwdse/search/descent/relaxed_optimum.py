@@ -82,8 +82,8 @@ def relaxed_optimum(
     candidates = []
     for start in starts:
         candidate = _sequential_quadratic_program(problem, np.asarray(start, float), max_iterations)
-        total_violation = max(float(problem(candidate)[0][1:].max(initial=0.0)), FEASIBLE)
-        candidates.append((total_violation, problem(candidate)[0][0], candidate))
+        largest_violation = max(float(problem(candidate)[0][1:].max(initial=0.0)), FEASIBLE)
+        candidates.append((largest_violation, problem(candidate)[0][0], candidate))
     unit = min(candidates, key=lambda candidate: candidate[:2])[2]
     for problem.sharpness in SHARPNESS[1:]:
         unit = _sequential_quadratic_program(problem, unit, max_iterations)
@@ -119,8 +119,8 @@ def _sequential_quadratic_program(
         options={"maxiter": max_iterations, "ftol": 1e-10},
     )
     candidates = [unit, np.clip(result.x, 0.0, 1.0)]
-    total_violation = [max(float(problem(u)[0][1:].max(initial=0.0)), FEASIBLE) for u in candidates]
-    return candidates[int(np.lexsort(([problem(u)[0][0] for u in candidates], total_violation))[0])]
+    violations = [max(float(problem(u)[0][1:].max(initial=0.0)), FEASIBLE) for u in candidates]
+    return candidates[int(np.lexsort(([problem(u)[0][0] for u in candidates], violations))[0])]
 
 
 def multipliers(

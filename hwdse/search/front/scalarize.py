@@ -88,10 +88,10 @@ def distances_to(log_objectives: PointsByObjectives, scalarizations: Scalarizati
     weighted = np.asarray(scalarizations.weights) * offsets
     total = weighted.sum(axis=2)
     chebyshev = weighted.max(axis=2) + AUGMENTATION * total
-    total_violation = np.maximum(
+    bound_violations = np.maximum(
         np.asarray(log_objectives)[:, None] - np.asarray(scalarizations.bounds)[None], 0.0
     )
-    bounded = total + 5.0 * total_violation.sum(axis=2)
+    bounded = total + 5.0 * bound_violations.sum(axis=2)
     return np.where(np.asarray(scalarizations.is_bounded) > 0.5, bounded, chebyshev)
 
 
