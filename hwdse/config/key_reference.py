@@ -246,10 +246,10 @@ SHORT_FORMS: Mapping[tuple[str, str], tuple[KeyRow, ...]] = MappingProxyType(
 @functools.cache
 def field_docs(spec: type) -> Mapping[str, str]:
     """Docstrings below the fields of a spec class, by field name; fields without one are absent."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(spec))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    source = ast.parse(textwrap.dedent(inspect.getsource(spec)))
+    body = next(node.body for node in source.body if isinstance(node, ast.ClassDef))
     found: dict[str, str] = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
+    for field, text in zip(body, body[1:], strict=False):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
