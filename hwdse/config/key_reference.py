@@ -7,6 +7,7 @@ below the fields of the spec classes; keys without a spec field take theirs from
 import ast
 import functools
 import inspect
+import itertools
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
@@ -249,7 +250,7 @@ def field_docs(spec: type) -> Mapping[str, str]:
     source = ast.parse(textwrap.dedent(inspect.getsource(spec)))
     body = next(node.body for node in source.body if isinstance(node, ast.ClassDef))
     found: dict[str, str] = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
