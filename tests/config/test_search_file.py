@@ -648,3 +648,9 @@ def test_two_names_that_contain_the_word_are_compared_by_spelling():
     assert (
         did_you_mean("fraction", ["eager_fraction", "fraction_s"]) == "; did you mean 'fraction_s'?"
     )
+
+
+def test_a_hint_for_a_path_keeps_its_head():
+    paths = ["chip.link.latency", "chip.link.collective_launch", "chip.launch_latency"]
+    hint = did_you_mean("chip.link.launch", paths)
+    assert hint == "; did you mean 'chip.link.collective_launch'?"

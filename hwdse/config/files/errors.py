@@ -32,10 +32,18 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     for option in options:
         folded.setdefault(option.lower(), option)
     text = str(word).lower()
-    match = [name for name in folded if name.endswith(f"_{text}") or name.startswith(f"{text}_")]
+    match = [name for name in folded if _extends(name, text)]
     if text in folded or len(match) != 1:
         match = difflib.get_close_matches(text, folded, n=1, cutoff=0.6)
     return f"; did you mean '{folded[match[0]]}'?" if match else ""
+
+
+def _extends(name: str, text: str) -> bool:
+    """True if `name` is `text` with more words before or after the last word of its path."""
+    head, dot, last = text.rpartition(".")
+    rest = name.removeprefix(head + dot)
+    is_sibling = name.startswith(head + dot) and "." not in rest
+    return is_sibling and (rest.endswith(f"_{last}") or rest.startswith(f"{last}_"))
 
 
 def listed(options: Iterable[str]) -> str:
