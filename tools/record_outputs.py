@@ -16,6 +16,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from docs_accuracy import VALIDATIONS
+
 SEARCHES = (
     "dosa_bert",
     "gemmini_bert",
@@ -24,30 +26,6 @@ SEARCHES = (
     "trn2_llama3_70b",
 )
 VIEWS = ("evaluate", "layout", "mapping", "balance", "sensitivity")
-VALIDATIONS = (
-    ("accelforge", "accelforge_public"),
-    ("area", "area"),
-    ("area", "die_areas"),
-    ("astrasim", "astrasim_collectives_public"),
-    ("aws", "aws_collectives_public", "--kind", "collective"),
-    ("aws", "aws_kernels_public", "--kind", "kernel"),
-    ("aws", "aws_training_public", "--kind", "layout"),
-    ("aws", "aws_training_public", "--kind", "training"),
-    ("calculon_layers", "calculon_layers_public"),
-    ("checkpoint", "checkpoint_mc_public"),
-    ("collectives", "measured_collectives_public"),
-    ("cost", "cost"),
-    ("energy", "energy_per_op"),
-    ("gemmini", "gemmini_rtl_public"),
-    ("nccl", "measured_nccl_all_reduce_public"),
-    ("precision", "fp64_fp16_published"),
-    ("precision", "precision_split_worked"),
-    ("scalesim", "scalesim_public"),
-    ("timeloop", "timeloop_gemmini_public"),
-    ("training", "measured_training_public"),
-    ("vtrain", "measured_vtrain_single_node_public"),
-    ("zigzag", "zigzag_public"),
-)
 MAIN = "trn2_llama3_70b"
 UNCERTAIN = ("--metric", "energy_per_token", "--samples", "64")
 # Of the version that runs: {view: command}, and the options whose names have changed.
@@ -63,13 +41,9 @@ def _commands(cases: Path | None, data: Path) -> dict[str, list[str]]:
     for path in sorted(cases.glob("*.toml")) if cases else ():
         for view in VIEWS:
             commands[f"{view} {path.name}"] = [view, str(path)]
-    for kind, file, *rest in VALIDATIONS:
-        commands[f"validate {kind} {file} {' '.join(rest)}".strip()] = [
-            "validate",
-            kind,
-            str(data / f"{file}.csv"),
-            *("strategy" if word == "layout" else word for word in rest),
-        ]
+    for arguments in sorted({validation.arguments for validation in VALIDATIONS}):
+        kind, file, *rest = arguments.split()
+        commands[f"validate {arguments}"] = ["validate", kind, str(data / file), *rest]
     commands[f"optimize {MAIN}"] = ["optimize", MAIN, "--evaluations", "800", "--neighbors", "200"]
     commands[f"optimize --front {MAIN}"] = ["optimize", MAIN, "--front", "--evaluations", "800"]
     commands["optimize gemmini_bert_explicit"] = [

@@ -75,20 +75,19 @@ def run(
 
 def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
     """Value of a metric and its elasticity to every parameter."""
-    import difflib
 
     import jax
 
     from hwdse.cli.shared.metric_tables import evaluate_exact
+    from hwdse.config.files.errors import did_you_mean, listed
     from hwdse.evaluation import evaluate
     from hwdse.numerics.relaxation import safe_log
     from hwdse.objectives import OBJECTIVES
     from hwdse.search.answers.elasticity import elasticities
 
     if metric not in OBJECTIVES:
-        near = difflib.get_close_matches(metric, OBJECTIVES, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise CommandError(f"--metric {metric}: expected one of {', '.join(OBJECTIVES)}{hint}")
+        hint = did_you_mean(metric, OBJECTIVES)
+        raise CommandError(f"--metric {metric}: expected one of {listed(OBJECTIVES)}{hint}")
 
     def log_metric(design):
         return safe_log(OBJECTIVES[metric](evaluate(design, loaded.workload)))

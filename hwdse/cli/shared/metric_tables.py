@@ -93,17 +93,6 @@ CORE_HEADLINE = (
     Metric("peak memory usage (%)", "hbm_used_ratio", 100.0, 1),
 )
 """Metrics of one core: a pass of its operator network takes the place of step and token."""
-_METRIC_FIELDS = {
-    "time_per_token": "time_per_token_s",
-    "energy_per_token": "energy_per_token_j",
-    "cost_per_token": "cost_per_token_usd",
-    "carbon_per_token": "carbon_per_token_g",
-    "step_time": "step_time_s",
-    "die_area": "die_area_mm2",
-    "chip_power": "chip_power_w",
-    "chip_cost": "chip_cost_usd",
-}
-"""Field of `Evaluation` of each objective and constraint in the tables above."""
 _OTHER_METRICS = {
     "energy_delay": Metric("energy-delay product per token (µJ·s)", "", 1e6, 4),
     "hbm_used_ratio": Metric("peak HBM usage", "hbm_used_ratio", 1.0, 3),
@@ -181,11 +170,13 @@ CORE_PARTS = {"matrix": "PE array", "sram": "on-chip memory", "hbm": "DRAM",
 
 def metric_of(name: str, *, of_core: bool = False) -> Metric:
     """Metric of an objective or constraint by its name in a config."""
+    from hwdse.config.schema.metric_fields import metric_field
+
     special = {**_OTHER_METRICS, **(_OTHER_CORE_METRICS if of_core else {})}
     if name in special:
         return special[name]
     table = CORE_HEADLINE if of_core else HEADLINE
-    return next(metric for metric in table if metric.field == _METRIC_FIELDS[name])
+    return next(metric for metric in table if metric.field == metric_field(name))
 
 
 def is_core(loaded: "LoadedSearch") -> bool:
