@@ -18,6 +18,7 @@ Imports all packages below `config`; imported by `runs`, `validation`, `calibrat
 `cli`.
 """
 
+from hwdse.config.design.model_and_task import load_workload
 from hwdse.config.design.operator_csv import load_operators
 from hwdse.config.files.errors import ConfigError
 from hwdse.config.hardware.accelerators import load_accelerator
@@ -26,7 +27,6 @@ from hwdse.config.hardware.load_specs import (
     load_chip,
     load_software,
     load_system,
-    load_workload,
 )
 from hwdse.config.key_reference import KeyRow, KeyTable, key_tables
 from hwdse.config.preset_catalog import PresetEntry, list_presets

@@ -21,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
+from hwdse.config.design.model_and_task import MODEL_TABLES, TASK_TABLES
 from hwdse.config.hardware.accelerators import ACCELERATOR_TABLES, LEVEL_TABLE
 from hwdse.config.hardware.cpus import CPU_TABLES
 from hwdse.config.hardware.failure_rates import RELIABILITY_TABLES
@@ -29,7 +30,6 @@ from hwdse.config.hardware.load_specs import (
     PROCESS_TABLES,
     SOFTWARE_TABLES,
     SYSTEM_TABLES,
-    WORKLOAD_TABLES,
 )
 from hwdse.config.hardware.neuron_cores import NEURON_CORE_TABLES
 from hwdse.config.schema.allowed_names import limit_names, objective_names
@@ -452,7 +452,8 @@ def key_tables() -> tuple[KeyTable, ...]:
     return (
         *_tables("chip", "", CHIP_TABLES, Chip),
         *_tables("system", "", SYSTEM_TABLES),
-        *_tables("workload", "", WORKLOAD_TABLES, TransformerTraining),
+        *_tables("model", "", MODEL_TABLES, TransformerTraining),
+        *_tables("task", "", TASK_TABLES, TransformerTraining),
         *_tables("software", "", SOFTWARE_TABLES, Software),
         *_tables("process", "", PROCESS_TABLES, Process),
         *_tables("reliability", "", RELIABILITY_TABLES),

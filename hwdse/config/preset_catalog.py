@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hwdse.config.design.model_and_task import load_model_file, load_task_file
 from hwdse.config.design.operator_csv import load_operators_file
 from hwdse.config.files.toml_files import preset_names
 from hwdse.config.hardware.accelerators import load_accelerator_file
@@ -11,7 +12,6 @@ from hwdse.config.hardware.load_specs import (
     load_chip_file,
     load_software_file,
     load_system,
-    load_workload_file,
 )
 
 
@@ -20,7 +20,7 @@ class PresetEntry:
     """One line of `hwdse presets`."""
 
     kind: str
-    """"chip", "system", "workload", "software", "accelerator", "operators" or "reliability"."""
+    """"chip", "system", "model", "task", "software", "accelerator", "operators" or "reliability"."""
     name: str
     """Name in files and on the command line."""
     title: str
@@ -34,8 +34,9 @@ def list_presets() -> tuple[PresetEntry, ...]:
     entries = []
     loaders = (
         ("chip", "chips", load_chip_file),
-        ("system", "clusters", load_system),
-        ("workload", "workloads", load_workload_file),
+        ("system", "systems", load_system),
+        ("model", "models", load_model_file),
+        ("task", "tasks", load_task_file),
         ("software", "software", load_software_file),
         ("accelerator", "accelerators", load_accelerator_file),
         ("operators", "operators", load_operators_file),

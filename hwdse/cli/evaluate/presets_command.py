@@ -9,7 +9,16 @@ from hwdse.cli.shared.metric_tables import Metric, number_cells
 from hwdse.cli.shared.table_output import print_json, print_table
 
 NAME = "presets"
-KINDS = ("chip", "system", "workload", "software", "accelerator", "operators", "reliability")
+KINDS = (
+    "chip",
+    "system",
+    "model",
+    "task",
+    "software",
+    "accelerator",
+    "operators",
+    "reliability",
+)
 SHOWN = {
     "chip": (
         Metric("BF16 (TFLOP/s)", "bf16_flop_per_s", 1e-12, 0),
@@ -25,9 +34,14 @@ SHOWN = {
         Metric("HBM bandwidth (TB/s)", "hbm_bandwidth_bytes_per_s", 1e-12, 1),
         Metric("scale-out bandwidth (GB/s)", "network_bandwidth_bytes_per_s", 1e-9, 0),
     ),
-    "workload": (
+    "model": (
         Metric("parameters (billion)", "num_parameters", 1e-9, 1),
         Metric("training tokens (trillion)", "num_training_tokens", 1e-12, 1),
+    ),
+    "task": (
+        Metric("attention fraction", "attention_fraction", 1.0, 2),
+        Metric("gradient (B per element)", "gradient_element_bytes", 1.0, 0),
+        Metric("optimizer (B per parameter)", "optimizer_state_bytes_per_parameter", 1.0, 0),
     ),
     "software": (
         Metric("dispatch time (µs)", "dispatch_time_s", 1e6, 0),
@@ -54,7 +68,8 @@ SHOWN = {
 TITLES = {
     "chip": "chips",
     "system": "systems",
-    "workload": "workloads",
+    "model": "models",
+    "task": "tasks",
     "software": "training stacks (software)",
     "accelerator": "cores (accelerators)",
     "operators": "operator networks",
@@ -78,7 +93,7 @@ def run(
 ) -> None:
     """List the presets with published values and sources.
 
-    Chips, systems and workloads as published, training stacks (software), cores (accelerators),
+    Chips, systems and models as published, tasks, training stacks (software), cores (accelerators),
     operator networks of cores (operators), and failure rates of fleets (reliability).
 
     \b

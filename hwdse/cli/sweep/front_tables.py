@@ -229,7 +229,7 @@ def _other_systems(
     from hwdse.config.files.toml_files import preset_names
 
     base: Any = loaded.base
-    for name in preset_names("clusters"):
+    for name in preset_names("systems"):
         system = load_system(name)
         count = float(base.cluster.num_chips) / float(system.cluster.num_chips)
         changes = [f'design.system="{name}"', f"design.num_systems={count:g}"]

@@ -1,11 +1,20 @@
-"""`[design]` table of a search for chips in a cluster: system, workload, parallelism."""
+"""`[design]` table of a job on a cluster: system, model and task or layers, strategy, software."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
+from hwdse.config.design.model_and_task import (
+    WorkloadFile,
+    load_layers_file,
+    load_model_file,
+    load_task_file,
+    training_file,
+)
+from hwdse.config.design.strategy import with_strategy
 from hwdse.config.design.zero_stage import PARALLELISM_TABLE
 from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.hardware.failure_rates import ReliabilityFile, load_reliability_file
@@ -13,9 +22,10 @@ from hwdse.config.hardware.load_specs import (
     BaseParts,
     DesignKind,
     NamedIn,
+    System,
+    load_chip_file,
     load_software_file,
     load_system,
-    load_workload_file,
 )
 from hwdse.config.schema.allowed_names import cluster_mappings
 from hwdse.config.schema.consistency_checks import check_cluster, check_design
@@ -25,33 +35,49 @@ from hwdse.specs.checkpointing import Checkpointing
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.number_formats import PrecisionMix
 
+DEFAULT_INTERVAL_S = 3600.0
+"""Checkpoint interval of a job that gives none. Assumed: once an hour."""
+_MIX_TABLE: Any = create_model(
+    "MixTable",
+    __base__=spec_model(PrecisionMix),
+    fp64_flop_fraction=number_field("fp64_flop_fraction", default=0.0),
+    fp8_flop_fraction=number_field("fp8_flop_fraction", default=0.0),
+)
+_OWN_TASK_FIELDS = ("seq_len", "global_batch")
+"""Fields of the task that a job can give itself."""
 _TABLE = create_model(
     "DesignTable",
     __config__=STRICT,
     system=(StrictStr, Field()),
-    num_systems=number_field("num_systems"),
-    workload=(StrictStr, Field()),
+    chip=(StrictStr | None, Field(None)),
+    num_systems=number_field("num_systems", default=1.0),
+    model=(StrictStr | None, Field(None)),
+    task=(StrictStr | None, Field(None)),
+    layers=(StrictStr | None, Field(None)),
     software=(StrictStr, Field("compiled")),
     mapping=name_field(cluster_mappings, "closed_form"),
-    checkpoint_interval_s=number_field("checkpoint_interval_s"),
+    checkpoint_interval_s=number_field("checkpoint_interval_s", default=DEFAULT_INTERVAL_S),
     checkpointing=(spec_model(Checkpointing), Field(spec_model(Checkpointing)())),
     reliability=(StrictStr | None, Field(None)),
-    mix=(spec_model(PrecisionMix), Field()),
-    parallelism=(PARALLELISM_TABLE, Field()),
+    mix=(_MIX_TABLE, Field(_MIX_TABLE())),
+    strategy=(StrictStr | None, Field(None)),
+    parallelism=(PARALLELISM_TABLE | None, Field(None)),
+    **{name: number_field(name, is_optional=True) for name in _OWN_TASK_FIELDS},
 )
 
 
 def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
-    system = load_system(table.system, NamedIn(folder, where, "system"))
-    job = load_workload_file(table.workload, NamedIn(folder, where, "workload"))
+    system = _system(table, folder, where)
+    job = _workload(table, folder, where)
     stack = load_software_file(table.software, NamedIn(folder, where, "software"))
     failures = _failures(table, folder, where)
     cluster: Any = system.cluster if failures is None else failures.apply(system.cluster)
+    strategy = table.parallelism or PARALLELISM_TABLE()
     roots: Roots = {
         "chip": system.chip,
         "cluster": cluster.replace(num_chips=cluster.num_chips * table.num_systems),
         "mix": to_spec(PrecisionMix, table.mix),
-        "parallelism": to_spec(Parallelism, table.parallelism),
+        "parallelism": to_spec(Parallelism, strategy),
         "checkpoint_interval_s": table.checkpoint_interval_s,
         "checkpointing": to_spec(Checkpointing, table.checkpointing),
         "software": stack.software,
@@ -61,10 +87,15 @@ def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
     return BaseParts(
         roots=roots,
         mapping=table.mapping,
-        labels={"system": system.name, "chip": system.chip_name, "workload": job.name},
+        labels={
+            "system": system.name,
+            "chip": system.chip_name,
+            "workload": job.name,
+            "software": stack.name,
+        },
         files=(
             *files,
-            *(("workload", file) for file in job.files),
+            *job.kinds,
             *(("software", file) for file in stack.files),
             *(("reliability", file) for file in (failures.files if failures else ())),
         ),
@@ -73,7 +104,35 @@ def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
             "chip": dict(system.chip_published),
             "workload": dict(job.published),
         },
+        notes=job.notes,
     )
+
+
+def _system(table: Any, folder: Path, where: ConfigLocation) -> System:
+    named = NamedIn(folder, where, "system")
+    if table.chip is None:
+        return load_system(table.system, named)
+    chip = load_chip_file(table.chip, NamedIn(folder, where, "chip"))
+    system = load_system(table.system, named, chip)
+    # The published values of the system are those of its own chip.
+    return replace(system, name=f"{system.name} with {chip.name}", published={})
+
+
+def _workload(table: Any, folder: Path, where: ConfigLocation) -> WorkloadFile:
+    """Model in its task, or layers."""
+    if (table.model is None) == (table.layers is None):
+        if table.model is None:
+            raise where.missing("model", "the name of a model, or layers = a CSV of layers")
+        raise where.error("layers", table.layers, "either model or layers")
+    if table.layers is not None:
+        return load_layers_file(table.layers, NamedIn(folder, where, "layers"))
+    model = load_model_file(table.model, NamedIn(folder, where, "model"))
+    task = None
+    if table.task is not None:
+        task = load_task_file(table.task, NamedIn(folder, where, "task"))
+    own = {name: getattr(table, name) for name in _OWN_TASK_FIELDS}
+    given = {name: value for name, value in own.items() if value is not None}
+    return training_file(model, task, given)
 
 
 def _failures(table: Any, folder: Path, where: ConfigLocation) -> ReliabilityFile | None:
@@ -92,12 +151,16 @@ CLUSTER = DesignKind(
     table=_TABLE,
     load=_load,
     design_of=_design_of,
+    with_strategy=with_strategy,
     check=check_design,
     check_variant=lambda design, where: check_cluster(design.cluster, where),
     file_keys=MappingProxyType(
         {
-            "system": "clusters",
-            "workload": "workloads",
+            "system": "systems",
+            "chip": "chips",
+            "model": "models",
+            "task": "tasks",
+            "layers": "operators",
             "software": "software",
             "reliability": "reliability",
         }

@@ -22,14 +22,14 @@ _TABLE = create_model(
     "CoreDesignTable",
     __config__=STRICT,
     accelerator=(StrictStr, Field()),
-    workload=(StrictStr, Field()),
+    layers=(StrictStr, Field()),
     mapping=name_field(core_mappings, "optimize"),
 )
 
 
 def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
     core = load_accelerator_file(table.accelerator, NamedIn(folder, where, "accelerator"))
-    network = load_operators_file(table.workload, NamedIn(folder, where, "workload"))
+    network = load_operators_file(table.layers, NamedIn(folder, where, "layers"))
     try:
         roles(core.accelerator)
     except ValueError as error:
@@ -42,7 +42,7 @@ def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
         roots=roots,
         mapping=table.mapping,
         labels={"system": core.name, "chip": core.name, "workload": network.name},
-        files=(*files, *(("workload", file) for file in network.files)),
+        files=(*files, *(("layers", file) for file in network.files)),
         published={"accelerator": dict(core.published), "workload": dict(network.published)},
     )
 
@@ -55,9 +55,10 @@ CORE = DesignKind(
     table=_TABLE,
     load=_load,
     design_of=_design_of,
+    with_strategy=lambda roots, *_: roots,
     check=lambda design, _workload, where: check_accelerator(design.accelerator, where),
     check_variant=lambda design, where: check_accelerator(design.accelerator, where),
-    file_keys=MappingProxyType({"accelerator": "accelerators", "workload": "operators"}),
+    file_keys=MappingProxyType({"accelerator": "accelerators", "layers": "operators"}),
     no_objectives=("cost_per_token",),
 )
 """One core with the operators of a network; it has no lifetime, hence no cost per pass."""

@@ -6,13 +6,22 @@ from typing import Any
 from pydantic import Field, create_model
 
 from hwdse.config.files.errors import ConfigLocation
-from hwdse.config.schema.schema import spec_model
+from hwdse.config.schema.schema import number_field, spec_model
 from hwdse.specs.design import Parallelism
 from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
 
 ZERO_STAGES = tuple(ZERO)
+_DEFAULTS = {
+    "tensor": 1.0,
+    "pipeline": 1.0,
+    "micro_batch": 1.0,
+    "recompute_fraction": 0.0,
+    "tensor_overlap_fraction": 0.5,
+}
+"""Values of the keys that a file leaves out: one rank, half of the TP traffic hidden (assumed)."""
+_FIELDS: Any = {name: number_field(name, default=value) for name, value in _DEFAULTS.items()}
 PARALLELISM_TABLE: Any = create_model(
-    "ParallelismTable", __base__=spec_model(Parallelism), zero=(Any, Field(None))
+    "ParallelismTable", __base__=spec_model(Parallelism), zero=(Any, Field(None)), **_FIELDS
 )
 """Table of `Parallelism` with the key `zero`, which `with_shard_fractions` writes out."""
 

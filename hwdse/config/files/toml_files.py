@@ -11,9 +11,10 @@ from hwdse.config.files.uncertainty_suffix import split_uncertainties
 
 FOLDERS = (
     "chips",
-    "clusters",
+    "systems",
     "processes",
-    "workloads",
+    "models",
+    "tasks",
     "accelerators",
     "operators",
     "reliability",
@@ -37,6 +38,8 @@ class TomlFile:
     uncertain_constants: dict[str, str] = field(default_factory=dict)
     """Relative uncertainties by path, from values such as "0.9 pJ/bit +- 30 %"; `tables` holds
     the nominal values."""
+    bases: tuple["TomlFile", ...] = ()
+    """Files named by `base`, the nearest first; `tables` contains their values."""
 
 
 def preset_root() -> Path:
@@ -58,7 +61,7 @@ def _suffix(folder: str) -> str:
 
 def _is_name(text: str) -> bool:
     """True if the text is a preset name and not a path: no folder and no file extension."""
-    return not any(mark in text for mark in "/\\") and not text.lower().endswith((".toml", ".csv"))
+    return not any(mark in text for mark in "/\\") and not text.lower().endswith((".toml", ".csv", ".json"))
 
 
 def find_file(folder: str, name_or_path: str | Path, beside: Path | None = None) -> Path:
@@ -111,18 +114,23 @@ def _neighbors(folder: Path) -> list[str]:
         return []
 
 
-def read_bytes(path: Path, name: str) -> bytes:
-    """Read a file of limited size. Raises `ConfigError` with one line that names it `name`."""
-    if path.is_dir():
-        raise ConfigError(f"{name}: expected a file, found a folder")
-    if not path.is_file():
-        raise ConfigError(f"{name}: expected a regular file")
+def read_bytes(path: Path, name: str, max_bytes: int = _MAX_BYTES) -> bytes:
+    """Read a file of limited size. Raises `ConfigError` with one line that names it `name`.
+
+    Nothing is read from folders, pipes and devices, and never more than `max_bytes` plus one.
+    """
     try:
-        data = path.read_bytes()[: _MAX_BYTES + 1]
+        if path.is_dir():
+            raise ConfigError(f"{name}: expected a file, found a folder")
+        if not path.is_file():
+            kind = "a regular file" if path.exists() else "an existing file"
+            raise ConfigError(f"{name}: expected {kind}")
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
     except OSError as error:
         raise ConfigError(f"{name}: expected a readable file ({error.strerror})") from None
-    if len(data) > _MAX_BYTES:
-        raise ConfigError(f"{name}: expected a file below {_MAX_BYTES // 10**6} MB")
+    if len(data) > max_bytes:
+        raise ConfigError(f"{name}: expected a file below {max_bytes // 10**6} MB")
     return data
 
 

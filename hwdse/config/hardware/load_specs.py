@@ -1,4 +1,4 @@
-"""Chips, systems and workloads from TOML files and presets."""
+"""Chips, systems and training stacks from TOML files and presets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StrictStr, create_model
 
-from hwdse.config.files.errors import ConfigError, ConfigLocation, MissingFileError, one_line
-from hwdse.config.files.toml_files import TomlFile, find_file, read_toml
-from hwdse.config.schema.consistency_checks import check_chip, check_cluster, check_training
+from hwdse.config.files.base_files import read_with_base
+from hwdse.config.files.errors import ConfigLocation, MissingFileError
+from hwdse.config.files.toml_files import TomlFile, find_file
+from hwdse.config.schema.consistency_checks import check_chip, check_cluster
 from hwdse.config.schema.overrides import apply_overrides, flatten
 from hwdse.config.schema.schema import (
     STRICT,
@@ -24,8 +25,6 @@ from hwdse.config.schema.schema import (
 from hwdse.specs.hardware.chip import Chip, Process
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.software import Software
-from hwdse.workload.gemms import LayerList
-from hwdse.workload.transformer.model_config import TransformerTraining, with_kinds
 
 _CHIP_PUBLISHED = (
     "bf16_flop_per_s fp8_flop_per_s fp4_flop_per_s fp32_flop_per_s fp64_flop_per_s "
@@ -77,13 +76,6 @@ class System(Preset):
 
 
 @dataclass(frozen=True)
-class WorkloadFile(Preset):
-    """A workload with the metadata of its file."""
-
-    workload: TransformerTraining | LayerList
-
-
-@dataclass(frozen=True)
 class SoftwareFile(Preset):
     """A training stack with the metadata of its file."""
 
@@ -103,6 +95,8 @@ class BaseParts:
     files: tuple[tuple[str, TomlFile], ...]
     """All files that were read, with their kinds."""
     published: dict[str, dict[str, float]]
+    notes: tuple[str, ...] = ()
+    """Parts of imported files that are not modeled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +108,8 @@ class DesignKind:
     """Function of the checked table, the folder of its file, and the location of the table."""
     design_of: Callable[[dict[str, Any], str], Any]
     """Function of the specs by name and the mapping."""
+    with_strategy: Callable[..., dict[str, Any]]
+    """Specs by name with the strategy of the `[design]` table: `"best"`, a text, or as they are."""
     check: Callable[[Any, Any, ConfigLocation], None]
     """Check of a design with its workload. Raises `ConfigError`."""
     check_variant: Callable[[Any, ConfigLocation], None]
@@ -150,13 +146,6 @@ SYSTEM_TABLES = create_model(
     overrides=(dict[str, Any] | None, Field(None)),
     published=published_field(_SYSTEM_PUBLISHED),
 )
-WORKLOAD_TABLES = create_model(
-    "WorkloadTables",
-    __config__=STRICT,
-    **COMMON,
-    **spec_fields(TransformerTraining),
-    published=published_field("num_parameters num_active_parameters num_training_tokens year"),
-)
 SOFTWARE_TABLES = create_model(
     "SoftwareTables", __config__=STRICT, **COMMON, **spec_fields(Software)
 )
@@ -171,7 +160,7 @@ def published_of(checked: Any) -> Published:
 def open_file(folder: str, name_or_path: str | Path, named_in: NamedIn | None) -> TomlFile:
     """Read the file of a preset or a path; errors contain the file and key that name it."""
     path = locate(folder, name_or_path, named_in)
-    return read_toml(path, str(name_or_path) if path.suffix else None)
+    return read_with_base(folder, path, str(name_or_path) if path.suffix else None)
 
 
 def locate(folder: str, name_or_path: str | Path, named_in: NamedIn | None) -> Path:
@@ -216,12 +205,17 @@ def load_chip(name_or_path: str | Path) -> Chip:
     return load_chip_file(name_or_path).chip
 
 
-def load_system(name_or_path: str | Path, named_in: NamedIn | None = None) -> System:
-    """Load a system from a preset (`trn2_ultraserver`) or a TOML file."""
-    file = open_file("clusters", name_or_path, named_in)
+def load_system(
+    name_or_path: str | Path, named_in: NamedIn | None = None, chip: ChipFile | None = None
+) -> System:
+    """Load a system from a preset (`trn2_ultraserver`) or a TOML file.
+
+    `chip` replaces the chip of the system, which keeps its fabric, hosts and `[overrides]`.
+    """
+    file = open_file("systems", name_or_path, named_in)
     where = ConfigLocation(file.label)
     checked = check(SYSTEM_TABLES, file.tables, where)
-    chip_file = load_chip_file(checked.chip, NamedIn(file.path.parent, where, "chip"))
+    chip_file = chip or load_chip_file(checked.chip, NamedIn(file.path.parent, where, "chip"))
     roots = {"chip": chip_file.chip, "cluster": to_spec(Cluster, checked.cluster)}
     changes = flatten(checked.overrides or {})
     roots = apply_overrides(roots, changes, where.table("overrides"))
@@ -253,27 +247,3 @@ def load_software_file(name_or_path: str | Path, named_in: NamedIn | None = None
 def load_software(name_or_path: str | Path) -> Software:
     """Load a training stack from a preset or a TOML file; SI base units."""
     return load_software_file(name_or_path).software
-
-
-def load_workload_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> WorkloadFile:
-    """Load a workload with its published values; a `.csv` path is a SCALE-Sim topology."""
-    if str(name_or_path).lower().endswith(".csv"):
-        from hwdse.workload.loops.scalesim_topology import load_topology
-
-        path = locate("workloads", name_or_path, named_in)
-        try:
-            layers = load_topology(path)
-        except ValueError as error:
-            raise ConfigError(one_line(str(error))) from None
-        return WorkloadFile(path.stem, MappingProxyType({}), (), (), layers)
-    file = open_file("workloads", name_or_path, named_in)
-    checked = check(WORKLOAD_TABLES, file.tables, ConfigLocation(file.label))
-    training = with_kinds(to_spec(TransformerTraining, checked))
-    check_training(training, ConfigLocation(file.label))
-    sources = tuple(checked.sources)
-    return WorkloadFile(checked.name, published_of(checked), sources, (file,), training)
-
-
-def load_workload(name_or_path: str | Path) -> TransformerTraining | LayerList:
-    """Load a workload from a preset, a TOML file or a SCALE-Sim topology (CSV)."""
-    return load_workload_file(name_or_path).workload

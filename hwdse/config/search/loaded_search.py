@@ -23,7 +23,7 @@ class LoadedSearch:
     base: Design | CoreDesign
     workload: TransformerTraining | LayerList | Operators
     labels: Mapping[str, str]
-    """Titles of `system`, `chip` and `workload`."""
+    """Titles of `system`, `chip`, `workload` and `software`."""
     space: SearchSpace
     objective: str
     front_objectives: tuple[str, ...]
@@ -39,3 +39,5 @@ class LoadedSearch:
     robust: Robust | None = None
     """Statistic of objectives and limits over a sample of these constants; None for nominal
     values."""
+    notes: tuple[str, ...] = ()
+    """Parts of imported files that are not modeled."""

@@ -55,7 +55,9 @@ def resolved_tables(
         "variants": plain(loaded.space.variants),
         "published": plain(dict(published)),
         "sources": [
-            {"kind": kind, "file": file.label, "sha256": file.sha256} for kind, file in files
+            {"kind": kind, "file": read.label, "sha256": read.sha256}
+            for kind, file in files
+            for read in (file, *file.bases)
         ],
         "tables": plain(loaded.tables),
         **uncertain,

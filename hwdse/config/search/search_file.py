@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,15 +14,24 @@ from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
 from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
-from hwdse.config.files.toml_files import find_file, read_toml
+from hwdse.config.files.base_files import read_with_base
+from hwdse.config.files.toml_files import TomlFile, find_file
 from hwdse.config.files.uncertainty_suffix import split_uncertainty
 from hwdse.config.hardware.load_specs import DesignKind
 from hwdse.config.schema.allowed_names import limit_names, objective_names
+from hwdse.config.schema.field_rules import field_of
 from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.schema.overrides import apply_overrides, flatten, parse_override
 from hwdse.config.schema.schema import STRICT, check, number_field
 from hwdse.config.schema.user_paths import Roots
 from hwdse.config.search.choices import make_choice
+from hwdse.config.search.job_tables import (
+    job_title,
+    names_other_job,
+    with_design_keys,
+    with_explicit_strategy,
+    with_new_job,
+)
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.config.search.parallelism_choices import STRATEGY_KEYS
 from hwdse.config.search.resolved_config import resolved_tables
@@ -36,6 +45,8 @@ from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import DEFAULT_SAMPLES, Robust, parse_robust
 from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
+from hwdse.specs.design import Parallelism
+from hwdse.training.strategy_enumeration import ZERO_FIELDS
 from hwdse.units.parse_units import split_field
 
 BELOW_DESIGN = (
@@ -48,7 +59,7 @@ BELOW_DESIGN = (
 OBJECTIVE_TABLE = create_model(
     "ObjectiveTable",
     __config__=STRICT,
-    minimize=(StrictStr, Field()),
+    minimize=(StrictStr, Field("energy_delay")),
     front=(list[StrictStr], Field([])),
     robust=(StrictStr | None, Field(None)),
     robust_samples=(int, Field(DEFAULT_SAMPLES, ge=2, le=4096)),
@@ -59,10 +70,10 @@ SEARCH_TABLES: Mapping[DesignKind, Any] = MappingProxyType(
         kind: create_model(
             "SearchTables",
             __config__=STRICT,
-            title=(StrictStr, Field()),
+            title=(StrictStr | None, Field(None)),
             seed=(int, Field(0, ge=0, lt=2**32)),
             design=(kind.table, Field()),
-            objective=(OBJECTIVE_TABLE, Field()),
+            objective=(OBJECTIVE_TABLE, Field(OBJECTIVE_TABLE())),
             limits=(dict[str, Any], Field({})),
             variables=(_Tables, Field([])),
             choices=(_Tables, Field([])),
@@ -100,42 +111,48 @@ VARIANT_TABLE = create_model(
 )
 
 
-def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch:
-    """Load a search from a TOML file or preset and `--set` texts such as
-    `chip.hbm.bandwidth="4 TB/s"`, `design.num_systems=4`, `workload.seq_len=4096`.
+def load_search(
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    tables: Mapping[str, Any] = MappingProxyType({}),
+) -> LoadedSearch:
+    """Load a job or a search from a TOML file or preset.
 
-    `[design]` names a system, or an accelerator for a search inside one core. Raises
-    `ConfigError` with one line for every error.
+    `overrides` are `--set` texts such as `chip.hbm.bandwidth="4 TB/s"`,
+    `design.num_systems=4`, `workload.seq_len=4096`. `tables` replace those of the file, or are the
+    whole job if `path` is None. `[design]` names a system, or an accelerator for a search inside
+    one core. Raises `ConfigError` with one line for every error.
     """
-    found = find_file("searches", path)
-    file = read_toml(found, str(path) if Path(path).suffix else None)
-    tables, changes, uncertainties = _merge_sets(file.tables, overrides)
-    where = ConfigLocation(f"{file.label} with --set" if overrides else file.label)
-    own = table_entries(tables.get("uncertain", []), where)
-    own += [
+    file, folder = _open(path)
+    own = with_new_job(with_design_keys(file.tables), tables)
+    merged, changes, uncertainties = _merge_sets(own, overrides)
+    where = ConfigLocation(f"{file.label} with --set" if overrides and path else file.label)
+    given = table_entries(merged.get("uncertain", []), where)
+    given += [
         _entry(path, text)
         for path, text in (*file.uncertain_constants.items(), *uncertainties.items())
     ]
-    tables.update({"uncertain": own} if own else {})
-    design = tables.get("design")
+    merged.update({"uncertain": given} if given else {})
+    design = merged.get("design")
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
-    checked = check(SEARCH_TABLES[kind], _with_shard_fractions(tables, where), where)
-    parts = kind.load(checked.design, found.parent, where.table("design"))
-    roots = parts.roots
-    for values, place in (
-        (flatten(checked.overrides), where.table("overrides")),
-        (changes, ConfigLocation("--set")),
-    ):
-        roots = apply_overrides(roots, with_shard_fractions(values, place, "parallelism."), place)
+    checked = check(SEARCH_TABLES[kind], _with_shard_fractions(merged, where), where)
+    limits = _limits(checked.limits, where.table("limits"))
+    parts = kind.load(checked.design, folder, where.table("design"))
+    roots = _with_overrides(parts.roots, checked.overrides, changes, where)
+    fixed = _set_strategy_fields((*flatten(checked.overrides), *changes))
+    most = min(1.0, limits.get("hbm_used_ratio", 1.0))
+    roots = kind.with_strategy(roots, checked.design, fixed, most, where.table("design"))
     base = kind.design_of(roots, parts.mapping)
     kind.check(base, roots["workload"], where)
     space = _space(checked, roots, base, kind, where)
     base = _with_searched(base, space)
     objective, front = _objectives(checked.objective, kind, where.table("objective"))
-    entries = [*file_entries(parts.files), *((where.table("uncertain"), item) for item in own)]
+    entries = [*file_entries(parts.files), *((where.table("uncertain"), item) for item in given)]
     uncertain_constants = make_uncertain_constants(entries, roots, base)
+    design, plain = with_explicit_strategy(merged["design"], checked.design, roots, parts.roots)
+    is_other_job = bool(tables) or any(names_other_job(text) for text in overrides)
     loaded = LoadedSearch(
-        title=checked.title,
+        title=job_title(checked, parts.labels, is_other_job=is_other_job),
         seed=checked.seed,
         base=base,
         workload=roots["workload"],
@@ -143,15 +160,45 @@ def load_search(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSearch
         space=space,
         objective=objective,
         front_objectives=front,
-        limits=MappingProxyType(_limits(checked.limits, where.table("limits"))),
+        limits=MappingProxyType(limits),
         resolved={},
-        tables=_absolute(tables, kind, found.parent),
-        plain=parts.roots,
+        tables=_absolute({**merged, "design": design}, kind, folder),
+        plain=plain,
         uncertain_constants=uncertain_constants,
         robust=_robust(checked.objective, uncertain_constants, where.table("objective")),
+        notes=parts.notes,
     )
-    files = (("search", file), *parts.files)
+    files = (*((("search", file),) if path is not None else ()), *parts.files)
     return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
+
+
+def _open(path: str | Path | None) -> tuple[TomlFile, Path]:
+    """The file of a job and its folder; an empty one for a job of flags only."""
+    if path is None:
+        return TomlFile(Path(), "the command line", {}, ""), Path()
+    found = find_file("searches", path)
+    label = str(path) if Path(path).suffix else None
+    return read_with_base("searches", found, label), found.parent
+
+
+def _with_overrides(
+    roots: Roots, overrides: Mapping[str, Any], changes: Mapping[str, Any], where: ConfigLocation
+) -> Roots:
+    """Specs with the values of [overrides], then those of `--set`."""
+    for values, place in (
+        (flatten(overrides), where.table("overrides")),
+        (changes, ConfigLocation("--set")),
+    ):
+        roots = apply_overrides(roots, with_shard_fractions(values, place, "parallelism."), place)
+    return roots
+
+
+def _set_strategy_fields(paths: Iterable[str]) -> list[str]:
+    """Fields of `Parallelism` that overrides set."""
+    names = [path.partition(".")[2] for path in paths if path.startswith("parallelism.")]
+    zero = ZERO_FIELDS if "zero" in names else ()
+    fields = list(Parallelism.__dataclass_fields__)
+    return [*zero, *(name for text in names if (name := field_of(text, fields)) is not None)]
 
 
 def _with_shard_fractions(tables: dict[str, Any], where: ConfigLocation) -> dict[str, Any]:
@@ -263,7 +310,7 @@ def _absolute(tables: dict[str, Any], kind: DesignKind, folder: Path) -> dict[st
     """The tables with absolute paths of other files, and without [overrides]."""
     design = dict(tables["design"])
     for key, presets in kind.file_keys.items():
-        if design.get(key, "").lower().endswith((".toml", ".csv")):
+        if str(design.get(key, "")).lower().endswith((".toml", ".csv", ".json")):
             design[key] = str(find_file(presets, design[key], folder).resolve())
     rest = {key: value for key, value in tables.items() if key != "overrides"}
     return {**rest, "design": design}

@@ -1,0 +1,132 @@
+"""Key `strategy` of `[design]`: the best strategy, or one as text such as `TP8 PP4, ZeRO-1`.
+
+The text is that of `training.strategy_enumeration.strategy_label`, in any order, with spaces or
+commas between the parts; parts that it leaves out have the default of `[design.parallelism]`.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from hwdse.config.files.errors import ConfigLocation
+from hwdse.config.schema.user_paths import Roots
+from hwdse.training.strategy_enumeration import RECOMPUTE, ZERO, ZERO_FIELDS, StrategyOptions
+from hwdse.workload.gemms import LayerList
+
+BEST = "best"
+"""Strategy of a job that gives none: the fastest per token of all that fit the HBM."""
+DEGREES = {
+    "TP": "tensor",
+    "PP": "pipeline",
+    "CP": "context",
+    "EP": "expert",
+    "VPP": "virtual_pipeline",
+    "MBS": "micro_batch",
+}
+"""Parts of a strategy text that are one number."""
+_PART = re.compile(
+    r"(?P<name>TP|PP|CP|EP|DP|VPP|MBS|micro-batch|ZeRO)[ =-]*(?P<number>\d+)"
+    r"|(?P<recompute>no|selective|full) recompute"
+    r"|(?P<sequence>no sequence parallelism|no SP|SP)",
+    re.IGNORECASE,
+)
+EXAMPLE = '"best", or a text such as "TP8 PP4, micro-batch 1, full recompute, ZeRO-1"'
+
+
+def parse_strategy(text: str, num_chips: float) -> dict[str, float]:
+    """Fields of `Parallelism` that a strategy text sets.
+
+    A data-parallel degree (`DP16`) is not a field: it must be the one that follows from the
+    others. Raises `ValueError` with the allowed texts.
+    """
+    values: dict[str, float] = {}
+    data: float | None = None
+    rest = _PART.sub("", text)
+    if rest.strip(" ,;") or not text.strip():
+        raise ValueError(EXAMPLE)
+    for part in _PART.finditer(text):
+        name, number = (part["name"] or "").upper(), float(part["number"] or 0)
+        if part["recompute"]:
+            full, attention = RECOMPUTE[part["recompute"].lower().replace("no", "none", 1)]
+            values |= {"recompute_fraction": full, "attention_recompute_fraction": attention}
+        elif part["sequence"]:
+            is_on = not part["sequence"].lower().startswith("no")
+            values["sequence_parallel_fraction"] = float(is_on)
+        elif name == "ZERO":
+            if int(number) not in ZERO:
+                raise ValueError("a ZeRO stage from 0 to 3")
+            values |= dict(zip(ZERO_FIELDS, ZERO[int(number)], strict=True))
+        elif name == "DP":
+            data = number
+        elif number < 1:
+            raise ValueError(f"degrees of at least 1, found {part[0]}")
+        else:
+            values[DEGREES["MBS" if name == "MICRO-BATCH" else name]] = number
+    ranks = 1.0
+    for name in ("tensor", "pipeline", "context"):
+        ranks *= values.get(name, 1.0)
+    if data is not None and data * ranks != num_chips:
+        raise ValueError(
+            f"a data-parallel degree of {num_chips / ranks:g}, {num_chips:g} chips over {ranks:g}"
+        )
+    return values
+
+
+def with_strategy(
+    roots: Roots, table: Any, given: Iterable[str], max_hbm_ratio: float, where: ConfigLocation
+) -> Roots:
+    """Specs with the strategy of a `[design]` table.
+
+    Without the keys `strategy` and `parallelism`, it is the best one. Fields of `Parallelism` in
+    `given` were set by the user and remain. Raises `ConfigError` for a text that is no strategy
+    and for a job without one.
+    """
+    text = table.strategy
+    if isinstance(roots["workload"], LayerList):
+        if text is not None:
+            raise where.error("strategy", text, "no strategy for layers, which have none")
+        return roots
+    if text is None and table.parallelism is None:
+        text = BEST
+    if text is None:
+        return roots
+    fixed = set(given)
+    if table.parallelism is not None:
+        fixed |= set(table.parallelism.model_fields_set) - {"zero"}
+    if text != BEST:
+        try:
+            values = parse_strategy(text, float(roots["cluster"].num_chips))
+        except ValueError as error:
+            raise where.error("strategy", text, str(error)) from None
+        new = {name: value for name, value in values.items() if name not in fixed}
+        return {**roots, "parallelism": roots["parallelism"].replace(**new)}
+    return {**roots, "parallelism": _best(roots, fixed, max_hbm_ratio, where)}
+
+
+def _best(roots: Roots, fixed: set[str], max_hbm_ratio: float, where: ConfigLocation) -> Any:
+    """The fastest strategy that fits, or the one with the least memory if none fits."""
+    from hwdse.numerics.factored_program import Columns
+    from hwdse.specs.design import Design
+    from hwdse.training.strategy_enumeration import FIELDS, enumerate_strategies, strategy_at
+    from hwdse.training.strategy_ranking import evaluate_strategies, least_hbm_index, ranked
+
+    base, job = roots["parallelism"], roots["workload"]
+    degrees = {name: (float(getattr(base, name)),) for name in DEGREES.values() if name in fixed}
+    num_chips = float(roots["cluster"].num_chips)
+    found = enumerate_strategies(job, num_chips, StrategyOptions(**degrees))
+    if not len(found):
+        held = ", ".join(f"{name} = {value[0]:g}" for name, value in degrees.items())
+        raise where.error(
+            "strategy",
+            BEST,
+            f"chips, heads, layers and batch with a possible strategy; {num_chips:g} chips, "
+            f"{job.model.num_heads:g} heads, {job.model.num_layers:g} layers and "
+            f"{job.global_batch:g} sequences allow none" + (f" with {held}" if held else ""),
+        )
+    kept = {name: found[name] for name in FIELDS if name not in fixed or name in degrees}
+    strategies = Columns.of(kept)
+    specs = {name: value for name, value in roots.items() if name != "workload"}
+    metrics = evaluate_strategies(Design(**specs), job, strategies)
+    order = ranked(metrics, "time_per_token", max_hbm_ratio)
+    row = int(order[0]) if len(order) else least_hbm_index(metrics)
+    return strategy_at(strategies, row, base)
