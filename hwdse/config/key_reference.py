@@ -83,7 +83,7 @@ class KeyTable:
     """The keys of one TOML table of one kind of file."""
 
     kind: str
-    """Kind of file: "chip", "system", "workload", "search", ..."""
+    """Kind of file: "chip", "system", "model", "search", ..."""
     name: str
     """TOML table such as "hbm" or "design.mix"; "" for the top-level keys."""
     is_list: bool
@@ -106,7 +106,16 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "system": "System preset or path of a system file.",
         "num_systems": "Number of systems; the cluster has this many times the chips of one.",
         "accelerator": "Accelerator preset or path of an accelerator file.",
-        "workload": "Workload preset or path: TOML of a training job, or CSV of operators.",
+        "base": "Preset or file of the same kind. Omitted keys take its values.",
+        "model": "Model preset or path: TOML, or a config.json of Hugging Face.",
+        "task": "Task preset or path. Omitted: the recipe of the model, then pretraining.",
+        "layers": "CSV of layers or operators in place of a model: preset or path.",
+        "design.chip": "Chip preset or path in place of the chip of the system.",
+        "design.seq_len": "Tokens per sequence, in place of the value of the task.",
+        "design.global_batch": "Sequences per step, in place of the value of the task.",
+        "strategy": "The best strategy that fits the HBM, or a text such as TP8 PP4, ZeRO-1. "
+        "Keys of [design.parallelism] are kept. Omitted: best, unless there is this table.",
+        "pretraining": "Recipe of the source of the model: values of the task that it gives.",
         "software": "Training-stack preset or path of a software file.",
         "reliability": "Failure-rate preset or path. Replaces the failure rate of the system.",
         "failures_per_1000_node_days": "Failures of one node in 1,000 days.",
@@ -163,6 +172,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
 """Meanings of keys that are no field of a spec; `table.key` is preferred to `key`."""
 ALLOWED: Mapping[str, str] = MappingProxyType(
     {
+        "strategy": "best, or parts such as TP8, PP4, ZeRO-1, full recompute",
         "seed": "whole number, 0 to 4294967295",
         "robust": "mean, worst or quantile Q",
         "robust_samples": "whole number, 2 to 4096",
@@ -193,6 +203,20 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Defaults of keys that may be left out only together, or for a short form."""
+_WITH_BASE = (
+    "chip",
+    "system",
+    "model",
+    "task",
+    "software",
+    "process",
+    "reliability",
+    "accelerator",
+    "engines",
+    "simd",
+    "search",
+)
+_BASE = KeyRow("base", "base", "", "text", False, "none", MEANINGS["base"])
 SHORT_FORMS: Mapping[tuple[str, str], tuple[KeyRow, ...]] = MappingProxyType(
     {
         (kind, "process"): (
@@ -208,6 +232,7 @@ SHORT_FORMS: Mapping[tuple[str, str], tuple[KeyRow, ...]] = MappingProxyType(
         )
         for kind in ("chip", "accelerator")
     }
+    | {(kind, ""): (_BASE,) for kind in _WITH_BASE}
     | {
         ("accelerator", "levels"): (
             KeyRow(

@@ -181,7 +181,7 @@ def test_uncertainties_in_values_tables_and_options_are_equal(search):
 def test_the_search_file_overrides_uncertainties_of_a_chip_file(search, tmp_path):
     from hwdse.config.files.toml_files import preset_root
 
-    system = (preset_root() / "clusters/trn2_ultraserver.toml").read_text()
+    system = (preset_root() / "systems/trn2_ultraserver.toml").read_text()
     chip = (preset_root() / "chips/trainium2.toml").read_text()
     line = next(x for x in chip.splitlines() if x.startswith("nominal_clock"))
     value = line.split('"')[1]

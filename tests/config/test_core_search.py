@@ -72,7 +72,7 @@ def test_presets_search_array_memories_bandwidths_and_clock(name):
     assert loaded.objective == "energy_delay"
     assert loaded.limits["memory_used_ratio"] == 1.0
     kinds = [source["kind"] for source in loaded.resolved["sources"]]
-    assert kinds == ["search", "accelerator", "process", "workload"]
+    assert kinds == ["search", "accelerator", "process", "layers"]
     assert json.loads(json.dumps(loaded.resolved)) == loaded.resolved
     design = loaded.space.decode_rounded(np.full(loaded.space.num_dims, 0.3), loaded.base)
     assert isinstance(design, CoreDesign)
@@ -135,8 +135,8 @@ def test_topologies_of_scalesim_are_workloads_of_a_core(search, name):
     ("old", "new", "line"),
     [
         ('"gemmini"', '"gemini"', 'small.toml [design] accelerator = "gemini": expected a path'),
-        ('"net.csv"', '"nte.csv"', 'small.toml [design] workload = "nte.csv": expected an'),
-        ('"net.csv"', '"bert_bas"', 'small.toml [design] workload = "bert_bas": expected a path'),
+        ('"net.csv"', '"nte.csv"', 'small.toml [design] layers = "nte.csv": expected an'),
+        ('"net.csv"', '"bert_bas"', 'small.toml [design] layers = "bert_bas": expected a path'),
         (
             '"explicit"',
             '"explicitly"',

@@ -12,14 +12,15 @@ from hwdse.specs.hardware.chip import Chip
 KINDS = {
     "accelerators": "accelerator",
     "chips": "chip",
-    "clusters": "system",
+    "systems": "system",
     "engines": "engines",
     "processes": "process",
     "reliability": "reliability",
     "searches": "search",
     "simd": "simd",
     "software": "software",
-    "workloads": "workload",
+    "models": "model",
+    "tasks": "task",
 }
 FREE = {("system", "overrides"), ("search", "overrides"), ("reliability", "cluster")}
 """Tables whose keys are paths."""
@@ -75,7 +76,7 @@ def test_every_key_has_values_default_and_meaning(table):
 
 
 def test_rows_hold_unit_range_and_default_of_the_checks():
-    chip, workload, search = (rows_of(kind) for kind in ("chip", "workload", "search"))
+    chip, model, search = (rows_of(kind) for kind in ("chip", "model", "search"))
     clock = chip["array", "clock_hz"]
     assert (clock.key, clock.unit, clock.allowed) == ("clock", "Hz", "> 0")
     assert clock.default == REQUIRED
@@ -83,8 +84,8 @@ def test_rows_hold_unit_range_and_default_of_the_checks():
     assert chip["", "fp64_per_fp16_ratio"].allowed == ">= 0"
     assert chip["", "power_limit"].default == "none"
     assert chip["", "package_carbon"].default == "150 g"
-    assert workload["model", "num_layers"].allowed == "whole number, >= 1"
-    assert workload["model", "num_layers"].is_whole
+    assert model["model", "num_layers"].allowed == "whole number, >= 1"
+    assert model["model", "num_layers"].is_whole
     assert "ring" in rows_of("system")["cluster", "topology"].allowed
     assert search["limits", "die_area"].unit == "mm^2"
     assert "energy_delay" in search["objective", "minimize"].allowed

@@ -204,7 +204,7 @@ def printed_digits(value: float) -> int:
     return max(len(f"{value:.15e}".partition("e")[0].replace(".", "").rstrip("0")), 1)
 
 
-@pytest.mark.parametrize("name", preset_names("workloads"))
+@pytest.mark.parametrize("name", preset_names("models"))
 def test_parameter_counts_are_the_published_ones(name, published_values):
     training = load_workload(name)
     assert isinstance(training, TransformerTraining)

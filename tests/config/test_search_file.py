@@ -17,8 +17,8 @@ from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
 from hwdse.workload.gemms import LayerList
 
 CHIP = (preset_root() / "chips/trainium2.toml").read_text()
-SYSTEM = (preset_root() / "clusters/trn2_ultraserver.toml").read_text()
-WORKLOAD = (preset_root() / "workloads/llama3_70b.toml").read_text()
+SYSTEM = (preset_root() / "systems/trn2_ultraserver.toml").read_text()
+WORKLOAD = (preset_root() / "models/llama3_70b.toml").read_text()
 SEARCH = (preset_root() / "searches/trn2_llama3_70b.toml").read_text()
 HBM = 'bandwidth = "2.9 TB/s"'
 
@@ -178,8 +178,8 @@ def test_broken_workload():
     text = changed(WORKLOAD, "num_kv_heads = 8", "num_kv_heads = 7")
     line = "x.toml [model] num_kv_heads = 7: expected a divisor of num_heads, 64"
     assert message(load_workload, text) == line
-    text = changed(WORKLOAD, "attention_fraction = 0.5", "attention_fraction = 1.5")
-    line = "x.toml attention_fraction = 1.5: expected a number from 0 to 1"
+    text = changed(WORKLOAD, "seq_len = 8192", "attention_fraction = 1.5\nseq_len = 8192")
+    line = "x.toml [pretraining] attention_fraction = 1.5: expected a number from 0 to 1"
     assert message(load_workload, text) == line
 
 
@@ -194,7 +194,7 @@ def test_broken_workload():
         (
             '"llama3_70b"',
             '"no/such.toml"',
-            'x.toml [design] workload = "no/such.toml": expected an existing file',
+            'x.toml [design] model = "no/such.toml": expected an existing file',
         ),
         (
             '"energy_delay"',
@@ -374,7 +374,7 @@ def test_a_csv_is_a_layer_list():
 
 def test_layer_lists_need_no_strategy():
     Path("net.csv").write_text("Layer, M, N, K,\nfirst, 4, 8, 16,\n")
-    text = changed(SEARCH, '"llama3_70b"', '"net.csv"')
+    text = changed(SEARCH, 'model = "llama3_70b"', 'layers = "net.csv"')
     Path("x.toml").write_text(text.split("[[choices]]")[0])
     assert isinstance(load_search("x.toml").workload, LayerList)
     line = message(load_search, text)
@@ -428,7 +428,7 @@ def test_search_space_of_the_reference_search():
     assert json.loads(json.dumps(search.resolved)) == search.resolved
     assert search.resolved["design"]["chip"]["hbm"]["bandwidth_bytes_per_s"] == 2.9e12
     kinds = [source["kind"] for source in search.resolved["sources"]]
-    assert kinds == ["search", "system", "chip", "process", "workload", "software"]
+    assert kinds == ["search", "system", "chip", "process", "model", "task", "software"]
 
 
 def test_every_strategy_of_the_reference_search_uses_all_chips():
@@ -499,7 +499,7 @@ def test_a_design_of_arrays_can_be_written():
 
 def test_a_written_design_contains_absolute_paths(tmp_path, monkeypatch):
     Path("net.csv").write_text("Layer, M, N, K,\nfirst, 4, 8, 16,\n")
-    text = changed(SEARCH, '"llama3_70b"', '"net.csv"').split("[[choices]]")[0]
+    text = changed(SEARCH, 'model = "llama3_70b"', 'layers = "net.csv"').split("[[choices]]")[0]
     Path("x.toml").write_text(text)
     search = load_search("x.toml")
     (tmp_path / "run").mkdir()
@@ -586,7 +586,7 @@ def test_objectives_and_limits_have_one_name_with_unit():
     )
 
 
-MIXTURE = (preset_root() / "workloads/deepseek_v3.toml").read_text()
+MIXTURE = (preset_root() / "models/deepseek_v3.toml").read_text()
 
 
 def test_keys_of_other_models_may_be_left_out():

@@ -1,6 +1,7 @@
 """Tables of a job: keys of older files, flags over a file, the title, the strategy written out."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hwdse.config.files.base_files import merge_tables
@@ -15,14 +16,19 @@ JOB_KEYS = ("system", "chip", "num_systems", "accelerator", "software", *_WORK)
 """Keys of `[design]` in the title of a job."""
 
 
-def with_design_keys(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables with `model` or `layers` for the key `workload` of version 0.1."""
+def with_design_keys(
+    tables: Mapping[str, Any], below: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The tables with `model` or `layers` for the key `workload` of version 0.1.
+
+    `below` are the tables that they replace: for a core, a workload is a list of layers.
+    """
     design = tables.get("design")
     if not isinstance(design, Mapping) or "workload" not in design:
         return dict(tables)
-    named = design["workload"]
-    is_list = "accelerator" in design or str(named).lower().endswith(".csv")
-    key = "layers" if is_list else "model"
+    named, old = design["workload"], below.get("design")
+    is_core = "accelerator" in design or (isinstance(old, Mapping) and "accelerator" in old)
+    key = "layers" if is_core or str(named).lower().endswith(".csv") else "model"
     if key in design:
         return dict(tables)
     return {**tables, "design": {key if k == "workload" else k: v for k, v in design.items()}}

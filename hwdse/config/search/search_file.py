@@ -1,6 +1,5 @@
 """Search files: base design, objectives, limits and search space from TOML."""
 
-import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,6 +39,7 @@ from hwdse.config.search.uncertain_table import (
     make_uncertain_constants,
     table_entries,
 )
+from hwdse.config.search.valid_combinations import DesignChecker, SearchTables, valid_space
 from hwdse.config.search.variables import check_distinct, make_dimensions, make_variant
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.search.space.search_space import SearchSpace
@@ -124,7 +124,7 @@ def load_search(
     one core. Raises `ConfigError` with one line for every error.
     """
     file, folder = _open(path)
-    own = with_new_job(with_design_keys(file.tables), tables)
+    own = with_new_job(with_design_keys(file.tables), with_design_keys(tables, file.tables))
     merged, changes, uncertainties = _merge_sets(own, overrides)
     where = ConfigLocation(f"{file.label} with --set" if overrides and path else file.label)
     given = table_entries(merged.get("uncertain", []), where)
@@ -232,7 +232,7 @@ def _merge_sets(
     tables: Mapping[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Tables with the `--set` values that name one of them, other values by path, uncertainties."""
-    merged, changes, uncertain_constants = copy.deepcopy(dict(tables)), {}, {}
+    merged, changes, uncertain_constants = dict(tables), {}, {}
     for text in overrides:
         path, value = parse_override(text)
         if path.startswith("uncertain."):
@@ -246,15 +246,10 @@ def _merge_sets(
         if path.split(".")[0] not in ("title", "seed", "design", "objective", "limits"):
             changes[path] = value
             continue
-        node = merged
-        *parents, last = path.split(".")
-        for name in parents:
-            child = node.get(name)
-            node[name] = child if isinstance(child, dict) else {}
-            node = node[name]
-        for key in [key for key in node if split_field(key)[0] == split_field(last)[0]]:
-            del node[key]
-        node[last] = value
+        nested = value
+        for name in reversed(path.split(".")):
+            nested = {name: nested}
+        merged = with_new_job(merged, with_design_keys(nested, merged))
     return merged, changes, uncertain_constants
 
 
@@ -293,9 +288,12 @@ def _space(
     variants = made("variants", VARIANT_TABLE, make_variant)
     check_distinct(dimensions, choices, variants, where)
     space = SearchSpace(tuple(itertools.chain(*dimensions)), choices, variants)
-    for labels, design in space.variant_bases(base):
+    bases = space.variant_bases(base)
+    for labels, design in bases:
         kind.check_variant(design, where.table("variants " + ", ".join(labels.values())))
-    return space
+    is_listed = tuple(isinstance(table.get("values"), list) for table in checked.choices)
+    checker = DesignChecker([design for _, design in bases], roots["workload"], kind)
+    return valid_space(SearchTables(dimensions, choices, is_listed), space, checker, where)
 
 
 def _with_searched(base: Any, space: SearchSpace) -> Any:

@@ -34,7 +34,7 @@ SERVERS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         "trainium2": (("trn2", "trn2_48xlarge"),),
     }
 )
-"""Presets of configs/clusters by chip and prefix of the instance name."""
+"""Presets of configs/systems by chip and prefix of the instance name."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class NeuronModel:
 
 @dataclass(frozen=True)
 class Named:
-    """Model config by preset of configs/workloads, with replaced fields."""
+    """Model config by preset of configs/models, with replaced fields."""
 
     preset: str
     recompute: str = "full"

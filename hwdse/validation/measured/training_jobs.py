@@ -97,7 +97,7 @@ SYSTEMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "TPUv4": ("tpu_v4_pod", "tpu_v4"),
     }
 )
-"""Presets of configs/clusters and configs/chips by the accelerator name in reference files."""
+"""Presets of configs/systems and configs/chips by the accelerator name in reference files."""
 
 
 @dataclass(frozen=True)

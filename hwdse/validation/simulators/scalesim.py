@@ -24,7 +24,7 @@ from hwdse.validation.shared.reference_table import (
 )
 from hwdse.validation.simulators import scalesim_counts, scalesim_dram
 from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.scalesim_topology import ConvShape, gemm_as_conv
+from hwdse.workload.loops.conv_shapes import ConvShape, gemm_as_conv
 
 DATAFLOW_NAMES: Mapping[str, str] = MappingProxyType(
     {"os": "output_stationary", "ws": "weight_stationary", "is": "input_stationary"}

@@ -16,7 +16,7 @@ from hwdse.models.compute.systolic import FOLDS
 from hwdse.numerics.relaxation import EXACT
 from hwdse.specs.hardware.chip import SystolicArray
 from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.scalesim_topology import ConvShape
+from hwdse.workload.loops.conv_shapes import ConvShape
 
 
 @dataclass(frozen=True)
