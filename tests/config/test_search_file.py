@@ -458,7 +458,9 @@ def test_listed_strategies_and_values():
     assert strategies.labels == ("tensor 8, pipeline 4", "tensor 64, pipeline 4")
     assert dies.table == ((1.0,), (2.0,), (4.0,))
     broken = changed(text, "tensor = 64 }", "tensor = 64, pipeline = 3 }")
-    assert message(load_search, broken).startswith("x.toml [choices 1] values = {'tensor': 64")
+    assert message(load_search, broken).startswith(
+        'x.toml [choices 1] values = "tensor 64, pipeline 3": expected a possible row; [design.para'
+    )
     broken = changed(text, "tensor = 64 }", "tensr = 64 }")
     assert "did you mean 'parallelism.tensor'?" in message(load_search, broken)
 

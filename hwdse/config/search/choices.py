@@ -4,7 +4,6 @@ from typing import Any
 
 from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.errors import ConfigLocation
-from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.config.schema.user_paths import (
     Roots,
     check_value,
@@ -17,7 +16,6 @@ from hwdse.config.search.parallelism_choices import STRATEGY_KEYS, all_strategie
 from hwdse.search.space.search_space import Choice
 from hwdse.units.format_units import format_field
 from hwdse.units.parse_units import split_field
-from hwdse.workload.gemms import LayerList
 
 STRATEGY_WORDS = {"all": all_strategies, "best": best_strategies}
 """Words in place of a list of strategies."""
@@ -51,9 +49,6 @@ def _listed(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Choic
     paths = tuple(dict.fromkeys(name for row in rows for name in row))
     base = {name: float(get_value(roots, name)) for name in paths}
     full = [{**base, **row} for row in rows]
-    if path == "parallelism":
-        for index, row in enumerate(full):
-            _check_strategy(row, roots, where, table.values[index])
     labels = tuple(table.labels or [_label(row) for row in full])
     if len(labels) != len(full) or len(set(labels)) != len(labels):
         raise where.error("labels", list(labels), f"{len(full)} distinct texts, one per row")
@@ -89,14 +84,3 @@ def _label(row: dict[str, float]) -> str:
         name = field_name(path)
         parts.append(f"{split_field(name)[0]} {format_field(name, value, 6)}")
     return ", ".join(parts)
-
-
-def _check_strategy(row: dict[str, float], roots: Roots, where: ConfigLocation, value: Any) -> None:
-    workload = roots["workload"]
-    if isinstance(workload, LayerList):
-        return
-    fields = {path.rpartition(".")[2]: number for path, number in row.items()}
-    parallelism = roots["parallelism"].replace(**fields)
-    problem = strategy_problem(parallelism, roots["cluster"].num_chips, workload)
-    if problem is not None:
-        raise where.error("values", value, f"{problem[0]}: {problem[1]}")
