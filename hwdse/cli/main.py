@@ -25,6 +25,7 @@ from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
 from hwdse.cli.shared.compilation_cache import enable_compilation_cache
 from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.shared.job_flags import with_job_flags
 from hwdse.cli.solve import solve_command
 from hwdse.cli.sweep import pareto_command, query_command, sweep_command
 from hwdse.cli.uncertainty import uncertainty_command
@@ -71,7 +72,7 @@ for _module in (
     uncertainty_command,
     validate_command,
 ):
-    app.command(name=_module.NAME, cls=_Command)(_module.run)
+    app.command(name=_module.NAME, cls=_Command)(with_job_flags(_module.run))
 
 
 def _print_version(is_set: bool) -> bool:

@@ -12,8 +12,8 @@ from pydantic import Field, StrictStr, create_model
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
 from hwdse.config.design.zero_stage import with_shard_fractions
-from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.files.base_files import read_with_base
+from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.files.toml_files import TomlFile, find_file
 from hwdse.config.files.uncertainty_suffix import split_uncertainty
 from hwdse.config.hardware.load_specs import DesignKind
@@ -24,6 +24,7 @@ from hwdse.config.schema.overrides import apply_overrides, flatten, parse_overri
 from hwdse.config.schema.schema import STRICT, check, number_field
 from hwdse.config.schema.user_paths import Roots
 from hwdse.config.search.choices import make_choice
+from hwdse.config.search.job_source import JobSource
 from hwdse.config.search.job_tables import (
     job_title,
     names_other_job,
@@ -47,7 +48,6 @@ from hwdse.search.uncertainty.robust import DEFAULT_SAMPLES, Robust, parse_robus
 from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
 from hwdse.specs.design import Parallelism
 from hwdse.training.strategy_enumeration import ZERO_FIELDS
-from hwdse.units.parse_units import split_field
 
 BELOW_DESIGN = (
     "design.mix",
@@ -111,18 +111,15 @@ VARIANT_TABLE = create_model(
 )
 
 
-def load_search(
-    path: str | Path | None,
-    overrides: Sequence[str] = (),
-    tables: Mapping[str, Any] = MappingProxyType({}),
-) -> LoadedSearch:
+def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> LoadedSearch:
     """Load a job or a search from a TOML file or preset.
 
     `overrides` are `--set` texts such as `chip.hbm.bandwidth="4 TB/s"`,
-    `design.num_systems=4`, `workload.seq_len=4096`. `tables` replace those of the file, or are the
-    whole job if `path` is None. `[design]` names a system, or an accelerator for a search inside
-    one core. Raises `ConfigError` with one line for every error.
+    `design.num_systems=4`, `workload.seq_len=4096`. `[design]` names a system, or an accelerator
+    for a search inside one core. Raises `ConfigError` with one line for every error.
     """
+    source = path if isinstance(path, JobSource) else JobSource(str(path))
+    path, tables = source.path, source.tables
     file, folder = _open(path)
     own = with_new_job(with_design_keys(file.tables), with_design_keys(tables, file.tables))
     merged, changes, uncertainties = _merge_sets(own, overrides)
@@ -172,7 +169,7 @@ def load_search(
     return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
 
 
-def _open(path: str | Path | None) -> tuple[TomlFile, Path]:
+def _open(path: str | None) -> tuple[TomlFile, Path]:
     """The file of a job and its folder; an empty one for a job of flags only."""
     if path is None:
         return TomlFile(Path(), "the command line", {}, ""), Path()

@@ -1,0 +1,95 @@
+"""Flags that describe a job: every command with a CONFIG takes them in its place or over it."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from hwdse.cli.shared.common_options import Config, parse_count
+
+FLAGS: dict[str, tuple[str, str, Any]] = {
+    "system": ("NAME[:N]", "System preset or file, and their number.", str),
+    "chip": ("NAME", "Chip in place of the chip of the system.", str),
+    "model": ("NAME", "Model preset, TOML file or config.json.", str),
+    "task": ("NAME", "Task preset or file.  [default: pretraining]", str),
+    "batch": ("N", "Sequences per step.", int),
+    "seq": ("N", "Tokens per sequence.", int),
+    "strategy": ("TEXT", 'best, or a text such as "TP8 PP4, ZeRO-1".', str),
+    "software": ("NAME", "Training stack.", str),
+    "core": ("NAME", "Core (accelerator) in place of a system.", str),
+    "layers": ("NAME", "CSV of layers or operators in place of a model.", str),
+}
+"""Metavar, help and type of each flag, by name."""
+KEYS = {"batch": "global_batch", "seq": "seq_len", "core": "accelerator"}
+"""Keys of `[design]` of the flags with another name."""
+OptionalConfig = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CONFIG",
+        help="Job or search: preset, TOML file; or give --system and --model.",
+    ),
+]
+
+
+def with_job_flags(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Command function whose parameter of type `Config` may be given by flags.
+
+    The function receives a `JobSource` in its place.
+    """
+    parameters = list(inspect.signature(run).parameters.values())
+    names = [one.name for one in parameters if one.annotation == Config]
+    if not names:
+        return run
+    name = names[0]
+
+    def command(**values: Any) -> Any:
+        flags = {flag: values.pop(flag) for flag in FLAGS}
+        return run(**{**values, name: job_source(values[name], flags)})
+
+    empty = inspect.Parameter.empty
+    made = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    made = [
+        one.replace(annotation=OptionalConfig, default=None) if one.name == name else one
+        for one in made
+    ]
+    place = next((i for i, one in enumerate(made) if one.name == "sets"), len(made))
+    extra = [
+        inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_of(flag))
+        for flag in FLAGS
+    ]
+    made = [*made[:place], *extra, *made[place:]]
+    command.__name__, command.__doc__, command.__module__ = (
+        run.__name__,
+        run.__doc__,
+        run.__module__,
+    )
+    command.__annotations__ = {o.name: o.annotation for o in made if o.annotation is not empty}
+    command.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
+    return command
+
+
+def _of(flag: str) -> Any:
+    metavar, text, kind = FLAGS[flag]
+    parser = parse_count if kind is int else None
+    option = typer.Option(f"--{flag}", metavar=metavar, help=text, parser=parser)
+    return Annotated[kind | None, option]
+
+
+def job_source(config: str | None, flags: dict[str, Any]) -> Any:
+    """Source of the job of a command line. Raises `BadParameter` without a config and flags."""
+    from hwdse.config.search.job_source import JobSource, system_and_count
+
+    design = {KEYS.get(key, key): value for key, value in flags.items() if value is not None}
+    if config is None and not design:
+        raise typer.BadParameter(
+            "expected a CONFIG such as trn2_llama3_70b, or --system NAME --model NAME."
+        )
+    if "system" in design:
+        try:
+            design["system"], count = system_and_count(design["system"])
+        except ValueError as error:
+            raise typer.BadParameter(f"--system {design['system']}: expected {error}.") from None
+        if count is not None:
+            design["num_systems"] = count
+    return JobSource(config, {"design": design} if design else {})
