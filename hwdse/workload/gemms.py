@@ -7,6 +7,32 @@ from hwdse.numerics.array_types import PerOp
 
 
 @flax.struct.dataclass
+class InputWindows:
+    """Windows of images that the rows of A unroll; each field of shape `PerOp`.
+
+    Row (image, p, q) of A is the window of output (p, q): R x S taps times channels. A GEMM has
+    windows of one tap, and P = m.
+    """
+
+    r: PerOp
+    """Filter rows."""
+    s: PerOp
+    """Filter columns."""
+    p: PerOp
+    """Output rows."""
+    q: PerOp
+    """Output columns."""
+    stride_p: PerOp
+    """Input rows between neighboring output rows."""
+    stride_q: PerOp
+    """Input columns between neighboring output columns."""
+    dilation_r: PerOp
+    """Input rows between neighboring filter rows."""
+    dilation_s: PerOp
+    """Input columns between neighboring filter columns."""
+
+
+@flax.struct.dataclass
 class Gemms:
     """Distinct GEMM operators C[m, n] = A[m, k] B[k, n]; each field of shape `PerOp`.
 
@@ -32,6 +58,8 @@ class Gemms:
     """Vector engine FLOP per GEMM, during or after it."""
     extra_bytes: PerOp
     """HBM traffic of the vector work per GEMM, without the operands."""
+    windows: InputWindows | None = None
+    """Windows of the images that A unrolls, if the operators are convolutions."""
 
     @property
     def num_macs(self) -> PerOp:
@@ -68,10 +96,10 @@ class ExecutionCounts:
 
 @flax.struct.dataclass
 class LayerList:
-    """One inference pass over the layers of a SCALE-Sim topology file."""
+    """One inference pass over the layers of a network file."""
 
     gemms: Gemms
-    """One GEMM operator per layer."""
+    """One GEMM operator per layer; convolutions with their `windows`."""
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
     """Name of each layer."""
 

@@ -81,10 +81,10 @@ def test_columns_in_any_order_and_steps_that_default_to_one():
 
 
 @pytest.mark.parametrize("name", ["topology_conv.csv", "topology_gemm.csv"])
-def test_topologies_have_the_gemms_of_their_layer_lists(name):
-    """m = P Q, k = R S C, n = K, and the counts of depthwise layers."""
+def test_chips_of_a_cluster_run_the_gemms_of_the_operators(name):
+    """m = N P Q, k = R S C, n = K, and the counts of depthwise layers."""
     operators, gemms = load_operators(DATA / name), load_workload(DATA / name).gemms
-    np.testing.assert_array_equal(operators.p * operators.q, gemms.m)
+    np.testing.assert_array_equal(operators.n * operators.p * operators.q, gemms.m)
     np.testing.assert_array_equal(operators.r * operators.s * operators.c, gemms.k)
     np.testing.assert_array_equal(operators.k, gemms.n)
     np.testing.assert_array_equal(operators.count, gemms.count)
@@ -130,8 +130,8 @@ def test_an_error_is_one_line(old, new, line):
     [
         ("", "x.csv: no header"),
         (TEXT.splitlines()[2], "x.csv: no operators"),
-        ("Layer,M,N,K\na,1,2", "x.csv, line 2"),
-        ("what,is,this\n1,2,3", "x.csv, line 1"),
+        ("Layer,M,N,K\na,1,2", "x.csv line 2 K"),
+        ("what,is,this\n1,2,3", 'x.csv line 1: header "what, is, this", expected name, R, S, '),
     ],
 )
 def test_an_empty_or_foreign_file_is_one_line(text, line):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from hwdse.config import load_chip, load_search
-from hwdse.core.mapper.chip_gemm_mapper import chip_core, mapped_traffic_bytes
+from hwdse.core.mapper.chip_gemm_mapper import chip_core, mapped_traffic_bytes, partition_gemms
 from hwdse.models.memory import hbm_traffic
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.space.pytree_path import set_path
 from hwdse.specs.hardware.accelerator import Operands
 from hwdse.workload.gemms import Gemms
+from hwdse.workload.loops.conv_shapes import ConvLayer, ConvShape, conv_operators, layer_list
+from hwdse.workload.loops.operators import extents
 
 CHIP = load_chip("trainium2")
 SIZES = np.array([[4096.0, 4096.0, 4096.0, 1.0], [64.0, 1000.0, 333.0, 12.0], [512.0] * 3 + [3.0]])
@@ -110,3 +112,37 @@ def test_mapping_key_selects_the_mapper():
         ValueError, match=r"\[design\] mapping = \"best\": expected one of closed_f"
     ):
         load_search("trn2_llama3_70b", ["design.mapping=best"])
+
+
+CONVS = conv_operators(
+    [
+        ConvLayer("conv", ConvShape(58, 58, 3, 3, 64, 64, 1, 1, batch=4), 1),
+        ConvLayer("small", ConvShape(9, 9, 3, 3, 512, 512, 1, 1), 1),
+    ]
+)
+
+
+def test_convolutions_are_divided_by_lines_of_outputs():
+    """224 lines of 4 images: 28 on each of 8 cores; 7 lines on 7 of the 8 cores."""
+    gemms = layer_list(CONVS).gemms
+    chip = CHIP.replace(num_scratchpads=8.0)
+    by_rows, by_cols, whole = np.asarray(
+        extents(partition_gemms(gemms, chip, 1.0, 2.0).parts)
+    ).reshape(3, 2, 7)
+    np.testing.assert_array_equal(by_rows[0], [3, 3, 28, 56, 64, 64, 1])
+    np.testing.assert_array_equal(by_rows[1], [3, 3, 1, 7, 512, 512, 1])
+    np.testing.assert_array_equal(by_cols[:, 5], [8, 64])
+    np.testing.assert_array_equal(whole, extents(CONVS))
+
+
+def test_a_core_reads_each_input_of_a_convolution_once_if_it_fits():
+    """Split by lines, halos included, or by filters; never the unrolled image."""
+    gemms = layer_list(CONVS).gemms
+    moved = mapped_traffic_bytes(gemms, set_path(CHIP, "sram.capacity_bytes", 1e9), 1.0, 2.0, EXACT)
+    outputs, filters = 4 * 56 * 56 * 64, 9 * 64 * 64
+    lines = 2.0 * (8 * 30 * 58 * 64 + 8 * filters + outputs)
+    assert moved[0] == pytest.approx(lines, rel=1e-6)
+    unrolled = mapped_traffic_bytes(
+        gemms.replace(windows=None), set_path(CHIP, "sram.capacity_bytes", 1e9), 1.0, 2.0, EXACT
+    )
+    assert unrolled[0] > 3.0 * moved[0]

@@ -28,7 +28,7 @@ from hwdse.validation.simulators.scalesim_dram import (
     swept_words,
 )
 from hwdse.workload.gemms import Gemms
-from hwdse.workload.loops.scalesim_topology import ConvShape, gemm_as_conv
+from hwdse.workload.loops.conv_shapes import ConvShape, gemm_as_conv
 
 REFERENCE = Path(__file__).parents[1] / "data" / "scalesim_public.csv"
 DATAFLOW_NAMES = sorted(DEMAND_ORDERS)

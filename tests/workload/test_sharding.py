@@ -160,7 +160,7 @@ def test_layer_lists_are_executed_once_on_every_chip():
     work = layer_list((100.0, 64.0, 10.0, 1.0), (10.0, 32.0, 50.0, 3.0))
     step = shard(work, SPREAD, 16.0)
     assert step.tokens_per_step == 16.0
-    assert step.memory.weights == 2.0 * (64.0 * 10.0 + 32.0 * 50.0)
+    assert step.memory.weights == 2.0 * (64.0 * 10.0 + 3.0 * 32.0 * 50.0)
     assert step.memory.activations == 2.0 * (100.0 * 64.0 + 100.0 * 10.0)
     assert step.checkpoint_bytes == 0.0
     assert total(step.messages) == 0.0

@@ -2,27 +2,35 @@
 
 The columns are `name`, the dimensions of `workload.loops.operators.DIMS` and `count`. The
 columns `stride_p`, `stride_q`, `dilation_r` and `dilation_s` are optional and default to 1.
-SCALE-Sim topologies are read as well. Lines that start with # are remarks; the first is the
-title.
+SCALE-Sim topologies are read as well (`topology_csv`). Lines that start with # are remarks; the
+first is the title.
 """
 
-import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hwdse.config.design.topology_csv import (
+    CONV_SIZES,
+    GEMM_SIZES,
+    MAX_SIZE,
+    NAME,
+    STRIDES,
+    is_topology,
+    topology_layers,
+)
+from hwdse.config.files.csv_rows import CsvRow, cells_below, csv_rows, decoded, remarks
 from hwdse.config.files.errors import ConfigError, did_you_mean, listed, one_line, show
 from hwdse.config.files.toml_files import TomlFile, read_bytes
 from hwdse.config.hardware.load_specs import NamedIn, Preset, locate
+from hwdse.workload.loops.conv_shapes import conv_operators
 from hwdse.workload.loops.operators import DIMS, Operators
-from hwdse.workload.loops.scalesim_topology import ConvShape, parse_layers
 
 STEPS = ("stride_p", "stride_q", "dilation_r", "dilation_s")
 REQUIRED = ("name", *DIMS, "count")
-LARGEST = 2.0**40
-"""Upper bound of extents and counts, so that their products are exact in float64."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +45,16 @@ def load_operators_file(name_or_path: str | Path, named_in: NamedIn | None = Non
     path = locate("operators", name_or_path, named_in)
     label = str(name_or_path) if Path(name_or_path).suffix else str(path)
     data = read_bytes(path, label)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{label}: expected UTF-8 text") from None
+    text = decoded(data, label)
     operators = parse_operators(text, label)
-    remarks = [line.lstrip("# ").rstrip() for line in text.splitlines() if line.startswith("#")]
+    lines = remarks(text)
     published = {
         "num_operators": float(len(operators.names)),
         "num_macs": float(np.sum(operators.num_macs * operators.count)),
     }
     file = TomlFile(path, label, {}, hashlib.sha256(data).hexdigest())
-    title = remarks[0] if remarks else path.stem
-    return OperatorsFile(title, published, tuple(remarks[1:]), (file,), operators)
+    title = lines[0] if lines else path.stem
+    return OperatorsFile(title, published, tuple(lines[1:]), (file,), operators)
 
 
 def load_operators(name_or_path: str | Path) -> Operators:
@@ -58,27 +63,34 @@ def load_operators(name_or_path: str | Path) -> Operators:
 
 
 def parse_operators(text: str, label: str) -> Operators:
-    """Operators of a CSV text, named `label` in one-line errors."""
-    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    lines = [(i, line) for i, line in lines if not line.lstrip().startswith("#")]
-    rows = [(i, [cell.strip() for cell in row]) for (i, _), row in zip(
-        lines, csv.reader(line for _, line in lines), strict=True)]  # fmt: skip
-    if not rows:
+    """Operators of a CSV text, a topology or one with the loop dimensions, named `label` in
+    one-line errors."""
+    rows = csv_rows(text, label)
+    if not rows or not rows[0].filled:
         raise ConfigError(f"{label}: no header, expected the columns {', '.join(REQUIRED)}")
-    number, header = rows[0]
-    while header and not header[-1]:  # a trailing comma
-        header = header[:-1]
-    if len(set(header) & set(DIMS)) < 3:  # M, N and K of a GEMM topology contain two
-        return _from_topology(text, label)
-    _check_header(header, f"{label} line {number}")
-    parsed = [_parse_row(cells, header, f"{label} line {i}") for i, cells in rows[1:]]
-    if not parsed:
-        raise ConfigError(f"{label}: no operators, expected at least one row below the header")
+    header = rows[0].filled
+    if len(set(header) & set(DIMS)) < 3 and is_topology(header):
+        layers = topology_layers(rows, label)
+        _check_any(layers, label)
+        return conv_operators(layers)
+    _check_header(header, f"{label} line {rows[0].line}")
+    parsed = [_parse_row(header, row, label) for row in rows[1:] if row.filled]
+    _check_any(parsed, label)
     return _operators(parsed)
 
 
-def _check_header(header: list[str], place: str) -> None:
+def _check_any(layers: Sequence[object], label: str) -> None:
+    if not layers:
+        raise ConfigError(f"{label}: no operators, expected at least one row below the header")
+
+
+def _check_header(header: Sequence[str], place: str) -> None:
     known = (*REQUIRED, *STEPS)
+    if not set(header) & set(known):
+        found = show(", ".join(header))
+        raise ConfigError(f"{place}: header {found}, expected {listed(REQUIRED)}, or the columns "
+                          f"of a SCALE-Sim topology: {NAME}, then {listed(GEMM_SIZES)} or "
+                          f"{listed((*CONV_SIZES, STRIDES))}")  # fmt: skip
     for name in header:
         if name not in known:
             hint = did_you_mean(name, known)
@@ -92,13 +104,10 @@ def _check_header(header: list[str], place: str) -> None:
         raise ConfigError(f"{place}: column {missing[0]} is missing, expected {listed(REQUIRED)}")
 
 
-def _parse_row(cells: list[str], header: list[str], place: str) -> dict[str, str | float]:
-    while len(cells) > len(header) and not cells[-1]:
-        cells = cells[:-1]
-    if len(cells) != len(header):
-        raise ConfigError(f"{place}: {len(cells)} cells, expected {len(header)} as in the header")
+def _parse_row(header: Sequence[str], cells: CsvRow, label: str) -> dict[str, str | float]:
+    place = f"{label} line {cells.line}"
     row: dict[str, str | float] = dict.fromkeys(STEPS, 1.0)
-    for name, cell in zip(header, cells, strict=True):
+    for name, cell in zip(header, cells_below(header, cells, label), strict=True):
         row[name] = cell if name == "name" else _whole_number(cell, f"{place} {name}")
     if not row["name"]:
         raise ConfigError(f'{place}: name = "": expected a name')
@@ -110,7 +119,7 @@ def _whole_number(cell: str, place: str) -> float:
         value = float(cell)
     except ValueError:
         value = 0.0
-    if not (1.0 <= value <= LARGEST and value.is_integer()):
+    if not (1.0 <= value <= MAX_SIZE and value.is_integer()):
         raise ConfigError(
             one_line(f"{place} = {show(cell)}: expected a whole number of at least 1")
         )
@@ -125,33 +134,3 @@ def _operators(rows: list[dict[str, str | float]]) -> Operators:
     steps = {name: column(name) for name in STEPS}
     names = tuple(str(row["name"]) for row in rows)
     return Operators(**sizes, **steps, count=column("count"), names=names)
-
-
-def _from_topology(text: str, label: str) -> Operators:
-    try:
-        layers = parse_layers(text, label)
-    except ValueError as error:
-        raise ConfigError(one_line(str(error))) from None
-    return _operators([_topology_row(*layer) for layer in layers])
-
-
-def _topology_row(name: str, shape: ConvShape, count: int) -> dict[str, str | float]:
-    """Row of a topology layer; a window over a whole line is a GEMM."""
-    height, width = shape.output_size()
-    is_gemm = shape.filter_height == 1 and shape.filter_width == shape.ifmap_width
-    folded = shape.filter_width if is_gemm else 1
-    return {
-        "name": name,
-        "R": float(shape.filter_height),
-        "S": float(shape.filter_width // folded),
-        "P": float(height),
-        "Q": float(width),
-        "C": float(shape.channels * folded),
-        "K": float(shape.num_filters),
-        "N": 1.0,
-        "stride_p": float(shape.stride_height),
-        "stride_q": 1.0 if is_gemm else float(shape.stride_width),
-        "dilation_r": 1.0,
-        "dilation_s": 1.0,
-        "count": float(count),
-    }

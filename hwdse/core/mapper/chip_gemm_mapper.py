@@ -4,6 +4,7 @@ Alternative to the closed-form tilings of `models/memory/hbm_traffic`. A core is
 that belongs to one scratchpad: its arrays, the scratchpad and its share of the HBM.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from hwdse.core.mapper.mapper import best_mapping
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.memory import hbm_traffic
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import Relaxation, materialize, num_tiles, total
+from hwdse.numerics.relaxation import Relaxation, floor_ste, materialize, num_tiles, total
 from hwdse.specs.hardware.accelerator import Accelerator, Level, Operands
 from hwdse.specs.hardware.chip import Chip
 from hwdse.workload.gemms import Gemms
@@ -165,29 +166,61 @@ class GemmPartitions(NamedTuple):
 def partition_gemms(
     gemms: Gemms, chip: Chip, matrix_speedup_ratio: Leaf, bytes_per_element: Leaf
 ) -> GemmPartitions:
-    """GEMMs split by rows, by columns, or distributed whole, and the core that runs the parts."""
+    """GEMMs split by rows, by columns, or distributed whole, and the core that runs the parts.
+
+    A split by rows divides the lines of outputs of all images over the cores, and single lines over
+    the cores that remain.
+    """
     shape, cores = jnp.shape(gemms.m), chip.num_scratchpads
-    columns = [
+    splits = [
         (
-            num_tiles(gemms.m, cores if by_rows else 1.0),
-            num_tiles(gemms.n, cores if by_cols else 1.0),
-            cores if by_rows or by_cols else 1.0,
+            cores if by_rows else 1.0,
+            cores if by_cols else 1.0,
             not (by_rows or by_cols),
         )
         for by_rows, by_cols in hbm_traffic.SPLITS.values()
     ]
-    m, n, copies, is_distributed = (
-        jnp.concatenate([jnp.broadcast_to(x, shape) for x in column])
-        for column in zip(*columns, strict=True)
-    )
 
     def repeated(x: Leaf) -> Leaf:
-        return jnp.tile(jnp.broadcast_to(x, shape), len(columns))
+        return jnp.tile(jnp.broadcast_to(x, shape), len(splits))
 
-    in_hbm = Operands(repeated(gemms.b_in_hbm), repeated(gemms.a_in_hbm), repeated(gemms.c_in_hbm))
+    def of_splits(values: Iterable[Leaf]) -> Leaf:
+        return jnp.concatenate([jnp.broadcast_to(x, shape) for x in values])
+
+    whole = jax.tree.map(repeated, gemms)
+    by_rows, by_cols, is_distributed = map(of_splits, zip(*splits, strict=True))
+    in_hbm = Operands(whole.b_in_hbm, whole.a_in_hbm, whole.c_in_hbm)
     return GemmPartitions(
-        parts=gemm_operators(m, repeated(gemms.k), n, repeated(gemms.count)),
-        copies=copies,
+        parts=_parts(whole, by_rows, by_cols),
+        copies=by_rows * by_cols,
         is_distributed=is_distributed,
         core=chip_core(chip, matrix_speedup_ratio, bytes_per_element, in_hbm),
+    )
+
+
+def _parts(gemms: Gemms, row_parts: Leaf, col_parts: Leaf) -> Operators:
+    """Largest part of each GEMM that is divided into `row_parts` by `col_parts` parts."""
+    columns, count = num_tiles(gemms.n, col_parts), gemms.count
+    w = gemms.windows
+    if w is None:
+        return gemm_operators(num_tiles(gemms.m, row_parts), gemms.k, columns, count)
+    num_lines = gemms.m / w.q
+    line_parts = jnp.minimum(row_parts, num_lines)
+    lines = num_tiles(num_lines, line_parts)
+    images = num_tiles(lines, w.p)
+    cores_per_line = floor_ste(row_parts / line_parts * (1.0 + 1e-6))
+    return Operators(
+        r=w.r,
+        s=w.s,
+        p=num_tiles(lines, images),
+        q=num_tiles(w.q, cores_per_line),
+        c=gemms.k / (w.r * w.s),
+        k=columns,
+        n=images,
+        stride_p=w.stride_p,
+        stride_q=w.stride_q,
+        dilation_r=w.dilation_r,
+        dilation_s=w.dilation_s,
+        count=count,
+        names=(),
     )

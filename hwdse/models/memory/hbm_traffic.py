@@ -11,6 +11,7 @@ from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, materialize, maximum, num_tiles
 from hwdse.specs.hardware.chip import Memory
 from hwdse.workload.gemms import Gemms
+from hwdse.workload.loops.unrolled_inputs import input_words
 
 RESIDENT_FRACTION = 0.75
 """Fraction of the scratchpad for the resident tile; the remainder double-buffers streamed data."""
@@ -91,6 +92,8 @@ def tiling_traffic_bytes(
     Each of $s$ scratchpads has $1/s$ of the capacity and computes its part $m' \times n'$ alone:
     $e\,(a\,m' k \lceil n' / t_n \rceil + b\,k n' \lceil m' / t_m \rceil + c\,m' n')$ bytes times
     the number of parts. e is bytes per element; a, b, c are the fractions of the operands in HBM.
+    Of a convolution, $m' k$ is the number of inputs that its windows cover, with a halo for each of
+    the $\lceil m' / t_m \rceil$ blocks (`input_words`). Resident rows of A are held unrolled.
 
     An infeasible tiling (a block of less than one row; fewer GEMMs than scratchpads) has a penalty
     factor proportional to the shortfall, so that a minimum rejects it and the value stays finite.
@@ -106,7 +109,7 @@ def tiling_traffic_bytes(
     reads_of_b = num_tiles(m, _whole_extent(rows), relaxation)
     reads_of_a = num_tiles(n, _whole_extent(cols), relaxation)
     elements = (
-        gemms.a_in_hbm * m * gemms.k * reads_of_a
+        gemms.a_in_hbm * input_words(gemms, m, reads_of_b) * reads_of_a
         + gemms.b_in_hbm * gemms.k * n * reads_of_b
         + gemms.c_in_hbm * m * n
     )

@@ -28,7 +28,11 @@ from hwdse.numerics.relaxation import SMALLEST_DIVISOR, positive_part
 from hwdse.specs.results.balance_results import TrafficBound
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.operators import Operators
-from hwdse.workload.loops.tile_footprint import window
+from hwdse.workload.loops.unrolled_inputs import (
+    distinct_inputs,
+    taps_of_an_input,
+    windows_per_input,
+)
 
 SUM_BYTES = 4.0
 """Bytes per partial sum: FP32, as in `hbm_traffic`."""
@@ -73,11 +77,14 @@ def pebble_bytes(
     f is the largest of the fractions of the operands in the slow memory (an operand that is shared
     by GEMMs or stays on chip counts by its fraction). S is the private part of each of `num_parts`,
     and $2 f S$ is summed over all of them. The last term corrects for outputs that leave as
-    elements. Assumes that unfinished sums leave unrounded. Source: Smith et al. 2019, with weights.
+    elements. Of convolutions $f_A$ is divided by the number of windows with the same input, as in
+    `convolution_traffic_bound`. Assumes that unfinished sums leave unrounded. Source: Smith et al.
+    2019, with weights.
     """
     fractions = (gemms.a_in_hbm, gemms.b_in_hbm, gemms.c_in_hbm)
     largest = jnp.maximum(jnp.maximum(fractions[0], fractions[1]), fractions[2])
-    weight = safe_ratio(fractions[0] * fractions[1] * fractions[2], largest)
+    product = fractions[0] * fractions[1] * fractions[2] / windows_per_input(gemms)
+    weight = safe_ratio(product, largest)
     # A memory smaller than one sum is not useful: the bound stops growing.
     part_bytes = jnp.maximum(fast_bytes / num_parts, sum_bytes)
     reuse = element_bytes * _safe_sqrt(sum_bytes * weight / part_bytes)
@@ -88,11 +95,21 @@ def pebble_bytes(
 def compulsory_bytes(gemms: Gemms, element_bytes: PerOp) -> PerOp:
     """Every operand once, by its fraction in the slow memory, all counts (bytes)."""
     words = (
-        gemms.a_in_hbm * gemms.m * gemms.k
+        gemms.a_in_hbm * _distinct_words(gemms)
         + gemms.b_in_hbm * gemms.k * gemms.n
         + gemms.c_in_hbm * gemms.m * gemms.n
     )
     return element_bytes * gemms.count * words
+
+
+def _distinct_words(gemms: Gemms) -> PerOp:
+    """Elements of A, or the inputs of a convolution that its windows cover."""
+    w = gemms.windows
+    if w is None:
+        return gemms.m * gemms.k
+    height = distinct_inputs(w.p, w.r, w.stride_p, w.dilation_r)
+    width = distinct_inputs(w.q, w.s, w.stride_q, w.dilation_s)
+    return gemms.m / (w.p * w.q) * gemms.k / (w.r * w.s) * height * width
 
 
 def copies_bytes(gemms: Gemms, num_parts: PerOp, element_bytes: PerOp) -> PerOp:
@@ -104,7 +121,8 @@ def copies_bytes(gemms: Gemms, num_parts: PerOp, element_bytes: PerOp) -> PerOp:
     many GEMMs as engines, which can be distributed whole. Source: Ballard, Demmel, Holtz, Lipshitz
     and Schwartz, SPAA 2012 (memory-independent bounds).
     """
-    weight = gemms.a_in_hbm * gemms.b_in_hbm * gemms.c_in_hbm
+    fractions = gemms.a_in_hbm * gemms.b_in_hbm * gemms.c_in_hbm
+    weight = fractions / windows_per_input(gemms)
     is_shared = (gemms.count < num_parts - 0.5) & (weight > 0.0)
     volume = jnp.where(is_shared, gemms.num_macs / num_parts, 1.0)
     cube_root = jnp.cbrt(jnp.where(is_shared, weight, 1.0))
@@ -133,18 +151,6 @@ def gemm_traffic_bound(
     )
 
 
-def _taps_of_an_input(taps: PerOp, stride: PerOp, dilation: PerOp) -> PerOp:
-    """Largest number of windows of one dimension that contain an input; all taps with dilation."""
-    dense = jnp.ceil((taps - 0.5) / stride)
-    return jnp.where(dilation > 1.5, taps, jnp.minimum(dense, taps))
-
-
-def _distinct_inputs(outputs: PerOp, taps: PerOp, stride: PerOp, dilation: PerOp) -> PerOp:
-    """Distinct inputs of one dimension; with dilation the least of any sum set."""
-    dense = jnp.minimum(window(outputs, taps, stride, dilation), outputs * taps)
-    return jnp.where(dilation > 1.5, outputs + taps - 1.0, dense)
-
-
 def convolution_traffic_bound(operators: Operators, fast_words: PerOp) -> TrafficBound:
     r"""Least words (not bytes) of convolutions, all counts, for one fast memory of `fast_words`.
 
@@ -155,11 +161,11 @@ def convolution_traffic_bound(operators: Operators, fast_words: PerOp) -> Traffi
     GEMMs. The bounds of Demmel and Dinh (arXiv 1802.06905), higher for small filters, are left out.
     """
     op = operators
-    reuse = _taps_of_an_input(op.r, op.stride_p, op.dilation_r) * _taps_of_an_input(
+    reuse = taps_of_an_input(op.r, op.stride_p, op.dilation_r) * taps_of_an_input(
         op.s, op.stride_q, op.dilation_s
     )
-    height = _distinct_inputs(op.p, op.r, op.stride_p, op.dilation_r)
-    width = _distinct_inputs(op.q, op.s, op.stride_q, op.dilation_s)
+    height = distinct_inputs(op.p, op.r, op.stride_p, op.dilation_r)
+    width = distinct_inputs(op.q, op.s, op.stride_q, op.dilation_s)
     distinct = op.n * op.c * height * width + op.r * op.s * op.c * op.k + op.n * op.p * op.q * op.k
     words = jnp.maximum(fast_words, 1.0)
     pebble = 2.0 * op.count * op.num_macs / jnp.sqrt(reuse * words) - 2.0 * words

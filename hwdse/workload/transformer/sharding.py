@@ -12,6 +12,7 @@ from hwdse.specs.design import Parallelism
 from hwdse.specs.results.evaluation_result import MemoryParts
 from hwdse.specs.software import COMPILED, Software
 from hwdse.workload.gemms import ExecutionCounts, Gemms, LayerList, single_executions
+from hwdse.workload.loops.unrolled_inputs import input_words
 from hwdse.workload.transformer.decoder_layer import context_bytes
 from hwdse.workload.transformer.dense_transformer import (
     ACTIVATION_BYTES,
@@ -207,8 +208,9 @@ def _shard_layers(
 ) -> ShardedStep:
     """One pass over the layers per chip, on its own inputs, without messages or checkpoints."""
     gemms = jax.tree.map(jnp.asarray, workload.gemms)
-    weights = jnp.sum(WEIGHT_BYTES * gemms.k * gemms.n * gemms.b_in_hbm)
-    largest = jnp.max(ACTIVATION_BYTES * (gemms.m * gemms.k + gemms.m * gemms.n) * gemms.count)
+    weights = jnp.sum(WEIGHT_BYTES * gemms.k * gemms.n * gemms.b_in_hbm * gemms.count)
+    inputs = input_words(gemms, gemms.m)
+    largest = jnp.max(ACTIVATION_BYTES * (inputs + gemms.m * gemms.n) * gemms.count)
     zero = 0.0 * num_chips
     one = zero + 1.0
     return ShardedStep(

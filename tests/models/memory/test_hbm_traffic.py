@@ -1,5 +1,6 @@
 """Laws of HBM traffic: bounds, limits, brute force, monotony, gradients."""
 
+import dataclasses
 import itertools
 import math
 
@@ -22,9 +23,11 @@ from hwdse.models.memory.hbm_traffic import (
     tile_extents,
     tiling_traffic_bytes,
 )
+from hwdse.models.memory.io_lower_bound import compulsory_bytes
 from hwdse.numerics.relaxation import EXACT, smooth
 from hwdse.specs.hardware.chip import Memory
-from hwdse.workload.gemms import Gemms
+from hwdse.workload.gemms import Gemms, InputWindows
+from hwdse.workload.loops.conv_shapes import ConvLayer, ConvShape, conv_operators, layer_list
 
 MIB = 2.0**20
 EXTENTS = st.sampled_from([1, 2, 7, 64, 100, 128, 333, 1024, 4096, 8191])
@@ -240,3 +243,85 @@ def test_smooth_relaxation_converges_to_the_exact_model():
 def test_roofline_is_the_slowest():
     assert roofline_time_s(1.0, 2.0, 4.0, 3.0) == 4.0
     assert 4.0 < roofline_time_s(1.0, 2.0, 4.0, 3.0, smooth(1.0)) < 1.0 + 2.0 + 4.0 + 3.0
+
+
+CONV = ConvShape(58, 58, 3, 3, 64, 64, 1, 1)
+"""3 x 3 windows at stride 1: the unrolled image has 8.4 times the words of the image."""
+
+
+def convolution(shape=CONV, count=1):
+    """One convolution as the GEMM of its windows."""
+    operators = conv_operators([ConvLayer("conv", shape, count)])
+    return jax.tree.map(jnp.asarray, layer_list(operators).gemms)
+
+
+def test_a_convolution_reads_its_inputs_once_if_the_filters_stay():
+    """Image 58 x 58 x 64, filters 9 x 64 x 64, outputs 56 x 56 x 64, 2 bytes each."""
+    words = 58 * 58 * 64 + 9 * 64 * 64 + 56 * 56 * 64
+    assert traffic(convolution(), scratchpad(64.0 * MIB), 1.0, 2.0)[0] == 2.0 * words
+    # The filters take 72 KiB: enough for them and no more.
+    assert traffic(convolution(), scratchpad(100e3), 1.0, 2.0)[0] == 2.0 * words
+
+
+def test_scratchpads_with_parts_of_a_convolution_read_a_halo_each():
+    """Two scratchpads of 28 lines of outputs: 30 input rows, and all filters, each."""
+    words = 2 * (30 * 58 * 64 + 9 * 64 * 64) + 56 * 56 * 64
+    by_rows = Tiling(1.0, 0.0, 0.0, 1.0)
+    found = tiling_traffic_bytes(convolution(), 64.0 * MIB, 2.0, 2.0, by_rows)
+    assert found[0] == pytest.approx(2.0 * words, rel=1e-12)
+
+
+def test_blocks_of_resident_rows_read_a_halo_each():
+    """14 of 56 lines of outputs fit, unrolled: 4 blocks of 16 input rows; filters 4 times."""
+    capacity = 14 * 56 * 576 * 2.0 / RESIDENT_FRACTION
+    rows = Tiling(0.0, 0.0, 1.0, 0.0)
+    words = 4 * (16 * 58 * 64 + 9 * 64 * 64) + 56 * 56 * 64
+    found = tiling_traffic_bytes(convolution(), capacity, 1.0, 2.0, rows)
+    assert found[0] == pytest.approx(2.0 * words, rel=1e-12)
+
+
+def test_images_of_a_batch_are_read_once_each():
+    one, four = (
+        traffic(convolution(dataclasses.replace(CONV, batch=n)), scratchpad(64.0 * MIB), 1.0, 2.0)
+        for n in (1, 4)
+    )
+    assert four[0] - one[0] == 3 * 2.0 * (58 * 58 * 64 + 56 * 56 * 64)
+
+
+def test_a_convolution_of_one_tap_is_a_gemm():
+    gemms = convolution(ConvShape(56, 56, 1, 1, 64, 128, 1, 1))
+    one = jnp.ones(1)
+    windows = InputWindows(one, one, 56.0 * one, 56.0 * one, one, one, one, one)
+    for capacity in (1e4, 1e5, 1e7):
+        plain = traffic(gemms, scratchpad(capacity), 4.0, 2.0)
+        assert traffic(gemms.replace(windows=windows), scratchpad(capacity), 4.0, 2.0) == plain
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
+    CAPACITIES,
+    st.floats(1.0, 8.0),
+)
+def test_a_convolution_moves_no_more_than_its_unrolled_gemm(sizes, steps, capacity, factor):
+    p, q, r, s = sizes
+    stride, dilation, batch = steps
+    extent = [(n - 1) * stride + (t - 1) * dilation + 1 for n, t in ((p, r), (q, s))]
+    gemms = convolution(ConvShape(*extent, r, s, 32, 48, stride, stride, batch, dilation, dilation))
+    moved = traffic(gemms, scratchpad(capacity), 2.0, 2.0)[0]
+    unrolled = traffic(gemms.replace(windows=None), scratchpad(capacity), 2.0, 2.0)[0]
+    assert moved <= unrolled * (1.0 + 1e-12)
+    least = compulsory_bytes(gemms, 2.0)[0]
+    assert moved >= least * (1.0 - 1e-12)
+    assert traffic(gemms, scratchpad(factor * capacity), 2.0, 2.0)[0] <= moved * (1.0 + 1e-12)
+
+
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(0.5)])
+@pytest.mark.parametrize("capacity", [2e3, 1e5, 1e8])
+def test_gradients_of_convolutions_are_finite(relaxation, capacity):
+    def moved(bytes_, parts, size):
+        return hbm_traffic_bytes(convolution(), scratchpad(bytes_), parts, size, relaxation).sum()
+
+    slopes = jax.grad(moved, argnums=(0, 1, 2))(capacity, 4.0, 2.0)
+    assert np.all(np.isfinite(slopes))

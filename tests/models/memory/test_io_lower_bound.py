@@ -28,7 +28,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import total
 from hwdse.specs.mappings.tiles import RESIDENCIES as TILE_RESIDENCIES
 from hwdse.specs.mappings.tiles import roles
-from hwdse.workload.gemms import Gemms
+from hwdse.workload.gemms import Gemms, InputWindows
 
 TILINGS = [Tiling(*split, *held) for split in SPLITS.values() for held in RESIDENCIES.values()]
 
@@ -143,6 +143,28 @@ shares = st.sampled_from([0.0, 0.125, 0.5, 1.0])
 def test_no_tiling_is_below_the_bound(sizes, count, fractions, log_bytes, parts, element_bytes):
     gemm = product(*sizes, count, fractions)
     numbers = (10.0**log_bytes, parts, element_bytes)
+    one, each, tilings = compiled()(gemm, *(jnp.asarray(x, float) for x in numbers))
+    assert one <= each * (1.0 + 1e-12)
+    assert np.all(each <= np.asarray(tilings) * (1.0 + 1e-12))
+
+
+taps, steps = st.integers(1, 5), st.integers(1, 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.tuples(whole, st.integers(1, 200), taps, taps, steps, steps),
+    st.tuples(st.integers(1, 512), st.integers(1, 512), st.integers(1, 64)),
+    st.floats(1.0, 9.0),
+    st.integers(1, 16).map(float),
+)
+def test_no_tiling_of_a_convolution_is_below_the_bound(window, channels, log_bytes, parts):
+    p, q, r, s, stride, dilation = window
+    c, k, count = channels
+    numbers = (r, s, p, q, stride, stride, dilation, dilation)
+    windows = InputWindows(*(jnp.asarray(x, float) for x in numbers))
+    gemm = product(p * q, r * s * c, k, count, (1.0, 1.0, 1.0)).replace(windows=windows)
+    numbers = (10.0**log_bytes, parts, 2.0)
     one, each, tilings = compiled()(gemm, *(jnp.asarray(x, float) for x in numbers))
     assert one <= each * (1.0 + 1e-12)
     assert np.all(each <= np.asarray(tilings) * (1.0 + 1e-12))
