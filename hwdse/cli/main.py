@@ -122,7 +122,8 @@ def run(arguments: Sequence[str]) -> int:
         line = _line_of(error)
         if line is None:
             raise
-        sys.stderr.write(f"hwdse: {' '.join(line.split())}\n")
+        for text in line.splitlines():
+            sys.stderr.write(f"hwdse: {' '.join(text.split())}\n")
         return _code_of(error)
     return code if isinstance(code, int) else Exit.OK
 

@@ -16,7 +16,7 @@ from hwdse.config.design.model_and_task import (
 )
 from hwdse.config.design.strategy import with_strategy
 from hwdse.config.design.zero_stage import PARALLELISM_TABLE
-from hwdse.config.files.errors import ConfigLocation
+from hwdse.config.files.errors import ConfigLocation, Mistakes
 from hwdse.config.hardware.failure_rates import ReliabilityFile, load_reliability_file
 from hwdse.config.hardware.load_specs import (
     BaseParts,
@@ -67,10 +67,14 @@ _TABLE = create_model(
 
 
 def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
-    system = _system(table, folder, where)
-    job = _workload(table, folder, where)
-    stack = load_software_file(table.software, NamedIn(folder, where, "software"))
-    failures = _failures(table, folder, where)
+    mistakes = Mistakes()
+    system: Any = mistakes.run(_system, table, folder, where)
+    job: Any = mistakes.run(_workload, table, folder, where)
+    stack: Any = mistakes.run(
+        load_software_file, table.software, NamedIn(folder, where, "software")
+    )
+    failures = mistakes.run(_failures, table, folder, where)
+    mistakes.finish()
     cluster: Any = system.cluster if failures is None else failures.apply(system.cluster)
     strategy = table.parallelism or PARALLELISM_TABLE()
     roots: Roots = {

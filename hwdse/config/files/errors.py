@@ -1,12 +1,50 @@
 """One-line errors of user input: file, table, key, value and the expected value."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class ConfigError(ValueError):
     """Error in a TOML file, a preset name, a path or a `--set`, with a text of one line."""
+
+
+MAX_MISTAKES = 20
+"""Largest number of mistakes in one error."""
+
+
+class MistakesError(ConfigError):
+    """Several errors of one file; the text has a line for each of the first `MAX_MISTAKES`."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        lines = [str(error) for error in self.errors[:MAX_MISTAKES]]
+        if len(self.errors) > MAX_MISTAKES:
+            lines.append(f"and {len(self.errors) - MAX_MISTAKES} more mistakes")
+        super().__init__("\n".join(lines))
+
+
+class Mistakes:
+    """Collector of the errors of independent checks, which are raised together."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigError] = []
+
+    def run(self, check: Callable[..., Any], *arguments: Any) -> Any:
+        """Result of a check, or None after a `ConfigError`, which is kept."""
+        try:
+            return check(*arguments)
+        except ConfigError as error:
+            self.errors += error.errors if isinstance(error, MistakesError) else (error,)
+            return None
+
+    def finish(self) -> None:
+        """Raise the errors that were kept."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise MistakesError(self.errors)
 
 
 class MissingFileError(ConfigError):

@@ -207,3 +207,9 @@ def short_names(fields: list[str]) -> list[str]:
 def near_field(key: str, fields: list[str]) -> str:
     """`; did you mean 'x'?` among names with and without units, or an empty string."""
     return did_you_mean(key, dict.fromkeys(short_names(fields) + fields))
+
+
+def likely_field(key: str, fields: list[str]) -> str | None:
+    """Field that a misspelled key was meant to be, or None."""
+    hint = near_field(key, fields)
+    return field_of(hint.split("'")[1], fields) if hint else None

@@ -18,9 +18,21 @@ from pydantic import (
     create_model,
 )
 
-from hwdse.config.files.errors import ConfigError, ConfigLocation, did_you_mean, listed
+from hwdse.config.files.errors import (
+    ConfigError,
+    ConfigLocation,
+    Mistakes,
+    did_you_mean,
+    listed,
+)
 from hwdse.config.schema.allowed_names import VARIANTS, allowed_names
-from hwdse.config.schema.field_rules import field_of, near_field, rule_of, short_names
+from hwdse.config.schema.field_rules import (
+    field_of,
+    likely_field,
+    near_field,
+    rule_of,
+    short_names,
+)
 from hwdse.units.parse_units import split_field
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -101,21 +113,54 @@ def to_spec(spec: type, checked: BaseModel) -> Any:
 
 
 def check(model: type[BaseModel], table: object, where: ConfigLocation) -> Any:
-    """`table` checked by `model`. Raises `ConfigError` for the first error."""
+    """`table` checked by `model`. Raises `ConfigError` with all mistakes, one line each."""
     try:
         return model.model_validate(table)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
-        raise _first_error(model, table, where, found) from None
+    mistakes = Mistakes()
+    for entry in _without_echoes(model, found):
+        mistakes.errors.append(_mistake(model, table, where, entry))
+    mistakes.finish()
+    raise AssertionError("a table with errors has a mistake")
 
 
-def _first_error(
-    model: type[BaseModel], table: Any, where: ConfigLocation, found: list[Any]
-) -> ConfigError:
-    """The first error, unknown keys before all others: pydantic reports a misspelled key as
-    missing as well."""
-    first = min(found, key=lambda entry: entry["type"] != "extra_forbidden")
-    words = list(first["loc"]) or [""]
+def _without_echoes(model: type[BaseModel], found: list[Any]) -> list[Any]:
+    """Mistakes, unknown keys first; without missing keys that an unknown one was meant to be.
+
+    Pydantic reports a misspelled key as missing as well, and a list once per item.
+    """
+    unknown = [entry for entry in found if entry["type"] == "extra_forbidden"]
+    meant = {_field_at(model, entry["loc"], likely_field) for entry in unknown}
+    others = [
+        entry
+        for entry in found
+        if entry["type"] != "extra_forbidden"
+        and not (entry["type"] == "missing" and _field_at(model, entry["loc"], field_of) in meant)
+    ]
+    first_of: dict[tuple, Any] = {}
+    for entry in (*unknown, *others):
+        words = list(entry["loc"])
+        while len(words) > 1 and isinstance(words[-1], int):
+            words.pop()
+        first_of.setdefault(tuple(words), entry)
+    return list(first_of.values())
+
+
+def _field_at(
+    model: type[BaseModel], words: tuple, find: Callable[[str, list[str]], str | None]
+) -> tuple:
+    """Path of the field that `find` finds for the last word of a path."""
+    *parents, key = words or ("",)
+    for name in parents:
+        if not isinstance(name, int):
+            model = _inner_model(model, str(name))
+    return (*parents, find(str(key), list(model.model_fields)))
+
+
+def _mistake(model: type[BaseModel], table: Any, where: ConfigLocation, entry: Any) -> ConfigError:
+    """Error of one entry of pydantic."""
+    words = list(entry["loc"]) or [""]
     is_item = isinstance(words[-1], int)
     while len(words) > 1 and isinstance(
         words[-1], int
@@ -128,8 +173,8 @@ def _first_error(
     key = str(last)
     names = list(model.model_fields)
     written = key if key in table else next((k for k in table if field_of(k, names) == key), key)
-    value = table[written] if is_item else first["input"]
-    return _describe(model, where, str(written), value, first, is_item)
+    value = table[written] if is_item else entry["input"]
+    return _describe(model, where, str(written), value, entry, is_item)
 
 
 def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel]:

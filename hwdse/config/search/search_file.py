@@ -13,7 +13,7 @@ from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
 from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.base_files import read_with_base
-from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
+from hwdse.config.files.errors import ConfigLocation, Mistakes, did_you_mean, listed
 from hwdse.config.files.toml_files import TomlFile, find_file
 from hwdse.config.files.uncertainty_suffix import split_uncertainty
 from hwdse.config.hardware.load_specs import DesignKind
@@ -133,8 +133,12 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     design = merged.get("design")
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
     checked = check(SEARCH_TABLES[kind], _with_shard_fractions(merged, where), where)
-    limits = _limits(checked.limits, where.table("limits"))
-    parts = kind.load(checked.design, folder, where.table("design"))
+    mistakes = Mistakes()
+    limits = mistakes.run(_limits, checked.limits, where.table("limits"))
+    named = mistakes.run(_objectives, checked.objective, kind, where.table("objective"))
+    parts = mistakes.run(kind.load, checked.design, folder, where.table("design"))
+    mistakes.finish()
+    objective, front = named
     roots = _with_overrides(parts.roots, checked.overrides, changes, where)
     fixed = _set_strategy_fields((*flatten(checked.overrides), *changes))
     most = min(1.0, limits.get("hbm_used_ratio", 1.0))
@@ -143,7 +147,6 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     kind.check(base, roots["workload"], where)
     space = _space(checked, roots, base, kind, where)
     base = _with_searched(base, space)
-    objective, front = _objectives(checked.objective, kind, where.table("objective"))
     entries = [*file_entries(parts.files), *((where.table("uncertain"), item) for item in given)]
     uncertain_constants = make_uncertain_constants(entries, roots, base)
     design, plain = with_explicit_strategy(merged["design"], checked.design, roots, parts.roots)
@@ -273,16 +276,23 @@ def _limits(table: Mapping[str, Any], where: ConfigLocation) -> dict[str, float]
 def _space(
     checked: Any, roots: Roots, base: Any, kind: DesignKind, where: ConfigLocation
 ) -> SearchSpace:
+    mistakes = Mistakes()
+
+    def one(model: Any, make: Callable, table: Any, place: ConfigLocation) -> Any:
+        return make(check(model, table, place), roots, place)
+
     def made(name: str, model: Any, make: Callable) -> tuple:
-        parts = []
-        for number, table in enumerate(getattr(checked, name), 1):
-            place = where.table(f"{name} {number}")
-            parts.append(make(check(model, table, place), roots, place))
-        return tuple(parts)
+        tables = enumerate(getattr(checked, name), 1)
+        return tuple(
+            mistakes.run(one, model, make, table, where.table(f"{name} {number}"))
+            for number, table in tables
+        )
 
     dimensions = made("variables", VARIABLE_TABLE, make_dimensions)
-    choices = made("choices", CHOICE_TABLE, make_choice)
     variants = made("variants", VARIANT_TABLE, make_variant)
+    mistakes.finish()
+    choices = made("choices", CHOICE_TABLE, make_choice)
+    mistakes.finish()
     check_distinct(dimensions, choices, variants, where)
     space = SearchSpace(tuple(itertools.chain(*dimensions)), choices, variants)
     bases = space.variant_bases(base)
