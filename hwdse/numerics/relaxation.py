@@ -191,18 +191,34 @@ def safe_log(x: PerOp) -> PerOp:
     return jnp.log(jnp.maximum(x, SMALLEST))
 
 
+IDENTITY_SIZE = 128
+"""Largest identity of `materialize`; longer axes are cut into blocks of this size."""
+
+
 def materialize(tree: Any) -> Any:
     """The same pytree of arrays over operators (last axis), computed once.
 
     XLA on CPU fuses a chain of elementwise operations into each of its uses and recomputes it
     there. Gradients of sums over operators then take many times as long. A product with the
-    identity is never fused, forward or backward, and costs little for some tens of operators. Exact
-    for finite values.
+    identity is never fused, forward or backward, and costs little for some tens of operators. More
+    than `IDENTITY_SIZE` operators are multiplied in blocks, so that memory and time grow with
+    their number and not with its square. Exact for finite values.
     """
 
     def same(x: PerOp) -> PerOp:
         if jnp.ndim(x) == 0:
             return x
-        return jnp.dot(x, jnp.eye(jnp.shape(x)[-1], dtype=jnp.result_type(x)))
+        size = jnp.shape(x)[-1]
+        if size <= IDENTITY_SIZE:
+            return _times_identity(x)
+        num_blocks = -(-size // IDENTITY_SIZE)
+        before = jnp.shape(x)[:-1]
+        padding = [(0, 0)] * len(before) + [(0, num_blocks * IDENTITY_SIZE - size)]
+        blocks = jnp.pad(x, padding).reshape(*before, num_blocks, IDENTITY_SIZE)
+        return _times_identity(blocks).reshape(*before, -1)[..., :size]
 
     return jax.tree.map(same, tree)
+
+
+def _times_identity(x: PerOp) -> PerOp:
+    return jnp.dot(x, jnp.eye(jnp.shape(x)[-1], dtype=jnp.result_type(x)))

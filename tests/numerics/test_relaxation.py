@@ -1,6 +1,7 @@
 """Laws of rounding, maxima and `materialize`: exact and smooth, in both float types."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax.test_util import check_grads
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import (
     EXACT,
+    IDENTITY_SIZE,
     SMALLEST,
     floor_ste,
     largest,
@@ -184,3 +186,22 @@ def test_materialize_keeps_scalars_and_batches():
     assert materialize({"x": 3.0}) == {"x": 3.0}
     batch = jnp.arange(12.0).reshape(4, 3)
     assert np.array_equal(jax.vmap(materialize)(batch), batch)
+
+
+@pytest.mark.parametrize("size", [IDENTITY_SIZE, IDENTITY_SIZE + 1, 3 * IDENTITY_SIZE, 1000])
+def test_materialize_keeps_long_axes_in_blocks(dtype, size):
+    row = jnp.asarray(np.random.default_rng(0).lognormal(size=size), dtype)
+    value, pull = jax.vjp(jax.jit(materialize), row)
+    assert np.array_equal(value, row)
+    assert np.array_equal(pull(row)[0], row)
+    batch = jnp.stack((row, 2.0 * row))
+    assert np.array_equal(materialize(batch), batch)
+    assert np.array_equal(jax.vmap(materialize)(batch), batch)
+
+
+def test_materialize_needs_memory_in_proportion_to_the_number_of_operators():
+    """The largest array of the program: one block more than the operators, never their square."""
+    size = 100_000
+    program = jax.make_jaxpr(materialize)(jnp.ones(size))
+    largest = max(math.prod(v.aval.shape) for e in program.eqns for v in e.outvars)
+    assert size <= largest < size + IDENTITY_SIZE
