@@ -4,7 +4,6 @@ Bits (`b`, `bit`) and bytes (`B`), SI (`k`, `M`) and binary (`Ki`, `Mi`) prefixe
 Values are scaled as exact fractions and rounded once, so `"2.9 TB/s"` is the float 2.9e12.
 """
 
-import difflib
 import itertools
 import math
 import re
@@ -18,7 +17,10 @@ _BASES = ("B", "s", "J", "V", "USD", "mm^2", "FLOP", "g")
 _NONE: Dimension = (0,) * len(_BASES)
 
 _SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_SMALL = {"m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
+_SMALL = {"m": -3, "u": -6, "\u00b5": -6, "\u03bc": -6, "n": -9, "p": -12, "f": -15}
+"""Prefixes below one; the micro sign and the Greek letter mu look the same."""
+NOT_IN_RATES = frozenset({"ps", "fs"})
+"""Times that no rate is given per: "GB/ps" is a misspelled "GBps"."""
 BINARY_PREFIXES = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _SECONDS = {
     "min": 60,
@@ -65,7 +67,9 @@ def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
     add(("V",), {"": 0, "m": -3}, Fraction(1), _dim(volt=1))
     add(("USD",), {"": 0}, Fraction(1), _dim(usd=1))
     add(("g",), {"u": -6, "m": -3, "": 0, "k": 3, "M": 6}, Fraction(1), _dim(gram=1))
-    for name, square_mm in (("mm", 1), ("cm", 100), ("um", Fraction(1, 10**6))):
+    micro = Fraction(1, 10**6)
+    areas = {"mm": 1, "cm": 100, "um": micro, "\u00b5m": micro, "\u03bcm": micro}
+    for name, square_mm in areas.items():
         for mark in ("^2", "2", "²"):
             atoms[name + mark] = (Fraction(square_mm), _dim(mm2=1))
     atoms["%"] = (Fraction(1, 100), _NONE)
@@ -112,6 +116,7 @@ SUFFIXES = MappingProxyType({suffix: unit for suffix, unit, _ in _FIELD_UNITS})
 _EXAMPLES = MappingProxyType({unit: text for _, unit, text in _FIELD_UNITS})
 
 _NUMBER = re.compile(r"([+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)\s*(.*)", re.ASCII)
+_SEPARATED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(?!\d)", re.ASCII)
 
 
 def split_field(name: str) -> tuple[str, str]:
@@ -154,7 +159,7 @@ def unit_size(text: str) -> tuple[Fraction, Dimension]:
         word = part.strip()
         if word.startswith("(") and word.endswith(")"):
             part_size, part_dim = unit_size(word[1:-1])
-        elif word in ATOMS:
+        elif word in ATOMS and not (index and word in NOT_IN_RATES):
             part_size, part_dim = ATOMS[word]
         else:
             raise KeyError(word)
@@ -164,23 +169,70 @@ def unit_size(text: str) -> tuple[Fraction, Dimension]:
     return size, dim
 
 
-def _near_unit(text: str, unit: str) -> str:
-    """Hint with the unit of the right dimension that is spelled most like `text`, or nothing."""
-    if unit.endswith(")"):
-        names = [example(unit).split()[1]]
-    else:
-        dims = [unit_size(part)[1] for part in unit.split("/")]
-        words = [[w for w, (_, d) in ATOMS.items() if d == dim and w.isascii()] for dim in dims]
-        names = ["/".join(parts) for parts in itertools.product(*words)]
+_REWRITES = tuple(
+    (re.compile(pattern, flags), new)
+    for pattern, new, flags in (
+        (r"\s*\bper\b\s*", "/", re.I),
+        (r"\s*/\s*", "/", 0),
+        (r"\$", "USD", 0),
+        (r"^([kMGTPE]?i?)Bps$", r"\1B/s", 0),
+        (r"/[pf]s$", "/s", 0),
+        (r"^([kmgt])bps$", r"\1bps", re.I),
+        (r"bytes?\b", "B", re.I),
+        (r"bits\b", "bit", re.I),
+        (r"\b([munpf]?)sec(?:onds?|s)?\b", r"\1s", re.I),
+        (r"\bmin(?:ute)?s?\b", "min", re.I),
+        (r"\bh(?:ou)?rs?\b", "h", re.I),
+        (r"\bmonths\b", "month", re.I),
+        (r"\b(?:yr|yrs|y)\b", "year", re.I),
+        (r"watts?\b", "W", re.I),
+        (r"joules?\b", "J", re.I),
+        (r"volts?\b", "V", re.I),
+        (r"hertz\b", "Hz", re.I),
+        (r"^([kMGTPE]?)f(?:l|lop|lops)?(?:/s|ps)?$", r"\1FLOPS", re.I),
+        (r"^([kMGTPE]?)FLOPS(/.*)$", r"\1FLOP\2", re.I),
+    )
+)
+"""Customary spellings that are no units here, and the words to suggest instead."""
+_ENDINGS = ("/s", "^2", "B", "B/s", "Hz", "FLOPS", "W")
+"""Endings that are often left out: "900 G", "2.9 TB" of a rate, "814 mm"."""
+
+
+def near_unit(text: str, unit: str) -> str:
+    """`; did you mean "GB/s"?` with a unit of the dimension of `unit` that `text` was meant to be,
+    or an empty string.
+
+    The unit never differs from the text by more than its spelling: bits do not become bytes, nor
+    GB PB. Lower-case bits and bytes (`gb`) are taken as bytes.
+    """
+    if len(text) > 40:
+        return ""
     dimension = unit_size(unit)[1]
-    names += [
-        w for w, (_, d) in ATOMS.items() if d == dimension and w.isascii() and w[-3:] != "bps"
-    ]
-    folded: dict[str, str] = {}
-    for name in (example(unit).split()[-1], *names):
-        folded.setdefault(name.lower(), name)
-    match = difflib.get_close_matches(text.lower(), folded, n=1, cutoff=0.6)
-    return f'; did you mean "{folded[match[0]]}"?' if match else ""
+    rewritten = text
+    for pattern, new in _REWRITES:
+        rewritten = pattern.sub(new, rewritten)
+    spelled = "/".join(_spelled(part) for part in rewritten.split("/"))
+    shorter = (spelled.removesuffix("S"), spelled.removesuffix("s") + "/s")
+    longer = (word + end for word in (rewritten, spelled) for end in _ENDINGS)
+    for candidate in (spelled, *shorter, *longer):
+        try:
+            if unit_size(candidate)[1] == dimension:
+                return f'; did you mean "{candidate}"?'
+        except KeyError:
+            continue
+    return ""
+
+
+def _spelled(word: str) -> str:
+    """Unit word that differs from `word` in upper and lower case only, or `word`."""
+    if word in ATOMS:
+        return word
+    same = [atom for atom in ATOMS if atom.lower() == word.lower()]
+    return max(same, key=lambda atom: (atom[-1:] in "B", _agreement(atom, word)), default=word)
+
+
+def _agreement(atom: str, word: str) -> int:
+    return sum(a == b for a, b in zip(atom, word, strict=True))
 
 
 def _number(text: str) -> Fraction:
@@ -195,11 +247,11 @@ def wanted(unit: str) -> str:
     """Description of valid values in `unit`, for error messages."""
     if unit == "1":
         return "a finite number"
-    return f'a finite number of {unit} or a text such as "{example(unit)}"'
+    return f'a finite number with a unit such as "{example(unit)}"'
 
 
 def to_base(value: object, unit: str) -> float:
-    """`value` in the base unit `unit`: numbers are already in it, texts are converted.
+    """`value` in the base unit `unit`: Python numbers are already in it, texts are converted.
 
     Raises `ValueError` with the expected form and a hint for misspelled units.
     """
@@ -218,16 +270,18 @@ def _text_to_base(text: str, unit: str) -> float:
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         raise ValueError(wanted(unit))
+    if _SEPARATED.match(text.strip()):
+        raise ValueError(f"{wanted(unit)}, without commas")
     number, given = match.groups()
     given = given.strip() or ("1" if unit == "1" else "")
     if not given:
-        raise ValueError(f'a text with a unit, such as "{example(unit)}", or a bare number')
+        raise ValueError(f'a text with a unit, such as "{example(unit)}"')
     try:
         size, dim = unit_size(given)
     except KeyError as error:
-        hint = _near_unit(given, unit)
+        hint = near_unit(given, unit)
         raise ValueError(f"{wanted(unit)} ({error.args[0]!r} is no unit{hint})") from None
     if dim != unit_size(unit)[1]:
-        hint = _near_unit(given, unit)
+        hint = near_unit(given, unit)
         raise ValueError(f'{wanted(unit)} ("{given}" is another dimension{hint})')
     return float(_number(number) * size)

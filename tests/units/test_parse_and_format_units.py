@@ -1,6 +1,7 @@
 """Units: accepted and rejected texts, error messages, round trips."""
 
 import math
+import re
 from fractions import Fraction
 
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdse.units.format_units import format_field, format_number, format_quantity
-from hwdse.units.parse_units import ATOMS, SUFFIXES, example, split_field, to_base, unit_size
+from hwdse.units.parse_units import (
+    ATOMS,
+    SUFFIXES,
+    example,
+    near_unit,
+    split_field,
+    to_base,
+    unit_size,
+)
 
 BASE_UNITS = sorted({*SUFFIXES.values(), "1"})
 
@@ -40,7 +49,9 @@ BASE_UNITS = sorted({*SUFFIXES.values(), "1"})
         ("0.1 W/mm^2", "W/mm^2", 0.1),
         ("750 mV", "V", 0.75),
         ("1.5 us", "s", 1.5e-6),
-        ("1.5 µs", "s", 1.5e-6),
+        ("1.5 \u00b5s", "s", 1.5e-6),
+        ("1.5 \u03bcs", "s", 1.5e-6),
+        ("854 \u03bcm^2", "mm^2", 854e-6),
         ("60 min", "s", 3600.0),
         ("2 days", "s", 172800.0),
         ("4 years", "s", 4 * 365.25 * 86400),
@@ -97,7 +108,8 @@ def test_bits_are_eighths_of_bytes_and_prefixes_are_kept_apart():
         (True, "B", ("finite",)),
         (None, "B", ("finite",)),
         ([1], "B", ("finite",)),
-        ("1,000 B", "B", ("finite",)),
+        ("1,000 B", "B", ("finite", "without commas")),
+        ("1,979,000 TFLOPS", "FLOP/s", ("without commas",)),
         ("1 B B", "B", ("finite",)),
         ("1 B/", "B", ("finite",)),
         ("1 (((B", "B", ("finite",)),
@@ -112,6 +124,73 @@ def test_errors_contain_the_expected_form(value, unit, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "hint"),
+    [
+        ("50 GBps", "B/s", "GB/s"),
+        ("40000 MBps", "B/s", "MB/s"),
+        ("5 MiBps", "B/s", "MiB/s"),
+        ("400 gbps", "B/s", "Gbps"),
+        ("50 GB/sec", "B/s", "GB/s"),
+        ("50 GB per second", "B/s", "GB/s"),
+        ("50 GB/ps", "B/s", "GB/s"),
+        ("900 G", "B/s", "GB/s"),
+        ("80 gb", "B", "GB"),
+        ("80 G", "B", "GB"),
+        ("96 GIB", "B", "GiB"),
+        ("64 KB", "B", "kB"),
+        ("3 GByte", "B", "GB"),
+        ("3 Gbits", "B", "Gbit"),
+        ("7.2 pJ/byte", "J/B", "pJ/B"),
+        ("7.2 pj/bits", "J/B", "pJ/bit"),
+        ("10 usec", "s", "us"),
+        ("5 msec", "s", "ms"),
+        ("30 mins", "s", "min"),
+        ("1 hour", "s", "h"),
+        ("2 hours", "s", "h"),
+        ("1 hr", "s", "h"),
+        ("5 yrs", "s", "year"),
+        ("700 Watt", "W", "W"),
+        ("2 kw", "W", "kW"),
+        ("989 TFLOPs", "FLOP/s", "TFLOPS"),
+        ("989 TFlops", "FLOP/s", "TFLOPS"),
+        ("989 TF", "FLOP/s", "TFLOPS"),
+        ("10 GFLOPs", "FLOP", "GFLOP"),
+        ("2.4 Ghz", "Hz", "GHz"),
+        ("0.12 $/kWh", "USD/J", "USD/kWh"),
+        ("3 $ per hour", "USD/s", "USD/h"),
+    ],
+)
+def test_a_misspelled_unit_gets_a_hint(text, unit, hint):
+    with pytest.raises(ValueError, match="is no unit") as caught:
+        to_base(text, unit)
+    assert f'did you mean "{hint}"?' in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["25 GT/s", "50 ips", "3 GHz", "9 parsec"])
+def test_a_unit_of_another_meaning_gets_no_hint(text):
+    with pytest.raises(ValueError, match=r"no unit|another dimension") as caught:
+        to_base(text, "B/s")
+    assert "did you mean" not in str(caught.value)
+
+
+@given(st.sampled_from(sorted(ATOMS)), st.sampled_from(BASE_UNITS), st.data())
+def test_a_hint_has_the_dimension_of_its_field_and_the_prefix_of_its_text(word, unit, data):
+    spelled = data.draw(st.sampled_from((word.lower(), word.upper(), word + "s", word + "ps")))
+    hint = near_unit(spelled, unit)
+    if not hint:
+        return
+    (found,) = re.findall(r'; did you mean "(.*)"\?', hint)
+    assert unit_size(found)[1] == unit_size(unit)[1]
+    assert found[0].lower() == spelled[0].lower()
+
+
+@pytest.mark.parametrize("unit", ["GB/ps", "GB/fs", "FLOP/ps", "mm^2/(GB/ps)", "J/ps"])
+def test_no_rate_is_per_picosecond(unit):
+    with pytest.raises(KeyError):
+        unit_size(unit)
 
 
 @pytest.mark.parametrize("unit", BASE_UNITS)
