@@ -1,6 +1,7 @@
 """Reference files and error tables of all validations."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -96,6 +97,8 @@ def test_comment_lines_and_blank_rows_are_skipped(tmp_path):
         ("a,c\n1\n", "line 2: 1 cells, expected 2"),
         ("a,c\n", "no data rows"),
         ("# only\n", "no header row"),
+        ('a,c\n"1,2\n', "line 2: expected cells separated by commas, with quotes closed"),
+        (f"a,c\n1,{'2' * 140_000}\n", "line 2: expected cells of at most 131,072 characters"),
     ],
 )
 def test_broken_file_raises_an_error_of_one_line(tmp_path, content, said):
@@ -108,5 +111,18 @@ def test_broken_file_raises_an_error_of_one_line(tmp_path, content, said):
 
 
 def test_error_names_a_missing_file(tmp_path):
-    with pytest.raises(ValueError, match=r"none.csv: cannot be read \(No such file"):
+    with pytest.raises(ValueError, match=r"none.csv: expected an existing file"):
         read_table(tmp_path / "none.csv")
+
+
+def test_pipes_and_endless_files_are_not_read(tmp_path):
+    """A pipe without a writer would block; the link has no end."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "zero.csv"):
+        with pytest.raises(ValueError, match=f"{name}: expected a regular file"):
+            read_table(tmp_path / name)
+    (tmp_path / "large.csv").touch()
+    os.truncate(tmp_path / "large.csv", 10**10)
+    with pytest.raises(ValueError, match="large.csv: expected a file below 32 MB"):
+        read_table(tmp_path / "large.csv")

@@ -87,7 +87,7 @@ def test_error_of_one_line_names_a_broken_file(edited, old, new, in_layers, expe
 def test_table_of_configurations_is_required(tmp_path):
     alone = tmp_path / "calculon_layers_mine.csv"
     alone.write_text(FILE.read_text(encoding="utf-8"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"calculon_mine\.csv: cannot be read"):
+    with pytest.raises(ValueError, match=r"calculon_mine\.csv: expected an existing file"):
         validate(alone)
     other = tmp_path / "blocks.csv"
     other.write_text(alone.read_text(encoding="utf-8"), encoding="utf-8")

@@ -5,7 +5,6 @@ computes one `Comparison` per quantity and passes them to `build_report`. Errors
 a `ValueError` of one line with file, line, column, value and expectation.
 """
 
-import csv
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
+
+from hwdse.config.files.csv_rows import cells_below, csv_rows, read_text
 
 Metrics = dict[str, float | int | None]
 """Metrics of `score` by name; `None` if undefined."""
@@ -80,34 +81,18 @@ class ReferenceTable:
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> ReferenceTable:
-    """Read a CSV with a header row after any `#` lines; `required` columns must exist."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise ValueError(f"{path}: cannot be read ({reason}); expected a CSV file") from error
-    lines = text.splitlines()
-    num_comments = 0
-    while num_comments < len(lines) and lines[num_comments].startswith("#"):
-        num_comments += 1
-    reader = csv.reader(lines[num_comments:])
-    header = tuple(name.strip() for name in next(reader, []))
-    if not header:
-        raise ValueError(f"{path}: no header row after the '#' lines; expected column names")
-    rows, numbers = [], []
-    for cells in reader:
-        line = num_comments + reader.line_num
-        if not cells or cells[0].startswith("#"):
-            continue
-        if len(cells) != len(header):
-            raise ValueError(
-                f"{path}, line {line}: {len(cells)} cells, expected {len(header)} as in the header"
-            )
-        rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=True)})
-        numbers.append(line)
+    """Read a CSV with a header row; `required` columns must exist, `#` lines are remarks."""
+    found = csv_rows(read_text(path, str(path)), str(path))
+    if not found:
+        raise ValueError(f"{path}: no header row; expected column names")
+    header, *data = found
+    columns = header.filled
+    rows = tuple(
+        dict(zip(columns, cells_below(columns, row, str(path)), strict=True)) for row in data
+    )
     if not rows:
         raise ValueError(f"{path}: no data rows; expected at least one below the header")
-    table = ReferenceTable(path, header, tuple(rows), tuple(numbers))
+    table = ReferenceTable(path, columns, rows, tuple(row.line for row in data))
     for column in required:
         table._require(column)
     return table
