@@ -23,7 +23,7 @@ from hwdse.config.search.metric_names import metric_names, parse_metric, parse_t
 from hwdse.config.search.search_file_objectives import objective_fn
 from hwdse.evaluation import evaluate
 from hwdse.numerics.relaxation import EXACT
-from hwdse.search.answers.minimum_change import RelaxedSolution
+from hwdse.search.answers.minimum_change import FreeParameter, RelaxedSolution
 from hwdse.search.answers.solve_targets import SolveResult
 from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.evaluation.search_result import SearchResult
@@ -104,16 +104,69 @@ def test_solve_meets_its_target_in_steps_and_reports_the_marginal_change(search,
     assert value == pytest.approx(target["value"], rel=1e-4)  # float32 here
 
 
+def test_solve_keeps_the_limits_of_the_file_unless_told_not_to(search, capsys):
+    """Only more area buys matrix rate here, and the file limits the area."""
+    base = load_search(search)
+    before = evaluate(base.base, base.workload)
+    text = SEARCH.replace('"900 mm^2"', f'"{float(before.die_area_mm2):.6g} mm^2"')
+    search.write_text(text)
+    target = f"effective_tokens_per_s >= {1.1 * float(before.effective_tokens_per_s):.6g}"
+    asked = ["--target", target, "--free", "chip.array.num_arrays,chip.hbm.bandwidth"]
+    code = run(["solve", str(search), *asked, "--out", "a", "--json"])
+    printed_text = capsys.readouterr()
+    found = json.loads(printed_text.out)
+    assert code == Exit.INFEASIBLE
+    assert not found["is_feasible"]
+    assert found["files"] == []
+    assert not (search.parent / "a" / "best.toml").exists()
+    assert "% above" in printed_text.err or "% below" in printed_text.err
+    code, found = printed(capsys, "solve", search, *asked, "--ignore-limits", "--out", "b")
+    assert code == Exit.OK
+    again = load_search(found["files"][0])
+    assert float(evaluate(again.base, again.workload).die_area_mm2) > float(before.die_area_mm2)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("cluster.num_chips", "effective_tokens_per_s >= 3e9"),
+        ("chip.num_dies", "chip_cost <= 1e9 USD"),
+        ("cluster.torus_sizes.0", "chip_power <= 1 MW"),
+    ],
+)
+def test_solve_returns_whole_numbers_that_are_possible(search, capsys, path, target):
+    arguments = ["solve", str(search), "--target", target, "--free", path, "--ignore-limits"]
+    code = run([*arguments, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert code == (Exit.OK if found["files"] else Exit.INFEASIBLE)
+    for file in found["files"]:
+        load_search(file)  # as `evaluate` does
+
+
+def test_solve_refuses_what_cannot_vary_alone(search, capsys):
+    target = ["--target", "chip_power <= 3 W", "--free"]
+    fraction = "cluster.torus_bandwidth_fractions.0"
+    assert run(["solve", str(search), *target, fraction]) == Exit.USER_ERROR
+    assert "cannot vary alone; [cluster] torus_bandwidth_frac" in capsys.readouterr().err
+    voltages = "chip.process.nominal_voltage,chip.process.threshold_voltage"
+    assert run(["solve", str(search), *target, voltages]) == Exit.USER_ERROR
+    assert "cannot vary together; [chip.process] threshold_voltage" in capsys.readouterr().err
+
+
 def test_conflicting_targets_are_reported_worst_first():
     targets = (parse_target("chip_power <= 100 W"), parse_target("effective_tokens_per_s >= 1e6"))
     relaxed = RelaxedSolution(np.zeros(1), 0.0, np.zeros(2), np.zeros(2), False)
     missed = np.log([1.5, 2.0])
+    parts = (FreeParameter("chip.array.clock_hz", 2e9, 1e9, 3e9),
+             FreeParameter("chip.hbm.bandwidth_bytes_per_s", 2e12, 1e12, 4e12))  # fmt: skip
+    values = np.array([2.2e9, 4e12])
     line = conflicting_targets(
-        targets, SolveResult(None, np.ones(1), np.zeros(1), 0.0, missed, False, relaxed, 1)
+        targets, parts, SolveResult(None, values, np.zeros(2), 0.0, missed, False, relaxed, 1)
     )
-    first, second = line.split("nearest design: ")[1].split("; ")
+    first, second, third = line.split("nearest design: ")[1].split("; ")
     assert first == "effective_tokens_per_s >= 1e6: reaches 500,000 /s, 50.0 % below"
     assert second == "chip_power <= 100 W: reaches 150 W, 50.0 % above"
+    assert third == "at the end of the range: chip.hbm.bandwidth 4 TB/s"
 
 
 @pytest.mark.parametrize(

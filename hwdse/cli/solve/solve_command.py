@@ -8,7 +8,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import note, percent, print_json, print_table, say
+from hwdse.cli.shared.table_output import percent, print_json, print_table, say, tell_files
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from hwdse.search.answers.solve_targets import SolveResult
 
 NAME = "solve"
+NORM_TEXTS = {
+    "l2": "root of the sum of squares of ln(after/before)",
+    "l1": "sum of |ln(after/before)|",
+}
+END_OF_RANGE = 1e-6
+"""Relative distance from the end of a range that counts as the end."""
 
 
 def run(
@@ -47,8 +53,11 @@ def run(
             help="Norm of the change: l2 (many small changes) or l1 (few changes).",
         ),
     ] = "l2",
-    respect_limits: Annotated[
-        bool, typer.Option("--respect-limits", help="Add the limits of the config to the targets.")
+    ignore_limits: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-limits", help="Drop the limits of the config, which hold otherwise."
+        ),
     ] = False,
     starts: Annotated[
         int, typer.Option("--starts", min=1, max=64, metavar="N", help="Starting points.")
@@ -60,17 +69,17 @@ def run(
 ) -> None:
     """Find the smallest change that meets targets.
 
-    Minimizes the weighted norm of ln(after/before) of the free parameters and reports the marginal
-    change per +1 % of each target. Parameters searched by the config keep its ranges and steps;
-    others may change by a factor of 1000. Writes best.toml to the run folder. Exit code 3:
-    infeasible targets; best.toml is then the nearest design.
+    Minimizes the weighted norm of ln(after/before) of the free parameters within the limits of the
+    config and reports the marginal change per +1 % of each target. Parameters searched by the
+    config keep its ranges and steps; others may change by a factor of 1000. Writes best.toml to the
+    run folder. Exit code 3: no change meets all targets and limits; there is no best.toml then.
 
     \b
     Examples:
       hwdse solve trn2_llama3_70b --target "effective_tokens_per_s >= 700e3" \\
-        --free chip.hbm.bandwidth,chip.link.bandwidth,chip.array.clock
-      hwdse solve trn2_llama3_70b --target "chip_power <= 150 W" --target "step_time <= 7 s" \\
-        --free chip.array.clock,chip.link.bandwidth --weight chip.link.bandwidth=2 --norm l1
+        --free chip.sram.capacity,chip.link.bandwidth,chip.array.clock
+      hwdse solve trn2_llama3_70b --target "chip_power <= 170 W" --target "step_time <= 13 s" \\
+        --free chip.sram.capacity,chip.link.bandwidth,chip.array.clock --norm l1
     """
     import jax
 
@@ -84,9 +93,9 @@ def run(
         raise CommandError(f"--norm {norm}: expected one of {', '.join(NORMS)}")
     loaded = load_search(config, sets or ())
     targets = tuple(parse_target(text) for text in target)
-    if respect_limits:
-        targets += limits_as_targets(loaded)
-    parts = free_parameters(loaded, free, weight or ())
+    if not ignore_limits:
+        targets += limits_as_targets(loaded, targets)
+    parts, coupled = free_parameters(loaded, free, weight or ())
     seed = loaded.seed if seed is None else seed
     options = {"command": NAME, "targets": [t.text for t in targets], "norm": norm,
                "starts": starts, "free": {p.path: p.weight for p in parts}}  # fmt: skip
@@ -94,17 +103,25 @@ def run(
     with jax.enable_x64(True):
         constraint_values = target_constraint_values(targets, loaded.workload)
         solved = solve(
-            constraint_values, loaded.base, parts, norm=norm, num_starts=starts, seed=seed
+            constraint_values,
+            loaded.base,
+            parts,
+            norm=norm,
+            num_starts=starts,
+            seed=seed,
+            coupled=coupled,
         )
-    path = record.write_text("best.toml", to_toml(loaded, solved.design))
+    files = []
+    if solved.is_feasible:
+        files = [record.write_text("best.toml", to_toml(loaded, solved.design))]
     record.finish("finished" if solved.is_feasible else "infeasible", change=solved.size)
     if json:
-        print_json(_as_json(loaded, targets, parts, solved, path))
+        print_json(_as_json(loaded, targets, parts, solved, files))
     else:
         _print(loaded, targets, parts, solved, norm)
-    note(f"wrote {path}")
+    tell_files(files)
     if not solved.is_feasible:
-        raise CommandError(conflicting_targets(targets, solved), Exit.INFEASIBLE)
+        raise CommandError(conflicting_targets(targets, parts, solved), Exit.INFEASIBLE)
 
 
 def _reached(target: "Target", log_violation: float) -> float:
@@ -112,8 +129,11 @@ def _reached(target: "Target", log_violation: float) -> float:
     return target.limit * math.exp(target.sign * log_violation)
 
 
-def conflicting_targets(targets: tuple["Target", ...], solved: "SolveResult") -> str:
-    """Line with the missed targets at the nearest design, largest violation first."""
+def conflicting_targets(
+    targets: tuple["Target", ...], parts: tuple["FreeParameter", ...], solved: "SolveResult"
+) -> str:
+    """Line with the missed targets at the nearest design, largest violation first, and the
+    parameters at the end of their range."""
     missed = sorted(
         ((v, t) for v, t in zip(solved.constraint_values, targets, strict=True) if v > 0.0),
         key=lambda item: -item[0],
@@ -123,8 +143,22 @@ def conflicting_targets(targets: tuple["Target", ...], solved: "SolveResult") ->
         f"{percent(abs(math.expm1(t.sign * v)))} {'above' if t.is_upper else 'below'}"
         for v, t in missed
     ]
-    head = "infeasible: no change of the free parameters meets all targets"
-    return f"{head}; conflicting targets at the nearest design: {'; '.join(texts)}"
+    head = "infeasible: no change of the free parameters meets all targets and limits"
+    line = f"{head}; missed at the nearest design: {'; '.join(texts)}"
+    ends = _at_ends(parts, solved)
+    return f"{line}; at the end of the range: {', '.join(ends)}" if ends else line
+
+
+def _at_ends(parts: tuple["FreeParameter", ...], solved: "SolveResult") -> list[str]:
+    """Parameters at the end of their range, with their value."""
+    from hwdse.config.schema.user_paths import format_value, short_path
+
+    found = []
+    for part, value in zip(parts, map(float, solved.values), strict=True):
+        slack = END_OF_RANGE * value
+        if value <= part.low + slack or value >= part.high - slack:
+            found.append(f"{short_path(part.path)} {format_value(part.path, value)}")
+    return found
 
 
 def _print(
@@ -134,16 +168,16 @@ def _print(
     solved: "SolveResult",
     norm: str,
 ) -> None:
-    status = "targets met" if solved.is_feasible else "infeasible"
-    size = f"norm of ln(after/before) {solved.size:.4f} ({norm})"
+    status = "all targets and limits met" if solved.is_feasible else "infeasible; nearest design"
+    size = f"{solved.size:.4f}, {solved.relaxed.size:.4f} before rounding"
     say(loaded.title)
-    say(f"{status}   {size}   before rounding {solved.relaxed.size:.4f}")
+    say(f"{status}; size of the change ({NORM_TEXTS[norm]}): {size}")
     say("")
     heads = ["free parameter", "unit", "before", "after", "change", "weight"]
     print_table("", heads, _parameter_rows(parts, solved))
     marginal = "marginal change (% per +1 % of target)"
     last = marginal if solved.is_feasible else "conflict weight"
-    heads = ["target", "unit", "before", "after", "status", last]
+    heads = ["target or limit", "unit", "before", "after", "status", last]
     print_table("", heads, _target_rows(loaded, targets, solved))
 
 
@@ -187,7 +221,7 @@ def _as_json(
     targets: tuple["Target", ...],
     parts: tuple["FreeParameter", ...],
     solved: "SolveResult",
-    path: Path,
+    files: list[Path],
 ) -> dict[str, Any]:
     return {
         "title": loaded.title,
@@ -210,5 +244,5 @@ def _as_json(
             )
         ],
         "evaluations": solved.num_evaluations,
-        "files": [path],
+        "files": files,
     }  # fmt: skip

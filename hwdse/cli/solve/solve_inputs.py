@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.config.search.metric_names import Target
     from hwdse.search.answers.minimum_change import FreeParameter
+    from hwdse.search.answers.solve_targets import Coupled
 
 MAX_FACTOR = 1e3
 """Largest change, up or down, of a parameter without a range in the search file."""
@@ -16,18 +17,24 @@ MAX_FACTOR = 1e3
 
 def free_parameters(
     loaded: "LoadedSearch", paths: str, weights: Sequence[str]
-) -> tuple["FreeParameter", ...]:
-    """Free parameters from a comma-separated list and `PATH=W` weights. Raises `CommandError`."""
+) -> "tuple[tuple[FreeParameter, ...], Coupled | None]":
+    """Free parameters from a comma-separated list and `PATH=W` weights, and their possible
+    combinations if not all are possible. Raises `CommandError`."""
+    from hwdse.cli.solve.coupled_parameters import restricted_parameters
+
     names = [text.strip() for text in paths.split(",") if text.strip()]
     resolved = [_resolved(loaded, text, "--free") for text in names]
     if not resolved or len(set(resolved)) != len(resolved):
         raise CommandError(f"--free {paths}: expected one or more different paths")
     factors = _weights(loaded, weights, resolved)
-    return tuple(_free(loaded, path, factors.get(path, 1.0)) for path in resolved)
+    parts = [_free(loaded, path, factors.get(path, 1.0)) for path in resolved]
+    return restricted_parameters(loaded, parts)
 
 
 def _resolved(loaded: "LoadedSearch", text: str, option: str) -> str:
-    from hwdse.config.schema.user_paths import is_static, leaf_paths, resolve
+    from hwdse.config.schema.field_rules import rule_of
+    from hwdse.config.schema.user_paths import field_name, is_static, leaf_paths, resolve
+    from hwdse.config.search.valid_combinations import is_coupled
 
     roots = {name: getattr(loaded.base, name) for name in loaded.plain if name != "workload"}
     try:
@@ -36,7 +43,8 @@ def _resolved(loaded: "LoadedSearch", text: str, option: str) -> str:
             raise ValueError("a path that ends in a number")
     except ValueError as error:
         raise CommandError(f"{option} {text}: expected {error}") from None
-    if any(path in choice.paths for choice in loaded.space.choices):
+    in_choice = any(path in choice.paths for choice in loaded.space.choices)
+    if in_choice and not (is_coupled(path) and rule_of(field_name(path)).is_whole):
         raise CommandError(f"{option} {text}: expected a number outside of [[choices]]")
     return path
 
@@ -79,8 +87,8 @@ def _free(loaded: "LoadedSearch", path: str, weight: float) -> "FreeParameter":
     return FreeParameter(path, base, min(low, base), max(high, base), step, weight)
 
 
-def limits_as_targets(loaded: "LoadedSearch") -> tuple["Target", ...]:
-    """Limits of the search file as targets (upper bounds)."""
+def limits_as_targets(loaded: "LoadedSearch", targets: Sequence["Target"]) -> tuple["Target", ...]:
+    """Limits of the search file as targets (upper bounds), without those that a target implies."""
     from hwdse.config.schema.metric_fields import metric_field
     from hwdse.config.search.metric_names import Target, parse_metric
 
@@ -88,5 +96,7 @@ def limits_as_targets(loaded: "LoadedSearch") -> tuple["Target", ...]:
     for name, limit in loaded.limits.items():
         field = metric_field(name).replace("memory_used", "hbm_used")
         metric = parse_metric(field)
-        found.append(Target(f"{name} <= {metric.format(limit)}", metric, True, limit))
+        bounds = [t.limit for t in targets if t.is_upper and t.metric.name == metric.name]
+        if not any(bound <= limit for bound in bounds):
+            found.append(Target(f"{name} <= {metric.format(limit)}", metric, True, limit))
     return tuple(found)

@@ -87,12 +87,13 @@ class DesignChecker:
     def problem(self, values: Values) -> str | None:
         """Message of the check that refuses these values, or None."""
         for base in self._bases:
-            problem = self._problem_of(with_values(base, values))
+            problem = self.problem_of(with_values(base, values))
             if problem is not None:
                 return problem
         return None
 
-    def _problem_of(self, design: Any) -> str | None:
+    def problem_of(self, design: Any) -> str | None:
+        """Message of the check that refuses a design, or None."""
         try:
             self._kind.check(design, self._workload, ConfigLocation(""))
         except ConfigError as error:
@@ -132,6 +133,11 @@ def checker_of(loaded: LoadedSearch) -> DesignChecker:
     """Check of the base design of a loaded search with some values replaced."""
     kind = CORE if isinstance(loaded.base, CoreDesign) else CLUSTER
     return DesignChecker((loaded.base,), loaded.workload, kind)
+
+
+def is_coupled(path: str) -> bool:
+    """True if the allowed values of a parameter may depend on other parameters."""
+    return any(path.startswith(prefixes) for prefixes in COUPLED)
 
 
 def with_values(design: Any, values: Values) -> Any:
@@ -175,6 +181,12 @@ class _Axis:
     labels: tuple[str, ...]
     place: ConfigLocation
     is_listed: bool = False
+    word: str = ""
+    """Name of the number that the labels of a range give."""
+
+    def label(self, index: int) -> str:
+        """Label of one alternative, with the name of its number."""
+        return f"{self.word} {self.labels[index]}".strip()
 
     def values(self, index: int) -> dict[str, float]:
         """Values of one alternative."""
@@ -319,7 +331,7 @@ class _Group:
         if axes:
             axis = axes[-1]
             reason = self._reason(axis.values(0), corners)
-            expected = f"a range with a possible value; at {axis.labels[0]}: {reason}"
+            expected = f"a range with a possible value; at {axis.label(0)}: {reason}"
             return axis.place.error("path", short_path(axis.paths[0]), expected)
         corner = next(corner for corner in corners if not self._checker.is_possible(corner))
         path = next(iter(corner))
@@ -338,7 +350,7 @@ class _Group:
         """The space with one choice of the possible combinations in place of the axes."""
         names = {axis.name for axis in self._choices}
         merged = Choice(
-            " x ".join(axis.name for axis in axes),
+            axes[0].name if len(axes) == 1 else " x ".join(short_path(a.name) for a in axes),
             tuple(path for axis in axes for path in axis.paths),
             tuple(tuple(_values(axes, one).values()) for one in found),
             tuple(self._label(axes, one) for one in found),
@@ -351,7 +363,9 @@ class _Group:
 
     def _label(self, axes: list[_Axis], indices: tuple[int, ...]) -> str:
         """Labels of the alternatives of one combination, with its data-parallel degree."""
-        parts = [axis.labels[i] for axis, i in zip(axes, indices, strict=True)]
+        if len(axes) == 1:
+            return axes[0].labels[indices[0]]
+        parts = [axis.label(i) for axis, i in zip(axes, indices, strict=True)]
         data = self._checker.data_degree(_values(axes, indices))
         if data is not None:
             generated = [not axis.is_listed and _is_strategy(axis) for axis in axes]
@@ -374,8 +388,8 @@ def _axis_of(dim: Dimension, place: ConfigLocation) -> _Axis:
     rows = tuple((float(count * step),) for count in counts)
     name = field_name(dim.path)
     word = short_path(dim.path) if dim.path[-1].isdigit() else split_field(name)[0]
-    labels = tuple(f"{word} {format_field(name, value, 6)}" for (value,) in rows)
-    return _Axis(short_path(dim.path), (dim.path,), rows, labels, place)
+    labels = tuple(format_field(name, value, 6) for (value,) in rows)
+    return _Axis(dim.path, (dim.path,), rows, labels, place, word=word)
 
 
 def _narrower(dim: Dimension, values: Sequence[float]) -> Dimension | None:
@@ -405,12 +419,12 @@ def _values(axes: Sequence[_Axis], indices: Sequence[int]) -> dict[str, float]:
 
 
 def _too_many(axes: Sequence[_Axis], count: int, most: int) -> ConfigError:
-    names = " x ".join(f"{axis.name} ({len(axis.rows):,})" for axis in axes)
+    names = " x ".join(f"{short_path(axis.name)} ({len(axis.rows):,})" for axis in axes)
     expected = (
         f"at most {most:,} combinations of parameters that depend on one another; found {count:,} "
         f"of {names}: a narrower range, a larger step, or a list of rows in [[choices]]"
     )
-    return axes[-1].place.error("path", axes[-1].name, expected)
+    return axes[-1].place.error("path", short_path(axes[-1].name), expected)
 
 
 def _check_samples(space: SearchSpace, checker: DesignChecker, where: ConfigLocation) -> None:

@@ -4,8 +4,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hwdse.config.schema.user_paths import Roots, check_value, get_value, leaf_paths
+from hwdse.config.files.errors import ConfigError
+from hwdse.config.schema.field_rules import in_unit_of_key
+from hwdse.config.schema.user_paths import (
+    Roots,
+    check_value,
+    field_name,
+    get_value,
+    leaf_paths,
+)
 from hwdse.config.search.search_file import LoadedSearch
+from hwdse.config.search.valid_combinations import checker_of
 from hwdse.specs.design import CoreDesign, Design
 
 
@@ -13,8 +22,12 @@ def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
     """Text of a search file with the base design `design`, equal to the last bit.
 
     The tables are unchanged. Values that differ from them are in [overrides], by path, in SI base
-    units and with all digits. Raises `ValueError` for values that a file must not contain.
+    units and with all digits. Raises `ConfigError` for a design that `hwdse evaluate` refuses and
+    `ValueError` for values that a file must not contain.
     """
+    problem = checker_of(loaded).problem_of(design)
+    if problem is not None:
+        raise ConfigError(f"the design is not possible: {problem}")
     roots: Roots = {name: getattr(design, name) for name in loaded.plain if name != "workload"}
     roots["workload"] = loaded.workload
     changes: dict[str, Any] = {}
@@ -24,7 +37,7 @@ def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
         if not isinstance(leaf, str | tuple) and getattr(leaf, "shape", ()) == ():
             leaf = float(leaf)
         if not _is_same(leaf, get_value(loaded.plain, path)):
-            changes[path] = check_value(roots, path, leaf)
+            changes[path] = check_value(roots, path, in_unit_of_key(field_name(path), leaf))
     return dump_tables({**loaded.tables, "overrides": changes})
 
 

@@ -66,6 +66,8 @@ class ChangeNorm:
 
     free: tuple[FreeParameter, ...]
     norm: str
+    fixed: tuple[tuple[int, float], ...] = ()
+    """Index and change of each parameter that must not vary."""
 
     @property
     def weights(self) -> np.ndarray:
@@ -75,12 +77,18 @@ class ChangeNorm:
     @property
     def low(self) -> np.ndarray:
         """Lower bounds of the changes."""
-        return np.asarray([np.log(part.low / part.base) for part in self.free])
+        return self._bounds([np.log(part.low / part.base) for part in self.free])
 
     @property
     def high(self) -> np.ndarray:
         """Upper bounds of the changes."""
-        return np.asarray([np.log(part.high / part.base) for part in self.free])
+        return self._bounds([np.log(part.high / part.base) for part in self.free])
+
+    def _bounds(self, changes: list[Any]) -> np.ndarray:
+        bounds = np.asarray(changes, float)
+        for index, change in self.fixed:
+            bounds[index] = change
+        return bounds
 
     def size(self, changes: np.ndarray) -> Any:
         r"""$\sqrt{\sum_i (w_i x_i)^2}$ (l2) or $\sum_i w_i |x_i|$ (l1) along the last axis."""
@@ -171,7 +179,10 @@ def _minimum_norm(targets: RelaxedTargets, x: np.ndarray) -> np.ndarray:
             np.concatenate((np.maximum(x, 0.0), np.maximum(-x, 0.0))),
             jac=True,
             method="SLSQP",
-            bounds=[*((0.0, max(h, 0.0)) for h in high), *((0.0, max(-b, 0.0)) for b in low)],
+            bounds=[
+                *((max(b, 0.0), max(h, 0.0)) for b, h in zip(low, high, strict=True)),
+                *((max(-h, 0.0), max(-b, 0.0)) for b, h in zip(low, high, strict=True)),
+            ],
             constraints={
                 "type": "ineq",
                 "fun": lambda z: -targets(join(z))[0],

@@ -2,7 +2,7 @@
 exactly."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -32,6 +32,18 @@ STRETCHES = (0.0, 1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1)
 """Relative extensions of the change of parameters without steps, for rounded neighbors that miss a
 target."""
 
+NUM_COMBINATIONS = 8
+"""Combinations of coupled parameters for which the relaxed problem is solved again."""
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """Free parameters in steps that are possible in some combinations only."""
+
+    paths: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    """Possible combinations, one value per path."""
+
 
 @dataclass(frozen=True)
 class SolveResult:
@@ -60,15 +72,18 @@ def solve(
     norm: str = "l2",
     num_starts: int = 4,
     seed: int = 0,
+    coupled: Coupled | None = None,
 ) -> SolveResult:
     r"""Smallest weighted norm of $\ln(x_i / x_i^0)$ that meets every target.
 
     First the relaxed problem (`solve_relaxed`), from the base and random points within the bounds.
     Then the targets are corrected by exact less relaxed values until the exact model meets them.
     Then rounded neighbors are evaluated, and the smallest change that meets all targets exactly is
-    returned. If none does, the result is the design with the smallest largest violation. Runs in
-    the float type in scope, which should be float64. Raises `ValueError` for an unknown norm or no
-    parameter.
+    returned. If none does, the result is the design with the smallest largest violation.
+
+    Parameters of `coupled` take the listed combinations only: the relaxed problem is solved again
+    for each of those nearest to its solution. Runs in the float type in scope, which should be
+    float64. Raises `ValueError` for an unknown norm or no parameter.
     """
     if norm not in NORMS:
         raise ValueError(f"norm = {norm!r}: expected one of {', '.join(NORMS)}")
@@ -83,11 +98,37 @@ def solve(
     draws = generator.uniform(size=(max(num_starts - 1, 0), len(free)))
     starts = np.vstack((np.zeros(len(free)), change.low + draws * (change.high - change.low)))
     relaxed = solve_relaxed(targets, starts)
-    found = [relaxed]
-    if relaxed.is_feasible:
-        found += _corrected(targets, exact, relaxed)
+    if coupled is None:
+        found = [relaxed, *_corrected(targets, exact, relaxed)]
+        relaxed = found[-1]
+    else:
+        found = _at_combinations(targets, exact, relaxed, coupled)
     points = [part.changes for part in found]
-    return _best_rounded(exact, change, base, points, found[-1], bool((at_base <= 0.0).all()))
+    is_met = bool((at_base <= 0.0).all())
+    return _best_rounded(exact, change, base, points, relaxed, is_met, coupled)
+
+
+def _at_combinations(
+    targets: RelaxedTargets,
+    exact: "_ExactTargets",
+    relaxed: RelaxedSolution,
+    coupled: Coupled,
+) -> list[RelaxedSolution]:
+    """Solutions with the coupled parameters at the combinations nearest to the relaxed solution."""
+    change = targets.change
+    found: list[RelaxedSolution] = []
+    indices = [[part.path for part in change.free].index(path) for path in coupled.paths]
+    bases = np.asarray([change.free[index].base for index in indices])
+    changes = np.log(np.asarray(coupled.values) / bases)
+    distance = np.abs(changes - relaxed.changes[indices]).sum(axis=1)
+    for row in np.argsort(distance, kind="stable")[:NUM_COMBINATIONS]:
+        fixed = tuple(zip(indices, map(float, changes[row]), strict=True))
+        targets.change = replace(change, fixed=fixed)
+        targets.offsets = np.zeros_like(targets.offsets)
+        start = np.clip(relaxed.changes, targets.change.low, targets.change.high)
+        first = solve_relaxed(targets, start[None])
+        found += [first, *_corrected(targets, exact, first)]
+    return found
 
 
 def _corrected(
@@ -96,7 +137,7 @@ def _corrected(
     """Solutions of targets corrected by exact less relaxed values, so that the exact model meets
     them. The difference jumps with every tile, so the iteration need not converge."""
     found, x = [], relaxed.changes
-    for _ in range(CORRECTIONS):
+    for _ in range(CORRECTIONS if relaxed.is_feasible else 0):
         rounding_difference = exact(x[None])[0] - (targets(x)[0] - targets.offsets)
         # Safety margin: a relaxed solution may miss a target by its tolerance.
         rounding_difference = (
@@ -151,11 +192,14 @@ def _best_rounded(
     points: list[np.ndarray],
     relaxed: RelaxedSolution,
     is_met_already: bool,
+    coupled: Coupled | None,
 ) -> SolveResult:
     """Smallest change among the rounded neighbors of some points that meets every target."""
     free = change.free
     bases = np.asarray([part.base for part in free])
-    values = np.unique(np.concatenate([_neighbors(change, point) for point in points]), axis=0)
+    values = np.unique(
+        np.concatenate([_neighbors(change, point, coupled) for point in points]), axis=0
+    )
     if is_met_already:
         values = np.concatenate((bases[None], values))
     broken = exact.at(values)
@@ -179,15 +223,19 @@ def _best_rounded(
     )
 
 
-def _neighbors(change: ChangeNorm, point: np.ndarray) -> np.ndarray:
+def _neighbors(change: ChangeNorm, point: np.ndarray, coupled: Coupled | None) -> np.ndarray:
     """Rounded values around a point: steps below and above it; without steps the value, and values
-    slightly farther from the base."""
+    slightly farther from the base. Coupled parameters keep their values."""
     free = change.free
-    num_stepped = sum(part.step is not None for part in free)
+    paths = () if coupled is None else coupled.paths
+    num_stepped = sum(part.step is not None and part.path not in paths for part in free)
     reach = next(r for r in (3, 2, 1, 0) if (2 * r + 2) ** num_stepped <= MAX_CANDIDATES or r == 0)
     columns = []
     for part, x in zip(free, point, strict=True):
         value = part.base * np.exp(x)
+        if part.step is not None and part.path in paths:
+            columns.append((float(np.round(value / part.step) * part.step),))
+            continue
         if part.step is None:
             columns.append((value,))
             continue
