@@ -2,6 +2,8 @@
 
 Names load on first use, so that `import hwdse` and `hwdse --help` cost nothing.
 
+- `job`, `compare`, `Job`, `Comparison`: a question by names of presets and files, its answers as
+  tables, jobs side by side.
 - `load_search`, `load_chip`, `load_system`, `load_workload`: presets and TOML files as specs.
 - `Chip`, `Cluster`, `Design`: specs, frozen pytrees with float leaves in SI base units.
 - `evaluate`, `Evaluation`: metrics of a design under a workload; `jax.grad` and `jax.vmap` apply.
@@ -20,6 +22,7 @@ from hwdse.lazy_names import lazy_names
 if TYPE_CHECKING:
     from hwdse.config import load_chip, load_search, load_system, load_workload
     from hwdse.evaluation import evaluate
+    from hwdse.jobs import Comparison, Job, compare, job
     from hwdse.numerics.relaxation import EXACT, Relaxation, smooth
     from hwdse.search.answers.elasticity import elasticities
     from hwdse.search.descent.minimize import minimize
@@ -34,12 +37,16 @@ __all__ = [
     "EXACT",
     "Chip",
     "Cluster",
+    "Comparison",
     "Design",
     "Evaluation",
+    "Job",
     "Relaxation",
+    "compare",
     "elasticities",
     "evaluate",
     "hypervolume",
+    "job",
     "load_chip",
     "load_search",
     "load_system",
@@ -60,6 +67,12 @@ _load, __dir__ = lazy_names(
             "load_workload",
         ),
         "evaluation": ("evaluate",),
+        "jobs": (
+            "Comparison",
+            "Job",
+            "compare",
+            "job",
+        ),
         "numerics.relaxation": (
             "EXACT",
             "Relaxation",

@@ -32,39 +32,52 @@ OptionalConfig = Annotated[
 ]
 
 
-def with_job_flags(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Command function whose parameter of type `Config` may be given by flags.
+class JobParts(dict[str, Any]):
+    """Arguments of `hwdse.job` that a command line gives; a parameter of this type gets flags."""
 
-    The function receives a `JobSource` in its place.
+
+NOT_PARTS = ("system", "core")
+"""Flags that a parameter of type `JobParts` leaves out: the command names the systems itself."""
+
+
+def with_job_flags(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Command function whose parameter of type `Config` or `JobParts` is given by flags.
+
+    It receives a `JobSource` in place of a `Config`, which flags may replace or complete.
     """
     parameters = list(inspect.signature(run).parameters.values())
-    names = [one.name for one in parameters if one.annotation == Config]
-    if not names:
+    config = next((one.name for one in parameters if one.annotation == Config), None)
+    parts = next((one.name for one in parameters if one.annotation is JobParts), None)
+    if config is None and parts is None:
         return run
-    name = names[0]
+    names = [flag for flag in FLAGS if config is not None or flag not in NOT_PARTS]
 
     def command(**values: Any) -> Any:
-        flags = {flag: values.pop(flag) for flag in FLAGS}
-        return run(**{**values, name: job_source(values[name], flags)})
+        flags = {flag: values.pop(flag) for flag in names}
+        if config is not None:
+            return run(**{**values, config: job_source(values[config], flags)})
+        given = {name: value for name, value in flags.items() if value is not None}
+        return run(**{**values, str(parts): JobParts(given)})
 
-    empty = inspect.Parameter.empty
-    made = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
-    made = [
-        one.replace(annotation=OptionalConfig, default=None) if one.name == name else one
-        for one in made
-    ]
-    place = next((i for i, one in enumerate(made) if one.name == "sets"), len(made))
     extra = [
         inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_of(flag))
-        for flag in FLAGS
+        for flag in names
     ]
-    made = [*made[:place], *extra, *made[place:]]
+    made: list[inspect.Parameter] = []
+    for one in parameters:
+        one = one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        if one.name == config:
+            one = one.replace(annotation=OptionalConfig, default=None)
+        made += extra if one.name == parts else [one]
+    if config is not None:
+        place = next((i for i, one in enumerate(made) if one.name == "sets"), len(made))
+        made = [*made[:place], *extra, *made[place:]]
     command.__name__, command.__doc__, command.__module__ = (
         run.__name__,
         run.__doc__,
         run.__module__,
     )
-    command.__annotations__ = {o.name: o.annotation for o in made if o.annotation is not empty}
+    command.__annotations__ = {one.name: one.annotation for one in made}
     command.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
     return command
 

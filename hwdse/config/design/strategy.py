@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.schema.user_paths import Roots
 from hwdse.training.strategy_enumeration import RECOMPUTE, ZERO, ZERO_FIELDS, StrategyOptions
@@ -130,3 +132,16 @@ def _best(roots: Roots, fixed: set[str], max_hbm_ratio: float, where: ConfigLoca
     order = ranked(metrics, "time_per_token", max_hbm_ratio)
     row = int(order[0]) if len(order) else least_hbm_index(metrics)
     return strategy_at(strategies, row, base)
+
+
+def text_of(design: Any, workload: Any) -> str:
+    """Strategy of a design as text; empty where there is none (layers, cores)."""
+    from hwdse.numerics.factored_program import Columns
+    from hwdse.training.strategy_enumeration import FIELDS, strategy_label
+    from hwdse.workload.transformer.model_config import TransformerTraining
+
+    if not isinstance(workload, TransformerTraining):
+        return ""
+    fields = {name: [float(getattr(design.parallelism, name))] for name in FIELDS}
+    columns = Columns.of({name: np.array(value) for name, value in fields.items()})
+    return strategy_label(columns, 0, float(design.cluster.num_chips))

@@ -1,0 +1,1 @@
+"""Commands on jobs as a whole: compare, show, new, explain, schema."""

@@ -1,0 +1,112 @@
+"""What a name or a file is: a job, a chip, a system, a model and so on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from hwdse.config.files.base_files import BASE
+from hwdse.config.files.errors import ConfigError, MissingFileError, did_you_mean
+from hwdse.config.files.toml_files import find_file, preset_names, read_toml
+from hwdse.config.search.job_source import system_and_count
+
+FOLDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "job": "searches",
+        "system": "systems",
+        "chip": "chips",
+        "model": "models",
+        "task": "tasks",
+        "accelerator": "accelerators",
+        "operators": "operators",
+        "software": "software",
+        "process": "processes",
+        "reliability": "reliability",
+    }
+)
+"""Folder of presets by kind, in the order in which a name is looked up."""
+_MARKS = (
+    ("job", "design"),
+    ("system", "cluster"),
+    ("chip", "array"),
+    ("chip", "hbm"),
+    ("model", "model"),
+    ("accelerator", "levels"),
+    ("task", "attention_fraction"),
+    ("system", "chip"),
+)
+"""Keys that only one kind of file has."""
+_HINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "chip": "a system with this chip, such as --system NAME --chip {name}",
+        "model": "--system NAME --model {name}",
+        "system": "--system {name} --model NAME",
+        "accelerator": "--core {name} --layers NAME",
+        "task": "--task {name}",
+        "software": "--software {name}",
+        "operators": "--layers {name}",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A preset or a file, and its kind."""
+
+    kind: str
+    name: str
+    """Name or path as given, without the number of systems."""
+
+    @property
+    def hint(self) -> str:
+        """How a command takes it."""
+        return _HINTS.get(self.kind, "").format(name=self.name)
+
+
+def find_item(text: str) -> Item:
+    """The preset or file of a name. Raises `ConfigError` with the nearest name of any kind."""
+    try:
+        name, _ = system_and_count(text)
+    except ValueError as error:
+        raise ConfigError(f"{text}: expected {error}") from None
+    if name.lower().endswith(".json"):
+        return Item("model", name)
+    if name.lower().endswith(".csv"):
+        return Item("operators", name)
+    known: list[str] = []
+    for kind, folder in FOLDERS.items():
+        names = preset_names(folder)
+        known += names
+        try:
+            found = find_file(folder, name)
+        except MissingFileError:
+            continue
+        if found.suffix == ".toml" and found.parent.name not in FOLDERS.values():
+            return Item(_kind_of(read_toml(found, name).tables, found), name)
+        return Item(kind, name)
+    hint = did_you_mean(name, known)
+    raise MissingFileError(text, f"a preset (hwdse presets lists all) or an existing file{hint}")
+
+
+def _kind_of(tables: Mapping[str, Any], path: Path) -> str:
+    """Kind of a file by its keys, else by its base. Raises `ConfigError`."""
+    for kind, key in _MARKS:
+        if key in tables:
+            return kind
+    base = tables.get(BASE)
+    if isinstance(base, str):
+        if base.endswith(".toml"):
+            return _kind_of(read_toml(find_file("", base, path.parent), base).tables, path)
+        for kind, folder in FOLDERS.items():
+            if base in preset_names(folder):
+                return kind
+    raise ConfigError(f"{path}: expected a file of a job, system, chip, model, task or core")
+
+
+def systems_with(chip: str) -> list[str]:
+    """Presets of systems with a chip preset."""
+    tables = {
+        name: read_toml(find_file("systems", name)).tables for name in preset_names("systems")
+    }
+    return [name for name, table in tables.items() if table.get("chip") == chip]

@@ -1,0 +1,248 @@
+"""Search of a job: gradient search, sweep and Pareto front in one line each."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from hwdse.config.files.base_files import merge_tables
+from hwdse.config.files.errors import ConfigError
+from hwdse.config.schema.user_paths import format_value, is_static, resolve, short_path
+from hwdse.config.search.job_source import JobSource
+from hwdse.config.search.loaded_search import LoadedSearch
+from hwdse.config.search.search_file_objectives import front_objectives_fn, objective_fn
+from hwdse.config.search.write_toml import to_toml
+from hwdse.jobs.composed_job import Job
+from hwdse.jobs.job_results import ResultTable
+from hwdse.search.space.pytree_path import get_path
+
+
+@dataclass(frozen=True)
+class Search:
+    """A job and what may change; made by `Job.search`."""
+
+    job: Job
+
+    @property
+    def loaded(self) -> LoadedSearch:
+        """The checked search: base design, space, objective, limits."""
+        return self.job.loaded
+
+    def optimize(self, evaluations: int = 10_000, seed: int | None = None) -> "SearchOutcome":
+        """Best buildable design within the limits, by gradient search."""
+        from hwdse.search.descent.minimize import allocate_evaluations, minimize
+
+        loaded = self._searched()
+        variants = math.prod(len(variant.values) for variant in loaded.space.variants)
+        with jax.enable_x64(True):
+            found = minimize(
+                objective_fn(loaded),
+                loaded.space,
+                loaded.base,
+                seed=loaded.seed if seed is None else seed,
+                **allocate_evaluations(evaluations, variants),
+            )
+        return outcome_of(self.job, found)
+
+    def sweep(self, points: int = 100_000, method: str = "sobol") -> "FrontTable":
+        """Pareto front of designs that fill the space: `sobol`, `random` or `grid`."""
+        from hwdse.runs.sweep_job import job_of
+        from hwdse.search.sweeps.chunked_sweep import sweep_chunks
+        from hwdse.search.sweeps.sweep_plan import merge_chunk, plan_sweep
+
+        loaded = self._searched()
+        try:
+            plan = plan_sweep(loaded.space, num_points=points, method=method, seed=loaded.seed)
+        except ValueError as error:
+            raise ConfigError(f"points = {points}, method = {method!r}: {error}") from None
+        sweep_job, result = job_of(loaded, plan), None
+        for chunk in sweep_chunks(sweep_job.runner(), plan):
+            result = merge_chunk(result, chunk)
+        if result is None:
+            raise ConfigError(f"points = {points}: expected at least 1")
+        return front_table(self.job, sweep_job, result.front, result.num_points)
+
+    def front(self, evaluations: int = 10_000, seed: int | None = None) -> "FrontTable":
+        """Pareto front of the front objectives by gradient search."""
+        from hwdse.runs.sweep_job import job_of
+        from hwdse.search.front.front_search import search_front
+
+        loaded = self._searched()
+        found = search_front(
+            front_objectives_fn(loaded),
+            loaded.space,
+            loaded.base,
+            seed=loaded.seed if seed is None else seed,
+            num_evaluations=evaluations,
+        )
+        return front_table(self.job, job_of(loaded), found.front, found.num_evaluations)
+
+    def _searched(self) -> LoadedSearch:
+        if not (
+            self.loaded.space.dimensions or self.loaded.space.choices or self.loaded.space.variants
+        ):
+            raise ConfigError(
+                f"{self.job.title}: expected something to search, as in search({{...}})"
+            )
+        return self.loaded
+
+
+@dataclass(frozen=True, repr=False)
+class SearchOutcome(ResultTable):
+    """Best design of a search beside the base design."""
+
+    design: Any = field(kw_only=True)
+    is_feasible: bool = field(kw_only=True)
+    num_evaluations: int = field(kw_only=True)
+    job: Job = field(kw_only=True)
+
+    def to_toml(self) -> str:
+        """Search file of the design, input of `hwdse evaluate` and `hwdse.job`."""
+        return to_toml(self.job.loaded, self.design)
+
+    def write(self, path: str | Path) -> Path:
+        """Write the search file of the design; its path."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")
+        return Path(path)
+
+
+@dataclass(frozen=True, repr=False)
+class FrontTable(ResultTable):
+    """Designs of a Pareto front, with all metrics in `columns`."""
+
+    num_evaluations: int = field(kw_only=True)
+    objectives: tuple[str, ...] = field(kw_only=True)
+
+    def plot(self, folder: str | Path = ".") -> list[Path]:
+        """Write the front of the first two objectives to a folder; the paths of the files."""
+        from hwdse.jobs.front_plot import save_front
+
+        return save_front(self, Path(folder))
+
+
+def search_of(
+    job: Job,
+    variables: Mapping[str, Any],
+    minimize: str | None,
+    front: tuple[str, ...] | None,
+    limits: Mapping[str, Any],
+    strategy: str | None,
+) -> Search:
+    """Search of a job.
+
+    `variables` maps paths to `(low, high)`, `(low, high, step)` or a list of values; texts have
+    units, numbers are in SI base units. Names such as a dataflow are lists of texts. `strategy` is
+    `"best"` or `"all"` to search the parallelism strategy as well. Values of a search file remain
+    unless they are given.
+    """
+    tables: dict[str, Any] = {"variables": [], "choices": [], "variants": []}
+    for path, values in variables.items():
+        kind, table = _entry(job, path, values)
+        tables[kind].append(table)
+    if strategy is not None:
+        tables["choices"].append({"path": "parallelism", "values": strategy})
+    given = {key: value for key, value in tables.items() if value}
+    objective: dict[str, Any] = {}
+    if minimize is not None:
+        objective["minimize"] = minimize
+    if front is not None:
+        objective["front"] = list(front)
+    if not objective.get("front") and not job.loaded.front_objectives:
+        objective["front"] = ["time_per_token", "energy_per_token"]
+    if objective:
+        given["objective"] = objective
+    if limits:
+        given["limits"] = dict(limits)
+    source = JobSource(job.source.path, merge_tables(job.source.tables, given))
+    return Search(Job(source, job.sets))
+
+
+def _entry(job: Job, path: str, values: Any) -> tuple[str, dict[str, Any]]:
+    """Kind of table and the table of one searched path."""
+    if not isinstance(values, tuple | list) or len(values) < 2:
+        raise ConfigError(f"{path} = {values!r}: expected (low, high), (low, high, step) or a list")
+    roots = job._roots()
+    try:
+        name = resolve(roots, path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected {error}") from None
+    if is_static(roots, name):
+        return "variants", {"path": path, "values": list(values)}
+    plain = [_with_unit(name, value) for value in values]
+    if isinstance(values, list):
+        return "choices", {"path": path, "values": plain}
+    table = dict(zip(("low", "high", "step"), plain, strict=False))
+    return "variables", {"path": path, **table}
+
+
+def _with_unit(path: str, value: Any) -> Any:
+    """A number in SI base units as text with its unit."""
+    from hwdse.config.schema.user_paths import field_name
+    from hwdse.units.parse_units import split_field
+
+    unit = split_field(field_name(path))[1]
+    is_bare = isinstance(value, int | float) and not isinstance(value, bool) and unit != "1"
+    return f"{value!r} {unit}" if is_bare else value
+
+
+def outcome_of(job: Job, found: Any) -> SearchOutcome:
+    """Table of the searched parameters before and after, and of the objective."""
+    from hwdse.objectives import OBJECTIVES
+
+    loaded = job.loaded
+    paths = [dimension.path for dimension in loaded.space.dimensions]
+    paths += [path for choice in loaded.space.choices for path in choice.paths]
+    names = [variant.path for variant in loaded.space.variants]
+    before = float(OBJECTIVES[loaded.objective](job.evaluate().evaluation))
+    after = math.exp(found.log_objective)
+    rows = [(loaded.objective, f"{before:.4g}", f"{after:.4g}")]
+    for path in paths:
+        pair = [float(get_path(design, path)) for design in (loaded.base, found.design)]
+        rows.append((short_path(path), *(format_value(path, value) for value in pair)))
+    for path in names:
+        rows.append((short_path(path), *(get_path(d, path) for d in (loaded.base, found.design))))
+    factor = f"{before / after:.3g}x lower" if after < before else f"{after / before:.3g}x higher"
+    status = "" if found.is_feasible else ", no design meets the limits"
+    columns = {
+        "parameter": [loaded.objective, *paths, *names],
+        "base": [before, *(get_path(loaded.base, path) for path in (*paths, *names))],
+        "best": [after, *(get_path(found.design, path) for path in (*paths, *names))],
+    }
+    return SearchOutcome(
+        f"{job.title}: {loaded.objective} {factor}{status}",
+        ("parameter", "base", "best"),
+        tuple(rows),
+        columns,
+        design=found.design,
+        is_feasible=bool(found.is_feasible),
+        num_evaluations=int(found.num_evaluations),
+        job=job,
+    )
+
+
+def front_table(job: Job, sweep_job: Any, rows: Any, num_evaluations: int) -> FrontTable:
+    """Table of the designs of a front, sorted by the first objective."""
+    from hwdse.runs.sweep_job import row_columns
+
+    columns = row_columns(sweep_job, rows)
+    objectives = tuple(sweep_job.objectives)
+    logs = np.exp(rows.log_objectives)
+    order = np.argsort(logs[:, 0])
+    paths = [dimension.path for dimension in job.loaded.space.dimensions]
+    cells = []
+    for row in order:
+        parameters = [format_value(path, float(columns[path][row])) for path in paths]
+        cells.append((*(f"{value:.4g}" for value in logs[row]), *parameters))
+    heads = (*objectives, *(short_path(path) for path in paths))
+    return FrontTable(
+        f"{job.title}: {len(order)} designs on the Pareto front of {num_evaluations:,} evaluations",
+        heads,
+        tuple(cells),
+        {name: np.asarray(column)[order] for name, column in columns.items()},
+        num_evaluations=num_evaluations,
+        objectives=objectives,
+    )
