@@ -14,7 +14,6 @@ from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.training.hierarchical_collectives import collective_time_s
 from hwdse.training.step_collectives import collectives, sent_bytes
-from hwdse.workload.transformer.model_config import with_kinds
 from hwdse.workload.transformer.sharding import shard
 
 P5 = load_system("p5_48xlarge")
@@ -25,7 +24,7 @@ STEP_FIELDS = (
     "messages tensor pipeline context expert data replicas num_micro_batches mean_layers_per_stage"
 )
 JOBS = {
-    name: with_kinds(training(model, 4096.0, 0.5).replace(global_batch=512.0))
+    name: training(model, 4096.0, 0.5).replace(global_batch=512.0)
     for name, model in (("dense", LLAMA3_70B), ("experts", DEEPSEEK_V3))
 }
 

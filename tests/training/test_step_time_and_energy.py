@@ -15,12 +15,11 @@ from hwdse.specs.software import Software
 from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, sum_operators
 from hwdse.training.step_time_and_energy import step_time_s, step_times
 from hwdse.workload.gemms import Gemms, single_executions
-from hwdse.workload.transformer.model_config import with_kinds
 from hwdse.workload.transformer.sharding import shard
 
 JOBS = {
-    "dense": with_kinds(training(GPT3_175B).replace(global_batch=512.0)),
-    "experts": with_kinds(training(DEEPSEEK_V3, 4096.0, 0.5).replace(global_batch=512.0)),
+    "dense": training(GPT3_175B).replace(global_batch=512.0),
+    "experts": training(DEEPSEEK_V3, 4096.0, 0.5).replace(global_batch=512.0),
 }
 SYSTEM = load_system("dgx_a100")
 STACK = Software(

@@ -89,12 +89,17 @@ def test_expert_and_tensor_shards_add_up_to_the_layer(model):
     assert sharded == pytest.approx(float(attention + router + shared + experts / 8.0), rel=1e-12)
 
 
-def test_most_loaded_stage_of_a_mixture_contains_its_experts():
-    single = stage_parameters(DEEPSEEK_V3, 1.0, 1.0)
+def test_most_loaded_stage_has_the_layers_with_most_parameters():
+    """61 layers in 16 stages: 4 layers with experts, or the 3 dense ones and one with experts."""
+    single, experts = stage_parameters(DEEPSEEK_V3, 1.0, 1.0)
     assert single == num_parameters(DEEPSEEK_V3) - DEEPSEEK_V3.hidden
-    stage = stage_parameters(DEEPSEEK_V3, 1.0, 16.0, 64.0)
-    layer = mixture_layer_parameters(DEEPSEEK_V3, 1.0, 64.0)
-    assert stage == 4.0 * layer + 7168.0 * 129280.0
+    assert experts == 58.0 * 256.0 * 3.0 * 7168.0 * 2048.0
+    embedding, dense = 7168.0 * 129280.0, layer_parameters(DEEPSEEK_V3)
+    mixture = mixture_layer_parameters(DEEPSEEK_V3, 1.0, 8.0)  # 32 experts on a rank
+    assert stage_parameters(DEEPSEEK_V3, 1.0, 16.0, 8.0)[0] == 4.0 * mixture + embedding
+    mixture = mixture_layer_parameters(DEEPSEEK_V3, 1.0, 64.0)  # 4 experts, fewer than 9
+    first = 3.0 * dense + mixture + embedding
+    assert stage_parameters(DEEPSEEK_V3, 1.0, 16.0, 64.0)[0] == first
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -148,7 +153,7 @@ def test_flop_with_full_recomputation_equals_narayanan():
         sharding = LayerSharding(
             micro_batch, recompute_fraction=recompute, fused_attention_fraction=0.0
         )
-        gemms, executions = micro_batch_gemms(job, sharding)
+        gemms, executions, _ = micro_batch_gemms(job, sharding)
         repeats = jnp.where(executions.is_lm_head == 1.0, 1.0, layers)
         flop[recompute] = 2.0 * float(jnp.sum(repeats * executions.total * gemms.num_macs))
     scale = micro_batch * seq_len * layers * hidden**2
@@ -213,10 +218,11 @@ def test_replicas_of_key_value_heads_are_not_model_flop():
 
 
 def test_stage_parameters_are_layers_and_one_embedding():
-    single = stage_parameters(LLAMA3_70B, 1.0, 1.0)
+    single, experts = stage_parameters(LLAMA3_70B, 1.0, 1.0)
+    assert experts == 0.0
     assert single == num_parameters(LLAMA3_70B) - LLAMA3_70B.hidden  # without the final norm
     embedding = 8192.0 * 128256.0
-    most_loaded = stage_parameters(LLAMA3_70B, 1.0, 3.0)  # 27, 27 and 26 layers
+    most_loaded, _ = stage_parameters(LLAMA3_70B, 1.0, 3.0)  # 27, 27 and 26 layers
     assert most_loaded == 27.0 * layer_parameters(LLAMA3_70B) + embedding
 
 

@@ -21,15 +21,16 @@ from hwdse.workload.transformer.decoder_layer import (
     mean_kept_bytes,
     mean_layer_gemms,
 )
-from hwdse.workload.transformer.dense_transformer import NORM_FLOP, num_mixture_layers
+from hwdse.workload.transformer.dense_transformer import NORM_FLOP
 from hwdse.workload.transformer.gemm_groups import LayerSharding, stack_gemms
 from hwdse.workload.transformer.latent_attention import key_dim
+from hwdse.workload.transformer.layer_stacks import num_mixture_layers
 from hwdse.workload.transformer.mixture_of_experts import (
     expert_messages,
     expert_tokens,
     mixture_kept_bytes,
 )
-from hwdse.workload.transformer.model_config import LayerKind, kinds_of, with_kinds
+from hwdse.workload.transformer.model_config import LayerKind
 
 DENSE, MIXED = LayerKind(False, False), LayerKind(False, True)
 LATENT, LATENT_MIXED = LayerKind(True, False), LayerKind(True, True)
@@ -206,10 +207,9 @@ def test_parallel_attention_and_mlp_have_one_norm():
 @pytest.mark.parametrize("model", [LLAMA3_70B, MIXTRAL, DEEPSEEK_V3])
 def test_mean_layer_times_num_layers_equals_the_model(model):
     job, sharding = training(model, 4096.0, 0.5), LayerSharding(recompute_fraction=1.0, expert=4.0)
-    job = with_kinds(job)
     mixed = float(num_mixture_layers(model))
-    kinds = [(k, mixed if k.is_mixture else model.num_layers - mixed) for k in job.kinds]
-    gemms, executions = stack_gemms(mean_layer_gemms(job, sharding))
+    kinds = [(k, mixed if k.is_mixture else model.num_layers - mixed) for k in model.kinds[0]]
+    gemms, executions = stack_gemms(mean_layer_gemms(job, sharding)[0])
     kept = sum(num * float(kept_bytes(job, sharding, kind)[0]) for kind, num in kinds)
     assert float(mean_kept_bytes(job, sharding)[0]) * model.num_layers == pytest.approx(
         kept, rel=1e-12
@@ -221,11 +221,10 @@ def test_mean_layer_times_num_layers_equals_the_model(model):
 
 
 def test_kinds_of_layers_are_detected():
-    assert kinds_of(GPT3_175B) == (DENSE,)
-    assert kinds_of(MIXTRAL) == (MIXED,)
-    assert kinds_of(DEEPSEEK_V3) == (LATENT, LATENT_MIXED)
-    assert kinds_of(DEEPSEEK_V3.replace(num_layers=3.0)) == (LATENT,)
-    assert with_kinds(training(DEEPSEEK_V3)).kinds == kinds_of(DEEPSEEK_V3)
+    assert GPT3_175B.kinds == ((DENSE,),)
+    assert MIXTRAL.kinds == ((MIXED,),)
+    assert DEEPSEEK_V3.kinds == ((LATENT, LATENT_MIXED),)
+    assert DEEPSEEK_V3.replace(num_layers=3.0).kinds == ((LATENT,),)
 
 
 @pytest.mark.parametrize("name", ["mixtral", "deepseek-v3", "deepseek-v3 dense"])

@@ -17,7 +17,7 @@ from hwdse.specs.software import Software
 from hwdse.validation.measured.training_jobs import job_of, problem_of
 from hwdse.workload.transformer.decoder_layer import kept_bytes, score_bytes
 from hwdse.workload.transformer.gemm_groups import LayerSharding
-from hwdse.workload.transformer.model_config import LayerKind, with_kinds
+from hwdse.workload.transformer.model_config import LayerKind
 from hwdse.workload.transformer.sharding import shard
 from hwdse.workload.transformer.training_memory import StageParameters, num_shards
 
@@ -137,7 +137,7 @@ def layer_weights(model, tensor):
 
 
 def test_experts_are_sharded_over_fewer_replicas():
-    job = with_kinds(training(MIXTRAL))
+    job = training(MIXTRAL)
     all_here, dealt = (
         memory_of(job, ALONE.replace(expert=expert, optimizer_shard_fraction=1.0), 64.0)
         for expert in (1.0, 8.0)
@@ -228,7 +228,7 @@ def test_finer_sharding_never_increases_the_footprint(
     finer = 1.0 if field.endswith("_fraction") else 2.0 * getattr(parallelism, field)
     with jax.enable_x64(True):
         # Enough micro-batches per replica to fill every pipeline.
-        job = with_kinds(training(model).replace(global_batch=65536.0))
+        job = training(model).replace(global_batch=65536.0)
         coarse, fine = (
             memory_of(job, parallelism, 2048.0),
             memory_of(job, parallelism.replace(**{field: finer}), 2048.0),

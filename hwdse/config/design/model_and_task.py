@@ -1,7 +1,8 @@
 """Models and tasks: the shape of a network, and what is done with it.
 
-A model file has the table `[model]`, optionally `[pretraining]` with the recipe of its source
-(`seq_len`, `global_batch`) and `[published]`. A task file has the other keys of a training job.
+A model file has the table `[model]`, optionally tables `[[layers]]` for the kinds of layers that
+it mixes, `[pretraining]` with the recipe of its source (`seq_len`, `global_batch`) and
+`[published]`. A task file has the other keys of a training job.
 Values are taken from the first of these that has them: the job itself (`[design]`), a task that
 the job names, the recipe of the model, the task `pretraining`. Files of version 0.1, with the
 keys of the task beside `[model]`, are read as a model with that recipe.
@@ -16,7 +17,7 @@ from typing import Any
 from pydantic import Field, create_model
 
 from hwdse.config.design.operator_csv import load_operators_file
-from hwdse.config.files.errors import ConfigError, ConfigLocation
+from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.files.toml_files import TomlFile
 from hwdse.config.hardware.load_specs import (
     COMMON,
@@ -32,7 +33,11 @@ from hwdse.config.schema.field_rules import field_of
 from hwdse.config.schema.schema import STRICT, check, number_field, spec_model, to_spec
 from hwdse.workload.gemms import LayerList
 from hwdse.workload.loops.conv_shapes import layer_list
-from hwdse.workload.transformer.model_config import Transformer, TransformerTraining, with_kinds
+from hwdse.workload.transformer.model_config import (
+    LayerOverrides,
+    Transformer,
+    TransformerTraining,
+)
 
 TASK_FIELDS = tuple(
     entry.name
@@ -50,9 +55,12 @@ MODEL_TABLES = create_model(
     __config__=STRICT,
     **COMMON,
     model=(spec_model(Transformer), Field()),
+    layers=(list[dict[str, Any]], Field([])),
     pretraining=(RECIPE_TABLE, Field(RECIPE_TABLE())),
     published=published_field("num_parameters num_active_parameters num_training_tokens year"),
 )
+LAYERS_TABLE = spec_model(LayerOverrides)
+"""Table of one kind of layers, `[[layers]]`."""
 _PLACES = "[design], --seq and --batch, the task or the table [pretraining] of the model"
 
 
@@ -91,10 +99,14 @@ def load_model_file(name_or_path: str | Path, named_in: NamedIn | None = None) -
         file, notes = _imported(name_or_path, named_in)
     else:
         file, notes = open_file("models", name_or_path, named_in), ()
-    tables = _with_recipe_table(file.tables, ConfigLocation(file.label))
-    checked = check(MODEL_TABLES, tables, ConfigLocation(file.label))
+    where = ConfigLocation(file.label)
+    checked = check(MODEL_TABLES, _with_recipe_table(file.tables, where), where)
     recipe = _given(checked.pretraining)
-    model = to_spec(Transformer, checked.model)
+    layers = tuple(
+        to_spec(LayerOverrides, check(LAYERS_TABLE, table, where.table(f"layers {number}")))
+        for number, table in enumerate(checked.layers, 1)
+    )
+    model = to_spec(Transformer, checked.model).replace(layers=layers)
     return ModelFile(
         name=checked.name,
         published=published_of(checked),
@@ -131,7 +143,7 @@ def training_file(
     for name in TASK_FIELDS:
         if name not in values:
             raise where.missing(name, f"a value in one of {_PLACES}")
-    training = with_kinds(TransformerTraining(model=model.model, **values))
+    training = TransformerTraining(model=model.model, **values)
     check_training(training, where)
     done = task or default
     return WorkloadFile(

@@ -1,7 +1,9 @@
 """Unit, range and integrality of every spec field, derived from its name."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hwdse.config.files.errors import did_you_mean
 from hwdse.units.parse_units import example, split_field, to_base
@@ -17,6 +19,8 @@ MIXTURE = (
     "num_router_bias",
 )
 """Counts of a mixture of experts."""
+BIASES = ("num_bias", "num_qkv_bias", "num_output_bias", "num_mlp_bias", "num_lm_head_bias")
+"""Numbers of bias vectors of matrices: 0 or 1."""
 WHOLE = frozenset(
     {
         "rows",
@@ -41,7 +45,9 @@ WHOLE = frozenset(
         "num_mlp_matrices",
         "num_embeddings",
         "num_norm_vectors",
-        "num_bias",
+        *BIASES,
+        "count",
+        "sliding_window",
         "num_layer_norms",
         "num_head_norm_vectors",
         *LATENT,
@@ -111,7 +117,8 @@ MAY_BE_ZERO = frozenset(
         "electricity_usd_per_j",
         "server_cost_usd_per_chip",
         "num_positions",
-        "num_bias",
+        *BIASES,
+        "sliding_window",
         "num_head_norm_vectors",
         *LATENT,
         *MIXTURE,
@@ -128,6 +135,7 @@ MAY_BE_ZERO = frozenset(
 AT_LEAST_ONE = frozenset(
     (
         "power_overhead_ratio",
+        "network_oversubscription_ratio",
         "mac_overhead_ratio",
         "fp8_speedup_ratio",
         "fp64_area_ratio",
@@ -145,6 +153,36 @@ LARGEST = 1e60
 """Bound of every magnitude, so that products of a few fields stay finite in float64."""
 
 
+class UnitInKey(float):
+    """A number whose key names its unit, as in `clock_hz = 2.4e9`."""
+
+
+def in_unit_of_key(key: str, value: Any) -> Any:
+    """`value` as `UnitInKey` if it is a number, or the numbers of a table or list, and the key
+    names a unit; other values unchanged."""
+    if split_field(key)[1] == "1":
+        return value
+    if isinstance(value, Mapping):
+        return {name: in_unit_of_key(key, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [in_unit_of_key(key, item) for item in value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        return UnitInKey(value)
+    except OverflowError:
+        return value
+
+
+def with_units_of_keys(table: Any) -> Any:
+    """Tables with every number whose key names its unit as `UnitInKey`."""
+    if isinstance(table, Mapping):
+        return {
+            key: in_unit_of_key(str(key), with_units_of_keys(item)) for key, item in table.items()
+        }
+    return [with_units_of_keys(item) for item in table] if isinstance(table, list) else table
+
+
 @dataclass(frozen=True)
 class FieldRule:
     """Allowed numbers of a field, in its base unit."""
@@ -159,13 +197,25 @@ class FieldRule:
         """Allowed numbers in words, for error messages."""
         kind = "a whole number" if self.is_whole else "a number"
         if self.unit != "1":
-            kind = f"a number of {self.unit} or a text such as '{example(self.unit)}',"
+            kind = f"{self.with_unit},"
         if self.high < LARGEST:
             return f"{kind} from {self.low:g} to {self.high:g}"
         return f"{kind} {'of at least' if self.is_low_allowed else 'above'} {self.low:g}"
 
+    @property
+    def with_unit(self) -> str:
+        """Quantity in words with an example."""
+        return f"a number with a unit such as '{example(self.unit)}'"
+
     def check(self, value: object) -> float:
-        """`value` in the base unit. Raises `ValueError` with the allowed values."""
+        """`value` in the base unit. Raises `ValueError` with the allowed values.
+
+        A number without a unit is refused for a quantity, since 4 is neither 4 B/s nor 4 TB/s. Zero
+        needs no unit.
+        """
+        is_bare = isinstance(value, int | float) and not isinstance(value, bool | UnitInKey)
+        if is_bare and self.unit != "1" and value != 0.0:
+            raise ValueError(self.with_unit)
         try:
             number = to_base(value, self.unit)
         except ValueError:

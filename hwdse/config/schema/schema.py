@@ -32,6 +32,7 @@ from hwdse.config.schema.field_rules import (
     near_field,
     rule_of,
     short_names,
+    with_units_of_keys,
 )
 from hwdse.units.parse_units import split_field
 
@@ -83,14 +84,17 @@ def spec_fields(spec: type) -> dict[str, Any]:
 
 
 def _in_files(spec: type) -> list[dataclasses.Field]:
-    """Fields that a file may set. Static fields with a default and without allowed names are
-    filled in by code."""
+    """Fields that the table of a spec may set. Static fields with a default and without allowed
+    names are filled in by code; lists that are empty by default have tables of their own."""
     return [
         field
         for field in dataclasses.fields(spec)
-        if field.metadata.get("pytree_node", True)
-        or field.default is dataclasses.MISSING
-        or field.name in VARIANTS
+        if field.default != ()
+        and (
+            field.metadata.get("pytree_node", True)
+            or field.default is dataclasses.MISSING
+            or field.name in VARIANTS
+        )
     ]
 
 
@@ -114,6 +118,7 @@ def to_spec(spec: type, checked: BaseModel) -> Any:
 
 def check(model: type[BaseModel], table: object, where: ConfigLocation) -> Any:
     """`table` checked by `model`. Raises `ConfigError` with all mistakes, one line each."""
+    table = with_units_of_keys(table)
     try:
         return model.model_validate(table)
     except ValidationError as error:

@@ -20,7 +20,7 @@ from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.number_formats import PrecisionMix
 from hwdse.validation.aws.neuron_models import NeuronModel, find_model, unexpressed_reason
 from hwdse.validation.measured.training_jobs import Job, cell_number
-from hwdse.workload.transformer.model_config import TransformerTraining, with_kinds
+from hwdse.workload.transformer.model_config import TransformerTraining
 
 SOFTWARE = "neuron"
 TENSOR_OVERLAP_FRACTION = 0.321
@@ -197,4 +197,4 @@ def job_of(row: Mapping[str, str]) -> Job:
         gradient_element_bytes=stack.gradient_bytes,
         optimizer_state_bytes_per_parameter=stack.optimizer_bytes,
     )
-    return Job(design, with_kinds(workload))
+    return Job(design, workload)

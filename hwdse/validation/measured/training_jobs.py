@@ -11,7 +11,7 @@ from hwdse.config import load_chip, load_software, load_system, load_workload
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.number_formats import PrecisionMix
-from hwdse.workload.transformer.model_config import Transformer, TransformerTraining, with_kinds
+from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
 GBIT_PER_S = 1e9 / 8.0
 CHECKPOINT_INTERVAL_S = 3600.0
@@ -253,6 +253,17 @@ def preset_of(accelerator: str) -> tuple[Cluster, Any]:
     return load_system(cluster).cluster, load_chip(chip)
 
 
+def slice_sizes(sizes: tuple[float, ...], num_chips: float) -> tuple[float, ...]:
+    """Dimensions of the equal slices of a job that spans several tori, of whole planes each.
+
+    PaLM trained on 2 x 3072 chips of two TPU v4 pods, 16 x 16 x 12 each (arXiv 2204.02311, 4.1).
+    """
+    num_pods = math.ceil(num_chips / math.prod(sizes))
+    if num_pods == 1:
+        return sizes
+    return (*sizes[:-1], num_chips / num_pods / math.prod(sizes[:-1]))
+
+
 def job_of(row: Mapping[str, str]) -> Job:
     """Design and workload of a row for which `problem_of` returns None."""
     source = source_of(row)
@@ -264,6 +275,8 @@ def job_of(row: Mapping[str, str]) -> Job:
     per_node = cell_number(row["chips_per_node"], 8.0)
     if len(cluster.torus_sizes) == 1:
         cluster = replace(cluster, torus_sizes=(per_node,))
+    else:
+        cluster = replace(cluster, torus_sizes=slice_sizes(cluster.torus_sizes, num_chips))
     is_fp8 = "8" in row["number_format"]
     design = Design(
         chip=chip,
@@ -281,4 +294,4 @@ def job_of(row: Mapping[str, str]) -> Job:
         gradient_element_bytes=source.gradient_bytes,
         optimizer_state_bytes_per_parameter=12.0,
     )
-    return Job(design, with_kinds(job))
+    return Job(design, job)

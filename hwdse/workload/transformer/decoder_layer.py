@@ -1,5 +1,11 @@
-"""One decoder layer of any kind on one rank: GEMM operators, saved activations, context
-exchange."""
+"""One decoder layer of any kind on one rank: GEMM operators, saved activations, context exchange.
+
+`mean_*` functions are means over the layers of a model that mixes kinds.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -11,7 +17,6 @@ from hwdse.workload.transformer.dense_transformer import (
     RESIDUAL_FLOP,
     distinct_qkv_fraction,
     layer_slice,
-    mixture_share,
 )
 from hwdse.workload.transformer.gemm_groups import (
     GemmGroup,
@@ -31,6 +36,7 @@ from hwdse.workload.transformer.latent_attention import (
     latent_kept_elements,
     latent_projections,
 )
+from hwdse.workload.transformer.layer_stacks import layer_stacks, mean_over_layers
 from hwdse.workload.transformer.mixture_of_experts import (
     mixture_gemms,
     mixture_kept_bytes,
@@ -69,8 +75,8 @@ def grouped_query_core(job: TransformerTraining, sharding: LayerSharding) -> Gem
     )
 
 
-def grouped_query_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
-    """QKV projection, output projection, then score and value GEMMs of grouped-query attention."""
+def grouped_query_projections(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
+    """QKV projection and output projection of grouped-query attention."""
     model, part = job.model, layer_slice(job.model, sharding.tensor)
     tokens = tokens_of(job, sharding)
     own = tokens / sharding.sequence_shards * model.hidden
@@ -80,25 +86,52 @@ def grouped_query_gemms(job: TransformerTraining, sharding: LayerSharding) -> li
     qkv = linear_gemms(tokens, model.hidden, qkv_width, norm.vector, norm.extra)
     out = linear_gemms(tokens, part.query_width, model.hidden, residual.vector, residual.extra)
     recompute, distinct = sharding.recompute_fraction, distinct_qkv_fraction(model, sharding.tensor)
-    core = grouped_query_core(job, sharding)
-    return [linear_group(qkv, recompute, distinct), linear_group(out, recompute), core]
+    return [linear_group(qkv, recompute, distinct), linear_group(out, recompute)]
 
 
-def _attention_gemms(
-    job: TransformerTraining, sharding: LayerSharding, is_latent: bool
+def _projections(
+    job: TransformerTraining, sharding: LayerSharding, kind: LayerKind
 ) -> list[GemmGroup]:
-    if is_latent:
-        return [*latent_projections(job, sharding), latent_core(job, sharding)]
-    return grouped_query_gemms(job, sharding)
+    return (latent_projections if kind.is_latent else grouped_query_projections)(job, sharding)
 
 
-def _layer_mlp_gemms(
-    job: TransformerTraining, sharding: LayerSharding, is_mixture: bool
-) -> list[GemmGroup]:
-    if is_mixture:
+def _core(job: TransformerTraining, sharding: LayerSharding, kind: LayerKind) -> list[GemmGroup]:
+    return [(latent_core if kind.is_latent else grouped_query_core)(job, sharding)]
+
+
+def _mlp(job: TransformerTraining, sharding: LayerSharding, kind: LayerKind) -> list[GemmGroup]:
+    if kind.is_mixture:
         return mixture_gemms(job, sharding)
     tokens = tokens_of(job, sharding)
     return mlp_gemms(job, tokens, job.model.feedforward / sharding.tensor, sharding)
+
+
+_HEADS = frozenset({"num_heads", "num_kv_heads", "head_dim"})
+_LATENT = frozenset({"q_lora_rank", "kv_lora_rank", "v_head_dim"})
+_KEYS = frozenset({"qk_nope_head_dim", "qk_rope_head_dim"})
+_EXPERTS = frozenset({"num_experts", "experts_per_token", "num_shared_experts"})
+_WIDTHS = frozenset({"feedforward", "expert_feedforward", "num_mlp_matrices"})
+
+
+class _LayerPart(NamedTuple):
+    """Part of a layer, and the fields of a model that its GEMMs depend on."""
+
+    gemms: Callable[[TransformerTraining, LayerSharding, LayerKind], list[GemmGroup]]
+    fields: frozenset[str]
+    kind_of: Callable[[LayerKind], bool]
+    """The part of a kind that selects the code path."""
+
+
+_PARTS = (
+    _LayerPart(_projections, _HEADS | _LATENT | _KEYS, lambda kind: kind.is_latent),
+    _LayerPart(_core, _HEADS | _LATENT | _KEYS | {"sliding_window"}, lambda kind: kind.is_latent),
+    _LayerPart(
+        _mlp,
+        _EXPERTS | _WIDTHS | {"num_layer_norms", "load_imbalance_ratio"},
+        lambda kind: kind.is_mixture,
+    ),
+)
+"""Parts of a layer, in the order of their operators."""
 
 
 def decoder_gemms(
@@ -108,25 +141,50 @@ def decoder_gemms(
 
     The operators of the attention come first.
     """
-    attention = _attention_gemms(job, sharding, kind.is_latent)
-    return stack_gemms(attention + _layer_mlp_gemms(job, sharding, kind.is_mixture))
+    return stack_gemms([group for part in _PARTS for group in part.gemms(job, sharding, kind)])
 
 
-def mean_layer_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
-    """GEMM groups of the mean layer of a model over its kinds of layers.
+def mean_layer_gemms(
+    job: TransformerTraining, sharding: LayerSharding
+) -> tuple[list[GemmGroup], tuple[Scalar, ...]]:
+    """GEMM groups of the mean layer of a model, and multiply-accumulates per layer of each stack.
 
-    A model with dense and MoE layers has the operators of both MLPs after the attention, with their
-    executions scaled by the share of the kind in the layers. Sums over executions, times the number
-    of layers, equal those of the model. A pipeline stage may have more of one kind than the mean.
+    A part that differs between kinds of layers has the operators of all of them, with their
+    executions scaled by the share of the kind in the layers. Sums over executions, times the
+    number of layers, equal those of the model. The second result weighs the kinds in a pipeline
+    stage; it includes recomputation.
     """
-    share = mixture_share(job.model)
-    groups = _attention_gemms(job, sharding, job.kinds[0].is_latent)
-    for kind in job.kinds:
-        kind_share = share if kind.is_mixture else 1.0 - share
-        for group in _layer_mlp_gemms(job, sharding, kind.is_mixture):
-            executions = [(*(kind_share * x for x in row[:4]), row[4]) for row in group.executions]
-            groups.append(GemmGroup(group.gemms, executions))
-    return groups
+    stacks = layer_stacks(job.model)
+    groups: list[GemmGroup] = []
+    macs = [0.0 for _ in stacks]
+    for part in _PARTS:
+        members: dict[tuple[int, bool], list[int]] = {}
+        for index, stack in enumerate(stacks):
+            entry = stack.entry if stack.own & part.fields else -1
+            members.setdefault((entry, part.kind_of(stack.kind)), []).append(index)
+        for indices in members.values():
+            first = stacks[indices[0]]
+            found = part.gemms(replace(job, model=first.model), sharding, first.kind)
+            if len(members) > 1:
+                count = sum(stacks[index].count for index in indices)
+                groups += [_scaled(group, count / job.model.num_layers) for group in found]
+            else:
+                groups += found
+            for index in indices if len(stacks) > 1 else ():
+                macs[index] = macs[index] + sum(_num_macs(group) for group in found)
+    return groups, tuple(macs)
+
+
+def _scaled(group: GemmGroup, share: Scalar) -> GemmGroup:
+    """The group with its executions times `share`."""
+    rows = [(*(share * x for x in row[:4]), row[4]) for row in group.executions]
+    return GemmGroup(group.gemms, rows)
+
+
+def _num_macs(group: GemmGroup) -> Scalar:
+    """Multiply-accumulates of all executions of a group."""
+    pairs = zip(group.gemms, group.executions, strict=True)
+    return sum(gemm[0] * gemm[1] * gemm[2] * gemm[3] * sum(runs[:3]) for gemm, runs in pairs)
 
 
 def kept_bytes(
@@ -149,8 +207,14 @@ def kept_bytes(
         mlp = mixture_kept_bytes(job, sharding)
     else:
         mlp = ACTIVATION_BYTES * tokens * model.num_mlp_matrices * part.feedforward
-    own = ACTIVATION_BYTES * tokens * model.hidden / sharding.sequence_shards
+    own = recomputed_bytes(job, sharding)
     return 2.0 * model.num_layer_norms * own + ACTIVATION_BYTES * tokens * attention + mlp, own
+
+
+def recomputed_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
+    """Activation bytes that one layer with full recomputation saves on one rank: its input."""
+    tokens = tokens_of(job, sharding)
+    return ACTIVATION_BYTES * tokens * job.model.hidden / sharding.sequence_shards
 
 
 def context_bytes(job: TransformerTraining, sharding: LayerSharding, kind: LayerKind) -> Scalar:
@@ -172,12 +236,16 @@ def score_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
     return (1.0 - sharding.fused_attention_fraction) * SCORE_BYTES * scores
 
 
+def mean_of_kinds(
+    job: TransformerTraining, value: Callable[[TransformerTraining, LayerKind], Scalar]
+) -> Scalar:
+    """Mean over the layers of a model of a value that depends on their kind."""
+    stacks = layer_stacks(job.model)
+    each = tuple(value(replace(job, model=stack.model), stack.kind) for stack in stacks)
+    return mean_over_layers(job.model, stacks, each)
+
+
 def mean_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> tuple[Scalar, Scalar]:
     """`kept_bytes` of the mean layer of a model over its kinds of layers."""
-    share = mixture_share(job.model)
-    total, own = 0.0 * share, 0.0 * share
-    for kind in job.kinds:
-        kind_share = share if kind.is_mixture else 1.0 - share
-        kept, own = kept_bytes(job, sharding, kind)
-        total = total + kind_share * kept
-    return total, own
+    mean = mean_of_kinds(job, lambda part, kind: kept_bytes(part, sharding, kind)[0])
+    return mean, recomputed_bytes(job, sharding)

@@ -4,7 +4,12 @@ import flax.struct
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import num_tiles
+from hwdse.workload.transformer.layer_stacks import (
+    LayerStack,
+    largest_sum,
+    layer_stacks,
+    stage_candidates,
+)
 from hwdse.workload.transformer.model_config import Transformer
 
 # Elementwise FLOP per element, forward and backward: Calculon v0.1.0, calculon/llm/layers.py
@@ -54,19 +59,26 @@ def distinct_qkv_fraction(model: Transformer, tensor: Scalar) -> Scalar:
     return (part.query_width + distinct_kv) / (part.query_width + part.kv_width)
 
 
+def _bias(model: Transformer, own: Leaf | None) -> Leaf:
+    """1 if matrices have a bias: their own field, or that of all matrices."""
+    return model.num_bias if own is None else own
+
+
 def _projection_parameters(model: Transformer, tensor: Scalar) -> Scalar:
     """Parameters of the QKV and output projections of grouped-query attention, with biases."""
     part = layer_slice(model, tensor)
     qkv_width = part.query_width + part.kv_width
-    return model.hidden * (qkv_width + part.query_width) + model.num_bias * (
-        qkv_width + model.hidden
-    )
+    biases = _bias(model, model.num_qkv_bias) * qkv_width
+    biases = biases + _bias(model, model.num_output_bias) * model.hidden
+    return model.hidden * (qkv_width + part.query_width) + biases
 
 
 def _latent_parameters(model: Transformer, tensor: Scalar) -> Scalar:
     """Parameters of the projections of latent attention and of the norms of its latents.
 
     The down projections to the latents are replicated, the up projections to the heads are sharded.
+    Only the down projections and the output projection can have biases, as in the published code
+    (`attention_bias`).
     """
     key_width = model.qk_nope_head_dim + model.qk_rope_head_dim
     heads = model.num_heads / tensor
@@ -76,7 +88,10 @@ def _latent_parameters(model: Transformer, tensor: Scalar) -> Scalar:
     down = model.hidden * (model.kv_lora_rank + model.qk_rope_head_dim)
     up = model.kv_lora_rank * heads * (model.qk_nope_head_dim + model.v_head_dim)
     norm = model.num_norm_vectors * model.kv_lora_rank
-    return queries + down + up + norm + heads * model.v_head_dim * model.hidden
+    latents = model.q_lora_rank + model.kv_lora_rank + model.qk_rope_head_dim
+    biases = _bias(model, model.num_qkv_bias) * latents
+    biases = biases + _bias(model, model.num_output_bias) * model.hidden
+    return queries + down + up + norm + heads * model.v_head_dim * model.hidden + biases
 
 
 def attention_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
@@ -91,7 +106,8 @@ def attention_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
 def mlp_parameters(model: Transformer, width: Scalar) -> Scalar:
     """Parameters of an MLP with `width` inner elements on one rank, with biases."""
     up_width = (model.num_mlp_matrices - 1.0) * width
-    return model.hidden * (up_width + width) + model.num_bias * (up_width + model.hidden)
+    biases = _bias(model, model.num_mlp_bias) * (up_width + model.hidden)
+    return model.hidden * (up_width + width) + biases
 
 
 def layer_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
@@ -120,14 +136,13 @@ def _shared(model: Transformer, tensor: Scalar) -> Scalar:
     return jnp.where(model.num_shared_experts > 0.0, mlp_parameters(model, width), 0.0)
 
 
-def num_mixture_layers(model: Transformer) -> Scalar:
-    """MoE layers: all except the first dense layers; 0 in a dense model."""
-    return jnp.where(model.num_experts > 0.0, model.num_layers - model.num_dense_layers, 0.0)
-
-
-def mixture_share(model: Transformer) -> Scalar:
-    """Share of MoE layers in all layers."""
-    return num_mixture_layers(model) / model.num_layers
+def stack_parameters(
+    stack: LayerStack, tensor: Scalar = 1.0, expert: Scalar = 1.0, expert_tensor: Scalar = 1.0
+) -> Scalar:
+    """Parameters of one layer of a stack on one rank."""
+    if stack.kind.is_mixture:
+        return mixture_layer_parameters(stack.model, tensor, expert, expert_tensor)
+    return layer_parameters(stack.model, tensor)
 
 
 def num_parameters(model: Transformer) -> Scalar:
@@ -138,9 +153,8 @@ def num_parameters(model: Transformer) -> Scalar:
     embeddings = model.hidden * (
         model.num_embeddings * model.vocabulary + model.num_positions + model.num_norm_vectors
     )
-    num_mixtures = num_mixture_layers(model)
-    dense = (model.num_layers - num_mixtures) * layer_parameters(model)
-    return dense + num_mixtures * mixture_layer_parameters(model) + embeddings
+    layers = sum(stack.count * stack_parameters(stack) for stack in layer_stacks(model))
+    return layers + embeddings + model.num_lm_head_bias * model.vocabulary
 
 
 def num_active_parameters(model: Transformer) -> Scalar:
@@ -149,11 +163,24 @@ def num_active_parameters(model: Transformer) -> Scalar:
     Routed experts that do not process the token and lookup-only embeddings are excluded, as in the
     36.6 G of DeepSeek-V3.
     """
-    idle = model.num_experts - model.experts_per_token
-    expert = mlp_parameters(model, model.expert_feedforward)
     looked_up = model.hidden * ((model.num_embeddings - 1.0) * model.vocabulary)
-    looked_up = looked_up + model.hidden * model.num_positions
-    return num_parameters(model) - looked_up - num_mixture_layers(model) * idle * expert
+    idle = looked_up + model.hidden * model.num_positions
+    for stack in layer_stacks(model):
+        if stack.kind.is_mixture:
+            inner = stack.model
+            expert = mlp_parameters(inner, inner.expert_feedforward)
+            idle = idle + stack.count * (inner.num_experts - inner.experts_per_token) * expert
+    return num_parameters(model) - idle
+
+
+def routed_parameters(
+    stack: LayerStack, expert: Scalar = 1.0, expert_tensor: Scalar = 1.0
+) -> Scalar:
+    """Parameters of the routed experts of one layer of a stack on one rank; 0 if it has none."""
+    if not stack.kind.is_mixture:
+        return 0.0
+    one = mlp_parameters(stack.model, stack.model.expert_feedforward / expert_tensor)
+    return stack.model.num_experts / expert * one
 
 
 def stage_parameters(
@@ -162,31 +189,18 @@ def stage_parameters(
     pipeline: Scalar,
     expert: Scalar = 1.0,
     expert_tensor: Scalar = 1.0,
-) -> Scalar:
-    """Parameters on one rank of the most loaded stage: its layers and one embedding.
+) -> tuple[Scalar, Scalar]:
+    """Parameters on one rank of the stage with most of them, and its routed experts among them.
 
-    Without a pipeline: all embeddings. The stage has as many MoE layers as the model, at most its
-    number of layers.
+    The layers of the stage (`stage_candidates`) and one embedding, or without a pipeline all
+    embeddings.
     """
-    layers = num_tiles(model.num_layers, pipeline)
-    num_mixtures = jnp.minimum(num_mixture_layers(model), layers)
-    mixture = mixture_layer_parameters(model, tensor, expert, expert_tensor)
+    stacks = layer_stacks(model)
+    layers, experts = largest_sum(
+        stage_candidates(model, stacks, pipeline),
+        tuple(stack_parameters(stack, tensor, expert, expert_tensor) for stack in stacks),
+        tuple(routed_parameters(stack, expert, expert_tensor) for stack in stacks),
+    )
     num_embeddings = jnp.where(pipeline > 1.0, 1.0, model.num_embeddings)
     embeddings = model.hidden * (num_embeddings * model.vocabulary + model.num_positions) / tensor
-    dense = (layers - num_mixtures) * layer_parameters(model, tensor)
-    return dense + num_mixtures * mixture + embeddings
-
-
-def routed_parameters(model: Transformer, expert: Scalar, expert_tensor: Scalar) -> Scalar:
-    """Parameters of the routed experts of one layer on one rank."""
-    one = mlp_parameters(model, model.expert_feedforward / expert_tensor)
-    return model.num_experts / expert * one
-
-
-def stage_expert_parameters(
-    model: Transformer, pipeline: Scalar, expert: Scalar, expert_tensor: Scalar
-) -> Scalar:
-    """Routed expert parameters within `stage_parameters`, which have fewer replicas."""
-    layers = num_tiles(model.num_layers, pipeline)
-    num_mixtures = jnp.minimum(num_mixture_layers(model), layers)
-    return num_mixtures * routed_parameters(model, expert, expert_tensor)
+    return layers + (embeddings + model.num_lm_head_bias * model.vocabulary / tensor), experts

@@ -142,18 +142,31 @@ Forward: read, write; read, write and a mask of one byte. Backward: one more rea
 """
 
 
+def attended_fraction(job: TransformerTraining) -> Scalar:
+    r"""Fraction of the score matrix that a fused kernel computes.
+
+    $f (1 - (1 - w / s)^2)$ for a sliding window of w of s keys: half of it is the band below the
+    diagonal of $w - w^2 / 2s$ keys per query. $f$ is `attention_fraction`, which is also the value
+    without a window. Assumes that kernels skip the blocks outside of the band as those above the
+    diagonal.
+    """
+    window = job.model.sliding_window
+    outside = jnp.where(window > 0.0, jnp.maximum(1.0 - window / job.seq_len, 0.0), 0.0)
+    return job.attention_fraction * (1.0 - outside * outside)
+
+
 def core_work(
     job: TransformerTraining, sharding: LayerSharding, score_executions: Scalar
 ) -> tuple[Scalar, Scalar, Scalar]:
     """Keys per query, and vector FLOP and HBM bytes per execution of the score GEMM.
 
-    A fused kernel keeps scores on chip, skips causal blocks and repeats the softmax in its backward
-    pass. Otherwise all scores are computed, written to HBM and read back. The softmax work of all
-    passes is divided evenly among the `score_executions`.
+    A fused kernel keeps scores on chip, skips blocks without visible keys and repeats the softmax
+    in its backward pass. Otherwise all scores are computed, written to HBM and read back. The
+    softmax work of all passes is divided evenly among the `score_executions`.
     """
     fused = sharding.fused_attention_fraction
     recompute = sharding.recompute_fraction + sharding.attention_recompute_fraction
-    keys = job.seq_len * (fused * job.attention_fraction + 1.0 - fused)
+    keys = job.seq_len * (fused * attended_fraction(job) + 1.0 - fused)
     elements = job.seq_len / sharding.context * keys
     softmax = SOFTMAX_FLOP[0] * (1.0 + recompute + fused) + SOFTMAX_FLOP[1]
     streams = SCORE_STREAMS[0] * (1.0 + recompute) + SCORE_STREAMS[1]

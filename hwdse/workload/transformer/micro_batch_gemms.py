@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics.array_types import Scalar
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.workload.gemms import ExecutionCounts, Gemms
@@ -66,9 +67,13 @@ def lm_head_gemms(
 
 def micro_batch_gemms(
     job: TransformerTraining, sharding: LayerSharding
-) -> tuple[Gemms, ExecutionCounts]:
-    """GEMM operators of the mean layer, then those of the LM head."""
-    layer, layer_executions = stack_gemms(mean_layer_gemms(job, sharding))
+) -> tuple[Gemms, ExecutionCounts, tuple[Scalar, ...]]:
+    """GEMM operators of the mean layer, then those of the LM head, with their executions.
+
+    Third value: multiply-accumulates per layer of each kind.
+    """
+    groups, layer_macs = mean_layer_gemms(job, sharding)
+    layer, layer_executions = stack_gemms(groups)
     head, head_executions = lm_head_gemms(job, sharding)
     is_lm_head = jnp.ones_like(head_executions.is_lm_head)
     head_executions = replace(head_executions, is_lm_head=is_lm_head)
@@ -76,4 +81,5 @@ def micro_batch_gemms(
     def join(first: jax.Array, second: jax.Array) -> jax.Array:
         return jnp.concatenate([first, second], axis=-1)
 
-    return jax.tree.map(join, layer, head), jax.tree.map(join, layer_executions, head_executions)
+    executions = jax.tree.map(join, layer_executions, head_executions)
+    return jax.tree.map(join, layer, head), executions, layer_macs

@@ -7,7 +7,10 @@ busiest rank, which determines the time.
 Sources: Lepikhin et al. (GShard), arXiv 2006.16668; DeepSeek-AI, arXiv 2412.19437, section 2.1.2.
 """
 
+from dataclasses import replace
+
 import flax.struct
+import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
@@ -28,6 +31,7 @@ from hwdse.workload.transformer.gemm_groups import (
     tokens_of,
 )
 from hwdse.workload.transformer.latent_attention import NORM_TRAFFIC, RESIDUAL_TRAFFIC
+from hwdse.workload.transformer.layer_stacks import layer_stacks
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
 COPY_TRAFFIC = (2.0 * ACTIVATION_BYTES, 2.0 * ACTIVATION_BYTES)
@@ -184,3 +188,20 @@ def expert_messages(
         num_all_to_alls=2.0 * (1.0 + sharding.recompute_fraction) + 2.0,
         gather_bytes=jnp.where(gathered > 1.0, sent * gathered, 0.0),
     )
+
+
+def mean_expert_messages(job: TransformerTraining, sharding: LayerSharding) -> ExpertMessages:
+    """Messages of the mean MoE layer, with the all-to-alls per mean layer of the model."""
+    stacks = [stack for stack in layer_stacks(job.model) if stack.kind.is_mixture]
+    each = [expert_messages(replace(job, model=stack.model), sharding) for stack in stacks]
+    if stacks[0].count is job.model.num_layers:
+        return each[0]
+    mixtures = sum(stack.count for stack in stacks)
+    weights = [stack.count / jnp.where(mixtures > 0.0, mixtures, 1.0) for stack in stacks]
+
+    def mean(*values: Leaf) -> Leaf:
+        return sum(weight * value for weight, value in zip(weights, values, strict=True))
+
+    messages = each[0] if len(each) == 1 else jax.tree.map(mean, *each)
+    share = mixtures / job.model.num_layers
+    return replace(messages, num_all_to_alls=share * messages.num_all_to_alls)

@@ -1,19 +1,75 @@
-"""Transformer model configuration and pre-training job."""
+"""Transformer model configuration, kinds of its layers, and pre-training job."""
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
 
 import flax.struct
+import jax
+import numpy as np
 
 from hwdse.numerics.array_types import Leaf
 
 
+class LayerKind(NamedTuple):
+    """Code path of a layer."""
+
+    is_latent: bool
+    """True for latent attention, false for grouped-query attention."""
+    is_mixture: bool
+    """True for a mixture of experts, false for a dense MLP."""
+
+
 @flax.struct.dataclass
+class LayerOverrides:
+    """Layers of one kind in a model that mixes kinds: their number, and the fields that differ.
+
+    Fields that are left out have the values of `Transformer`. The layers of a model are those of
+    its list of kinds, in this order, repeated until `num_layers`.
+    """
+
+    count: Leaf
+    """Consecutive layers of this kind in one repetition of the list. Typical: 5 (Gemma 3, local
+    attention)."""
+    feedforward: Leaf | None = None
+    num_heads: Leaf | None = None
+    num_kv_heads: Leaf | None = None
+    head_dim: Leaf | None = None
+    sliding_window: Leaf | None = None
+    num_mlp_matrices: Leaf | None = None
+    num_bias: Leaf | None = None
+    num_qkv_bias: Leaf | None = None
+    num_output_bias: Leaf | None = None
+    num_mlp_bias: Leaf | None = None
+    num_layer_norms: Leaf | None = None
+    num_head_norm_vectors: Leaf | None = None
+    q_lora_rank: Leaf | None = None
+    kv_lora_rank: Leaf | None = None
+    qk_nope_head_dim: Leaf | None = None
+    qk_rope_head_dim: Leaf | None = None
+    v_head_dim: Leaf | None = None
+    num_experts: Leaf | None = None
+    experts_per_token: Leaf | None = None
+    num_shared_experts: Leaf | None = None
+    expert_feedforward: Leaf | None = None
+    num_router_bias: Leaf | None = None
+    load_imbalance_ratio: Leaf | None = None
+
+    def given(self) -> dict[str, Leaf]:
+        """Fields that differ from those of the model, without `count`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {k: v for k, v in values.items() if k != "count" and v is not None}
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
 class Transformer:
     """Decoder transformer: grouped-query or latent attention, MLP of two or three matrices, MoE.
 
     Fields from `num_layer_norms` on are optional in TOML. Their defaults mean that the model does
-    not have the feature.
+    not have the feature. Zero and above zero are different code paths for `num_experts`,
+    `num_dense_layers` and `kv_lora_rank`: see `kinds`.
     """
 
     num_layers: Leaf
@@ -42,7 +98,7 @@ class Transformer:
     """Learned vectors per normalization: 1 for RMSNorm, 2 for LayerNorm. Typical: 1 (Llama 3
     70B)."""
     num_bias: Leaf
-    """1 if matrices have bias vectors, 0 if not. Typical: 0 (Llama 3 70B)."""
+    """1 if the matrices of the layers have bias vectors, 0 if not. Typical: 0 (Llama 3 70B)."""
     num_layer_norms: Leaf = 2.0
     """Normalizations per layer: 1 if attention and MLP are parallel (PaLM). Typical: 2."""
     num_head_norm_vectors: Leaf = 0.0
@@ -75,25 +131,102 @@ class Transformer:
     """1 if the router has a bias per expert, learned or balanced. Typical: 1 (DeepSeek-V3)."""
     load_imbalance_ratio: Leaf = 1.0
     """Tokens of the busiest expert rank over the mean of all. Typical: 1."""
+    sliding_window: Leaf = 0.0
+    """Keys that a query attends to at most, its own included; 0 for all keys before it. Typical: 0,
+    or 1024 in local layers (Gemma 3)."""
+    num_qkv_bias: Leaf | None = None
+    """1 or 0 for the biases of the query, key and value projections alone. Default: `num_bias`.
+    Typical: 1 (Qwen2.5)."""
+    num_output_bias: Leaf | None = None
+    """1 or 0 for the bias of the output projection of the attention alone. Default: `num_bias`."""
+    num_mlp_bias: Leaf | None = None
+    """1 or 0 for the biases of the MLP matrices alone, those of experts included. Default:
+    `num_bias`. Typical: 1 (GPT-J)."""
+    num_lm_head_bias: Leaf = 0.0
+    """1 if the output projection to the vocabulary has a bias, 0 if not. Typical: 0, or 1
+    (GPT-J)."""
+    layers: tuple[LayerOverrides, ...] = ()
+    """Kinds of layers that the model mixes, in order; empty if all layers follow from the fields
+    above."""
+
+    @functools.cached_property
+    def kinds(self) -> tuple[tuple[LayerKind, ...], ...]:
+        """Possible kinds of the layers of each entry of `layers`, or of all layers without entries.
+
+        Determined from the numbers of this object, so a replaced number is never out of step with
+        them. A traced number may be zero or not: both kinds are then possible, and the numbers
+        decide which of them has layers. Inside `jit`, a model that was an argument has the kinds
+        of that argument.
+        """
+        if not self.layers:
+            return (_possible_kinds(self),)
+        models = (self.replace(layers=(), num_dense_layers=0.0, **e.given()) for e in self.layers)
+        return tuple(_possible_kinds(model) for model in models)
+
+    def replace(self, **changes: Any) -> Self:
+        """Copy with changed fields."""
+        return dataclasses.replace(self, **changes)
+
+    def with_values(self, changes: dict[str, Any], kinds: tuple[LayerKind, ...]) -> Self:
+        """Copy with changed fields and known kinds of layers; for traced numbers."""
+        values = {name: changes.get(name, getattr(self, name)) for name in _FIELDS}
+        return self._of(values.values(), (kinds,))
+
+    @classmethod
+    def _of(cls, values: Iterable[Any], kinds: tuple[tuple[LayerKind, ...], ...]) -> Self:
+        copy = object.__new__(cls)
+        copy.__dict__.update(zip(_FIELDS, values, strict=True), kinds=kinds)
+        return copy
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], Any]:
+        """Values with their keys, and kinds of layers, for JAX."""
+        keys = ((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in _FIELDS)
+        return tuple(keys), self.kinds
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        """Values, and kinds of layers, for JAX."""
+        return tuple(getattr(self, name) for name in _FIELDS), self.kinds
+
+    @classmethod
+    def tree_unflatten(cls, kinds: Any, values: Iterable[Any]) -> Self:
+        """Model of any values (numbers, tracers, gradients) with the kinds of another one."""
+        return cls._of(values, kinds)
 
 
-class LayerKind(NamedTuple):
-    """Code path of a layer; static, determined before tracing by `kinds_of`."""
-
-    is_latent: bool
-    """True for latent attention, false for grouped-query attention."""
-    is_mixture: bool
-    """True for a mixture of experts, false for a dense MLP."""
+_FIELDS = tuple(field.name for field in dataclasses.fields(Transformer))
 
 
-def kinds_of(model: Transformer) -> tuple[LayerKind, ...]:
-    """Kinds of layers of a model, in order. Requires a model of plain numbers, outside jit."""
-    is_latent = float(model.kv_lora_rank) > 0.0
-    has_experts = float(model.num_experts) > 0.0
-    has_dense = not has_experts or float(model.num_dense_layers) > 0.0
-    has_mixtures = has_experts and float(model.num_dense_layers) < float(model.num_layers)
-    kinds = ((False, has_dense), (True, has_mixtures))
-    return tuple(LayerKind(is_latent, mixed) for mixed, exists in kinds if exists)
+def _signs(value: Leaf) -> tuple[bool, bool]:
+    """True if a number can be zero, true if it can be above zero; both for a traced number."""
+    if isinstance(value, int | float):
+        return value <= 0, value > 0
+    is_array = isinstance(value, np.ndarray | np.generic | jax.Array)
+    if not is_array or isinstance(value, jax.core.Tracer):
+        return True, True
+    numbers = np.asarray(value)
+    return bool(np.any(numbers <= 0)), bool(np.any(numbers > 0))
+
+
+def _possible_kinds(model: Transformer) -> tuple[LayerKind, ...]:
+    """Kinds of layers that a model without entries in `layers` can have, dense layers first."""
+    no_experts, has_experts = _signs(model.num_experts)
+    has_dense = no_experts or _signs(model.num_dense_layers)[1]
+    has_mixtures = has_experts and _signs(_difference(model.num_layers, model.num_dense_layers))[1]
+    is_grouped, is_latent = _signs(model.kv_lora_rank)
+    attentions = ((False, is_grouped), (True, is_latent))
+    mlps = ((False, has_dense), (True, has_mixtures))
+    return tuple(
+        LayerKind(latent, mixture)
+        for latent, can_attend in attentions
+        for mixture, exists in mlps
+        if can_attend and exists
+    )
+
+
+def _difference(first: Leaf, second: Leaf) -> Leaf:
+    """Difference of two numbers; not traced, and None where one of them is no number."""
+    traced = any(not isinstance(x, int | float | np.ndarray | np.generic) for x in (first, second))
+    return None if traced else first - second
 
 
 @flax.struct.dataclass
@@ -115,12 +248,3 @@ class TransformerTraining:
     optimizer_state_bytes_per_parameter: Leaf
     """Bytes of master weights and moments per parameter. Typical: 12 B (Adam in mixed precision,
     ZeRO, section 3.1)."""
-    kinds: tuple[LayerKind, ...] = flax.struct.field(
-        pytree_node=False, default=(LayerKind(is_latent=False, is_mixture=False),)
-    )
-    """Kinds of layers of the model, set by `with_kinds`."""
-
-
-def with_kinds(job: TransformerTraining) -> TransformerTraining:
-    """Job with the kinds of layers of its model. Call outside jit."""
-    return dataclasses.replace(job, kinds=kinds_of(job.model))

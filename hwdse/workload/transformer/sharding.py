@@ -13,16 +13,13 @@ from hwdse.specs.results.evaluation_result import MemoryParts
 from hwdse.specs.software import COMPILED, Software
 from hwdse.workload.gemms import ExecutionCounts, Gemms, LayerList, single_executions
 from hwdse.workload.loops.unrolled_inputs import input_words
-from hwdse.workload.transformer.decoder_layer import context_bytes
-from hwdse.workload.transformer.dense_transformer import (
-    ACTIVATION_BYTES,
-    mixture_share,
-    num_parameters,
-)
+from hwdse.workload.transformer.decoder_layer import context_bytes, mean_of_kinds
+from hwdse.workload.transformer.dense_transformer import ACTIVATION_BYTES, num_parameters
 from hwdse.workload.transformer.gemm_groups import LayerSharding, tokens_of
+from hwdse.workload.transformer.layer_stacks import layer_stacks, slowest_stage_layers
 from hwdse.workload.transformer.micro_batch_gemms import layer_sharding, micro_batch_gemms
-from hwdse.workload.transformer.mixture_of_experts import ExpertMessages, expert_messages
-from hwdse.workload.transformer.model_config import TransformerTraining
+from hwdse.workload.transformer.mixture_of_experts import ExpertMessages, mean_expert_messages
+from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 from hwdse.workload.transformer.training_memory import (
     WEIGHT_BYTES,
     StageParameters,
@@ -78,7 +75,7 @@ class ShardedStep:
     executions: ExecutionCounts
     """Executions of these operators per micro-batch."""
     layers_per_stage: Leaf
-    """Layers of the most loaded stage, which determine the time."""
+    """Layers of the slowest stage, in mean layers of the model, which determine the time."""
     mean_layers_per_stage: Leaf
     """Mean layers per stage, which determine work and energy."""
     pipeline: Leaf
@@ -134,7 +131,7 @@ def shard(
     replicas = data * parallelism.context
     num_micro_batches = num_tiles(workload.global_batch, data * parallelism.micro_batch)
     sharding = layer_sharding(parallelism, software)
-    gemms, executions = micro_batch_gemms(workload, sharding)
+    gemms, executions, layer_macs = micro_batch_gemms(workload, sharding)
     parameters = StageParameters.of(model, parallelism, replicas)
     updated = parameters.per_replica(parallelism.optimizer_shard_fraction)
     state_bytes = workload.optimizer_state_bytes_per_parameter * updated
@@ -142,7 +139,7 @@ def shard(
     return ShardedStep(
         gemms=gemms,
         executions=executions,
-        layers_per_stage=num_tiles(model.num_layers, pipeline),
+        layers_per_stage=slowest_stage_layers(model, layer_stacks(model), layer_macs, pipeline),
         mean_layers_per_stage=model.num_layers / pipeline,
         pipeline=pipeline,
         tensor=tensor,
@@ -170,24 +167,25 @@ def _training_messages(
     Tensor parallelism: two all-reduces forward and two backward. With sequence parallelism: 2
     all-gathers and 2 reduce-scatters forward, 4 and 2 backward, since the inputs of the weight
     gradients are gathered again (Korthikanti et al., arXiv 2205.05198, section 4.2.2). Parallel
-    attention and MLP share them (one norm per layer).
+    attention and MLP share them (one norm per layer). Norms after attention and MLP (Gemma) add
+    none.
     """
     model = job.model
     sequence_bytes = ACTIVATION_BYTES * tokens_of(job, sharding) * model.hidden
-    blocks = model.num_layer_norms / 2.0
+    blocks = mean_of_kinds(job, lambda part, _: _tensor_parallel_blocks(part.model))
     experts, stage_experts, layer_experts = ExpertMessages(0.0, 0.0, 0.0), 0.0, 0.0
-    if any(kind.is_mixture for kind in job.kinds):
-        experts = expert_messages(job, sharding)
+    if any(kind.is_mixture for kinds in model.kinds for kind in kinds):
+        experts = mean_expert_messages(job, sharding)
         stage_experts, layer_experts = parameters.experts, parameters.layer_experts
     backward = 4.0 + 2.0 * sharding.sequence_parallel_fraction + 4.0 * sharding.recompute_fraction
     return Messages(
         tensor_bytes=sequence_bytes,
         num_tensor_forward=4.0 * blocks,
         num_tensor_backward=backward * blocks,
-        context_bytes=context_bytes(job, sharding, job.kinds[0]),
+        context_bytes=mean_of_kinds(job, lambda part, kind: context_bytes(part, sharding, kind)),
         expert_bytes=experts.all_to_all_bytes,
         expert_gather_bytes=experts.gather_bytes,
-        num_expert=scaled(experts.num_all_to_alls, mixture_share(model)),
+        num_expert=experts.num_all_to_alls,
         pipeline_bytes=sequence_bytes / sharding.sequence_shards,
         gradient_bytes=job.gradient_element_bytes * parameters.shared,
         weight_bytes=WEIGHT_BYTES * parameters.shared,
@@ -197,6 +195,14 @@ def _training_messages(
         layer_expert_bytes=scaled(layer_experts, WEIGHT_BYTES),
         layer_gradient_bytes=job.gradient_element_bytes * parameters.layer,
     )
+
+
+def _tensor_parallel_blocks(model: Transformer) -> Scalar:
+    """Pairs of a gather and a scatter per pass over a layer, in halves of two: attention and MLP.
+
+    1, or 1/2 for parallel attention and MLP, which have one norm.
+    """
+    return jnp.minimum(model.num_layer_norms, 2.0) / 2.0
 
 
 @shard.register

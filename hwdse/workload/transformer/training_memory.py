@@ -1,5 +1,7 @@
 """Peak HBM footprint of training on a chip of the most loaded stage, by kind of tensor."""
 
+import functools
+
 import flax.struct
 import jax.numpy as jnp
 
@@ -7,17 +9,19 @@ from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.design import Parallelism
 from hwdse.specs.results.evaluation_result import MemoryParts
-from hwdse.workload.transformer.decoder_layer import mean_kept_bytes, score_bytes
+from hwdse.workload.transformer.decoder_layer import (
+    mean_kept_bytes,
+    mean_of_kinds,
+    score_bytes,
+)
 from hwdse.workload.transformer.dense_transformer import (
     ACTIVATION_BYTES,
-    layer_parameters,
-    mixture_layer_parameters,
-    mixture_share,
     routed_parameters,
-    stage_expert_parameters,
+    stack_parameters,
     stage_parameters,
 )
 from hwdse.workload.transformer.gemm_groups import LayerSharding, tokens_of
+from hwdse.workload.transformer.layer_stacks import layer_stacks, mean_over_layers
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
 WEIGHT_BYTES = 2.0
@@ -57,12 +61,12 @@ class StageParameters:
         """Stage parameters under a parallelism strategy whose tensor ranks also shard each
         expert."""
         tensor, pipeline, expert = parallelism.tensor, parallelism.pipeline, parallelism.expert
-        stage = stage_parameters(model, tensor, pipeline, expert, tensor)
-        experts = stage_expert_parameters(model, pipeline, expert, tensor)
-        share = mixture_share(model)
-        mixture = mixture_layer_parameters(model, tensor, expert, tensor)
-        layer = (1.0 - share) * layer_parameters(model, tensor) + share * mixture
-        layer_experts = share * routed_parameters(model, expert, tensor)
+        stage, experts = stage_parameters(model, tensor, pipeline, expert, tensor)
+        stacks = layer_stacks(model)
+        each = tuple(stack_parameters(stack, tensor, expert, tensor) for stack in stacks)
+        routed = tuple(routed_parameters(stack, expert, tensor) for stack in stacks)
+        layer = mean_over_layers(model, stacks, each)
+        layer_experts = mean_over_layers(model, stacks, routed)
         copies = jnp.maximum(replicas / expert, 1.0)
         return cls(stage - experts, experts, layer - layer_experts, layer_experts, replicas, copies)
 
@@ -80,7 +84,11 @@ def _working_bytes(job: TransformerTraining, sharding: LayerSharding) -> tuple[S
     hidden states.
     """
     model, tokens = job.model, tokens_of(job, sharding)
-    inner = (model.num_mlp_matrices - 1.0) * model.feedforward / sharding.tensor
+    widths = [
+        (stack.model.num_mlp_matrices - 1.0) * stack.model.feedforward / sharding.tensor
+        for stack in layer_stacks(model)
+    ]
+    inner = functools.reduce(jnp.maximum, widths)
     vocabulary = model.vocabulary / sharding.tensor
     hidden_bytes = ACTIVATION_BYTES * tokens * model.hidden
     layer = SUM_BYTES * model.hidden * inner + ACTIVATION_BYTES * tokens * inner + hidden_bytes
@@ -101,7 +109,8 @@ def _peak_activations(
     $1 + (p - 1) / (p v)$ times as many (Narayanan et al., SC 2021; Korthikanti et al., 4.2.3).
     """
     full, recomputed = mean_kept_bytes(job, sharding)
-    scores, recompute = score_bytes(job, sharding), parallelism.recompute_fraction
+    scores = mean_of_kinds(job, lambda part, _: score_bytes(part, sharding))
+    recompute = parallelism.recompute_fraction
     core_recompute = parallelism.attention_recompute_fraction
     layers = num_tiles(job.model.num_layers, parallelism.pipeline)
     kept = (1.0 - recompute - core_recompute) * scores + (1.0 - recompute) * full
