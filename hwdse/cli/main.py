@@ -20,6 +20,8 @@ from hwdse.cli.evaluate import (
     sensitivity_command,
     validate_command,
 )
+from hwdse.cli.files import import_command
+from hwdse.cli.jobs import compare_command
 from hwdse.cli.mapping import mapping_command
 from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
@@ -59,6 +61,7 @@ app = typer.Typer(
 for _module in (
     presets_command,
     evaluate_command,
+    compare_command,
     sensitivity_command,
     balance_command,
     mapping_command,
@@ -71,6 +74,7 @@ for _module in (
     compare_search_command,
     uncertainty_command,
     validate_command,
+    import_command,
 ):
     app.command(name=_module.NAME, cls=_Command)(with_job_flags(_module.run))
 

@@ -1,0 +1,1 @@
+"""Commands that write files of hwdse: imports of files of other tools."""
