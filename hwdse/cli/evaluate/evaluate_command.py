@@ -3,6 +3,7 @@
 from typing import Any
 
 from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
+from hwdse.cli.shared.job_flags import item_of
 from hwdse.cli.shared.table_output import print_json, say, tell_files
 
 NAME = "evaluate"
@@ -12,13 +13,18 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
     """Evaluate one design: time, energy, area, bottlenecks.
 
     Evaluates the base design of a config by the exact model in float64. Prints metrics, breakdowns
-    and limits; --plots adds a breakdown and a roofline.
+    and limits; --plots adds a breakdown and a roofline. A chip, system or model alone is shown as
+    by `hwdse show`.
 
     \b
     Examples:
-      hwdse evaluate configs/searches/trn2_llama3_70b.toml
+      hwdse evaluate --system trn2_ultraserver:16 --model llama3_70b --strategy best
       hwdse evaluate trn2_llama3_70b --set chip.hbm.bandwidth="4 TB/s" --plots plots
     """
+    if not sets and plots is None and (item := item_of(config)) is not None:
+        from hwdse.cli.jobs.show_command import show
+
+        return show(item.name, json=json)
     from hwdse.cli.shared import metric_tables
     from hwdse.config import load_search
 

@@ -89,15 +89,27 @@ def _of(flag: str) -> Any:
     return Annotated[kind | None, option]
 
 
+_FLAG_OF = {"system": "system", "model": "model", "accelerator": "core", "operators": "layers"}
+"""Flag that the first argument of a command stands for, by kind of item."""
+
+
 def job_source(config: str | None, flags: dict[str, Any]) -> Any:
-    """Source of the job of a command line. Raises `BadParameter` without a config and flags."""
+    """Source of the job of a command line. Raises `BadParameter` without a config and flags.
+
+    A system, a model or a core beside flags is taken as its flag: `dgx_h100:4 --model llama3_8b`.
+    """
     from hwdse.config.search.job_source import JobSource, system_and_count
 
-    design = {KEYS.get(key, key): value for key, value in flags.items() if value is not None}
-    if config is None and not design:
+    given = {name: value for name, value in flags.items() if value is not None}
+    if config is None and not given:
         raise typer.BadParameter(
             "expected a CONFIG such as trn2_llama3_70b, or --system NAME --model NAME."
         )
+    if config is not None and given and (item := item_of(JobSource(config))) is not None:
+        flag = _FLAG_OF.get(item.kind)
+        if flag is not None and flag not in given:
+            given[flag], config = config, None
+    design = {KEYS.get(name, name): value for name, value in given.items()}
     if "system" in design:
         try:
             design["system"], count = system_and_count(design["system"])
@@ -106,3 +118,17 @@ def job_source(config: str | None, flags: dict[str, Any]) -> Any:
         if count is not None:
             design["num_systems"] = count
     return JobSource(config, {"design": design} if design else {})
+
+
+def item_of(source: Any) -> Any:
+    """The preset or file of a source if it is no job (a chip, a system, ...), else None."""
+    from hwdse.config.files.errors import ConfigError
+    from hwdse.config.named_items import find_item
+
+    if source.path is None or source.tables:
+        return None
+    try:
+        item = find_item(source.path)
+    except ConfigError:  # reported by the loader of jobs
+        return None
+    return None if item.kind == "job" else item
