@@ -143,6 +143,30 @@ def test_dense_layers_between_mixtures():
     assert experts == [128 if index % 2 == 1 and index != 3 else 0 for index in range(48)]
 
 
+def parameters(path, config):
+    path.write_text(json.dumps(config))
+    with jax.enable_x64(True):
+        return float(num_parameters(load_model_file(path).model))
+
+
+def test_every_second_layer_with_experts_is_the_mean_of_all_and_none(tmp_path):
+    path, config = tmp_path / "config.json", facts("qwen3_30b_a3b")
+    all_layers = parameters(path, config)
+    every_second = parameters(path, {**config, "decoder_sparse_step": 2})
+    none = parameters(path, {**config, "num_experts": None})
+    assert every_second == (all_layers + none) / 2.0
+
+
+def test_llama_4_alternates_experts_of_another_width_and_a_shared_one():
+    config = {**LLAMA, "model_type": "llama4_text", "intermediate_size": 8192}
+    experts = {"num_local_experts": 128, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2}
+    file = model_tables_of_config({**config, **experts, "intermediate_size_mlp": 16384})
+    model = file.tables["model"]
+    assert (model["feedforward"], model["expert_feedforward"]) == (16384, 8192)
+    assert model["num_shared_experts"] == 1
+    assert per_layer(file, "num_experts") == [0, 128] * 16
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["full_attention", "sliding_attention"]), min_size=1, max_size=40))
 def test_layers_repeat_to_the_types_that_were_given(types):

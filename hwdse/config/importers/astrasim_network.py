@@ -167,6 +167,8 @@ def _cluster(
         "cluster.topology": f"topology {listed(one.topology for one in inside)}",
         "cluster.torus_sizes": "npus_count",
     }
+    cluster["pod_chips"] = math.prod(one.size for one in (*inside, *outside))
+    notes["cluster.pod_chips"] = "all chips of the file"
     if len(outside) > 1:
         near, far = outside[0], outside[1]
         cluster["pod_chips"] = math.prod(sizes) * near.size
