@@ -21,7 +21,7 @@ from hwdse.cli.evaluate import (
     validate_command,
 )
 from hwdse.cli.files import import_command
-from hwdse.cli.jobs import compare_command, show_command
+from hwdse.cli.jobs import compare_command, explain_command, show_command
 from hwdse.cli.mapping import mapping_command
 from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
@@ -63,6 +63,7 @@ for _module in (
     show_command,
     evaluate_command,
     compare_command,
+    explain_command,
     sensitivity_command,
     balance_command,
     mapping_command,

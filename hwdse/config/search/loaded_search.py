@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hwdse.config.files.toml_files import TomlFile
 from hwdse.config.schema.user_paths import Roots
 from hwdse.search.space.search_space import SearchSpace
 from hwdse.search.uncertainty.robust import Robust
@@ -41,3 +42,7 @@ class LoadedSearch:
     values."""
     notes: tuple[str, ...] = ()
     """Parts of imported files that are not modeled."""
+    files: tuple[tuple[str, TomlFile], ...] = field(default=(), repr=False)
+    """All files that were read, with their kinds."""
+    overrides: tuple[str, ...] = ()
+    """Overrides as texts of `--set`."""

@@ -1,0 +1,234 @@
+"""Origin of every constant of a job: file, line, kind and note, from the comments of its files.
+
+A comment beside a key, above it, or beside the head of its table says where the value is from.
+Its first word gives the kind: `assumed`, `derived`, `fitted` or `measured`; every other comment
+names a source, and the value is published. A value that no file gives is a default of the code.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from hwdse.config.files.toml_files import TomlFile
+from hwdse.config.schema.user_paths import Roots, leaf_paths, resolve
+from hwdse.config.search.loaded_search import LoadedSearch
+
+KINDS: Mapping[str, float] = MappingProxyType(
+    {
+        "given": 0.0,
+        "published": 0.02,
+        "measured": 0.05,
+        "fitted": 0.1,
+        "derived": 0.15,
+        "unmarked": 0.3,
+        "default": 0.3,
+        "assumed": 0.5,
+    }
+)
+"""Kinds of constants with the relative half-width of their band. The widths are conventions of
+hwdse, not measured; a value with its own (`"0.9 pJ/bit +- 30 %"`) has that."""
+UNSURE = ("assumed", "default", "unmarked")
+"""Kinds without a source for the value."""
+_FIRST_WORD = re.compile(r"(assumed|derived|fitted|measured|default)\b", re.IGNORECASE)
+_HEAD = re.compile(r"\s*\[\[?\s*([\w.\-]+)\s*\]\]?\s*(?:#\s*(.*))?$")
+_KEY = re.compile(r"\s*([\w.\-]+)\s*=(.*)$")
+_CHOICES = ("parallelism", "checkpointing", "mix", "cluster.schedule_availability_fraction")
+"""Paths whose values are choices of the user; their defaults are not constants."""
+_ROOTS: Mapping[str, str] = MappingProxyType(
+    {
+        "chip": "chip",
+        "process": "chip.process",
+        "task": "workload",
+        "software": "software",
+        "accelerator": "accelerator",
+        "system": "",
+        "reliability": "",
+        "model": "",
+        "search": "",
+    }
+)
+"""Path of the top-level keys of a file, by its kind."""
+_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "model": {"model": "workload.model", "pretraining": "workload"},
+        "system": {"overrides": ""},
+        "search": {
+            "overrides": "",
+            "design": "",
+            "design.mix": "mix",
+            "design.parallelism": "parallelism",
+            "design.checkpointing": "checkpointing",
+        },
+    }
+)
+"""Paths of the tables of a file that differ from their name, by kind of file."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Origin of one value."""
+
+    kind: str
+    """Entry of `KINDS`."""
+    note: str
+    """Comment of the file or docstring of the field; may be empty."""
+    place: str
+    """`FILE line N`, `--set`, or `default of hwdse`."""
+    band: float
+    """Relative half-width of the band of the value."""
+
+
+@dataclass(frozen=True)
+class CommentedKey:
+    """Key of a TOML text with the comment that belongs to it."""
+
+    table: str
+    key: str
+    value: str
+    """Text of the value, without quotes."""
+    comment: str
+    line: int
+
+
+def commented_keys(text: str) -> list[CommentedKey]:
+    """Keys of a TOML text in order, with their comments and line numbers."""
+    found: list[CommentedKey] = []
+    table, of_table, above = "", "", []
+    depth = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if depth > 0:  # inside a list of several lines
+            depth += _balance(line)
+            continue
+        if head := _HEAD.match(line):
+            table, of_table, above = head[1], head[2] or "", []
+        elif match := _KEY.match(line):
+            value, comment = _split_comment(match[2])
+            depth = max(_balance(value), 0)
+            comment = comment or " ".join(above) or of_table
+            found.append(
+                CommentedKey(table, match[1], value.strip().strip("\"'"), comment.strip(), number)
+            )
+            above = []
+        elif line.strip().startswith("#"):
+            above.append(line.strip().lstrip("# "))
+        else:
+            above = []
+    return found
+
+
+def _split_comment(text: str) -> tuple[str, str]:
+    """Value and comment of the text behind `=`; a # in quotes is part of the value."""
+    quote = ""
+    for index, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char == "#":
+            return text[:index], text[index + 1 :]
+    return text, ""
+
+
+def _balance(text: str) -> int:
+    """Opening minus closing square brackets outside comments."""
+    value = _split_comment(text)[0]
+    return value.count("[") - value.count("]")
+
+
+def kind_of(comment: str) -> str:
+    """Kind of a value by its comment."""
+    match = _FIRST_WORD.match(comment)
+    if match is not None:
+        return match[1].lower()
+    return "published" if comment else "unmarked"
+
+
+def origins(loaded: LoadedSearch) -> dict[str, Origin]:
+    """Origin of every leaf of the design and the workload of a job, by path of Python names."""
+    roots = job_roots(loaded)
+    found = {path: _default(roots, path) for path in leaf_paths(roots)}
+    for kind, file in _in_order(loaded.files):
+        for entry, path in _paths(kind, file, roots):
+            leaves = [leaf for leaf in found if leaf == path or _is_item(leaf, path)]
+            origin_kind, band = kind_of(entry.comment), _band(file, entry)
+            if kind == "search" and origin_kind in ("published", "unmarked"):
+                origin_kind = "given"
+            width = KINDS[origin_kind] if band is None else band
+            place = f"{file.label} line {entry.line}"
+            found |= dict.fromkeys(leaves, Origin(origin_kind, entry.comment, place, width))
+    for text in loaded.overrides:
+        try:
+            path = resolve(roots, text.partition("=")[0].strip().removeprefix("design."))
+        except ValueError:
+            continue
+        leaves = [leaf for leaf in found if leaf == path or _is_item(leaf, path)]
+        found |= dict.fromkeys(leaves, Origin("given", "", "--set", 0.0))
+    return found
+
+
+def _is_item(leaf: str, path: str) -> bool:
+    """True if a leaf is an item of the list or table at a path below a root."""
+    return "." in path and leaf.startswith(f"{path}.")
+
+
+def job_roots(loaded: LoadedSearch) -> Roots:
+    """Design and workload of a job by the first words of paths."""
+    base: Any = loaded.base
+    names = [name for name in base.__dataclass_fields__ if name != "mapping"]
+    return {**{name: getattr(base, name) for name in names}, "workload": loaded.workload}
+
+
+def _in_order(files: Iterable[tuple[str, TomlFile]]) -> list[tuple[str, TomlFile]]:
+    """Files with the weaker first: processes before chips, chips before systems, search last."""
+    order = list(_ROOTS)
+    ranks = {"process": 0, "chip": 1, "accelerator": 1, "system": 2, "search": 9}
+    each = [(kind, one) for kind, file in files for one in (*reversed(file.bases), file)]
+    known = [(kind, file) for kind, file in each if kind in order]
+    return sorted(known, key=lambda item: ranks.get(item[0], 3))
+
+
+def _paths(kind: str, file: TomlFile, roots: Roots) -> Iterable[tuple[CommentedKey, str]]:
+    """Keys of a file that are leaves or tables of the job, with their paths."""
+    if file.path.suffix != ".toml" or not file.path.is_file():
+        return
+    text = file.path.read_text(encoding="utf-8", errors="replace")
+    special = dict(_TABLES.get(kind, {}))
+    for entry in commented_keys(text):
+        if entry.table == "levels" and entry.key == "name":
+            special["levels"] = f"accelerator.{entry.value}"
+        head = special.get(entry.table)
+        if head is None:
+            head = ".".join(part for part in (_ROOTS[kind], entry.table) if part)
+        for key in (entry.key, f"read_{entry.key}", f"write_{entry.key}"):  # short forms of levels
+            path = f"{head}.{key}" if head else key
+            with contextlib.suppress(ValueError):  # name, sources, published, ...
+                yield entry, resolve(roots, path)
+
+
+def _band(file: TomlFile, entry: CommentedKey) -> float | None:
+    """Band that a value gives itself."""
+    path = f"{entry.table}.{entry.key}" if entry.table else entry.key
+    text = file.uncertain_constants.get(path)
+    return None if text is None else float(text.rstrip(" %")) / 100.0
+
+
+def _default(roots: Roots, path: str) -> Origin:
+    from hwdse.config.key_reference import field_docs
+
+    *above, last = path.split(".")
+    node: Any = roots
+    for name in above:
+        node = node[name] if isinstance(node, dict) else _child(node, name)
+    note = "" if isinstance(node, dict | tuple) else field_docs(type(node)).get(last, "")
+    if path.startswith(_CHOICES):
+        return Origin("given", note, "default of hwdse", 0.0)
+    return Origin("default", note, "default of hwdse", KINDS["default"])
+
+
+def _child(node: Any, name: str) -> Any:
+    return node[int(name)] if isinstance(node, tuple) and name.isdecimal() else getattr(
+        node, name, ()
+    )  # fmt: skip
