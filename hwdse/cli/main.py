@@ -21,7 +21,7 @@ from hwdse.cli.evaluate import (
     validate_command,
 )
 from hwdse.cli.files import import_command
-from hwdse.cli.jobs import compare_command, explain_command, show_command
+from hwdse.cli.jobs import compare_command, explain_command, new_command, show_command
 from hwdse.cli.mapping import mapping_command
 from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
@@ -61,6 +61,7 @@ app = typer.Typer(
 for _module in (
     presets_command,
     show_command,
+    new_command,
     evaluate_command,
     compare_command,
     explain_command,

@@ -34,6 +34,7 @@ _MARKS = (
     ("model", "model"),
     ("accelerator", "levels"),
     ("task", "attention_fraction"),
+    ("software", "dispatch_time"),
     ("system", "chip"),
 )
 """Keys that only one kind of file has."""

@@ -63,9 +63,9 @@ def _lines(table: Mapping[str, Any], prefix: str) -> list[str]:
             head = f"{prefix}.{name}" if prefix else name
             for item in value:
                 below += ["", f"[[{head}]]"]
-                below += [f"{_key(k)} = {_value(v)}" for k, v in item.items()]
+                below += [f"{_key(k)} = {toml_value(v)}" for k, v in item.items()]
         else:
-            plain.append(f"{name} = {_value(value)}")
+            plain.append(f"{name} = {toml_value(value)}")
     return plain + below
 
 
@@ -82,7 +82,8 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Value in TOML notation; numbers by `repr`."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, bool):
@@ -90,7 +91,7 @@ def _value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return str(value)  # dates and times print as TOML
