@@ -118,12 +118,12 @@ def test_process_of_40_nm_follows_from_its_sources():
     ("old", "new"),
     [
         ('bandwidth = "2 B/cycle"     # arch', 'bandwidth = "2 GB/s"     # arch'),
-        ('bandwidth = "8 B/cycle"', 'read_bandwidth = 8e9\nwrite_bandwidth = "8 B/cycle"'),
-        ('energy = "0.49 pJ/B"', 'read_energy = 0.49e-12\nwrite_energy = "0.49 pJ/B"'),
+        ('bandwidth = "8 B/cycle"', 'read_bandwidth = "8 GB/s"\nwrite_bandwidth = "8 B/cycle"'),
+        ('energy = "0.49 pJ/B"', 'read_energy_j_per_byte = 0.49e-12\nwrite_energy = "0.49 pJ/B"'),
         ('"0.02513 pJ/B/KiB"', f"{0.02513e-12 / 1024.0!r}"),
-        ('word = "32 bit"', 'word = { weights = "4 B", inputs = 4, outputs = "32 bit" }'),
+        ('word = "32 bit"', 'word = { weights = "4 B", inputs = "4 B", outputs = "32 bit" }'),
         ("energy_exponent = 1  ", "energy_exponent = 1.0"),
-        ('[process]\npreset = "n40"', '[process]\ndefects = 7e-4\npreset = "n40"'),
+        ('[process]\npreset = "n40"', '[process]\ndefects_per_mm2 = 7e-4\npreset = "n40"'),
     ],
 )
 def test_short_forms_and_units_are_equivalent(tmp_path, monkeypatch, old, new):
@@ -170,12 +170,12 @@ def test_hierarchies_of_any_depth_load_in_their_order(tmp_path, monkeypatch, dep
         (
             'capacity = "128 KiB"',
             'capacity = "128 KB/s"',
-            'x.toml [levels 2] capacity = "128 KB/s": expected a finite number of B',
+            'x.toml [levels 2] capacity = "128 KB/s": expected a finite number with a unit',
         ),
         (
             'capacity = "128 KiB"',
             "",
-            "x.toml [levels 2] capacity is missing: expected a number of B",
+            "x.toml [levels 2] capacity is missing: expected a number with a unit",
         ),
         (
             'bandwidth = "2 B/cycle"     # arch.yaml: 32',

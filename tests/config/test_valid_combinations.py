@@ -173,10 +173,10 @@ def test_whole_multiples_stay_a_range():
 
 def test_what_is_independent_is_left_alone():
     tables = variable("chip.array.rows", 32, 512, step=32) + variable(
-        "chip.hbm.capacity", 1e9, 1e12
+        "chip.hbm.capacity_bytes", 1e9, 1e12
     )
     assert len(search_of(CLUSTER, tables).space.dimensions) == 2
-    stages = [f"chip.process.{name}_voltage" for name in ("nominal", "threshold")]
+    stages = [f"chip.process.{name}_voltage_v" for name in ("nominal", "threshold")]
     tables = variable(stages[0], 0.6, 1.0) + variable(stages[1], 0.2, 0.5)
     assert len(search_of(CLUSTER, tables).space.dimensions) == 2
 
@@ -205,7 +205,7 @@ def test_steps_with_a_fixed_sum():
             "[cluster] torus_bandwidth_fractions = [0.2, 0.4, 0.2]: expected numbers with the sum",
         ),
         (
-            variable("chip.process.nominal_voltage", 0.1, 0.9),
+            variable("chip.process.nominal_voltage_v", 0.1, 0.9),
             'x.toml [variables 1] path = "chip.process.nominal_voltage": expected ranges that ',
         ),
         (

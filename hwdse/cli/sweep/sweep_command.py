@@ -49,6 +49,10 @@ def run(
         Path | None, typer.Option("--designs", metavar="CSV", help="Designs of --method "
                                   "list, such as a front.csv.")
     ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Take values of --designs between the parameter steps "
+                           "as they are; by default they are refused.")
+    ] = False,
     keep: Annotated[
         str, typer.Option("--keep", metavar="NAME", help="Designs kept: front; top (front and best "
                           "designs by its first objective); all.")
@@ -108,12 +112,13 @@ def run(
     share = _parsed_shard(shard)
     loaded = load_search(config, sets or ())
     seed = loaded.seed if seed is None else seed
+    loaded = _as_listed(loaded, designs) if as_is else loaded
     plan = _plan(loaded, points, method, designs, seed, chunk)
     top = top if keep == "top" else 0
     options = {
         "command": NAME, "points": plan.num_points if designs else points, "method": method,
         "screen_dtype": screen_dtype, "chunk": chunk, "keep": keep, "top": top,
-        "designs": _digest(designs),
+        "designs": _digest(designs), "as_is": as_is,
     }  # fmt: skip
     record = start_run(loaded, options, config, out, seed, resume=resume or share is not None)
     job = job_of(loaded, plan, screen_dtype, keep, top)
@@ -254,6 +259,15 @@ def _plan(
         )
     except ValueError as error:
         raise CommandError(f"--points {points} --method {method}: {error}") from error
+
+
+def _as_listed(loaded: "LoadedSearch", designs: Path | None) -> "LoadedSearch":
+    """The search with the values of a list as they are."""
+    from hwdse.config.search.design_csv import with_listed_values
+
+    if designs is None:
+        raise CommandError("--as-is needs --method list and --designs CSV")
+    return with_listed_values(designs, loaded)
 
 
 def _cloud(job: "SweepJob") -> "np.ndarray":

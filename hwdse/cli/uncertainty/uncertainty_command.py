@@ -103,14 +103,14 @@ def run(
 
 def _checked_uncertainty(text: str) -> str:
     """Value of `--uncertain` as a change of the search file."""
+    from hwdse.config.files.uncertainty_suffix import relative_fraction
     from hwdse.search.uncertainty.uncertain_constants import relative_uncertainty
-    from hwdse.units.parse_units import to_base
 
     path, _, value = text.partition("=")
     if not path.strip() or not value.strip():
         raise CommandError(f"--uncertain {text}: expected PATH=SIGMA, e.g. chip.hbm.energy=30%")
     try:
-        relative_uncertainty(path, to_base(value.strip(), "1"))
+        relative_uncertainty(path, relative_fraction(value))
     except ValueError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise CommandError(f"--uncertain {text}: expected {reason}") from None

@@ -6,6 +6,18 @@ from typing import Any
 
 _SUFFIX = re.compile(r"\s*([+-]?[\d.].*?)\s*(?:\+/?-|±)\s*(\d[\d_]*\.?\d*\s*%)\s*")
 _NO_QUANTITY = ("title", "name", "published")
+_PERCENT = re.compile(r"\+?(\d[\d_]*\.?\d*(?:[eE][+-]?\d{1,3})?)\s*%", re.ASCII)
+
+
+def relative_fraction(value: object) -> float:
+    """Relative uncertainty of a text in percent: 0.3 of `"30 %"`.
+
+    Numbers without a percent sign are refused, since 30 may be meant as 30 % or as 3000 %.
+    """
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('a relative uncertainty in percent such as "30 %"')
+    return float(match[1].replace("_", "")) / 100.0
 
 
 def split_uncertainty(value: object) -> tuple[Any, str | None]:

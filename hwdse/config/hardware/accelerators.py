@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, StrictBool, StrictStr, create_model
 from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.hardware.load_specs import COMMON, NamedIn, Preset, open_file, with_process
 from hwdse.config.schema.consistency_checks import check_accelerator
-from hwdse.config.schema.field_rules import rule_of
+from hwdse.config.schema.field_rules import UnitInKey, rule_of
 from hwdse.config.schema.schema import STRICT, check, number_field, spec_fields, to_spec
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
 from hwdse.units.parse_units import to_base
@@ -114,7 +114,7 @@ def _level(table: dict[str, Any], nominal_clock_hz: float, where: ConfigLocation
         _expand(full, "bandwidth_bytes_per_s", _BANDWIDTHS, where)
     _expand(full, "energy_j_per_byte", _ENERGIES, where)
     if "word" in full:
-        full["word_bytes"] = full.pop("word")
+        full["word_bytes"] = _word(full.pop("word"), where)
     if "word_bytes" in full and not isinstance(full["word_bytes"], dict):
         full["word_bytes"] = dict.fromkeys(OPERANDS, full["word_bytes"])
     if not {"energy_slope", "energy_exponent"} & set(full):
@@ -127,6 +127,16 @@ def _level(table: dict[str, Any], nominal_clock_hz: float, where: ConfigLocation
     return Level(**values)
 
 
+def _word(value: Any, where: ConfigLocation) -> Any:
+    """Size of a word in bytes, or of the word of each operand."""
+    if isinstance(value, dict):
+        return {name: _word(item, where) for name, item in value.items()}
+    try:
+        return UnitInKey(rule_of("word_bytes").check(value))
+    except ValueError as error:
+        raise where.error("word", value, str(error)) from None
+
+
 def _without_cycles(
     table: dict[str, Any], clock_hz: float, where: ConfigLocation
 ) -> dict[str, Any]:
@@ -137,7 +147,8 @@ def _without_cycles(
         if not isinstance(value, str) or not value.rstrip().endswith(PER_CYCLE):
             continue
         try:
-            table[key] = clock_hz * to_base(value.rstrip().removesuffix(PER_CYCLE), "B")
+            per_cycle = to_base(value.rstrip().removesuffix(PER_CYCLE), "B")
+            table[key] = UnitInKey(clock_hz * per_cycle)
         except ValueError:
             expected = 'bytes per cycle such as "2 B/cycle", or a bandwidth such as "2 GB/s"'
             raise where.error(key, value, expected) from None

@@ -119,6 +119,7 @@ MAY_BE_ZERO = frozenset(
         "num_positions",
         *BIASES,
         "sliding_window",
+        "num_norm_vectors",
         "num_head_norm_vectors",
         *LATENT,
         *MIXTURE,
@@ -128,6 +129,7 @@ MAY_BE_ZERO = frozenset(
         "dispatch_spread_ratio",
         "num_elementwise_kernels",
         "step_overhead_s",
+        "runtime_memory_bytes",
     }
 )
 """Fields that may be zero, meaning absent; all others are above zero."""

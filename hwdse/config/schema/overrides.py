@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwdse.config.files.errors import ConfigError, ConfigLocation
-from hwdse.config.schema.user_paths import Roots, check_value, replace_value, resolve
+from hwdse.config.schema.field_rules import in_unit_of_key
+from hwdse.config.schema.user_paths import (
+    Roots,
+    check_value,
+    field_name,
+    replace_value,
+    resolve,
+)
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -39,7 +46,8 @@ def apply_overrides(roots: Roots, changes: Mapping[str, Any], where: ConfigLocat
             path = resolve(roots, text)
             if path in done:
                 raise ValueError(f"each value once; it is also given as {done[path]}")
-            roots = replace_value(roots, path, check_value(roots, path, value))
+            given = in_unit_of_key(field_name(text), value)
+            roots = replace_value(roots, path, check_value(roots, path, given))
         except ValueError as error:
             raise where.error(text, value, str(error)) from None
         done[path] = text

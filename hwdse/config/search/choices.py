@@ -4,6 +4,7 @@ from typing import Any
 
 from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.errors import ConfigLocation
+from hwdse.config.schema.field_rules import in_unit_of_key
 from hwdse.config.schema.user_paths import (
     Roots,
     check_value,
@@ -45,7 +46,7 @@ def make_choice(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
 
 def _listed(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """Choice of the rows of a file; keys that a row leaves out have the base value."""
-    rows = [_row(path, value, roots, where) for value in table.values]
+    rows = [_row(path, table.path, value, roots, where) for value in table.values]
     paths = tuple(dict.fromkeys(name for row in rows for name in row))
     base = {name: float(get_value(roots, name)) for name in paths}
     full = [{**base, **row} for row in rows]
@@ -57,7 +58,10 @@ def _listed(path: str, table: Any, roots: Roots, where: ConfigLocation) -> Choic
     return Choice(path, paths, tuple(tuple(row.values()) for row in full), labels)
 
 
-def _row(path: str, value: Any, roots: Roots, where: ConfigLocation) -> dict[str, float]:
+def _row(
+    path: str, written: str, value: Any, roots: Roots, where: ConfigLocation
+) -> dict[str, float]:
+    """Values of a row by path; `written` is the path as the file has it."""
     leaves = leaf_paths(get_value(roots, path))
     if leaves and not (isinstance(value, dict) and value):
         raise where.error("values", value, f"tables with keys such as {next(iter(leaves))}")
@@ -66,10 +70,10 @@ def _row(path: str, value: Any, roots: Roots, where: ConfigLocation) -> dict[str
         entries = with_shard_fractions(entries, where)
     row: dict[str, float] = {}
     for key, item in entries.items():
-        full = f"{path}.{key}" if key else path
+        full = f"{written}.{key}" if key else written
         try:
             name = resolve(roots, full)
-            checked = check_value(roots, name, item)
+            checked = check_value(roots, name, in_unit_of_key(field_name(full), item))
         except ValueError as error:
             raise where.error(full, item, str(error)) from None
         if isinstance(checked, str):

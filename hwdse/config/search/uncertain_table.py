@@ -7,7 +7,8 @@ from pydantic import Field, StrictStr, create_model
 
 from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
 from hwdse.config.files.toml_files import TomlFile
-from hwdse.config.schema.field_rules import LARGEST, rule_of
+from hwdse.config.files.uncertainty_suffix import relative_fraction
+from hwdse.config.schema.field_rules import LARGEST, in_unit_of_key, rule_of
 from hwdse.config.schema.schema import STRICT, check
 from hwdse.config.schema.user_paths import (
     Roots,
@@ -23,7 +24,6 @@ from hwdse.search.uncertainty.uncertain_constants import (
     UncertainConstant,
     relative_uncertainty,
 )
-from hwdse.units.parse_units import to_base
 
 UNCERTAIN_TABLE = create_model(
     "UncertainTable",
@@ -113,10 +113,13 @@ def _uncertain_constant(
         raise where.error("path", path, 'relative = "30 %", or low and high')
     try:
         if is_relative:
-            return relative_uncertainty(path, to_base(entry.relative, "1"), name, highest)
+            return relative_uncertainty(path, relative_fraction(entry.relative), name, highest)
         if entry.low is None or entry.high is None:
             raise ValueError("both low and high")
-        low, high = (rule.check(value) for value in (entry.low, entry.high))
+        written = field_name(entry.path)
+        low, high = (
+            rule.check(in_unit_of_key(written, value)) for value in (entry.low, entry.high)
+        )
         if not low <= nominal <= high or low == high:
             text = format_value(path, nominal)
             raise ValueError(f"low <= {text} <= high, the nominal value, and low < high")

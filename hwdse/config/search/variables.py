@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hwdse.config.files.errors import ConfigLocation, did_you_mean
-from hwdse.config.schema.field_rules import rule_of
+from hwdse.config.schema.field_rules import in_unit_of_key, rule_of
 from hwdse.config.schema.user_paths import (
     Roots,
     check_value,
@@ -48,7 +48,7 @@ def _bounds(path: str, table: Any, where: ConfigLocation) -> tuple[float, float]
     values = []
     for key in ("low", "high"):
         try:
-            values.append(rule.check(getattr(table, key)))
+            values.append(rule.check(in_unit_of_key(field_name(table.path), getattr(table, key))))
         except ValueError as error:
             raise where.error(key, getattr(table, key), str(error)) from None
     return values[0], values[1]
@@ -93,7 +93,7 @@ def _step(table: Any, unit: str, is_whole: bool, where: ConfigLocation) -> float
     rule = rule_of("step")
     kind = type(rule)(unit, 0.0, False, rule.high, is_whole)
     try:
-        return kind.check(table.step)
+        return kind.check(in_unit_of_key(field_name(table.path), table.step))
     except ValueError as error:
         raise where.error("step", table.step, str(error)) from None
 
