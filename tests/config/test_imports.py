@@ -53,6 +53,10 @@ EXECUTION = {
     "optimizer_offload": False, "training": True,
 }  # fmt: skip
 
+CALCULON_S = 13.6380643
+"""Time of this job in Calculon, which adds compute and memory times (row pub0001 of
+calculon_public.csv)."""
+
 # astra-sim/astra-sim (MIT), inputs/network/hgx_h100_16gpu.yml: facts
 HGX = """# Analytical Network Input File
 topology: [ Switch, Ring ]  # Ring, Switch, FullyConnected
@@ -135,7 +139,7 @@ class TestCalculon:
         # 8 x layers x tokens x (matrices and all scores), over the peak of 64 chips at 95 %
         per_token = 96 * (6 * (4 * 12288**2 + 2 * 12288 * 49152) + 12 * 2048 * 12288)
         bound_s = per_token * 64 * 2048 / (64 * 312e12 * 0.95)
-        assert bound_s < float(found.step_time_s) < 2.0 * bound_s
+        assert bound_s < float(found.step_time_s) < CALCULON_S
 
     def test_overrides_of_the_base_do_not_hide_the_chip(self, tmp_path):
         path = tmp_path / "a.json"
@@ -158,6 +162,12 @@ class TestCalculon:
     def test_strategy_follows_the_execution(self, tmp_path, execution, key, expected):
         job = load_search(written(tmp_path, calculon(tmp_path, execution=execution)))
         assert getattr(job.base.parallelism, key) == expected
+
+    @pytest.mark.parametrize("execution", [{"pipeline_interleaving": 5}, {"batch_size": 36}])
+    def test_uneven_virtual_stages_are_left_out_and_named(self, tmp_path, execution):
+        files = calculon(tmp_path, execution=execution)
+        assert load_search(written(tmp_path, files)).base.parallelism.virtual_pipeline == 1.0
+        assert [x for x in lines_of(files) if x.startswith("pipeline_interleaving = ")]
 
     def test_multiquery_attention_has_one_key_value_head(self, tmp_path):
         files = calculon(tmp_path, execution={"attention_type": "multiquery"})
@@ -256,12 +266,13 @@ class TestAstraSim:
         expected_s = 14 * (500e-9 + 2**17 / (50 * 2**30))
         assert all_reduce_s(system, 2.0**20) == pytest.approx(expected_s)
 
-    def test_direct_all_reduce_uses_every_link_of_a_full_mesh(self, tmp_path):
-        text = ONE_DIMENSION.format("FullyConnected")
+    @pytest.mark.parametrize("size", [2, 8, 32])
+    def test_ports_of_a_full_mesh_are_its_links_together(self, tmp_path, size):
+        text = ONE_DIMENSION.format("FullyConnected").replace("[8]", f"[{size}]")
         system = load_system(written(tmp_path, astrasim(tmp_path, text)))
-        assert system.chip.link.bandwidth_bytes_per_s == 7 * 50 * 2**30
-        # two messages of 1/8 to each other chip, all links at once; latencies are negligible here
-        assert all_reduce_s(system, 2.0**40) == pytest.approx(2 * 2**37 / (50 * 2**30), rel=1e-6)
+        assert system.cluster.topology == "fully_connected"
+        assert system.chip.link.bandwidth_bytes_per_s == (size - 1) * 50 * 2**30
+        assert system.chip.link.latency_s == pytest.approx(500e-9)
 
     def test_rings_are_a_torus_with_both_directions(self, tmp_path):
         text = "topology: [Ring, Ring]\nnpus_count: [4, 8]\nbandwidth: [30, 10]\nlatency: [10, 5]\n"

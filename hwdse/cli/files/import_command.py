@@ -54,7 +54,7 @@ def run(
     Writes TOML files with the origin of every value as a comment. Parts of the source that hwdse
     does not express are listed as "not expressed: KEY = VALUE (reason)".
 
-    \\b
+    \b
     Examples:
       hwdse import hf Llama-3.1-8B/config.json --out llama31_8b.toml
       hwdse import calculon a100_80g.json gpt3-175B.json 3072_t4_p64_d12.json --out job.toml

@@ -72,7 +72,8 @@ def import_calculon(
     if execution is not None:
         design = {kind: f"{names[kind]}.toml" for kind in names if kind in found}
         domain = None if system is None else domain_size(system, num_chips)
-        files = [*_execution_files(execution, stem, design, domain), *files]
+        layers = None if application is None else application.count("num_blocks", at_least=1)
+        files = [*_execution_files(execution, stem, design, domain, layers), *files]
     files[0] = replace(files[0], usage=USAGE[files[0].kind])
     return tuple(files)
 
@@ -151,10 +152,15 @@ def _model_file(application: SourceTable, name: str, attention: str | None) -> I
 
 
 def _execution_files(
-    execution: SourceTable, stem: str, found: Mapping[str, str], domain: int | None
+    execution: SourceTable,
+    stem: str,
+    found: Mapping[str, str],
+    domain: int | None,
+    num_layers: int | None,
 ) -> list[ImportedFile]:
     """Job (or strategy, if system or model are not given), task and software of an execution."""
     parallelism, notes, lost = _parallelism(execution)
+    lost += _uneven_interleaving(execution, parallelism, num_layers)
     element = ELEMENT_BYTES[execution.choice("datatype", ELEMENT_BYTES)]
     num_chips = execution.count("num_procs", at_least=1)
     design: dict[str, Any] = {}
@@ -230,6 +236,28 @@ def _parallelism(execution: SourceTable) -> tuple[dict[str, Any], dict[str, str]
         lost.append(not_expressed("tensor_par_comm_type", message, reason))
     notes = {f"design.parallelism.{key}": origin for key, (_, origin) in values.items()}
     return {key: value for key, (value, _) in values.items()}, notes, lost
+
+
+def _uneven_interleaving(
+    execution: SourceTable, parallelism: dict[str, Any], num_layers: int | None
+) -> list[str]:
+    """Line about virtual stages of unequal size, which are left out of `parallelism`.
+
+    Virtual pipeline stages of hwdse have equal numbers of layers, and the micro-batches are a
+    multiple of the stages.
+    """
+    stages = execution.count("pipeline_par") * execution.count("pipeline_interleaving")
+    per_step = execution.count("data_par") * execution.count("microbatch_size")
+    batch = execution.count("batch_size")
+    is_even = batch % (per_step * execution.count("pipeline_par")) == 0
+    if num_layers is not None:
+        is_even = is_even and num_layers % stages == 0
+    interleaving = parallelism["virtual_pipeline"]
+    if is_even or interleaving == 1:
+        return []
+    parallelism["virtual_pipeline"] = 1
+    reason = "virtual stages need equal layers and whole rounds of micro-batches"
+    return [not_expressed("pipeline_interleaving", interleaving, reason)]
 
 
 def _execution_losses(execution: SourceTable) -> list[str]:

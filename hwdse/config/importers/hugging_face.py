@@ -26,6 +26,7 @@ from hwdse.config.importers.model_shape import read_shape
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model_config")
 """Keys of the text part of a multimodal model."""
+TEXT_ONLY = "only the text part is modeled"
 NO_ATTENTION = re.compile(r"mamba|ssm|recurrent|linear_attention|linear_attn|rwkv|conv_L|hyena")
 """Keys, layer types and model types of layers that are not attention."""
 LAYER_LISTS = ("layer_types", "layers_block_type", "block_types")
@@ -51,8 +52,8 @@ clip_qkv do_layer_norm_before dtype embedding_multiplier ep_size experts_impleme
 ffn_dropout floor_scale for_llm_class gradient_checkpointing hidden_act hidden_activation id2label
 init_method init_std initial_context_length initializer_range is_decoder label2id layer_norm_eps
 layer_norm_epsilon layerdrop layernorm_epsilon logit_scale logits_scaling max_position_embeddings
-max_seq_len max_window_layers model_type n_ctx n_group n_positions no_rope_layer_interval
-no_rope_layers norm_eps norm_epsilon norm_topk_prob original_max_position_embeddings
+max_seq_len max_window_layers mlp_type model_type n_ctx n_group n_positions no_rope_layer_interval
+no_rope_layers norm_eps norm_epsilon norm_topk_prob norm_type original_max_position_embeddings
 output_attentions output_hidden_states output_router_logits partial_rotary_factor
 position_embedding_type prefix pretraining_tp query_pre_attn_scalar reorder_and_upcast_attn
 residual_multiplier return_dict rms_norm_eps rope_interleave rope_local_base_freq rope_parameters
@@ -61,7 +62,7 @@ rotary_pct routed_scaling_factor router_aux_loss_coef router_jitter_noise router
 scale_attn_by_inverse_layer_idx scale_attn_weights scoring_func seq_aux seq_length
 summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
 swiglu_limit task_specific_params tokenizer_class topk_group torch_dtype transformers_version
-use_bidirectional_attention use_cache use_mrope use_parallel_residual use_rmsnorm
+use_bidirectional_attention use_cache use_mrope use_parallel_residual use_qk_norm use_rmsnorm
 use_sliding_window
 """
 NO_EFFECT = frozenset(_NO_EFFECT.split())
@@ -118,7 +119,8 @@ def _imported(config: Mapping[str, Any], where: ConfigLocation, title: str) -> I
         reason = "unknown architecture, read by its keys alone; check gates, norms and biases"
         lost.append(not_expressed("model_type", kind, reason))
     for table in (text, outer) if part is not None else (text,):
-        lost += table.unread_lines(REASONS, _without_effect(table), _default_reason(table, outer))
+        reasons = {**dict.fromkeys(_other_parts(table), TEXT_ONLY), **REASONS}
+        lost += table.unread_lines(reasons, _without_effect(table), _default_reason(table, outer))
     architecture = _architecture(config)
     tables = {
         "name": title,
@@ -142,7 +144,12 @@ def _without_effect(table: SourceTable) -> list[str]:
 def _default_reason(table: SourceTable, outer: SourceTable) -> str:
     """Reason of keys without one: parts beside the text of a multimodal model, or unknown keys."""
     is_beside = table is outer and outer.given(*TEXT_PARTS) is not None
-    return "only the text part is modeled" if is_beside else "unknown key"
+    return TEXT_ONLY if is_beside else "unknown key"
+
+
+def _other_parts(table: SourceTable) -> list[str]:
+    """Keys of the other parts of a multimodal model, such as `vision_config`."""
+    return [key for key, value in table.table.items() if key.endswith("_config") and value]
 
 
 def _refuse_other_layers(table: SourceTable) -> None:

@@ -6,7 +6,7 @@ window follow from the code of the architecture: huggingface/transformers, `conf
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -103,7 +103,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "smollm3": Family(is_tied=True),
         "phi3": Family(is_tied=False, **_NO_BIAS),
         "qwen2": _QWEN2,
-        "qwen2_moe": _QWEN2,
+        "qwen2_moe": replace(
+            _QWEN2, remarks=("shared_expert_gate = 1 (a gate of the shared expert per layer)",)
+        ),
         "qwen2_vl": _QWEN2,
         "qwen2_5_vl": _QWEN2,
         "qwen2_vl_text": _QWEN2,
@@ -210,5 +212,5 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 """Conventions by `model_type`."""
-GENERIC = Family(mlp_matrices=None, norm_vectors=None)
+GENERIC = Family(mlp_matrices=None, norm_vectors=None, head_norms="use_qk_norm")
 """Reading of an unknown `model_type`: by its keys alone."""

@@ -123,14 +123,15 @@ def _read_mlp(shape: Shape) -> None:
         name = str(shape.text.raw(key)) if key is not None else "not given"
         matrices = 2 if name in UNGATED else 3
         origin = f"assumed from the activation function, {name}"
-    shape.put("num_mlp_matrices", matrices, f"{origin}: {'a' if matrices == 3 else 'no'} gate")
+    shape.put("num_mlp_matrices", matrices, f"{'gate' if matrices == 3 else 'no gate'}, {origin}")
 
 
 def _read_attention(shape: Shape) -> None:
     text = shape.text
     heads = shape.read("num_heads", HEADS)
     is_new = text.flag("new_decoder_architecture", default=False)
-    if not is_new and text.flag("multi_query", default=text.raw("model_type") == "falcon"):
+    has_one = text.flag("multi_query", default=text.raw("model_type") == "falcon")
+    if has_one and not is_new:
         text.given(*KV_HEADS)
         shape.put("num_kv_heads", 1, "multi_query")
     elif text.given(*KV_HEADS) is not None or "num_key_value_heads" in shape.family.defaults:
