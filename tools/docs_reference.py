@@ -35,8 +35,8 @@ KEYS_INTRODUCTION = """\
 # TOML keys
 
 Every key that a file may contain. A quantity is a text with its unit (`"96 GiB"`, `"2.9 TB/s"`,
-`"0.9 pJ/bit"`) or a number in the unit of the column. A key may carry its unit as last words
-(`capacity_bytes`) or leave it out (`capacity`). Unknown, missing and impossible values end with
+`"0.9 pJ/bit"`). A number without a unit is refused, unless it is zero or the key ends with the unit
+of the column (`capacity_bytes = 1e9`). Relative uncertainties are in percent (`"30 %"`). Unknown, missing and impossible values end with
 one line and [exit code 2](exit-codes.md).
 
 The last column gives the smallest and the largest value over the presets of `configs/`, with the

@@ -70,7 +70,7 @@ class KeyRow:
     field: str
     """Name with the unit, as in Python. Also accepted as a key."""
     unit: str
-    """Base unit of a bare number; "1" without a unit, "" for texts, lists and tables."""
+    """Base unit, that of a number under `field`; "1" without a unit, "" for texts, lists, tables."""
     allowed: str
     is_whole: bool
     default: str
@@ -177,9 +177,9 @@ ALLOWED: Mapping[str, str] = MappingProxyType(
         "robust": "mean, worst or quantile Q",
         "robust_samples": "whole number, 2 to 4096",
         "scale": "log, linear",
-        "low": "value of the path, with or without unit",
-        "high": "value of the path, with or without unit, above low",
-        "step": "value of the path, with or without unit, above 0",
+        "low": "value of the path, with its unit",
+        "high": "value of the path, with its unit, above low",
+        "step": "value of the path, with its unit, above 0",
         "relative": "number, or percentage such as 30 %",
         "distribution": ", ".join(DISTRIBUTIONS),
         "values": "list of tables or numbers, all, best",

@@ -224,7 +224,7 @@ def test_uncertainties_in_values_tables_and_options_are_equal(search):
     in_value = loaded_with(search, text)
     by_set = loaded_with(search, "", "chip.hbm.energy=3.9 pJ/bit ± 30%")
     by_option = loaded_with(search, "", "uncertain.chip.hbm.energy=30%")
-    listed = loaded_with(search, '[[uncertain]]\npath = "chip.hbm.energy"\nrelative = 0.3\n')
+    listed = loaded_with(search, '[[uncertain]]\npath = "chip.hbm.energy"\nrelative = "30 %"\n')
     for other in (by_set, by_option, listed):
         assert other.uncertain_constants == in_value.uncertain_constants
     assert in_value.base.chip.hbm.energy_j_per_byte == pytest.approx(8 * 3.9e-12)
@@ -248,7 +248,7 @@ def test_the_search_file_overrides_uncertainties_of_a_chip_file(search, tmp_path
     assert len(found.uncertain_constants) == 1
     assert found.uncertain_constants[0].log_sigma == pytest.approx(math.log(1.05))
     search.write_text(
-        text + f'[[uncertain]]\npath = "{found.uncertain_constants[0].path}"\nrelative = 0.5\n'
+        text + f'[[uncertain]]\npath = "{found.uncertain_constants[0].path}"\nrelative = "50 %"\n'
     )
     assert load_search(search).uncertain_constants[0].log_sigma == pytest.approx(math.log(1.5))
 
@@ -269,7 +269,7 @@ def test_a_written_design_keeps_its_uncertainties(search, tmp_path):
         ('[uncertain]\n"chip.hbm.energy" = { low = "1 pJ/bit" }\n', "both low and high"),
         ('[uncertain]\n"mix.fp64_flop_fraction" = "3 %"\n', "above 0"),
         ('[uncertain]\n"workload.seq_len" = "3 %"\n', "path of the design"),
-        ('[[uncertain]]\npath = "chip.hbm.energy"\nrelative = 0.1\ndistribution = "gauss"\n',
+        ('[[uncertain]]\npath = "chip.hbm.energy"\nrelative = "10 %"\ndistribution = "gauss"\n',
          "lognormal"),
         ('[[uncertain]]\npath = "chip.hbm.energy"\nlow = "90 pJ/bit"\nhigh = "99 pJ/bit"\n',
          "nominal"),
@@ -373,7 +373,7 @@ def test_joined_rounds_keep_the_better_design_and_all_evaluations():
     [
         (["--optimizer", "adma"], "did you mean 'adam'"),
         (["--schedule", "step"], "cosine"),
-        (["--time", "soon"], "a finite number of s"),
+        (["--time", "soon"], "a finite number with a unit such as"),
         (["--time", "0s"], "above 0"),
         (["--learning-rate", "-1"], "above 0"),
     ],
