@@ -112,6 +112,11 @@ def test_layer_types_decide_over_the_pattern():
     assert per_layer(file, "sliding_window") == [0, 0] + [512] * 30
 
 
+def test_other_types_of_attention_are_named():
+    file = imported("llama31_8b", layer_types=["chunked_attention"] * 32)
+    assert file.not_expressed == ('layer_types = "chunked_attention" (modeled as full attention)',)
+
+
 def test_window_of_all_layers_is_a_field_of_the_model():
     file = imported("mistral_7b_v01")
     assert file.tables["model"]["sliding_window"] == 4096
@@ -242,6 +247,14 @@ def test_keys_of_unused_state_space_layers_are_no_reason_to_refuse():
         ({"attention_bias": "yes"}, 'attention_bias = "yes": expected true or false'),
         ({"text_config": 3}, "text_config = 3: expected a table"),
         ({"num_attention_heads": 48}, "head_dim is missing"),
+        (
+            {"layer_types": ["full_attention"]},
+            "layer_types = ['full_attention']: expected 32 values",
+        ),
+        (
+            {"num_local_experts": 4, "num_experts_per_tok": 2, "mlp_only_layers": 3},
+            "mlp_only_layers = 3: expected a list",
+        ),
     ],
 )
 def test_wrong_values_are_one_line_with_the_key(changes, expected):

@@ -262,19 +262,27 @@ def _mixture_layers(shape: Shape) -> list[bool]:
     text, num_layers = shape.text, shape.values["num_layers"]
     first = text.count("first_k_dense_replace") if text.given("first_k_dense_replace") else 0
     frequency = text.raw("moe_layer_freq")
-    if isinstance(frequency, list) and len(frequency) == num_layers:
-        return [bool(flag) for flag in frequency]
+    if isinstance(frequency, list):
+        return [bool(flag) for flag in _one_per_layer(shape, "moe_layer_freq")]
     is_sparse = [index >= first for index in range(num_layers)]
     if isinstance(frequency, int) and frequency > 1:
         is_sparse = [on and index % frequency == 0 for index, on in enumerate(is_sparse)]
     for key in ("decoder_sparse_step", "interleave_moe_layer_step"):
         step = text.count(key, at_least=1) if text.given(key) else 1
         is_sparse = [on and (index + 1) % step == 0 for index, on in enumerate(is_sparse)]
-    dense = text.raw("mlp_only_layers") or []
-    listed = text.raw("moe_layers")
-    if isinstance(listed, list) and listed:
+    dense = text.items("mlp_only_layers") if text.raw("mlp_only_layers") else []
+    if text.raw("moe_layers"):
+        listed = text.items("moe_layers")
         is_sparse = [index in listed for index in range(num_layers)]
     return [on and index not in dense for index, on in enumerate(is_sparse)]
+
+
+def _one_per_layer(shape: Shape, key: str) -> list[Any]:
+    """List of a key with one value per layer."""
+    items, num_layers = shape.text.items(key), shape.values["num_layers"]
+    if len(items) != num_layers:
+        raise shape.text.error(key, items, f"{num_layers} values, one per layer")
+    return items
 
 
 def _windows(shape: Shape) -> list[int]:
@@ -286,8 +294,10 @@ def _windows(shape: Shape) -> list[int]:
         window = text.count("sliding_window", at_least=1)
     else:
         window = 0 if "sliding_window" in text.table else family.defaults.get("sliding_window", 0)
-    types = text.raw("layer_types")
-    if isinstance(types, list) and len(types) == num_layers:
+    if text.given("layer_types") is not None:
+        types = _one_per_layer(shape, "layer_types")
+        for other in sorted({str(kind) for kind in types} - {FULL, SLIDING, "attention"}):
+            shape.lost.append(not_expressed("layer_types", other, "modeled as full attention"))
         return [window if kind == SLIDING else 0 for kind in types]
     if family.window_switch is not None:
         first = text.count("max_window_layers") if text.given("max_window_layers") else 0
