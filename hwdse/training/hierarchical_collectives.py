@@ -1,35 +1,34 @@
 r"""Time and sent bytes of hierarchical collectives on the fabric of a cluster.
 
-Three tiers: scale-up domain (`Cluster.topology` on `chip.link`), scale-out network inside a pod
-(full-bisection switch on `chip.network`) and network between pods (the same switch with bandwidth
-divided by `network_oversubscription_ratio`). `workload/transformer/group_placement` places groups
-from the inside out.
+Two tiers: scale-up domain (`Cluster.topology` on `chip.link`) and scale-out network
+(`models.network.scale_out_collectives` on `chip.network`): full bisection inside a pod, bandwidth
+divided by `network_oversubscription_ratio` between pods. `workload/transformer/group_placement`
+places groups from the inside out and finds the slowest group of a kind.
 
-A collective over several tiers is hierarchical. An all-reduce of n bytes reduce-scatters inside the
-domain, all-reduces $n / g_0$ across and gathers back, so that all network ports of a domain carry
-their share. The message passes the tiers one after another, or in `NUM_PIECES` pipelined pieces;
-the faster variant counts. Every tier uses its best algorithm for the message size
-(`models/network`), and the collective the faster of two protocols (eager, rendezvous). The exact
-model and the smooth relaxation are equal here: the gradient is that of the fastest variant.
+A collective over both tiers is hierarchical. An all-reduce of n bytes reduce-scatters inside the
+domain, all-reduces $n / m$ across and gathers back, so that the network ports of the m members in a
+domain carry their share. The message passes the tiers one after another, or in `NUM_PIECES`
+pipelined pieces; the faster variant counts. Pods are no tier of their own, since their traffic
+passes the same ports. Every tier uses its best algorithm for the message size (`models/network`),
+and the collective the faster of two protocols (eager, rendezvous). The exact model and the smooth
+relaxation are equal here: the gradient is that of the fastest variant.
 """
 
 import dataclasses
 from collections.abc import Callable
 
-import flax.struct
 import jax.numpy as jnp
 
-from hwdse.models.network import topology_collectives
+from hwdse.models.network.scale_out_collectives import scale_out_time_s
+from hwdse.models.network.topology_collectives import TOPOLOGIES
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known
 from hwdse.specs.hardware.chip import Chip, Link
 from hwdse.specs.hardware.cluster import Cluster
-from hwdse.workload.transformer.group_placement import PlacedGroup, place_groups
+from hwdse.workload.transformer.group_placement import FabricGroup, FabricShape, place_group
 
 NUM_PIECES = 8.0
 """Pieces of a message in flight: slots of a channel buffer (NCCL_STEPS)."""
-UNBOUNDED = 1e15
-"""Size of the outermost tier, larger than any group."""
 COLLECTIVES = (
     "all_reduce",
     "all_gather",
@@ -41,123 +40,100 @@ COLLECTIVES = (
 """Names of the collectives."""
 
 
-@flax.struct.dataclass
-class FabricTier:
-    """One tier of a fabric: geometry, link and topology."""
-
-    extent: PlacedGroup
-    """Group of all chips of the tier."""
-    link: Link
-    topology: str = flax.struct.field(pytree_node=False)
-
-
-def domain_chips(cluster: Cluster) -> Scalar:
-    """Number of chips of a scale-up domain."""
-    product = 1.0
-    for size in cluster.torus_sizes:
-        product = product * size
-    return product
-
-
-def fabric_tiers(chip: Chip, cluster: Cluster) -> tuple[FabricTier, FabricTier, FabricTier]:
-    """Tiers of a cluster: scale-up domain, network inside a pod, network between pods."""
-    sizes = cluster.torus_sizes
-    domain = PlacedGroup(
-        sizes, sizes, cluster.torus_bandwidth_fractions, cluster.torus_latency_ratios
-    )
-    pod_size = jnp.maximum(cluster.pod_chips / domain_chips(cluster), 1.0)
-    slower = dataclasses.replace(
-        chip.network,
-        bandwidth_bytes_per_s=chip.network.bandwidth_bytes_per_s
-        / cluster.network_oversubscription_ratio,
-    )
-    return (
-        FabricTier(domain, chip.link, cluster.topology),
-        FabricTier(_switch(pod_size), chip.network, "switch"),
-        FabricTier(_switch(UNBOUNDED), slower, "switch"),
-    )
-
-
-def _switch(size: Scalar) -> PlacedGroup:
-    return PlacedGroup((size,), (size,), (1.0,), (1.0,))
-
-
-def place_on_tiers(
-    num_chips: Scalar, inner_chips: Scalar, tiers: tuple[FabricTier, ...]
-) -> tuple[PlacedGroup, ...]:
-    """Part of a group on each tier (rule: `workload/transformer/group_placement`).
+def place_on_cluster(num_chips: Scalar, inner_chips: Scalar, cluster: Cluster) -> FabricGroup:
+    """Slowest group of a kind on a cluster (rule: `workload/transformer/group_placement`).
 
     Consecutive ranks of the group are `inner_chips` chips apart: 1 for tensor-parallel groups, the
     tensor-parallel degree for data-parallel groups, and so on.
     """
-    return place_groups(num_chips, inner_chips, [tier.extent for tier in tiers])
+    shape = FabricShape(
+        cluster.torus_sizes,
+        cluster.torus_bandwidth_fractions,
+        cluster.torus_latency_ratios,
+        cluster.pod_chips,
+        cluster.num_chips,
+    )
+    return place_group(num_chips, inner_chips, shape)
 
 
-def tier_time_s(
-    kind: str, message_bytes: Scalar, group: PlacedGroup, tier: FabricTier, *, is_eager: bool
-) -> Scalar:
-    """Seconds on one tier with one protocol, without start-up; zero for one chip."""
-    link = tier.link
+def _effective_link(link: Link, *, is_eager: bool) -> Link:
+    """Link with the bandwidth that long messages of a protocol reach."""
     fraction = link.bandwidth_efficiency_fraction
     if is_eager:
         fraction = fraction * link.eager_fraction
-    rate = dataclasses.replace(link, bandwidth_bytes_per_s=fraction * link.bandwidth_bytes_per_s)
-    collective = getattr(topology_collectives.TOPOLOGIES[tier.topology], kind)
-    return jnp.where(group.num_chips > 1.0, collective(message_bytes, group, rate), 0.0)
+    return dataclasses.replace(link, bandwidth_bytes_per_s=fraction * link.bandwidth_bytes_per_s)
 
 
-def _tier_bytes(kind: str, message_bytes: Scalar, groups: tuple[PlacedGroup, ...]) -> list[Scalar]:
-    """Message size on each tier.
-
-    All-gathers, reductions and broadcasts send one shard per inner rank across the outer tiers. The
-    part of an all-to-all for ranks of the own domain stays inside; the remainder goes directly to
-    its domain.
-    """
-    counts = [group.num_chips for group in groups]
-    sizes = []
-    for index in range(len(counts)):
-        others = counts[:index]
-        if kind == "point_to_point":
-            others = []
-        elif kind == "all_to_all":
-            others = counts[index + 1 :]
-        size = message_bytes
-        for count in others:
-            size = size / count
-        sizes.append(size)
-    return sizes
+def _domain_bytes(kind: str, message_bytes: Scalar, group: FabricGroup) -> Scalar:
+    """Message inside a scale-up domain: of an all-to-all, the part for members of the domain."""
+    if kind == "all_to_all":
+        return message_bytes * group.domain.num_chips / group.network.num_chips
+    return message_bytes
 
 
-def _pipelined_s(step_s: Callable[[float], list[Scalar]]) -> Scalar:
-    """Seconds of one piece through all tiers or of several pipelined pieces, whichever is less.
+def tier_times_s(
+    kind: str,
+    message_bytes: Scalar,
+    group: FabricGroup,
+    chip: Chip,
+    cluster: Cluster,
+    *,
+    is_eager: bool,
+) -> tuple[Scalar, Scalar]:
+    """Seconds in the scale-up domain and on the network with one protocol, without start-up; zero
+    for one chip."""
+    collective = getattr(TOPOLOGIES[cluster.topology], kind)
+    size = _domain_bytes(kind, message_bytes, group)
+    inside_s = collective(size, group.domain, _effective_link(chip.link, is_eager=is_eager))
+    network = _effective_link(chip.network, is_eager=is_eager)
+    ratio = cluster.network_oversubscription_ratio
+    across_s = scale_out_time_s(kind, message_bytes, group.network, network, ratio)
+    return jnp.where(group.domain.num_chips > 1.0, inside_s, 0.0), across_s
 
-    Pipelined: all tiers once, plus the slowest tier for each further piece. `step_s` returns the
+
+def _pipelined_s(tiers_s: Callable[[float], tuple[Scalar, Scalar]]) -> Scalar:
+    """Seconds of one piece through both tiers or of several pipelined pieces, whichever is less.
+
+    Pipelined: both tiers once, plus the slower tier for each further piece. `tiers_s` returns the
     time of each tier for a fraction of the message.
     """
-    unsplit = step_s(1.0)
-    pieces = step_s(1.0 / NUM_PIECES)
-    in_pieces_s = sum(pieces) + (NUM_PIECES - 1.0) * _largest(pieces)
-    return jnp.minimum(sum(unsplit), in_pieces_s)
+    inside_s, across_s = tiers_s(1.0)
+    first_s, second_s = tiers_s(1.0 / NUM_PIECES)
+    slower_s = jnp.maximum(first_s, second_s)
+    in_pieces_s = first_s + second_s + (NUM_PIECES - 1.0) * slower_s
+    return jnp.minimum(inside_s + across_s, in_pieces_s)
 
 
-def _largest(times: list[Scalar]) -> Scalar:
-    largest = times[0]
-    for other in times[1:]:
-        largest = jnp.maximum(largest, other)
-    return largest
-
-
-def _start_s(
-    groups: tuple[PlacedGroup, ...], tiers: tuple[FabricTier, ...], *, is_eager: bool
-) -> Scalar:
+def _start_s(group: FabricGroup, chip: Chip, *, is_eager: bool) -> Scalar:
     """Largest start-up time of the tiers that the group spans."""
     starts = []
-    for group, tier in zip(groups, tiers, strict=True):
-        start_s = tier.link.collective_launch_s
-        if not is_eager:
-            start_s = start_s + tier.link.rendezvous_s
-        starts.append(jnp.where(group.num_chips > 1.0, start_s, 0.0))
-    return _largest(starts)
+    for link in (chip.link, chip.network):
+        start_s = link.collective_launch_s
+        starts.append(start_s if is_eager else start_s + link.rendezvous_s)
+    inside_s = jnp.where(group.domain.num_chips > 1.0, starts[0], 0.0)
+    across_s = jnp.where(group.network.domains.num_blocks > 1.0, starts[1], 0.0)
+    return jnp.maximum(inside_s, across_s)
+
+
+def placed_time_s(
+    kind: str, message_bytes: Scalar, group: FabricGroup, chip: Chip, cluster: Cluster
+) -> Scalar:
+    """Seconds of one collective of a placed group; see `collective_time_s`."""
+
+    def protocol_s(is_eager: bool) -> Scalar:
+        def tiers_s(part: float) -> tuple[Scalar, Scalar]:
+            size = part * message_bytes
+            return tier_times_s(kind, size, group, chip, cluster, is_eager=is_eager)
+
+        start_s = _start_s(group, chip, is_eager=is_eager)
+        if kind == "point_to_point":
+            inside_s, across_s = tiers_s(1.0)
+            leaves_domain = group.network.domains.num_blocks > 1.0
+            return start_s + jnp.where(leaves_domain, across_s, inside_s)
+        return start_s + _pipelined_s(tiers_s)
+
+    runs = (group.network.num_chips > 1.0) & (jnp.asarray(message_bytes) > 0.0)
+    return jnp.where(runs, jnp.minimum(protocol_s(True), protocol_s(False)), 0.0)
 
 
 def collective_time_s(
@@ -170,40 +146,32 @@ def collective_time_s(
 ) -> Scalar:
     """Seconds of one collective (a name of `COLLECTIVES`) without other traffic on its links.
 
-    `message_bytes` follows nccl-tests (`workload/transformer/collective_algorithms`): result of an
-    all-gather, input of a reduce-scatter, bytes sent by one chip in an all-to-all. A point-to-point
-    send to the next rank uses the outermost tier that the group spans, as its slowest send does.
-    Zero for one chip or an empty message, without tracing if known before. All arguments except
-    `kind` may be traced.
+    All groups of the kind run at the same time, and the slowest counts. `message_bytes` follows
+    nccl-tests (`workload/transformer/collective_algorithms`): result of an all-gather, input of a
+    reduce-scatter, bytes sent by one chip in an all-to-all. A point-to-point send to the next rank
+    uses the outermost tier that the group spans, as its slowest send does. Zero for one chip or an
+    empty message, without tracing if known before. All arguments except `kind` may be traced.
     """
     if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
         return 0.0
-    tiers = fabric_tiers(chip, cluster)
-    groups = place_on_tiers(num_chips, inner_chips, tiers)
-    sizes = _tier_bytes(kind, message_bytes, groups)
-
-    def protocol_s(is_eager: bool) -> Scalar:
-        def step_s(part: float) -> list[Scalar]:
-            return [
-                tier_time_s(kind, part * size, group, tier, is_eager=is_eager)
-                for size, group, tier in zip(sizes, groups, tiers, strict=True)
-            ]
-
-        start_s = _start_s(groups, tiers, is_eager=is_eager)
-        if kind == "point_to_point":
-            return start_s + _outermost(step_s(1.0), groups)
-        return start_s + _pipelined_s(step_s)
-
-    runs = (jnp.asarray(num_chips) > 1.0) & (jnp.asarray(message_bytes) > 0.0)
-    return jnp.where(runs, jnp.minimum(protocol_s(True), protocol_s(False)), 0.0)
+    group = place_on_cluster(num_chips, inner_chips, cluster)
+    return placed_time_s(kind, message_bytes, group, chip, cluster)
 
 
-def _outermost(times: list[Scalar], groups: tuple[PlacedGroup, ...]) -> Scalar:
-    """Time of the outermost tier that the group spans."""
-    time_s = times[0]
-    for group, other_s in zip(groups[1:], times[1:], strict=True):
-        time_s = jnp.where(group.num_chips > 1.0, other_s, time_s)
-    return time_s
+def placed_bytes(kind: str, message_bytes: Scalar, group: FabricGroup) -> tuple[Leaf, Leaf]:
+    """Bytes that one chip of a placed group sends; see `collective_bytes`."""
+    p, d = group.network.num_chips, group.network.domains.mean_blocks
+    is_apart = jnp.minimum(d - 1.0, 1.0)
+    if kind == "point_to_point":
+        leaves_domain = jnp.where(group.network.domains.num_blocks > 1.0, 1.0, 0.0)
+        return message_bytes * (1.0 - leaves_domain), message_bytes * leaves_domain
+    if kind == "broadcast":
+        is_inside = jnp.minimum(p / d - 1.0, 1.0)
+        return message_bytes * is_inside, message_bytes * is_apart * d / p
+    if kind == "all_to_all":
+        return message_bytes * (1.0 / d - 1.0 / p), message_bytes * (1.0 - 1.0 / d)
+    size = message_bytes * (2.0 if kind == "all_reduce" else 1.0)
+    return size * (p - d) / p, size * (d - 1.0) / p
 
 
 def collective_bytes(
@@ -214,24 +182,12 @@ def collective_bytes(
     chip: Chip,
     cluster: Cluster,
 ) -> tuple[Leaf, Leaf]:
-    """Bytes that one chip sends over the scale-up fabric and over the scale-out network.
+    """Mean bytes that a chip sends over the scale-up fabric and over the scale-out network.
 
     Every byte counts each time it leaves a chip: $n (p - 1) / p$ for gathers and scatters, twice
-    that for an all-reduce, n for a broadcast or a send.
+    that for an all-reduce, n for a broadcast or a send. Of p members in d domains, $(d - 1) / p$
+    cross the network, with d the mean over all groups.
     """
     if is_known(num_chips, 1.0) or is_known(message_bytes, 0.0):
         return 0.0, 0.0
-    tiers = fabric_tiers(chip, cluster)
-    groups = place_on_tiers(num_chips, inner_chips, tiers)
-    sent = []
-    for size, group in zip(_tier_bytes(kind, message_bytes, groups), groups, strict=True):
-        p = group.num_chips
-        if kind in ("broadcast", "point_to_point"):
-            ratio = jnp.minimum(p - 1.0, 1.0)
-        else:
-            ratio = (2.0 if kind == "all_reduce" else 1.0) * (p - 1.0) / p
-        sent.append(size * ratio)
-    if kind == "point_to_point":
-        leaves_domain = jnp.where(groups[1].num_chips * groups[2].num_chips > 1.0, 1.0, 0.0)
-        return sent[0] * (1.0 - leaves_domain), message_bytes * leaves_domain
-    return sent[0], sent[1] + sent[2]
+    return placed_bytes(kind, message_bytes, place_on_cluster(num_chips, inner_chips, cluster))

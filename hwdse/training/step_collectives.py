@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import flax.struct
@@ -12,9 +13,8 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known, scaled
 from hwdse.specs.design import Design
-from hwdse.specs.hardware.chip import Chip
-from hwdse.specs.hardware.cluster import Cluster
-from hwdse.training import hierarchical_collectives
+from hwdse.training.hierarchical_collectives import place_on_cluster, placed_bytes, placed_time_s
+from hwdse.workload.transformer.group_placement import FabricGroup
 from hwdse.workload.transformer.sharding import Messages, ShardedStep
 
 
@@ -54,16 +54,27 @@ class RankGroup:
     inner_chips: Scalar
     design: Design
 
+    @cached_property
+    def placed(self) -> FabricGroup:
+        """Slowest group on the fabric."""
+        return place_on_cluster(self.num_chips, self.inner_chips, self.design.cluster)
+
+    def runs(self, message_bytes: Scalar) -> bool:
+        """True unless the group is known to be one chip or the message to be empty."""
+        return not is_known(self.num_chips, 1.0) and not is_known(message_bytes, 0.0)
+
     def time_s(self, kind: str, message_bytes: Scalar) -> Scalar:
         """Seconds of one collective of the group."""
-        return hierarchical_collectives.collective_time_s(kind, message_bytes, *self._fabric())
+        if not self.runs(message_bytes):
+            return 0.0
+        design = self.design
+        return placed_time_s(kind, message_bytes, self.placed, design.chip, design.cluster)
 
     def sent_bytes(self, kind: str, message_bytes: Scalar) -> tuple[Scalar, Scalar]:
         """Bytes that one chip sends over the scale-up fabric and over the scale-out network."""
-        return hierarchical_collectives.collective_bytes(kind, message_bytes, *self._fabric())
-
-    def _fabric(self) -> tuple[Scalar, Scalar, Chip, Cluster]:
-        return self.num_chips, self.inner_chips, self.design.chip, self.design.cluster
+        if not self.runs(message_bytes):
+            return 0.0, 0.0
+        return placed_bytes(kind, message_bytes, self.placed)
 
 
 @dataclass(frozen=True)
@@ -144,22 +155,21 @@ def _gathers_s(gathers: dict[str, Gather], design: Design) -> Mapping[str, Leaf]
     """Seconds of each gather; zero, without tracing, for groups of one chip and empty messages."""
     network = design.chip.network
 
-    def time_s(size: Scalar, num_chips: Scalar, inner_chips: Scalar, fraction: Scalar) -> Scalar:
+    def time_s(size: Scalar, group: FabricGroup, fraction: Scalar) -> Scalar:
         rate = fraction * network.bandwidth_bytes_per_s
         chip = replace(design.chip, network=replace(network, bandwidth_bytes_per_s=rate))
-        return hierarchical_collectives.collective_time_s(
-            "all_gather", size, num_chips, inner_chips, chip, design.cluster
-        )
+        return placed_time_s("all_gather", size, group, chip, design.cluster)
 
     live = {
-        name: (size, group.num_chips, group.inner_chips, fraction)
+        name: (size, group.placed, fraction)
         for name, (group, size, fraction) in gathers.items()
-        if not is_known(group.num_chips, 1.0) and not is_known(size, 0.0)
+        if group.runs(size)
     }
     if len(live) <= MAX_UNBATCHED:
         return defaultdict(float, {name: time_s(*arguments) for name, arguments in live.items()})
-    columns = zip(*live.values(), strict=True)
-    batch = [jnp.stack([jnp.asarray(x, float) for x in column]) for column in columns]
+    batch = jax.tree.map(
+        lambda *values: jnp.stack([jnp.asarray(x, float) for x in values]), *live.values()
+    )
     found_s = jnp.asarray(jax.vmap(time_s)(*batch))
     return defaultdict(float, {name: found_s[index] for index, name in enumerate(live)})
 

@@ -1,11 +1,16 @@
-"""Collectives of groups on whole clusters: placement, tiers, protocols, limits, gradients."""
+"""Collectives of groups on whole clusters: placement, ports, pods, protocols, gradients."""
 
 import itertools
+import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from support.fabric_groups import counted_parts
 
 from hwdse.config import load_system
 from hwdse.models.network.topology_collectives import TOPOLOGIES
@@ -15,8 +20,7 @@ from hwdse.training.hierarchical_collectives import (
     NUM_PIECES,
     collective_bytes,
     collective_time_s,
-    fabric_tiers,
-    place_on_tiers,
+    place_on_cluster,
 )
 
 P5, ULTRA = load_system("p5_48xlarge"), load_system("trn2_ultraserver")
@@ -33,8 +37,11 @@ def seconds(kind, size, num_chips, inner, system=P5):
 
 
 def counts(num_chips, inner, system=P5):
-    groups = place_on_tiers(num_chips, inner, fabric_tiers(system.chip, system.cluster))
-    return tuple(float(group.num_chips) for group in groups)
+    """Members in a domain, domains, pods."""
+    group = place_on_cluster(num_chips, inner, system.cluster)
+    network = group.network
+    found = (group.domain.num_chips, network.domains.num_blocks, network.pods.num_blocks)
+    return tuple(float(x) for x in found)
 
 
 def ideal(system):
@@ -54,8 +61,8 @@ def test_group_placement_matches_hand_calculation():
     assert counts(16.0, 1.0) == (8.0, 2.0, 1.0)  # tensor parallel over two servers
     assert counts(16.0, 8.0) == (1.0, 16.0, 1.0)  # one member per server
     assert counts(16.0, 4.0) == (2.0, 8.0, 1.0)  # two members per server
-    assert counts(40000.0, 1.0) == (8.0, 2500.0, 2.0)  # beyond a pod of 20,000
-    assert counts(8.0, 20000.0) == (1.0, 1.0, 8.0)  # one member per pod
+    assert counts(40000.0, 1.0) == (8.0, 5000.0, 2.0)  # beyond a pod of 20,000
+    assert counts(8.0, 20000.0) == (1.0, 8.0, 8.0)  # one member per pod
     assert counts(256.0, 1.0, ULTRA) == (64.0, 4.0, 1.0)
 
 
@@ -75,18 +82,6 @@ def test_large_messages_overlap_inside_and_across():
     inside_s = seconds("all_reduce", 1e10, 8.0, 1.0)
     across_s = seconds("all_reduce", 1e10 / 8.0, 8.0, 8.0)
     assert max(inside_s, across_s) < total_s < 0.8 * (inside_s + across_s)
-
-
-def test_an_oversubscribed_network_is_slower_between_pods_only():
-    cluster = P5.cluster.replace(pod_chips=64.0, network_oversubscription_ratio=4.0)
-    for num_chips, ratio in ((8.0, 1.0), (64.0, 4.0)):
-        chip = ideal(P5)
-        full_s = collective_time_s("all_gather", 1e12, num_chips, 8.0, chip, P5.cluster)
-        time_s = collective_time_s("all_gather", 1e12, num_chips, 8.0, chip, cluster)
-        # 64 members in 8 pods of 8: one eighth per position, of which 7/8 crosses pods.
-        slow_s = 7.0 / 8.0 * 1e12 / 8.0 * ratio / chip.network.bandwidth_bytes_per_s
-        assert float(time_s) >= (float(full_s) if ratio == 1.0 else slow_s) * (1.0 - 1e-12)
-        assert float(time_s) == pytest.approx(float(full_s), rel=1e-9) or ratio > 1.0
 
 
 def test_start_up_counts_once_and_protocols_trade_it_for_bandwidth():
@@ -197,6 +192,218 @@ def test_every_topology_has_every_collective(topology):
         time_s = collective_time_s(kind, 1e8, 16.0, 1.0, P5.chip, cluster)
         assert np.isfinite(time_s)
         assert time_s > 0.0
+
+
+# Laws of ports -----------------------------------------------------------------------------------
+
+SIZE, PORT = 1e9, 50e9
+IDEAL = ideal(P5).replace(
+    link=ideal(P5).link.replace(bandwidth_bytes_per_s=1e18),
+    network=ideal(P5).network.replace(bandwidth_bytes_per_s=PORT),
+)
+"""Ports without latency or loss; the scale-up domain takes no time."""
+DEGREES, DOMAINS = st.integers(1, 64), st.integers(1, 16)
+
+
+@partial(quick_jit, static_argnames=("kind",))
+def _ideal_s(num_chips, inner, cluster, chip, *, kind):
+    return collective_time_s(kind, SIZE, num_chips, inner, chip, cluster)
+
+
+def fleet(num_chips, domain, *, pod=10**6, ratio=1.0, topology="switch"):
+    """Cluster of so many chips in domains of a switch."""
+    return P5.cluster.replace(
+        num_chips=float(num_chips),
+        torus_sizes=(float(domain),),
+        pod_chips=float(pod),
+        network_oversubscription_ratio=float(ratio),
+        topology=topology,
+    )
+
+
+def ideal_s(kind, num_chips, inner, cluster, chip=IDEAL):
+    with jax.enable_x64(True):
+        numbers = jax.tree.map(float, (num_chips, inner, cluster, chip))
+        return float(_ideal_s(*numbers, kind=kind))
+
+
+@partial(quick_jit, static_argnames=("kind",))
+def _across_bytes(num_chips, inner, cluster, *, kind):
+    return collective_bytes(kind, SIZE, num_chips, inner, IDEAL, cluster)[1]
+
+
+def across_bytes(kind, num_chips, inner, cluster):
+    """Mean bytes that a chip sends over the network."""
+    with jax.enable_x64(True):
+        return float(_across_bytes(*jax.tree.map(float, (num_chips, inner, cluster)), kind=kind))
+
+
+def port_bound_s(kind, parts, num_chips):
+    """Bytes through a port of the domain with the fewest members, over its bandwidth."""
+    fewest = parts["fewest"]
+    ratios = {
+        "all_gather": 1.0 / fewest - 1.0 / num_chips,
+        "reduce_scatter": 1.0 / fewest - 1.0 / num_chips,
+        "all_reduce": 1.0 / fewest,
+        "all_to_all": 1.0 - fewest / num_chips,
+        "broadcast": 1.0 / fewest,
+        "point_to_point": 1.0,
+    }
+    return ratios[kind] * SIZE / PORT if parts["num_blocks"] > 1 else 0.0
+
+
+@settings(max_examples=150, deadline=None)
+@given(DEGREES, DEGREES, DOMAINS)
+def test_no_group_beats_the_ports_of_its_smallest_part(num_chips, inner, domain):
+    """Every kind of groups on whole domains: even, ragged, apart."""
+    total = math.lcm(num_chips * inner, domain)
+    assume(total <= 20_000)
+    parts = counted_parts(num_chips, inner, total, domain)
+    for kind in COLLECTIVES:
+        time_s = ideal_s(kind, num_chips, inner, fleet(total, domain))
+        bound_s = port_bound_s(kind, parts, num_chips)
+        assert time_s >= bound_s * (1.0 - 1e-9), kind
+        if kind not in ("all_reduce", "broadcast"):
+            assert time_s == pytest.approx(bound_s, rel=1e-6, abs=1e-9), kind
+        # Reductions gather once more; a domain receives a broadcast no slower than its scatter.
+        elif parts["num_blocks"] > 1:
+            assert time_s <= 2.0 * bound_s * (1.0 + 1e-6), kind
+        assert time_s >= across_bytes(kind, num_chips, inner, fleet(total, domain)) / PORT * (
+            1.0 - 1e-9
+        ), kind
+
+
+@settings(max_examples=60, deadline=None)
+@given(DEGREES, DEGREES, DOMAINS, st.sampled_from(sorted(TOPOLOGIES)))
+def test_no_group_beats_its_scale_up_port(num_chips, inner, domain, topology):
+    """With a network that takes no time."""
+    total = math.lcm(num_chips * inner, domain)
+    assume(total <= 20_000)
+    most = counted_parts(num_chips, inner, total, domain)["most"]
+    chip = IDEAL.replace(link=IDEAL.network, network=IDEAL.link)
+    cluster = fleet(total, domain, topology=topology)
+    share = 1.0 - 1.0 / most
+    bounds = {"all_gather": share, "all_to_all": share * most / num_chips}
+    for kind, ratio in bounds.items():
+        time_s = ideal_s(kind, num_chips, inner, cluster, chip)
+        assert time_s >= ratio * SIZE / PORT * (1.0 - 1e-9), kind
+
+
+@settings(max_examples=100, deadline=None)
+@given(DEGREES, DEGREES, DOMAINS, st.integers(1, 40), st.floats(1.0, 16.0))
+def test_pods_use_the_same_ports(num_chips, inner, domain, num_domains, ratio):
+    """The size of a pod has no effect at full bisection, twice the pod is never slower, and the
+    pod that most groups share is limited by its uplinks."""
+    pod, total = domain * num_domains, math.lcm(num_chips * inner, domain * num_domains)
+    assume(total <= 20_000)
+    for kind in COLLECTIVES:
+        flat_s, even_s, small_s, twice_s = (
+            ideal_s(kind, num_chips, inner, fleet(total, domain, pod=pod_chips, ratio=slower))
+            for pod_chips, slower in (
+                (10**6, ratio), (pod, 1.0), (pod, ratio), (2 * pod, ratio)
+            )
+        )  # fmt: skip
+        assert even_s == pytest.approx(flat_s, rel=1e-9), kind
+        assert flat_s * (1.0 - 1e-9) <= twice_s <= small_s * (1.0 + 1e-9), kind
+        assert small_s <= ratio * flat_s * (1.0 + 1e-9), kind
+    parts = counted_parts(num_chips, inner, total, pod)
+    uplink_s = ratio * (parts["groups"] / pod - 1.0 / num_chips) * SIZE / PORT
+    assert ideal_s("all_gather", num_chips, inner, fleet(total, domain, pod=pod, ratio=ratio)) >= (
+        uplink_s * (1.0 - 1e-9)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(DEGREES, DEGREES, DOMAINS, st.integers(1, 300), st.integers(1, 5000))
+def test_any_pod_and_any_number_of_chips(num_chips, inner, domain, pod, total):
+    """Pods that are no whole domains, clusters that are no whole pods."""
+    for kind in ("all_reduce", "all_to_all", "point_to_point"):
+        flat_s, even_s, small_s, twice_s = (
+            ideal_s(kind, num_chips, inner, fleet(total, domain, pod=pod_chips, ratio=slower))
+            for pod_chips, slower in ((10**6, 4.0), (pod, 1.0), (pod, 4.0), (2 * pod, 4.0))
+        )
+        assert even_s == pytest.approx(flat_s, rel=1e-9), kind
+        assert flat_s * (1.0 - 1e-9) <= twice_s <= small_s * (1.0 + 1e-9), kind
+
+
+def test_pods_by_hand():
+    """64 replicas of 8 chips in pods of 8 servers."""
+    # The uplinks carry 4 (1/8 - 1/64) of the message per port, the ports 1 - 1/64.
+    cluster = fleet(512, 8, pod=64, ratio=4.0)
+    assert ideal_s("all_gather", 64, 8, cluster) == pytest.approx(63.0 / 64.0 * SIZE / PORT)
+    cluster = fleet(512, 8, pod=64, ratio=16.0)
+    expected = 16.0 * (1.0 / 8.0 - 1.0 / 64.0) * SIZE / PORT
+    assert ideal_s("all_gather", 64, 8, cluster) == pytest.approx(expected)
+    # A member in every pod: all bytes take the uplinks.
+    cluster = fleet(512, 8, pod=64, ratio=4.0)
+    assert ideal_s("all_gather", 8, 64, cluster) == pytest.approx(4.0 * 7.0 / 8.0 * SIZE / PORT)
+    # Groups of three servers in pods of two: one server is alone in its pod.
+    cluster = fleet(48, 8, pod=16, ratio=4.0)
+    expected = 4.0 * (1.0 / 8.0 - 1.0 / 24.0) * SIZE / PORT
+    assert ideal_s("all_gather", 24, 1, cluster) == pytest.approx(expected)
+
+
+def test_an_all_reduce_within_one_pod_is_independent_of_pods():
+    """1 GB over 128 H100: as fast in pods of 16 as in one pod."""
+    system = load_system("dgx_h100")
+    times = [
+        float(
+            collective_time_s(
+                "all_reduce",
+                1e9,
+                128.0,
+                1.0,
+                system.chip,
+                system.cluster.replace(num_chips=128.0, pod_chips=pod),
+            )
+        )
+        for pod in (8.0, 16.0, 48.0, 128.0, 1e5)
+    ]
+    assert times == pytest.approx([times[0]] * 5, rel=1e-12)
+
+
+# Ragged groups -----------------------------------------------------------------------------------
+
+
+def test_the_replica_alone_on_its_server_uses_one_port():
+    """Three replicas of four chips on servers of eight: 2/3 of the message through one port."""
+    for kind in ("all_gather", "reduce_scatter"):
+        time_s = ideal_s(kind, 3, 4, fleet(24, 8))
+        assert time_s == pytest.approx(2.0 / 3.0 * SIZE / PORT)
+
+
+def test_three_chips_on_domains_of_two():
+    """The third chip sends its message and receives the sum: slower than four chips."""
+    times = [ideal_s("all_reduce", p, 1, fleet(12, 2)) for p in (2, 3, 4)]
+    assert times[1] == pytest.approx(SIZE / PORT)
+    assert times[2] == pytest.approx(0.5 * SIZE / PORT)
+    assert times[0] < 1e-6
+
+
+def test_a_group_in_a_partly_used_domain_stays_inside():
+    for num_chips in (3, 5, 6, 7):
+        assert ideal_s("all_gather", num_chips, 1, fleet(num_chips, 8)) < 1e-6
+    assert ideal_s("all_gather", 3, 1, fleet(6, 8)) < 1e-6
+
+
+def test_relaxed_degrees_are_between_even_groups():
+    """A search sees no cliff between two and four replicas but at ragged whole numbers."""
+    smooth = [ideal_s("all_gather", p, 4, fleet(32, 8)) for p in (2.0, 2.1, 2.9, 3.9, 4.0)]
+    assert np.all(np.diff(smooth) > 0.0)
+    assert ideal_s("all_gather", 3, 4, fleet(24, 8)) > smooth[-1]
+
+
+def test_ragged_groups_have_finite_gradients():
+    def time_s(size, num_chips, inner, chip, cluster):
+        return collective_time_s("all_gather", size, num_chips, inner, chip, cluster)
+
+    slopes = quick_jit(jax.vmap(jax.grad(time_s, (0, 1, 2, 3, 4)), (None, 0, 0, None, None)))
+    chips = jnp.array([3.0, 5.0, 12.0, 9.0, 3.5])
+    inner = jnp.array([4.0, 1.0, 1.0, 3.0, 4.0])
+    cluster = ULTRA.cluster.replace(num_chips=5760.0, pod_chips=192.0)
+    found = slopes(1e9, chips, inner, ULTRA.chip, cluster)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
+    assert np.all(found[0] > 0.0)
 
 
 def test_preset_systems():

@@ -1,20 +1,31 @@
-"""Collectives on one tier of a fabric: ring, torus, switch, full mesh.
+"""Collectives in a scale-up domain: ring, torus (`torus_collectives`), switch, full mesh.
 
-Times of a group placed on the tier (`workload/transformer/group_placement.py`) from latency and
+Times of a group placed in the domain (`workload/transformer/group_placement.py`) from latency and
 bandwidth of its link. `training/hierarchical_collectives.py` adds library start-up times and rate
 losses.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import flax.struct
 import jax.numpy as jnp
 
+from hwdse.models.network.torus_collectives import (
+    Wraparound,
+    all_dimensions,
+    each_dimension,
+    no_dimension,
+    torus_all_gather_time_s,
+    torus_all_to_all_time_s,
+    torus_broadcast_time_s,
+    torus_point_to_point_time_s,
+)
 from hwdse.numerics.array_types import Scalar
 from hwdse.specs.hardware.chip import Link
-from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
+from hwdse.workload.transformer.collective_algorithms import ALGORITHMS, SWITCH_ALGORITHMS
 from hwdse.workload.transformer.group_placement import PlacedGroup
 
 IN_SWITCH_FRACTION = 0.85
@@ -55,93 +66,16 @@ def ring_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link)
     return (p - 1.0) * link.latency_s + moved_bytes / link.bandwidth_bytes_per_s
 
 
-def _used_fractions(group: PlacedGroup) -> tuple[Scalar, ...]:
-    """Bandwidth fraction of each dimension that the group can use.
-
-    A group that spans a dimension closes its ring and uses both directions. A part of a dimension
-    is a line, whose middle link halves the rate. One chip uses nothing.
-    """
-    return tuple(
-        jnp.where(extent > 1.0, jnp.where(extent >= size, 1.0, 0.5), 0.0) * fraction
-        for extent, size, fraction in zip(group.extents, group.sizes, group.fractions, strict=True)
-    )
+CollectiveFn = Callable[[Scalar, PlacedGroup, Link], Scalar]
 
 
-def _hops(group: PlacedGroup) -> Scalar:
-    """Hops to the farthest chip in units of the link's latency: half of a closed ring, all of a
-    line."""
-    return sum(
-        ratio * jnp.where(extent >= size, jnp.where(extent > 1.0, extent / 2.0, 0.0), extent - 1.0)
-        for extent, size, ratio in zip(
-            group.extents, group.sizes, group.latency_ratios, strict=True
-        )
-    )
-
-
-def _used_bandwidth(group: PlacedGroup, link: Link) -> Scalar:
-    usable = sum(_used_fractions(group))
-    return link.bandwidth_bytes_per_s * jnp.where(group.num_chips > 1.0, usable, 1.0)
-
-
-def torus_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""All-gather (or reduce-scatter) on a torus, bucket algorithm over all dimensions at once (s).
-
-    The message is split over dimensions in proportion to their bandwidth; each part starts in a
-    different dimension: $t = \sum_i \alpha_i g_i / 2 + n (g - 1) / (g \beta \sum_i f_i)$ over the
-    dimensions with more than one chip. Both directions of a ring are used, so a chunk travels half
-    of it (all of a line, $g_i - 1$). Source: Chan et al., Concurrency and Computation 19(13), 2007
-    (bucket algorithms).
-    """
-    g = group.num_chips
-    transfer_s = message_bytes * (g - 1.0) / (g * _used_bandwidth(group, link))
-    return link.latency_s * _hops(group) + transfer_s
-
-
-def torus_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    """Pipelined broadcast along all dimensions at once, each piece once through every chip's ports
-    (s)."""
-    moved_bytes = message_bytes * jnp.minimum(group.num_chips - 1.0, 1.0)
-    return link.latency_s * _hops(group) + moved_bytes / _used_bandwidth(group, link)
-
-
-def torus_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    r"""All-to-all on a torus, one dimension after the other (s).
-
-    In dimension i a byte travels $g_i / 4$ hops of a two-way ring on average:
-    $t = \sum_i [\alpha_i g_i / 2 + n g_i / (4 f_i \beta)]$; a line is twice as slow.
-    """
-    time_s = 0.0 * message_bytes
-    for extent, fraction, ratio in zip(
-        group.extents, _used_fractions(group), group.latency_ratios, strict=True
-    ):
-        bandwidth = link.bandwidth_bytes_per_s * jnp.where(fraction > 0.0, fraction, 1.0)
-        hop_s = ratio * link.latency_s
-        dimension_s = extent * (hop_s / 2.0 + message_bytes / (4.0 * bandwidth))
-        time_s = time_s + jnp.where(extent > 1.0, dimension_s, 0.0)
-    return time_s
-
-
-def torus_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
-    """Transfer to a neighbor in the outermost dimension of the group, over one of its two links
-    (s)."""
-    fraction, ratio = group.fractions[0], group.latency_ratios[0]
-    for extent, other, other_ratio in zip(
-        group.extents, group.fractions, group.latency_ratios, strict=True
-    ):
-        fraction = jnp.where(extent > 1.0, other, fraction)
-        ratio = jnp.where(extent > 1.0, other_ratio, ratio)
-    bandwidth = 0.5 * fraction * link.bandwidth_bytes_per_s
-    return link.latency_s * ratio + message_bytes / bandwidth
-
-
-def _fastest(
-    kind: str, algorithms: tuple[str, ...]
-) -> Callable[[Scalar, PlacedGroup, Link], Scalar]:
-    """Time of the fastest of several algorithms of `collective_algorithms` behind one switch."""
+def _fastest(kind: str, algorithms: tuple[str, ...] | None = None) -> CollectiveFn:
+    """Time of the fastest of several algorithms of `collective_algorithms` behind one switch, of
+    all in `SWITCH_ALGORITHMS` by default."""
 
     def time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
         times = []
-        for name in algorithms:
+        for name in algorithms or SWITCH_ALGORITHMS[kind]:
             work = ALGORITHMS[kind][name](group.num_chips)
             sent_s = message_bytes * work.sent_ratio / link.bandwidth_bytes_per_s
             if name == "in_switch":
@@ -155,48 +89,59 @@ def _fastest(
     return time_s
 
 
-switch_all_gather_time_s = _fastest("all_gather", ("direct", "halving_doubling"))
+switch_all_gather_time_s = _fastest("all_gather")
 """Time behind a full-bisection switch, limited by the injection rate of a chip (s)."""
-switch_all_to_all_time_s = _fastest("all_to_all", ("direct", "bruck"))
-switch_point_to_point_time_s = _fastest("point_to_point", ("direct",))
-switch_broadcast_time_s = _fastest(
-    "broadcast", ("binomial_tree", "scatter_all_gather", "chain", "direct")
-)
-switch_all_reduce_time_s = _fastest(
-    "all_reduce", ("mesh", "direct", "halving_doubling", "double_binary_tree")
-)
+switch_all_to_all_time_s = _fastest("all_to_all")
+switch_point_to_point_time_s = _fastest("point_to_point")
+switch_broadcast_time_s = _fastest("broadcast")
+switch_all_reduce_time_s = _fastest("all_reduce")
 reducing_all_reduce_time_s = _fastest(
     "all_reduce", ("mesh", "direct", "halving_doubling", "in_switch")
 )
 """`switch_all_reduce_time_s` with a switch that can also add the values it reads (NVLink SHARP)."""
 
 
-def _mesh_bandwidth(group: PlacedGroup, link: Link) -> Link:
-    """Link with the bandwidth to the group's members, out of that to all chips of a full mesh."""
-    used = (group.num_chips - 1.0) / jnp.maximum(group.sizes[0] - 1.0, 1.0)
-    fraction = jnp.where(group.num_chips > 1.0, used, 1.0)
+_direct_all_gather_time_s = _fastest("all_gather", ("direct",))
+
+
+def _member_links(num_chips: Scalar, group: PlacedGroup, link: Link) -> Link:
+    """Link with the bandwidth of a chip of a full mesh to the other members among `num_chips`."""
+    used = (num_chips - 1.0) / jnp.maximum(group.sizes[0] - 1.0, 1.0)
+    fraction = jnp.where(num_chips > 1.0, used, 1.0)
     rate = fraction * link.bandwidth_bytes_per_s
     return dataclasses.replace(link, bandwidth_bytes_per_s=rate)
 
 
-def mesh_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
+def full_mesh_all_gather_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     r"""One message to each other chip over its own link, $\alpha + n (s - 1) / (p \beta)$ for p of
-    s chips (s)."""
-    return switch_all_gather_time_s(message_bytes, group, _mesh_bandwidth(group, link))
+    s chips (s).
+
+    A link carries the share of one of p members, so the domain with the fewest members is slowest.
+    """
+    members = dataclasses.replace(group, extents=(group.fewest_chips,))
+    links = _member_links(group.fewest_chips, group, link)
+    return _direct_all_gather_time_s(message_bytes, members, links)
 
 
-def mesh_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
+def full_mesh_all_to_all_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
+    """An equal part to each other chip over its own link (s)."""
+    links = _member_links(group.num_chips, group, link)
+    return _direct_all_gather_time_s(message_bytes, group, links)
+
+
+def full_mesh_broadcast_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
     """Broadcast as behind a switch, over the links to the members (s)."""
-    return switch_broadcast_time_s(message_bytes, group, _mesh_bandwidth(group, link))
+    members = dataclasses.replace(group, extents=(group.fewest_chips,))
+    links = _member_links(group.fewest_chips, group, link)
+    return switch_broadcast_time_s(message_bytes, members, links)
 
 
-def mesh_point_to_point_time_s(message_bytes: Scalar, group: PlacedGroup, link: Link) -> Scalar:
+def full_mesh_point_to_point_time_s(
+    message_bytes: Scalar, group: PlacedGroup, link: Link
+) -> Scalar:
     """Transfer over the one link to that chip (s)."""
     one = link.bandwidth_bytes_per_s / jnp.maximum(group.sizes[0] - 1.0, 1.0)
     return link.latency_s + message_bytes / one
-
-
-CollectiveFn = Callable[[Scalar, PlacedGroup, Link], Scalar]
 
 
 @flax.struct.dataclass
@@ -233,6 +178,18 @@ _SWITCH = Topology(
     switch_broadcast_time_s,
     switch_all_reduce_time_s,
 )
+
+
+def _torus(wraparound: Wraparound) -> Topology:
+    """Collectives of a torus with the given wraparound links."""
+    return Topology(
+        partial(torus_all_gather_time_s, wraparound=wraparound),
+        partial(torus_all_to_all_time_s, wraparound=wraparound),
+        partial(torus_point_to_point_time_s, wraparound=wraparound),
+        partial(torus_broadcast_time_s, wraparound=wraparound),
+    )
+
+
 TOPOLOGIES: Mapping[str, Topology] = MappingProxyType(
     {
         "ring": Topology(
@@ -241,20 +198,16 @@ TOPOLOGIES: Mapping[str, Topology] = MappingProxyType(
             ring_point_to_point_time_s,
             ring_broadcast_time_s,
         ),
-        "torus": Topology(
-            torus_all_gather_time_s,
-            torus_all_to_all_time_s,
-            torus_point_to_point_time_s,
-            torus_broadcast_time_s,
-        ),
+        "torus": _torus(each_dimension),
+        "optical_torus": _torus(all_dimensions),
+        "mesh": _torus(no_dimension),
         "switch": _SWITCH,
         "reducing_switch": dataclasses.replace(_SWITCH, own_all_reduce=reducing_all_reduce_time_s),
         "fully_connected": Topology(
-            mesh_all_gather_time_s,
-            # A chip sends an equal part to each other chip, over separate links.
-            mesh_all_gather_time_s,
-            mesh_point_to_point_time_s,
-            mesh_broadcast_time_s,
+            full_mesh_all_gather_time_s,
+            full_mesh_all_to_all_time_s,
+            full_mesh_point_to_point_time_s,
+            full_mesh_broadcast_time_s,
         ),
     }
 )

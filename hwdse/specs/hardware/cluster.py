@@ -4,6 +4,9 @@ import flax.struct
 
 from hwdse.numerics.array_types import Leaf
 
+MULTI_DIMENSIONAL = ("torus", "optical_torus", "mesh")
+"""Topologies of a scale-up domain with several dimensions; the others have one."""
+
 
 @flax.struct.dataclass
 class Cluster:
@@ -25,8 +28,8 @@ class Cluster:
     """Latency of a hop in each dimension over the latency of the scale-up link. Typical: 1.
     Assumed."""
     pod_chips: Leaf
-    """Chips joined by the scale-out network at full bisection bandwidth. Typical: 100,000
-    (UltraCluster)."""
+    """Chips joined by the scale-out network at full bisection bandwidth, at least one domain.
+    Typical: 100,000 (UltraCluster)."""
     network_oversubscription_ratio: Leaf
     """Bandwidth into the switches of a pod over bandwidth between pods. Typical: 1, full
     bisection."""
@@ -54,7 +57,8 @@ class Cluster:
     """Depreciation period. Typical: 4 years. Assumed."""
     topology: str = flax.struct.field(pytree_node=False)
     """Topology of the scale-up domain: entry of `models.network.topology_collectives.TOPOLOGIES`.
-    Typical: "torus" (Trainium2), "reducing_switch" (H100)."""
+    Typical: "torus" (Trainium2), "optical_torus" (TPU v4 and v5p: no wraparound in slices with a
+    side of two chips), "mesh" (no wraparound), "reducing_switch" (H100)."""
     host_copy_bandwidth_bytes_per_s: Leaf = 16e9
     """Copy rate of one chip into host memory. Typical: 16 GB/s (DMA of Trainium, Neuron docs, NKI
     memory hierarchy), 55 GB/s measured over PCIe 5 x16."""

@@ -48,8 +48,9 @@ def _at_once(num_chips: PerOp) -> PerOp:
 
 
 def _half_way(num_chips: PerOp) -> PerOp:
-    """Hops to the farthest chip of a bidirectional ring: p / 2, 0 for one chip."""
-    return 0.5 * (num_chips - 1.0) + 0.5 * _any(num_chips)
+    r"""Hops to the farthest chip of a bidirectional ring, $\lfloor p / 2 \rfloor$, smooth between
+    whole numbers."""
+    return 0.5 * (num_chips - jnp.sin(0.5 * jnp.pi * num_chips) ** 2)
 
 
 def _share(num_chips: PerOp) -> PerOp:
@@ -116,3 +117,14 @@ Sources: Thakur, Rabenseifner and Gropp, IJHPCA 19(1), 2005 (ring, halving-doubl
 scatter and all-gather); Sanders, Speck and Traeff, Parallel Computing 35(12), 2009 (two trees);
 Klenk et al., ISCA 2020 (in-switch reduction).
 """
+SWITCH_ALGORITHMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "all_reduce": ("mesh", "direct", "halving_doubling", "double_binary_tree"),
+        "all_gather": ("direct", "halving_doubling"),
+        "reduce_scatter": ("direct", "halving_doubling"),
+        "all_to_all": ("direct", "bruck"),
+        "broadcast": ("binomial_tree", "scatter_all_gather", "chain", "direct"),
+        "point_to_point": ("direct",),
+    }
+)
+"""Algorithms behind a switch that does not reduce, by kind of collective."""

@@ -1,13 +1,12 @@
-"""Laws of collectives on rings, tori and switches, and across scale-up domains."""
+"""Laws of collectives on rings, tori, switches and full meshes."""
 
 import itertools
 
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from jax.test_util import check_grads
+from support.fabric_groups import CUBE, FREE, LINE, LINK, domain_group
 
 from hwdse.models.network.topology_collectives import (
     TOPOLOGIES,
@@ -15,26 +14,10 @@ from hwdse.models.network.topology_collectives import (
     ring_all_to_all_time_s,
     switch_all_gather_time_s,
     switch_all_reduce_time_s,
-    torus_all_gather_time_s,
-    torus_all_to_all_time_s,
-    torus_point_to_point_time_s,
 )
-from hwdse.specs.hardware.chip import Link
+from hwdse.specs.hardware.cluster import MULTI_DIMENSIONAL
 from hwdse.workload.transformer.collective_algorithms import ALGORITHMS
-from hwdse.workload.transformer.group_placement import PlacedGroup, place_group
 
-LINK = Link(
-    latency_s=1e-6,
-    bandwidth_bytes_per_s=100e9,
-    energy_j_per_byte=1e-11,
-    collective_launch_s=0.0,
-    bandwidth_efficiency_fraction=1.0,
-    rendezvous_s=0.0,
-    eager_fraction=1.0,
-)
-FREE = LINK.replace(latency_s=0.0)
-CUBE = ((4.0, 4.0, 4.0), (0.4, 0.4, 0.2), (1.0, 1.0, 1.0))
-LINE = ((64.0,), (1.0,), (1.0,))
 COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "broadcast")
 
 
@@ -45,11 +28,11 @@ def _float64():
 
 
 def fabric(name):
-    return CUBE if name == "torus" else LINE
+    return CUBE if name in MULTI_DIMENSIONAL else LINE
 
 
 def group_of(name, num_chips):
-    return place_group(num_chips, 1.0, *fabric(name))
+    return domain_group(num_chips, 1.0, *fabric(name))
 
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGIES))
@@ -109,7 +92,7 @@ def test_gradients_are_finite_and_agree_with_differences(name, collective, num_c
 
 
 def test_ring_by_hand():
-    ring = PlacedGroup((8.0,), (8.0,), (1.0,), (1.0,))
+    ring = domain_group(8.0, 1.0, (8.0,))
     # 7 hops of 1 µs and 125 MB at 100 GB/s
     assert ring_all_gather_time_s(1e9, ring, LINK) == pytest.approx(7.0 * (1e-6 + 1.25e-3))
     # Every link carries 8 x 7 / 2 messages of 125 MB.
@@ -118,8 +101,8 @@ def test_ring_by_hand():
 
 def test_switch_limits():
     pair, many = (
-        PlacedGroup((2.0,), (64.0,), (1.0,), (1.0,)),
-        PlacedGroup((1e6,), (1e6,), (1.0,), (1.0,)),
+        domain_group(2.0, 1.0, (64.0,)),
+        domain_group(1e6, 1.0, (1e6,)),
     )
     assert switch_all_gather_time_s(1e9, pair, LINK) == pytest.approx(1e-6 + 5e-3)
     assert switch_all_gather_time_s(1e9, many, FREE) == pytest.approx(1e-2, rel=1e-5)
@@ -128,69 +111,15 @@ def test_switch_limits():
 def test_switch_latency_is_independent_of_hops():
     ring, switch = TOPOLOGIES["ring"], TOPOLOGIES["switch"]
     for num_chips, size in itertools.product((2.0, 8.0, 64.0), (0.0, 1e3, 1e9)):
-        group = place_group(num_chips, 1.0, *LINE)
+        group = domain_group(num_chips, 1.0, *LINE)
         assert switch.all_gather(size, group, LINK) <= ring.all_gather(size, group, LINK)
         assert switch.all_to_all(size, group, LINK) <= ring.all_to_all(size, group, LINK)
-
-
-def test_torus_by_hand():
-    whole = place_group(64.0, 1.0, *CUBE)
-    # All links busy both ways: 63/64 GB at 100 GB/s; 2 hops per dimension.
-    expected = 6e-6 + 63.0 / 64.0 * 1e-2
-    assert torus_all_gather_time_s(1e9, whole, LINK) == pytest.approx(expected)
-    plane = place_group(16.0, 1.0, *CUBE)
-    expected = 4e-6 + 15.0 / 16.0 * 1e-2 / 0.8
-    assert torus_all_gather_time_s(1e9, plane, LINK) == pytest.approx(expected)
-    # n g / 4 per dimension: 1 GB at 40, 40 and 20 GB/s
-    assert torus_all_to_all_time_s(1e9, whole, FREE) == pytest.approx(0.025 + 0.025 + 0.05)
-    assert torus_point_to_point_time_s(1e9, whole, LINK) == pytest.approx(1e-6 + 0.1)
-
-
-@pytest.mark.parametrize("collective", COLLECTIVES)
-def test_a_closed_torus_is_faster_than_a_line_of_as_many_chips(collective):
-    run = getattr(TOPOLOGIES["torus"], collective)
-    line = PlacedGroup((64.0,), (128.0,), (1.0,), (1.0,))
-    for size in (0.0, 1e6, 1e9):
-        assert run(size, place_group(64.0, 1.0, *CUBE), LINK) < run(size, line, LINK)
-
-
-def test_a_closed_ring_is_twice_as_fast_as_a_line():
-    closed, line = (
-        PlacedGroup((4.0,), (4.0,), (1.0,), (1.0,)),
-        PlacedGroup((4.0,), (8.0,), (1.0,), (1.0,)),
-    )
-    for run in (torus_all_gather_time_s, torus_all_to_all_time_s):
-        assert run(1e9, line, FREE) == pytest.approx(2.0 * float(run(1e9, closed, FREE)))
-
-
-@given(st.integers(0, 6), st.integers(0, 6))
-@settings(max_examples=49, deadline=None)
-def test_groups_fill_the_remaining_fabric(log_chips, log_inner):
-    group = place_group(2.0**log_chips, 2.0**log_inner, *CUBE)
-    assert group.num_chips == min(2.0**log_chips, 64.0 / 2.0**log_inner)
-    assert all(1.0 <= extent <= size for extent, size in zip(group.extents, CUBE[0], strict=True))
-
-
-def test_groups_by_hand():
-    assert place_group(16.0, 1.0, *CUBE).extents == (4.0, 4.0, 1.0)
-    assert place_group(8.0, 2.0, *CUBE).extents == (2.0, 4.0, 1.0)
-    assert place_group(4.0, 16.0, *CUBE).extents == (1.0, 1.0, 4.0)
-    assert place_group(8.0, 64.0, *CUBE).extents == (1.0, 1.0, 1.0)
-    assert place_group(8.0, 256.0, *CUBE).extents == (1.0, 1.0, 1.0)
-
-
-def test_dimensions_have_separate_latencies():
-    slow = (CUBE[0], CUBE[1], (1.0, 1.0, 5.0))
-    inside = place_group(16.0, 1.0, *slow)
-    assert torus_all_gather_time_s(0.0, inside, LINK) == pytest.approx(4e-6)
-    across = place_group(4.0, 16.0, *slow)
-    assert torus_all_gather_time_s(0.0, across, LINK) == pytest.approx(10e-6)
 
 
 def test_in_switch_reduction_saves_bytes_except_for_pairs():
     plain, reducing = TOPOLOGIES["switch"], TOPOLOGIES["reducing_switch"]
     for num_chips in (2.0, 8.0, 64.0):
-        group = place_group(num_chips, 1.0, *LINE)
+        group = domain_group(num_chips, 1.0, *LINE)
         times = [float(t.all_reduce(1e9, group, FREE)) for t in (plain, reducing)]
         expected = min(2.0 * (1.0 - 1.0 / num_chips), (1.0 + 1.0 / num_chips) / 0.85)
         assert times[0] == pytest.approx(2.0 * (1.0 - 1.0 / num_chips) * 1e-2)
@@ -198,7 +127,7 @@ def test_in_switch_reduction_saves_bytes_except_for_pairs():
 
 
 def test_small_all_reduces_take_one_step_and_large_ones_few_bytes():
-    group = place_group(8.0, 1.0, *LINE)
+    group = domain_group(8.0, 1.0, *LINE)
     mesh = ALGORITHMS["all_reduce"]["mesh"](8.0)
     assert switch_all_reduce_time_s(1.0, group, LINK) == pytest.approx(
         float(mesh.num_steps) * 1e-6, rel=1e-3
@@ -208,8 +137,8 @@ def test_small_all_reduces_take_one_step_and_large_ones_few_bytes():
 
 def test_a_full_mesh_uses_only_the_links_to_the_members():
     whole, part = (
-        PlacedGroup((8.0,), (8.0,), (1.0,), (1.0,)),
-        PlacedGroup((4.0,), (8.0,), (1.0,), (1.0,)),
+        domain_group(8.0, 1.0, (8.0,)),
+        domain_group(4.0, 1.0, (8.0,)),
     )
     run = TOPOLOGIES["fully_connected"].all_gather
     assert run(1e9, whole, FREE) == pytest.approx(7.0 / 8.0 * 1e-2)
