@@ -4,11 +4,13 @@ import os
 
 import numpy as np
 import pytest
+from support.small_search import SEARCH
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.config import ConfigError, load_search
 from hwdse.config.search.design_csv import load_design_list, with_listed_values
+from hwdse.runs.run_folder import open_run
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +143,17 @@ def test_a_missing_file_and_a_missing_option_are_one_line(tmp_path, capsys):
 def test_base_values_without_a_column_must_be_in_range(tmp_path):
     with pytest.raises(ConfigError, match=r"fp64_per_fp16_ratio = .*no column has this path"):
         listed(load_search("trn2_llama3_70b"), tmp_path, "chip.array.rows\n128\n")
+
+
+def test_sweep_refuses_values_between_the_steps_or_keeps_them(tmp_path, capsys):
+    search, designs = tmp_path / "small.toml", tmp_path / "designs.csv"
+    search.write_text(SEARCH)
+    designs.write_text("chip.array.rows\n100\n128\n")
+    command = ["sweep", str(search), "--method", "list", "--designs", str(designs)]
+    command += ["--out", str(tmp_path / "run")]
+    assert run(command) == Exit.USER_ERROR
+    assert "nearest 96; --as-is" in capsys.readouterr().err
+    assert run([*command, "--as-is", "--keep", "all"]) == 0
+    assert "chip.array.rows" in capsys.readouterr().out
+    points = open_run(tmp_path / "run").read_points()
+    assert sorted(points["chip.array.rows"]) == [100.0, 128.0]

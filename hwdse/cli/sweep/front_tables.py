@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import evaluate_exact, is_core, metric_of, number_cells
+from hwdse.cli.shared.metric_tables import (
+    evaluate_exact,
+    is_core,
+    limit_rows,
+    metric_of,
+    number_cells,
+)
 from hwdse.cli.shared.parameter_cells import parameter_row, printed_unit, wrapped
 from hwdse.cli.shared.table_output import print_table, say
 from hwdse.config.search.metric_names import objective_columns
@@ -16,12 +22,17 @@ from hwdse.runs.atomic_files import csv_text
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.plots.pareto_plots import Marker
+    from hwdse.plots.fronts.pareto_plots import Marker
     from hwdse.runs.run_folder import Run
     from hwdse.runs.sweep_job import SweepJob
+    from hwdse.specs.results.evaluation_result import Evaluation
     from hwdse.search.pareto.pareto_archive import DesignSet
 
 SHOWN_DESIGNS = 5
+LIMIT_WORDS = {"die_area": "area", "chip_power": "power", "chip_cost": "cost",
+               "hbm_used_ratio": "HBM", "memory_used_ratio": "memory",
+               "reticle_used_ratio": "reticle"}  # fmt: skip
+"""Short names of limits in plots."""
 
 
 def ordered(front: "DesignSet") -> "DesignSet":
@@ -98,11 +109,12 @@ def _parameter_rows(loaded: "LoadedSearch", columns: Mapping[str, np.ndarray]) -
     """Rows of the searched numbers."""
     from hwdse.config.schema.user_paths import short_path
 
+    paths = [dimension.path for dimension in loaded.space.dimensions]
+    paths += [choice.name for choice in loaded.space.choices if choice.name in choice.paths]
     rows = []
-    for dimension in loaded.space.dimensions:
-        values = [float(value) for value in _values_of(columns, dimension.path)]
-        unit, cells = parameter_row(dimension.path, values)
-        rows.append([short_path(dimension.path), unit, *cells])
+    for path in paths:
+        unit, cells = parameter_row(path, [float(value) for value in _values_of(columns, path)])
+        rows.append([short_path(path), unit, *cells])
     return rows
 
 
@@ -112,6 +124,8 @@ def _name_rows(
     """Rows of choices, one per part of their labels, and of variants."""
     rows = []
     for choice in loaded.space.choices:
+        if choice.name in choice.paths:  # numbers, whose column has no labels
+            continue
         parts = [label.split(", ") for label in _values_of(columns, choice.name)]
         if len({len(part) for part in parts}) > 1:
             parts = [[", ".join(part)] for part in parts]
@@ -133,6 +147,7 @@ def write_front(
     front: "DesignSet",
     cloud: np.ndarray,
     markers: Sequence["Marker"],
+    formats: Sequence[str],
 ) -> list[Path]:
     """Write front.csv, front.parquet with all metrics, the best design per objective, and plots."""
     from hwdse.config import to_toml
@@ -150,27 +165,54 @@ def write_front(
         files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
     if len(loaded.front_objectives) > 1:
         from hwdse.cli.shared import evaluation_plots
+        from hwdse.cli.shared.plot_targets import plot_files
+        from hwdse.plots.fronts.pareto_plots import FrontPoints
 
-        points = np.exp(np.concatenate((front.log_objectives, cloud)))
-        mask = np.arange(len(points)) < len(front)
-        folder = record.folder / "plots"
-        label = "sampled feasible designs"
+        is_front = np.ones(len(front), dtype=bool)
+        points = FrontPoints("Pareto front", np.exp(front.log_objectives), is_front)
+        named = [*markers, *_best_markers(loaded, row_columns(job, front), points.objectives)]
         files += evaluation_plots.save_pareto(
-            points, mask, loaded.front_objectives, markers, folder, label,
-            of_core=is_core(loaded), rule=loaded.robust.text if loaded.robust else "",
+            [points], loaded.front_objectives, named,
+            plot_files(loaded, record.folder / "plots", formats), np.exp(cloud),
+            "sampled feasible designs", of_core=is_core(loaded),
+            rule=loaded.robust.text if loaded.robust else "",
         )  # fmt: skip
     return files
+
+
+def _best_markers(
+    loaded: "LoadedSearch", columns: Mapping[str, np.ndarray], objectives: np.ndarray
+) -> list["Marker"]:
+    """Marker of the design of a front with the smallest objective of the search file.
+
+    None if that objective is one of the front, whose end it is, or not recorded.
+    """
+    from hwdse.config.schema.metric_fields import metric_field
+    from hwdse.plots.fronts.pareto_plots import Marker
+
+    name = loaded.objective
+    if loaded.robust is not None or name in loaded.front_objectives:
+        return []
+    if name == "energy_delay":
+        parts = [columns.get(metric_field(f"{part}_per_token")) for part in ("time", "energy")]
+        values = None if parts[0] is None or parts[1] is None else parts[0] * parts[1]
+    else:
+        values = columns.get(metric_field(name))
+    if values is None:
+        return []
+    label = f"lowest {metric_of(name, of_core=is_core(loaded)).name}"
+    return [Marker(label, tuple(objectives[int(np.argmin(values))].tolist()), "best")]
 
 
 def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> list["Marker"]:
     """Objectives of the base design and of the presets that can run its workload.
 
     For a cluster: other systems with the same number of chips and the parallelism strategy of the
-    base design. If a system cannot have that number of chips, its chip replaces the chip of the
-    base design. For a core: other accelerators with optimized mappings. Designs that exceed their
-    memory are left out.
+    base design. Systems that cannot have that number of chips are left out. For a core: other
+    accelerators with optimized mappings. Designs that exceed their memory are left out. The note of
+    a marker names the other limits that the design exceeds.
     """
-    from hwdse.plots.pareto_plots import Marker
+    from hwdse.plots.fronts.pareto_plots import Marker
 
     found: dict[str, Marker] = {}
 
@@ -184,7 +226,7 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
         if role != "baseline" and evaluation.hbm_used_ratio > 1.0:
             return
         if (values := objective_values(loaded, design, evaluation)) is not None:
-            found[label] = Marker(label, values, role)
+            found[label] = Marker(label, values, role, limits_note(loaded, evaluation))
 
     add(loaded.labels["system"], loaded.base, "baseline")
     designs = _other_cores if is_core(loaded) else _other_systems
@@ -236,8 +278,15 @@ def _other_systems(
         try:
             yield system.name, load_search(config, [*sets, *changes]).base
         except ConfigError:
-            label = f"{system.chip_name} in {loaded.labels['system']}"
-            yield label, dataclasses.replace(base, chip=system.chip)
+            continue
+
+
+def limits_note(loaded: "LoadedSearch", evaluation: "Evaluation") -> str:
+    """The limits of the search file that an evaluation exceeds: `over area and power limits`."""
+    rows = [row for row in limit_rows(loaded, evaluation) if not row["is_met"]]
+    names = [LIMIT_WORDS.get(row["name"], row["name"].replace("_", " ")) for row in rows]
+    noun = "limit" if len(names) == 1 else "limits"
+    return f"over {' and '.join(names)} {noun}" if names else ""
 
 
 def objective_values(
