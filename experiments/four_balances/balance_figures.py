@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from tables import PARAMETERS
 
-from hwdse.plots.pareto_plots import new_figure, save_figure
+from hwdse.plots.figure_files import new_figure, save_figure
 from hwdse.plots.plot_style import COLORS
 
 KAPPAS = (8.6, 23.2)

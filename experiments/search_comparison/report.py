@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from problems import SCAN, TITLES
 
-from hwdse.plots import pareto_plots
 from hwdse.plots.comparison_curves import plot_median_and_range
+from hwdse.plots.figure_files import new_figure, save_figure
 from hwdse.search.compare.baselines import TPE_TRIALS
 
 GRADIENT = "gradient"
@@ -161,9 +161,9 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
             ranges_by_method[NAMES[method]] = np.stack(
                 [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
             )
-        figure, (axes,) = pareto_plots.new_figure()
+        figure, (axes,) = new_figure()
         label = (
             "Hypervolume (of the logarithms)" if task == "pareto" else "Energy-delay product (J·s)"
         )
         plot_median_and_range(axes, marks, ranges_by_method, "Model evaluations", label)
-        pareto_plots.save_figure(figure, folder, f"{problem}_{task}")
+        save_figure(figure, folder, f"{problem}_{task}")

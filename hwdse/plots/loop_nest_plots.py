@@ -1,26 +1,23 @@
-"""Plots of one mapping: loop nest as nested boxes, and the roofline of each memory level."""
+"""Plot of one mapping: the loop nest as nested boxes, beside the axes of its rooflines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hwdse.plots.plot_style import COLORS, STYLE, place_labels, tidy_log_axis
+from hwdse.plots.plot_style import COLORS, INK, PALE_INK, RULE, STYLE, text_color
+from hwdse.plots.rooflines import level_color
 
 OPERAND_COLORS = {"weights": COLORS[0], "inputs": COLORS[3], "outputs": COLORS[2]}
-LEVEL_COLORS = (COLORS[4], COLORS[1], COLORS[5], COLORS[6], COLORS[7], COLORS[10], COLORS[9])
-"""Colors of memory levels, outermost first; distinct from the operand colors."""
-INK, PALE, RED = "#1f2933", "#f5f7fa", "#b42318"
+PALE, RED = "#f5f7fa", "#b42318"
 LINE_IN = 0.205
 """Height of one text line (inches)."""
 STEP = 0.022
 """Inset of a box in its enclosing box, as a fraction of the panel width."""
-TERA = 1e12
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class ArrayBox:
     cols_ratio: float
 
 
-def new_mapping_figure(boxes: Sequence[NestBox], title: str) -> tuple[Figure, Axes, Axes]:
+def new_mapping_figure(boxes: Sequence[NestBox]) -> tuple[Figure, Axes, Axes]:
     """Figure with the axes of the loop nest on the left and of the rooflines on the right."""
     height = max(4.8, LINE_IN * _height(boxes) + 0.75)
     with matplotlib.rc_context(STYLE):
@@ -63,7 +60,6 @@ def new_mapping_figure(boxes: Sequence[NestBox], title: str) -> tuple[Figure, Ax
         # Two subfigures, so that the legend of one does not shrink the other.
         left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.0, 1.05))[0]
         nest, roof = left.subplots(), right.subplots()
-        figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.01, ha="left")
     return figure, nest, roof
 
 
@@ -83,12 +79,12 @@ def plot_nest(axes: Axes, boxes: Sequence[NestBox], array: ArrayBox) -> None:
         axes.add_patch(
             Rectangle(
                 (left, top), right - left, bottom - 0.3 * depth - top, facecolor="white",
-                edgecolor="#7b8794", linewidth=0.9, zorder=depth,
+                edgecolor=RULE, linewidth=0.9, zorder=depth,
             )
         )  # fmt: skip
         inside = (left + 0.015, right - 0.015)
         _text(axes, inside[0], top + 0.7, box.title, depth, fontweight="bold",
-              color=_level_color(box.level))  # fmt: skip
+              color=text_color(level_color(box.level)))  # fmt: skip
         _text(
             axes,
             inside[1],
@@ -103,102 +99,6 @@ def plot_nest(axes: Axes, boxes: Sequence[NestBox], array: ArrayBox) -> None:
             _text(axes, inside[0] + 0.02, top + 2.5 + number, line, depth)
         top += 2.15 + len(box.lines)
     _array(axes, array, top, bottom - 0.3 * len(boxes), len(boxes))
-
-
-def plot_level_rooflines(
-    axes: Axes,
-    names: Sequence[str],
-    intensity_macs_per_byte: np.ndarray,
-    bandwidth_bytes_per_s: np.ndarray,
-    peak_macs_per_s: float,
-    array_macs_per_s: float,
-    macs_per_s: float,
-    notes: Sequence[str],
-) -> None:
-    """Draw the roofline of each level over its own intensity, and the point of the operator.
-
-    The slope of a line is the bandwidth of the level, and the ceiling is the peak rate of the
-    array. A dashed ceiling is the rate with the idle PEs of the mapping (`array_macs_per_s`).
-    `notes` are the labels of the points. Levels without traffic or timing are left out.
-    """
-    intensity = np.asarray(intensity_macs_per_byte, dtype=float)
-    slopes = np.asarray(bandwidth_bytes_per_s, dtype=float) / TERA
-    peak, reached = peak_macs_per_s / TERA, macs_per_s / TERA
-    is_roof = np.isfinite(intensity) & np.isfinite(slopes) & (slopes > 0.0)
-    shown = np.flatnonzero(is_roof).tolist()
-    left = 0.1 * float(intensity[shown].min(initial=1.0))
-    right = 10.0 * float(intensity[shown].max(initial=1.0))
-    _ceilings(axes, (left, right), peak, array_macs_per_s / TERA)
-    for index in shown:
-        label = f"{names[index]} {_scaled(slopes[index], 'B/s')}"
-        _roof(axes, _level_color(index), label, slopes[index], (left, right), peak)
-        _point(axes, _level_color(index), intensity[index], slopes[index], peak, reached)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(left, right)
-    axes.set_ylim(min(0.2 * reached, 0.01 * peak), 3.0 * peak)
-    axes.set_xlabel("Arithmetic intensity at the level (MAC/B)")
-    axes.set_ylabel("Achieved rate (TMAC/s)")
-    for axis in (axes.xaxis, axes.yaxis):
-        tidy_log_axis(axis)
-    axes.grid(True, which="major", color="#e4e7eb", linewidth=0.7, zorder=0)
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, handlelength=1.6,
-        columnspacing=1.4, fontsize=8,
-    )  # fmt: skip
-    points = [(float(intensity[index]), reached) for index in shown]
-    along = np.geomspace(left, right, 160)
-    roofs = [np.stack([along, np.minimum(slopes[i] * along, peak)], axis=1) for i in shown]
-    obstacles = np.concatenate([np.zeros((0, 2)), *roofs])
-    colors = [_level_color(index) for index in shown]
-    place_labels(axes, points, [notes[index] for index in shown], colors, obstacles)
-
-
-def _ceilings(axes: Axes, span: tuple[float, float], peak: float, used: float) -> None:
-    """Draw the peak rate of the array, and the rate of its used PEs."""
-    label = f"array {_scaled(peak, 'MAC/s')}"
-    axes.plot(span, [peak, peak], color=INK, linewidth=1.8, zorder=3, label=label)
-    if used < 0.995 * peak:
-        label = f"used PEs {_scaled(used, 'MAC/s')}"
-        axes.plot(span, [used, used], color=INK, linewidth=1.2, linestyle=(0, (5, 2)), zorder=3,
-                  label=label)  # fmt: skip
-
-
-def _level_color(index: int) -> str:
-    return LEVEL_COLORS[index % len(LEVEL_COLORS)]
-
-
-def _roof(
-    axes: Axes, color: str, label: str, slope: float, span: tuple[float, float], peak: float
-) -> None:
-    """Draw the bandwidth limit of one level up to the ceiling, within the axis range."""
-    left, right = span
-    end = min(max(peak / slope, left), right)
-    axes.plot(
-        [left, end], [min(slope * left, peak), min(slope * end, peak)], color=color,
-        linewidth=1.5, zorder=2, label=label,
-    )  # fmt: skip
-
-
-def _point(
-    axes: Axes, color: str, intensity: float, slope: float, peak: float, reached: float
-) -> None:
-    """Draw the operator at one level, and the distance to the roofline of that level."""
-    roof = min(peak, slope * intensity)
-    axes.plot(
-        [intensity, intensity], [reached, roof], color=color, linewidth=0.9,
-        linestyle=(0, (2, 2)), zorder=4,
-    )  # fmt: skip
-    axes.scatter(
-        [intensity], [reached], s=46, color=color, edgecolors="white", linewidths=0.8, zorder=6
-    )
-
-
-def _scaled(value: float, unit: str) -> str:
-    """Text of a value in tera units with the best prefix: 0.128 gives 128 G."""
-    prefixes = ((1e-3, "P"), (1.0, "T"), (1e3, "G"), (1e6, "M"))
-    factor, prefix = next((x for x in prefixes if value * x[0] >= 1.0), prefixes[-1])
-    return f"{value * factor:.4g} {prefix}{unit}"
 
 
 def _height(boxes: Sequence[NestBox]) -> float:
@@ -241,11 +141,11 @@ def _array(axes: Axes, array: ArrayBox, top: float, bottom: float, depth: int) -
     left, right = STEP * depth + 0.015, STEP * depth + 0.17
     height = bottom - top - 0.5
     is_overfull = max(array.rows_ratio, array.cols_ratio) > 1.0 + 1e-6
-    edge, width = (RED, 1.6) if is_overfull else ("#7b8794", 0.9)
+    edge, width = (RED, 1.6) if is_overfull else (RULE, 0.9)
     frame = {"facecolor": PALE, "edgecolor": edge, "linewidth": width, "zorder": depth}
     axes.add_patch(Rectangle((left, top + 0.35), right - left, height, **frame))
     used = (right - left) * min(array.cols_ratio, 1.0), height * min(array.rows_ratio, 1.0)
-    axes.add_patch(Rectangle((left, top + 0.35), *used, facecolor="#52606d", zorder=depth + 0.5))
+    axes.add_patch(Rectangle((left, top + 0.35), *used, facecolor=PALE_INK, zorder=depth + 0.5))
     for number, line in enumerate(array.note.splitlines()):
         color = RED if is_overfull and number > 0 else INK
         _text(axes, right + 0.025, top + 0.95 + number, line, depth, color=color)

@@ -1,25 +1,27 @@
-"""Shared style of the plots: colors, fonts, ticks of logarithmic axes, labels beside points."""
+"""Shared style of the plots: colors, fonts, ticks of logarithmic axes."""
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.path import Path
+from matplotlib.axis import Axis, XAxis
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from matplotlib.transforms import Bbox, BboxBase
+from matplotlib.ticker import Formatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
 COLORS = (
-    "#0072b2", "#d55e00", "#009e73", "#e69f00", "#6a3d9a", "#56b4e9", "#cc79a7", "#7f7f7f",
-    "#a6cee3", "#f5b99a", "#9fd9c4", "#f4e08a", "#332288", "#b15928",
+    "#004f9e", "#d55e00", "#22ab80", "#f5bd3c", "#45128a", "#63b6e6", "#b03a78", "#d3d8de",
 )  # fmt: skip
-"""Palette for every type of color vision. Source: Okabe and Ito, Color Universal Design, 2008.
-Yellow and black are replaced by purple and gray, which are readable as text and lines; six colors
-are added for bars of many parts."""
+"""Blue, vermilion, green, amber, purple, sky blue, magenta, light gray.
+
+Hues for every type of color vision, after Okabe and Ito, Color Universal Design, 2008. Their
+lightness is changed so that no two have the same gray when printed; `lightness` states it."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+LINES = ("-", "--", "-.", ":", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (6, 1, 1, 1)))
+"""Markers and line styles of curves in one plot; together with `COLORS` readable in gray."""
+HATCHES = ("", "////", "....")
+"""Patterns of bars with more parts than colors."""
+INK, PALE_INK, RULE, GRID = "#1f2933", "#52606d", "#7b8794", "#e4e7eb"
+"""Text, small print, helper lines, grid."""
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -27,40 +29,133 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#52606d",
+    "axes.edgecolor": PALE_INK,
     "axes.axisbelow": True,
-    "hatch.linewidth": 0.6,
+    "hatch.linewidth": 0.7,
     "xtick.color": "#323f4b",
     "ytick.color": "#323f4b",
 }
 HALO = withStroke(linewidth=2.4, foreground="white", alpha=0.85)
 """White outline of text on top of points and lines."""
-_DIRECTIONS = (
-    (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0),
-    (-1.0, -1.0), (0.4, 1.0), (-0.4, 1.0), (0.4, -1.0), (-0.4, -1.0), (1.0, 0.4), (-1.0, 0.4),
-    (1.0, -0.4), (-1.0, -0.4),
-)  # fmt: skip
-_DISTANCES = (7.0, 16.0, 28.0, 44.0, 64.0, 88.0)
-"""Distances between a design and its label (typographic points), tried in this order."""
-NUM_ROUNDS = 3
-"""Placement rounds over all labels."""
+READABLE = 48.0
+"""Largest lightness of a color of text on white."""
+TICK_ROOM_IN = {"x": 0.55, "y": 0.3}
+"""Room of a tick label along its axis (inches)."""
+FEW_TICKS = 3
+"""An axis with fewer ticks at 1, 2 and 5 times a power of ten gets evenly spaced ones."""
+
+
+def curve_style(index: int) -> dict[str, Any]:
+    """Color, line style and marker of curve `index`, distinct in color and in gray."""
+    size = len(COLORS) - 1  # the light gray is too pale for a line
+    return {
+        "color": COLORS[index % size],
+        "linestyle": LINES[index % len(LINES)],
+        "marker": MARKERS[index % len(MARKERS)],
+    }
+
+
+def part_style(index: int) -> dict[str, Any]:
+    """Color and hatch of part `index` of stacked bars, distinct in color and in gray."""
+    row, column = divmod(index, len(COLORS))
+    return {"color": COLORS[column], "hatch": HATCHES[row % len(HATCHES)], "edgecolor": "white"}
+
+
+def lightness(color: str) -> float:
+    """Lightness L* of a color `#rrggbb`, 0 (black) to 100 (white). Source: CIE 15:2004, eq. 8.3;
+    luminance of IEC 61966-2-1 (sRGB)."""
+    channels = np.array([int(color[i : i + 2], 16) / 255.0 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+    root = (
+        np.cbrt(luminance) if luminance > (6.0 / 29.0) ** 3 else luminance / 0.128419 + 4.0 / 29.0
+    )
+    return float(116.0 * root - 16.0)
+
+
+def text_color(color: str) -> str:
+    """The color, darkened until text in it is readable on white."""
+    channels = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    while lightness(color) > READABLE:
+        channels = [int(0.96 * channel) for channel in channels]
+        color = "#" + "".join(f"{channel:02x}" for channel in channels)
+    return color
+
+
+def color_on(background: str) -> str:
+    """White or ink, whichever is readable on a background."""
+    return "white" if lightness(background) < 60.0 else INK
 
 
 def tidy_log_axis(axis: Axis) -> None:
-    """Set plain tick labels on a logarithmic axis, denser for a shorter range."""
-    low, high = sorted(axis.get_view_interval())
-    decades = np.log10(high / low)
-    steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
-    if decades < 1.0:
-        steps = (1.0, 2.0, 3.0, 5.0, 7.0)
-    if decades < 0.7:
-        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
-    if decades < 0.15:
-        steps = tuple(np.arange(1.0, 10.0, 0.1 if decades > 0.04 else 0.02))
-    axis.set_major_locator(LogLocator(base=10.0, subs=steps, numticks=12))
-    powers = bool(steps == (1.0,) and (high >= 1e5 or low < 1e-4))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value, powers)))
+    """Set ticks at 1, 2 and 5 times powers of ten, with plain labels, on a logarithmic axis.
+
+    A long axis has ticks at powers of ten only; a short one has evenly spaced ticks.
+    """
+    locator = DecadeLocator(axis)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(DecadeFormatter(locator))
+    axis.set_minor_locator(LogLocator(base=10.0, subs=np.arange(2.0, 10.0), numticks=60))
     axis.set_minor_formatter(NullFormatter())
+
+
+class DecadeLocator(Locator):
+    """Ticks of a logarithmic axis, as dense as its length on the page allows."""
+
+    def __init__(self, owner: Axis) -> None:
+        self._owner = owner
+        self.is_even = False
+        """True if the last ticks are evenly spaced instead of at 1, 2, 5."""
+
+    def __call__(self) -> Sequence[float]:
+        return self.tick_values(*sorted(self._owner.get_view_interval()))
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """Ticks from `vmin` to `vmax`."""
+        self.is_even = False
+        if not 0.0 < vmin < vmax < np.inf:
+            return []
+        room = self._room()
+        first, last = int(np.floor(np.log10(vmin))), int(np.ceil(np.log10(vmax)))
+        powers = 10.0 ** np.arange(first, last + 1)
+        for steps in ((1.0, 2.0, 5.0), (1.0,)):
+            ticks = np.outer(powers, steps).ravel()
+            ticks = ticks[(ticks >= vmin * (1.0 - 1e-9)) & (ticks <= vmax * (1.0 + 1e-9))]
+            if len(ticks) < FEW_TICKS and steps[-1] > 1.0:
+                self.is_even = True
+                return self._even(vmin, vmax, room)
+            if len(ticks) <= room:
+                return ticks.tolist()
+        return ticks[:: int(np.ceil(len(ticks) / room))].tolist()
+
+    def _room(self) -> int:
+        """Number of tick labels for which the axis has room."""
+        axes = self._owner.axes
+        is_x = isinstance(self._owner, XAxis)
+        figure = axes.get_figure(root=True)
+        box = axes.get_window_extent()
+        length_in = (box.width if is_x else box.height) / (figure.dpi if figure else 100.0)
+        return max(2, int(length_in / TICK_ROOM_IN["x" if is_x else "y"]))
+
+    def _even(self, vmin: float, vmax: float, room: int) -> Sequence[float]:
+        found = MaxNLocator(nbins=min(room, 7), steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
+        return [tick for tick in found.tolist() if vmin <= tick <= vmax]
+
+
+class DecadeFormatter(Formatter):
+    """Plain labels of the ticks of a `DecadeLocator`, all with the same decimals if even."""
+
+    def __init__(self, locator: DecadeLocator) -> None:
+        self._locator = locator
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        locs = np.asarray(self.locs if len(self.locs) else [x], dtype=float)
+        if self._locator.is_even and len(locs) > 1:
+            step = float(np.min(np.diff(locs)))
+            decimals = max(0, -int(np.floor(np.log10(step) + 1e-9)))
+            return f"{x:,.{decimals}f}" if x < 1e6 and decimals < 5 else plain_number(x)
+        is_wide = bool(np.all(np.abs(np.log10(locs) - np.round(np.log10(locs))) < 1e-9))
+        return plain_number(x, is_wide and (locs.max() >= 1e5 or locs.min() < 1e-3))
 
 
 def plain_number(value: float, as_power: bool = False) -> str:
@@ -73,123 +168,6 @@ def plain_number(value: float, as_power: bool = False) -> str:
     return rf"${factor}10^{{{exponent}}}$"
 
 
-def place_labels(
-    axes: Axes,
-    points: Sequence[tuple[float, float]],
-    texts: Sequence[str],
-    colors: Sequence[str],
-    obstacles: np.ndarray | None = None,
-) -> None:
-    """Write `texts` beside `points` with the least overlap.
-
-    Tries sixteen directions from near to far for each point and takes the position with the
-    smallest penalty. Further rounds repeat this with all labels placed. A distant label gets a
-    thin line to its point.
-    """
-    figure = axes.get_figure(root=True)
-    if figure is None or not points:
-        return
-    figure.draw_without_rendering()
-    frame = axes.get_window_extent()
-    pixels = axes.transData.transform(np.array(points, dtype=float))
-    taken = _Taken(frame, [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in pixels])
-    if obstacles is not None and len(obstacles):
-        taken.soft = axes.transData.transform(obstacles)
-    shown = [i for i, text in enumerate(texts) if text and frame.contains(*pixels[i])]
-    sizes = {i: _text_size(axes, texts[i]) for i in shown}
-    options = {}
-    for _, index in itertools.product(range(NUM_ROUNDS), shown):
-        taken.labels.pop(index, None)
-        taken.lines.pop(index, None)
-        box, line, options[index] = _best_position(
-            sizes[index], pixels[index], figure.dpi / 72.0, taken, taken.points[index]
-        )
-        taken.labels[index] = box
-        if line is not None:
-            taken.lines[index] = line
-    for index in shown:
-        color, chosen = colors[index], options[index]
-        if chosen["arrowprops"] is not None:
-            chosen["arrowprops"]["color"] = color
-        axes.annotate(
-            texts[index], points[index], fontsize=8, color=color, zorder=8,
-            path_effects=[HALO], **chosen,
-        )  # fmt: skip
-
-
-@dataclass
-class _Taken:
-    """Occupied areas of the plot (pixels)."""
-
-    frame: BboxBase
-    points: list[Bbox]
-    labels: dict[int, Bbox] = field(default_factory=dict)
-    lines: dict[int, Path] = field(default_factory=dict)
-    """Lines from distant labels to their points."""
-    soft: np.ndarray | None = None
-    """Points with a small penalty, such as those of a front."""
-
-    def penalty(self, box: Bbox, line: Path | None, own: Bbox) -> float:
-        """Penalty of a label at `box`: high for other labels, low for points of a front.
-
-        Its line may cross its `own` point and points that overlap it.
-        """
-        labels, lines = list(self.labels.values()), list(self.lines.values())
-        penalty = 10.0 * sum(box.overlaps(other) for other in (*self.points, *labels))
-        penalty += 6.0 * sum(other.intersects_bbox(box) for other in lines)
-        if line is not None:
-            apart = [point for point in self.points if not point.overlaps(own)]
-            penalty += 6.0 * sum(line.intersects_bbox(other) for other in (*apart, *labels))
-            penalty += 2.0 * sum(line.intersects_path(other) for other in lines)
-        frame = self.frame
-        if not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)):
-            penalty += 20.0
-        if self.soft is not None:
-            inside = (self.soft[:, 0] > box.x0) & (self.soft[:, 0] < box.x1)
-            inside &= (self.soft[:, 1] > box.y0) & (self.soft[:, 1] < box.y1)
-            penalty += min(4.0, float(inside.sum()))
-        return float(penalty)
-
-
-def _text_size(axes: Axes, text: str) -> np.ndarray:
-    sample = axes.annotate(text, (0.5, 0.5), xycoords="axes fraction", fontsize=8)
-    size = np.asarray(sample.get_window_extent().size)
-    sample.remove()
-    return size
-
-
-def _best_position(
-    size: np.ndarray, point: np.ndarray, scale: float, taken: _Taken, own: Bbox
-) -> tuple[Bbox, Path | None, dict]:
-    """Extent, line and options of the position around a point with the smallest penalty.
-
-    Near positions are tried first. `scale` is pixels per typographic point.
-    """
-    least, best = np.inf, (Bbox.null(), None, {})
-    for distance, direction in itertools.product(_DISTANCES, _DIRECTIONS):
-        offset = np.asarray(direction)
-        anchor = point + scale * distance * offset
-        box = Bbox.from_bounds(*(anchor + 0.5 * (np.sign(offset) - 1.0) * size), *size)
-        line = Path([point, anchor]) if distance > _DISTANCES[0] else None
-        penalty = taken.penalty(box, line, own) + 0.02 * distance
-        if penalty < least:
-            least, best = penalty, (box, line, _options(direction, distance))
-        if least < 0.2:
-            break
-    return best
-
-
-def _options(direction: tuple[float, float], distance: float) -> dict:
-    x, y = (int(np.sign(part)) for part in direction)
-    # The line ends at the side of the label that faces the point.
-    leader = {
-        "arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3,
-        "relpos": (0.5 * (1 - x), 0.5 * (1 - y)),
-    }  # fmt: skip
-    return {
-        "xytext": (direction[0] * distance, direction[1] * distance),
-        "textcoords": "offset points",
-        "ha": ("right", "center", "left")[x + 1],
-        "va": ("top", "center", "bottom")[y + 1],
-        "arrowprops": leader if distance > _DISTANCES[0] else None,
-    }
+def percent_text(fraction: float, decimals: int = 0) -> str:
+    """A fraction as `46 %`."""
+    return f"{100.0 * fraction:.{decimals}f} %"

@@ -8,8 +8,8 @@ from support.small_search import SEARCH
 
 from hwdse.cli.compare.comparison_tables import as_rows, curves_of, ranking
 from hwdse.cli.main import run
-from hwdse.plots import pareto_plots
 from hwdse.plots.comparison_curves import plot_median_and_range
+from hwdse.plots.figure_files import new_figure, save_figure
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.run_folder import create_run, open_run
 from hwdse.search.compare.method_comparison import ComparisonProblem, Trace
@@ -161,10 +161,10 @@ def test_curves_begin_with_the_first_feasible_design_and_end_with_the_search():
     "values", [[np.nan, 0.0, 5.0], [np.nan] * 3, [1.0, 10.0, 100.0], [0.0] * 3]
 )
 def test_plots_of_searches_without_a_feasible_design_at_first(values, tmp_path):
-    figure, (axes,) = pareto_plots.new_figure()
+    figure, (axes,) = new_figure()
     rows = np.asarray([values, values, values]) * np.asarray([[1.0], [0.5], [2.0]])
     plot_median_and_range(axes, np.asarray([0.01, 0.1, 0.3]), {"a": rows}, "Seconds", "Value")
     assert axes.get_xlim() == (0.01, 0.3)
     assert all(
-        path.stat().st_size > 1000 for path in pareto_plots.save_figure(figure, tmp_path, "x")
+        path.stat().st_size > 1000 for path in save_figure(figure, tmp_path, "x")
     )

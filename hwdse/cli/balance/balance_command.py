@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Plots,
+    Sets,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json, tell_files
 
@@ -30,6 +38,7 @@ def run(
     ] = "time_per_token",
     sets: Sets = None,
     plots: Plots = None,
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:
     """Show precision, network, memory, checkpoint balance.
@@ -45,9 +54,10 @@ def run(
     """
     from hwdse.config import load_search
 
+    kinds = parse_formats(formats)
     loaded = load_search(config, sets or ())
     page = _page(loaded, metric)
-    files = _draw(page, plots) if plots is not None else []
+    files = _draw(page, plots, kinds) if plots is not None else []
     if json:
         print_json({**_as_json(page), "files": files})
     else:
@@ -134,8 +144,9 @@ def _as_json(page: "Page") -> dict[str, Any]:
     }
 
 
-def _draw(page: "Page", folder: Path) -> list[Path]:
+def _draw(page: "Page", folder: Path, formats: tuple[str, ...]) -> list[Path]:
     """Write the plot of the four balances; its paths."""
     from hwdse.cli.balance.balance_plots import save_balance
+    from hwdse.cli.shared.plot_targets import plot_files
 
-    return save_balance(page, folder)
+    return save_balance(page, plot_files(page.loaded, folder, formats))

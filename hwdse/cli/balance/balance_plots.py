@@ -5,62 +5,94 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwdse.cli.balance.balance_tables import unit_and_cells
 from hwdse.cli.shared.metric_tables import metric_of
-from hwdse.plots.balance_curves import Curve, plot_balance, set_common_range
-from hwdse.plots.pareto_plots import new_figure, save_figure
+from hwdse.cli.shared.table_output import percent
+from hwdse.plots.balance_curves import BalanceCurve, draw_key, plot_balance, set_common_range
+from hwdse.plots.figure_files import PlotFiles, new_keyed_figure
+from hwdse.units.parse_units import split_field, unit_size
 
 if TYPE_CHECKING:
     from hwdse.analysis.resource_balance import ParameterBalance
     from hwdse.cli.balance.balance_tables import Page
 
-MINUTE_S = 60.0
 REFERENCE_RATIO = 0.01
 """FP64:FP16 ratio that Zheng Weimin recommends."""
-CURVE_LABELS = {
-    "chip.link.bandwidth_bytes_per_s": "scale-up fabric",
-    "chip.network.bandwidth_bytes_per_s": "scale-out network",
-    "chip.sram.capacity_bytes": "SRAM capacity",
-    "chip.hbm.bandwidth_bytes_per_s": "HBM bandwidth",
-}
-"""Labels of the curves that share a panel."""
+ISO_AREA_NOTE = (
+    "Hardware parameters vary at iso-area: area added to one block is removed from the matrix "
+    "engines. Penalty: metric now over metric at the optimum, minus 1."
+)
+NUM_COLUMNS = 3
+PANELS = {
+    "chip.fp64_per_fp16_ratio": ("1 Precision: FP64 units", "Peak FP64 over peak FP16", "1"),
+    "chip.link.bandwidth_bytes_per_s": (
+        "2 Network: scale-up fabric", "Scale-up bandwidth per chip", "GB/s"
+    ),
+    "chip.network.bandwidth_bytes_per_s": (
+        "2 Network: scale-out", "Scale-out bandwidth per chip", "GB/s"
+    ),
+    "chip.sram.capacity_bytes": ("3 Memory: SRAM", "SRAM capacity per chip", "MiB"),
+    "chip.hbm.bandwidth_bytes_per_s": ("3 Memory: HBM", "HBM bandwidth per chip", "TB/s"),
+    "checkpoint_interval_s": ("4 Checkpoints", "Checkpoint interval", "min"),
+}  # fmt: skip
+"""Title, label and unit of the panel of each parameter."""
 
 
-def _curve(item: "ParameterBalance", unit: float) -> Curve:
-    """Curve of one parameter, its values in `unit`."""
+def save_balance(page: "Page", files: PlotFiles) -> list[Path]:
+    """Write the plot of the balances, one panel per parameter; its paths."""
+    num_rows = -(-len(page.parameters) // NUM_COLUMNS)
+    figure, axes, key = new_keyed_figure(
+        num_rows, NUM_COLUMNS, width_in=10.5, height_in=1.0 + 2.9 * num_rows
+    )
+    metric = metric_of(page.metric)
+    now = metric.scale * page.value
+    curves = [_curve(item, now) for item in page.parameters]
+    label = metric.label[0].upper() + metric.label[1:]
+    for each, item, curve in zip(axes, page.parameters, curves, strict=False):
+        is_ratio = item.parameter.path == "chip.fp64_per_fp16_ratio"
+        marks = [("1:100", REFERENCE_RATIO)] if is_ratio else []
+        plot_balance(each, curve, now, label, marks)
+    set_common_range(axes[: len(curves)], curves, now, NUM_COLUMNS)
+    for unused in axes[len(curves) :]:
+        unused.remove()
+    draw_key(key)
+    return files.save(figure, "balance", "Four balances", ISO_AREA_NOTE)
+
+
+def _curve(item: "ParameterBalance", metric_now: float) -> BalanceCurve:
+    """Curve of one parameter in the units of its panel."""
+    path = item.parameter.path
+    title, name, unit = PANELS[path]
+    size = 1.0 if unit == "1" else _size(path, unit)
     is_shown = item.values > 0.0
-    return Curve(
-        label=CURVE_LABELS.get(item.parameter.path, ""),
-        values=item.values[is_shown] / unit,
-        ratios=np.minimum(item.metric_ratios[is_shown], 1e6),
-        current=item.current / unit if item.current > 0.0 else None,
-        optimum=item.optimum / unit,
+    is_inside = item.optimum > 0.0 and not item.is_at_end
+    near = (item.near_optimal[0] / size, item.near_optimal[1] / size)
+    return BalanceCurve(
+        title=title,
+        summary=_summary(item),
+        label=name if unit == "1" else f"{name} ({unit})",
+        values=item.values[is_shown] / size,
+        metrics=metric_now * np.minimum(item.metric_ratios[is_shown], 1e6),
+        current=item.current / size,
+        optimum=item.optimum / size if is_inside else None,
+        near_optimal=near if is_inside and near[0] > 0.0 else None,
     )
 
 
-def save_balance(page: "Page", folder: Path) -> list[Path]:
-    """Write balance.png and balance.svg, one panel per balance; their paths."""
-    by_balance: dict[str, list[ParameterBalance]] = {}
-    for item in page.parameters:
-        by_balance.setdefault(item.parameter.balance, []).append(item)
-    figure, axes = new_figure(2, 2, width_in=9.2, height_in=6.6)
-    name = metric_of(page.metric).name
-    metric = f"{name[0].upper()}{name[1:]}\n(1 = current design)"
-    (ratio,), (interval,) = by_balance["precision"], by_balance["checkpoint"]
-    panels = {
-        "Precision": (
-            [_curve(ratio, 1.0)],
-            "Peak FP64 over peak FP16",
-            [("1:100", REFERENCE_RATIO)],
-        ),
-        "Network": (_relative(by_balance["network"]), "Bandwidth (1 = current)", []),
-        "Memory": (_relative(by_balance["memory"]), "Capacity or bandwidth (1 = current)", []),
-        "Checkpoints": ([_curve(interval, MINUTE_S)], "Checkpoint interval (min)", []),
-    }
-    for each, (title, (curves, label, marks)) in zip(axes, panels.items(), strict=True):
-        plot_balance(each, title, curves, (label, metric), marks)
-    set_common_range(axes, [curve for curves, _, _ in panels.values() for curve in curves])
-    return save_figure(figure, folder, "balance")
+def _size(path: str, unit: str) -> float:
+    """Size of a unit in the base unit of a parameter."""
+    return float(unit_size(unit)[0] / unit_size(split_field(path)[1])[0])
 
 
-def _relative(items: "list[ParameterBalance]") -> list[Curve]:
-    return [_curve(item, item.current) for item in items]
+def _summary(item: "ParameterBalance") -> str:
+    """Current value, optimum and penalty in words."""
+    path = item.parameter.path
+    unit, (current, optimum) = unit_and_cells(path, [item.current, item.optimum])
+    unit = "" if unit == "-" else f" {unit}"
+    now = f"now: {current}{unit if item.current > 0.0 else ''}"
+    if item.optimum <= 0.0:
+        return f"{now}; lowest without any"
+    penalty = percent(item.penalty_fraction)
+    if item.is_at_end:
+        return f"{now}; no optimum in range (penalty {penalty})"
+    return f"{now}; optimum: {optimum}{unit} (penalty {penalty})"

@@ -171,13 +171,13 @@ def save_comparison(
 ) -> list[Path]:
     """Plot best objective and hypervolume over evaluations and time, with ranges over seeds."""
     from hwdse.cli.shared.evaluation_plots import CORE_SCALES, SCALES
-    from hwdse.plots import pareto_plots
     from hwdse.plots.comparison_curves import plot_median_and_range
+    from hwdse.plots.figure_files import new_figure, save_figure
 
     scale, label = (CORE_SCALES if is_core(loaded) else SCALES)[loaded.objective]
     files = []
     for task in dict.fromkeys(task for task, _, _ in traces):
-        figure, axes = pareto_plots.new_figure(2, width_in=6.4, height_in=7.6)
+        figure, axes = new_figure(2, width_in=6.4, height_in=7.6)
         longest = max(trace.total_seconds for trace in traces.values())
         spans = ((20.0, float(budget), "Model evaluations"), (0.01, longest, "Time (s)"))
         for ax, (low, high, name) in zip(axes, spans, strict=True):
@@ -187,7 +187,7 @@ def save_comparison(
             scaled = {method: factor * curve for method, curve in curves.items()}
             title = label if task == "single" else "Hypervolume (logarithms)"
             plot_median_and_range(ax, marks, scaled, name, title)
-        files += pareto_plots.save_figure(
+        files += save_figure(
             figure, folder, "best_objective" if task == "single" else "hypervolume"
         )
     return files

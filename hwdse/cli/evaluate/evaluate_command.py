@@ -2,14 +2,28 @@
 
 from typing import Any
 
-from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Plots,
+    Sets,
+    parse_formats,
+)
 from hwdse.cli.shared.job_flags import item_of
 from hwdse.cli.shared.table_output import print_json, say, tell_files
 
 NAME = "evaluate"
 
 
-def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = False) -> None:
+def run(
+    config: Config,
+    sets: Sets = None,
+    plots: Plots = None,
+    formats: Formats = DEFAULT_FORMATS,
+    json: Json = False,
+) -> None:
     """Evaluate one design: time, energy, area, bottlenecks.
 
     Evaluates the base design of a config by the exact model in float64. Prints metrics, breakdowns
@@ -28,6 +42,7 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
     from hwdse.cli.shared import metric_tables
     from hwdse.config import load_search
 
+    kinds = parse_formats(formats)
     loaded = load_search(config, sets or ())
     evaluation = metric_tables.evaluate_exact(loaded.base, loaded.workload)
     limits = metric_tables.limit_rows(loaded, evaluation)
@@ -35,13 +50,14 @@ def run(config: Config, sets: Sets = None, plots: Plots = None, json: Json = Fal
     files = []
     if plots is not None:
         from hwdse.cli.shared import evaluation_plots
+        from hwdse.cli.shared.plot_targets import plot_files
 
-        name = loaded.labels["chip"]
-        files += evaluation_plots.save_breakdown({name: evaluation}, plots, of_core=of_core)
+        target, name = plot_files(loaded, plots, kinds), loaded.labels["chip"]
+        files += evaluation_plots.save_breakdown({name: evaluation}, target, of_core=of_core)
         draw: Any = evaluation_plots.save_roofline
         if of_core:
             draw = evaluation_plots.save_core_roofline
-        files += draw(loaded.base, loaded.workload, evaluation, plots)
+        files += draw(loaded.base, loaded.workload, evaluation, target)
     if json:
         print_json(
             {

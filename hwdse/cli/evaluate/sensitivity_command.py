@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Plots, Sets, parse_count
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Plots,
+    Sets,
+    parse_count,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
 
@@ -28,6 +37,7 @@ def run(
     ] = 15,
     sets: Sets = None,
     plots: Plots = None,
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:
     """Rank parameters by their effect on a metric.
@@ -51,10 +61,10 @@ def run(
     files = []
     if plots is not None and shown:
         from hwdse.cli.shared import evaluation_plots
+        from hwdse.cli.shared.plot_targets import plot_files
 
-        files = evaluation_plots.save_tornado(
-            {split_field(path)[0]: slope for path, slope in shown}, metric, plots
-        )
+        target = plot_files(loaded, plots, kinds)
+        files = evaluation_plots.save_tornado(dict(shown), metric, target)
     if json:
         print_json(
             {"metric": metric, "value": value, "elasticities": dict(ordered), "files": files}

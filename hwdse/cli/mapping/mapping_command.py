@@ -1,16 +1,26 @@
 """`hwdse mapping`: loop nests, traffic and bounds of the operators of a core."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Plots, Sets
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Plots,
+    Sets,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import print_json, tell_files
 
 if TYPE_CHECKING:
     from hwdse.core.operator_loop_nests import MappedNetwork, MappedOperator
+    from hwdse.plots.figure_files import PlotFiles
 
 NAME = "mapping"
 
@@ -35,6 +45,7 @@ def run(
     ] = None,
     sets: Sets = None,
     plots: Plots = None,
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:
     """Map operators to a core: loop nests, traffic, bounds.
@@ -48,6 +59,7 @@ def run(
       hwdse mapping gemmini_resnet50 --operator 3 --set accelerator.rows=32 --plots plots
     """
     _check(operator, nest, plots)
+    kinds = parse_formats(formats)
     from hwdse.cli.mapping import loop_nest_printing
     from hwdse.config import load_search
     from hwdse.core.network_mapper import map_network
@@ -63,7 +75,12 @@ def run(
         mapped = network.operator(index) if nest is None else network.given(index, nest)
     except ValueError as error:
         raise CommandError(f"--nest: {error}") from None
-    _show_operator(mapped, _core_name(network, loaded.labels["chip"]), plots, json=json)
+    target = None
+    if plots is not None:
+        from hwdse.cli.shared.plot_targets import plot_files
+
+        target = plot_files(loaded, plots, kinds)
+    _show_operator(mapped, _core_name(network, loaded.labels["chip"]), target, json=json)
 
 
 def _check(operator: str | None, nest: str | None, plots: Path | None) -> None:
@@ -100,7 +117,7 @@ def _show_network(network: "MappedNetwork", title: str, *, json: bool) -> None:
 
 
 def _show_operator(
-    mapped: "MappedOperator", core_name: str, plots: Path | None, *, json: bool
+    mapped: "MappedOperator", core_name: str, target: "PlotFiles | None", *, json: bool
 ) -> None:
     """Print one operator and write its plot; raise `CommandError` if it does not fit."""
     from hwdse.cli.mapping import loop_nest_printing, mapping_tables
@@ -109,10 +126,10 @@ def _show_operator(
     title = f"{mapped.operator.names[0]} {sizes} on {core_name}"
     violations = [mapping_tables.violation_row(one) for one in mapped.capacity_violations]
     files = []
-    if plots is not None:
+    if target is not None:
         from hwdse.cli.mapping import mapping_plots
 
-        files = mapping_plots.save_mapping(plots, title, mapped)
+        files = mapping_plots.save_mapping(mapped, dataclasses.replace(target, job=title))
     if json:
         print_json({"title": title, **mapping_tables.operator_json(mapped), "files": files})
     else:

@@ -16,20 +16,21 @@ from hwdse.cli.mapping.loop_nest_printing import (
 from hwdse.cli.shared.table_output import percent
 from hwdse.core.mapping_analysis import has_capacity, unrolled
 from hwdse.plots import loop_nest_plots
-from hwdse.plots.pareto_plots import save_figure
+from hwdse.plots.figure_files import PlotFiles
+from hwdse.plots.rooflines import plot_level_rooflines
 
 if TYPE_CHECKING:
     from hwdse.core.operator_loop_nests import MappedOperator
 
 
-def save_mapping(folder: Path, title: str, mapped: "MappedOperator") -> list[Path]:
+def save_mapping(mapped: "MappedOperator", files: PlotFiles) -> list[Path]:
     """Write the plot of a loop nest and the rooflines of its levels; its paths."""
     boxes, metrics = nest_boxes(mapped), mapped.metrics
-    figure, nest, roofs = loop_nest_plots.new_mapping_figure(boxes, title)
+    figure, nest, roofs = loop_nest_plots.new_mapping_figure(boxes)
     loop_nest_plots.plot_nest(nest, boxes, array_box(mapped))
     levels = [level.name for level in mapped.accelerator.levels]
     shares = [level.time_fraction for level in metrics.levels]
-    loop_nest_plots.plot_level_rooflines(
+    plot_level_rooflines(
         roofs,
         levels,
         np.array([level.intensity_macs_per_byte for level in metrics.levels]),
@@ -40,7 +41,7 @@ def save_mapping(folder: Path, title: str, mapped: "MappedOperator") -> list[Pat
         [f"{name} {percent(share, 0)} busy" for name, share in zip(levels, shares, strict=True)],
     )
     name = re.sub(r"[^\w.-]+", "_", mapped.operator.names[0])
-    return save_figure(figure, folder, f"mapping_{name}")
+    return files.save(figure, f"mapping_{name}", "Mapping")
 
 
 def nest_boxes(mapped: "MappedOperator") -> list[loop_nest_plots.NestBox]:

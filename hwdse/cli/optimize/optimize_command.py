@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets, parse_count
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Out,
+    Seed,
+    Sets,
+    parse_count,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import note, print_json, print_table, say
 
@@ -80,6 +90,7 @@ def run(
     sets: Sets = None,
     out: Out = None,
     seed: Seed = None,
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:
     """Minimize the objective of a config within its limits.
@@ -106,9 +117,9 @@ def run(
         _check_front({**budget.options(), "time_s": time, "neighbors": neighbors})
         return run_front(
             loaded, config, num_evaluations=evaluations, sets=list(sets or ()), out=out,
-            seed=seed, json=json,
+            seed=seed, formats=parse_formats(formats), json=json,
         )  # fmt: skip
-    _optimize(loaded, budget, config, out, seed, neighbors, json)
+    _optimize(loaded, budget, config, out, seed, neighbors, parse_formats(formats), json)
 
 
 def _check_front(given: dict[str, Any]) -> None:
@@ -126,6 +137,7 @@ def _optimize(
     out: Path | None,
     seed: int,
     num_neighbors: int | None,
+    formats: tuple[str, ...],
     json: bool,
 ) -> None:
     from hwdse.cli.optimize.budgeted_search import search
@@ -141,7 +153,7 @@ def _optimize(
     result, num_rounds = search(loaded, objective, budget, seed)
     result, report = with_optimality_report(loaded, objective, result, seed, num_neighbors)
     record.write_text("best.toml", to_toml(loaded, result.design))
-    before, after, files = _evaluate_and_plot(loaded, result, record)
+    before, after, files = _evaluate_and_plot(loaded, result, record, formats)
     record.finish(
         "finished" if result.is_feasible else "infeasible",
         objective=math.exp(result.log_objective),
@@ -161,28 +173,31 @@ def _optimize(
 
 
 def _evaluate_and_plot(
-    loaded: "LoadedSearch", result: "SearchResult", record: "Run"
+    loaded: "LoadedSearch", result: "SearchResult", record: "Run", formats: tuple[str, ...]
 ) -> tuple["Evaluation", "Evaluation", list[Path]]:
     """Evaluations of the baseline and of the optimum, and the files of their plots."""
     import numpy as np
 
     from hwdse.cli.shared import evaluation_plots, metric_tables
+    from hwdse.cli.shared.plot_targets import plot_files
     from hwdse.objectives import OBJECTIVES
 
     before = metric_tables.evaluate_exact(loaded.base, loaded.workload)
     after = metric_tables.evaluate_exact(result.design, loaded.workload)
-    folder = record.folder / "plots"
     of_core = metric_tables.is_core(loaded)
+    target = plot_files(loaded, record.folder / "plots", formats)
     pair = {loaded.labels["system"]: before, "optimum": after}
-    files = evaluation_plots.save_breakdown(pair, folder, of_core=of_core)
+    files = evaluation_plots.save_breakdown(pair, target, of_core=of_core)
     counts, logs = result.history_evaluations, result.history_log_objective
     if np.isfinite(logs).any():
         curve = (counts, np.exp(np.where(np.isfinite(logs), logs, np.nan)))
         value = float(OBJECTIVES[loaded.objective](before))
-        start = (counts[[0, -1]], np.array([value, value]))
-        curves = {"gradient search": curve, loaded.labels["system"]: start}
         files += evaluation_plots.save_convergence(
-            curves, loaded.objective, folder, of_core=of_core
+            {"gradient search": curve},
+            loaded.objective,
+            target,
+            {f"base ({loaded.labels['system']})": value},
+            of_core=of_core,
         )
     return before, after, files
 

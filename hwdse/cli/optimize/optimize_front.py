@@ -25,6 +25,7 @@ def run_front(
     sets: list[str],
     out: Path | None,
     seed: int,
+    formats: tuple[str, ...],
     json: bool,
 ) -> None:
     """Search the Pareto front of [objective] front and write the run folder."""
@@ -42,7 +43,7 @@ def run_front(
     result = _with_metrics(job, result)
     _write_part(job, record, result)
     markers = preset_markers(loaded, config, sets)
-    files = write_front(loaded, job, record, result.front, cloud, markers)
+    files = write_front(loaded, job, record, result.front, cloud, markers, formats)
     record.finish(
         "finished" if len(result.front) else "infeasible",
         num_points=result.num_evaluations,

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Sets, parse_count
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Sets,
+    parse_count,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import print_json, say, tell_files
 
@@ -80,6 +88,7 @@ def run(
             help="Write strategies.csv, best.toml and a plot to this folder.",
         ),
     ] = None,
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:
     """Rank the parallelism strategies of a training job.
@@ -131,7 +140,7 @@ def _run(
     if out is not None:
         from hwdse.cli.parallelism import strategy_files
 
-        files = strategy_files.save(loaded, found, config, out)
+        files = strategy_files.save(loaded, found, config, out, formats)
     if json:
         print_json({**strategy_tables.as_json(loaded, found, top), "files": files})
     elif len(found.order):

@@ -11,12 +11,16 @@ from hwdse.training.strategy_enumeration import strategy_at, strategy_label
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
+    from hwdse.plots.figure_files import PlotFiles
 
 GB = 1e9
 
 
-def save(loaded: "LoadedSearch", found: Found, config: str, folder: Path) -> list[Path]:
+def save(
+    loaded: "LoadedSearch", found: Found, config: str, folder: Path, formats: tuple[str, ...]
+) -> list[Path]:
     """Write strategies.csv and best.toml if a strategy fits, and the plot; their paths."""
+    from hwdse.cli.shared.plot_targets import plot_files
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import to_toml
     from hwdse.runs.atomic_files import csv_text
@@ -34,15 +38,15 @@ def save(loaded: "LoadedSearch", found: Found, config: str, folder: Path) -> lis
         record.write_text("strategies.csv", csv_text(strategy_columns(found, found.order)))
         record.write_text("best.toml", to_toml(loaded, best))
         files = [record.folder / name for name in ("strategies.csv", "best.toml")]
-    files += _draw(found, record.folder / "plots")
+    files += _draw(found, plot_files(loaded, record.folder / "plots", formats))
     is_feasible = len(found.order) > 0
     record.finish("finished" if is_feasible else "infeasible", evaluations=len(found.strategies))
     return files
 
 
-def _draw(found: Found, folder: Path) -> list[Path]:
+def _draw(found: Found, files: "PlotFiles") -> list[Path]:
     """Plot of HBM usage and step time of all strategies; its paths."""
-    from hwdse.plots import pareto_plots
+    from hwdse.plots.figure_files import new_figure
     from hwdse.plots.strategy_scatter import plot_strategies
     from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 
@@ -55,9 +59,9 @@ def _draw(found: Found, folder: Path) -> list[Path]:
         row = int(found.order[0])
         best = int(np.searchsorted(finite, row))
         label = strategy_label(found.strategies, row, found.num_chips)
-    figure, (axes,) = pareto_plots.new_figure()
+    figure, (axes,) = new_figure(width_in=7.6, height_in=5.2)
     used_gb, step_s = used_gb[finite], step_s[finite]
     front = np.flatnonzero(non_dominated_mask(np.stack([used_gb, step_s], axis=1)))
     available_gb = found.max_hbm_ratio * capacity / GB
     plot_strategies(axes, used_gb, step_s, available_gb, front, best, label)
-    return pareto_plots.save_figure(figure, folder, "strategies")
+    return files.save(figure, "strategies", "Parallelism strategies")

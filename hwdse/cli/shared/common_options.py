@@ -7,6 +7,10 @@ from typing import Annotated
 import typer
 
 
+PLOT_FORMATS = ("png", "svg", "pdf")
+"""File formats of plots; equal to those of `plots.figure_files`, which needs matplotlib."""
+
+
 def parse_count(text: str | int) -> int:
     """Integer from 1 to 1e15, also written as 1e6 or 250_000."""
     try:
@@ -29,6 +33,15 @@ def parse_seed(text: str | int) -> int:
     return value
 
 
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Formats of plots from a comma-separated list, each once."""
+    found = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    if not all(part in PLOT_FORMATS for part in found):
+        allowed = ",".join(PLOT_FORMATS)
+        raise typer.BadParameter(f"--format {text}: expected some of {allowed}.")
+    return found
+
+
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="Config file (TOML) or preset name.")]
 Sets = Annotated[
     list[str] | None,
@@ -41,8 +54,13 @@ Sets = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in SI units.")]
 Plots = Annotated[
     Path | None,
-    typer.Option("--plots", metavar="FOLDER", help="Write plots (PNG, SVG) to this folder."),
+    typer.Option("--plots", metavar="FOLDER", help="Write plots to this folder."),
 ]
+Formats = Annotated[
+    str,
+    typer.Option("--format", metavar="LIST", help="Formats of plots: some of png,svg,pdf."),
+]
+DEFAULT_FORMATS = "png,svg"
 Out = Annotated[
     Path | None,
     typer.Option(

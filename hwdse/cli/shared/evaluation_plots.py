@@ -1,10 +1,11 @@
-"""Plots of evaluations, sensitivities and searches as PNG and SVG files.
+"""Plots of evaluations, sensitivities and searches.
 
 Selects arrays and labels; `hwdse.plots` draws them.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,16 @@ from hwdse.cli.shared.metric_tables import (
     parts_of,
     prefix_of,
 )
-from hwdse.plots import pareto_plots, roofline_and_tornado, uncertainty_plots
+from hwdse.cli.shared.parameter_words import grouped_elasticities
+from hwdse.objectives import OBJECTIVES
+from hwdse.plots.breakdown_bars import plot_breakdown
+from hwdse.plots.convergence_curves import plot_convergence
+from hwdse.plots.figure_files import PlotFiles, new_figure, new_keyed_figure
+from hwdse.plots.fronts.front_projections import plot_pairs, plot_parallel_coordinates
+from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker, plot_pareto
+from hwdse.plots.fronts.uncertainty_plots import plot_front_uncertainty
+from hwdse.plots.rooflines import OperatorPoint, plot_roofline
+from hwdse.plots.tornado_bars import plot_tornado
 
 if TYPE_CHECKING:
     from hwdse.search.front.front_uncertainty import SampledDesigns
@@ -30,7 +40,7 @@ SHARED_COLORS = tuple(part_label(name, "time") for name in _SHARED_PARTS)
 """Parts that breakdowns of time and energy share; they have the same colors in both."""
 CORE_COLORS = tuple(part_label(name, "time", of_core=True) for name in _SHARED_PARTS)
 """The same for a core."""
-LABELLED_OPERATORS = 4
+LABELED_OPERATORS = 20
 """Number of labels in a roofline: the operators that take longest."""
 CROSSED_DESIGNS = 6
 """Number of designs of a front with drawn percentile intervals; more would overlap."""
@@ -38,39 +48,32 @@ NUM_FRONT_POINTS = 400
 """Points of the drawn percentile interval of a front."""
 BOUNDS = ("matrix", "vector", "sram", "hbm")
 """Resources that can bound an operator."""
-OBJECTIVE_NAMES = (
-    "time_per_token",
-    "energy_per_token",
-    "cost_per_token",
-    "energy_delay",
-    "step_time",
-    "die_area",
-    "chip_power",
-    "chip_cost",
-    "carbon_per_token",
-)
+GEMM_WORDS = {
+    "qkv": "QKV", "out": "attention output", "scores": "attention scores",
+    "values": "attention values", "up": "MLP up", "down": "MLP down", "head": "LM head",
+}  # fmt: skip
+"""Words for the GEMM operators of a dense transformer."""
+GRADIENT_NOTE = "dx: gradient of the inputs; dw: gradient of the weights."
 
 
 def _axis(name: str, *, of_core: bool) -> tuple[float, str]:
     """Factor from the base unit to that of the axis, and axis label."""
     metric = metric_of(name, of_core=of_core)
-    label = metric.label[0].upper() + metric.label[1:]
-    # The product of two axes in the order of their units.
-    return metric.scale, label.replace("µJ·s", "J·µs")
+    return metric.scale, metric.label[0].upper() + metric.label[1:]
 
 
-SCALES = {name: _axis(name, of_core=False) for name in OBJECTIVE_NAMES}
+SCALES = {name: _axis(name, of_core=False) for name in OBJECTIVES}
 """Factor and axis label of each objective of chips in a cluster."""
-CORE_SCALES = {name: _axis(name, of_core=True) for name in OBJECTIVE_NAMES}
+CORE_SCALES = {name: _axis(name, of_core=True) for name in OBJECTIVES}
 """Factor and axis label of each objective of a core."""
 
 
 def save_breakdown(
-    evaluations: Mapping[str, "Evaluation"], folder: Path, *, of_core: bool = False
+    evaluations: Mapping[str, "Evaluation"], files: PlotFiles, *, of_core: bool = False
 ) -> list[Path]:
-    """Plot of time and energy of designs as stacked bars; its paths."""
-    height = 2.2 + 0.55 * len(evaluations)
-    figure, axes = pareto_plots.new_figure(2, width_in=7.2, height_in=max(2.0 * height, 4.8))
+    """Write the plot of time and energy of designs as stacked bars; its paths."""
+    height = 1.35 + 0.5 * len(evaluations)
+    figure, axes = new_figure(2, width_in=8.6, height_in=max(2.0 * height, 4.6))
     quantities = (("time", "s", "Step time"), ("energy", "J", "Step energy"))
     for ax, (field, unit, title) in zip(axes, quantities, strict=True):
         each = [parts_of(evaluation, field) for evaluation in evaluations.values()]
@@ -84,14 +87,15 @@ def save_breakdown(
         }
         totals = [format_metric(sum(one.values()), unit) for one in each]
         colors = CORE_COLORS if of_core else SHARED_COLORS
-        pareto_plots.plot_breakdown(ax, list(evaluations), parts, label, totals, colors)
-    return pareto_plots.save_figure(figure, folder, "breakdown")
+        plot_breakdown(ax, list(evaluations), parts, label, totals, colors)
+    note = "Percentages in the legends are in the order of the bars." if len(each) > 1 else ""
+    return files.save(figure, "breakdown", "Time and energy by cause", note)
 
 
 def save_roofline(
-    design: "Design", workload: Any, evaluation: "Evaluation", folder: Path
+    design: "Design", workload: Any, evaluation: "Evaluation", files: PlotFiles
 ) -> list[Path]:
-    """Roofline plot of the distinct GEMM operators of a workload on one chip; its paths."""
+    """Write the roofline plot of the GEMM operators of a workload on one chip; its paths."""
     import jax
     import jax.numpy as jnp
 
@@ -104,22 +108,40 @@ def save_roofline(
         step = shard(workload, leaves.parallelism, leaves.cluster.num_chips, leaves.software)
         rows = operator_costs(step.gemms, step.executions, leaves, EXACT)
         parts = jnp.stack([getattr(rows, f"{kind}_s") for kind in BOUNDS])
-        return step.gemms, rows.num_macs, rows.hbm_bytes, rows.time_s, jnp.argmax(parts, axis=0)
+        kinds = jnp.argmax(parts, axis=0)
+        return step.gemms, step.executions, rows.num_macs, rows.hbm_bytes, rows.time_s, kinds
 
     with jax.enable_x64(True):
         rows = jax.tree.map(np.asarray, quick_jit(operator_arrays)(jax.tree.map(float, design)))
-    gemms, macs, hbm_bytes, time_s, bound = rows
-    sizes = np.broadcast_arrays(gemms.m, gemms.k, gemms.n)
-    names = [f"{m:.0f}×{k:.0f}×{n:.0f}" for m, k, n in zip(*sizes, strict=True)]  # noqa: RUF001
+    gemms, executions, macs, hbm_bytes, time_s, bound = rows
+    names = gemm_labels(gemms, executions)
     bandwidth = float(design.chip.hbm.bandwidth_bytes_per_s)
-    bounds = [BOUNDS[i] for i in bound]
-    return _draw_roofline(macs, hbm_bytes, time_s, names, bounds, evaluation, bandwidth, folder)
+    points = _operator_points(macs, hbm_bytes, time_s, names, [BOUNDS[i] for i in bound])
+    note = GRADIENT_NOTE if any(one.name.endswith((" dx", " dw")) for one in points) else ""
+    return _draw_roofline(points, evaluation, bandwidth, files, "HBM", note)
+
+
+def gemm_labels(gemms: Any, executions: Any) -> list[str]:
+    """Labels of the GEMM operators: words for a dense transformer, else kind and size."""
+    from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
+
+    is_linear = np.asarray(executions.is_linear)
+    if len(is_linear) == len(GEMM_NAMES):
+        found = [name.partition("_") for name in GEMM_NAMES]
+        return [f"{GEMM_WORDS[head]}{f' {tail}' if tail else ''}" for head, _, tail in found]
+    is_head = np.broadcast_to(np.asarray(executions.is_lm_head), is_linear.shape)
+    sizes = zip(*np.broadcast_arrays(gemms.m, gemms.k, gemms.n, is_linear, is_head), strict=True)
+    kinds = ("LM head", "linear", "attention")
+    return [
+        f"{kinds[0 if head else 1 if linear else 2]} {m:.0f} x {k:.0f} x {n:.0f}"
+        for m, k, n, linear, head in sizes
+    ]
 
 
 def save_core_roofline(
-    design: "CoreDesign", operators: "Operators", evaluation: "Evaluation", folder: Path
+    design: "CoreDesign", operators: "Operators", evaluation: "Evaluation", files: PlotFiles
 ) -> list[Path]:
-    """Roofline plot of the operators of a network on a core and its DRAM; its paths."""
+    """Write the roofline plot of the operators of a network on a core and its DRAM; its paths."""
     import jax
 
     from hwdse.core.core_evaluation import bound_masks, core_mappings
@@ -138,106 +160,130 @@ def save_core_roofline(
     macs, traffic_bytes, time_s, bound = (np.asarray(row) for row in rows)
     bounds = [("matrix", "sram", "hbm")[round(float(i))] for i in bound]
     bandwidth = float(design.accelerator.levels[0].read_bandwidth_bytes_per_s)
-    names = operators.names
-    return _draw_roofline(macs, traffic_bytes, time_s, names, bounds, evaluation, bandwidth, folder)
+    points = _operator_points(macs, traffic_bytes, time_s, operators.names, bounds)
+    return _draw_roofline(points, evaluation, bandwidth, files, "DRAM")
 
 
-def _draw_roofline(
+def _operator_points(
     macs: np.ndarray,
     traffic_bytes: np.ndarray,
     time_s: np.ndarray,
     names: Sequence[str],
     bounds: Sequence[str],
+) -> list[OperatorPoint]:
+    """Operators, slowest first; those that take longest or are not bound by the matrix engines
+    have names, each name once."""
+    used = np.flatnonzero((time_s > 0.0) & (traffic_bytes > 0.0) & (macs > 0.0))
+    points, seen = [], set()
+    for rank, i in enumerate(used[np.argsort(-time_s[used], kind="stable")]):
+        is_named = rank < LABELED_OPERATORS or bounds[i] != "matrix"
+        name = str(names[i]) if is_named and names[i] not in seen else ""
+        seen.add(names[i])
+        flop = 2.0 * float(macs[i])
+        points.append(
+            OperatorPoint(name, flop / float(traffic_bytes[i]), flop / float(time_s[i]), bounds[i])
+        )
+    return points
+
+
+def _draw_roofline(
+    points: Sequence[OperatorPoint],
     evaluation: "Evaluation",
     bandwidth_bytes_per_s: float,
-    folder: Path,
+    files: PlotFiles,
+    memory: str,
+    note: str = "",
 ) -> list[Path]:
-    """Operators as points. Those that take longest are labelled, each name once."""
-    used = np.flatnonzero((time_s > 0.0) & (traffic_bytes > 0.0))
-    order = used[np.argsort(-time_s[used], kind="stable")]
-    labels = [str(names[i]) for i in order]
-    flop = 2.0 * macs[order]
-    figure, (axes,) = pareto_plots.new_figure()
-    roofline_and_tornado.plot_roofline(
-        axes,
-        flop / traffic_bytes[order],
-        flop / time_s[order],
-        evaluation.peak_flop_per_s,
-        bandwidth_bytes_per_s,
-        [n if i < LABELLED_OPERATORS and n not in labels[:i] else "" for i, n in enumerate(labels)],
-        [str(bounds[i]) for i in order],
-    )
-    return pareto_plots.save_figure(figure, folder, "roofline")
+    figure, (axes,) = new_figure()
+    peak = float(evaluation.peak_flop_per_s)
+    plot_roofline(axes, points, peak, bandwidth_bytes_per_s, memory=memory)
+    return files.save(figure, "roofline", "Roofline", note)
 
 
-def save_tornado(elasticities: Mapping[str, float], metric: str, folder: Path) -> list[Path]:
-    """Plot of elasticities as bars, in the order given; its paths."""
-    height = 1.2 + 0.3 * len(elasticities)
-    figure, (axes,) = pareto_plots.new_figure(width_in=7.2, height_in=height)
-    names, values = list(elasticities), np.array(list(elasticities.values()))
-    roofline_and_tornado.plot_tornado(axes, names, values, metric_of(metric).name)
-    return pareto_plots.save_figure(figure, folder, f"tornado_{metric}")
+def save_tornado(elasticities: Mapping[str, float], metric: str, files: PlotFiles) -> list[Path]:
+    """Write the plot of elasticities as bars, by group, in the order given; its paths.
+
+    `elasticities` has paths of Python names as keys.
+    """
+    groups = grouped_elasticities(elasticities)
+    num_rows = len(elasticities) + 1.9 * len(groups)
+    figure, (axes,) = new_figure(width_in=7.6, height_in=1.5 + 0.24 * num_rows)
+    name = metric_of(metric).name
+    plot_tornado(axes, groups, name)
+    return files.save(figure, f"tornado_{metric}", f"Sensitivity of {name}")
 
 
 def save_convergence(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
     objective: str,
-    folder: Path,
+    files: PlotFiles,
+    levels: Mapping[str, float] | None = None,
     *,
     of_core: bool = False,
 ) -> list[Path]:
-    """Plot of the best objective (base units in `curves`) over evaluations; its paths."""
+    """Write the plot of the best objective (base units) over evaluations; its paths.
+
+    `levels` are named reference values such as that of the base design.
+    """
     scale, label = (CORE_SCALES if of_core else SCALES)[objective]
-    figure, (axes,) = pareto_plots.new_figure()
+    figure, (axes,) = new_figure()
     scaled = {name: (counts, scale * best) for name, (counts, best) in curves.items()}
-    roofline_and_tornado.plot_convergence(axes, scaled, label)
-    return pareto_plots.save_figure(figure, folder, "convergence")
+    levels = {name: scale * value for name, value in (levels or {}).items()}
+    plot_convergence(axes, scaled, label, levels)
+    return files.save(figure, "convergence", "Convergence of the search")
 
 
 def save_pareto(
-    costs: np.ndarray,
-    mask: np.ndarray,
+    runs: Sequence[FrontPoints],
     objectives: Sequence[str],
-    markers: Sequence[pareto_plots.Marker],
-    folder: Path,
-    cloud_label: str,
+    markers: Sequence[Marker],
+    files: PlotFiles,
+    cloud: np.ndarray | None = None,
+    cloud_label: str = "",
     *,
     of_core: bool = False,
     rule: str = "",
 ) -> list[Path]:
-    """Plot of the Pareto front of each pair of objectives; its paths.
+    """Write the plot of the Pareto front of one or several runs; its paths.
 
-    `costs` and markers are in base units. `rule` is the statistic of robust objectives.
+    Objectives are in base units. `cloud` are other designs. `rule` is the statistic of robust
+    objectives. Three objectives are drawn as pairs, four and more as parallel coordinates.
     """
-    paths, units = [], CORE_SCALES if of_core else SCALES
-    for first in range(len(objectives)):
-        for second in range(first + 1, len(objectives)):
-            pair = [first, second]
-            scales = np.array([units[objectives[i]][0] for i in pair])
-            ends = f", {rule}" if rule else ""
-            labels = (units[objectives[first]][1] + ends, units[objectives[second]][1] + ends)
-            scaled = [
-                pareto_plots.Marker(
-                    m.label,
-                    (m.objectives[first] * scales[0], m.objectives[second] * scales[1]),
-                    m.role,
-                )
-                for m in markers
-            ]
-            figure, (axes,) = pareto_plots.new_figure()
-            pareto_plots.plot_pareto(
-                axes, costs[:, pair] * scales, mask, labels, scaled, cloud_label
-            )
-            is_only = len(objectives) == 2
-            name = "pareto" if is_only else f"pareto_{objectives[first]}_{objectives[second]}"
-            paths += pareto_plots.save_figure(figure, folder, name)
-    return paths
+    units = CORE_SCALES if of_core else SCALES
+    scales = np.array([units[name][0] for name in objectives])
+    ends = f", {rule}" if rule else ""
+    labels = [units[name][1] + ends for name in objectives]
+    runs = [replace(run, objectives=run.objectives * scales) for run in runs]
+    markers = [
+        replace(one, objectives=tuple((np.array(one.objectives) * scales).tolist()))
+        for one in markers
+    ]
+    front = np.concatenate([run.objectives[run.is_front] for run in runs])
+    if len(objectives) == 2:
+        figure, (axes,) = new_figure(width_in=7.6, height_in=5.4)
+        points = None if cloud is None else cloud * scales
+        pair = (labels[0], labels[1])
+        note = plot_pareto(axes, runs, pair, markers, points, cloud_label)
+        return files.save(figure, "pareto", "Pareto front", note)
+    if len(objectives) == 3:
+        figure, panels, key = new_keyed_figure(1, 3, width_in=12.0, height_in=5.2)
+        plot_pairs(panels, key, front, labels, markers)
+        return files.save(figure, "pareto", "Pareto front of three objectives")
+    figure, (axes,) = new_figure(width_in=2.6 * len(objectives), height_in=5.2)
+    plot_parallel_coordinates(axes, front, labels, markers)
+    title = f"Pareto front of {len(objectives)} objectives"
+    note = f"One line per design; dark: low {labels[0][0].lower()}{labels[0][1:]}."
+    return files.save(figure, "pareto", title, note)
 
 
 def save_front_uncertainty(
-    sampled: "SampledDesigns", objectives: Sequence[str], folder: Path, *, of_core: bool = False
+    sampled: "SampledDesigns",
+    objectives: Sequence[str],
+    files: PlotFiles,
+    *,
+    of_core: bool = False,
 ) -> list[Path]:
-    """Plot of the percentile intervals of each pair of objectives; their paths."""
+    """Write the plot of the percentile intervals of each pair of objectives; their paths."""
     paths, units = [], CORE_SCALES if of_core else SCALES
     shares, percentiles = sampled.is_on_front.mean(axis=0), sampled.percentiles
     for first, second in itertools.combinations(range(len(objectives)), 2):
@@ -245,8 +291,8 @@ def save_front_uncertainty(
         scales = np.array([units[objectives[i]][0] for i in pair])
         labels = (units[objectives[first]][1], units[objectives[second]][1])
         first_values, attained = attained_interval(sampled.log_objectives[..., pair])
-        figure, (axes,) = pareto_plots.new_figure(width_in=7.2, height_in=4.4)
-        uncertainty_plots.plot_front_uncertainty(
+        figure, (axes,) = new_figure(width_in=7.6, height_in=5.0)
+        plot_front_uncertainty(
             axes,
             np.exp(sampled.nominal[:, pair]) * scales,
             percentiles[0][:, pair] * scales,
@@ -258,7 +304,9 @@ def save_front_uncertainty(
         )
         is_only = len(objectives) == 2
         name = "uncertainty" if is_only else f"uncertainty_{objectives[first]}_{objectives[second]}"
-        paths += pareto_plots.save_figure(figure, folder, name)
+        count = len(sampled.log_objectives)
+        note = f"p5 to p95 of {count:,} samples of the uncertain constants."
+        paths += files.save(figure, name, "Pareto front under uncertain constants", note)
     return paths
 
 

@@ -1,6 +1,5 @@
 """Pareto fronts as tables, CSV and plots, with presets for comparison."""
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from hwdse.runs.sweep_job import SweepJob
     from hwdse.specs.results.evaluation_result import Evaluation
     from hwdse.search.pareto.pareto_archive import DesignSet
+    from hwdse.specs.results.evaluation_result import Evaluation
 
 SHOWN_DESIGNS = 5
 LIMIT_WORDS = {"die_area": "area", "chip_power": "power", "chip_cost": "cost",

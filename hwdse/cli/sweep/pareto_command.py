@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.shared.common_options import Json
+from hwdse.cli.shared.common_options import DEFAULT_FORMATS, Formats, Json, parse_formats
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from hwdse.plots.pareto_plots import Marker
+    from hwdse.plots.figure_files import PlotFiles
+    from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker
     from hwdse.runs.run_folder import Run
 
 NAME = "pareto"
@@ -25,6 +26,7 @@ def run(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Folder of front.csv and plots.")
     ] = Path("pareto"),
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:
     """Merge Pareto fronts and compare their hypervolumes.
@@ -61,12 +63,10 @@ def run(
     mask = np.isin(np.arange(len(everything)), indices)
     if len(objectives) > 1:
         files += evaluation_plots.save_pareto(
-            everything,
-            mask,
+            _front_points(runs, values, mask),
             objectives,
             _markers(records),
-            out,
-            "dominated designs of the fronts",
+            _plot_files(records[0], out, parse_formats(formats)),
             of_core="accelerator" in (records[0].config.get("design") or {}),
             rule=_rule(records[0]),
         )
@@ -194,12 +194,38 @@ def _volumes(
 
 def _markers(records: list["Run"]) -> list["Marker"]:
     """Presets evaluated by the runs, each once."""
-    from hwdse.plots.pareto_plots import Marker
+    from hwdse.plots.fronts.pareto_plots import Marker
 
     found = {}
     for record in records:
         for item in record.record.get("summary", {}).get("markers", []):
-            found.setdefault(
-                item["label"], Marker(item["label"], tuple(item["objectives"]), item["role"])
+            marker = Marker(
+                item["label"], tuple(item["objectives"]), item["role"], item.get("note", "")
             )
+            found.setdefault(marker.label, marker)
     return list(found.values())
+
+
+def _front_points(
+    runs: list[Path], values: "list[np.ndarray]", mask: "np.ndarray"
+) -> list["FrontPoints"]:
+    """Designs of each run with its name; of one run, all are the Pareto front."""
+    import numpy as np
+
+    from hwdse.plots.fronts.pareto_plots import FrontPoints
+
+    parts = np.split(mask, np.cumsum([len(points) for points in values])[:-1])
+    names = [folder.name or str(folder) for folder in runs]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in runs]
+    if len(runs) == 1:
+        names = ["Pareto front"]
+    return [FrontPoints(*each) for each in zip(names, values, parts, strict=True)]
+
+
+def _plot_files(record: "Run", folder: Path, formats: tuple[str, ...]) -> "PlotFiles":
+    """Target of the plot, with the title of the first run."""
+    from hwdse.cli.shared.plot_targets import provenance
+    from hwdse.plots.figure_files import PlotFiles
+
+    return PlotFiles(folder, formats, str(record.config["title"]), provenance(record.config))

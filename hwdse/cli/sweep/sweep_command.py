@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets, parse_count
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Out,
+    Seed,
+    Sets,
+    parse_count,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import (
     human_count,
@@ -86,6 +96,7 @@ def run(
         bool, typer.Option("--resume", help="Continue an interrupted run.")
     ] = False,
     seed: Seed = None,
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Evaluate many designs and keep the Pareto front.
@@ -109,7 +120,7 @@ def run(
     ):  # fmt: skip
         if value not in allowed:
             raise CommandError(f"--{name} {value}: expected one of {', '.join(allowed)}")
-    share = _parsed_shard(shard)
+    share, kinds = _parsed_shard(shard), parse_formats(formats)
     loaded = load_search(config, sets or ())
     seed = loaded.seed if seed is None else seed
     loaded = _as_listed(loaded, designs) if as_is else loaded
@@ -125,7 +136,7 @@ def run(
     result, is_stopped = run_sweep(
         job, record, share, workers, scheduler, functools.partial(_progress, job)
     )
-    _finish(loaded, job, record, result, is_stopped, shard, (config, sets or (), json))
+    _finish(loaded, job, record, result, is_stopped, shard, (config, sets or (), kinds, json))
 
 
 @contextmanager
@@ -148,7 +159,7 @@ def _finish(
     result: "SweepResult | None",
     is_stopped: bool,
     shard: str | None,
-    call: tuple[str, Any, bool],
+    call: tuple[str, Any, tuple[str, ...], bool],
 ) -> None:
     """Write and print the result so far; raises `CommandError` if incomplete or infeasible."""
     from hwdse.cli.sweep.front_tables import front_columns, preset_markers, robust_json
@@ -164,9 +175,9 @@ def _finish(
     if result is None:
         record.finish("interrupted")
         raise CommandError(f"{record.folder}: stopped before the first chunk", Exit.ABORTED)
-    config, sets, json = call
+    config, sets, formats, json = call
     markers = preset_markers(loaded, config, sets)
-    files = _write(loaded, job, record, result, markers)
+    files = _write(loaded, job, record, result, markers, formats)
     status = "finished" if len(result.front) else "infeasible"
     summary = {**_counts(result), **robust_json(loaded, result.num_points)}
     record.finish(
@@ -187,13 +198,18 @@ def _finish(
 
 
 def _write(
-    loaded: "LoadedSearch", job: "SweepJob", record: "Run", result: "SweepResult", markers: Any
+    loaded: "LoadedSearch",
+    job: "SweepJob",
+    record: "Run",
+    result: "SweepResult",
+    markers: Any,
+    formats: tuple[str, ...],
 ) -> list[Path]:
     from hwdse.cli.sweep.front_tables import front_columns, write_front
     from hwdse.runs.atomic_files import csv_text
     from hwdse.runs.sweep_job import row_columns
 
-    files = write_front(loaded, job, record, result.front, _cloud(job), markers)
+    files = write_front(loaded, job, record, result.front, _cloud(job), markers, formats)
     if job.keep == "top":
         text = csv_text(front_columns(loaded, result.top))
         files.append(record.write_text("top.csv", text))

@@ -36,6 +36,7 @@ def run_front(
     num_samples: int,
     seed: int,
     out: Path | None,
+    formats: tuple[str, ...],
     json: bool,
 ) -> None:
     """Print percentiles of each design of a front; write uncertainty.csv and plots.
@@ -61,7 +62,7 @@ def run_front(
     rest = {name: values for name, values in found.items() if name not in columns}
     with replacing(out / CSV_NAME) as temporary:
         temporary.write_text(csv_text({**columns, **rest}), encoding="utf-8")
-    files = [out / CSV_NAME, *_draw(loaded, sampled, out / "plots")]
+    files = [out / CSV_NAME, *_draw(loaded, sampled, out / "plots", formats)]
     if json:
         print_json({"title": loaded.title, "samples": num_samples, "seed": seed,
                     "front": {**columns, **rest}, "files": files})  # fmt: skip
@@ -156,12 +157,16 @@ def _robust_log_objectives(
     return evaluator(loaded.space.snap_points(units), variants).log_objectives
 
 
-def _draw(loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path) -> list[Path]:
+def _draw(
+    loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path, formats: tuple[str, ...]
+) -> list[Path]:
     from hwdse.cli.shared import evaluation_plots
+    from hwdse.cli.shared.plot_targets import plot_files
 
     return evaluation_plots.save_front_uncertainty(
-        sampled, loaded.front_objectives, folder, of_core=is_core(loaded)
-    )
+        sampled, loaded.front_objectives, plot_files(loaded, folder, formats),
+        of_core=is_core(loaded),
+    )  # fmt: skip
 
 
 def _print(loaded: "LoadedSearch", sampled: "SampledDesigns") -> None:

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Seed, Sets, parse_count
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Seed,
+    Sets,
+    parse_count,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import percent, print_json, print_table, say
 
@@ -50,6 +59,7 @@ def run(
         typer.Option("--out", metavar="FOLDER", help="With --front: folder of uncertainty.csv and "
                      "plots.  [default: folder of the front]"),
     ] = None,
+    formats: Formats = DEFAULT_FORMATS,
     sets: Sets = None,
     seed: Seed = None,
     json: Json = False,
@@ -89,7 +99,8 @@ def run(
 
         if metric:
             raise CommandError(f"--metric {metric[0]}: not with --front, which has its objectives")
-        run_front(loaded, config, front, num_samples=samples, seed=seed, out=out, json=json)
+        run_front(loaded, config, front, num_samples=samples, seed=seed, out=out,
+                  formats=parse_formats(formats), json=json)  # fmt: skip
         return
     if out is not None:
         raise CommandError(f"--out {out}: only with --front")

@@ -1,0 +1,1 @@
+"""Plots of Pareto fronts: of two objectives, of three or more, under uncertain constants."""
