@@ -70,7 +70,7 @@ class KeyRow:
     field: str
     """Name with the unit, as in Python. Also accepted as a key."""
     unit: str
-    """Base unit, that of a number under `field`; "1" without a unit, "" for texts, lists, tables."""
+    """Base unit, that of a number under `field`; "1" without one, "" for texts, lists, tables."""
     allowed: str
     is_whole: bool
     default: str

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 
 from hwdse.config.files.errors import ConfigError, did_you_mean, listed
+from hwdse.config.schema.range_ends import inside_ranges
 from hwdse.config.schema.user_paths import format_value, short_path
 from hwdse.evaluation import evaluate
+from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import ResultTable
 from hwdse.numerics.relaxation import safe_log
 from hwdse.objectives import OBJECTIVES
@@ -18,7 +20,7 @@ MIN_ELASTICITY = 5e-4
 """Smallest printed elasticity; smaller ones are zero with three decimals."""
 
 
-def elasticity_table(job: Any, metric: str, top: int | None) -> ResultTable:
+def elasticity_table(job: AnyJob, metric: str, top: int | None) -> ResultTable:
     """Elasticities of a metric, largest first; see `Job.gradient`.
 
     Raises `ConfigError` for an unknown metric, and `FloatingPointError` for one that is NaN.
@@ -32,7 +34,7 @@ def elasticity_table(job: Any, metric: str, top: int | None) -> ResultTable:
         return safe_log(OBJECTIVES[metric](evaluate(design, work)))
 
     with jax.enable_x64(True):
-        slopes = elasticities(log_metric, job.design)
+        slopes = elasticities(log_metric, inside_ranges(job.design))
     broken = [path for path, slope in slopes.items() if not np.isfinite(slope)]
     if broken:
         raise FloatingPointError(f"elasticity of {metric} to {broken[0]} is not finite")

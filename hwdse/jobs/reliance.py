@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.config.provenance import UNSURE, Origin, origins
+from hwdse.config.schema.range_ends import inside_ranges
 from hwdse.config.schema.user_paths import format_value, short_path
 from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
@@ -34,7 +35,8 @@ def metric_elasticities(
         return jnp.stack([safe_log(jnp.asarray(one(evaluation))) for one in functions])
 
     with jax.enable_x64(True):
-        leaves = jax.tree.map(jnp.asarray, jax.tree.map(float, design))
+        inside = inside_ranges(design)
+        leaves = jax.tree.map(jnp.asarray, jax.tree.map(float, inside))
         slopes = quick_jit(jax.jacrev(logs))(leaves, workload)
         paths = jax.tree_util.tree_flatten_with_path(slopes)[0]
         values = jax.tree.leaves(leaves)
@@ -58,7 +60,7 @@ class Reliance:
 
     @property
     def effect(self) -> float:
-        """Relative change of the metric over the band of the constant."""
+        """Relative change of the metric over the half-width of the band."""
         return abs(self.elasticity) * self.origin.band
 
     def text(self) -> str:

@@ -1,5 +1,6 @@
 """`hwdse sensitivity`: elasticities of one metric to all parameters of a design."""
 
+import math
 from typing import Annotated
 
 import typer
@@ -14,8 +15,7 @@ from hwdse.cli.shared.common_options import (
     parse_count,
     parse_formats,
 )
-from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
+from hwdse.cli.shared.table_output import print_json, print_table, say, signed, tell_files
 
 NAME = "sensitivity"
 MIN_ELASTICITY = 5e-4
@@ -43,7 +43,8 @@ def run(
     """Rank parameters by their effect on a metric.
 
     Elasticity: d ln(metric) / d ln(parameter); -0.6 means 0.6 % less of the metric per +1 % of the
-    parameter. One backward pass returns all of them. Counts are treated as continuous.
+    parameter. One backward pass returns all of them. Counts are treated as continuous. At an end
+    of its range (a fraction of 1) a parameter has the derivative into the range.
 
     \b
     Examples:
@@ -52,12 +53,19 @@ def run(
     """
     from hwdse.cli.shared.metric_tables import is_core, metric_of
     from hwdse.config import load_search
+    from hwdse.config.schema.range_ends import range_ends, side_text
+    from hwdse.config.search.metric_names import parse_objective
     from hwdse.units.parse_units import split_field
 
+    kinds = parse_formats(formats)
     loaded = load_search(config, sets or ())
+    metric = parse_objective(metric, "--metric")
     value, slopes = _elasticities(loaded, metric)
-    ordered = sorted(slopes.items(), key=lambda item: -abs(item[1]))
+    unknown = {path: slope for path, slope in slopes.items() if not math.isfinite(slope)}
+    finite = (item for item in slopes.items() if item[0] not in unknown)
+    ordered = sorted(finite, key=lambda item: -abs(item[1]))
     shown = [(path, slope) for path, slope in ordered[:top] if abs(slope) >= MIN_ELASTICITY]
+    ends = {path: end for path, end in range_ends(loaded.base).items() if slopes.get(path)}
     files = []
     if plots is not None and shown:
         from hwdse.cli.shared import evaluation_plots
@@ -67,19 +75,38 @@ def run(
         files = evaluation_plots.save_tornado(dict(shown), metric, target)
     if json:
         print_json(
-            {"metric": metric, "value": value, "elasticities": dict(ordered), "files": files}
+            {
+                "metric": metric,
+                "value": value,
+                "elasticities": {**dict(ordered), **unknown},
+                "one_sided": ends,
+                "files": files,
+            }
         )
     else:
+        sides = [side_text(ends.get(path)) for path, _ in shown]
         rows = [
-            [split_field(path)[0], *_value_at(loaded.base, path), f"{slope:+.3f}"]
-            for path, slope in shown
+            [split_field(path)[0], *_value_at(loaded.base, path), signed(slope)]
+            + ([side] if any(sides) else [])
+            for (path, slope), side in zip(shown, sides, strict=True)
         ]
         found = metric_of(metric, of_core=is_core(loaded))
         title = f"{loaded.title}: {found.name} {found.text(value)}"
-        print_table(title, ["parameter", "unit", "value", "elasticity"], rows)
-        rest = sum(abs(slope) >= MIN_ELASTICITY for slope in slopes.values()) - len(shown)
+        heads = [
+            "parameter",
+            "unit",
+            "value",
+            "elasticity",
+            *(["derivative"] if any(sides) else []),
+        ]
+        print_table(title, heads, rows)
+        rest = sum(abs(slope) >= MIN_ELASTICITY for _, slope in ordered) - len(shown)
+        others = len(ordered) - len(shown)
         say(f"{rest} more of {len(slopes)} parameters have an effect" if rest else
-            f"the other {len(slopes) - len(shown)} parameters have no effect")  # fmt: skip
+            f"the other {others} parameters have no effect")  # fmt: skip
+        if unknown:
+            names = ", ".join(split_field(path)[0] for path in unknown)
+            say(f"no elasticity, the derivative is not a number: {names}")
     tell_files(files)
 
 
@@ -89,22 +116,18 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
     import jax
 
     from hwdse.cli.shared.metric_tables import evaluate_exact
-    from hwdse.config.files.errors import did_you_mean, listed
+    from hwdse.config.schema.range_ends import inside_ranges
     from hwdse.evaluation import evaluate
     from hwdse.numerics.relaxation import safe_log
     from hwdse.objectives import OBJECTIVES
     from hwdse.search.answers.elasticity import elasticities
-
-    if metric not in OBJECTIVES:
-        hint = did_you_mean(metric, OBJECTIVES)
-        raise CommandError(f"--metric {metric}: expected one of {listed(OBJECTIVES)}{hint}")
 
     def log_metric(design):
         return safe_log(OBJECTIVES[metric](evaluate(design, loaded.workload)))
 
     with jax.enable_x64(True):
         value = float(OBJECTIVES[metric](evaluate_exact(loaded.base, loaded.workload)))
-        return value, elasticities(log_metric, loaded.base)
+        return value, elasticities(log_metric, inside_ranges(loaded.base))
 
 
 def _value_at(design, path: str) -> tuple[str, str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from hwdse.config import LoadedSearch
     from hwdse.config.search.metric_names import Metric
+    from hwdse.search.uncertainty.uncertain_constants import UncertainConstant
     from hwdse.search.uncertainty.uncertainty_propagation import VarianceBudget
 
 NAME = "uncertainty"
@@ -144,6 +145,7 @@ def _metric_rows(
     import numpy as np
 
     from hwdse.cli.shared.metric_tables import evaluate_exact
+    from hwdse.config.schema.range_ends import inside_ranges
     from hwdse.evaluation import evaluate
     from hwdse.search.uncertainty.uncertainty_propagation import (
         percentiles,
@@ -159,7 +161,9 @@ def _metric_rows(
         sample = sample_metrics(
             values, loaded.base, loaded.uncertain_constants, num_samples=num_samples, seed=seed
         )
-        budget = variance_budget(values, loaded.base, loaded.uncertain_constants)
+        # As in `hwdse sensitivity`: derivatives into the range.
+        inside = inside_ranges(loaded.base)
+        budget = variance_budget(values, inside, loaded.uncertain_constants)
     nominal = evaluate_exact(loaded.base, loaded.workload)
     rows = {
         "nominal": np.asarray([float(m.value(nominal)) for m in metrics]),
@@ -197,6 +201,10 @@ def _print(
     say(f"{samples:,} samples of {len(loaded.uncertain_constants)} uncertain {noun}")
     say("")
     print_table("", heads, cells)
+    for constant in loaded.uncertain_constants:
+        if clipped := _clipped_fraction(loaded, constant):
+            say(f"{short_path(constant.path)}: {percent(clipped)} of the samples are set to the "
+                "end of its range")  # fmt: skip
     if unaffected:
         say(f"unaffected: {', '.join(unaffected)}")
     shown = [i for i in range(len(metrics)) if budget.total_sigmas[i] > 0.0]
@@ -209,9 +217,19 @@ def _print(
         say(f"largest variance contribution to {labels[i]}: {path}, {share}")
 
 
+def _clipped_fraction(loaded: "LoadedSearch", constant: "UncertainConstant") -> float:
+    """Fraction of the samples of a constant that are set to an end of its range."""
+    from hwdse.search.space.pytree_path import get_path
+
+    return constant.clipped_fraction(float(get_path(loaded.base, constant.path)))
+
+
 def _print_budget(loaded: "LoadedSearch", label: str, budget: "VarianceBudget", i: int) -> None:
+    from hwdse.config.schema.range_ends import range_ends, side_text
     from hwdse.config.schema.user_paths import short_path
 
+    ends = range_ends(loaded.base)
+    sides = [side_text(ends.get(constant.path)) for constant in loaded.uncertain_constants]
     order = (-budget.shares[i]).argsort(kind="stable")[:SHOWN_CONSTANTS]
     rows = [
         [
@@ -220,10 +238,12 @@ def _print_budget(loaded: "LoadedSearch", label: str, budget: "VarianceBudget", 
             f"{float(budget.log_sigmas[k]):.3f}",
             f"{budget.elasticities[i, k]:+.3f}",
             f"{100.0 * float(budget.shares[i, k]):.1f}",
+            *([sides[k]] if any(sides) else []),
         ]
         for k in order
     ]
     heads = ["constant", "distribution", SIGMA, "elasticity", "variance contribution (%)"]
+    heads += ["derivative"] if any(sides) else []
     print_table(f"variance of {label}", heads, rows)
 
 
@@ -234,13 +254,17 @@ def _as_json(
     budget: "VarianceBudget",
     num_samples: int,
 ) -> dict[str, Any]:
+    from hwdse.config.schema.range_ends import range_ends
+
     paths = [constant.path for constant in loaded.uncertain_constants]
+    ends = range_ends(loaded.base)
     return {
         "title": loaded.title,
         "samples": num_samples,
         "constants": {
             s.path: {"distribution": s.distribution, "low_factor": s.low, "high_factor": s.high,
-                     "log_sigma": sigma}
+                     "log_sigma": sigma, "one_sided": ends.get(s.path),
+                     "clipped_fraction": _clipped_fraction(loaded, s)}
             for s, sigma in zip(loaded.uncertain_constants, budget.log_sigmas.tolist(), strict=True)
         },
         "metrics": {

@@ -103,7 +103,7 @@ def _uncertain_constant(
     path: str, entry: Any, nominal: float, where: ConfigLocation
 ) -> UncertainConstant:
     rule = rule_of(field_name(path))
-    highest = rule.high if rule.high < LARGEST else float("inf")
+    ends = (rule.high if rule.high < LARGEST else float("inf"), rule.low)
     name = entry.distribution or ("lognormal" if entry.relative is not None else "uniform")
     if name not in DISTRIBUTIONS:
         hint = did_you_mean(name, DISTRIBUTIONS)
@@ -113,7 +113,7 @@ def _uncertain_constant(
         raise where.error("path", path, 'relative = "30 %", or low and high')
     try:
         if is_relative:
-            return relative_uncertainty(path, relative_fraction(entry.relative), name, highest)
+            return relative_uncertainty(path, relative_fraction(entry.relative), name, *ends)
         if entry.low is None or entry.high is None:
             raise ValueError("both low and high")
         written = field_name(entry.path)
@@ -123,7 +123,7 @@ def _uncertain_constant(
         if not low <= nominal <= high or low == high:
             text = format_value(path, nominal)
             raise ValueError(f"low <= {text} <= high, the nominal value, and low < high")
-        return UncertainConstant(path, low / nominal, high / nominal, name, highest)
+        return UncertainConstant(path, low / nominal, high / nominal, name, *ends)
     except ValueError as error:
         key, value = ("relative", entry.relative) if is_relative else ("low", entry.low)
         raise where.error(key, value, str(error).removeprefix(f"{path}: ")) from None

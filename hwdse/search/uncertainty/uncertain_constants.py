@@ -7,7 +7,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import ndtri
 
 from hwdse.numerics.array_types import Leaf
 from hwdse.search.space.search_space import get_path, set_path
@@ -35,6 +34,8 @@ class UncertainConstant:
     distribution: str = "lognormal"
     highest: float = math.inf
     """Maximum value of the leaf: 1 for a fraction."""
+    lowest: float = 0.0
+    """Minimum value of the leaf: 1 for an overhead ratio."""
 
     def __post_init__(self) -> None:
         if self.distribution not in DISTRIBUTIONS:
@@ -49,6 +50,8 @@ class UncertainConstant:
 
     def factor(self, quantile: np.ndarray) -> np.ndarray:
         """Factor of the nominal value at a quantile of the distribution."""
+        from scipy.special import ndtri  # not at the start of every command: 0.15 s
+
         u = np.asarray(quantile, float)
         low, high = self.low, self.high
         if self.distribution == "lognormal":
@@ -68,11 +71,25 @@ class UncertainConstant:
         rule over its quantiles."""
         if self.distribution == "lognormal":
             return math.log(self.high / self.low) / (2.0 * OUTER_SIGMAS)
-        return float(np.log(self.factor((np.arange(_NODES) + 0.5) / _NODES)).std())
+        return float(np.log(self.factor(_quantiles())).std())
+
+    def clipped_fraction(self, nominal: float) -> float:
+        """Fraction of the samples around `nominal` that are set to an end of the range."""
+        values = nominal * self.factor(_quantiles())
+        return float(((values > self.highest) | (values < self.lowest)).mean())
+
+
+def _quantiles() -> np.ndarray:
+    """Midpoints of equally likely intervals."""
+    return (np.arange(_NODES) + 0.5) / _NODES
 
 
 def relative_uncertainty(
-    path: str, relative: float, distribution: str = "lognormal", highest: float = math.inf
+    path: str,
+    relative: float,
+    distribution: str = "lognormal",
+    highest: float = math.inf,
+    lowest: float = 0.0,
 ) -> UncertainConstant:
     """Constant with an uncertainty of +- `relative`.
 
@@ -85,14 +102,14 @@ def relative_uncertainty(
         )
     if distribution == "lognormal":
         factor = (1.0 + relative) ** OUTER_SIGMAS
-        return UncertainConstant(path, 1.0 / factor, factor, distribution, highest)
+        return UncertainConstant(path, 1.0 / factor, factor, distribution, highest, lowest)
     width = relative * (OUTER_SIGMAS if distribution == "normal" else 1.0)
     if width > 1.0:
         raise ValueError(
             f"{path}: a normal distribution of this width reaches zero; use a smaller relative "
             f'uncertainty or distribution = "lognormal"'
         )
-    return UncertainConstant(path, 1.0 - width, 1.0 + width, distribution, highest)
+    return UncertainConstant(path, 1.0 - width, 1.0 + width, distribution, highest, lowest)
 
 
 def sample_factors(
@@ -116,10 +133,12 @@ def sample_factors(
 def perturbed(
     design: Any, uncertain_constants: Sequence[UncertainConstant], factors: Sequence[Leaf] | Any
 ) -> Any:
-    """Design with each uncertain leaf multiplied by its factor."""
+    """Design with each uncertain leaf multiplied by its factor, inside its range."""
     for i, constant in enumerate(uncertain_constants):
         value = get_path(design, constant.path) * factors[i]
         if math.isfinite(constant.highest):
             value = jnp.minimum(value, constant.highest)
+        if constant.lowest > 0.0:
+            value = jnp.maximum(value, constant.lowest)
         design = set_path(design, constant.path, value)
     return design
