@@ -188,3 +188,19 @@ def test_targets():
     assert parse_target("chip_power_w <= 500").limit == 500.0
     assert parse_target("effective_tokens_per_s >= 7e5").limit == 7e5
     assert parse_target("mfu_fraction >= 0.4").limit == 0.4
+
+
+@pytest.mark.parametrize("value", ["1e300 %", "0 %", "1e5 %"])
+def test_uncertainties_have_a_bound(value):
+    table = f'[uncertain]\n"chip.hbm.energy" = "{value}"\n[limits]'
+    line = refusal(load_search, SEARCH.replace("[limits]", table, 1))
+    assert "expected a relative uncertainty above 0, and below 10,000 %" in line
+
+
+@pytest.mark.parametrize("depth", [100, 5000])
+def test_deeply_nested_tables_are_one_line(depth):
+    for text in (
+        "[" + ".".join(["a"] * depth) + "]\n",
+        SEARCH + "\n[overrides." + ".".join(["a"] * depth) + "]\n",
+    ):
+        assert "nested too deeply" in refusal(load_search, text)

@@ -186,3 +186,11 @@ def test_broken_cells_are_one_line(text, cell):
     line = message(f"{header}\n{cell},{rest}\n")
     assert line.startswith("net.csv line 2")
     assert len(line) < 400
+
+
+def test_all_rows_with_mistakes_are_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        parse_operators("Layer,M,N,K\na,0,1,1\nb,1,1,1\nc,1,x,1\n", "net.csv")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith('net.csv line 2 M = "0"')
+    assert second.startswith('net.csv line 4 N = "x"')

@@ -23,7 +23,7 @@ from hwdse.config.design.topology_csv import (
     topology_layers,
 )
 from hwdse.config.files.csv_rows import CsvRow, cells_below, csv_rows, decoded, remarks
-from hwdse.config.files.errors import ConfigError, did_you_mean, listed, one_line, show
+from hwdse.config.files.errors import ConfigError, Mistakes, did_you_mean, listed, one_line, show
 from hwdse.config.files.toml_files import TomlFile, read_bytes
 from hwdse.config.hardware.load_specs import NamedIn, Preset, locate
 from hwdse.workload.loops.conv_shapes import conv_operators
@@ -74,7 +74,9 @@ def parse_operators(text: str, label: str) -> Operators:
         _check_any(layers, label)
         return conv_operators(layers)
     _check_header(header, f"{label} line {rows[0].line}")
-    parsed = [_parse_row(header, row, label) for row in rows[1:] if row.filled]
+    mistakes = Mistakes()
+    parsed = [mistakes.run(_parse_row, header, row, label) for row in rows[1:] if row.filled]
+    mistakes.finish()
     _check_any(parsed, label)
     return _operators(parsed)
 

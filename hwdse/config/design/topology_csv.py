@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from hwdse.config.files.csv_rows import CsvRow
-from hwdse.config.files.errors import ConfigError, ConfigLocation, did_you_mean, listed, show
+from hwdse.config.files.errors import (
+    ConfigError,
+    ConfigLocation,
+    Mistakes,
+    did_you_mean,
+    listed,
+    show,
+)
 from hwdse.workload.loops.conv_shapes import ConvLayer, ConvShape, gemm_as_conv
 
 NAME = "Layer name"
@@ -130,7 +137,14 @@ def topology_layers(rows: Sequence[CsvRow], label: str) -> list[ConvLayer]:
     where = ConfigLocation(f"{label} line {rows[0].line}")
     columns = _columns(rows[0].filled, where)
     layer_of = _gemm_layer if "M" in columns else _conv_layer
-    return [layer_of(_row(row, columns, label)) for row in rows[1:] if row.filled]
+    mistakes = Mistakes()
+    layers = [
+        mistakes.run(lambda row: layer_of(_row(row, columns, label)), row)
+        for row in rows[1:]
+        if row.filled
+    ]
+    mistakes.finish()
+    return layers
 
 
 def _columns(header: Sequence[str], where: ConfigLocation) -> list[str]:

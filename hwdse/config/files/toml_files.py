@@ -23,6 +23,8 @@ FOLDERS = (
 CSV_FOLDERS = ("operators",)
 """Folders with CSV files; all others contain TOML files."""
 _MAX_BYTES = 4_000_000
+MAX_DEPTH = 32
+"""Largest depth of nested tables and lists."""
 MAX_LISTED = 12
 """Number of preset names in one message."""
 
@@ -61,7 +63,9 @@ def _suffix(folder: str) -> str:
 
 def _is_name(text: str) -> bool:
     """True if the text is a preset name and not a path: no folder and no file extension."""
-    return not any(mark in text for mark in "/\\") and not text.lower().endswith((".toml", ".csv", ".json"))
+    return not any(mark in text for mark in "/\\") and not text.lower().endswith(
+        (".toml", ".csv", ".json")
+    )
 
 
 def find_file(folder: str, name_or_path: str | Path, beside: Path | None = None) -> Path:
@@ -142,10 +146,22 @@ def read_toml(path: Path, label: str | None = None) -> TomlFile:
     return TomlFile(path, name, tables, hashlib.sha256(data).hexdigest(), uncertain_constants)
 
 
+def _is_deep(tables: dict[str, Any]) -> bool:
+    """True if tables and lists are nested deeper than `MAX_DEPTH`."""
+    level: list[Any] = [tables]
+    for _ in range(MAX_DEPTH):
+        items = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [x for item in items for x in item if isinstance(x, dict | list)]
+    return bool(level)
+
+
 def parse_toml(data: bytes, label: str) -> dict[str, Any]:
     """Tables of a TOML text. Raises `ConfigError` with one line that names `label`."""
     try:
-        return tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n"))
+        tables = tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n"))
+        if _is_deep(tables):
+            raise RecursionError
+        return tables
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{label} line {line}: expected UTF-8 text") from None

@@ -16,6 +16,8 @@ OUTER_SIGMAS = 1.6448536269514722
 """Standard deviations from the median to the 5 and 95 % points of a normal distribution."""
 MIN_FACTOR = 1e-3
 """Lower bound of the factors: physical constants remain above zero."""
+MAX_RELATIVE = 100.0
+"""Upper bound of relative uncertainties: a factor of 100."""
 _NODES = 20_000
 """Nodes of the midpoint rule for `log_sigma`."""
 
@@ -96,9 +98,10 @@ def relative_uncertainty(
     Lognormal: one standard deviation is the factor 1 + `relative`. Normal: one standard deviation
     is the fraction `relative`. Other distributions end at that distance from the nominal value.
     """
-    if not 0.0 < relative < (math.inf if distribution == "lognormal" else 1.0):
+    if not 0.0 < relative < (MAX_RELATIVE if distribution == "lognormal" else 1.0):
         raise ValueError(
-            f"{path}: expected a relative uncertainty above 0, and below 100 % unless lognormal"
+            f"{path}: expected a relative uncertainty above 0, and below "
+            f"{100.0 * MAX_RELATIVE:,.0f} % (100 % unless lognormal)"
         )
     if distribution == "lognormal":
         factor = (1.0 + relative) ** OUTER_SIGMAS
