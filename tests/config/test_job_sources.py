@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from hwdse.config import ConfigError, load_search, to_toml
 from hwdse.config.design.strategy import parse_strategy, text_of
+from hwdse.config.files.named_items import find_item, system_and_count
 from hwdse.config.files.toml_files import preset_root
-from hwdse.config.named_items import find_item
-from hwdse.config.search.job_source import JobSource, system_and_count
+from hwdse.config.search.job_source import JobSource
 
 JOB = {"system": "dgx_h100", "model": "llama3_8b", "global_batch": 64, "seq_len": 2048}
 
@@ -47,7 +47,8 @@ def test_other_texts_are_refused(text):
         loaded(strategy=text)
 
 
-def test_the_best_strategy_is_the_default_and_is_written_out():
+def test_the_best_strategy_is_the_default_and_is_written_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     job = loaded()
     again = loaded(strategy="best")
     assert job.base == again.base
