@@ -11,6 +11,7 @@ import numpy as np
 
 from hwdse.numerics.factored_program import Columns
 from hwdse.specs.design import Parallelism
+from hwdse.training.strategy_rules import EXTRA_LAYERS, Job, rules_on
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 RECOMPUTE: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -56,7 +57,8 @@ class StrategyOptions:
     micro_batch: tuple[float, ...] | None = None
     """Default: powers of two."""
     virtual_pipeline: tuple[float, ...] | None = None
-    """Virtual pipeline stages (VPP). Default: all divisors of the layers of a stage."""
+    """Virtual pipeline stages (VPP). Default: all divisors of the layers of a stage, of which
+    embedding and LM head may be two."""
     recompute: tuple[str, ...] = tuple(RECOMPUTE)
     zero: tuple[int, ...] = (1, 2, 3)
     sequence: tuple[int, ...] = (1, 0)
@@ -70,18 +72,15 @@ def enumerate_strategies(
 ) -> Columns:
     """Distinct valid parallelism strategies of a job on `num_chips` chips, with columns `FIELDS`.
 
-    Tensor, pipeline and context degrees divide the number of chips; the quotient is the
-    data-parallel degree. Data-parallel degree times micro-batch divides the global batch. The
-    tensor degree divides the heads, the context degree the sequence, the expert degree the experts
-    and the data-parallel ranks. Pipeline stages may be unequal. Interleaved pipelines need equal
-    stages and a multiple of their depth of micro-batches (Narayanan et al., SC 2021, section
-    2.2.2). Equivalent strategies appear once: sequence parallelism of one rank, ZeRO stages of one
-    replica. Without a valid strategy there are no rows.
+    A strategy is valid if it meets all rules of `training.strategy_rules`. Tensor, pipeline and
+    context degrees divide the number of chips; the quotient is the data-parallel degree. Pipeline
+    stages may be unequal. Equivalent strategies appear once: sequence parallelism of one rank, ZeRO
+    stages of one replica. Without a valid strategy there are no rows.
     """
     options = options or StrategyOptions()
-    rows = _degrees(_Rows(), job, int(num_chips), options)
-    rows = _schedules(rows, job, int(num_chips), options)
-    rows = _memory_savings(rows, int(num_chips), options)
+    rows = _degrees(_Rows(Job(job, float(num_chips))), options)
+    rows = _schedules(rows, options)
+    rows = _memory_savings(rows, options)
     return rows.columns()
 
 
@@ -130,7 +129,8 @@ def strategy_at(strategies: Columns, row: int, base: Parallelism) -> Parallelism
 class _Rows:
     """Rows under construction: product with the values of one field after another, filtered."""
 
-    def __init__(self, levels: Any = None, indices: Any = None):
+    def __init__(self, job: Job, levels: Any = None, indices: Any = None):
+        self.job = job
         self.levels: dict[str, np.ndarray] = levels or {}
         self.indices: dict[str, np.ndarray] = indices or {}
 
@@ -138,7 +138,7 @@ class _Rows:
         return self.levels[name][self.indices[name]].astype(np.int64)
 
     def crossed(self, names: Sequence[str], choices: Sequence[tuple[float, ...]]) -> "_Rows":
-        """Product of the rows with choices; a choice has one value per name."""
+        """Valid rows of the product of the rows with choices; a choice has one value per name."""
         size = len(next(iter(self.indices.values()))) if self.indices else 1
         indices = {name: np.repeat(index, len(choices)) for name, index in self.indices.items()}
         levels = dict(self.levels)
@@ -146,11 +146,19 @@ class _Rows:
             values = np.array([choice[column] for choice in choices], dtype=float)
             levels[name], index = np.unique(values, return_inverse=True)
             indices[name] = np.tile(index.astype(np.int16), size)
-        return _Rows(levels, indices)
+        rows = _Rows(self.job, levels, indices)
+        for rule in rules_on(levels, names):
+            columns = {name: rows[name] for name in rule.fields}
+            rows = rows.kept(np.broadcast_to(rule.holds(columns, self.job), len(rows)))
+        return rows
+
+    def __len__(self) -> int:
+        return len(next(iter(self.indices.values())))
 
     def kept(self, mask: np.ndarray) -> "_Rows":
         """Rows selected by `mask`."""
-        return _Rows(self.levels, {name: index[mask] for name, index in self.indices.items()})
+        indices = {name: index[mask] for name, index in self.indices.items()}
+        return _Rows(self.job, self.levels, indices)
 
     def columns(self) -> Columns:
         """Columns of the rows, without unused values."""
@@ -162,7 +170,7 @@ class _Rows:
         return Columns(levels, indices)
 
     def with_values(self, name: str, values: Sequence[float]) -> "_Rows":
-        """Product of the rows with the values of one field."""
+        """Valid rows of the product of the rows with the values of one field."""
         return self.crossed((name,), [(value,) for value in sorted(set(values))])
 
 
@@ -181,62 +189,66 @@ def _given_or(given: Sequence[float] | None, default: Callable[[], Sequence[floa
     return [float(value) for value in (default() if given is None else given)]
 
 
-def _degrees(
-    rows: _Rows, job: TransformerTraining, num_chips: int, options: StrategyOptions
-) -> _Rows:
+def _degrees(rows: _Rows, options: StrategyOptions) -> _Rows:
     """Rows with tensor, pipeline and context degrees; the quotient are data-parallel ranks."""
-    model, tokens = job.model, int(job.seq_len)
-    heads, layers = int(model.num_heads), int(model.num_layers)
-    tensors = _given_or(options.tensor, lambda: _divisors(math.gcd(heads, num_chips)))
-    rows = rows.with_values("tensor", tensors)
-    rows = rows.kept((heads % rows["tensor"] == 0) & (num_chips % rows["tensor"] == 0))
+    training, num_chips = rows.job.training, int(rows.job.num_chips)
+    layers = int(training.model.num_layers)
+    rows = rows.with_values(
+        "tensor", _given_or(options.tensor, lambda: _divisors(_num_heads(training)))
+    )
+    rows = rows.kept(num_chips % rows["tensor"] == 0)
     depths = _given_or(
         options.pipeline,
         lambda: [p for p in range(1, min(layers, num_chips) + 1) if num_chips % p == 0],
     )
-    rows = rows.with_values("pipeline", [p for p in depths if p <= layers])
+    rows = rows.with_values("pipeline", depths)
     if options.even_stages:
         rows = rows.kept(layers % rows["pipeline"] == 0)
     rows = rows.kept(num_chips % (rows["tensor"] * rows["pipeline"]) == 0)
-    contexts = _given_or(options.context, lambda: _powers_of_two(int(tokens / MIN_CONTEXT_TOKENS)))
-    rows = rows.with_values("context", contexts)
-    ranks = rows["tensor"] * rows["pipeline"] * rows["context"]
-    return rows.kept((num_chips % ranks == 0) & (tokens % rows["context"] == 0))
+    longest = int(training.seq_len / MIN_CONTEXT_TOKENS)
+    return rows.with_values("context", _given_or(options.context, lambda: _powers_of_two(longest)))
 
 
-def _data_degrees(rows: _Rows, num_chips: int) -> np.ndarray:
-    return num_chips // (rows["tensor"] * rows["pipeline"] * rows["context"])
+def _num_heads(training: TransformerTraining) -> int:
+    """Greatest common divisor of the numbers of heads of all kinds of layers."""
+    return math.gcd(*(int(model.num_heads) for model in training.model.layer_models))
 
 
-def _schedules(
-    rows: _Rows, job: TransformerTraining, num_chips: int, options: StrategyOptions
-) -> _Rows:
+def _num_experts(training: TransformerTraining) -> int:
+    """Greatest common divisor of the numbers of experts of all kinds of layers; at least 1."""
+    counts = (int(model.num_experts) for model in training.model.layer_models)
+    return math.gcd(*counts) or 1
+
+
+def _data_degrees(rows: _Rows) -> np.ndarray:
+    return int(rows.job.num_chips) // (rows["tensor"] * rows["pipeline"] * rows["context"])
+
+
+def _schedules(rows: _Rows, options: StrategyOptions) -> _Rows:
     """Rows with expert degrees, micro-batch sizes and virtual pipeline stages."""
-    batch, layers = int(job.global_batch), int(job.model.num_layers)
-    experts = max(int(job.model.num_experts), 1)
-    rows = rows.with_values("expert", _given_or(options.expert, lambda: _divisors(experts)))
-    data = _data_degrees(rows, num_chips)
-    rows = rows.kept((experts % rows["expert"] == 0) & (data % rows["expert"] == 0))
+    training = rows.job.training
+    batch, layers = int(training.global_batch), int(training.model.num_layers)
+    experts = _given_or(options.expert, lambda: _divisors(_num_experts(training)))
+    rows = rows.with_values("expert", experts)
     sizes = _given_or(options.micro_batch, lambda: _powers_of_two(batch))
     rows = rows.with_values("micro_batch", sizes)
-    rows = rows.kept(batch % (_data_degrees(rows, num_chips) * rows["micro_batch"]) == 0)
     counts = _given_or(
         options.virtual_pipeline, lambda: _divisors_of_stages(layers, rows["pipeline"])
     )
-    rows = rows.with_values("virtual_pipeline", counts)
-    stages, virtual = rows["pipeline"], rows["virtual_pipeline"]
-    num_micro_batches = batch // (_data_degrees(rows, num_chips) * rows["micro_batch"])
-    is_valid = (stages > 1) & (layers % (stages * virtual) == 0) & (num_micro_batches % stages == 0)
-    return rows.kept((virtual == 1) | is_valid)
+    return rows.with_values("virtual_pipeline", counts)
 
 
 def _divisors_of_stages(layers: int, pipelines: np.ndarray) -> list[int]:
-    """Numbers of virtual stages that divide the layers per stage of any of the pipeline degrees."""
-    depths = {layers // p for p in np.unique(pipelines).tolist() if layers % p == 0 and p > 1}
+    """Numbers of virtual stages that divide the layers per stage of any of the pipeline degrees.
+
+    Embedding and LM head may count as layers (`EXTRA_LAYERS`).
+    """
+    totals = [layers + int(extra) for extra in EXTRA_LAYERS]
+    depths = {n // p for p in np.unique(pipelines).tolist() for n in totals if p > 1 and n % p == 0}
     return sorted({1}.union(*(_divisors(depth) for depth in depths)))
 
 
-def _memory_savings(rows: _Rows, num_chips: int, options: StrategyOptions) -> _Rows:
+def _memory_savings(rows: _Rows, options: StrategyOptions) -> _Rows:
     """Rows with sequence parallelism, recompute modes and ZeRO stages."""
     sequences = sorted({float(value) for value in options.sequence})
     rows = rows.with_values("sequence_parallel_fraction", sequences)
@@ -245,6 +257,6 @@ def _memory_savings(rows: _Rows, num_chips: int, options: StrategyOptions) -> _R
     rows = rows.crossed(names, [RECOMPUTE[name] for name in dict.fromkeys(options.recompute)])
     stages = sorted(set(options.zero))
     rows = rows.crossed(ZERO_FIELDS, [ZERO[stage] for stage in stages])
-    replicas = _data_degrees(rows, num_chips) * rows["context"]
+    replicas = _data_degrees(rows) * rows["context"]
     stage = sum(rows[name] for name in ZERO_FIELDS)
     return rows.kept((replicas > 1) | (stage == stages[0]))

@@ -1,12 +1,17 @@
 """Consistency checks of specs: values that are allowed alone and impossible together."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from hwdse.config.files.errors import ConfigLocation, listed
-from hwdse.specs.design import Design, Parallelism
+from hwdse.config.schema.field_rules import BIASES
+from hwdse.specs.design import Design
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
 from hwdse.specs.hardware.chip import Chip, Process
-from hwdse.specs.hardware.cluster import Cluster
+from hwdse.specs.hardware.cluster import MULTI_DIMENSIONAL, Cluster
+from hwdse.training.strategy_rules import strategy_problem
 from hwdse.workload.gemms import LayerList
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
@@ -75,8 +80,9 @@ def check_cluster(cluster: Cluster, where: ConfigLocation) -> None:
         )
     if not math.isclose(sum(fractions), 1.0, rel_tol=1e-9):
         raise where.error("torus_bandwidth_fractions", list(fractions), "numbers with the sum 1")
-    if cluster.topology != "torus" and len(sizes) != 1:
-        raise where.error("torus_sizes", list(sizes), f"one number, as for a {cluster.topology}")
+    if cluster.topology not in MULTI_DIMENSIONAL and len(sizes) != 1:
+        expected = f"one number, as for topology = {cluster.topology!r}; several dimensions need"
+        raise where.error("torus_sizes", list(sizes), f"{expected} {listed(MULTI_DIMENSIONAL)}")
     domain = math.prod(sizes)
     if cluster.num_chips % domain != 0:
         raise where.error(
@@ -87,33 +93,77 @@ def check_cluster(cluster: Cluster, where: ConfigLocation) -> None:
 
 
 def check_training(training: TransformerTraining, where: ConfigLocation) -> None:
-    """Check head groups, and latent attention and experts complete or absent."""
-    model = training.model
-    if model.num_heads % model.num_kv_heads != 0:
-        raise where.table("model").error(
-            "num_kv_heads", model.num_kv_heads, f"a divisor of num_heads, {model.num_heads:g}"
+    """Check the model of a job: each kind of layers, and their numbers."""
+    model, place = training.model, where.table("model")
+    own = frozenset(field.name for field in dataclasses.fields(model))
+    _check_layer(model, own, place)
+    if model.num_experts > 0.0 and model.num_dense_layers >= model.num_layers:
+        expected = f"fewer than num_layers, {model.num_layers:g}, with num_experts"
+        raise place.error("num_dense_layers", model.num_dense_layers, expected)
+    if model.layers:
+        _check_kinds(model, where)
+
+
+def _check_kinds(model: Transformer, where: ConfigLocation) -> None:
+    """Check the tables `[[layers]]` of a model: the values of each, and the sum of the counts."""
+    pairs = zip(model.layers, model.layer_models, strict=True)
+    for number, (entry, layer) in enumerate(pairs, 1):
+        _check_layer(layer, frozenset(entry.given()), where.table(f"layers {number}"))
+    if model.num_dense_layers > 0.0:
+        expected = "0 or left out beside [[layers]]: dense layers have num_experts = 0 there"
+        raise where.table("model").error("num_dense_layers", model.num_dense_layers, expected)
+    total, last = sum(entry.count for entry in model.layers), len(model.layers)
+    if total != model.num_layers and 2.0 * total > model.num_layers:
+        expected = (
+            f"counts that add up to num_layers, {model.num_layers:g}, or to at most half of it "
+            f"for a list that is repeated; all tables have {total:g}"
         )
-    _check_latent(model, where.table("model"))
-    _check_mixture(model, where.table("model"))
+        raise where.table(f"layers {last}").error("count", model.layers[-1].count, expected)
 
 
-def _check_latent(model: Transformer, where: ConfigLocation) -> None:
+COUNTS: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {
+        "num_mlp_matrices": (2.0, 3.0),
+        "num_embeddings": (1.0, 2.0),
+        "num_norm_vectors": (0.0, 1.0, 2.0),
+        "num_router_bias": (0.0, 1.0),
+        **dict.fromkeys(BIASES, (0.0, 1.0)),
+    }
+)
+"""Fields of a model with few possible numbers."""
+
+
+def _check_layer(model: Transformer, own: frozenset[str], where: ConfigLocation) -> None:
+    """Check the values of the layers of one kind, of which the table has the fields `own`."""
+    for name, allowed in COUNTS.items():
+        value = getattr(model, name)
+        if name in own and value is not None and value not in allowed:
+            raise where.error(name, value, " or ".join(f"{number:g}" for number in allowed))
+    if model.num_heads % model.num_kv_heads != 0:
+        expected = f"a divisor of num_heads, {model.num_heads:g}"
+        raise where.error("num_kv_heads", model.num_kv_heads, expected)
+    _check_latent(model, own, where)
+    _check_mixture(model, own, where)
+
+
+def _check_latent(model: Transformer, own: frozenset[str], where: ConfigLocation) -> None:
     """Check that latent attention is complete or absent; a query latent requires a key latent."""
+    is_latent = model.kv_lora_rank > 0.0
     for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
         value = getattr(model, name)
-        if (value > 0.0) != (model.kv_lora_rank > 0.0):
+        if value == 0.0 if is_latent else value > 0.0 and name in own:
             expected = "above 0 with kv_lora_rank, 0 or left out without it"
             raise where.error(name, value, expected)
-    if model.q_lora_rank > 0.0 and model.kv_lora_rank == 0.0:
+    if model.q_lora_rank > 0.0 and not is_latent and "q_lora_rank" in own:
         expected = "0 or left out without kv_lora_rank (latent attention)"
         raise where.error("q_lora_rank", model.q_lora_rank, expected)
 
 
-def _check_mixture(model: Transformer, where: ConfigLocation) -> None:
+def _check_mixture(model: Transformer, own: frozenset[str], where: ConfigLocation) -> None:
     """Check that a mixture of experts is complete or absent."""
     if model.num_experts == 0.0:
         for name in ("experts_per_token", "num_shared_experts", "expert_feedforward"):
-            if getattr(model, name) > 0.0:
+            if getattr(model, name) > 0.0 and name in own:
                 expected = "0 or left out without num_experts"
                 raise where.error(name, getattr(model, name), expected)
         return
@@ -122,88 +172,6 @@ def _check_mixture(model: Transformer, where: ConfigLocation) -> None:
         raise where.error("experts_per_token", model.experts_per_token, expected)
     if model.expert_feedforward == 0.0:
         raise where.error("expert_feedforward", 0.0, "above 0 with num_experts")
-    if model.num_dense_layers >= model.num_layers:
-        expected = f"fewer than num_layers, {model.num_layers:g}, with num_experts"
-        raise where.error("num_dense_layers", model.num_dense_layers, expected)
-
-
-Problem = tuple[str, str]
-"""A key and its allowed values."""
-
-
-def strategy_problem(
-    parallelism: Parallelism, num_chips: float, training: TransformerTraining
-) -> Problem | None:
-    """Key that makes a strategy impossible on `num_chips` with its allowed values, or None."""
-    return _degree_problem(parallelism, num_chips, training) or _schedule_problem(
-        parallelism,
-        num_chips / (parallelism.tensor * parallelism.pipeline * parallelism.context),
-        training,
-    )
-
-
-def _degree_problem(
-    parallelism: Parallelism, num_chips: float, training: TransformerTraining
-) -> Problem | None:
-    """Problem of degrees that do not divide the model or the chips, or None."""
-    model = training.model
-    if parallelism.pipeline > model.num_layers:
-        return "pipeline", f"at most {model.num_layers:g}, the layers of the model"
-    if model.num_heads % parallelism.tensor != 0:
-        return "tensor", f"a divisor of {model.num_heads:g}, the heads of the model"
-    if training.seq_len % parallelism.context != 0:
-        return "context", f"a divisor of {training.seq_len:g}, the tokens of a sequence"
-    ranks = parallelism.tensor * parallelism.pipeline * parallelism.context
-    if num_chips % ranks != 0:
-        product = "tensor * pipeline" + (" * context" if parallelism.context > 1.0 else "")
-        return "tensor", f"{product} = {ranks:g} to divide {num_chips:g} chips"
-    if parallelism.expert > 1.0 and model.num_experts == 0.0:
-        return "expert", "1 for a model without experts"
-    if parallelism.expert > 1.0 and model.num_experts % parallelism.expert != 0:
-        return "expert", f"a divisor of {model.num_experts:g}, the experts of a layer"
-    if num_chips / ranks % parallelism.expert != 0:
-        return "expert", f"a divisor of {num_chips / ranks:g}, the data-parallel ranks"
-    return None
-
-
-def _schedule_problem(
-    parallelism: Parallelism, data: float, training: TransformerTraining
-) -> Problem | None:
-    """Problem of micro-batches, recomputation or virtual pipeline stages, or None.
-
-    Virtual pipeline stages require a multiple of `pipeline` micro-batches (Narayanan et al.,
-    SC 2021, section 2.2.2).
-    """
-    batch = data * parallelism.micro_batch
-    if training.global_batch % batch != 0:
-        return (
-            "micro_batch",
-            f"data parallel x micro_batch = {batch:g} to divide the global batch of "
-            f"{training.global_batch:g} sequences",
-        )
-    if parallelism.recompute_fraction + parallelism.attention_recompute_fraction > 1.0:
-        most = 1.0 - parallelism.recompute_fraction
-        return (
-            "attention_recompute_fraction",
-            f"at most {most:g}, the layers without full recomputation",
-        )
-    if parallelism.virtual_pipeline == 1.0:
-        return None
-    layers, chunks = training.model.num_layers, parallelism.pipeline * parallelism.virtual_pipeline
-    if parallelism.pipeline == 1.0:
-        return "virtual_pipeline", "1 without a pipeline"
-    if layers % chunks != 0:
-        return (
-            "virtual_pipeline",
-            f"pipeline * virtual_pipeline = {chunks:g} to divide {layers:g} layers",
-        )
-    if training.global_batch / batch % parallelism.pipeline != 0:
-        return (
-            "virtual_pipeline",
-            f"1 unless {training.global_batch / batch:g} micro-batches are a multiple of "
-            f"{parallelism.pipeline:g} stages",
-        )
-    return None
 
 
 def check_design(

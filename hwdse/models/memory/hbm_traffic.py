@@ -114,7 +114,8 @@ def tiling_traffic_bytes(
         + gemms.c_in_hbm * m * n
     )
     dealt = jnp.maximum(1.0 - tiling.split_m - tiling.split_n, 0.0)
-    idle = jnp.maximum(num_scratchpads / gemms.count, 1.0)
+    # No GEMMs (absent shared experts) have no traffic; the guard keeps the gradient finite.
+    idle = jnp.maximum(num_scratchpads / jnp.where(gemms.count > 0.0, gemms.count, 1.0), 1.0)
     # Every scratchpad needs a GEMM, and a block at least one row or column.
     missing = 1.0 / jnp.minimum(jnp.minimum(rows, cols), 1.0)
     penalty = jnp.where(dealt * idle > 1.0, 1e3 * idle, 1.0) * jnp.where(

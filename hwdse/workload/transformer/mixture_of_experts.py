@@ -73,14 +73,25 @@ def mlp_gemms(
     """GEMM groups of a dense MLP: up (with gate) and down, with its norm and residual."""
     model = job.model
     own = _own_tokens(job, sharding) * model.hidden
-    # Parallel attention and MLP share one norm, which the attention has.
-    norm = elementwise((model.num_layer_norms - 1.0) * own, NORM_FLOP, NORM_TRAFFIC)
+    norm = _norms(model, own)
     residual = elementwise(own, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     up = norm + _activation(model, tokens * width)
     up_width = (model.num_mlp_matrices - 1.0) * width
     first = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra)
     last = linear_gemms(tokens, width, model.hidden, residual.vector, residual.extra)
     return [linear_group(gemms, sharding.recompute_fraction) for gemms in (first, last)]
+
+
+def _norms(model: Transformer, elements: Scalar) -> Elementwise:
+    """Norms of a layer except the first, which the attention has.
+
+    Parallel attention and MLP share that one. Norms after attention and MLP (Gemma) are fused with
+    the residuals, which read and write the same elements: they add FLOP and no traffic.
+    """
+    num_norms = model.num_layer_norms - 1.0
+    beside = elementwise(num_norms * elements, NORM_FLOP, NORM_TRAFFIC)
+    alone = elementwise(jnp.minimum(num_norms, 1.0) * elements, NORM_FLOP, NORM_TRAFFIC)
+    return Elementwise(beside.vector, alone.extra)
 
 
 def _activation(model: Transformer, elements: Scalar) -> Elementwise:
@@ -101,8 +112,7 @@ def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
     model, recompute = job.model, sharding.recompute_fraction
     own = _own_tokens(job, sharding)
     tokens = expert_tokens(job, sharding)
-    normed = (model.num_layer_norms - 1.0) * own * model.hidden
-    beside = elementwise(normed, NORM_FLOP, NORM_TRAFFIC)
+    beside = _norms(model, own * model.hidden)
     beside = beside + elementwise(own * model.hidden, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     beside = beside + elementwise(own * model.num_experts, SOFTMAX_FLOP, (4.0, 4.0))
     router = linear_gemms(own, model.hidden, model.num_experts, beside.vector, beside.extra)

@@ -158,10 +158,16 @@ class Transformer:
         decide which of them has layers. Inside `jit`, a model that was an argument has the kinds
         of that argument.
         """
+        return tuple(_possible_kinds(model) for model in self.layer_models)
+
+    @functools.cached_property
+    def layer_models(self) -> tuple[Self, ...]:
+        """Models of the layers of each entry of `layers`; the model itself without entries."""
         if not self.layers:
-            return (_possible_kinds(self),)
-        models = (self.replace(layers=(), num_dense_layers=0.0, **e.given()) for e in self.layers)
-        return tuple(_possible_kinds(model) for model in models)
+            return (self,)
+        return tuple(
+            self.replace(layers=(), num_dense_layers=0.0, **entry.given()) for entry in self.layers
+        )
 
     def replace(self, **changes: Any) -> Self:
         """Copy with changed fields."""
