@@ -78,7 +78,7 @@ class Origin:
     place: str
     """`FILE line N`, `--set`, or `default of hwdse`."""
     band: float
-    """Relative half-width of the band of the value."""
+    """Relative half-width of the band around the value."""
 
 
 @dataclass(frozen=True)

@@ -346,7 +346,7 @@ def _is_cluster(one: Job) -> bool:
 
 
 def _job_of(one: Job | str | Path, parts: Mapping[str, Any]) -> Job:
-    from hwdse.config.named_items import find_item, systems_with
+    from hwdse.config.files.named_items import find_item, systems_with
 
     if isinstance(one, Job):
         return one.with_(**parts) if parts else one

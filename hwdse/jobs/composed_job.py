@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from hwdse.config.files.errors import ConfigError
+from hwdse.config.files.named_items import system_and_count
 from hwdse.config.schema.user_paths import Roots, replace_value, resolve
-from hwdse.config.search.job_source import JobSource, system_and_count
+from hwdse.config.search.job_source import JobSource
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.config.search.search_file import load_search
 from hwdse.jobs.job_results import JobResult, ResultTable, metric_table
@@ -51,18 +52,18 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What runs where."""
+        """Workload and system in words."""
         return self.loaded.title
 
     @property
     def workload(self) -> Any:
         """Workload for `hwdse.evaluate`."""
-        return self._roots()["workload"]
+        return self.roots["workload"]
 
     @property
     def design(self) -> Any:
         """Design for `hwdse.evaluate`, with the traced values."""
-        roots = self._roots()
+        roots = self.roots
         return dataclasses.replace(
             self.loaded.base, **{k: v for k, v in roots.items() if k != "workload"}
         )
@@ -82,8 +83,8 @@ class Job:
     def with_(self, changes: Mapping[str, Any] | None = None, **parts: Any) -> "Job":
         """Job with other values.
 
-        `changes` maps paths to texts with units (`"4 TB/s"`), numbers in SI base units, or traced
-        values. `parts` are arguments of `hwdse.job`, such as `system`, `count` or `strategy`.
+        `changes` maps paths to texts with units (`"4 TB/s"`), numbers in SI base units, arrays or
+        traced values. `parts` are arguments of `hwdse.job`, such as `system` or `strategy`.
         Raises `ConfigError` with one line for an unknown path or a value that is not allowed.
         """
         source = self.source
@@ -94,10 +95,13 @@ class Job:
             source = JobSource(source.path, tables)
         sets, traced = list(self.sets), dict(self.traced)
         for path, value in (changes or {}).items():
-            if isinstance(value, jax.core.Tracer | jax.Array):
-                traced[resolve(self._roots(), path)] = value
+            is_plain = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+            if is_plain and value.ndim == 0:
+                value = value.item()
+            if isinstance(value, jax.Array):
+                traced[resolve(self.roots, path)] = value
             else:
-                sets.append(set_text(self._roots(), path, value))
+                sets.append(set_text(self.roots, path, value))
         return Job(source, tuple(sets), traced)
 
     def evaluate(self) -> JobResult:
@@ -149,7 +153,9 @@ class Job:
 
         return search_of(self, variables or {}, minimize, front, limits or {}, strategy)
 
-    def _roots(self) -> Roots:
+    @property
+    def roots(self) -> Roots:
+        """Specs by the first words of paths: chip, cluster, ..., workload."""
         base = self.loaded.base
         roots: Roots = {one.name: getattr(base, one.name) for one in dataclasses.fields(base)}
         roots = {name: value for name, value in roots.items() if name != "mapping"}

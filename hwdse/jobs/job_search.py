@@ -1,5 +1,6 @@
 """Search of a job: gradient search, sweep and Pareto front in one line each."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from hwdse.config.search.job_source import JobSource
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.config.search.search_file_objectives import front_objectives_fn, objective_fn
 from hwdse.config.search.write_toml import to_toml
-from hwdse.jobs.composed_job import Job
+from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import ResultTable
 from hwdse.search.space.pytree_path import get_path
 
@@ -25,7 +26,7 @@ from hwdse.search.space.pytree_path import get_path
 class Search:
     """A job and what may change; made by `Job.search`."""
 
-    job: Job
+    job: AnyJob
 
     @property
     def loaded(self) -> LoadedSearch:
@@ -33,7 +34,7 @@ class Search:
         return self.job.loaded
 
     def optimize(self, evaluations: int = 10_000, seed: int | None = None) -> "SearchOutcome":
-        """Best buildable design within the limits, by gradient search."""
+        """Best design within the limits, rounded to the parameter steps, by gradient search."""
         from hwdse.search.descent.minimize import allocate_evaluations, minimize
 
         loaded = self._searched()
@@ -98,7 +99,7 @@ class SearchOutcome(ResultTable):
     design: Any = field(kw_only=True)
     is_feasible: bool = field(kw_only=True)
     num_evaluations: int = field(kw_only=True)
-    job: Job = field(kw_only=True)
+    job: AnyJob = field(kw_only=True)
 
     def to_toml(self) -> str:
         """Search file of the design, input of `hwdse evaluate` and `hwdse.job`."""
@@ -125,7 +126,7 @@ class FrontTable(ResultTable):
 
 
 def search_of(
-    job: Job,
+    job: AnyJob,
     variables: Mapping[str, Any],
     minimize: str | None,
     front: tuple[str, ...] | None,
@@ -137,8 +138,12 @@ def search_of(
     `variables` maps paths to `(low, high)`, `(low, high, step)` or a list of values; texts have
     units, numbers are in SI base units. Names such as a dataflow are lists of texts. `strategy` is
     `"best"` or `"all"` to search the parallelism strategy as well. Values of a search file remain
-    unless they are given.
+    unless they are given. Raises `ConfigError`, one line.
     """
+    if job.traced:
+        raise ConfigError(
+            f"{next(iter(job.traced))}: expected a number or a text; a search has no traced values"
+        )
     tables: dict[str, Any] = {"variables": [], "choices": [], "variants": []}
     for path, values in variables.items():
         kind, table = _entry(job, path, values)
@@ -158,14 +163,15 @@ def search_of(
     if limits:
         given["limits"] = dict(limits)
     source = JobSource(job.source.path, merge_tables(job.source.tables, given))
-    return Search(Job(source, job.sets))
+    searched: Any = job
+    return Search(dataclasses.replace(searched, source=source))
 
 
-def _entry(job: Job, path: str, values: Any) -> tuple[str, dict[str, Any]]:
+def _entry(job: AnyJob, path: str, values: Any) -> tuple[str, dict[str, Any]]:
     """Kind of table and the table of one searched path."""
     if not isinstance(values, tuple | list) or len(values) < 2:
         raise ConfigError(f"{path} = {values!r}: expected (low, high), (low, high, step) or a list")
-    roots = job._roots()
+    roots = job.roots
     try:
         name = resolve(roots, path)
     except ValueError as error:
@@ -189,7 +195,7 @@ def _with_unit(path: str, value: Any) -> Any:
     return f"{value!r} {unit}" if is_bare else value
 
 
-def outcome_of(job: Job, found: Any) -> SearchOutcome:
+def outcome_of(job: AnyJob, found: Any) -> SearchOutcome:
     """Table of the searched parameters before and after, and of the objective."""
     from hwdse.objectives import OBJECTIVES
 
@@ -224,7 +230,7 @@ def outcome_of(job: Job, found: Any) -> SearchOutcome:
     )
 
 
-def front_table(job: Job, sweep_job: Any, rows: Any, num_evaluations: int) -> FrontTable:
+def front_table(job: AnyJob, sweep_job: Any, rows: Any, num_evaluations: int) -> FrontTable:
     """Table of the designs of a front, sorted by the first objective."""
     from hwdse.runs.sweep_job import row_columns
 

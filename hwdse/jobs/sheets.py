@@ -1,7 +1,7 @@
 """Sheets of single items: a chip, a system, a model, a task, a core, as tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -10,12 +10,17 @@ import jax.numpy as jnp
 
 from hwdse.config.design.model_and_task import load_model_file, load_task_file
 from hwdse.config.files.errors import ConfigError
+from hwdse.config.files.named_items import Item, systems_with
 from hwdse.config.hardware.accelerators import load_accelerator_file
-from hwdse.config.hardware.load_specs import Published, load_chip_file, load_software_file
-from hwdse.config.named_items import Item, systems_with
+from hwdse.config.hardware.load_specs import (
+    Published,
+    load_chip_file,
+    load_software_file,
+    load_system,
+)
 from hwdse.config.schema.user_paths import format_value, leaf_paths, short_path
 from hwdse.evaluation import evaluate
-from hwdse.jobs.composed_job import job
+from hwdse.jobs.composed_job import Job, job
 from hwdse.jobs.job_results import ResultTable
 from hwdse.workload.gemms import Gemms, LayerList
 from hwdse.workload.transformer.dense_transformer import num_active_parameters, num_parameters
@@ -67,26 +72,69 @@ def sheet(item: Item) -> Sheet:
 def chip_sheet(name: str) -> Sheet:
     """Peaks, balance points, power, area and cost of a chip."""
     file = load_chip_file(name)
-    known = systems_with(name)
-    base = job(
-        system=known[0] if known else DEFAULT_SYSTEM, chip=name, model="llama3_8b", strategy="TP1"
-    )
-    return _chip_sheet(file.name, base.design, file.published)
+    known = systems_with(name) or [DEFAULT_SYSTEM]
+    smallest = min(known, key=_num_chips)
+    return _chip_sheet(file.name, _job_on(smallest, chip=name).design, file.published)
+
+
+def _num_chips(system: str) -> int:
+    return int(load_system(system).cluster.num_chips)
+
+
+def _job_on(system: str, chip: str | None = None) -> Job:
+    """Some valid job on a system: one sequence per chip."""
+    batch = _num_chips(system)
+    return job(system=system, chip=chip, model="llama3_8b", strategy="TP1", batch=batch)
 
 
 def _chip_sheet(title: str, design: Any, published: Published) -> Sheet:
     chip = design.chip
     loaded = evaluate(jax.tree.map(float, design), _large_gemm())
-    peak = float(loaded.peak_flop_per_s)
-    fp64 = peak * chip.fp64_per_fp16_ratio
-    is_native = chip.fp64_per_fp16_ratio > 0.0
-    rates = {
+    peak, tdp = float(loaded.peak_flop_per_s), published.get("tdp_w")
+    rates = _peak_rates(chip, peak)
+    area = {part.name: float(getattr(loaded.area, part.name)) for part in fields(loaded.area)}
+    summary = [
+        ("sustained BF16 in large GEMMs (TFLOP/s)", f"{_rate(loaded) / 1e12:,.1f}"),
+        ("power in large GEMMs (W)", f"{float(loaded.chip_power_w):,.0f}"),
+        *([("TDP, published (W)", f"{tdp:,.0f}")] if tdp else []),
+        ("manufacturing cost (USD)", f"{float(loaded.chip_cost_usd):,.0f}"),
+        ("dies", f"{chip.num_dies:g}"),
+        ("reticle usage (%)", f"{100 * float(loaded.reticle_used_ratio):.0f}"),
+    ]
+    values = {
+        **rates,
+        "sustained_flop_per_s": _rate(loaded),
+        "gemm_power_w": float(loaded.chip_power_w),
+        "die_area_mm2": float(loaded.die_area_mm2),
+        "area_mm2": area,
+        "chip_cost_usd": float(loaded.chip_cost_usd),
+        "balance_flop_per_byte": _balance(chip, peak),
+        "published": dict(published),
+    }
+    tables = (
+        _rate_table(rates, published, is_native=chip.fp64_per_fp16_ratio > 0.0),
+        _memory_table(chip, peak),
+        _area_table(area, published.get("die_area_mm2")),
+        _table("summary", ("quantity", "value"), summary),
+    )
+    return Sheet(title, tables, values)
+
+
+def _peak_rates(chip: Any, peak: float) -> dict[str, float]:
+    """FLOP/s by format; FP64 in software on a chip without FP64 units."""
+    fp32 = float(chip.vector_flop_per_s)
+    fp64 = peak * float(chip.fp64_per_fp16_ratio) or fp32 / float(chip.software_fp64_flop_ratio)
+    return {
         "bf16_flop_per_s": peak,
-        "fp8_flop_per_s": peak * chip.fp8_speedup_ratio,
-        "fp32_flop_per_s": chip.vector_flop_per_s,
-        "fp64_flop_per_s": fp64 if is_native else chip.vector_flop_per_s
-        / chip.software_fp64_flop_ratio,
-    }  # fmt: skip
+        "fp8_flop_per_s": peak * float(chip.fp8_speedup_ratio),
+        "fp32_flop_per_s": fp32,
+        "fp64_flop_per_s": fp64,
+    }
+
+
+def _rate_table(
+    rates: Mapping[str, float], published: Published, *, is_native: bool
+) -> ResultTable:
     labels = {
         "bf16_flop_per_s": "BF16, matrix engines",
         "fp8_flop_per_s": "FP8, matrix engines",
@@ -98,39 +146,20 @@ def _chip_sheet(title: str, design: Any, published: Published) -> Sheet:
         printed = published.get(key) if key != "fp32_flop_per_s" else None
         shown = f"{printed / 1e12:,.1f}" if printed else "-"
         rows.append((labels[key], f"{value / 1e12:,.1f}", shown))
-    tables = [_table("peak rates", ("format", "model (TFLOP/s)", "published (TFLOP/s)"), rows)]
-    tables.append(_memory_table(chip, peak))
-    parts = jax.tree.map(float, loaded.area)
-    area = {name: getattr(parts, name) for name in type(parts).__dataclass_fields__}
+    return _table("peak rates", ("format", "model (TFLOP/s)", "published (TFLOP/s)"), rows)
+
+
+def _area_table(area: Mapping[str, float], published_mm2: float | None) -> ResultTable:
     total = sum(area.values())
-    cells = [(name.replace("_", " "), f"{v:,.0f}", f"{100 * v / total:.0f}") for name, v in
-             sorted(area.items(), key=lambda item: -item[1]) if v > 0.0]  # fmt: skip
-    printed_area = published.get("die_area_mm2")
-    cells.append(("total", f"{total:,.0f}", "100"))
-    if printed_area:
-        cells.append(("published", f"{printed_area:,.0f}", "-"))
-    tables.append(_table("die area", ("part", "area (mm²)", "share (%)"), cells))
-    tdp = published.get("tdp_w")
-    summary = [
-        ("sustained BF16 in large GEMMs (TFLOP/s)", f"{_rate(loaded) / 1e12:,.1f}"),
-        ("power in large GEMMs (W)", f"{float(loaded.chip_power_w):,.0f}"),
-        *([("TDP, published (W)", f"{tdp:,.0f}")] if tdp else []),
-        ("manufacturing cost (USD)", f"{float(loaded.chip_cost_usd):,.0f}"),
-        ("dies", f"{chip.num_dies:g}"),
-        ("reticle usage (%)", f"{100 * float(loaded.reticle_used_ratio):.0f}"),
+    cells = [
+        (name.replace("_", " "), f"{value:,.0f}", f"{100 * value / total:.0f}")
+        for name, value in sorted(area.items(), key=lambda item: -item[1])
+        if value > 0.0
     ]
-    tables.append(_table("summary", ("quantity", "value"), summary))
-    values = {
-        **{name: float(value) for name, value in rates.items()},
-        "sustained_flop_per_s": _rate(loaded),
-        "gemm_power_w": float(loaded.chip_power_w),
-        "die_area_mm2": float(loaded.die_area_mm2),
-        "area_mm2": area,
-        "chip_cost_usd": float(loaded.chip_cost_usd),
-        "balance_flop_per_byte": _balance(chip, peak),
-        "published": dict(published),
-    }
-    return Sheet(title, tuple(tables), values)
+    cells.append(("total", f"{total:,.0f}", "100"))
+    if published_mm2:
+        cells.append(("published", f"{published_mm2:,.0f}", "-"))
+    return _table("die area", ("part", "area (mm²)", "share (%)"), cells)
 
 
 def _rate(loaded: Any) -> float:
@@ -167,7 +196,7 @@ def _large_gemm() -> LayerList:
 
 def system_sheet(name: str) -> Sheet:
     """Chips, fabric, failures and cost of a system, and its chip."""
-    one = job(system=name, model="llama3_8b", strategy="TP1")
+    one = _job_on(name)
     cluster, chip = one.design.cluster, one.design.chip
     chip_part = _chip_sheet(one.loaded.labels["chip"], one.design, {})
     rows = [

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwdse.config.files.errors import ConfigError, listed
+from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import ResultTable
 from hwdse.specs.design import Design
 from hwdse.training.strategy_enumeration import (
@@ -26,7 +27,7 @@ _SHOWN = (
 """Head, field, factor and decimals of the printed metrics."""
 
 
-def strategy_table(job: Any, top: int, sort_by: str, options: Mapping[str, Any]) -> ResultTable:
+def strategy_table(job: AnyJob, top: int, sort_by: str, options: Mapping[str, Any]) -> ResultTable:
     """The best strategies of a job that fit the HBM; see `Job.strategies`.
 
     Raises `ConfigError` for layers and cores, unknown options, and jobs without a strategy.

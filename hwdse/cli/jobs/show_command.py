@@ -31,7 +31,7 @@ def run(
 
 def show(name: str, *, json: bool) -> None:
     """Print the sheet of a preset or file."""
-    from hwdse.config.named_items import find_item
+    from hwdse.config.files.named_items import find_item
     from hwdse.jobs.sheets import sheet
 
     item = find_item(name)

@@ -98,7 +98,8 @@ def job_source(config: str | None, flags: dict[str, Any]) -> Any:
 
     A system, a model or a core beside flags is taken as its flag: `dgx_h100:4 --model llama3_8b`.
     """
-    from hwdse.config.search.job_source import JobSource, system_and_count
+    from hwdse.config.files.named_items import system_and_count
+    from hwdse.config.search.job_source import JobSource
 
     given = {name: value for name, value in flags.items() if value is not None}
     if config is None and not given:
@@ -123,7 +124,7 @@ def job_source(config: str | None, flags: dict[str, Any]) -> Any:
 def item_of(source: Any) -> Any:
     """The preset or file of a source if it is no job (a chip, a system, ...), else None."""
     from hwdse.config.files.errors import ConfigError
-    from hwdse.config.named_items import find_item
+    from hwdse.config.files.named_items import find_item
 
     if source.path is None or source.tables:
         return None

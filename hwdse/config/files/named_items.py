@@ -1,5 +1,6 @@
-"""What a name or a file is: a job, a chip, a system, a model and so on."""
+"""Kind of the item that a name or a file stands for: job, chip, system, model and so on."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 from hwdse.config.files.base_files import BASE
 from hwdse.config.files.errors import ConfigError, MissingFileError, did_you_mean
 from hwdse.config.files.toml_files import find_file, preset_names, read_toml
-from hwdse.config.search.job_source import system_and_count
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -26,6 +26,8 @@ FOLDERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Folder of presets by kind, in the order in which a name is looked up."""
+COUNTED = re.compile(r"(?P<name>.+):(?P<count>[^:/\\]*)")
+"""System with its number: `trn2_ultraserver:16`."""
 _MARKS = (
     ("job", "design"),
     ("system", "cluster"),
@@ -61,7 +63,7 @@ class Item:
 
     @property
     def hint(self) -> str:
-        """How a command takes it."""
+        """Flags with which a command takes the item."""
         return _HINTS.get(self.kind, "").format(name=self.name)
 
 
@@ -88,6 +90,19 @@ def find_item(text: str) -> Item:
         return Item(kind, name)
     hint = did_you_mean(name, known)
     raise MissingFileError(text, f"a preset (hwdse presets lists all) or an existing file{hint}")
+
+
+def system_and_count(text: str) -> tuple[str, int | None]:
+    """Name and number of `NAME:COUNT`; the number is None without one.
+
+    Raises `ValueError` for a number that is not a whole number of at least 1.
+    """
+    match = COUNTED.fullmatch(text)
+    if match is None or match["name"].endswith((".toml:", ":")) or len(match["name"]) == 1:
+        return text, None
+    if not match["count"].isascii() or not match["count"].isdecimal() or int(match["count"]) < 1:
+        raise ValueError("NAME or NAME:COUNT with a whole number of at least 1, such as dgx_h100:8")
+    return match["name"], int(match["count"])
 
 
 def _kind_of(tables: Mapping[str, Any], path: Path) -> str:
