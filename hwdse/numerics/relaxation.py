@@ -215,7 +215,7 @@ def materialize(tree: Any) -> Any:
         before = jnp.shape(x)[:-1]
         padding = [(0, 0)] * len(before) + [(0, num_blocks * IDENTITY_SIZE - size)]
         blocks = jnp.pad(x, padding).reshape(*before, num_blocks, IDENTITY_SIZE)
-        return _times_identity(blocks).reshape(*before, -1)[..., :size]
+        return jnp.reshape(_times_identity(blocks), (*before, -1))[..., :size]
 
     return jax.tree.map(same, tree)
 

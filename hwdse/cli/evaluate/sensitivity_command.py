@@ -1,6 +1,7 @@
 """`hwdse sensitivity`: elasticities of one metric to all parameters of a design."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -53,7 +54,7 @@ def run(
     """
     from hwdse.cli.shared.metric_tables import is_core, metric_of
     from hwdse.config import load_search
-    from hwdse.config.schema.range_ends import range_ends, side_text
+    from hwdse.config.schema.range_ends import range_ends
     from hwdse.config.search.metric_names import parse_objective
     from hwdse.units.parse_units import split_field
 
@@ -84,22 +85,8 @@ def run(
             }
         )
     else:
-        sides = [side_text(ends.get(path)) for path, _ in shown]
-        rows = [
-            [split_field(path)[0], *_value_at(loaded.base, path), signed(slope)]
-            + ([side] if any(sides) else [])
-            for (path, slope), side in zip(shown, sides, strict=True)
-        ]
         found = metric_of(metric, of_core=is_core(loaded))
-        title = f"{loaded.title}: {found.name} {found.text(value)}"
-        heads = [
-            "parameter",
-            "unit",
-            "value",
-            "elasticity",
-            *(["derivative"] if any(sides) else []),
-        ]
-        print_table(title, heads, rows)
+        _print_slopes(f"{loaded.title}: {found.name} {found.text(value)}", loaded, shown, ends)
         rest = sum(abs(slope) >= MIN_ELASTICITY for _, slope in ordered) - len(shown)
         others = len(ordered) - len(shown)
         say(f"{rest} more of {len(slopes)} parameters have an effect" if rest else
@@ -108,6 +95,23 @@ def run(
             names = ", ".join(split_field(path)[0] for path in unknown)
             say(f"no elasticity, the derivative is not a number: {names}")
     tell_files(files)
+
+
+def _print_slopes(
+    title: str, loaded, shown: list[tuple[str, float]], ends: Mapping[str, str]
+) -> None:
+    """Print elasticities, with the side of those at an end of their range."""
+    from hwdse.config.schema.range_ends import side_text
+    from hwdse.units.parse_units import split_field
+
+    sides = [side_text(ends.get(path)) for path, _ in shown]
+    rows = [
+        [split_field(path)[0], *_value_at(loaded.base, path), signed(slope), side]
+        for (path, slope), side in zip(shown, sides, strict=True)
+    ]
+    heads = ["parameter", "unit", "value", "elasticity", "derivative"]
+    width = len(heads) if any(sides) else len(heads) - 1
+    print_table(title, heads[:width], [row[:width] for row in rows])
 
 
 def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:

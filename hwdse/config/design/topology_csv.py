@@ -203,7 +203,7 @@ def _gemm_layer(row: _Row) -> ConvLayer:
 
 
 def _conv_layer(row: _Row) -> ConvLayer:
-    sizes = dict(zip(CONV_SIZES, (row.number(size) for size in CONV_SIZES), strict=True))
+    sizes: dict[str, int] = {size: row.number(size) for size in CONV_SIZES}
     height, width, filter_height, filter_width, channels, num_filters = sizes.values()
     strides, dilations, pads = (row.per_axis(both) for both in STEPS)
     groups = _groups(row, channels, num_filters)
