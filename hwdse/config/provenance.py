@@ -5,7 +5,6 @@ Its first word gives the kind: `assumed`, `derived`, `fitted` or `measured`; eve
 names a source, and the value is published. A value that no file gives is a default of the code.
 """
 
-import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hwdse.config.files.toml_files import TomlFile
-from hwdse.config.schema.user_paths import Roots, leaf_paths, resolve
+from hwdse.config.schema.user_paths import Roots, find_path, leaf_paths
 from hwdse.config.search.loaded_search import LoadedSearch
 
 KINDS: Mapping[str, float] = MappingProxyType(
@@ -160,9 +159,8 @@ def origins(loaded: LoadedSearch) -> dict[str, Origin]:
             place = f"{file.label} line {entry.line}"
             found |= dict.fromkeys(leaves, Origin(origin_kind, entry.comment, place, width))
     for text in loaded.overrides:
-        try:
-            path = resolve(roots, text.partition("=")[0].strip().removeprefix("design."))
-        except ValueError:
+        path = find_path(roots, text.partition("=")[0].strip().removeprefix("design."))
+        if path is None:
             continue
         leaves = [leaf for leaf in found if leaf == path or _is_item(leaf, path)]
         found |= dict.fromkeys(leaves, Origin("given", "", "--set", 0.0))
@@ -204,8 +202,8 @@ def _paths(kind: str, file: TomlFile, roots: Roots) -> Iterable[tuple[CommentedK
             head = ".".join(part for part in (_ROOTS[kind], entry.table) if part)
         for key in (entry.key, f"read_{entry.key}", f"write_{entry.key}"):  # short forms of levels
             path = f"{head}.{key}" if head else key
-            with contextlib.suppress(ValueError):  # name, sources, published, ...
-                yield entry, resolve(roots, path)
+            if (known := find_path(roots, path)) is not None:  # not name, sources, published, ...
+                yield entry, known
 
 
 def _band(file: TomlFile, entry: CommentedKey) -> float | None:

@@ -60,15 +60,29 @@ def resolve(roots: Roots, text: str) -> str:
 
     Raises `ValueError` with the allowed words and the nearest path.
     """
+    names, node = _walk(roots, text)
+    if len(names) < len(text.split(".")):
+        raise ValueError(_unknown(roots, text, _children(node)))
+    return ".".join(names)
+
+
+def find_path(roots: Roots, text: str) -> str | None:
+    """The path of Python names that `text` refers to, or None."""
+    names, _ = _walk(roots, text)
+    return ".".join(names) if len(names) == len(text.split(".")) else None
+
+
+def _walk(roots: Roots, text: str) -> tuple[list[str], Any]:
+    """Python names of the words of `text` up to the first unknown one, and the node there."""
     node: Any = roots
     names: list[str] = []
     for word in text.split("."):
         name = _named_child(node, word)
         if name is None:
-            raise ValueError(_unknown(roots, text, _children(node)))
+            break
         names.append(name)
         node = _children(node)[name]
-    return ".".join(names)
+    return names, node
 
 
 def resolve_all(roots: Roots, text: str) -> list[str]:
