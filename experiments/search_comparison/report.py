@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from problems import SCAN, TITLES
 
-from hwdse.plots.comparison_curves import plot_median_and_range
+from hwdse.plots.comparison_curves import Curve, plot_median_and_range
 from hwdse.plots.figure_files import new_figure, save_figure
 from hwdse.search.compare.baselines import TPE_TRIALS
 
@@ -158,12 +158,13 @@ def draw(cells: dict[tuple[str, ...], dict[str, str]], folder: pathlib.Path) -> 
         ranges_by_method = {}
         for method in [name for name in NAMES if name in curves]:
             table = np.asarray([[c.get(m, np.nan) for m in marks] for c in curves[method]])
-            ranges_by_method[NAMES[method]] = np.stack(
-                [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
-            )
+            bounds = [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
+            ranges_by_method[NAMES[method]] = Curve(marks, np.stack(bounds))
         figure, (axes,) = new_figure()
         label = (
             "Hypervolume (of the logarithms)" if task == "pareto" else "Energy-delay product (J·s)"
         )
-        plot_median_and_range(axes, marks, ranges_by_method, "Model evaluations", label)
+        plot_median_and_range(
+            axes, ranges_by_method, ("Model evaluations", label), "none", is_staircase=False
+        )
         save_figure(figure, folder, f"{problem}_{task}")

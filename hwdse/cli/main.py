@@ -3,8 +3,8 @@
 No command module imports JAX, NumPy or matplotlib at module level: `hwdse --help` needs 0.2 s.
 """
 
+import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -27,13 +27,18 @@ from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
 from hwdse.cli.shared.compilation_cache import enable_compilation_cache
 from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.shared.interrupts import is_interrupted, run_interruptible
 from hwdse.cli.shared.job_flags import with_job_flags
+from hwdse.cli.shared.run_call import RepeatedCall, recorded_call
+from hwdse.cli.shared.table_output import safe_text
 from hwdse.cli.solve import solve_command
 from hwdse.cli.sweep import pareto_command, query_command, sweep_command
 from hwdse.cli.uncertainty import uncertainty_command
 
 HELP_WIDTH = 100
 """Largest width of help texts, in columns."""
+MAX_LINE = 1000
+"""Largest number of characters of a message on stderr."""
 
 
 class _Command(TyperCommand):
@@ -109,30 +114,47 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code; the entry point."""
     enable_compilation_cache()
-    # Batch systems send SIGTERM before they end a job: handled like Ctrl-C, which saves the work.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    code = run_interruptible(lambda: run(given))
+    if is_interrupted():  # threads may still compute: Python does not end while they do
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; a user error is one line on stderr."""
     try:
-        code: Any = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="hwdse")
+        with recorded_call(arguments):
+            code: Any = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="hwdse")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer exits where it sees the error first
         # The reader (head, less) has closed the pipe: no output, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except typer.Abort:
         return Exit.ABORTED
+    except RepeatedCall as call:
+        with contextlib.chdir(call.working_folder):
+            return run(call.arguments)
     except Exception as error:
         line = _line_of(error)
         if line is None:
             raise
         for text in line.splitlines():
-            sys.stderr.write(f"hwdse: {' '.join(text.split())}\n")
+            sys.stderr.write(f"hwdse: {one_line(text)}\n")
         return _code_of(error)
     return code if isinstance(code, int) else Exit.OK
+
+
+def one_line(message: str) -> str:
+    """Message as one printable line; the middle of a very long one, such as a cell of a file, is
+    left out."""
+    line = safe_text(" ".join(message.split()))
+    if len(line) <= MAX_LINE:
+        return line
+    return f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
 
 
 def _code_of(error: Exception) -> Exit:

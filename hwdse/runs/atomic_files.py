@@ -26,6 +26,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # a full disk, say: the message names the file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,7 +61,7 @@ def clear_temporaries(folder: Path) -> None:
     """Remove temporary files of processes of this machine that have ended."""
     for path in folder.rglob(".*.tmp"):
         match = _TEMPORARY_PATTERN.fullmatch(path.name)
-        if match and match["host"] == _host() and not _is_alive(int(match["process"])):
+        if match and match["host"] == _host() and not is_process_alive(int(match["process"])):
             path.unlink(missing_ok=True)
 
 
@@ -129,7 +133,9 @@ def _host() -> str:
     return socket.gethostname().replace(".", "-")
 
 
-def _is_alive(process: int) -> bool:
+def is_process_alive(process: int) -> bool:
+    """True if a process of this machine may still run; always True on systems without POSIX
+    signals."""
     if os.name != "posix" or process == os.getpid():
         return True
     try:

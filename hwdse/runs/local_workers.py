@@ -5,7 +5,7 @@ import os
 import pickle
 import signal
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -14,6 +14,9 @@ from hwdse.runs.run_errors import StoppedRunError
 
 MAX_DEATHS = 3
 """Worker deaths during one chunk after which the sweep stops."""
+
+POLL_INTERVAL_S = 0.2
+"""Longest wait for workers without a look at the stop criterion."""
 
 Outcome = tuple[int, dict[str, Any], dict[str, int]]
 """Index, columns and counts of a chunk."""
@@ -28,11 +31,15 @@ class _Worker:
 
 
 def run_chunks(
-    packed: bytes, indices: Iterable[int], num_workers: int
+    packed: bytes,
+    indices: Iterable[int],
+    num_workers: int,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Chunks of a packed `SweepJob` in order of completion, from several processes.
 
-    A worker that dies is replaced and its current chunk is repeated.
+    A worker that dies is replaced and its current chunk is repeated. Once `should_stop` returns
+    True, the workers are ended.
     """
     todo = list(indices)[::-1]
     deaths: Counter[int] = Counter()
@@ -42,7 +49,9 @@ def run_chunks(
         for worker in workers:
             _hand_out(worker, todo)
         while any(worker.index is not None for worker in workers):
-            ready = wait([w.connection for w in workers if w.index is not None])
+            if should_stop is not None and should_stop():
+                return
+            ready = wait([w.connection for w in workers if w.index is not None], POLL_INTERVAL_S)
             for slot, worker in enumerate(workers):
                 if worker.connection not in ready or worker.index is None:
                     continue

@@ -29,6 +29,30 @@ NOT_PARAMETERS = {
 """Columns of a part that are not parameters, apart from logarithms and constraint values."""
 
 
+def num_designs_on_disk(record: "Run") -> int:
+    """Designs of the complete parts of a run, as counted when they were evaluated."""
+    return sum(int(record.part_notes(i).get("num_points", 0)) for i in record.finished_parts())
+
+
+def missing_designs(record: "Run") -> int:
+    """Designs of an ended run whose parts are damaged or gone."""
+    total = (record.record.get("summary") or {}).get("num_points", 0)
+    if record.status not in ("finished", "infeasible") or not isinstance(total, int):
+        return 0
+    return max(total - num_designs_on_disk(record), 0)
+
+
+def progress_text(record: "Run") -> str:
+    """Status and share of the designs of a run that has not ended; empty for one that has."""
+    if record.status in ("finished", "infeasible"):
+        return ""
+    options = record.config.get("options") or {}
+    total = options.get("points") or options.get("evaluations")
+    done = (record.record.get("summary") or {}).get("num_points") or num_designs_on_disk(record)
+    of = f" of {total:,}" if isinstance(total, int) else ""
+    return f"{record.status}, {done:,}{of} designs" if done or of else record.status
+
+
 def front_of_parts(record: "Run", objectives: list[str]) -> dict[str, np.ndarray]:
     """Front of the finished parts in the columns of front.csv.
 

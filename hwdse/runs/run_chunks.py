@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING
 
+from hwdse.runs.abandonable import abandonable
 from hwdse.runs.run_errors import RunError
 from hwdse.runs.sweep_job import SweepJob, chunk_columns, chunk_notes, read_chunk
 from hwdse.search.sweeps.chunked_sweep import sweep_chunks
@@ -37,11 +38,13 @@ def run_sweep(
     num_workers: int,
     scheduler: str | None,
     progress: Progress = no_progress,
+    should_stop: Callable[[], bool] | None = None,
 ) -> tuple[SweepResult | None, bool]:
     """Run the missing chunks, or those of a share, and merge all finished ones.
 
-    Returns the merged result and whether Ctrl-C stopped the run. `progress` displays the progress.
-    Raises `RunError` if a chunk cannot be written.
+    Returns the merged result and whether the run was stopped: by Ctrl-C, or by `should_stop`, which
+    abandons the chunk in work. `progress` displays the progress. Raises `RunError` if a chunk
+    cannot be written.
     """
     plan = job.plan
     result = None
@@ -54,9 +57,8 @@ def run_sweep(
         return result, False
     total = sum(plan.chunk(index)[2] for index in todo)
     before = result.num_points if result else 0
-    with progress(total, len(done)) as bar, closing(
-        _outcomes(job, todo, num_workers, scheduler)
-    ) as outcomes:  # fmt: skip
+    outcomes = _outcomes(job, todo, num_workers, scheduler, should_stop)
+    with progress(total, len(done)) as bar, closing(outcomes):
         bar(0, "compiling")
         try:
             for chunk, (index, columns, notes) in outcomes:
@@ -65,7 +67,7 @@ def run_sweep(
                 bar(result.num_points - before, f"front {len(result.front)}")
         except KeyboardInterrupt:
             return result, True
-    return result, False
+    return result, should_stop is not None and should_stop()
 
 
 def _write(record: "Run", index: int, columns: dict, notes: dict[str, int]) -> None:
@@ -80,21 +82,25 @@ def _write(record: "Run", index: int, columns: dict, notes: dict[str, int]) -> N
 
 
 def _outcomes(
-    job: SweepJob, todo: list[int], num_workers: int, scheduler: str | None
+    job: SweepJob,
+    todo: list[int],
+    num_workers: int,
+    scheduler: str | None,
+    should_stop: Callable[[], bool] | None,
 ) -> "Generator[tuple[SweepChunk, Outcome], None, None]":
     """Completed chunks, each with the columns and notes that are written to disk."""
     if scheduler is None and num_workers == 1:
-        for chunk in sweep_chunks(job.runner(), job.plan, only=todo):
+        for chunk in abandonable(sweep_chunks(job.runner(), job.plan, only=todo), should_stop):
             yield chunk, (chunk.index, chunk_columns(job, chunk), chunk_notes(chunk))
         return
     if scheduler is None:
         from hwdse.runs import local_workers
 
-        outcomes = local_workers.run_chunks(job.pack(), todo, num_workers)
+        outcomes = local_workers.run_chunks(job.pack(), todo, num_workers, should_stop)
     else:
         from hwdse.runs import dask_workers
 
-        outcomes = dask_workers.run_chunks(job.pack(), todo, scheduler)
+        outcomes = abandonable(dask_workers.run_chunks(job.pack(), todo, scheduler), should_stop)
     with closing(outcomes):
         for index, columns, notes in outcomes:
             yield read_chunk(job, columns, notes, index), (index, columns, notes)

@@ -26,6 +26,7 @@ from hwdse.runs.atomic_files import (
     replacing,
     write_parquet,
 )
+from hwdse.runs.folder_lock import LOCK_NAME
 from hwdse.runs.run_errors import RunError
 
 RECORD_NAME = "run.json"
@@ -40,6 +41,16 @@ HASH_KEY = b"hwdse.config_hash"
 PART_KEY = b"hwdse.part"
 NOTES_KEY = b"hwdse.notes"
 VERSIONED_PACKAGES = ("hwdse", "jax", "numpy")
+DESCRIPTIVE_KEYS = ("title", "labels", "published", "sources", "tables")
+"""Entries of a config that do not change a result: names, and the files that values come from. A
+file may have another path or another comment when a run is resumed."""
+RESULT_FILES = (
+    RECORD_NAME,
+    "best.toml", "best_*.toml", "front.csv", "front.parquet", "top.csv", "top.parquet",
+    "strategies.csv", "uncertainty.csv", "comparison.csv", "checkpoint.npz",
+    f"{POINTS_FOLDER}/part-*.parquet", "plots/*.png", "plots/*.svg", "plots/*.pdf",
+)  # fmt: skip
+"""Patterns of the files that commands write to a run folder."""
 _PART_PATTERN = re.compile(r"part-(\d{5,})\.parquet")
 
 
@@ -59,6 +70,16 @@ class Run:
     def config(self) -> dict[str, Any]:
         """Resolved config of the run."""
         return self.record["config"]
+
+    @property
+    def command(self) -> str:
+        """Name of the command that wrote the run; empty if it is not recorded."""
+        return str((self.config.get("options") or {}).get("command", ""))
+
+    @property
+    def status(self) -> str:
+        """Status in the record."""
+        return str(self.record.get("status", "running"))
 
     def part_path(self, index: int) -> Path:
         """File of chunk `index`."""
@@ -105,6 +126,13 @@ class Run:
         notes = json.loads((table.schema.metadata or {}).get(NOTES_KEY, b"{}"))
         return parquet_columns(table), notes
 
+    def part_notes(self, index: int) -> dict[str, Any]:
+        """Notes of a finished chunk, without its columns."""
+        import pyarrow.parquet
+
+        metadata = pyarrow.parquet.read_metadata(self.part_path(index)).metadata or {}
+        return json.loads(metadata.get(NOTES_KEY, b"{}"))
+
     def read_points(self) -> dict[str, np.ndarray]:
         """All designs of the finished parts, in the order of their chunks; `{}` without parts."""
         import pyarrow
@@ -134,7 +162,7 @@ class Run:
         return path
 
     def finish(self, status: str, **summary: Any) -> "Run":
-        """Record the status ("finished", "interrupted", "infeasible") and a summary."""
+        """Record the status ("finished", "interrupted", "stopped", "infeasible") and a summary."""
         record = {**self.record, "status": status, "ended": _now()}
         if summary:
             record["summary"] = _plain(summary, self.folder)
@@ -163,15 +191,21 @@ class Run:
 
 
 def create_run(
-    folder: Path, config: Mapping[str, Any], command: str, seed: int, *, resume: bool = False
+    folder: Path,
+    config: Mapping[str, Any],
+    command: str,
+    seed: int,
+    *,
+    resume: bool = False,
+    call: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
     """Start a run in a new or empty folder; with `resume`, continue the run in the folder.
 
     A folder with another config, seed or version of hwdse is refused: its parts belong to another
-    problem. `command` is informative and may differ.
+    problem. `command` and `call` (arguments and working folder) are informative and may differ.
     """
     folder = Path(folder)
-    if (folder / RECORD_NAME).exists():
+    if is_run_folder(folder):
         if not resume:
             raise RunError(f"{folder}: already a run folder; add --resume or choose another folder")
         run = _matching_run(folder, config, seed)
@@ -185,6 +219,7 @@ def create_run(
             "format": RUN_FORMAT,
             "status": "running",
             "command": command,
+            "call": _plain(call, folder),
             "created": _now(),
             "seed": seed,
             "versions": _versions(),
@@ -194,9 +229,28 @@ def create_run(
     )
 
 
+def is_run_folder(folder: Path) -> bool:
+    """True if a folder contains the record of a run."""
+    return (Path(folder) / RECORD_NAME).is_file()
+
+
+def clear_run(folder: Path) -> None:
+    """Remove the files of the run in a folder, the record last; other files remain.
+
+    Raises `RunError` if the folder is no run folder.
+    """
+    open_run(folder)
+    for pattern in reversed(RESULT_FILES):
+        for path in Path(folder).glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def _is_free(folder: Path) -> bool:
-    """True if a folder is empty apart from temporary files of a run that has just started."""
-    return folder.is_dir() and all(is_temporary(path) for path in folder.iterdir())
+    """True if a folder is empty apart from temporary files and the lock of a run that has just
+    started."""
+    return folder.is_dir() and all(
+        is_temporary(path) or path.name == LOCK_NAME for path in folder.iterdir()
+    )
 
 
 def open_run(folder: Path) -> Run:
@@ -228,27 +282,39 @@ def open_run(folder: Path) -> Run:
 
 
 def run_hash(config: Mapping[str, Any], seed: int) -> str:
-    """SHA-256 of the canonical JSON of config, seed and version of hwdse."""
-    content = {"config": _plain(config, "config"), "seed": seed, "hwdse": _versions()["hwdse"]}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    """SHA-256 of the canonical JSON of config, seed and version of hwdse.
+
+    Entries that only describe (`DESCRIPTIVE_KEYS`) are left out.
+    """
+    text = json.dumps(_problem(config, seed, "config"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _matching_run(folder: Path, config: Mapping[str, Any], seed: int) -> Run:
-    run = open_run(folder)
-    if run_hash(config, seed) == run.config_hash:
-        return run
-    requested = {
-        "config": _plain(config, folder),
+def _problem(config: Mapping[str, Any], seed: int, where: Path | str) -> dict[str, Any]:
+    """Everything that determines a result, in JSON types."""
+    plain = _plain(config, where)
+    return {
+        "config": {key: plain[key] for key in plain if key not in DESCRIPTIVE_KEYS},
         "seed": seed,
         "version of hwdse": _versions()["hwdse"],
     }
+
+
+def _matching_run(folder: Path, config: Mapping[str, Any], seed: int) -> Run:
+    """Run in a folder. Raises `RunError` if it is that of another problem."""
+    run = open_run(folder)
+    command = (config.get("options") or {}).get("command", "")
+    if command and run.command and command != run.command:
+        raise RunError(f"{folder}: run of {run.command}, expected a run of {command}; choose "
+                       "another folder")  # fmt: skip
+    requested = _problem(config, seed, folder)
     recorded = {
-        "config": run.config,
-        "seed": run.record["seed"],
+        **_problem(run.config, run.record["seed"], folder),
         "version of hwdse": run.record["versions"].get("hwdse"),
     }
-    where = _first_difference(recorded, requested) or f"{RECORD_NAME} was edited"
+    if requested == recorded:
+        return run
+    where = _first_difference(recorded, requested)
     raise RunError(f"{folder}: run with another config ({where}); choose another folder")
 
 

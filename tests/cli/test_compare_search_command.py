@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -6,13 +7,20 @@ import pytest
 from support.plane_problem import FRONT_PLANE_SPACE, PLANE, bowl, two_objectives
 from support.small_search import SEARCH
 
-from hwdse.cli.compare.comparison_tables import as_rows, curves_of, ranking
+from hwdse.cli.compare import compare_search_command
+from hwdse.cli.compare.comparison_tables import (
+    TITLES,
+    as_rows,
+    curves_of,
+    ranking,
+    zero_volume_line,
+)
 from hwdse.cli.main import run
-from hwdse.plots.comparison_curves import plot_median_and_range
+from hwdse.plots.comparison_curves import Curve, plot_median_and_range
 from hwdse.plots.figure_files import new_figure, save_figure
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.run_folder import create_run, open_run
-from hwdse.search.compare.method_comparison import ComparisonProblem, Trace
+from hwdse.search.compare.method_comparison import METHODS, ComparisonProblem, Trace
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +79,22 @@ def test_mistakes_are_one_line(folder, capsys, monkeypatch):
     assert "pip install 'hwdse[compare]'" in err
 
 
+@pytest.mark.parametrize("missing", [(), ("pymoo",), ("optuna", "cmaes")])
+def test_methods_that_are_not_installed_are_left_out_and_told(missing, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in missing else name)
+    left_out = {"pymoo": "nsga2", "optuna": "tpe", "cmaes": "cma_es"}
+    expected = [name for name in METHODS if name not in {left_out[name] for name in missing}]
+    assert compare_search_command._methods(None) == expected
+    err = capsys.readouterr().err
+    assert err.count("\n") == bool(missing)
+    for name in missing:
+        assert TITLES[left_out[name]] in err
+
+
 def cheap_costs(objectives, limits, workload, **options):
     def costs(design, relaxation):
         rows, clock = jnp.log(design.chip.array.rows), jnp.log(design.chip.array.clock_hz / 1e9)
-        return jnp.stack([-rows - clock, 0.5 * rows + 2.0 * clock]), jnp.full(1, -1.0) + 0.0 * rows
+        return jnp.stack([-rows - clock, 0.5 * rows + 2.0 * clock]), jnp.full(len(limits), -1.0) + 0.0 * rows
 
     return costs
 
@@ -149,22 +169,60 @@ def test_equal_medians_are_reported():
     assert ranking(Problem(), rows) == ["hypervolume: equal medians of Sobol and random"]
 
 
-def test_curves_begin_with_the_first_feasible_design_and_end_with_the_search():
+def test_curves_have_a_point_at_each_improvement_and_extend_to_the_longest_search():
     traces = traces_of({"sobol": (3.0, 1.0)})
-    marks = np.asarray([5.0, 10.0, 49.0, 50.0, 80.0])
-    curve = curves_of(traces, "single", marks, None, in_seconds=False)["Sobol"]
-    np.testing.assert_allclose(curve[0], [np.nan, 4.0, 4.0, 2.0, np.nan])
-    np.testing.assert_allclose(curve[1][1:4], [2.0, 2.0, 1.0])
+    curve = curves_of(traces, "single", None, in_seconds=False)["Sobol"]
+    np.testing.assert_allclose(curve.marks, [10.0, 50.0])
+    np.testing.assert_allclose(curve.bounds, [[4.0, 2.0], [2.0, 1.0], [6.0, 3.0]])
+    first = traces["single", "sobol", 0]
+    traces["single", "sobol", 0] = dataclasses.replace(
+        first, seconds=np.asarray([4.0, 5.0]), total_seconds=6.0
+    )
+    curve = curves_of(traces, "single", None, in_seconds=True)["Sobol"]
+    # The other search ends after half a second and keeps its last value.
+    np.testing.assert_allclose(curve.marks, [0.1, 0.5, 4.0, 5.0, 6.0])
+    np.testing.assert_allclose(curve.bounds[0], [np.nan, np.nan, 3.5, 2.0, 2.0])
+
+
+def test_methods_without_a_result_have_no_curve_and_a_line_with_the_reason():
+    nothing = Trace(np.empty(0), np.empty(0), np.empty((0, 2)), 50, 0.5)
+    worse = Trace(np.asarray([1.0]), np.asarray([0.1]), np.log([[2.0, 2.0]]), 50, 0.5)
+    good = Trace(np.asarray([1.0]), np.asarray([0.1]), np.log([[0.5, 0.5]]), 50, 0.5)
+    traces = {("pareto", name, 0): t for name, t in
+              (("sobol", nothing), ("random", worse), ("tpe", good))}  # fmt: skip
+    curves = curves_of(traces, "pareto", np.zeros(2), in_seconds=True)
+    assert np.isnan(curves["Sobol"].bounds).all()
+    assert np.isnan(curves["random"].bounds).all()
+    assert curves["TPE (Optuna)"].bounds[0, -1] == pytest.approx(np.log(2.0) ** 2)
+    rows = as_rows(Problem(), traces, np.zeros(2))
+    line = zero_volume_line(rows)
+    assert "Sobol" in line
+    assert "random" in line
+    assert "TPE" not in line
+    assert zero_volume_line([row for row in rows if row["method"] == "tpe"]) == ""
 
 
 @pytest.mark.parametrize(
-    "values", [[np.nan, 0.0, 5.0], [np.nan] * 3, [1.0, 10.0, 100.0], [0.0] * 3]
+    "values", [[np.nan, 0.0, 5.0], [np.nan] * 3, [1.0, 10.0, 100.0], [0.2] * 3]
 )
-def test_plots_of_searches_without_a_feasible_design_at_first(values, tmp_path):
+def test_every_method_has_a_line_or_a_reason_and_lies_inside_the_axes(values, tmp_path):
     figure, (axes,) = new_figure()
     rows = np.asarray([values, values, values]) * np.asarray([[1.0], [0.5], [2.0]])
-    plot_median_and_range(axes, np.asarray([0.01, 0.1, 0.3]), {"a": rows}, "Seconds", "Value")
-    assert axes.get_xlim() == (0.01, 0.3)
-    assert all(
-        path.stat().st_size > 1000 for path in save_figure(figure, tmp_path, "x")
-    )
+    curves = {
+        "a": Curve(np.asarray([0.01, 0.1, 0.3]), rows),
+        "late": Curve(np.asarray([0.01, 0.1, 0.3]), np.full((3, 3), np.nan)),
+    }
+    plot_median_and_range(axes, curves, ("Seconds", "Value"), "none")
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    is_finite = bool(np.isfinite(values).any())
+    assert texts == ["a" if is_finite else "a: none", "late: none"]
+    for line in axes.lines:
+        x, y = (np.asarray(part, float) for part in line.get_data())
+        assert np.isfinite(y).all()
+        for part, (low, high) in ((x, axes.get_xlim()), (y, axes.get_ylim())):
+            assert (part >= low).all()
+            assert (part <= high).all()
+    assert bool(axes.lines) == is_finite
+    if is_finite and min(v for v in values if np.isfinite(v)) > 0.0:
+        assert axes.get_ylim()[0] > 0.0
+    assert all(path.stat().st_size > 1000 for path in save_figure(figure, tmp_path, "x"))

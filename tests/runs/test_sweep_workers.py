@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.small_search import SEARCH, files_of
 
-from hwdse.cli.main import main, run
+from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
 from hwdse.cli.sweep import front_tables
 from hwdse.config import load_search
@@ -178,19 +178,6 @@ def test_a_file_over_the_size_limit_leaves_no_trace(tmp_path):
     assert [path.name for path in (folder / "points").iterdir()] == ["part-00000.parquet"]
 
 
-def test_sigterm_stops_a_command_like_ctrl_c(monkeypatch, capsys):
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setenv("HWDSE_CACHE", "off")
-    try:
-        with pytest.raises(SystemExit):
-            main(["--version"])
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert "hwdse" in capsys.readouterr().out
-
-
 def test_a_run_killed_before_its_record_was_written_can_start_again(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -253,7 +240,7 @@ import os, random, signal, sys, time, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 import jax, matplotlib.pyplot, pyarrow.parquet, scipy.stats
-from hwdse.cli.main import main, run
+from hwdse.cli.main import run
 from hwdse.cli.optimize import optimize_front
 from hwdse.cli.shared import evaluation_plots
 from hwdse.cli.sweep import front_tables
@@ -323,7 +310,16 @@ def test_a_sweep_killed_at_random_equals_an_uninterrupted_one(search, whole, tmp
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_an_optimization_killed_at_random_equals_an_uninterrupted_one(search, tmp_path):
-    options = ["optimize", str(search), "--evaluations", "60", "--neighbors", "0", "--out"]
+    options = [
+        "optimize",
+        str(search),
+        "--evaluations",
+        "60",
+        "--neighbors",
+        "0",
+        "--resume",
+        "--out",
+    ]
     assert run([*options, str(tmp_path / "whole")]) == Exit.OK
     deaths, code = kill_and_rerun([*options, str(tmp_path / "killed")], NUM_KILLS, 0.8)
     assert code == Exit.OK

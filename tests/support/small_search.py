@@ -38,12 +38,12 @@ step = "50 MHz"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Contents of all files; of run.json without its times and command."""
+    """Contents of all files; of run.json without its times and its command line."""
     found = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
         if path.is_file() and path.name != "run.json"
     }
     record = json.loads((folder / "run.json").read_text())
-    record.pop("created"), record.pop("ended", None), record.pop("command")
+    record.pop("created"), record.pop("ended", None), record.pop("command"), record.pop("call")
     return {**found, "run.json": json.dumps(record, sort_keys=True).encode()}

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdse.cli.shared.metric_tables import is_core, metric_of, number_cells
-from hwdse.search.compare.method_comparison import evaluation_cap, median_min_max
+from hwdse.plots.comparison_curves import Curve
+from hwdse.search.compare.method_comparison import (
+    REFERENCE_POINTS,
+    evaluation_cap,
+    median_min_max,
+)
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
+    from hwdse.plots.figure_files import PlotFiles
     from hwdse.search.compare.method_comparison import Trace
 
     Traces = Mapping[tuple[str, str, int], Trace]
@@ -24,8 +30,8 @@ TITLES = {
     "tpe": "TPE (Optuna)",
     "cma_es": "CMA-ES (cmaes)",
 }
-NUM_MARKS = 48
-"""Budgets at which curves are evaluated."""
+NUM_MARKS = 200
+"""Largest number of points of a curve."""
 
 
 def as_rows(
@@ -136,58 +142,88 @@ def ranking(loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]) -> list[s
     return lines
 
 
+def zero_volume_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Line on the methods whose median hypervolume is zero; empty without any."""
+    names = [TITLES[row["method"]] for row in rows if row["task"] == "pareto" and not row["median"]]
+    if not names:
+        return ""
+    return (
+        f"hypervolume 0 ({', '.join(names)}): no design found dominates the reference point, the "
+        f"worst value of each objective on the front of {REFERENCE_POINTS:,} Sobol designs with "
+        "the base design"
+    )
+
+
 def curves_of(
-    traces: "Traces", task: str, marks: np.ndarray, reference: Any, *, in_seconds: bool
-) -> dict[str, np.ndarray]:
-    """Median, minimum and maximum over the seeds at each mark, three rows per method."""
+    traces: "Traces", task: str, reference: np.ndarray | None, *, in_seconds: bool
+) -> dict[str, Curve]:
+    """Median, minimum and maximum over the seeds after each improvement, by title of the method.
+
+    A search that has ended keeps its last value, so that a curve extends to the end of the longest
+    search of its method. Values are NaN while half of the seeds have no feasible design, or a
+    hypervolume of zero.
+    """
     curves = {}
     for method in dict.fromkeys(m for k, m, _ in traces if k == task):
         found = [t for (k, m, _), t in traces.items() if (k, m) == (task, method)]
-        table = np.asarray([_at_marks(t, task, marks, reference, in_seconds) for t in found])
-        curves[TITLES[method]] = np.stack(
-            [np.median(table, axis=0), table.min(axis=0), table.max(axis=0)]
-        )
+        marks = _improvement_marks(found, in_seconds)
+        table = np.asarray([[_value_at(t, task, reference, x, in_seconds) for x in marks]
+                            for t in found]).reshape(len(found), len(marks))  # fmt: skip
+        bounds = np.stack([np.median(table, axis=0), table.min(axis=0), table.max(axis=0)])
+        is_shown = np.isfinite(bounds[0]) & (bounds[0] != 0.0)
+        curves[TITLES[method]] = Curve(marks, np.where(is_shown, bounds, np.nan))
     return curves
 
 
-def _at_marks(
-    trace: "Trace", task: str, marks: np.ndarray, reference: Any, in_seconds: bool
-) -> list[float]:
-    end = trace.total_seconds if in_seconds else trace.num_evaluations
-    values = []
-    for mark in marks:
-        if mark > 1.05 * end and values:
-            values.append(math.nan)  # the curve ends with the search
-        elif task == "pareto":
-            values.append(trace.volume_at(mark, reference, in_seconds=in_seconds))
-        else:
-            best = trace.best_at(mark, in_seconds=in_seconds)
-            values.append(math.exp(best) if math.isfinite(best) else math.nan)
-    return values
+def _improvement_marks(traces: "Sequence[Trace]", in_seconds: bool) -> np.ndarray:
+    """Evaluations or seconds of the improvements of some searches and of their end, at most
+    `NUM_MARKS`."""
+    spent = [trace.seconds if in_seconds else trace.evaluations for trace in traces]
+    ends = [trace.total_seconds if in_seconds else trace.num_evaluations for trace in traces]
+    marks = np.unique(np.concatenate([*spent, [max(ends)]]))
+    kept = np.linspace(0, len(marks) - 1, min(NUM_MARKS, len(marks))).round().astype(int)
+    return marks[kept]
+
+
+def _value_at(
+    trace: "Trace", task: str, reference: np.ndarray | None, mark: float, in_seconds: bool
+) -> float:
+    """Value of a search after this many evaluations or seconds; infinite without a design."""
+    if task == "pareto":
+        assert reference is not None
+        return trace.volume_at(mark, reference, in_seconds=in_seconds)
+    best = trace.best_at(mark, in_seconds=in_seconds)
+    return math.exp(best) if math.isfinite(best) else math.inf
 
 
 def save_comparison(
-    loaded: "LoadedSearch", traces: "Traces", reference: Any, folder: Path, budget: int
+    loaded: "LoadedSearch",
+    traces: "Traces",
+    reference: np.ndarray | None,
+    target: "PlotFiles",
 ) -> list[Path]:
     """Plot best objective and hypervolume over evaluations and time, with ranges over seeds."""
     from hwdse.cli.shared.evaluation_plots import CORE_SCALES, SCALES
     from hwdse.plots.comparison_curves import plot_median_and_range
-    from hwdse.plots.figure_files import new_figure, save_figure
+    from hwdse.plots.figure_files import new_figure
 
     scale, label = (CORE_SCALES if is_core(loaded) else SCALES)[loaded.objective]
     files = []
     for task in dict.fromkeys(task for task, _, _ in traces):
         figure, axes = new_figure(2, width_in=6.4, height_in=7.6)
-        longest = max(trace.total_seconds for trace in traces.values())
-        spans = ((20.0, float(budget), "Model evaluations"), (0.01, longest, "Time (s)"))
-        for ax, (low, high, name) in zip(axes, spans, strict=True):
-            marks = np.geomspace(min(low, high / 2.0), high, NUM_MARKS)
-            curves = curves_of(traces, task, marks, reference, in_seconds=name == "Time (s)")
-            factor = scale if task == "single" else 1.0
-            scaled = {method: factor * curve for method, curve in curves.items()}
-            title = label if task == "single" else "Hypervolume (logarithms)"
-            plot_median_and_range(ax, marks, scaled, name, title)
-        files += save_figure(
-            figure, folder, "best_objective" if task == "single" else "hypervolume"
+        factor, ylabel = (scale, label) if task == "single" else (1.0, "Hypervolume (logarithms)")
+        absent = "no feasible design" if task == "single" else "hypervolume 0"
+        for ax, (in_seconds, name) in zip(
+            axes, ((False, "Model evaluations"), (True, "Time (s)")), strict=True
+        ):
+            found = curves_of(traces, task, reference, in_seconds=in_seconds)
+            curves = {m: Curve(curve.marks, factor * curve.bounds) for m, curve in found.items()}
+            plot_median_and_range(ax, curves, (name, ylabel), absent, has_legend=not in_seconds)
+        num_seeds = len({seed for _, _, seed in traces})
+        files += target.save(
+            figure,
+            "best_objective" if task == "single" else "hypervolume",
+            "Best objective of the methods" if task == "single" else "Hypervolume of the methods",
+            f"Median and range over {num_seeds} seeds.",
         )
     return files

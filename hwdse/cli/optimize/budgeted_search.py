@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.shared.exit_codes import CommandError
@@ -12,32 +12,72 @@ from hwdse.cli.shared.table_output import progress_bar
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
+    from hwdse.search.answers.optimality import OptimalityReport
+    from hwdse.search.evaluation.search_log import SearchLog
     from hwdse.search.evaluation.search_result import ObjectiveFn, SearchResult
+
+DEFAULT_EVALUATIONS = 20_000
+"""Default budget with an optimality report."""
+DEFAULT_SEARCH_EVALUATIONS = 10_000
+"""Default budget without an optimality report, and of one round with --time."""
+REPORT_FRACTION = 1.0 / 3.0
+"""Fraction of the evaluations kept for the optimality report, which also has those that the search
+leaves over."""
+REPORT_TIME_FRACTION = 0.3
+"""Fraction of the time kept for the optimality report, of which half is compilation."""
 
 
 @dataclass(frozen=True)
 class SearchBudgetOptions:
     """Budget and descent rule of a search."""
 
-    evaluations: int
+    evaluations: int | None = None
+    """Bound of all evaluations of the command; None: the default, or with a time no bound."""
     time_s: float | None = None
+    """Bound of the time of the command."""
     optimizer: str = "adam"
     schedule: str = "cosine"
     learning_rate: float | None = None
 
-    def options(self) -> dict[str, Any]:
+    def options(self, total: float, num_neighbors: int | None) -> dict[str, Any]:
         """Options as recorded in run.json; defaults are left out."""
-        default = SearchBudgetOptions(self.evaluations)
         changed = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != getattr(default, field.name)
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if getattr(self, item.name) != item.default
         }
-        return {"evaluations": self.evaluations, **changed}
+        changed["evaluations"] = int(total) if math.isfinite(total) else None
+        return changed if num_neighbors is None else {**changed, "neighbors": num_neighbors}
+
+    def total(self, has_report: bool) -> float:
+        """Largest number of evaluations of the command."""
+        if self.evaluations is not None:
+            return self.evaluations
+        if self.time_s is not None:
+            return math.inf
+        return DEFAULT_EVALUATIONS if has_report else DEFAULT_SEARCH_EVALUATIONS
+
+
+@dataclass
+class Clock:
+    """Time since the begin of a command, including that of the run it continues."""
+
+    limit_s: float = math.inf
+    before_s: float = 0.0
+    begin: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Elapsed time."""
+        return self.before_s + time.monotonic() - self.begin
+
+    def is_over(self, fraction: float = 1.0) -> bool:
+        """True once this fraction of the limit has passed."""
+        return self.elapsed_s > fraction * self.limit_s
 
 
 def make_budget(
-    evaluations: int,
+    evaluations: int | None,
     time_text: str | None,
     optimizer: str,
     schedule: str,
@@ -70,57 +110,69 @@ def make_budget(
 
 
 def search(
-    loaded: "LoadedSearch", objective: "ObjectiveFn", budget: SearchBudgetOptions, seed: int
+    loaded: "LoadedSearch",
+    objective: "ObjectiveFn",
+    budget: SearchBudgetOptions,
+    seed: int,
+    *,
+    log: "SearchLog",
+    clock: Clock,
+    has_report: bool,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> tuple["SearchResult", int]:
-    """Best design and number of rounds.
+    """Best design and number of rounds, within the share of the budget that the optimality report
+    leaves.
 
-    Without a time there is one round. With a time, rounds of `budget.evaluations` repeat with
-    successive seeds until the time is up. A stage or round of local search that has begun is
-    completed.
+    Without a time there is one round. With a time, rounds repeat with successive seeds until the
+    time is up or the evaluations are spent. A stage or round of local search that has begun is
+    completed. `on_progress` is called after each batch.
     """
     import jax
 
-    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
-    from hwdse.search.descent.minimize import allocate_evaluations, minimize, never
+    from hwdse.cli.shared.metric_tables import format_metric
+    from hwdse.config.schema.metric_fields import metric_unit
+    from hwdse.search.descent.minimize import allocate_evaluations, minimize
 
-    num_variants = math.prod(len(variant.values) for variant in loaded.space.variants)
-    search_budget = allocate_evaluations(budget.evaluations, num_variants)
-    unit = METRIC_UNITS[loaded.objective]
-    title = f"minimizing {loaded.objective.replace('_', ' ')}"
-    should_stop, elapsed_percent = _clock(budget.time_s)
-    total = budget.evaluations if budget.time_s is None else 100.0
-    kind = "evaluations" if budget.time_s is None else "% of time"
+    total = budget.total(has_report)
+    fraction = 1.0
+    if has_report:
+        total -= REPORT_FRACTION * total if math.isfinite(total) else 0.0
+        fraction -= REPORT_TIME_FRACTION
+    unit = metric_unit(loaded.objective)
+    has_time = budget.time_s is not None
+    kind = "% of time" if has_time else "evaluations"
     best: SearchResult | None = None
-    num_rounds = 0
-    with progress_bar(title, total, kind) as update, jax.enable_x64(True):
+    spent = num_rounds = 0
+    title = f"minimizing {loaded.objective.replace('_', ' ')}"
+    with progress_bar(title, 100.0 if has_time else total, kind) as update, jax.enable_x64(True):
 
-        def progress(count: int, log: float) -> None:
-            lead = min(log, best.log_objective) if best and best.is_feasible else log
+        def progress(count: int, log_objective: float) -> None:
+            lead = best.log_objective if best and best.is_feasible else math.inf
+            lead = min(log_objective, lead)
             value = format_metric(math.exp(lead), unit) if math.isfinite(lead) else "none"
-            update(count if budget.time_s is None else elapsed_percent(), f"best {value}")
+            share = 100.0 * clock.elapsed_s / (fraction * clock.limit_s)
+            update(min(share, 100.0) if has_time else count, f"best {value}")
+            on_progress()
 
-        while best is None or (budget.time_s is not None and not should_stop()):
+        def should_stop() -> bool:
+            return clock.is_over(fraction) and not log.is_replayed
+
+        while best is None or (has_time and total - spent >= 1.0 and not should_stop()):
+            left = total - spent
+            size = int(min(left, DEFAULT_SEARCH_EVALUATIONS if has_time else left))
+            log.round_index = num_rounds
             result = minimize(
                 objective, loaded.space, loaded.base, seed=seed + num_rounds, progress=progress,
                 optimizer=budget.optimizer, schedule=budget.schedule,
-                learning_rate=budget.learning_rate,
-                should_stop=never if budget.time_s is None else should_stop, **search_budget,
+                learning_rate=budget.learning_rate, log=log, should_stop=should_stop,
+                **allocate_evaluations(size, loaded.space.num_variants),
             )  # fmt: skip
             best = result if best is None else join_rounds(best, result)
             num_rounds += 1
+            spent = best.num_evaluations
         end = format_metric(math.exp(best.log_objective), unit) if best.is_feasible else "none"
-        update(total, f"best {end}")
+        update(100.0 if has_time else total, f"best {end}")
     return best, num_rounds
-
-
-def _clock(time_s: float | None) -> tuple[Callable[[], bool], Callable[[], float]]:
-    """Two functions: True if the time is up, and elapsed time in percent."""
-    begin = time.monotonic()
-    limit_s = math.inf if time_s is None else time_s
-    return (
-        lambda: time.monotonic() - begin > limit_s,
-        lambda: min(100.0 * (time.monotonic() - begin) / limit_s, 100.0),
-    )
 
 
 def join_rounds(first: "SearchResult", second: "SearchResult") -> "SearchResult":
@@ -136,6 +188,47 @@ def join_rounds(first: "SearchResult", second: "SearchResult") -> "SearchResult"
     return dataclasses.replace(
         better,
         num_evaluations=first.num_evaluations + second.num_evaluations,
+        num_local_search=first.num_local_search + second.num_local_search,
         history_evaluations=np.concatenate((first.history_evaluations, later)),
         history_log_objective=np.minimum.accumulate(logs),
     )
+
+
+def evaluations_by_stage(
+    result: "SearchResult", report: "OptimalityReport | None"
+) -> dict[str, int]:
+    """Evaluations in total and by stage."""
+    num_report = 0 if report is None else report.num_evaluations
+    return {
+        "evaluations": result.num_evaluations + num_report,
+        "search_evaluations": result.num_evaluations - result.num_local_search,
+        "local_search_evaluations": result.num_local_search,
+        "optimality_evaluations": num_report,
+    }
+
+
+def spent_lines(
+    loaded: "LoadedSearch",
+    result: "SearchResult",
+    spent: Mapping[str, int],
+    total: float,
+    clock: Clock,
+) -> list[str]:
+    """Lines on the evaluations and the time of a command, with their bounds."""
+    from hwdse.cli.sweep.front_tables import robust_line
+
+    of = f" of {int(total):,}" if math.isfinite(total) else ""
+    line = (
+        f"evaluations: {spent['evaluations']:,}{of}: {spent['search_evaluations']:,} search, "
+        f"{spent['local_search_evaluations']:,} local search, "
+        f"{spent['optimality_evaluations']:,} optimality report"
+    )
+    if math.isfinite(result.relaxation_gap):
+        cost = 100.0 * math.expm1(result.relaxation_gap)
+        line += f"; rounding cost before local search {cost:+.2f} %"
+    lines = [line]
+    if math.isfinite(clock.limit_s):
+        lines.append(f"time: {clock.elapsed_s:.1f} s of {clock.limit_s:g} s")
+    if loaded.robust is not None:
+        lines.append(robust_line(loaded, spent["evaluations"]))
+    return lines

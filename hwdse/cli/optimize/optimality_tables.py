@@ -7,8 +7,10 @@ JSON values are in SI base units.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hwdse.cli.optimize.budgeted_search import REPORT_FRACTION
 from hwdse.cli.shared.metric_tables import is_core, metric_of, number_cells, spaced
 from hwdse.cli.shared.table_output import percent, print_table, say
 
@@ -30,30 +32,63 @@ UNIT_STEPS = {"mm²": 1.0, "W": 1.0, "USD": 1.0, "1": 0.01}
 """Change of a limit per printed unit: 1 mm², 1 W, 1 USD, 1 percentage point of a ratio."""
 
 
+def has_optimality_report(loaded: "LoadedSearch", num_neighbors: int | None, total: float) -> bool:
+    """True if a budget of `total` evaluations has an optimality report."""
+    from hwdse.search.answers.optimality import fixed_report_evaluations
+
+    if not max_neighbors(loaded, num_neighbors):
+        return False
+    return REPORT_FRACTION * total >= fixed_report_evaluations(loaded.space)
+
+
+def missing_report_line(loaded: "LoadedSearch", num_neighbors: int | None, total: float) -> str:
+    """Line on the smallest budget with a report; empty if the report is not requested or made."""
+    from hwdse.search.answers.optimality import fixed_report_evaluations
+
+    is_wanted = max_neighbors(loaded, num_neighbors) > 0
+    if not is_wanted or has_optimality_report(loaded, num_neighbors, total):
+        return ""
+    least = math.ceil(fixed_report_evaluations(loaded.space) / REPORT_FRACTION)
+    return f"no optimality report: it needs --evaluations {least} or more"
+
+
+def max_neighbors(loaded: "LoadedSearch", num_neighbors: int | None) -> int:
+    """Largest number of neighbors of the report; 0 without a report."""
+    if num_neighbors is not None:
+        return num_neighbors
+    return 0 if getattr(loaded.base, "runs_long", False) else NEIGHBORS
+
+
 def with_optimality_report(
     loaded: "LoadedSearch",
     objective: "ObjectiveFn",
     result: "SearchResult",
     seed: int,
     num_neighbors: int | None,
+    *,
+    max_evaluations: float = math.inf,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple["SearchResult", "OptimalityReport | None"]:
     """Result and its optimality report; a better neighbor replaces the design of the result.
 
-    The report is None without neighbors or for an infeasible result.
+    The report is None without neighbors, for an infeasible result, and if `max_evaluations` is too
+    small for it.
     """
     import jax
 
-    from hwdse.search.answers.optimality import report_optimality
+    from hwdse.search.answers.optimality import fixed_report_evaluations, report_optimality
 
-    is_long = getattr(loaded.base, "runs_long", False)
-    max_neighbors = (0 if is_long else NEIGHBORS) if num_neighbors is None else num_neighbors
-    if not max_neighbors or not result.is_feasible:
+    most = max_neighbors(loaded, num_neighbors)
+    is_affordable = max_evaluations >= fixed_report_evaluations(loaded.space)
+    if not most or not result.is_feasible or not is_affordable:
         return result, None
+    is_long = getattr(loaded.base, "runs_long", False)
     search_budget: dict[str, int] = LONG_EFFORT if is_long else {}
     with jax.enable_x64(True):
         report = report_optimality(
-            objective, loaded.space, result.design, result.unit, tuple(loaded.limits),
-            seed=seed, max_neighbors=max_neighbors, **search_budget,
+            objective, loaded.space, result.design, result.unit, tuple(loaded.limits), seed=seed,
+            max_neighbors=most, max_evaluations=max_evaluations,
+            should_stop=should_stop, **search_budget,
         )  # fmt: skip
     if not report.num_improvements:
         return result, report
@@ -98,21 +133,38 @@ def _fixed_text(loaded: "LoadedSearch", result: "SearchResult") -> str:
 def _report_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[list[str]]:
     metric = metric_of(loaded.objective, of_core=is_core(loaded))
     kind = "lower bound" if report.passed_bound_checks else "estimate"
-    bound, gap = "unknown", "unknown"
+    bound = gap = f"unknown: {unknown_bound(report)}"
     if _is_known(report):
         bound = f"{metric.cells([math.exp(report.log_bound)])[0]}, {kind}"
         gap = f"{100.0 * report.optimality_gap:.1f}, {kind}"
-    found = "no better design" if report.is_local_optimum else "a better design"
-    sampled = "all" if report.is_exhaustive else "sampled"
-    count = f"{report.num_neighbors:,}"
-    among = f"all {count} neighbors" if report.is_exhaustive else f"{count} {sampled} neighbors"
     return [
-        ["local optimum", f"{found} among {among} (one step)"],
+        ["local optimum", _neighborhood_text(report)],
         [f"best possible ({metric.unit})", bound],
         ["optimality gap (%)", gap],
         [f"checks of the {kind}", bound_checks(report)],
         ["quantization loss (%)", _loss_text(report)],
     ]
+
+
+def _neighborhood_text(report: "OptimalityReport") -> str:
+    """Result of the comparison with the neighbors."""
+    count = f"{report.num_neighbors:,}"
+    among = f"all {count} neighbors" if report.is_exhaustive else f"{count} sampled neighbors"
+    if report.is_local_optimum:
+        count = report.num_improvements
+        moves = (
+            f", after {count} {'moves' if count > 1 else 'move'} to a better one" if count else ""
+        )
+        return f"no better design among {among} (one step){moves}"
+    return f"unknown: moved to a better design among {among}, whose own were not evaluated"
+
+
+def unknown_bound(report: "OptimalityReport") -> str:
+    """Reason why a report has no bound."""
+    if math.isnan(report.largest_violation):
+        return "no evaluations or no time left for the relaxed optimum"
+    over = percent(math.expm1(report.largest_violation))
+    return f"no relaxed design within the limits found, the nearest is {over} over"
 
 
 def _loss_text(report: "OptimalityReport") -> str:
@@ -131,6 +183,10 @@ def bound_checks(report: "OptimalityReport") -> str:
     """Outcome of the checks of the relaxation: the reason for an estimate, or the samples of a
     lower bound."""
     texts = []
+    if not report.is_bound_complete:
+        texts.append("search of the relaxed optimum ended by the budget")
+    if not (report.num_checked and report.num_segments):
+        texts.append("no evaluations left for checks")
     if report.num_bound_violations:
         largest = percent(math.expm1(report.largest_bound_violation))
         texts.append(
@@ -211,6 +267,7 @@ def optimality_json(
         "lower_bound": math.exp(report.log_bound) if _is_known(report) else None,
         "passed_bound_checks": report.passed_bound_checks,
         "optimality_gap": report.optimality_gap if _is_known(report) else None,
+        "unknown_because": None if _is_known(report) else unknown_bound(report),
         "checks": bound_checks(report),
         "neighbors": report.num_neighbors,
         "is_exhaustive": report.is_exhaustive,

@@ -1,6 +1,8 @@
 """`hwdse optimize`: gradient search of one design within the limits of a config."""
 
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,8 @@ from hwdse.cli.shared.common_options import (
     Formats,
     Json,
     Out,
+    Overwrite,
+    Resume,
     Seed,
     Sets,
     parse_count,
@@ -19,9 +23,10 @@ from hwdse.cli.shared.common_options import (
 )
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.table_output import note, print_json, print_table, say
+from hwdse.search.evaluation.gradient_cost import GRADIENT_COST_EVALUATIONS
 
 if TYPE_CHECKING:
-    from hwdse.cli.optimize.budgeted_search import SearchBudgetOptions
+    from hwdse.cli.optimize.budgeted_search import Clock, SearchBudgetOptions
     from hwdse.config import LoadedSearch
     from hwdse.runs.run_folder import Run
     from hwdse.search.answers.optimality import OptimalityReport
@@ -34,22 +39,24 @@ NAME = "optimize"
 def run(
     config: Config,
     evaluations: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--evaluations",
             parser=parse_count,
             metavar="N",
-            help="Budget in model evaluations. A gradient counts as 3; a robust objective counts "
-            "once for all its samples.",
+            help="Budget in model evaluations: search, local search and optimality report. A "
+            f"gradient counts as {GRADIENT_COST_EVALUATIONS}; a robust objective counts once for "
+            "all its samples.  [default: 20000; 10000 without optimality report; no bound with "
+            "--time]",
         ),
-    ] = 10_000,
+    ] = None,
     time: Annotated[
         str | None,
         typer.Option(
             "--time",
             metavar="DURATION",
-            help="Repeat the search with successive seeds until the time is up, e.g. 30s. The "
-            "optimality report comes on top.",
+            help="Bound of the time, e.g. 30s. The search repeats with successive seeds; 30 % is "
+            "for the optimality report. A stage that has begun is completed.",
         ),
     ] = None,
     optimizer: Annotated[
@@ -89,6 +96,8 @@ def run(
     ] = False,
     sets: Sets = None,
     out: Out = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     seed: Seed = None,
     formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
@@ -98,28 +107,45 @@ def run(
     Runs a multi-start gradient search on the smooth relaxation, rounds to the parameter steps,
     refines by local search with the exact model and reports optimality. Writes best.toml (input of
     `hwdse evaluate`) and plots to the run folder. --front searches the Pareto front instead;
-    `hwdse pareto` merges its folder with those of sweeps.
+    `hwdse pareto` merges its folder with those of sweeps. Ctrl-C keeps the best design so far;
+    `hwdse optimize --resume FOLDER` continues.
 
     \b
     Examples:
       hwdse optimize trn2_llama3_70b --time 60s --set limits.chip_power="400 W" --out runs/b
       hwdse optimize trn2_llama3_70b --front --evaluations 5000 --out runs/front
     """
-    from hwdse.cli.optimize.budgeted_search import make_budget
+    from hwdse.cli.optimize.budgeted_search import (
+        DEFAULT_SEARCH_EVALUATIONS,
+        Clock,
+        make_budget,
+    )
+    from hwdse.cli.shared.run_call import repeat_if_folder
+    from hwdse.cli.shared.start_run import start_run
     from hwdse.config import load_search
 
+    clock = Clock()
+    repeat_if_folder(config, NAME, resume=resume)
     budget = make_budget(evaluations, time, optimizer, schedule, learning_rate)
     loaded = load_search(config, sets or ())
     seed = loaded.seed if seed is None else seed
+    start = functools.partial(
+        start_run, loaded, config=config, out=out, seed=seed, resume=resume, overwrite=overwrite
+    )
     if front:
         from hwdse.cli.optimize.optimize_front import run_front
 
-        _check_front({**budget.options(), "time_s": time, "neighbors": neighbors})
+        _check_front({**budget.options(math.inf, neighbors), "time_s": time})
         return run_front(
-            loaded, config, num_evaluations=evaluations, sets=list(sets or ()), out=out,
-            seed=seed, formats=parse_formats(formats), json=json,
+            loaded, config, start, num_evaluations=evaluations or DEFAULT_SEARCH_EVALUATIONS,
+            sets=list(sets or ()), seed=seed, formats=parse_formats(formats), resume=resume,
+            json=json,
         )  # fmt: skip
-    _optimize(loaded, budget, config, out, seed, neighbors, parse_formats(formats), json)
+    clock.limit_s = math.inf if budget.time_s is None else budget.time_s
+    _optimize(
+        loaded, budget, start, seed, neighbors, clock, formats=parse_formats(formats),
+        resume=resume, json=json,
+    )  # fmt: skip
 
 
 def _check_front(given: dict[str, Any]) -> None:
@@ -133,39 +159,54 @@ def _check_front(given: dict[str, Any]) -> None:
 def _optimize(
     loaded: "LoadedSearch",
     budget: "SearchBudgetOptions",
-    config: str,
-    out: Path | None,
+    start: "Callable[..., Run]",
     seed: int,
     num_neighbors: int | None,
+    clock: "Clock",
+    *,
     formats: tuple[str, ...],
+    resume: bool,
     json: bool,
 ) -> None:
-    from hwdse.cli.optimize.budgeted_search import search
-    from hwdse.cli.optimize.optimality_tables import optimality_json, with_optimality_report
-    from hwdse.cli.shared.start_run import explain_infeasible, start_run
-    from hwdse.config import to_toml
+    """Search, report and write a run folder, which `start(options)` returns."""
+    from hwdse.cli.optimize import optimality_tables
+    from hwdse.cli.optimize.budgeted_search import evaluations_by_stage, search, spent_lines
+    from hwdse.cli.optimize.stopped_search import SearchKeeper
+    from hwdse.cli.shared.interrupts import on_interrupt
+    from hwdse.cli.shared.start_run import explain_infeasible
     from hwdse.config.search.search_file_objectives import objective_fn
 
-    options = {"command": NAME, **budget.options()}
-    # The search is deterministic, so a repeated command may overwrite its run folder.
-    record = start_run(loaded, options, config, out, seed, resume=True)
-    objective = objective_fn(loaded)
-    result, num_rounds = search(loaded, objective, budget, seed)
-    result, report = with_optimality_report(loaded, objective, result, seed, num_neighbors)
-    record.write_text("best.toml", to_toml(loaded, result.design))
-    before, after, files = _evaluate_and_plot(loaded, result, record, formats)
-    record.finish(
-        "finished" if result.is_feasible else "infeasible",
-        objective=math.exp(result.log_objective),
-        evaluations=result.num_evaluations,
-        optimality_evaluations=0 if report is None else report.num_evaluations,
-    )
+    total = budget.total(optimality_tables.max_neighbors(loaded, num_neighbors) > 0)
+    has_report = optimality_tables.has_optimality_report(loaded, num_neighbors, total)
+    record = start({"command": NAME, **budget.options(total, num_neighbors)})
+    keeper = SearchKeeper(loaded, record, clock, resume=resume)
+    objective, report = objective_fn(loaded), None
+    with on_interrupt(keeper.stop):
+        result, num_rounds = search(
+            loaded, objective, budget, seed, log=keeper.log, clock=clock, has_report=has_report,
+            on_progress=keeper.save_if_due,
+        )  # fmt: skip
+        if has_report:
+            result, report = optimality_tables.with_optimality_report(
+                loaded, objective, result, seed, num_neighbors,
+                max_evaluations=total - result.num_evaluations, should_stop=clock.is_over,
+            )  # fmt: skip
+        keeper.keep(result)
+        before, after, files = _evaluate_and_plot(loaded, result, record, formats)
+        spent = evaluations_by_stage(result, report)
+        keeper.finish(objective=math.exp(result.log_objective), **spent)
     if json:
         values = _as_json(loaded, result, before, after, record, files)
-        optimality = {"optimality": optimality_json(loaded, result, report)} if report else {}
-        print_json({**values, "rounds": num_rounds, **optimality})
+        values |= {**spent, "seconds": clock.elapsed_s, "rounds": num_rounds}
+        if report is not None:
+            values["optimality"] = optimality_tables.optimality_json(loaded, result, report)
+        print_json(values)
     else:
         _print(loaded, result, before, after, report)
+        for line in spent_lines(loaded, result, spent, total, clock):
+            say(line)
+        if line := optimality_tables.missing_report_line(loaded, num_neighbors, total):
+            say(line)
     for path in (record.folder / "best.toml", *files):
         note(f"wrote {path}")
     if not result.is_feasible:
@@ -211,11 +252,11 @@ def _print(
 ) -> None:
     from hwdse.cli.optimize import optimality_tables
     from hwdse.cli.shared import metric_tables
-    from hwdse.cli.sweep import front_tables
 
     of_core = metric_tables.is_core(loaded)
     say(loaded.title)
     say(objective_line(loaded, result, before))
+    metric_tables.print_warnings(result.design, after)
     say("")
     metric_tables.print_headline({"baseline": before, "optimum": after}, loaded, "")
     if changes := changed_parameters(loaded, result.design):
@@ -226,9 +267,6 @@ def _print(
     elif prices := _search_prices(loaded, result):
         say(f"shadow prices (per +1 % of a limit): {prices}")
     say(metric_tables.bottlenecks(after, loaded))
-    say(_evaluations_line(result, report))
-    if loaded.robust is not None:
-        say(front_tables.robust_line(loaded, result.num_evaluations))
 
 
 def objective_line(loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation") -> str:
@@ -298,18 +336,6 @@ def _search_prices(loaded: "LoadedSearch", result: "SearchResult") -> str:
     )
 
 
-def _evaluations_line(result: "SearchResult", report: "OptimalityReport | None") -> str:
-    line = f"evaluations: {result.num_evaluations:,} search"
-    if report is not None:
-        count = report.num_improvements
-        noun = "improvement" if count == 1 else "improvements"
-        line += f", {report.num_evaluations:,} optimality report ({count} {noun})"
-    if math.isfinite(result.relaxation_gap):
-        cost = 100.0 * math.expm1(result.relaxation_gap)
-        line += f"; rounding cost before local search {cost:+.2f} %"
-    return line
-
-
 def _as_json(
     loaded: "LoadedSearch",
     result: "SearchResult",
@@ -332,8 +358,8 @@ def _as_json(
         "before": metric_tables.as_json(before),
         "after": metric_tables.as_json(after),
         "limits": metric_tables.limit_rows(loaded, after),
+        "warnings": metric_tables.warnings_json(result.design, after),
         "shadow_prices": dict(zip(loaded.limits, result.multipliers.tolist(), strict=True)),
-        "evaluations": result.num_evaluations,
         **robust_json(loaded, result.num_evaluations),
         "relaxation_gap": result.relaxation_gap,
         "folder": record.folder,

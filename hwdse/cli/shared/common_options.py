@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-
 PLOT_FORMATS = ("png", "svg", "pdf")
 """File formats of plots; equal to those of `plots.figure_files`, which needs matplotlib."""
 
@@ -66,6 +65,13 @@ Out = Annotated[
     typer.Option(
         "--out", metavar="FOLDER", help="Run folder.  [default: runs/CONFIG-COMMAND-HASH]"
     ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue a stopped run; CONFIG may be its run folder."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the run in the folder of --out.")
 ]
 Seed = Annotated[
     int | None,

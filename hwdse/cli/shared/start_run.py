@@ -1,14 +1,16 @@
 """Run folders of the commands and the message for a run without a feasible design."""
 
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.runs.run_folder import Run, create_run, run_hash
+from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.run_call import at_end_of_call, call_record, command_line
+from hwdse.runs.folder_lock import lock_folder
+from hwdse.runs.run_folder import Run, clear_run, create_run, is_run_folder, open_run, run_hash
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -22,23 +24,42 @@ def start_run(
     out: Path | None,
     seed: int,
     *,
-    resume: bool,
+    resume: bool = False,
+    overwrite: bool = False,
+    extends: bool = False,
+    is_shared: bool = False,
 ) -> Run:
-    """Run folder of a command, created if needed.
+    """Run folder of a command, created if needed and locked until the command ends.
 
-    The default name contains a hash of the config, the options and the seed.
+    The default name contains a hash of the config, the options and the seed, so that a repeated
+    command has the folder of the first. A folder named by `out` that holds an ended run is refused
+    unless the command resumes, overwrites or `extends` it. A shared lock admits other shards.
+    Raises `CommandError` or `RunError`.
     """
     requested = {**loaded.resolved, "options": dict(options)}
+    is_named = out is not None
     if out is None:
         name = f"{Path(config).stem}-{options['command']}-{run_hash(requested, seed)[:8]}"
         out = Path("runs") / name
-    return create_run(out, requested, _command_line(), seed, resume=resume)
+    out.mkdir(parents=True, exist_ok=True)
+    at_end_of_call(lock_folder(out, is_shared=is_shared).release)
+    if overwrite and is_run_folder(out):
+        clear_run(out)
+    elif is_named and not (resume or extends) and is_run_folder(out):
+        _refuse_ended(out)
+    return create_run(out, requested, command_line(), seed, resume=True, call=call_record())
 
 
-def _command_line() -> str:
-    import shlex
-
-    return shlex.join(["hwdse", *sys.argv[1:]])
+def _refuse_ended(folder: Path) -> None:
+    """Raise `CommandError` if the run in a folder has ended; a killed run may start again."""
+    run = open_run(folder)
+    if run.status == "running":
+        return
+    kind = f"{run.status} run" + (f" of {run.command}" if run.command else "")
+    raise CommandError(
+        f"{folder}: holds a {kind}; choose another --out, or add --resume to continue it or "
+        "--overwrite to replace it"
+    )
 
 
 def searched_paths(space: "SearchSpace") -> list[str]:
@@ -50,7 +71,9 @@ def searched_paths(space: "SearchSpace") -> list[str]:
 
 def explain_infeasible(loaded: "LoadedSearch", constraint_values: np.ndarray) -> str:
     """Message: violated constraints of the nearest design, largest violation first."""
-    from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric
+    from hwdse.cli.shared.metric_tables import format_metric
+    from hwdse.cli.shared.table_output import distance
+    from hwdse.config.schema.metric_fields import metric_unit
 
     violated = sorted(
         (
@@ -64,10 +87,8 @@ def explain_infeasible(loaded: "LoadedSearch", constraint_values: np.ndarray) ->
         return "no design has only finite metrics"
     texts = []
     for value, name in violated:
-        limit, unit = loaded.limits[name], METRIC_UNITS[name]
+        limit, unit = loaded.limits[name], metric_unit(name)
         reached = format_metric(limit * math.exp(value), unit)
-        texts.append(
-            f"{name} {reached} is {100.0 * math.expm1(value):.3g} % over its limit of "
-            f"{format_metric(limit, unit)}"
-        )
+        bound = format_metric(limit, unit)
+        texts.append(f"{name} {reached} is {distance(math.exp(value))} its limit of {bound}")
     return f"no design meets the constraints; nearest: {'; '.join(texts)}"

@@ -21,6 +21,8 @@ MAX_TRANSPOSED = 6
 """Largest number of rows that are printed as columns if they are too wide."""
 NARROW_CELL = 16
 """Characters of the longest cell that is never wrapped."""
+LARGEST_PERCENT_RATIO = 10.0
+"""Ratio above which a distance is written as a factor."""
 MIN_TEXT = 12
 """Smallest width of a wrapped column of text."""
 
@@ -161,14 +163,34 @@ def percent(fraction: float, digits: int = 1) -> str:
     return f"{100.0 * fraction:.{digits}f} %" if math.isfinite(fraction) else "-"
 
 
+def signed(value: float, decimals: int = 3) -> str:
+    """Number with its sign; without one if it is zero with these decimals."""
+    text = f"{value:+.{decimals}f}"
+    return f"{0.0:.{decimals}f}" if float(text) == 0.0 else text
+
+
+def distance(ratio: float) -> str:
+    """Distance of a value from a bound, from their ratio: `12.3 % above`, `50.0 % below`, or
+    `24.6 times` from a tenfold excess on."""
+    if ratio > LARGEST_PERCENT_RATIO:
+        return f"{ratio:.3g} times"
+    return f"{percent(abs(ratio - 1.0))} {'above' if ratio > 1.0 else 'below'}"
+
+
 def _console(stream: Any) -> "Console":
     from rich.console import Console
 
     is_terminal = stream.isatty()
-    return Console(
+    console = Console(
         file=stream, markup=False, highlight=False, emoji=False,
         width=None if is_terminal or "COLUMNS" in os.environ else WIDTH_OF_FILES,
     )  # fmt: skip
+    console.on_broken_pipe = _raise_broken_pipe  # rich would exit with code 1
+    return console
+
+
+def _raise_broken_pipe() -> None:
+    raise BrokenPipeError
 
 
 def _jsonable(value: Any) -> Any:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hwdse.plots.fronts.pareto_plots import Marker
     from hwdse.runs.run_folder import Run
     from hwdse.runs.sweep_job import SweepJob
-    from hwdse.specs.results.evaluation_result import Evaluation
     from hwdse.search.pareto.pareto_archive import DesignSet
     from hwdse.specs.results.evaluation_result import Evaluation
 
@@ -140,6 +139,20 @@ def _values_of(columns: Mapping[str, np.ndarray], name: str) -> list[Any]:
     return list(columns[key])
 
 
+def write_designs(loaded: "LoadedSearch", record: "Run", front: "DesignSet") -> list[Path]:
+    """Write front.csv and the best design per objective."""
+    from hwdse.config import to_toml
+
+    files = [record.write_text("front.csv", csv_text(front_columns(loaded, front)))]
+    bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
+    for i, name in enumerate(loaded.front_objectives if len(front) else ()):
+        best = int(np.argmin(front.log_objectives[:, i]))
+        base = bases[int(front.variants[best])]
+        design = loaded.space.decode_rounded(front.units[best], base)
+        files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
+    return files
+
+
 def write_front(
     loaded: "LoadedSearch",
     job: "SweepJob",
@@ -150,19 +163,12 @@ def write_front(
     formats: Sequence[str],
 ) -> list[Path]:
     """Write front.csv, front.parquet with all metrics, the best design per objective, and plots."""
-    from hwdse.config import to_toml
     from hwdse.runs.sweep_job import row_columns
 
-    files = [record.write_text("front.csv", csv_text(front_columns(loaded, front)))]
-    files.append(record.write_table("front.parquet", row_columns(job, front)))
+    files = write_designs(loaded, record, front)
+    files.insert(1, record.write_table("front.parquet", row_columns(job, front)))
     if not len(front):
         return files
-    bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
-    for i, name in enumerate(loaded.front_objectives):
-        best = int(np.argmin(front.log_objectives[:, i]))
-        base = bases[int(front.variants[best])]
-        design = loaded.space.decode_rounded(front.units[best], base)
-        files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
     if len(loaded.front_objectives) > 1:
         from hwdse.cli.shared import evaluation_plots
         from hwdse.cli.shared.plot_targets import plot_files

@@ -7,7 +7,7 @@ import typer
 
 from hwdse.cli.shared.common_options import DEFAULT_FORMATS, Formats, Json, parse_formats
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
+from hwdse.cli.shared.table_output import note, print_json, print_table, say, tell_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,13 +48,14 @@ def run(
 
     records = [open_run(folder) for folder in runs]
     objectives = _shared_objectives(records)
+    _tell_incomplete(records)
     fronts = [_read_front(record, objectives) for record in records]
     names = _columns_of(records[0], objectives)
     values = [np.stack([front[name] for name in names], axis=1) for front in fronts]
     _, indices = merge_fronts(*values)
     owner = np.repeat(np.arange(len(runs)), [len(points) for points in values])
     merged = _merged_columns(records, fronts, indices, owner)
-    table = _volumes(runs, values, indices, owner)
+    table = _volumes(records, values, indices, owner)
     out.mkdir(parents=True, exist_ok=True)
     everything = np.concatenate(values)
     with replacing(out / "front.csv") as temporary:
@@ -172,8 +173,19 @@ def _merged_columns(
     return {name: values[np.argsort(first, kind="stable")] for name, values in columns.items()}
 
 
+def _tell_incomplete(records: list["Run"]) -> None:
+    """Tell which runs have not ended, and which have lost designs."""
+    from hwdse.runs.partial_front import missing_designs, progress_text
+
+    for record in records:
+        if text := progress_text(record):
+            note(f"{record.folder}: partial run ({text}); its front so far is merged")
+        elif not (record.folder / "front.csv").exists() and (lost := missing_designs(record)):
+            note(f"{record.folder}: {lost:,} designs are missing; sweep --resume repeats them")
+
+
 def _volumes(
-    runs: list[Path], values: "list[np.ndarray]", indices: "np.ndarray", owner: "np.ndarray"
+    records: list["Run"], values: "list[np.ndarray]", indices: "np.ndarray", owner: "np.ndarray"
 ) -> list[dict[str, Any]]:
     """Hypervolume of each front in logarithms, absolute and relative to the merged front."""
     import numpy as np
@@ -184,11 +196,12 @@ def _volumes(
     reference = everything.max(axis=0) + np.log(MARGIN)
     merged_volume = hypervolume(everything, reference)
     rows = []
-    for i, (folder, points) in enumerate(zip(runs, values, strict=True)):
+    for i, (record, points) in enumerate(zip(records, values, strict=True)):
         volume = hypervolume(np.log(points), reference)
         num_kept = int(np.sum(owner[indices] == i))
-        rows.append({"run": str(folder), "designs": len(points), "on_merged_front": num_kept,
-                     "hypervolume": volume, "share": volume / merged_volume})  # fmt: skip
+        rows.append({"run": str(record.folder), "status": record.status, "designs": len(points),
+                     "on_merged_front": num_kept, "hypervolume": volume,
+                     "share": volume / merged_volume})  # fmt: skip
     return rows
 
 

@@ -50,7 +50,9 @@ def run(
     """  # noqa: E501
     from hwdse.runs.run_folder import open_run
 
-    names, rows = ask(open_run(folder), query)
+    record = open_run(folder)
+    _tell_incomplete(record)
+    names, rows = ask(record, query)
     if json:
         print_json({"columns": names, "rows": [list(row) for row in rows]})
     elif csv:
@@ -62,6 +64,17 @@ def run(
         print_rows(names, [[_cell(value) for value in row] for row in rows])
         noun = "row" if len(rows) == 1 else "rows"
         note(f"{len(rows):,} {noun}" + ("" if query else '; all columns: "describe points"'))
+
+
+def _tell_incomplete(record: "Run") -> None:
+    """Tell that a run has not ended, or has lost designs."""
+    from hwdse.runs.partial_front import missing_designs, progress_text
+
+    if text := progress_text(record):
+        note(f"{record.folder}: partial run ({text})")
+    elif lost := missing_designs(record):
+        note(f"{record.folder}: {lost:,} designs are missing, their parts are damaged or gone; "
+             "sweep --resume repeats them")  # fmt: skip
 
 
 def ask(record: "Run", query: str | None) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -105,13 +118,18 @@ def ask(record: "Run", query: str | None) -> tuple[list[str], list[tuple[Any, ..
 
 def _make_view(connection: Any, name: str, files: list[str]) -> dict[str, str]:
     """Create a view of Parquet files; returns its column names by the names in the files."""
-    listed = ", ".join(_quoted(file, "'") for file in files)
+    listed = ", ".join(_quoted(_literal(file), "'") for file in files)
     source = f"read_parquet([{listed}])"
     found = [row[0] for row in connection.execute(f"describe from {source}").fetchall()]
     columns = column_names(found)
     chosen = ", ".join(f"{_quoted(old)} as {_quoted(new)}" for old, new in columns.items())
     connection.execute(f"create view {name} as select {chosen} from {source}")
     return columns
+
+
+def _literal(file: str) -> str:
+    """Pattern of DuckDB that matches this file only."""
+    return re.sub(r"([*?\[])", r"[\1]", file)
 
 
 def column_names(paths: list[str]) -> dict[str, str]:

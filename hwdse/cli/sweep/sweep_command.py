@@ -15,12 +15,19 @@ from hwdse.cli.shared.common_options import (
     Formats,
     Json,
     Out,
+    Overwrite,
+    Resume,
     Seed,
     Sets,
     parse_count,
     parse_formats,
 )
 from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.shared.interrupts import (
+    is_interrupted,
+    is_interruptible,
+    on_interrupt,
+)
 from hwdse.cli.shared.table_output import (
     human_count,
     note,
@@ -92,9 +99,8 @@ def run(
     ] = None,
     sets: Sets = None,
     out: Out = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     seed: Seed = None,
     formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
@@ -109,6 +115,7 @@ def run(
       hwdse sweep configs/searches/trn2_llama3_70b.toml --points 1e6
       hwdse sweep trn2_llama3_70b --points 1e9 --shard 3/10 --out runs/shared --resume
     """
+    from hwdse.cli.shared.run_call import repeat_if_folder
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import load_search
     from hwdse.runs.run_chunks import run_sweep
@@ -121,6 +128,7 @@ def run(
         if value not in allowed:
             raise CommandError(f"--{name} {value}: expected one of {', '.join(allowed)}")
     share, kinds = _parsed_shard(shard), parse_formats(formats)
+    repeat_if_folder(config, NAME, resume=resume)
     loaded = load_search(config, sets or ())
     seed = loaded.seed if seed is None else seed
     loaded = _as_listed(loaded, designs) if as_is else loaded
@@ -131,12 +139,17 @@ def run(
         "screen_dtype": screen_dtype, "chunk": chunk, "keep": keep, "top": top,
         "designs": _digest(designs), "as_is": as_is,
     }  # fmt: skip
-    record = start_run(loaded, options, config, out, seed, resume=resume or share is not None)
+    record = start_run(
+        loaded, options, config, out, seed, resume=resume, overwrite=overwrite,
+        extends=share is not None, is_shared=share is not None,
+    )  # fmt: skip
     job = job_of(loaded, plan, screen_dtype, keep, top)
-    result, is_stopped = run_sweep(
-        job, record, share, workers, scheduler, functools.partial(_progress, job)
-    )
-    _finish(loaded, job, record, result, is_stopped, shard, (config, sets or (), kinds, json))
+    with on_interrupt(lambda: None):  # ends by itself, with the chunks that are complete
+        result, is_stopped = run_sweep(
+            job, record, share, workers, scheduler, functools.partial(_progress, job),
+            is_interrupted if is_interruptible() else None,
+        )  # fmt: skip
+        _finish(loaded, job, record, result, is_stopped, shard, (config, sets or (), kinds, json))
 
 
 @contextmanager

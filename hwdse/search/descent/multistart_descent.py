@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from hwdse.numerics.array_types import PerConstraint, PerDim, PerPoint, PointsByDims, Scalar
@@ -48,14 +47,6 @@ class DescentResult(NamedTuple):
     The value after it would double the compiled program."""
     multipliers: Any
     """Starts by constraints."""
-    is_missing: bool = False
-    """True if no descent ran because the time was up."""
-
-
-def without_descent(starts: Any, num_constraints: int) -> DescentResult:
-    """The starts as final points, for a search whose time is up."""
-    unknown = np.full(len(starts), np.nan)
-    return DescentResult(starts, unknown, np.zeros((len(starts), num_constraints)), True)
 
 
 def _lagrangian(

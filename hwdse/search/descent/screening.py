@@ -1,6 +1,5 @@
-"""Starts of the descent: evaluation of sampled designs of a variant, and selection of the best."""
+"""Starts of the descent: sampled designs of a variant, and selection of the best."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,8 @@ MIN_PENALTY = 5.0
 """Merit weight of a violation if no larger multiplier is known."""
 
 
-def screen(
-    exact: Callable[[np.ndarray], EvaluatedPoints],
-    space: SearchSpace,
-    base: Any,
-    num_points: int,
-    seed: int,
-) -> EvaluatedPoints:
-    """Exact evaluations of the base design and the first Sobol points, rounded.
+def screening_points(space: SearchSpace, base: Any, num_points: int, seed: int) -> np.ndarray:
+    """Distinct rounded points: the base design and the first Sobol points.
 
     With choices, half of the points keep the other coordinates of the base design: alternatives
     differ more clearly at a good design than at random ones.
@@ -31,7 +24,7 @@ def screen(
         num_inner = len(space.dimensions)
         points[: len(points) // 2, :num_inner] = base_unit[:num_inner]
     units = space.snap_points(np.concatenate((base_unit[None], points)))
-    return exact(np.unique(units, axis=0))
+    return np.unique(units, axis=0)
 
 
 def choose_starts(space: SearchSpace, screened: EvaluatedPoints, num_starts: int) -> np.ndarray:

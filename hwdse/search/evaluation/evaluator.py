@@ -9,8 +9,9 @@ import numpy as np
 
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.evaluation.batch_evaluation import LARGEST_BATCH, by_variant, evaluate_batch
+from hwdse.search.evaluation.gradient_cost import GRADIENT_COST_EVALUATIONS
+from hwdse.search.evaluation.search_log import SearchLog
 from hwdse.search.evaluation.search_result import (
-    GRADIENT_COST_EVALUATIONS,
     ObjectivesFn,
     without_rounding,
 )
@@ -40,6 +41,7 @@ class Evaluator:
         *,
         sizes: tuple[int, ...] = (SMALL_BATCH, LARGEST_BATCH),
         shape: tuple[int, int] | None = None,
+        log: SearchLog | None = None,
     ):
         self.objectives_fn = objectives_fn
         self.space = space
@@ -48,11 +50,16 @@ class Evaluator:
         self._report = report
         self._sizes = sizes
         self._shape = shape
+        self.log = SearchLog() if log is None else log
+        """Log of the batches."""
 
     def __call__(self, units: np.ndarray, variants: np.ndarray) -> DesignSet:
         """Rows of these points; sequence indices continue the count of evaluations."""
         with jax.enable_x64(True):
-            log_objectives, constraint_values = self._in_groups(units, variants)
+            log_objectives, constraint_values = self.log.keep(
+                f"rows.{self.num_evaluations}", units, lambda: self._in_groups(units, variants)
+            )
+        self._shape = log_objectives.shape[1], constraint_values.shape[1]
         sequence_indices = self.num_evaluations + np.arange(len(units))
         self.num_evaluations += len(units)
         no_metrics = np.empty((len(units), 0))
@@ -79,7 +86,6 @@ class Evaluator:
             )
 
         log_objectives, constraint_values = by_variant(run, units, variants, self._sizes)
-        self._shape = log_objectives.shape[1], constraint_values.shape[1]
         log_objectives = np.where(np.isnan(log_objectives), np.inf, log_objectives)
         return log_objectives, without_rounding(
             np.where(np.isnan(constraint_values), np.inf, constraint_values)

@@ -16,9 +16,6 @@ ObjectivesFn = Callable[[Any, Relaxation], tuple[Any, Any]]
 """Maps design and relaxation to the logs of the objectives and ln(value / limit) of each
 constraint."""
 
-GRADIENT_COST_EVALUATIONS = 3
-"""Evaluations charged for one value with its gradient."""
-
 ROUNDING = 1e-12
 """Distance ln(value / limit) from a limit that is rounding error in float64."""
 
@@ -55,6 +52,8 @@ class SearchResult:
     top_log_objectives: PerPoint
     top_variants: np.ndarray
     """Index of the variant of each top design in `SearchSpace.variant_bases`."""
+    num_local_search: int = 0
+    """Evaluations of the local search, part of `num_evaluations`."""
 
     @property
     def relaxation_gap(self) -> float:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.search.descent.minimize import BRIEF_GRADIENTS, MIN_PENALTY
+from hwdse.search.descent.minimize import BRIEF_GRADIENTS, MIN_PENALTY, MIN_STEPS
 from hwdse.search.descent.multistart_descent import descend
 from hwdse.search.descent.optimizers import OPTIMIZERS
 from hwdse.search.evaluation.evaluator import (
@@ -21,7 +21,9 @@ from hwdse.search.evaluation.evaluator import (
     Evaluator,
     Report,
 )
-from hwdse.search.evaluation.search_result import GRADIENT_COST_EVALUATIONS, ObjectivesFn
+from hwdse.search.evaluation.gradient_cost import GRADIENT_COST_EVALUATIONS
+from hwdse.search.evaluation.search_log import SearchLog
+from hwdse.search.evaluation.search_result import ObjectivesFn
 from hwdse.search.front.front_local_search import local_search_front
 from hwdse.search.front.scalarize import (
     Scalarization,
@@ -46,17 +48,23 @@ class FrontSearchBudget:
     num_moves: int
     """Moves per round of local search; rounds continue until the evaluations are spent."""
 
+    @property
+    def round_evaluations(self) -> int:
+        """Evaluations of one round of descents with its final points."""
+        return self.num_starts * (GRADIENT_COST_EVALUATIONS * self.num_steps + 1)
+
 
 def allocate_front_evaluations(num_evaluations: int) -> FrontSearchBudget:
     """Stage sizes for a budget: 10 % screening, 35 % descent in one or two rounds, then local
-    search."""
+    search. Below some 35 evaluations there is no descent."""
     num_descent_rounds = int(np.clip(num_evaluations // 1000, 1, 2))
     gradients = 0.35 * num_evaluations / GRADIENT_COST_EVALUATIONS / num_descent_rounds
-    num_steps = int(np.clip(np.sqrt(3.0 * gradients), 4, 60))
+    num_steps = int(np.clip(np.sqrt(3.0 * gradients), MIN_STEPS, 60))
+    num_starts = int(gradients / num_steps)
     return FrontSearchBudget(
         num_screened=max(int(0.1 * num_evaluations), 1),
-        num_descent_rounds=num_descent_rounds,
-        num_starts=max(int(gradients / num_steps), 1),
+        num_descent_rounds=num_descent_rounds if num_starts else 0,
+        num_starts=num_starts,
         num_steps=num_steps,
         num_moves=int(np.clip(0.5 * np.sqrt(num_evaluations), 6, 128)),
     )
@@ -85,19 +93,23 @@ def search_front(
     num_evaluations: int,
     search_budget: FrontSearchBudget | None = None,
     report: Report | None = None,
+    log: SearchLog | None = None,
 ) -> FrontResult:
-    """Rounded designs of a space that no other evaluated design dominates; deterministic for a
-    seed.
+    """Rounded designs of a space that no other evaluated design dominates, after at most
+    `num_evaluations`; deterministic for a seed.
 
     `objectives_fn` returns the logs of one to four objectives and the constraint values. Every row
     of the result was evaluated with the exact model in float64. `report` receives each batch of
-    evaluated rows.
+    evaluated rows. The `log` of a stopped search continues it.
     """
-    evaluator = Evaluator(objectives_fn, space, base, report, sizes=(LARGEST_BATCH,))
+    evaluator = Evaluator(objectives_fn, space, base, report, sizes=(LARGEST_BATCH,), log=log)
     search_budget = search_budget or allocate_front_evaluations(num_evaluations)
     generator = np.random.default_rng([seed, 0xF407])
-    archive = Archive(evaluator, *_screening_points(space, base, search_budget.num_screened, seed))
+    units, variants = _screening_points(space, base, search_budget.num_screened, seed)
+    archive = Archive(evaluator, units[:num_evaluations], variants[:num_evaluations])
     for round_index in range(search_budget.num_descent_rounds):
+        if evaluator.num_evaluations + search_budget.round_evaluations > num_evaluations:
+            break
         _descend_round(archive, search_budget, generator, with_extremes=round_index == 0)
     local_search_front(archive, space, generator, num_evaluations, search_budget.num_moves)
     return _result(archive)
@@ -106,12 +118,15 @@ def search_front(
 def _screening_points(
     space: SearchSpace, base: Any, num_points: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Base design in each variant, then Sobol points assigned to the variants in turn; rounded."""
+    """Base design in each variant, its own first, then Sobol points assigned to the variants in
+    turn; rounded."""
     count = max(num_points - space.num_variants, 1)
     points = host_points(make_sequence("sobol", space, seed=seed), np.arange(count))
     starts = np.repeat(space.encode(base)[None], space.num_variants, axis=0)
     units = space.snap_points(np.concatenate((starts, points)))
-    return units, np.arange(len(units)) % space.num_variants
+    variants = np.arange(len(units)) % space.num_variants
+    variants[: space.num_variants] = space.variants_from(base)
+    return units, variants
 
 
 def _descend_round(
@@ -169,7 +184,8 @@ def _descend_variant(
     variant.
     """
     rows = np.resize(indices, len(starts))
-    with jax.enable_x64(True):
+
+    def run() -> tuple[np.ndarray]:
         result = descend(
             jnp.asarray(starts[rows], float),
             evaluator.bases[variant],
@@ -183,7 +199,12 @@ def _descend_variant(
             if search_budget.num_starts * search_budget.num_steps < BRIEF_GRADIENTS
             else None,
         )
-    units = np.asarray(result.units)[: len(indices)]
+        return (np.asarray(result.units),)
+
+    name = f"descent.{evaluator.num_evaluations}.{variant}"
+    with jax.enable_x64(True):
+        (units,) = evaluator.log.keep(name, starts[rows], run)
+    units = units[: len(indices)]
     return evaluator.space.snap_points(np.where(np.isfinite(units), units, 0.5))
 
 

@@ -16,8 +16,11 @@ def neighbors(
     """Points of designs within `reach` steps of each dimension, and True if these are all.
 
     Every alternative of each choice alone is included. If there are more than `max_neighbors`,
-    first all points that differ in one coordinate, then random ones. The point itself is excluded.
+    first all points that differ in one coordinate (a random part if these are too many), then
+    random ones. The point itself is excluded.
     """
+    if not space.num_dims:  # nothing but variants is searched
+        return np.empty((0, 0)), True
     point = space.snap_points(np.asarray(unit, float)[None])[0]
     columns = [_moves(dim, point[i], reach) for i, dim in enumerate(space.dimensions)]
     rows = [*_single_moves(space, point, columns)]
@@ -32,7 +35,10 @@ def neighbors(
             rows.append(np.append(picked, point[len(columns) :]))
     found = np.unique(np.asarray(rows).reshape(-1, space.num_dims), axis=0)
     others = found[(found != point).any(axis=1)]
-    return others[:max_neighbors] if is_exhaustive else others, is_exhaustive
+    if len(others) > max_neighbors:
+        picked = np.random.default_rng([seed, 0xB0C6]).permutation(len(others))[:max_neighbors]
+        others, is_exhaustive = others[np.sort(picked)], False
+    return others, is_exhaustive
 
 
 def step_toward(space: SearchSpace, unit: np.ndarray, dim: int, sign: float) -> np.ndarray | None:

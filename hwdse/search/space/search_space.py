@@ -154,6 +154,12 @@ class SearchSpace:
             bases.append((labels, design))
         return tuple(bases)
 
+    def variants_from(self, base: Any) -> list[int]:
+        """Indices of the variants: that of the base design first, then the others in order."""
+        labels = [labels for labels, _ in self.variant_bases(base)]
+        is_other = [any(get_path(base, p) != v for p, v in each.items()) for each in labels]
+        return sorted(range(len(labels)), key=lambda index: is_other[index])
+
     def describe(self, unit: PerDim, base: Any) -> dict[str, float | str]:
         """Rounded values by path, alternatives by choice name, variants by path."""
         point = np.asarray(unit, np.float64)
