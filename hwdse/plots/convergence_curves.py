@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from hwdse.plots.labels.label_placement import Label, LabelLayer
+from hwdse.plots.label_placement import Label, LabelLayer
 from hwdse.plots.plot_style import COLORS, GRID, curve_style, tidy_log_axis
 
 LOG_RATIO = 3.0

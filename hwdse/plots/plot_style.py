@@ -106,9 +106,12 @@ class DecadeLocator(Locator):
         self._owner = owner
         self.is_even = False
         """True if the last ticks are evenly spaced instead of at 1, 2, 5."""
+        self.ticks = np.zeros(0)
+        """The last ticks."""
 
     def __call__(self) -> Sequence[float]:
-        return self.tick_values(*sorted(self._owner.get_view_interval()))
+        self.ticks = np.array(self.tick_values(*sorted(self._owner.get_view_interval())))
+        return self.ticks.tolist()
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         """Ticks from `vmin` to `vmax`."""
@@ -117,15 +120,14 @@ class DecadeLocator(Locator):
             return []
         room = self._room()
         first, last = int(np.floor(np.log10(vmin))), int(np.ceil(np.log10(vmax)))
-        powers = 10.0 ** np.arange(first, last + 1)
-        for steps in ((1.0, 2.0, 5.0), (1.0,)):
-            ticks = np.outer(powers, steps).ravel()
-            ticks = ticks[(ticks >= vmin * (1.0 - 1e-9)) & (ticks <= vmax * (1.0 + 1e-9))]
-            if len(ticks) < FEW_TICKS and steps[-1] > 1.0:
-                self.is_even = True
-                return self._even(vmin, vmax, room)
-            if len(ticks) <= room:
-                return ticks.tolist()
+        ticks = np.outer(10.0 ** np.arange(first, last + 1), (1.0, 2.0, 5.0)).ravel()
+        ticks = ticks[(ticks >= vmin * (1.0 - 1e-9)) & (ticks <= vmax * (1.0 + 1e-9))]
+        if len(ticks) < FEW_TICKS:
+            self.is_even = True
+            return self._even(vmin, vmax, room)
+        if len(ticks) > room:
+            is_power = np.abs(np.log10(ticks) - np.round(np.log10(ticks))) < 1e-9
+            ticks = ticks[is_power] if is_power.sum() > 1 else ticks
         return ticks[:: int(np.ceil(len(ticks) / room))].tolist()
 
     def _room(self) -> int:
@@ -149,7 +151,7 @@ class DecadeFormatter(Formatter):
         self._locator = locator
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        locs = np.asarray(self.locs if len(self.locs) else [x], dtype=float)
+        locs = self._locator.ticks if len(self._locator.ticks) else np.array([x])
         if self._locator.is_even and len(locs) > 1:
             step = float(np.min(np.diff(locs)))
             decimals = max(0, -int(np.floor(np.log10(step) + 1e-9)))

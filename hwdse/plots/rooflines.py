@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
-from hwdse.plots.labels.label_placement import Label, LabelLayer
+from hwdse.plots.label_placement import Label, LabelLayer
 from hwdse.plots.plot_style import COLORS, GRID, INK, MARKERS, tidy_log_axis
 
 TERA = 1e12
@@ -74,7 +74,8 @@ def plot_roofline(
         )  # fmt: skip
     axes.set_xlabel(f"Arithmetic intensity (FLOP/B of {memory} traffic)")
     axes.set_ylabel("Achieved rate per chip (TFLOP/s)")
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False)
+    if kinds:
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False)
     axes.annotate(
         f"peak {scaled_text(peak, 'FLOP/s')}", (right, peak), (-4, 7), textcoords="offset points",
         ha="right",

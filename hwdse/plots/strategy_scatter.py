@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from hwdse.plots.labels.label_placement import Label, LabelLayer
+from hwdse.plots.label_placement import Label, LabelLayer
 from hwdse.plots.plot_style import COLORS, GRID, tidy_log_axis
 
 MAX_TIME_RATIO = 30.0

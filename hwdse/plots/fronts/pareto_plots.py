@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from hwdse.plots.labels.label_placement import Label, LabelLayer
+from hwdse.plots.label_placement import Label, LabelLayer
 from hwdse.plots.plot_style import (
     COLORS,
     GRID,

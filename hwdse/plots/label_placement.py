@@ -16,7 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from hwdse.plots.labels.plot_geometry import (
+from hwdse.plots.plot_geometry import (
     box_distances,
     boxes_overlap,
     polyline_segments,

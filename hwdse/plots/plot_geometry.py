@@ -6,6 +6,9 @@ its first to its second end. Arrays have one item per row.
 
 import numpy as np
 
+_FLAT = 1e-9
+"""Extent up to which a segment counts as parallel to an axis; coordinates are pixels."""
+
 
 def boxes_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """True where box i of `first` and box j of `second` share an area, of shape (i, j)."""
@@ -33,7 +36,7 @@ def segments_cross_boxes(segments: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """
     start, step = segments[:, None, :2], (segments[:, 2:] - segments[:, :2])[:, None, :]
     low, high = boxes[None, :, :2] - start, boxes[None, :, 2:] - start
-    is_flat = step == 0.0
+    is_flat = np.abs(step) < _FLAT
     safe = np.where(is_flat, 1.0, step)
     ends = np.stack([low / safe, high / safe])
     # A segment along a slab is inside it for all or for none of its length.

@@ -1,1 +1,0 @@
-"""Labels beside the points of a plot, placed clear of points, lines and each other."""

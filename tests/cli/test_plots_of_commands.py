@@ -1,0 +1,154 @@
+"""Plots of the commands: formats, words for parameters and operators, systems beside a front."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import typer
+
+from hwdse.cli.main import run
+from hwdse.cli.shared.common_options import PLOT_FORMATS, parse_formats
+from hwdse.cli.shared.evaluation_plots import gemm_labels
+from hwdse.cli.shared.exit_codes import Exit
+from hwdse.cli.shared.metric_tables import evaluate_exact
+from hwdse.cli.shared.parameter_words import (
+    CONSTANTS,
+    DESIGN,
+    OPERATION,
+    grouped_elasticities,
+    parameter_group,
+    parameter_words,
+)
+from hwdse.cli.shared.plot_targets import provenance
+from hwdse.cli.sweep import front_tables
+from hwdse.config import load_search
+from hwdse.config.schema.user_paths import leaf_paths
+from hwdse.plots.figure_files import FORMATS
+from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
+
+
+def test_formats_of_the_command_line_are_those_of_the_figures():
+    assert PLOT_FORMATS == FORMATS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("png", ("png",)), ("pdf, SVG", ("pdf", "svg")), ("svg,svg,png", ("svg", "png"))],
+)
+def test_formats_are_a_list(text, expected):
+    assert parse_formats(text) == expected
+
+
+@pytest.mark.parametrize("text", ["jpg", "", "png,,svg", "png svg"])
+def test_unknown_format_is_refused_with_those_that_exist(text):
+    with pytest.raises(typer.BadParameter, match="png,svg,pdf"):
+        parse_formats(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "group"),
+    [
+        ("chip.hbm.bandwidth_bytes_per_s", "HBM bandwidth", DESIGN),
+        ("chip.sram.capacity_bytes", "SRAM capacity", DESIGN),
+        ("chip.link.bandwidth_bytes_per_s", "scale-up bandwidth", DESIGN),
+        ("chip.array.rows", "array rows", DESIGN),
+        ("chip.vector_flop_per_s", "vector rate", DESIGN),
+        ("parallelism.tensor", "TP degree", DESIGN),
+        ("cluster.torus_bandwidth_fractions.1", "dimension 1 of torus bandwidth fractions", DESIGN),
+        ("chip.matrix_efficiency_fraction", "matrix efficiency", CONSTANTS),
+        ("chip.process.mac_energy_j", "process MAC energy", CONSTANTS),
+        ("software.fused_attention_fraction", "software fused attention", CONSTANTS),
+        ("cluster.schedule_availability_fraction", "schedule availability", OPERATION),
+        ("cluster.lifetime_s", "lifetime", OPERATION),
+        ("cluster.num_chips", "number of chips", OPERATION),
+    ],
+)
+def test_parameters_have_words_without_units_and_a_group(path, words, group):
+    assert parameter_words(path) == words
+    assert parameter_group(path) == group
+
+
+def test_design_parameters_come_first_and_equal_words_keep_their_paths():
+    slopes = {
+        "cluster.lifetime_s": -0.9,
+        "chip.array.rows": -0.4,
+        "chip.launch_latency_s": 0.1,
+        "accelerator.clock_hz": -0.2,
+        "chip.array.clock_hz": -0.3,
+    }
+    groups = grouped_elasticities(slopes)
+    assert list(groups) == [DESIGN, CONSTANTS, OPERATION]
+    assert groups[DESIGN] == {
+        "array rows": -0.4, "accelerator.clock_hz": -0.2, "chip.array.clock_hz": -0.3
+    }  # fmt: skip
+    assert groups[OPERATION] == {"lifetime": -0.9}
+
+
+def test_no_word_of_a_parameter_of_the_reference_job_is_a_unit():
+    units = {"bytes", "hz", "s", "j", "w", "mm2", "usd", "g", "v"}
+    for path in leaf_paths(load_search("trn2_llama3_70b", ()).base):
+        words = parameter_words(path)
+        assert words
+        assert not units & set(words.split()), path
+
+
+def gemms(count, num_linear, is_head):
+    ones = np.ones(count)
+    sizes = SimpleNamespace(m=128.0 * ones, k=64.0 * ones, n=32.0 * ones)
+    linear = (np.arange(count) < num_linear).astype(float)
+    head = np.zeros(count)
+    head[-1] = is_head
+    return sizes, SimpleNamespace(is_linear=linear, is_lm_head=head)
+
+
+def test_operators_of_a_dense_transformer_have_words():
+    labels = gemm_labels(*gemms(len(GEMM_NAMES), 0, 1.0))
+    assert labels[:3] == ["QKV", "QKV dx", "QKV dw"]
+    assert {"attention scores", "attention values", "MLP up", "LM head"} <= set(labels)
+    assert len(set(labels)) == len(GEMM_NAMES)
+
+
+def test_operators_of_other_models_have_kind_and_size():
+    labels = gemm_labels(*gemms(3, 1, 1.0))
+    assert labels == ["linear 128 x 64 x 32", "attention 128 x 64 x 32", "LM head 128 x 64 x 32"]
+
+
+def test_provenance_names_version_and_inputs_and_not_the_date():
+    inputs = {"design": {"a": 1.0}, "workload": {}, "title": "x"}
+    text = provenance(inputs)
+    assert text.startswith("hwdse ")
+    assert text == provenance({**inputs, "title": "y", "sources": ["file"]})
+    assert text != provenance({**inputs, "design": {"a": 2.0}})
+
+
+def test_systems_beside_a_front_are_real():
+    loaded = load_search("trn2_llama3_70b", ())
+    found = dict(front_tables._other_systems(loaded, "trn2_llama3_70b", ()))
+    assert {"DGX H100", "trn2.48xlarge"} <= set(found)
+    assert not any(" in " in label for label in found)  # no chip in a foreign system
+    for design in found.values():
+        assert design.cluster.num_chips == loaded.base.cluster.num_chips
+        assert design.parallelism == loaded.base.parallelism
+
+
+@pytest.mark.parametrize(
+    ("sets", "note"),
+    [
+        ([], ""),
+        (['limits.die_area="100 mm^2"'], "over area limit"),
+        (['limits.die_area="100 mm^2"', 'limits.chip_power="9 W"'], "over area and power limits"),
+    ],
+)
+def test_note_names_the_limits_that_a_design_exceeds(sets, note):
+    loaded = load_search("trn2_llama3_70b", sets)
+    evaluation = evaluate_exact(loaded.base, loaded.workload)
+    assert front_tables.limits_note(loaded, evaluation) == note
+
+
+def test_evaluate_writes_the_formats_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["evaluate", "trn2_llama3_70b", "--plots", "p", "--format"]
+    assert run([*arguments, "pdf"]) == Exit.OK
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {"breakdown.pdf", "roofline.pdf"}
+    assert run([*arguments, "gif"]) == Exit.USER_ERROR
+    assert "expected some of png,svg,pdf" in capsys.readouterr().err
