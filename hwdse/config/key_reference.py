@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
-from hwdse.config.design.model_and_task import MODEL_TABLES, TASK_TABLES
+from hwdse.config.design.model_and_task import LAYERS_TABLE, MODEL_TABLES, TASK_TABLES
 from hwdse.config.hardware.accelerators import ACCELERATOR_TABLES, LEVEL_TABLE
 from hwdse.config.hardware.cpus import CPU_TABLES
 from hwdse.config.hardware.failure_rates import RELIABILITY_TABLES
@@ -55,7 +55,11 @@ from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.software import Software
 from hwdse.units.format_units import format_quantity
 from hwdse.units.parse_units import split_field
-from hwdse.workload.transformer.model_config import TransformerTraining
+from hwdse.workload.transformer.model_config import (
+    LayerOverrides,
+    Transformer,
+    TransformerTraining,
+)
 
 REQUIRED = "required"
 """Default of a key that must be given."""
@@ -200,6 +204,11 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "levels.write_bandwidth_bytes_per_s": "value of bandwidth",
         "levels.read_energy_j_per_byte": "value of energy",
         "levels.write_energy_j_per_byte": "value of energy",
+        **{
+            f"layers.{name}": "value of [model]"
+            for name in LayerOverrides.__dataclass_fields__
+            if name != "count"
+        },
     }
 )
 """Defaults of keys that may be left out only together, or for a short form."""
@@ -309,8 +318,13 @@ _SPELLED: Mapping[str, str] = MappingProxyType(
 def _meaning(name: str, table: str, spec: type | None) -> str:
     """Docstring of the field, else an entry of `MEANINGS`, else the words of the name."""
     if spec is not None and name in spec.__dataclass_fields__:
-        return field_docs(spec).get(name) or f"{_words(name)}."
+        own = field_docs(spec).get(name) or field_docs(_SAME_FIELDS.get(spec, spec)).get(name)
+        return own or f"{_words(name)}."
     return MEANINGS.get(f"{table}.{name}") or MEANINGS.get(name) or f"{_words(name)}."
+
+
+_SAME_FIELDS: Mapping[type, type] = MappingProxyType({LayerOverrides: Transformer})
+"""Specs whose fields without a docstring are those of another spec."""
 
 
 def _checks(info: FieldInfo) -> Iterator[Any]:
@@ -477,7 +491,8 @@ def key_tables() -> tuple[KeyTable, ...]:
     return (
         *_tables("chip", "", CHIP_TABLES, Chip),
         *_tables("system", "", SYSTEM_TABLES),
-        *_tables("model", "", MODEL_TABLES, TransformerTraining),
+        *_tables("model", "", MODEL_TABLES, TransformerTraining, left_out=("layers",)),
+        *_tables("model", "layers", LAYERS_TABLE, LayerOverrides, is_list=True),
         *_tables("task", "", TASK_TABLES, TransformerTraining),
         *_tables("software", "", SOFTWARE_TABLES, Software),
         *_tables("process", "", PROCESS_TABLES, Process),

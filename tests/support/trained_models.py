@@ -1,6 +1,10 @@
 """Configurations of published models, from their papers and weight files."""
 
-from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
+from hwdse.workload.transformer.model_config import (
+    LayerOverrides,
+    Transformer,
+    TransformerTraining,
+)
 
 
 def llama(layers, hidden, feedforward, heads, kv_heads, vocabulary):
@@ -92,7 +96,30 @@ MPT_7B = gpt(32.0, 4096.0, 16384.0, 32.0, 128.0, 50432.0, 0.0).replace(
 PALM = llama(118.0, 18432.0, 73728.0, 48.0, 1.0, 256000.0).replace(
     head_dim=256.0, num_embeddings=1.0, num_layer_norms=1.0
 )
+GPT_J = Transformer(
+    *(28.0, 4096.0, 16384.0, 16.0, 16.0, 256.0, 50400.0, 0.0, 2.0, 2.0, 2.0, 0.0),
+    num_layer_norms=1.0,
+    num_mlp_bias=1.0,
+    num_lm_head_bias=1.0,
+)
+QWEN25_7B = llama(28.0, 3584.0, 18944.0, 28.0, 4.0, 152064.0).replace(num_qkv_bias=1.0)
+GEMMA3_27B = Transformer(
+    *(62.0, 5376.0, 21504.0, 32.0, 16.0, 128.0, 262208.0, 0.0, 3.0, 1.0, 1.0, 0.0),
+    num_layer_norms=4.0,
+    num_head_norm_vectors=2.0,
+    layers=(LayerOverrides(count=5.0, sliding_window=1024.0), LayerOverrides(count=1.0)),
+)
+QWEN3_30B = mixture(
+    llama(48.0, 2048.0, 6144.0, 32.0, 4.0, 151936.0).replace(head_dim=128.0),
+    *(128.0, 8.0, 768.0),
+    num_head_norm_vectors=2.0,
+)
 MODELS |= {
+    "gpt-j-6b": (GPT_J, 6_050_882_784),
+    "qwen2.5-7b": (QWEN25_7B, 7_615_616_512),
+    # 27,432,406,640 less a vision tower of 416,866,032 and a projector of 6,194,304.
+    "gemma-3-27b": (GEMMA3_27B, 27_009_346_304),
+    "qwen3-30b-a3b": (QWEN3_30B, 30_532_122_624),
     "mixtral-8x7b": (MIXTRAL, 46_702_792_704),
     "deepseek-v3": (DEEPSEEK_V3, 671_026_419_200),
     "qwen3-235b-a22b": (QWEN3, 235_093_634_560),

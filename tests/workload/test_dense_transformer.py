@@ -108,6 +108,27 @@ def test_parameters_equal_the_published_count(name):
     assert num_parameters(model) == published
 
 
+def test_biases_of_some_matrices_alone():
+    """Published differences: 28 layers of (16384 + 4096) and 50400; 28 layers of 3584 + 2 x 512."""
+    for name, added, fields in (
+        ("gpt-j-6b", 623_840, ("num_mlp_bias", "num_lm_head_bias")),
+        ("qwen2.5-7b", 129_024, ("num_qkv_bias",)),
+    ):
+        model, published = MODELS[name]
+        assert published - num_parameters(model.replace(**dict.fromkeys(fields, 0.0))) == added
+
+
+def test_biases_of_all_matrices_are_those_of_each():
+    names = ("num_qkv_bias", "num_output_bias", "num_mlp_bias")
+    for model in (GPT3_175B, MIXTRAL.replace(num_bias=1.0), DEEPSEEK_V3.replace(num_bias=1.0)):
+        without = num_parameters(model.replace(num_bias=0.0))
+        each = [num_parameters(model.replace(num_bias=0.0, **{n: 1.0})) - without for n in names]
+        assert min(each) > 0.0
+        assert sum(each) == num_parameters(model) - without
+        none = model.replace(**dict.fromkeys(names, 0.0))
+        assert num_parameters(none) == without
+
+
 def test_gpt3_has_its_published_size():
     # The paper rounds to 174.6e9; GPT-2's vocabulary, positions and biases give 174,604,259,328
     # with the final norm, 0.002 % more.

@@ -212,6 +212,6 @@ def mean_expert_messages(job: TransformerTraining, sharding: LayerSharding) -> E
     def mean(*values: Leaf) -> Leaf:
         return sum(weight * value for weight, value in zip(weights, values, strict=True))
 
-    messages = each[0] if len(each) == 1 else jax.tree.map(mean, *each)
+    messages = jax.tree.map(mean, *each)
     share = mixtures / job.model.num_layers
     return replace(messages, num_all_to_alls=share * messages.num_all_to_alls)
