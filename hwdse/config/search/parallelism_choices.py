@@ -17,12 +17,12 @@ from pydantic import Field, StrictStr
 
 from hwdse.config.design.zero_stage import ZERO_STAGES
 from hwdse.config.files.errors import ConfigLocation, listed
-from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import Roots
 from hwdse.search.space.search_space import Choice
 from hwdse.specs.design import Design
 from hwdse.training.strategy_enumeration import RECOMPUTE
+from hwdse.training.strategy_rules import strategy_problem
 from hwdse.workload.gemms import LayerList
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
 from hwdse.config.files.errors import ConfigError, ConfigLocation
 from hwdse.config.hardware.load_specs import DesignKind
-from hwdse.config.schema.consistency_checks import strategy_problem
 from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import field_name, short_path
 from hwdse.config.search.loaded_search import LoadedSearch
@@ -29,6 +28,7 @@ from hwdse.search.space.dimension import Dimension
 from hwdse.search.space.pytree_path import set_path
 from hwdse.search.space.search_space import Choice, SearchSpace
 from hwdse.specs.design import CoreDesign, Design
+from hwdse.training.strategy_rules import strategy_problem
 from hwdse.units.format_units import format_field
 from hwdse.units.parse_units import split_field
 from hwdse.workload.transformer.model_config import TransformerTraining
