@@ -33,7 +33,7 @@ def energy_per_token(evaluation: Evaluation) -> Scalar:
 
 def energy_delay(evaluation: Evaluation) -> Scalar:
     """Product of time and chip energy per effective token, in J·s."""
-    return evaluation.time_per_token_s * evaluation.energy_per_token_j
+    return evaluation.energy_delay_j_s
 
 
 def cost_per_token(evaluation: Evaluation) -> Scalar:

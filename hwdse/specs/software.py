@@ -43,6 +43,11 @@ class Software:
     step_overhead_s: Leaf = 0.0
     """Host work per step: batch, loss scaling, gradient clipping, metrics. Typical: 4.06 ms
     (Megatron-DeepSpeed, fitted)."""
+    runtime_memory_bytes: Leaf = 2.0 * 2**30
+    """HBM of the runtime on each chip, outside of the tensors: driver context and buffers of the
+    communicators. Typical: 2 GiB, from 0.3 GB of a CUDA context (pytorch issue 107667) and 0.54 to
+    0.69 GB for each NCCL communicator (nccl issue 964) of TP, PP and DP. Assumed for other
+    stacks."""
 
 
 COMPILED = Software()

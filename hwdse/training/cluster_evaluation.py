@@ -40,12 +40,13 @@ def evaluate_cluster(
     die_area_mm2 = total(area_parts)
     step_energy_j = total(energy)
     job = goodput(step, design)
+    memory = step.memory.replace(runtime=design.software.runtime_memory_bytes)
     effective_tokens = jnp.maximum(job.fraction, SMALLEST) * step.tokens_per_step
     return Evaluation(
         time=time_parts(step, layer, head, times),
         energy=energy,
         area=area_parts,
-        hbm=step.memory,
+        hbm=memory,
         step_time_s=elapsed_s,
         step_energy_j=step_energy_j,
         tokens_per_step=step.tokens_per_step,
@@ -58,7 +59,7 @@ def evaluate_cluster(
         energy_per_token_j=step_energy_j / effective_tokens,
         chip_power_w=run.chip_power_w(design),
         die_area_mm2=die_area_mm2,
-        hbm_used_ratio=total(step.memory) / chip.hbm.capacity_bytes,
+        hbm_used_ratio=total(memory) / chip.hbm.capacity_bytes,
         hbm_traffic_bytes=per_step(step, layer.hbm_bytes, head.hbm_bytes)
         + step.optimizer_traffic_bytes
         + times.fp64.traffic_bytes,

@@ -27,6 +27,11 @@ class StrategyMetrics:
     cost_per_token_usd: Leaf
     energy_per_token_j: Leaf
     mfu_fraction: Leaf
+    chip_power_w: Leaf
+    die_area_mm2: Leaf
+    chip_cost_usd: Leaf
+    carbon_per_token_g: Leaf
+    reticle_used_ratio: Leaf
     hbm_used_ratio: Leaf
     time: TimeParts
     hbm: MemoryParts

@@ -36,6 +36,7 @@ _PREFIXED = MappingProxyType(
         "FLOP/s": ("", "E"),
         "Hz": ("", "G"),
         "J": ("f", "G"),
+        "J s": ("f", ""),
         "J/B": ("f", "G"),
         "W": ("u", "G"),
         "V": ("m", ""),

@@ -61,6 +61,8 @@ def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
     for word, seconds in _SECONDS.items():
         atoms[word] = (Fraction(seconds), second)
     add(("J",), {**_SMALL, **{p: _SI[p] for p in ("", "k", "M", "G")}}, Fraction(1), joule)
+    product = _dim(joule=1, s=1)
+    add(("J s", "J*s", "J·s"), {**_SMALL, "": 0}, Fraction(1), product)
     add(("Wh",), {p: _SI[p] for p in ("", "k", "M", "G")}, Fraction(3600), joule)
     watts = {"u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9}
     add(("W",), watts, Fraction(1), _dim(joule=1, s=-1))
@@ -102,6 +104,7 @@ _FIELD_UNITS = (
     ("_bytes", "B", "96 GiB"),
     ("_flop", "FLOP", "1 TFLOP"),
     ("_mm2", "mm^2", "814 mm^2"),
+    ("_j_s", "J s", "0.2 uJ s"),
     ("_usd", "USD", "430 USD"),
     ("_hz", "Hz", "2.4 GHz"),
     ("_s", "s", "3 min"),

@@ -27,10 +27,16 @@ def told(capsys, *arguments, code=Exit.OK):
     return json.loads(capsys.readouterr().out)
 
 
+def met(order, metrics):
+    """Strategies of a ranking that meet the power limit of the preset."""
+    power_w = load_search(PRESET).limits["chip_power"]
+    return order[metrics.chip_power_w[order] <= power_w]
+
+
 def test_strategies_are_sorted_and_counted(capsys):
     found = told(capsys, "--top", "7")
     _, _, listed, metrics = evaluated_strategies()
-    order = ranked(metrics, "step_time")
+    order = met(ranked(metrics, "step_time"), metrics)
     assert found["num_evaluated"] == len(listed)
     assert found["num_feasible"] == len(order)
     assert [row["step_time_s"] for row in found["strategies"]] == metrics.step_time_s[
@@ -96,6 +102,36 @@ def test_no_strategy_fits(capsys):
 def test_the_hbm_limit_of_the_config_is_applied(capsys):
     whole = told(capsys)["num_feasible"]
     assert 0 < told(capsys, "--set", "limits.hbm_used_ratio=0.5")["num_feasible"] < whole
+
+
+def test_limits_exclude_strategies_and_say_so(capsys):
+    fits = ranked(evaluated_strategies()[3], "step_time")
+    within = told(capsys, "--top", "50")
+    everything = told(capsys, "--ignore-limits", "--top", "50")
+    limit_w = load_search(PRESET).limits["chip_power"]
+    assert within["excluding_limits"] == {"chip_power": limit_w}
+    assert all(row["chip_power_w"] <= limit_w for row in within["strategies"])
+    assert within["num_feasible"] < within["num_fitting"] == len(fits)
+    assert everything["num_feasible"] == len(fits)
+    assert everything["strategies"][0]["step_time_s"] <= within["strategies"][0]["step_time_s"]
+    assert run([*COMMAND, "--top", "1"]) == Exit.OK
+    text = capsys.readouterr().out
+    assert f"{within['num_feasible']:,} of these meet mean chip power <= 183.3 W" in text
+
+
+def test_a_limit_that_no_strategy_meets_is_named(capsys, tmp_path):
+    arguments = [*COMMAND, "--set", "limits.chip_power=10 W", "--out", str(tmp_path / "run")]
+    assert run(arguments) == Exit.INFEASIBLE
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "meets the limits; nearest: mean chip power" in line
+    assert not (tmp_path / "run" / "best.toml").exists()
+
+
+def test_a_limit_of_the_hardware_excludes_no_strategy(capsys):
+    found = told(capsys, "--set", "limits.die_area=1 mm^2")
+    assert found["num_feasible"] > 0
+    (text,) = found["always_violated"]
+    assert text == "die area per chip 470.0 mm², 470 times the limit of 1.0 mm²"
 
 
 @pytest.mark.parametrize(

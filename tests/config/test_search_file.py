@@ -533,7 +533,9 @@ def test_zero_sets_the_three_shard_fractions(stage):
     Path("best.toml").write_text(to_toml(search, search.base))
     assert load_search("best.toml").base == search.base
     other = search.base.replace(
-        parallelism=search.base.parallelism.replace(gradient_shard_fraction=0.5)
+        parallelism=search.base.parallelism.replace(
+            optimizer_shard_fraction=1.0, gradient_shard_fraction=0.5
+        )
     )
     Path("best.toml").write_text(to_toml(search, other))
     assert load_search("best.toml").base == other

@@ -71,7 +71,7 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
     """All results of the page."""
     from hwdse.cli.balance.balance_tables import Page
     from hwdse.cli.shared.metric_tables import evaluate_exact
-    from hwdse.objectives import OBJECTIVES
+    from hwdse.config.search.metric_names import parse_objective
     from hwdse.specs.design import CoreDesign
     from hwdse.workload.loops.operators import Operators
 
@@ -80,8 +80,7 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
         raise CommandError(
             f"{loaded.title}: expected a config with a cluster (a core has no network)"
         )
-    if metric not in OBJECTIVES:
-        raise CommandError(f"--metric {metric}: expected one of {', '.join(OBJECTIVES)}")
+    metric = parse_objective(metric, "--metric")
     import jax
 
     from hwdse.analysis.fp64_balance import design_precision_balance
@@ -141,6 +140,7 @@ def _as_json(page: "Page") -> dict[str, Any]:
         "memory": dataclasses.asdict(page.memory),
         "operand_delivery": dataclasses.asdict(page.delivery),
         **metric_tables.as_json(page.evaluation),
+        "warnings": metric_tables.warnings_json(page.design, page.evaluation),
     }
 
 

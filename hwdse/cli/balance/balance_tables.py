@@ -8,11 +8,12 @@ from hwdse.cli.shared.metric_tables import (
     metric_of,
     number_cells,
     parts_of,
+    print_warnings,
     share_cell,
     significant,
 )
 from hwdse.cli.shared.parameter_cells import printed_unit
-from hwdse.cli.shared.table_output import print_table, say
+from hwdse.cli.shared.table_output import print_table, say, signed
 from hwdse.units.format_units import common_unit
 from hwdse.units.parse_units import split_field, unit_size
 
@@ -69,6 +70,7 @@ class Page:
 
 def print_page(page: Page) -> None:
     """Print the parameters of all balances, then each balance."""
+    print_warnings(page.design, page.evaluation)
     _print_parameters(page)
     _print_precision(page)
     _print_communication(page)
@@ -113,7 +115,7 @@ def _print_parameters(page: Page) -> None:
                 f"{low} to {high}",
                 f"{100.0 * item.penalty_fraction:.1f}",
                 "yes" if item.is_at_end else "no",
-                f"{item.elasticity:+.3f}" if item.current > 0.0 else "-",
+                signed(item.elasticity) if item.current > 0.0 else "-",
             ]
         )
     metric = metric_of(page.metric)
@@ -194,7 +196,7 @@ def _print_memory(page: Page) -> None:
                 significant(level.available_bytes_per_flop),
                 f"{100.0 * level.demand_ratio:.1f}",
                 significant(level.intensity_flop_per_byte),
-                f"{level.step_time_elasticity:+.3f}",
+                signed(level.step_time_elasticity),
             ]
         )
     columns = ["level", "traffic (GB/step)", "required (B/FLOP)", "available (B/FLOP)",

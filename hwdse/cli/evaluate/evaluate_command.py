@@ -65,10 +65,12 @@ def run(
                 "labels": dict(loaded.labels),
                 **metric_tables.as_json(evaluation),
                 "limits": limits,
+                "warnings": metric_tables.warnings_json(loaded.base, evaluation),
                 "files": files,
             }
         )
     else:
+        metric_tables.print_warnings(loaded.base, evaluation)
         metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
         metric_tables.print_breakdowns(evaluation, loaded)
         metric_tables.print_limits(limits, of_core=of_core)

@@ -79,6 +79,10 @@ def run(
     even_stages: Annotated[
         bool, typer.Option("--even-stages", help="Only stages with equal numbers of layers.")
     ] = False,
+    ignore_limits: Annotated[
+        bool,
+        typer.Option("--ignore-limits", help="Rank all that fit the HBM, also beyond the limits."),
+    ] = False,
     sets: Sets = None,
     out: Annotated[
         Path | None,
@@ -93,9 +97,9 @@ def run(
 ) -> None:
     """Rank the parallelism strategies of a training job.
 
-    Evaluates every valid strategy on the chips of a config and ranks those that fit the HBM. --out
-    writes all of these to strategies.csv, the first to best.toml (input of `hwdse evaluate`) and a
-    plot of HBM usage and step time.
+    Evaluates every valid strategy on the chips of a config and ranks those that fit the HBM and
+    meet the limits of the config. --out writes all of these to strategies.csv, the first to
+    best.toml (input of `hwdse evaluate`) and a plot of HBM usage and step time.
 
     \b
     Examples:
@@ -118,7 +122,8 @@ def run(
         sequence=tuple(SEQUENCE[x] for x in _words("--sequence", sequence, tuple(SEQUENCE))),
         even_stages=even_stages,
     )
-    _run(config, sets, options, sort_by, top, out, json=json)
+    kinds = parse_formats(formats)
+    _run(config, sets, options, sort_by, top, out, kinds, json=json, ignore_limits=ignore_limits)
 
 
 def _run(
@@ -128,14 +133,16 @@ def _run(
     sort_by: str,
     top: int,
     out: Path | None,
+    formats: tuple[str, ...],
     *,
     json: bool,
+    ignore_limits: bool,
 ) -> None:
     from hwdse.cli.parallelism import strategy_tables
     from hwdse.config import load_search
 
     loaded = load_search(config, sets or ())
-    found = _find(loaded, options, sort_by)
+    found = _find(loaded, options, sort_by, ignore_limits=ignore_limits)
     files = []
     if out is not None:
         from hwdse.cli.parallelism import strategy_files
@@ -152,8 +159,11 @@ def _run(
         raise CommandError(strategy_tables.explain_infeasible(found), Exit.INFEASIBLE)
 
 
-def _find(loaded: "LoadedSearch", options: "StrategyOptions", sort_by: str) -> "Found":
+def _find(
+    loaded: "LoadedSearch", options: "StrategyOptions", sort_by: str, *, ignore_limits: bool
+) -> "Found":
     """Ranked strategies of the base design of a config."""
+    from hwdse.cli.parallelism.strategy_limits import strategy_limits
     from hwdse.cli.parallelism.strategy_tables import Found
     from hwdse.specs.design import Design
     from hwdse.training.strategy_enumeration import enumerate_strategies
@@ -176,8 +186,19 @@ def _find(loaded: "LoadedSearch", options: "StrategyOptions", sort_by: str) -> "
         )
     metrics = evaluate_strategies(design, job, strategies)
     limit = min(1.0, loaded.limits.get("hbm_used_ratio", 1.0))
-    order = ranked(metrics, sort_by, limit)
-    return Found(design, strategies, metrics, order, sort_by, limit, time.perf_counter() - start)
+    fitting = ranked(metrics, sort_by, limit)
+    limits = strategy_limits(metrics, {} if ignore_limits else loaded.limits)
+    return Found(
+        design=design,
+        strategies=strategies,
+        metrics=metrics,
+        order=fitting[limits.is_met[fitting]],
+        sort_by=sort_by,
+        max_hbm_ratio=limit,
+        fitting=fitting,
+        limits=limits,
+        elapsed_s=time.perf_counter() - start,
+    )
 
 
 def _counts(option: str, text: str | None) -> tuple[float, ...] | None:

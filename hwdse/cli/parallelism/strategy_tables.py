@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwdse.cli.parallelism.strategy_limits import StrategyLimits, nearest_excluded
 from hwdse.cli.shared.metric_tables import metric_of, number_cells, part_label, spaced
 from hwdse.cli.shared.table_output import print_table
 from hwdse.training.strategy_enumeration import (
@@ -45,10 +46,14 @@ class Found:
     strategies: "Columns"
     metrics: "StrategyMetrics"
     order: np.ndarray
-    """Indices of the strategies that fit, best first."""
+    """Indices of the strategies that fit and meet the limits, best first."""
     sort_by: str
     max_hbm_ratio: float
     """Largest allowed HBM usage."""
+    fitting: np.ndarray
+    """Indices of the strategies that fit the HBM, best first."""
+    limits: StrategyLimits
+    """Limits of the config."""
     elapsed_s: float
 
     @property
@@ -70,6 +75,7 @@ def print_strategies(loaded: "LoadedSearch", found: Found, num_shown: int) -> No
         _percent_cells(metrics.mfu_fraction[rows]),
         cost.cells(metrics.cost_per_token_usd[rows].tolist()),
         _percent_cells(metrics.hbm_used_ratio[rows]),
+        number_cells(metrics.chip_power_w[rows].tolist(), 1),
         strict=True,
     )
     cells = []
@@ -90,7 +96,8 @@ def print_strategies(loaded: "LoadedSearch", found: Found, num_shown: int) -> No
             ]
         )
     columns = ["", "TP", "PP", "DP", "CP", "EP", "MBS", "VPP", "recompute", "ZeRO", "SP"]
-    columns += ["step time (s)", "effective tokens/s", "MFU (%)", "cost (USD/Mtoken)", "HBM (%)"]
+    columns += ["step time (s)", "effective tokens/s", "MFU (%)", "cost (USD/Mtoken)", "HBM (%)",
+                "power (W)"]  # fmt: skip
     title = f"{loaded.title}: {found.num_chips:g} chips, sorted by {spaced(found.sort_by)}"
     print_table(title, columns, cells)
     _print_times(found, rows)
@@ -119,15 +126,31 @@ def time_shares(metrics: "StrategyMetrics") -> dict[str, np.ndarray]:
 
 
 def summary(found: Found) -> str:
-    """Number of evaluated and feasible strategies, and the time."""
-    return (
+    """Number of evaluated and feasible strategies, the limits that exclude some, and the time."""
+    line = (
         f"{len(found.strategies):,} strategies evaluated in {found.elapsed_s:.3g} s (compilation "
-        f"included); {len(found.order):,} fit the HBM"
+        f"included); {len(found.fitting):,} fit the HBM"
     )
+    if found.limits.excluding:
+        names = ", ".join(
+            f"{metric_of(name).name} <= {metric_of(name).text(limit)}"
+            for name, limit in found.limits.excluding.items()
+        )
+        line += f", {len(found.order):,} of these meet {names} (--ignore-limits ranks all)"
+    for text in found.limits.always_violated:
+        line += f"; with every strategy {text}"
+    return line
 
 
 def explain_infeasible(found: Found) -> str:
-    """Message: excess memory of the smallest strategy, and its largest part."""
+    """Message: excess memory of the smallest strategy and its largest part, or the limit that the
+    nearest strategy misses."""
+    if len(found.fitting):
+        nearest = nearest_excluded(found.metrics, found.limits, found.fitting)
+        return (
+            f"none of {len(found.fitting):,} strategies that fit the HBM meets the limits; "
+            f"nearest: {nearest} (--ignore-limits ranks all)"
+        )
     from hwdse.training.strategy_ranking import least_hbm_index
 
     row = least_hbm_index(found.metrics)
@@ -182,7 +205,10 @@ def as_json(loaded: "LoadedSearch", found: Found, num_shown: int) -> dict[str, A
         "num_chips": found.num_chips,
         "sort_by": found.sort_by,
         "num_evaluated": len(found.strategies),
+        "num_fitting": len(found.fitting),
         "num_feasible": len(found.order),
+        "excluding_limits": found.limits.excluding,
+        "always_violated": found.limits.always_violated,
         "elapsed_s": found.elapsed_s,
         "strategies": rows,
     }

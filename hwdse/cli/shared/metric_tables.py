@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hwdse.cli.shared.table_output import percent, print_table
+from hwdse.cli.shared.table_output import percent, print_table, say
 from hwdse.units.format_units import format_number, format_quantity
 
 if TYPE_CHECKING:
@@ -25,6 +25,14 @@ MIN_DIGITS = 3
 MAX_DECIMALS = 12
 LARGEST_PERCENT = 1000.0
 """Larger relative changes are written as factors."""
+PROGRESS_FIELDS = (
+    "effective_tokens_per_s",
+    "time_per_token_s",
+    "energy_per_token_j",
+    "cost_per_token_usd",
+    "carbon_per_token_g",
+)
+"""Metrics that have no value without progress."""
 BINDING_FRACTION = 1e-3
 """A met limit is binding if the value is within this fraction of it."""
 
@@ -94,7 +102,7 @@ CORE_HEADLINE = (
 )
 """Metrics of one core: a pass of its operator network takes the place of step and token."""
 _OTHER_METRICS = {
-    "energy_delay": Metric("energy-delay product per token (µJ·s)", "", 1e6, 4),
+    "energy_delay": Metric("energy-delay product per token (µJ·s)", "energy_delay_j_s", 1e6, 4),
     "hbm_used_ratio": Metric("peak HBM usage", "hbm_used_ratio", 1.0, 3),
     "memory_used_ratio": Metric("peak memory usage", "hbm_used_ratio", 1.0, 3),
     "reticle_used_ratio": Metric("reticle usage", "reticle_used_ratio", 1.0, 3),
@@ -104,23 +112,8 @@ _OTHER_CORE_METRICS = {
     "energy_per_token": Metric("energy per pass (mJ)", "energy_per_token_j", 1e3, 3),
     "cost_per_token": Metric("cost per pass (µUSD)", "cost_per_token_usd", 1e6, 3),
     "carbon_per_token": Metric("CO2e per pass (mg)", "carbon_per_token_g", 1e3, 3),
-    "energy_delay": Metric("energy-delay product per pass (µJ·s)", "", 1e6, 4),
+    "energy_delay": Metric("energy-delay product per pass (µJ·s)", "energy_delay_j_s", 1e6, 4),
 }
-METRIC_UNITS = {
-    "time_per_token": "s",
-    "energy_per_token": "J",
-    "cost_per_token": "USD",
-    "energy_delay": "J s",
-    "step_time": "s",
-    "die_area": "mm^2",
-    "chip_power": "W",
-    "chip_cost": "USD",
-    "hbm_used_ratio": "1",
-    "memory_used_ratio": "1",
-    "reticle_used_ratio": "1",
-    "carbon_per_token": "g",
-}
-"""Base units of the objectives and constraints."""
 BREAKDOWNS = (
     ("step time", "time", "s"),
     ("step energy", "energy", "J"),
@@ -159,6 +152,7 @@ PART_LABELS = {
     "static": "static (leakage, idle clock)",
     "hbm_phy": "HBM PHY",
     "link_phy": "scale-up PHY",
+    "runtime": "runtime, communicators",
 }
 """Labels of the parts of time, energy, area and memory; others are their own labels."""
 OPTIMIZER_LABELS = {"time": "optimizer update", "hbm": "optimizer states"}
@@ -169,14 +163,22 @@ CORE_PARTS = {"matrix": "PE array", "sram": "on-chip memory", "hbm": "DRAM",
 
 
 def metric_of(name: str, *, of_core: bool = False) -> Metric:
-    """Metric of an objective or constraint by its name in a config."""
-    from hwdse.config.schema.metric_fields import metric_field
+    """Metric of an objective or constraint by its name in a config.
+
+    One without a label of its own is labelled with its name and base unit.
+    """
+    from hwdse.config.schema.metric_fields import metric_field, metric_unit
 
     special = {**_OTHER_METRICS, **(_OTHER_CORE_METRICS if of_core else {})}
     if name in special:
         return special[name]
-    table = CORE_HEADLINE if of_core else HEADLINE
-    return next(metric for metric in table if metric.field == metric_field(name))
+    field = metric_field(name)
+    for metric in CORE_HEADLINE if of_core else HEADLINE:
+        if metric.field == field:
+            return metric
+    unit = metric_unit(name).replace("mm^2", "mm²")
+    label = spaced(name) if unit == "1" else f"{spaced(name)} ({unit})"
+    return Metric(label, field, 1.0, MIN_DIGITS)
 
 
 def is_core(loaded: "LoadedSearch") -> bool:
@@ -279,11 +281,35 @@ def print_headline(
     found = list(evaluations.values())
     rows = []
     for metric in CORE_HEADLINE if is_core(loaded) else HEADLINE:
-        values = [float(getattr(evaluation, metric.field)) for evaluation in found]
+        values = [_shown_value(evaluation, metric.field) for evaluation in found]
         change = [metric.change(*values)] if len(values) == 2 else []
         rows.append([metric.label, *metric.cells(values), *change])
     heads = ["metric", *evaluations, *(["change"] if len(found) == 2 else [])]
     print_table(loaded.title if title is None else title, heads, rows)
+
+
+def _shown_value(evaluation: "Evaluation", field: str) -> float:
+    """Value of a metric; NaN, shown as `-`, for a rate of a job that makes no progress."""
+    from hwdse.analysis.design_warnings import makes_progress
+
+    if field in PROGRESS_FIELDS and not makes_progress(evaluation):
+        return math.nan
+    return float(getattr(evaluation, field))
+
+
+def print_warnings(design: "Design | CoreDesign", evaluation: "Evaluation") -> None:
+    """Print the reasons why a design cannot run, one per line; nothing if it can."""
+    from hwdse.analysis.design_warnings import design_warnings
+
+    for warning in design_warnings(design, evaluation):
+        say(warning.text)
+
+
+def warnings_json(design: "Design | CoreDesign", evaluation: "Evaluation") -> list[dict[str, str]]:
+    """Reasons why a design cannot run; empty if it can."""
+    from hwdse.analysis.design_warnings import design_warnings
+
+    return [dataclasses.asdict(warning) for warning in design_warnings(design, evaluation)]
 
 
 def print_breakdowns(evaluation: "Evaluation", loaded: "LoadedSearch") -> None:

@@ -65,7 +65,7 @@ def metric_row(
     for known in CORE_HEADLINE if of_core else HEADLINE:
         if known.field == metric.name:
             return known.label, known.cells(values)
-    if metric.name == "energy_delay":
+    if metric.name == "energy_delay_j_s":
         known = metric_of("energy_delay", of_core=of_core)
         return known.label, known.cells(values)
     unit, cells = quantity_row(values, metric.unit)

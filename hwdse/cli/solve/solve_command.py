@@ -8,7 +8,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import percent, print_json, print_table, say, tell_files
+from hwdse.cli.shared.table_output import distance, print_json, print_table, say, tell_files
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -139,8 +139,7 @@ def conflicting_targets(
         key=lambda item: -item[0],
     )
     texts = [
-        f"{t.text}: reaches {t.metric.format(_reached(t, v))}, "
-        f"{percent(abs(math.expm1(t.sign * v)))} {'above' if t.is_upper else 'below'}"
+        f"{t.text}: reaches {t.metric.format(_reached(t, v))}, {distance(math.exp(t.sign * v))}"
         for v, t in missed
     ]
     head = "infeasible: no change of the free parameters meets all targets and limits"

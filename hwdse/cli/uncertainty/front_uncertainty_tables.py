@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.metric_tables import METRIC_UNITS, format_metric, is_core, metric_of
+from hwdse.cli.shared.metric_tables import format_metric, is_core, metric_of
 from hwdse.cli.shared.table_output import (
     print_json,
     print_table,
@@ -16,6 +16,7 @@ from hwdse.cli.shared.table_output import (
     tell_files,
 )
 from hwdse.cli.sweep.front_tables import shown_indices
+from hwdse.config.schema.metric_fields import metric_unit
 from hwdse.config.search.metric_names import objective_columns
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run_front(
 
     `front` is a run folder or a CSV file such as its front.csv.
     """
-    from hwdse.config.search.design_csv import load_design_list
+    from hwdse.config.search.design_csv import load_design_list, with_listed_values
     from hwdse.runs.atomic_files import csv_text, read_csv_columns, replacing
     from hwdse.runs.run_folder import RECORD_NAME, open_run
 
@@ -52,6 +53,7 @@ def run_front(
     if (front / RECORD_NAME).exists():
         open_run(front)  # refuses a run of another format
     path = front / "front.csv" if front.is_dir() else front
+    loaded = with_listed_values(path, loaded)
     points = load_design_list(path, loaded)
     sampled = _sampled(loaded, points, num_samples, seed)
     found = read_csv_columns(path.read_text(encoding="utf-8-sig"))
@@ -138,7 +140,7 @@ def _check_same(
         differs = np.abs(here / np.array(in_file) - 1.0) > SAME
         if np.any(differs):
             i, row = np.argwhere(differs)[0]
-            unit = METRIC_UNITS[objectives[indices[i]]]
+            unit = metric_unit(objectives[indices[i]])
             texts = [format_metric(float(values[i][row]), unit) for values in (in_file, here)]
             raise CommandError(
                 f"{path}: {names[indices[i]]} of design {row + 1} is {texts[0]} in the file, "

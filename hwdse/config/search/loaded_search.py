@@ -28,6 +28,7 @@ class LoadedSearch:
     space: SearchSpace
     objective: str
     front_objectives: tuple[str, ...]
+    """Objectives of the Pareto front; the minimized one alone if the file has none."""
     limits: Mapping[str, float]
     resolved: dict[str, Any]
     """All inputs in SI base units, with the hashes of all files; can be written as JSON."""

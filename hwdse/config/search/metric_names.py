@@ -10,31 +10,32 @@ import jax.numpy as jnp
 
 from hwdse.config.files.errors import ConfigError, did_you_mean, listed, one_line
 from hwdse.config.schema.field_rules import field_of
-from hwdse.config.schema.metric_fields import SCALARS, metric_field
+from hwdse.config.schema.metric_fields import DERIVED, SCALARS, metric_field, objective_of
 from hwdse.evaluation import Workload, evaluate
 from hwdse.numerics.array_types import PerConstraint
 from hwdse.numerics.relaxation import Relaxation, safe_log
 from hwdse.objectives import OBJECTIVES, Objective
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.units.format_units import format_quantity
-from hwdse.units.parse_units import split_field, to_base
+from hwdse.units.parse_units import example, split_field, to_base
 
 _UNITS = MappingProxyType(
     {
         "effective_tokens_per_s": "1/s",
         "hbm_traffic_bytes": "B",
         "hardware_flop": "FLOP",
-        "energy_delay": "1",
     }
 )
-"""Units of metrics whose names do not end with it; the energy-delay product is shown without."""
+"""Units of metrics whose names do not end with it."""
 _ALIASES = MappingProxyType(
     {
         "effective_tokens": "effective_tokens_per_s",
-        "energy_delay_j_s": "energy_delay",
+        "memory_used_ratio": "hbm_used_ratio",
     }
 )
-"""Short forms that `split_field` does not derive from the field."""
+"""Other names of a metric; `memory_used_ratio` is that of one core."""
+_NO_UNIT = ("1", "1/s")
+"""Units of metrics that a target may leave out: of pure numbers and of tokens per second."""
 _TARGET = re.compile(r"\s*(\w+)\s*(<=|>=|<|>|=+)\s*(\S.*?)\s*")
 
 
@@ -75,10 +76,8 @@ class Target:
 
 
 def metric_names() -> tuple[str, ...]:
-    """Names of all metrics: scalar fields of `Evaluation`, then other objectives."""
-    shorts = {split_field(name)[0] for name in SCALARS}
-    known = {*SCALARS, *shorts, *_ALIASES}
-    return (*SCALARS, *(name for name in OBJECTIVES if name not in known))
+    """Names of all metrics, with their units."""
+    return (*SCALARS, *DERIVED)
 
 
 def parse_metric(name: str, label: str = "metric") -> Metric:
@@ -91,8 +90,17 @@ def parse_metric(name: str, label: str = "metric") -> Metric:
         hint = did_you_mean(name, [*shorts, *names])
         raise ConfigError(one_line(f"{label} {name}: expected one of {listed(names)}{hint}"))
     unit = _UNITS.get(found, split_field(found)[1])
-    value = OBJECTIVES.get(found) or _getter(found)
-    return Metric(found, unit, value)
+    return Metric(found, unit, _getter(found))
+
+
+def parse_objective(name: str, label: str, allowed: Sequence[str] = tuple(OBJECTIVES)) -> str:
+    """Objective of a name with or without its unit. Raises `ConfigError` with one line that begins
+    with `label`."""
+    found = objective_of(name, allowed)
+    if found is None:
+        hint = did_you_mean(name, [*allowed, *map(metric_field, allowed)])
+        raise ConfigError(one_line(f"{label} {name}: expected one of {listed(allowed)}{hint}"))
+    return found
 
 
 def _getter(name: str) -> Callable[[Evaluation], Any]:
@@ -114,8 +122,9 @@ def objective_columns(objectives: Sequence[str], *, is_robust: bool) -> tuple[st
 
 
 def parse_target(text: str) -> Target:
-    """Target from a text such as `chip_power <= 0.5 kW`; a number without unit is in base units.
+    """Target from a text such as `chip_power <= 0.5 kW`.
 
+    A number without a unit is in the unit that ends the metric's name, such as `chip_power_w`.
     Raises `ConfigError` with one line for anything else.
     """
     match = _TARGET.fullmatch(text)
@@ -131,6 +140,9 @@ def parse_target(text: str) -> Target:
     except ValueError:
         value = given.strip("\"'")
     try:
+        is_named = split_field(name)[1] != "1" or metric.unit in _NO_UNIT
+        if isinstance(value, float) and value and not is_named:
+            raise ValueError(f"a number with a unit such as '{example(metric.unit)}'")
         limit = to_base(value, metric.unit)
     except ValueError as error:
         raise ConfigError(one_line(f"--target {text!r}: expected {error}")) from None

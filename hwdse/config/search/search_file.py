@@ -13,13 +13,20 @@ from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
 from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.base_files import read_with_base
-from hwdse.config.files.errors import ConfigLocation, Mistakes, did_you_mean, listed
+from hwdse.config.files.errors import (
+    ConfigError,
+    ConfigLocation,
+    MissingFileError,
+    Mistakes,
+    did_you_mean,
+    listed,
+)
 from hwdse.config.files.toml_files import TomlFile, find_file
 from hwdse.config.files.uncertainty_suffix import split_uncertainty
 from hwdse.config.hardware.load_specs import DesignKind
 from hwdse.config.schema.allowed_names import limit_names, objective_names
 from hwdse.config.schema.field_rules import field_of
-from hwdse.config.schema.metric_fields import metric_field
+from hwdse.config.schema.metric_fields import metric_field, objective_of
 from hwdse.config.schema.overrides import apply_overrides, flatten, parse_override
 from hwdse.config.schema.schema import STRICT, check, number_field
 from hwdse.config.schema.user_paths import Roots
@@ -64,6 +71,10 @@ OBJECTIVE_TABLE = create_model(
     robust=(StrictStr | None, Field(None)),
     robust_samples=(int, Field(DEFAULT_SAMPLES, ge=2, le=4096)),
 )
+MEMORY_LIMITS = ("hbm_used_ratio", "memory_used_ratio")
+"""Limits of the memory of chips in a cluster and of one core, at most 1 by default."""
+OFF = "off"
+"""Value of a memory limit that does not hold."""
 _Tables = list[dict[str, Any]]
 SEARCH_TABLES: Mapping[DesignKind, Any] = MappingProxyType(
     {
@@ -134,7 +145,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
     checked = check(SEARCH_TABLES[kind], _with_shard_fractions(merged, where), where)
     mistakes = Mistakes()
-    limits = mistakes.run(_limits, checked.limits, where.table("limits"))
+    limits = mistakes.run(_limits, checked.limits, kind, where.table("limits"))
     named = mistakes.run(_objectives, checked.objective, kind, where.table("objective"))
     parts = mistakes.run(kind.load, checked.design, folder, where.table("design"))
     mistakes.finish()
@@ -167,18 +178,37 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
         uncertain_constants=uncertain_constants,
         robust=_robust(checked.objective, uncertain_constants, where.table("objective")),
         notes=parts.notes,
+        files=(*((("search", file),) if path is not None else ()), *parts.files),
+        overrides=tuple(overrides),
     )
-    files = (*((("search", file),) if path is not None else ()), *parts.files)
-    return dataclasses.replace(loaded, resolved=resolved_tables(loaded, files, parts.published))
+    return dataclasses.replace(loaded, resolved=resolved_tables(loaded, loaded.files, parts.published))
 
 
 def _open(path: str | None) -> tuple[TomlFile, Path]:
     """The file of a job and its folder; an empty one for a job of flags only."""
     if path is None:
         return TomlFile(Path(), "the command line", {}, ""), Path()
-    found = find_file("searches", path)
+    try:
+        found = find_file("searches", path)
+    except MissingFileError as error:
+        raise _no_job(path, error) from None
     label = str(path) if Path(path).suffix else None
     return read_with_base("searches", found, label), found.parent
+
+
+def _no_job(path: str, error: MissingFileError) -> ConfigError:
+    """Error of a name that is no job: the item of another kind that it names, or the presets."""
+    from hwdse.config.files.named_items import find_item
+
+    try:
+        item = find_item(path)
+    except ConfigError:
+        return error
+    if item.kind == "job":
+        return error
+    return ConfigError(
+        f"{path} is a {item.kind}: expected a job; {item.hint or 'hwdse presets lists all'}"
+    )
 
 
 def _with_overrides(
@@ -257,20 +287,27 @@ def _objectives(table: Any, kind: DesignKind, where: ConfigLocation) -> tuple[st
     names = tuple(name for name in objective_names() if name not in kind.no_objectives)
     for key, values in (("minimize", [table.minimize]), ("front", table.front)):
         for value in values:
-            if value not in names:
+            if objective_of(value, names) is None:
                 hint = did_you_mean(value, names)
                 raise where.error(key, value, f"one of {listed(names)}{hint}")
-    if len(set(table.front)) != len(table.front) or len(table.front) == 1:
+    minimize, *front = (str(objective_of(one, names)) for one in (table.minimize, *table.front))
+    if len(set(front)) != len(front) or len(front) == 1:
         raise where.error("front", table.front, "two or more distinct objectives")
-    return table.minimize, tuple(table.front)
+    return minimize, tuple(front) or (minimize,)
 
 
-def _limits(table: Mapping[str, Any], where: ConfigLocation) -> dict[str, float]:
+def _limits(table: Mapping[str, Any], kind: DesignKind, where: ConfigLocation) -> dict[str, float]:
+    """Limits of the file; the memory must suffice unless its limit is set or "off"."""
+    is_off = any(table.get(name) == OFF for name in MEMORY_LIMITS)
+    table = {key: value for key, value in table.items() if value != OFF or key not in MEMORY_LIMITS}
     fields = {metric_field(name): name for name in limit_names()}
     definitions = {name: number_field(name, is_optional=True) for name in fields}
     checked = check(create_model("LimitsTable", __config__=STRICT, **definitions), table, where)
     values = {name: getattr(checked, name) for name in fields}
-    return {fields[name]: value for name, value in values.items() if value is not None}
+    limits = {fields[name]: value for name, value in values.items() if value is not None}
+    if not is_off and not any(name in limits for name in MEMORY_LIMITS):
+        limits[MEMORY_LIMITS[kind is CORE]] = 1.0
+    return limits
 
 
 def _space(

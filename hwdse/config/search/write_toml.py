@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from hwdse.config.files.errors import ConfigError
 from hwdse.config.schema.field_rules import in_unit_of_key
 from hwdse.config.schema.user_paths import (
@@ -25,7 +27,7 @@ def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
     units and with all digits. Raises `ConfigError` for a design that `hwdse evaluate` refuses and
     `ValueError` for values that a file must not contain.
     """
-    problem = checker_of(loaded).problem_of(design)
+    problem = checker_of(loaded).problem_of(jax.tree.map(float, design))
     if problem is not None:
         raise ConfigError(f"the design is not possible: {problem}")
     roots: Roots = {name: getattr(design, name) for name in loaded.plain if name != "workload"}

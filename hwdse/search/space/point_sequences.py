@@ -151,7 +151,7 @@ def shared_words(sequence: PointSequence, num_points: int, xp: Any = np) -> Any:
             is_set = (counter >> xp.uint32(bit)) & xp.uint32(1)
             row = row ^ (is_set * xp.uint32(column[bit]))
         rows.append(row)
-    return xp.stack(rows)
+    return xp.stack(rows) if rows else xp.zeros((0, num_points), xp.uint32)
 
 
 def chunk_words(sequence: PointSequence, start: int) -> np.ndarray:
@@ -204,6 +204,8 @@ def host_points(sequence: PointSequence, sequence_indices: np.ndarray) -> np.nda
         listed = [np.asarray(column)[sequence_indices] for column in sequence.columns]
         return np.stack(listed, axis=1) if listed else np.empty((len(sequence_indices), 0))
     points = np.empty((len(sequence_indices), len(sequence.columns)))
+    if not sequence.columns:  # nothing but variants is searched
+        return points
     high = sequence_indices >> WORD_BITS
     for wrap in np.unique(high):
         chosen = high == wrap

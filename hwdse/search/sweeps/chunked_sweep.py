@@ -104,7 +104,8 @@ class ChunkRunner:
         self._margin = SCREEN_MARGINS[screen]
         self._keep = keep
         self._top = top if keep == "top" else 0
-        self._is_screened = keep != "all" and plan.sequence.method != "list"
+        is_listed = plan.sequence.method == "list" or not plan.space.num_dims
+        self._is_screened = keep != "all" and not is_listed
         at_once = (min(num_samples, SAMPLES_AT_ONCE) - 1).bit_length()
         self._block = BLOCK >> at_once
         self._is_brief = plan.num_points * num_samples <= BRIEF_POINTS

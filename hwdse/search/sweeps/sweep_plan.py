@@ -69,9 +69,10 @@ def plan_sweep(
 ) -> SweepPlan:
     """Plan of `num_points` points, divided equally among the variants.
 
-    A grid may have fewer points. A Latin hypercube omits the remainder of the division, so that
-    each variant has a complete one. Chunks have the next power of two of `chunk_points`. Chunk
-    size does not change the points. Raises `ValueError` if there is no such grid.
+    A grid may have fewer points, and a space without ranges and choices has one per variant. A
+    Latin hypercube omits the remainder of the division, so that each variant has a complete one.
+    Chunks have the next power of two of `chunk_points`. Chunk size does not change the points.
+    Raises `ValueError` if there is no such grid.
     """
     num_variants = math.prod(len(variant.values) for variant in space.variants)
     share, rest = divmod(num_points, num_variants)
@@ -79,7 +80,9 @@ def plan_sweep(
     each = [share + (variant < rest) for variant in range(num_variants)]
     if method == "grid":
         _check_grid(sequence, num_points, num_variants)
-    if method in ("grid", "latin"):
+    if not space.num_dims:
+        each = [1] * num_variants
+    elif method in ("grid", "latin"):
         each = [sequence.num_grid_points if method == "grid" else share] * num_variants
     return SweepPlan(space, sequence, _power_of_two(chunk_points, max(each)), tuple(each))
 

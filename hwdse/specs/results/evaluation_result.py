@@ -86,7 +86,7 @@ class AreaParts:
 
 @flax.struct.dataclass
 class MemoryParts:
-    """Peak HBM footprint in bytes of a chip of the most loaded stage, by kind of tensor."""
+    """Peak HBM footprint in bytes of a chip of the most loaded stage, by use."""
 
     weights: Leaf
     """Weights."""
@@ -98,6 +98,8 @@ class MemoryParts:
     """Activations kept for the backward pass."""
     buffers: Leaf
     """Working buffers: gradients in transit, logits, gathered weights."""
+    runtime: Leaf = 0.0
+    """Runtime outside of the tensors: driver context, buffers of communicators."""
 
 
 @flax.struct.dataclass
@@ -160,3 +162,8 @@ class Evaluation:
     """CO2 equivalent of manufacturing one accelerator package."""
     carbon_per_token_g: Leaf = 0.0
     """CO2 equivalent per effective token: depreciated manufacturing and electricity."""
+
+    @property
+    def energy_delay_j_s(self) -> Leaf:
+        """Energy-delay product: chip energy times wall time of the cluster per effective token."""
+        return self.energy_per_token_j * self.time_per_token_s

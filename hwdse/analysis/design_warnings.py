@@ -1,0 +1,97 @@
+"""Warnings of an evaluated design that cannot run as it is.
+
+A design may not fit its memory, may lose more work to failures than it does, or may exceed its
+power limit at the lowest clock. Its metrics are then those of a design that cannot run.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from hwdse.models.reliability.single_level_checkpoint import job_mtbf_s
+from hwdse.specs.design import CoreDesign, Design
+from hwdse.specs.results.evaluation_result import Evaluation
+from hwdse.units.format_units import format_number, format_quantity
+
+MIN_GOODPUT_FRACTION = 1e-6
+"""Goodput below which a job makes no progress: one step takes a million."""
+TOLERANCE = 1e-9
+"""Relative excess that is rounding error."""
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class DesignWarning:
+    """Reason why a design cannot run."""
+
+    kind: str
+    """`memory`, `progress` or `power`."""
+    text: str
+    """One line with the numbers."""
+
+
+def design_warnings(
+    design: Design | CoreDesign, evaluation: Evaluation
+) -> tuple[DesignWarning, ...]:
+    """Warnings of a design from its evaluation by the exact model; none if it can run."""
+    found = []
+    if not fits_memory(evaluation):
+        found.append(DesignWarning("memory", _memory_text(design, evaluation)))
+    if isinstance(design, Design):
+        if not makes_progress(evaluation):
+            found.append(DesignWarning("progress", _progress_text(design, evaluation)))
+        if not meets_power_limit(design, evaluation):
+            found.append(DesignWarning("power", _power_text(design, evaluation)))
+    return tuple(found)
+
+
+def fits_memory(evaluation: Evaluation) -> bool:
+    """True if the peak footprint, runtime included, is at most the capacity."""
+    return bool(evaluation.hbm_used_ratio <= 1.0 + TOLERANCE)
+
+
+def makes_progress(evaluation: Evaluation) -> bool:
+    """True unless failures outrun the work."""
+    return bool(evaluation.goodput_fraction >= MIN_GOODPUT_FRACTION)
+
+
+def meets_power_limit(design: Design, evaluation: Evaluation) -> bool:
+    """True without a power limit, or if the throttled chip meets it."""
+    limit_w = design.chip.power_limit_w
+    return limit_w is None or bool(evaluation.chip_power_w <= limit_w * (1.0 + TOLERANCE))
+
+
+def _memory_text(design: Design | CoreDesign, evaluation: Evaluation) -> str:
+    ratio = float(evaluation.hbm_used_ratio)
+    if isinstance(design, CoreDesign):
+        return f"DOES NOT FIT: a tile needs {format_number(ratio)} times the capacity of a memory"
+    capacity = float(design.chip.hbm.capacity_bytes)
+    parts = {
+        field.name: float(getattr(evaluation.hbm, field.name))
+        for field in dataclasses.fields(evaluation.hbm)
+    }
+    largest = max(parts, key=lambda name: parts[name])
+    needed, available, most = (size / GB for size in (ratio * capacity, capacity, parts[largest]))
+    return (
+        f"DOES NOT FIT: needs {needed:,.1f} GB of {available:,.1f} GB of HBM per chip, "
+        f"{most:,.1f} GB of it {largest}"
+    )
+
+
+def _progress_text(design: Design, evaluation: Evaluation) -> str:
+    cluster = design.cluster
+    mtbf_s = float(job_mtbf_s(cluster.chip_mtbf_s, cluster.num_chips))
+    return (
+        "MAKES NO PROGRESS: failures outrun the work, with one failure per "
+        f"{format_quantity(mtbf_s, 's')}, {format_quantity(float(cluster.restart_time_s), 's')} "
+        f"per restart and {format_quantity(float(evaluation.checkpoint_write_time_s), 's')} per "
+        "checkpoint"
+    )
+
+
+def _power_text(design: Design, evaluation: Evaluation) -> str:
+    clock = 100.0 * float(evaluation.throttled_clock_ratio)
+    return (
+        f"POWER LIMIT NOT REACHED: {format_quantity(float(evaluation.chip_power_w), 'W')} at the "
+        f"lowest clock, {format_number(clock)} % of the set one; limit "
+        f"{format_quantity(float(design.chip.power_limit_w), 'W')}"
+    )
