@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hwdse.numerics.array_types import Scalar
 from hwdse.specs.design import Parallelism
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
@@ -29,7 +30,7 @@ class Job:
     """Training job on a number of chips, as the rules use it."""
 
     training: TransformerTraining
-    num_chips: float
+    num_chips: Scalar
 
     @property
     def models(self) -> tuple[Transformer, ...]:
@@ -254,7 +255,7 @@ _FIELDS = tuple(dict.fromkeys(name for rule in RULES for name in rule.fields))
 
 
 def strategy_problem(
-    parallelism: Parallelism, num_chips: float, training: TransformerTraining
+    parallelism: Parallelism, num_chips: Scalar, training: TransformerTraining
 ) -> Problem | None:
     """Key that makes a strategy impossible on `num_chips` with its allowed values, or None."""
     job = Job(training, num_chips)

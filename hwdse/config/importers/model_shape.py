@@ -333,8 +333,8 @@ def _read_layers(shape: Shape, is_mixture: list[bool], windows: list[int]) -> No
 
 
 def _one_period(kinds: list[Any]) -> list[Any]:
-    """Shortest beginning of a list that gives the list when it is repeated."""
-    lengths = range(1, len(kinds) + 1)
+    """Shortest beginning of a list that gives the list when it is repeated twice or more, or it."""
+    lengths = (*range(1, len(kinds) // 2 + 1), len(kinds))
     fits = (n for n in lengths if all(kinds[i] == kinds[i % n] for i in range(len(kinds))))
     return kinds[: next(fits)]
 
