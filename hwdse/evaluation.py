@@ -1,11 +1,15 @@
 """Evaluation of a design under a workload, on a cluster or on one core."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hwdse.core.core_evaluation import evaluate_core
 from hwdse.numerics.array_types import Leaf
+from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
@@ -37,6 +41,21 @@ def evaluate(
             "Operators, a Design a TransformerTraining or a LayerList"
         )
     return evaluate_cluster(design, workload, relaxation)
+
+
+def evaluate_exact(design: Design | CoreDesign, workload: Workload) -> Evaluation:
+    """Evaluation by the exact model in float64, with Python floats as leaves.
+
+    One compiled program serves all designs and workloads of the same structure.
+    """
+    with jax.enable_x64(True):
+        leaves = jax.tree.map(float, design)
+        return jax.tree.map(float, _compiled_evaluate()(leaves, workload))
+
+
+@functools.cache
+def _compiled_evaluate() -> Callable[[Design | CoreDesign, Workload], Evaluation]:
+    return quick_jit(lambda design, workload: evaluate(design, workload))
 
 
 def _own_copy(leaf: Leaf) -> Leaf:

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from hwdse.config.files.toml_files import TomlFile
-from hwdse.config.schema.user_paths import Roots, find_path, leaf_paths
+from hwdse.config.schema.field_rules import rule_of
+from hwdse.config.schema.user_paths import Roots, field_name, find_path, leaf_paths
 from hwdse.config.search.loaded_search import LoadedSearch
 
 KINDS: Mapping[str, float] = MappingProxyType(
@@ -155,16 +156,28 @@ def origins(loaded: LoadedSearch) -> dict[str, Origin]:
             origin_kind, band = kind_of(entry.comment), _band(file, entry)
             if kind == "search" and origin_kind in ("published", "unmarked"):
                 origin_kind = "given"
-            width = KINDS[origin_kind] if band is None else band
+            width = _usual_band(origin_kind, path) if band is None else band
             place = f"{file.label} line {entry.line}"
             found |= dict.fromkeys(leaves, Origin(origin_kind, entry.comment, place, width))
     for text in loaded.overrides:
-        path = find_path(roots, text.partition("=")[0].strip().removeprefix("design."))
+        path = find_path(roots, _changed_path(text))
         if path is None:
             continue
         leaves = [leaf for leaf in found if leaf == path or _is_item(leaf, path)]
         found |= dict.fromkeys(leaves, Origin("given", "", "--set", 0.0))
     return found
+
+
+def _usual_band(kind: str, path: str) -> float:
+    """Half-width of the band of a kind; none for a count that is known."""
+    is_known = kind not in UNSURE and rule_of(field_name(path)).is_whole
+    return 0.0 if is_known else KINDS[kind]
+
+
+def _changed_path(text: str) -> str:
+    """Path of an override; the batch and the length of `[design]` are values of the workload."""
+    path = text.partition("=")[0].strip().removeprefix("design.")
+    return f"workload.{path}" if path in ("global_batch", "seq_len") else path
 
 
 def _is_item(leaf: str, path: str) -> bool:

@@ -1,19 +1,14 @@
 """Elasticities of a metric of a job to all parameters, as a table."""
 
-from typing import Any
-
-import jax
 import numpy as np
 
+from hwdse.analysis.metric_slopes import metric_elasticities
 from hwdse.config.files.errors import ConfigError, did_you_mean, listed
 from hwdse.config.schema.range_ends import inside_ranges
 from hwdse.config.schema.user_paths import format_value, short_path
-from hwdse.evaluation import evaluate
 from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import ResultTable
-from hwdse.numerics.relaxation import safe_log
 from hwdse.objectives import OBJECTIVES
-from hwdse.search.answers.elasticity import elasticities
 from hwdse.search.space.pytree_path import get_path
 
 MIN_ELASTICITY = 5e-4
@@ -28,13 +23,7 @@ def elasticity_table(job: AnyJob, metric: str, top: int | None) -> ResultTable:
     if metric not in OBJECTIVES:
         hint = did_you_mean(metric, OBJECTIVES)
         raise ConfigError(f"metric = {metric!r}: expected one of {listed(OBJECTIVES)}{hint}")
-    work = job.workload
-
-    def log_metric(design: Any) -> Any:
-        return safe_log(OBJECTIVES[metric](evaluate(design, work)))
-
-    with jax.enable_x64(True):
-        slopes = elasticities(log_metric, inside_ranges(job.design))
+    slopes = metric_elasticities(inside_ranges(job.design), job.workload, (metric,))[metric]
     broken = [path for path, slope in slopes.items() if not np.isfinite(slope)]
     if broken:
         raise FloatingPointError(f"elasticity of {metric} to {broken[0]} is not finite")

@@ -77,7 +77,7 @@ def test_tables_print_and_become_data_frames(training):
     assert "step time (s)" in repr(result)
     assert result._repr_html_().startswith("<table>")
     frame = result.to_pandas()
-    assert list(frame["metric"])[0] == "step_time_s"
+    assert frame["metric"].iloc[0] == "step_time_s"
     assert frame["value"][0] == result.step_time_s
 
 

@@ -1,27 +1,21 @@
 """`hwdse explain`: value, origin, band and effect of one constant."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwdse.cli.shared.common_options import Json, Sets
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.table_output import print_json, print_table, say
+from hwdse.cli.shared.table_output import print_json, print_table, say, signed
+
+if TYPE_CHECKING:
+    from hwdse.jobs.explanation import Explanation
 
 NAME = "explain"
 DEFAULT_JOB = "trn2_llama3_70b"
 DEFAULT_CORE_JOB = "gemmini_bert"
-DEPENDENTS = (
-    "time_per_token",
-    "energy_per_token",
-    "cost_per_token",
-    "carbon_per_token",
-    "die_area",
-    "chip_power",
-    "chip_cost",
-    "hbm_used_ratio",
-)
-"""Metrics whose elasticities are computed."""
+MIN_ELASTICITY = 5e-4
+"""Smallest printed elasticity; smaller ones are zero with three decimals."""
 
 
 def run(
@@ -46,33 +40,40 @@ def run(
       hwdse explain chip.hbm.bandwidth trn2_llama3_70b
     """
     from hwdse.config import load_search
-    from hwdse.jobs.reliance import explanation
+    from hwdse.jobs.explanation import explain
 
     default = DEFAULT_CORE_JOB if path.startswith("accelerator") else DEFAULT_JOB
     loaded = load_search(job or default, sets or ())
     try:
-        found = explanation(loaded, path, DEPENDENTS)
+        found = explain(loaded, path)
     except ValueError as error:
         raise CommandError(f"{path}: expected {error}") from None
     if json:
-        print_json(found)
+        print_json(found.as_json())
     else:
         _print(found)
 
 
-def _print(found: dict[str, Any]) -> None:
-    say(f"{found['path']} = {found['text']}   in {found['title']}")
-    if found["meaning"]:
-        say(found["meaning"])
-    rows = [["kind", found["kind"]], ["source", found["note"] or "-"], ["place", found["place"]]]
-    band = found["band_ratio"]
-    if band:
-        rows.append(["band", f"+- {100 * band:.3g} %: {found['low_text']} to {found['high_text']}"])
-    print_table("", ["", ""], rows)
-    slopes = {k: v for k, v in found["elasticities"].items() if v is None or abs(v) >= 5e-4}
+def _print(found: "Explanation") -> None:
+    from hwdse.config.schema.range_ends import side_text
+
+    say(f"{found.path} = {found.text}   in {found.title}")
+    if found.meaning:
+        say(found.meaning)
+    rows = [["kind", found.kind], ["source", found.note or "-"], ["place", found.place]]
+    if found.band_ratio:
+        band = f"± {100 * found.band_ratio:.3g} %: {found.low_text} to {found.high_text}"
+        rows.append(["band", band])
+    if found.one_sided:
+        rows.append(["derivatives", side_text(found.one_sided)])
+    print_table("", ["", ""], rows, left=2)
+    if found.elasticities is None:
+        say("no elasticities: they are of numbers of the design")
+        return
     cells = [
-        [name.replace("_", " "), f"{slope:+.3f}" if slope is not None else "NaN"]
-        for name, slope in slopes.items()
+        [name.replace("_", " "), signed(slope)]
+        for name, slope in found.elasticities.items()
+        if not abs(slope) < MIN_ELASTICITY  # a slope that is not a number is shown
     ]
     if cells:
         print_table("elasticities (% per +1 %)", ["metric", "elasticity"], cells)
