@@ -8,6 +8,7 @@ import io
 import json
 import time
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class SearchCheckpoint:
                     for index, (name, length) in enumerate(contents["batches"])
                 }
                 return batches, float(contents["elapsed_s"])
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
             return {}, 0.0
 
     def save(self, log: "SearchLog", elapsed_s: float) -> None:
