@@ -25,8 +25,9 @@ demo: $(VENV)/.hwdse
 	rm -rf demo
 	$(BIN)/hwdse optimize $(SEARCH) --out demo/optimize
 	$(BIN)/hwdse sweep $(SEARCH) --points 1e6 --out demo/sweep
+	$(BIN)/hwdse pareto demo/sweep demo/optimize --out demo/pareto
 	@echo; echo "The design is demo/optimize/best.toml: try  $(BIN)/hwdse evaluate demo/optimize/best.toml"
-	@echo "Plots:"; ls demo/*/plots/*.png
+	@echo "Plots:"; ls demo/*/plots/*.png demo/pareto/*.png
 
 test: $(VENV)/.hwdse
 	$(BIN)/python -m pytest -n 2

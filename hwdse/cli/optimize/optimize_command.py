@@ -174,6 +174,7 @@ def _optimize(
     from hwdse.cli.optimize.stopped_search import SearchKeeper
     from hwdse.cli.shared.interrupts import on_interrupt
     from hwdse.cli.shared.start_run import explain_infeasible
+    from hwdse.cli.sweep.front_tables import optimum_markers
     from hwdse.config.search.search_file_objectives import objective_fn
 
     total = budget.total(optimality_tables.max_neighbors(loaded, num_neighbors) > 0)
@@ -194,7 +195,8 @@ def _optimize(
         keeper.keep(result)
         before, after, files = _evaluate_and_plot(loaded, result, record, formats)
         spent = evaluations_by_stage(result, report)
-        keeper.finish(objective=math.exp(result.log_objective), **spent)
+        markers = optimum_markers(loaded, result.design, after) if result.is_feasible else []
+        keeper.finish(objective=math.exp(result.log_objective), markers=markers, **spent)
     if json:
         values = _as_json(loaded, result, before, after, record, files)
         values |= {**spent, "seconds": clock.elapsed_s, "rounds": num_rounds}
@@ -219,13 +221,15 @@ def _evaluate_and_plot(
     """Evaluations of the baseline and of the optimum, and the files of their plots."""
     import numpy as np
 
-    from hwdse.cli.shared import evaluation_plots, metric_tables
-    from hwdse.cli.shared.plot_targets import plot_files
+    from hwdse.evaluation import evaluate_exact
     from hwdse.objectives import OBJECTIVES
+    from hwdse.report import evaluation_plots
+    from hwdse.report.metrics import is_core
+    from hwdse.report.plot_targets import plot_files
 
-    before = metric_tables.evaluate_exact(loaded.base, loaded.workload)
-    after = metric_tables.evaluate_exact(result.design, loaded.workload)
-    of_core = metric_tables.is_core(loaded)
+    before = evaluate_exact(loaded.base, loaded.workload)
+    after = evaluate_exact(result.design, loaded.workload)
+    of_core = is_core(loaded)
     target = plot_files(loaded, record.folder / "plots", formats)
     pair = {loaded.labels["system"]: before, "optimum": after}
     files = evaluation_plots.save_breakdown(pair, target, of_core=of_core)
@@ -252,8 +256,11 @@ def _print(
 ) -> None:
     from hwdse.cli.optimize import optimality_tables
     from hwdse.cli.shared import metric_tables
+    from hwdse.report.breakdowns import bottlenecks
+    from hwdse.report.evaluation_json import limit_rows
+    from hwdse.report.metrics import is_core
 
-    of_core = metric_tables.is_core(loaded)
+    of_core = is_core(loaded)
     say(loaded.title)
     say(objective_line(loaded, result, before))
     metric_tables.print_warnings(result.design, after)
@@ -261,12 +268,12 @@ def _print(
     metric_tables.print_headline({"baseline": before, "optimum": after}, loaded, "")
     if changes := changed_parameters(loaded, result.design):
         print_table("", ["changed parameter", "unit", "baseline", "optimum"], changes)
-    metric_tables.print_limits(metric_tables.limit_rows(loaded, after), of_core=of_core)
+    metric_tables.print_limits(limit_rows(loaded, after), of_core=of_core)
     if report is not None:
         optimality_tables.print_optimality(loaded, result, report)
     elif prices := _search_prices(loaded, result):
         say(f"shadow prices (per +1 % of a limit): {prices}")
-    say(metric_tables.bottlenecks(after, loaded))
+    say(bottlenecks(after, loaded))
 
 
 def objective_line(loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation") -> str:
@@ -274,8 +281,9 @@ def objective_line(loaded: "LoadedSearch", result: "SearchResult", before: "Eval
 
     A robust objective has no value of the baseline.
     """
-    from hwdse.cli.shared.metric_tables import is_core, limit_rows, metric_of
     from hwdse.objectives import OBJECTIVES
+    from hwdse.report.evaluation_json import limit_rows
+    from hwdse.report.metrics import is_core, metric_of
 
     metric = metric_of(loaded.objective, of_core=is_core(loaded))
     status = "feasible" if result.is_feasible else "infeasible"
@@ -326,7 +334,7 @@ def _flat(row: tuple[str, list[str]]) -> list[str]:
 
 def _search_prices(loaded: "LoadedSearch", result: "SearchResult") -> str:
     """Shadow prices of the search, for a result without optimality report."""
-    from hwdse.cli.shared.metric_tables import is_core, metric_of
+    from hwdse.report.metrics import is_core, metric_of
 
     of_core = is_core(loaded)
     return ", ".join(
@@ -344,9 +352,9 @@ def _as_json(
     record: "Run",
     files: list[Path],
 ) -> dict[str, Any]:
-    from hwdse.cli.shared import metric_tables
     from hwdse.cli.shared.start_run import searched_paths
     from hwdse.cli.sweep.front_tables import robust_json
+    from hwdse.report.evaluation_json import evaluation_json, limit_rows, warnings_json
     from hwdse.search.space.pytree_path import get_path
 
     return {
@@ -355,10 +363,10 @@ def _as_json(
         "value": math.exp(result.log_objective),
         "is_feasible": result.is_feasible,
         "design": {path: get_path(result.design, path) for path in searched_paths(loaded.space)},
-        "before": metric_tables.as_json(before),
-        "after": metric_tables.as_json(after),
-        "limits": metric_tables.limit_rows(loaded, after),
-        "warnings": metric_tables.warnings_json(result.design, after),
+        "before": evaluation_json(before),
+        "after": evaluation_json(after),
+        "limits": limit_rows(loaded, after),
+        "warnings": warnings_json(result.design, after),
         "shadow_prices": dict(zip(loaded.limits, result.multipliers.tolist(), strict=True)),
         **robust_json(loaded, result.num_evaluations),
         "relaxation_gap": result.relaxation_gap,

@@ -1,5 +1,6 @@
 """Pareto fronts as tables, CSV and plots, with presets for comparison."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import (
-    evaluate_exact,
-    is_core,
-    limit_rows,
-    metric_of,
-    number_cells,
-)
 from hwdse.cli.shared.parameter_cells import parameter_row, printed_unit, wrapped
 from hwdse.cli.shared.table_output import print_table, say
 from hwdse.config.search.metric_names import objective_columns
+from hwdse.evaluation import evaluate_exact
+from hwdse.report.evaluation_json import limit_rows
+from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.number_texts import number_cells
 from hwdse.runs.atomic_files import csv_text
 
 if TYPE_CHECKING:
@@ -170,9 +168,9 @@ def write_front(
     if not len(front):
         return files
     if len(loaded.front_objectives) > 1:
-        from hwdse.cli.shared import evaluation_plots
-        from hwdse.cli.shared.plot_targets import plot_files
         from hwdse.plots.fronts.pareto_plots import FrontPoints
+        from hwdse.report import evaluation_plots
+        from hwdse.report.plot_targets import plot_files
 
         is_front = np.ones(len(front), dtype=bool)
         points = FrontPoints("Pareto front", np.exp(front.log_objectives), is_front)
@@ -253,6 +251,21 @@ def _evaluate_once(design: Any, workload: Any) -> Any:
 
     with jax.enable_x64(True):
         return jax.tree.map(float, evaluate(jax.tree.map(float, design), workload))
+
+
+def optimum_markers(
+    loaded: "LoadedSearch", design: Any, evaluation: "Evaluation"
+) -> list[dict[str, Any]]:
+    """Marker of an optimum for run.json, with which `hwdse pareto` draws it beside fronts."""
+    from hwdse.plots.fronts.pareto_plots import Marker
+
+    if len(loaded.front_objectives) < 2:
+        return []
+    values = objective_values(loaded, design, evaluation)
+    if values is None:
+        return []
+    name = metric_of(loaded.objective, of_core=is_core(loaded)).name
+    return [dataclasses.asdict(Marker(f"optimum of the {name}", values, "best"))]
 
 
 def _other_cores(

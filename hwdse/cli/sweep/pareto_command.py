@@ -32,28 +32,31 @@ def run(
     """Merge Pareto fronts and compare their hypervolumes.
 
     Runs of `hwdse sweep` and `hwdse optimize --front` with the same objectives and workload are
-    merged. Writes front.csv and plots.
+    merged. A run of `hwdse optimize` adds its optimum to the plot. Writes front.csv and plots.
 
     \b
     Examples:
       hwdse pareto runs/wide
-      hwdse pareto runs/wide runs/narrow --out merged
+      hwdse pareto runs/wide runs/narrow runs/optimum --out merged
     """
     import numpy as np
 
-    from hwdse.cli.shared import evaluation_plots
+    from hwdse.report import evaluation_plots
     from hwdse.runs.atomic_files import csv_text, replacing
     from hwdse.runs.run_folder import open_run
     from hwdse.search.pareto.dominance_and_hypervolume import merge_fronts
 
-    records = [open_run(folder) for folder in runs]
-    objectives = _shared_objectives(records)
-    _tell_incomplete(records)
+    everyone = [open_run(folder) for folder in runs]
+    objectives = _shared_objectives(everyone)
+    _tell_incomplete(everyone)
+    records = [record for record in everyone if not _is_optimum(record)]
+    if not records:
+        raise CommandError(f"{runs[0]}: no front; expected a run of sweep or of optimize --front")
     fronts = [_read_front(record, objectives) for record in records]
     names = _columns_of(records[0], objectives)
     values = [np.stack([front[name] for name in names], axis=1) for front in fronts]
     _, indices = merge_fronts(*values)
-    owner = np.repeat(np.arange(len(runs)), [len(points) for points in values])
+    owner = np.repeat(np.arange(len(records)), [len(points) for points in values])
     merged = _merged_columns(records, fronts, indices, owner)
     table = _volumes(records, values, indices, owner)
     out.mkdir(parents=True, exist_ok=True)
@@ -64,9 +67,9 @@ def run(
     mask = np.isin(np.arange(len(everything)), indices)
     if len(objectives) > 1:
         files += evaluation_plots.save_pareto(
-            _front_points(runs, values, mask),
+            _front_points(records, values, mask),
             objectives,
-            _markers(records),
+            _markers(everyone),
             _plot_files(records[0], out, parse_formats(formats)),
             of_core="accelerator" in (records[0].config.get("design") or {}),
             rule=_rule(records[0]),
@@ -109,6 +112,12 @@ def _shared_objectives(records: list["Run"]) -> list[str]:
                 f"same sample as in {records[0].folder}"
             )
     return list(first)
+
+
+def _is_optimum(record: "Run") -> bool:
+    """True for a run of `hwdse optimize`, which has one design and no front."""
+    options = record.config.get("options") or {}
+    return options.get("command") == "optimize" and not options.get("front")
 
 
 def _rule(record: "Run") -> str:
@@ -220,7 +229,7 @@ def _markers(records: list["Run"]) -> list["Marker"]:
 
 
 def _front_points(
-    runs: list[Path], values: "list[np.ndarray]", mask: "np.ndarray"
+    records: list["Run"], values: "list[np.ndarray]", mask: "np.ndarray"
 ) -> list["FrontPoints"]:
     """Designs of each run with its name; of one run, all are the Pareto front."""
     import numpy as np
@@ -228,17 +237,17 @@ def _front_points(
     from hwdse.plots.fronts.pareto_plots import FrontPoints
 
     parts = np.split(mask, np.cumsum([len(points) for points in values])[:-1])
-    names = [folder.name or str(folder) for folder in runs]
+    names = [record.folder.name for record in records]
     if len(set(names)) < len(names):
-        names = [str(folder) for folder in runs]
-    if len(runs) == 1:
+        names = [str(record.folder) for record in records]
+    if len(records) == 1:
         names = ["Pareto front"]
     return [FrontPoints(*each) for each in zip(names, values, parts, strict=True)]
 
 
 def _plot_files(record: "Run", folder: Path, formats: tuple[str, ...]) -> "PlotFiles":
     """Target of the plot, with the title of the first run."""
-    from hwdse.cli.shared.plot_targets import provenance
     from hwdse.plots.figure_files import PlotFiles
+    from hwdse.report.plot_targets import provenance
 
     return PlotFiles(folder, formats, str(record.config["title"]), provenance(record.config))
