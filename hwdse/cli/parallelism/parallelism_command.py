@@ -11,6 +11,7 @@ from hwdse.cli.shared.common_options import (
     Config,
     Formats,
     Json,
+    Overwrite,
     Sets,
     parse_count,
     parse_formats,
@@ -92,6 +93,7 @@ def run(
             help="Write strategies.csv, best.toml and a plot to this folder.",
         ),
     ] = None,
+    overwrite: Overwrite = False,
     formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:
@@ -123,7 +125,10 @@ def run(
         even_stages=even_stages,
     )
     kinds = parse_formats(formats)
-    _run(config, sets, options, sort_by, top, out, kinds, json=json, ignore_limits=ignore_limits)
+    _run(
+        config, sets, options, sort_by, top, out, kinds, json=json, ignore_limits=ignore_limits,
+        overwrite=overwrite,
+    )  # fmt: skip
 
 
 def _run(
@@ -137,6 +142,7 @@ def _run(
     *,
     json: bool,
     ignore_limits: bool,
+    overwrite: bool,
 ) -> None:
     from hwdse.cli.parallelism import strategy_tables
     from hwdse.config import load_search
@@ -147,7 +153,7 @@ def _run(
     if out is not None:
         from hwdse.cli.parallelism import strategy_files
 
-        files = strategy_files.save(loaded, found, config, out, formats)
+        files = strategy_files.save(loaded, found, config, out, formats, overwrite=overwrite)
     if json:
         print_json({**strategy_tables.as_json(loaded, found, top), "files": files})
     elif len(found.order):

@@ -17,12 +17,18 @@ GB = 1e9
 
 
 def save(
-    loaded: "LoadedSearch", found: Found, config: str, folder: Path, formats: tuple[str, ...]
+    loaded: "LoadedSearch",
+    found: Found,
+    config: str,
+    folder: Path,
+    formats: tuple[str, ...],
+    *,
+    overwrite: bool,
 ) -> list[Path]:
     """Write strategies.csv and best.toml if a strategy fits, and the plot; their paths."""
-    from hwdse.cli.shared.plot_targets import plot_files
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import to_toml
+    from hwdse.report.plot_targets import plot_files
     from hwdse.runs.atomic_files import csv_text
 
     options = {
@@ -30,7 +36,7 @@ def save(
         "sort_by": found.sort_by,
         "num_strategies": len(found.strategies),
     }
-    record = start_run(loaded, options, config, folder, loaded.seed, resume=True)
+    record = start_run(loaded, options, config, folder, loaded.seed, overwrite=overwrite)
     files = []
     if len(found.order):
         parallelism = strategy_at(found.strategies, int(found.order[0]), found.design.parallelism)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import metric_of
-from hwdse.cli.shared.table_output import distance
+from hwdse.report.metrics import metric_of
+from hwdse.report.number_texts import distance
 
 if TYPE_CHECKING:
     from hwdse.training.strategy_ranking import StrategyMetrics

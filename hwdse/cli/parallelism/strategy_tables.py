@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdse.cli.parallelism.strategy_limits import StrategyLimits, nearest_excluded
-from hwdse.cli.shared.metric_tables import metric_of, number_cells, part_label, spaced
 from hwdse.cli.shared.table_output import print_table
+from hwdse.report.breakdowns import part_label
+from hwdse.report.metrics import metric_of
+from hwdse.report.number_texts import number_cells, spaced
 from hwdse.training.strategy_enumeration import (
     FIELDS,
     data_degrees,

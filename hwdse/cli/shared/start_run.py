@@ -1,7 +1,7 @@
 """Run folders of the commands and the message for a run without a feasible design."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,16 @@ def _refuse_ended(folder: Path) -> None:
     )
 
 
+def stopped_run(record: Run) -> Callable[[], str]:
+    """Function for a signal during a computation without a result so far: records the status."""
+
+    def stop() -> str:
+        record.finish("stopped")
+        return f"{record.folder}: stopped before the result; --overwrite starts again"
+
+    return stop
+
+
 def searched_paths(space: "SearchSpace") -> list[str]:
     """Paths of all leaves and static fields that a search can change."""
     inner = [path for choice in space.choices for path in choice.paths]
@@ -71,9 +81,9 @@ def searched_paths(space: "SearchSpace") -> list[str]:
 
 def explain_infeasible(loaded: "LoadedSearch", constraint_values: np.ndarray) -> str:
     """Message: violated constraints of the nearest design, largest violation first."""
-    from hwdse.cli.shared.metric_tables import format_metric
-    from hwdse.cli.shared.table_output import distance
     from hwdse.config.schema.metric_fields import metric_unit
+    from hwdse.report.metrics import format_metric
+    from hwdse.report.number_texts import distance
 
     violated = sorted(
         (

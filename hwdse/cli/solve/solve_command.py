@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, Json, Out, Seed, Sets
+from hwdse.cli.shared.common_options import Config, Json, Out, Overwrite, Seed, Sets
 from hwdse.cli.shared.exit_codes import CommandError, Exit
-from hwdse.cli.shared.table_output import distance, print_json, print_table, say, tell_files
+from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
+from hwdse.report.number_texts import distance
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -64,6 +65,7 @@ def run(
     ] = 4,
     sets: Sets = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
@@ -83,7 +85,8 @@ def run(
     """
     import jax
 
-    from hwdse.cli.shared.start_run import start_run
+    from hwdse.cli.shared.interrupts import on_interrupt
+    from hwdse.cli.shared.start_run import start_run, stopped_run
     from hwdse.cli.solve.solve_inputs import free_parameters, limits_as_targets
     from hwdse.config import load_search, to_toml
     from hwdse.config.search.metric_names import parse_target, target_constraint_values
@@ -99,8 +102,8 @@ def run(
     seed = loaded.seed if seed is None else seed
     options = {"command": NAME, "targets": [t.text for t in targets], "norm": norm,
                "starts": starts, "free": {p.path: p.weight for p in parts}}  # fmt: skip
-    record = start_run(loaded, options, config, out, seed, resume=True)
-    with jax.enable_x64(True):
+    record = start_run(loaded, options, config, out, seed, overwrite=overwrite)
+    with on_interrupt(stopped_run(record)), jax.enable_x64(True):
         constraint_values = target_constraint_values(targets, loaded.workload)
         solved = solve(
             constraint_values,
@@ -181,9 +184,9 @@ def _print(
 
 
 def _parameter_rows(parts: tuple["FreeParameter", ...], solved: "SolveResult") -> list[list[str]]:
-    from hwdse.cli.shared.metric_tables import relative_change
     from hwdse.cli.shared.parameter_cells import parameter_row
     from hwdse.config.schema.user_paths import short_path
+    from hwdse.report.number_texts import relative_change
 
     rows = []
     for part, value in zip(parts, solved.values, strict=True):
@@ -196,8 +199,10 @@ def _parameter_rows(parts: tuple["FreeParameter", ...], solved: "SolveResult") -
 def _target_rows(
     loaded: "LoadedSearch", targets: tuple["Target", ...], solved: "SolveResult"
 ) -> list[list[str]]:
-    from hwdse.cli.shared.metric_tables import BINDING_FRACTION, evaluate_exact, is_core
     from hwdse.cli.shared.parameter_cells import metric_row
+    from hwdse.evaluation import evaluate_exact
+    from hwdse.report.evaluation_json import BINDING_FRACTION
+    from hwdse.report.metrics import is_core
 
     before = evaluate_exact(loaded.base, loaded.workload)
     rows = []
