@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.core.mapper.chip_gemm_mapper import mapped_traffic_bytes
-from hwdse.models.compute.systolic import DATAFLOWS, accumulator_words, scratchpad_words
+from hwdse.models.compute.systolic import accumulator_words, cycles_of, scratchpad_words
 from hwdse.models.memory import hbm_traffic
 from hwdse.models.precision import precision_mix
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
@@ -208,7 +208,7 @@ def operator_costs(
     gemms = materialize(gemms)
     inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0])
     array, size, software = inputs.array, inputs.bytes_per_element, inputs.software
-    cycles = DATAFLOWS[array.dataflow](gemms, array, relaxation)
+    cycles = cycles_of(gemms, array, relaxation)
     elementwise_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
     gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
     hbm_bytes = gemm_bytes + elementwise_bytes

@@ -1,6 +1,9 @@
 """Cache of compiled programs in the cache folder of the user: size limit and opt-out."""
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -10,40 +13,44 @@ from hwdse.cli.shared.compilation_cache import (
     enable_compilation_cache,
     prune,
 )
+from hwdse.numerics import program_store
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    program_store.close_store()
 
 
 def test_the_default_is_the_cache_folder_of_the_user(tmp_path):
-    environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    enable_compilation_cache(environ)
-    assert environ[JAX_VARIABLE].startswith(str(tmp_path / "hwdse"))
-    assert os.path.isdir(environ[JAX_VARIABLE])
+    enable_compilation_cache({"XDG_CACHE_HOME": str(tmp_path)})
+    folder = program_store.active_store().folder
+    assert folder.parent == tmp_path / "hwdse"
+    assert os.path.isdir(folder)
 
 
 def test_a_variable_sets_another_folder(tmp_path):
-    environ = {"XDG_CACHE_HOME": str(tmp_path / "a"), VARIABLE: str(tmp_path / "b")}
-    enable_compilation_cache(environ)
-    assert environ[JAX_VARIABLE].startswith(str(tmp_path / "b"))
+    enable_compilation_cache({"XDG_CACHE_HOME": str(tmp_path / "a"), VARIABLE: str(tmp_path / "b")})
+    assert program_store.active_store().folder.parent == tmp_path / "b"
     assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("chosen", [{VARIABLE: "off"}, {JAX_VARIABLE: "mine"}])
 def test_no_cache_if_off_or_set_for_jax(tmp_path, chosen):
-    environ = {"XDG_CACHE_HOME": str(tmp_path), **chosen}
-    enable_compilation_cache(environ)
-    assert environ.get(JAX_VARIABLE) == chosen.get(JAX_VARIABLE)
+    enable_compilation_cache({"XDG_CACHE_HOME": str(tmp_path), **chosen})
+    assert program_store.active_store() is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_created_is_no_error(tmp_path):
     (tmp_path / "hwdse").write_text("a file")
-    environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    enable_compilation_cache(environ)
-    assert JAX_VARIABLE not in environ
+    enable_compilation_cache({"XDG_CACHE_HOME": str(tmp_path)})
+    assert program_store.active_store() is None
 
 
 def test_the_least_recently_used_program_is_removed_first(tmp_path):
     (tmp_path / "node").mkdir()
-    names = ["jit_old-cache", "jit_older-cache", "jit_new-cache", "notes.txt"]
+    names = ["old.program", "older.program", "new.program", "notes.txt"]
     for age, name in zip((2, 3, 1, 9), names, strict=True):
         path = tmp_path / "node" / name
         path.write_bytes(b"x" * 10)
@@ -52,3 +59,34 @@ def test_the_least_recently_used_program_is_removed_first(tmp_path):
     assert {path.name for path in (tmp_path / "node").iterdir()} == set(names) - {names[1]}
     prune(tmp_path, max_bytes=20)
     assert len(list((tmp_path / "node").iterdir())) == 3
+
+
+def evaluated(folder):
+    """Standard output and programs of a new process."""
+    environ = {name: value for name, value in os.environ.items() if name != JAX_VARIABLE}
+    code = (
+        "import sys, logging\n"
+        "from hwdse.cli.main import main\n"
+        "from jax import monitoring\n"
+        "lowered = []\n"
+        "monitoring.register_event_duration_secs_listener(\n"
+        "    lambda name, _, **__: 'jaxpr_to_mlir' in name and lowered.append(name))\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    sys.stderr.write(f'lowered {len(lowered)}\\n')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "evaluate", "trn2_llama3_70b", "--json"],
+        env={**environ, VARIABLE: str(folder)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout), done.stderr, list(folder.rglob("*"))
+
+
+def test_the_second_process_compiles_nothing_and_prints_the_same(tmp_path):
+    first, stderr, _ = evaluated(tmp_path)
+    assert not stderr.endswith("lowered 0\n")
+    second, stderr, programs = evaluated(tmp_path)
+    assert stderr.endswith("lowered 0\n")
+    assert second == first
+    assert sum(path.suffix == program_store.SUFFIX for path in programs) == 1

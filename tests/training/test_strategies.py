@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.strategy_metrics import PRESET, evaluated_strategies, known_metrics
 
-from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search, load_workload
+from hwdse.evaluation import evaluate_exact
 from hwdse.numerics.factored_program import Columns, FactoredProgram
 from hwdse.specs.design import Parallelism
 from hwdse.training.strategy_enumeration import (
@@ -172,7 +172,7 @@ def test_stages_depend_on_few_columns():
     values = np.arange(10_000.0)
     program = FactoredProgram(toy, Columns.of({"a": values % 4, "b": values % 3, "c": values,
                                              "d": values}))  # fmt: skip
-    names = [stage.names for stage in program._stages]
+    names = [stage.names for stage in program._plan[0]]
     assert names[-1] == ("a", "b", "c", "d")
     assert ("a",) in names
 

@@ -17,9 +17,13 @@ In SCALE-Sim terms, A is the ifmap, B the filter, C the ofmap. Source: Samajdar 
 (SCALE-Sim v2), and the code of SCALE-Sim 3.0.0, whose counts are reproduced exactly.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from hwdse.numerics.array_types import PerOp
 from hwdse.numerics.relaxation import EXACT, Relaxation, maximum, num_tiles
@@ -253,6 +257,31 @@ DATAFLOWS: Mapping[str, DataflowFn] = MappingProxyType(
 """Cycles of all counts of each operator, by the name in `SystolicArray.dataflow`."""
 
 
+def _selected(
+    functions: Mapping[str, Callable[..., Any]],
+    gemms: Gemms,
+    array: SystolicArray,
+    relaxation: Relaxation,
+) -> Any:
+    """Result for the dataflow of an array, or for the one of several that its index selects."""
+    found = [functions[name](gemms, array, relaxation) for name in array.dataflow.split("|")]
+    result = found[0]
+    for index, other in enumerate(found[1:], 1):
+        is_other = array.dataflow_index == index
+        result = jax.tree.map(functools.partial(jnp.where, is_other), other, result)
+    return result
+
+
+def folds_of(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> Folds:
+    """Mapping of GEMM operators to an array under its dataflow."""
+    return _selected(FOLDS, gemms, array, relaxation)
+
+
+def cycles_of(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> PerOp:
+    """Cycles of all counts of each operator on an array under its dataflow."""
+    return _selected(DATAFLOWS, gemms, array, relaxation)
+
+
 def paper_cycles(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> PerOp:
     """Cycles by the formula of the SCALE-Sim papers, $(2 R + C + T - 2) F$ for every dataflow.
 
@@ -260,7 +289,7 @@ def paper_cycles(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EX
     stationary without drain is $R$ cycles per fold faster. For comparison with numbers that follow
     the papers. Source: Samajdar et al., arXiv 1811.02883 and ISPASS 2020, analytical runtime.
     """
-    folds = FOLDS[array.dataflow](gemms, array, relaxation)
+    folds = folds_of(gemms, array, relaxation)
     return _loaded_folds_cycles(folds, gemms, array, relaxation)
 
 
@@ -269,7 +298,7 @@ def mapping_efficiency(gemms: Gemms, array: SystolicArray, relaxation: Relaxatio
 
     In (0, 1]; below 1 if the extents are not multiples of the array's dimensions.
     """
-    folds = FOLDS[array.dataflow](gemms, array, relaxation)
+    folds = folds_of(gemms, array, relaxation)
     num_held = gemms.m * gemms.k * gemms.n / folds.stream_cycles
     num_slots = array.rows * array.cols * folds.num_row_folds * folds.num_col_folds
     return num_held / num_slots
@@ -283,7 +312,7 @@ def operand_words(
     Each element of an operand is read once per fold that needs it (`Folds.a_passes`, `b_passes`).
     Assumes no multicast between arrays.
     """
-    folds = FOLDS[array.dataflow](gemms, array, relaxation)
+    folds = folds_of(gemms, array, relaxation)
     a_words = folds.a_passes * gemms.m * gemms.k * gemms.count
     b_words = folds.b_passes * gemms.k * gemms.n * gemms.count
     return a_words, b_words
@@ -302,5 +331,5 @@ def accumulator_words(gemms: Gemms, array: SystolicArray, relaxation: Relaxation
     read back. $p = F_r$ for weight and input stationary, 1 for output stationary. SCALE-Sim does
     not count reads of partial sums, and adds $F (R + C)$ to output stationary.
     """
-    folds = FOLDS[array.dataflow](gemms, array, relaxation)
+    folds = folds_of(gemms, array, relaxation)
     return (2.0 * folds.c_passes - 1.0) * gemms.m * gemms.n * gemms.count

@@ -128,6 +128,8 @@ class _Variant:
     index: int
     labels: dict[str, str]
     base: Any
+    program_base: Any
+    """The same design for compiled programs, which variants may share."""
     exact: NamedExact
 
 
@@ -227,15 +229,16 @@ def _variants(
     """Variants of the space: that of the base design, then the others in order."""
 
     def of(index: int, labels: dict[str, str], variant_base: Any) -> _Variant:
-        program = exact_evaluator(objective_fn, space, variant_base, num_moves)
+        program_base = program_bases[index]
+        program = exact_evaluator(objective_fn, space, program_base, num_moves)
 
         def exact(name: str, units: np.ndarray) -> EvaluatedPoints:
             indices = np.full(len(units), index)
             return log.evaluate(f"{name}.{index}", units, indices, lambda: program(units))
 
-        return _Variant(index, labels, variant_base, exact)
+        return _Variant(index, labels, variant_base, program_base, exact)
 
-    pairs = space.variant_bases(base)
+    pairs, program_bases = space.variant_bases(base), space.program_bases(base)
     return [of(index, *pairs[index]) for index in space.variants_from(base)]
 
 
@@ -250,7 +253,8 @@ def _final_points(
     num_limits = screened.constraint_values.shape[1]
 
     def run() -> DescentResult:
-        return descent(jnp.asarray(starts, float), variant.base, num_constraints=num_limits)
+        units = jnp.asarray(starts, float)
+        return descent(units, variant.program_base, num_constraints=num_limits)
 
     return DescentResult(*log.keep(f"descent.{variant.index}", starts, run))
 

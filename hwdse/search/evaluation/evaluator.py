@@ -45,7 +45,7 @@ class Evaluator:
     ):
         self.objectives_fn = objectives_fn
         self.space = space
-        self.bases = [variant_base for _, variant_base in space.variant_bases(base)]
+        self.bases = space.program_bases(base)
         self.num_evaluations = 0
         self._report = report
         self._sizes = sizes

@@ -80,7 +80,7 @@ def sample_designs(
     sample is the same for all designs (common random numbers) and for the same seed: differences
     between designs have little sampling noise. `on_batch` receives the number of finished designs.
     """
-    bases = [variant_base for _, variant_base in space.variant_bases(base)]
+    bases = space.program_bases(base)
     size = min(1 << (max(len(units), 1) - 1).bit_length(), DESIGNS_AT_ONCE)
 
     def run(points: Any, variant: int) -> tuple[Any, Any]:

@@ -61,8 +61,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Variant:
-    """Values of one static field, for example the dataflow. Each value requires its own
-    program."""
+    """Values of one static field, for example the dataflow."""
 
     path: str
     values: tuple[str, ...]
@@ -152,6 +151,24 @@ class SearchSpace:
             for path, value in labels.items():
                 design = set_path(design, path, value)
             bases.append((labels, design))
+        return tuple(bases)
+
+    def program_bases(self, base: Any) -> tuple[Any, ...]:
+        """Designs of `variant_bases` for compiled programs, of equal structure where possible.
+
+        A field whose spec has a leaf of the same name with `_index` takes all values of its
+        variant, joined by `|`, and the index of the value in use. One program then serves all of
+        them. Values of other fields each have their own program.
+        """
+        bases = []
+        for labels, design in self.variant_bases(base):
+            for variant in self.variants:
+                parent, _, field = variant.path.rpartition(".")
+                if hasattr(get_path(base, parent) if parent else base, f"{field}_index"):
+                    index = float(variant.values.index(labels[variant.path]))
+                    design = set_path(design, variant.path, "|".join(variant.values))
+                    design = set_path(design, f"{variant.path}_index", index)
+            bases.append(design)
         return tuple(bases)
 
     def variants_from(self, base: Any) -> list[int]:

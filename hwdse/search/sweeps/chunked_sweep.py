@@ -97,7 +97,7 @@ class ChunkRunner:
                 f"screen = {screen!r}, keep = {keep!r}: expected one of "
                 f"{', '.join(SCREEN_MARGINS)} and one of {', '.join(KEEPS)}"
             )
-        bases = tuple(host_leaves(base) for _, base in plan.space.variant_bases(base))
+        bases = tuple(map(host_leaves, plan.space.program_bases(base)))
         self.evaluator = Float64Evaluator(plan, bases, evaluate_objectives, evaluate_with_metrics)
         self._plan = plan
         self._screen = screen

@@ -22,6 +22,9 @@ class SystolicArray:
     """Set clock of the arrays, before throttling. Typical: 2.4 GHz (Trainium2)."""
     dataflow: str = flax.struct.field(pytree_node=False)
     """Entry of `models.compute.systolic.DATAFLOWS`. Typical: "weight_stationary_overlapped"."""
+    dataflow_index: Leaf | None = None
+    """Number of the dataflow in use, from 0, if `dataflow` has several names joined by `|`: one
+    compiled program for all of them."""
 
 
 @flax.struct.dataclass

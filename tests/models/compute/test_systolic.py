@@ -13,6 +13,8 @@ from hwdse.models.compute.systolic import (
     DATAFLOWS,
     FOLDS,
     accumulator_words,
+    cycles_of,
+    folds_of,
     mapping_efficiency,
     operand_words,
     paper_cycles,
@@ -289,3 +291,26 @@ def test_float32_counts_are_the_same(name):
         single = cycles_of_leaves(name, sizes)
         assert single.dtype == jnp.float32
     assert float(single) == integer_cycles(name, 300, 77, 90, 3, 16, 8, 2)
+
+
+@pytest.mark.parametrize("relaxation", [EXACT, smooth(0.5)], ids=["exact", "smooth"])
+def test_an_index_selects_one_of_several_dataflows(relaxation):
+    """Cycles, words and slopes of each dataflow, and one program for all of them."""
+
+    def results(array):
+        def total_cycles(rows):
+            return jnp.sum(cycles_of(RAGGED, array.replace(rows=rows), relaxation))
+
+        words = scratchpad_words(RAGGED, array, relaxation)
+        folds = folds_of(RAGGED, array, relaxation)
+        return cycles_of(RAGGED, array, relaxation), words, folds, jax.grad(total_cycles)(16.0)
+
+    several = make_array("|".join(NAMES))
+    traced = jax.jit(results)
+    for index, name in enumerate(NAMES):
+        want = results(make_array(name))
+        for function in (results, traced):
+            got = function(several.replace(dataflow_index=float(index)))
+            for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+                np.testing.assert_allclose(np.broadcast_to(other, np.shape(one)), one, rtol=1e-15)
+    assert traced._cache_size() == 1

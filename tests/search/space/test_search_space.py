@@ -151,6 +151,32 @@ def test_variants_are_combined_and_described():
     assert text["engine.dataflow"] == "output_stationary"
 
 
+@flax.struct.dataclass
+class IndexedEngine:
+    rows: object
+    kind: str = flax.struct.field(pytree_node=False)
+    mode: str = flax.struct.field(pytree_node=False)
+    kind_index: object = None
+
+
+def test_values_with_an_index_share_a_structure():
+    space = SearchSpace(
+        (), variants=(Variant("kind", ("a", "b", "c")), Variant("mode", ("x", "y")))
+    )
+    base = IndexedEngine(1.0, "b", "x")
+    designs = space.program_bases(base)
+    assert [(d.kind, d.kind_index, d.mode) for d in designs] == [
+        ("a|b|c", index, mode) for index in (0.0, 1.0, 2.0) for mode in ("x", "y")
+    ]
+    assert len({jax.tree.structure(design) for design in designs}) == 2
+    labels = [label for label, _ in space.variant_bases(base)]
+    assert [(label["kind"], label["mode"]) for label in labels] == [
+        (kind, mode) for kind in "abc" for mode in "xy"
+    ]
+    assert SearchSpace(()).program_bases(base) == (base,)
+    assert [d.engine.dataflow for d in SPACE.program_bases(BASE)] == list(SPACE.variants[0].values)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
