@@ -3,7 +3,8 @@
     python experiments/scale_up_vs_scale_out/run.py
 
 Writes results/domain_sizes.csv, results/job_sizes.csv, results/summary.json, results/tables.md and
-the plots domain_sizes, costs and job_sizes (PNG and SVG), and inserts the tables into README.md.
+the plots domain_sizes, domain_parts, costs and job_sizes (PNG and SVG), and inserts the tables into
+README.md.
 About two CPU minutes.
 """
 
@@ -14,8 +15,7 @@ from typing import Any
 
 import domain_sizes
 import job_sizes
-import matplotlib
-from scale_figures import draw_costs, draw_domains, draw_sizes
+from scale_figures import draw_costs, draw_domain_parts, draw_domains, draw_sizes
 from tables import all_tables, pick, scaling_limits
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -55,17 +55,16 @@ def refresh_readme(tables: str) -> None:
 def main() -> None:
     """Write the results, plots and tables."""
     RESULTS.mkdir(exist_ok=True)
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "hwdse"
     domains, sizes = domain_sizes.study(), job_sizes.study()
     write_csv("domain_sizes.csv", domains)
     write_csv("job_sizes.csv", sizes)
     (RESULTS / "summary.json").write_text(json.dumps(summary(domains, sizes), indent=1) + "\n")
     tables = all_tables(domains, sizes)
     (RESULTS / "tables.md").write_text(tables)
-    draw_domains(domains, RESULTS / "domain_sizes")
-    draw_costs(domains, RESULTS / "costs")
-    draw_sizes(sizes, RESULTS / "job_sizes")
+    draw_domains(domains, RESULTS)
+    draw_domain_parts(domains, RESULTS)
+    draw_costs(domains, RESULTS)
+    draw_sizes(sizes, RESULTS)
     refresh_readme(tables)
     print(tables)
 

@@ -4,24 +4,32 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 from best_strategies import shares_of
 from domain_sizes import BATCH_TOKENS, JOBS, NUM_CHIPS, REFERENCE, SPARES, switch_usd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from tables import millions, pick
 
-from hwdse.plots.plot_style import COLORS, STYLE
+from hwdse.plots.figure_files import PlotFiles, new_keyed_figure
+from hwdse.plots.plot_style import COLORS, GRID, INK, PALE_INK, RULE, curve_style, tidy_log_axis
 
 Rows = list[dict[str, Any]]
 PARTS = {
-    "compute": "#c5cdd6", "pipeline bubble": COLORS[3], "TP, CP communication": COLORS[0],
+    "compute": COLORS[7], "pipeline bubble": COLORS[3], "TP, CP communication": COLORS[0],
     "EP communication": COLORS[1], "PP communication": COLORS[4], "DP communication": COLORS[2],
 }  # fmt: skip
 BATCH_COLORS = (COLORS[1], COLORS[2], COLORS[0])
 DOMAIN_TICKS = (1, 4, 16, 64, 256, 576)
-GRID = {"color": "#e4e7eb", "linewidth": 0.7, "zorder": 0}
+NETWORKS = {
+    "torus, EFA v3": ("torus", "base"),
+    "switch, EFA v3": ("switch", "base"),
+    "switch, scale-out x 2": ("switch", "scale-out x 2"),
+    "switch, scale-out x 4": ("switch", "scale-out x 4"),
+}
+"""Topology and case of each curve of the domain sizes."""
+ODD_NOTE = "Hollow: domains of 72, 144, 288 and 576, where a ninth of the chips can be spares."
+FOOTER = "hwdse, fastest strategy that fits the memory at each point; Trainium2, 4608 chips."
 
 
 def domain_axis(axes: Axes) -> None:
@@ -29,20 +37,20 @@ def domain_axis(axes: Axes) -> None:
     axes.set_xticks(DOMAIN_TICKS, [f"{tick}" for tick in DOMAIN_TICKS])
     axes.minorticks_off()
     axes.set_xlabel("Chips per scale-up domain")
-    axes.grid(True, **GRID)
+    axes.grid(True, color=GRID, linewidth=0.7, zorder=0)
 
 
-def line(axes: Axes, rows: Rows, column: str, **style: Any) -> None:
+def line(axes: Axes, rows: Rows, column: str, marker: str = "o", **style: Any) -> None:
     """Draw powers of two as a line, and other sizes as hollow marks unless the line is pale."""
     smooth = [row for row in rows if row["domain"] not in SPARES]
     odd = [row for row in rows if row["domain"] in SPARES]
     axes.plot(
-        [row["domain"] for row in smooth], [row[column] for row in smooth], marker="o",
-        markersize=3.5, **style,
+        [row["domain"] for row in smooth], [row[column] for row in smooth], marker=marker,
+        markersize=4, **style,
     )  # fmt: skip
     if "alpha" not in style:
         axes.plot(
-            [row["domain"] for row in odd], [row[column] for row in odd], "D", markersize=4.5,
+            [row["domain"] for row in odd], [row[column] for row in odd], marker, markersize=5,
             color=style["color"], markerfacecolor="white", zorder=5,
         )  # fmt: skip
 
@@ -51,116 +59,107 @@ def stacks(axes: Axes, labels: Sequence[str], rows: Rows) -> None:
     """Draw stacked bars of the fractions of the step time by cause."""
     bottom = [0.0] * len(rows)
     for name, color in PARTS.items():
-        heights = [shares_of(row)[name] for row in rows]
-        if max(heights) < 1e-3:
+        heights = [100.0 * shares_of(row)[name] for row in rows]
+        if max(heights) < 0.1:
             continue
-        axes.bar(labels, heights, bottom=bottom, color=color, width=0.8, label=name, zorder=2)
+        axes.bar(
+            labels, heights, bottom=bottom, color=color, width=0.8, label=name, zorder=2,
+            edgecolor="white", linewidth=0.4,
+        )  # fmt: skip
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    axes.set_ylim(0.0, 1.0)
-    axes.set_ylabel("Fraction of the step time")
+    axes.set_ylim(0.0, 100.0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
+    axes.set_ylabel("Share of the step time")
 
 
-def legend_of_parts(figure: Figure) -> None:
-    """Draw the legend of the stacked bars below all panels."""
+def key_of_parts(axes: Axes) -> None:
+    """Draw the legend of the stacked bars into empty axes."""
     handles = [Patch(color=color, label=name) for name, color in PARTS.items()]
-    figure.legend(handles=handles, loc="outside lower right", ncols=6, frameon=False,
-                  title="Fraction of the step time", alignment="right")  # fmt: skip
+    axes.legend(handles=handles, loc="center", ncols=6, frameon=False)
 
 
-def save(figure: Figure, path: pathlib.Path) -> None:
-    figure.savefig(path.with_suffix(".png"), dpi=130)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    plt.close(figure)
+def draw_domains(rows: Rows, folder: pathlib.Path) -> None:
+    """Draw the speedup over domains of 16, one panel per job and batch, one curve per network."""
+    figure, grid, key = new_keyed_figure(2, 3, width_in=12.0, height_in=7.4)
+    for index, axes in enumerate(grid):
+        job, tokens = list(JOBS)[index // 3], BATCH_TOKENS[index % 3]
+        base = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens)
+        (reference,) = pick(base, domain=REFERENCE)
+        for number, (topology, case) in enumerate(NETWORKS.values()):
+            found = pick(rows, job=job, topology=topology, case=case, batch_tokens=tokens)
+            found = [row | {"ratio": row["tokens_per_s"] / reference["tokens_per_s"]}
+                     for row in found]  # fmt: skip
+            line(axes, found, "ratio", **curve_style(number))
+        domain_axis(axes)
+        axes.axhline(1.0, color=PALE_INK, linewidth=0.8, linestyle=":")
+        axes.set_title(f"{job}, {millions(tokens)} tokens per step", fontsize=9.5, loc="left")
+        if index % 3 == 0:
+            axes.set_ylabel(f"Throughput over\nswitched domains of {REFERENCE}, EFA v3")
+    for row in (grid[:3], grid[3:]):
+        top = max(axes.get_ylim()[1] for axes in row)
+        for axes in row:
+            axes.set_ylim(0.0, top)
+    looks = [curve_style(number) for number in range(len(NETWORKS))]
+    handles = [Line2D([], [], label=name, markersize=4, **look)
+               for name, look in zip(NETWORKS, looks, strict=True)]  # fmt: skip
+    key.legend(handles=handles, loc="center", ncols=4, frameon=False)
+    files = PlotFiles(folder, job=f"{NUM_CHIPS} chips", footer=FOOTER)
+    files.save(figure, "domain_sizes", "Throughput and domain size", ODD_NOTE)
 
 
-def draw_domains(rows: Rows, path: pathlib.Path) -> None:
-    """Draw speedup by batch, speedup by scale-out bandwidth, and parts of the step time."""
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(2, 3, figsize=(13.0, 7.6), layout="constrained")
-        for (speed, network, shares), job in zip(grid, JOBS, strict=True):
-            for tokens, color in zip(BATCH_TOKENS, BATCH_COLORS, strict=True):
-                found = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens)
-                line(
-                    speed,
-                    found,
-                    "speedup",
-                    color=color,
-                    label=f"{millions(tokens)} tokens per step",
-                )
-            torus = pick(rows, job=job, topology="torus", batch_tokens=BATCH_TOKENS[2])
-            line(speed, torus, "speedup", color=COLORS[7], linestyle="--",
-                 label=f"torus, {millions(BATCH_TOKENS[2])}")  # fmt: skip
-            networks(network, rows, job, BATCH_TOKENS[1])
-            for axes in (speed, network):
-                domain_axis(axes)
-                axes.axhline(1.0, color="#52606d", linewidth=0.8, linestyle=":")
-                axes.set_ylim(bottom=0.0)
-            speed.set_ylabel(f"Throughput over domains of {REFERENCE}")
-            speed.set_title(f"{job}, {NUM_CHIPS} chips", fontsize=10, loc="left")
-            bars = [row for row in pick(rows, job=job, topology="switch", case="base",
-                                        batch_tokens=BATCH_TOKENS[1])
-                    if row["domain"] not in SPARES]  # fmt: skip
-            stacks(shares, [f"{row['domain']}" for row in bars], bars)
-            shares.set_xlabel("Chips per scale-up domain")
-            shares.set_title(
-                f"Step time by cause, {millions(BATCH_TOKENS[1])} tokens per step", fontsize=10
-            )
-            if speed is grid[0][0]:
-                speed.plot([], [], "D", color="#52606d", markerfacecolor="white", markersize=4.5,
-                           label="72, 144, 288, 576")  # fmt: skip
-                speed.legend(frameon=False, loc="lower right")
-                network.legend(frameon=False, loc="lower right")
-        legend_of_parts(figure)
-        save(figure, path)
+def draw_domain_parts(rows: Rows, folder: pathlib.Path) -> None:
+    """Draw the step time by cause, one panel per job and batch, with EFA v3."""
+    figure, grid, key = new_keyed_figure(2, 3, width_in=12.0, height_in=7.4)
+    for index, axes in enumerate(grid):
+        job, tokens = list(JOBS)[index // 3], BATCH_TOKENS[index % 3]
+        found = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens)
+        bars = [row for row in found if row["domain"] not in SPARES]
+        stacks(axes, [f"{row['domain']}" for row in bars], bars)
+        axes.set_xlabel("Chips per scale-up domain")
+        axes.set_title(f"{job}, {millions(tokens)} tokens per step", fontsize=9.5, loc="left")
+        if index % 3:
+            axes.set_ylabel("")
+    key_of_parts(key)
+    files = PlotFiles(folder, job=f"{NUM_CHIPS} chips, switch, EFA v3", footer=FOOTER)
+    files.save(figure, "domain_parts", "Step time by cause and domain size")
 
 
-def networks(axes: Axes, rows: Rows, job: str, tokens: int) -> None:
-    """Draw throughput over that of the reference domain with the base scale-out bandwidth."""
-    (base,) = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens,
-                   domain=REFERENCE)  # fmt: skip
-    for case, color, label in (
-        ("scale-out x 4", COLORS[4], "scale-out bandwidth x 4"),
-        ("scale-out x 2", COLORS[5], "scale-out bandwidth x 2"),
-        ("base", COLORS[2], "scale-out as built (EFA v3)"),
-    ):  # fmt: skip
-        found = pick(rows, job=job, topology="switch", case=case, batch_tokens=tokens)
-        found = [row | {"ratio": row["tokens_per_s"] / base["tokens_per_s"]} for row in found]
-        line(axes, found, "ratio", color=color, label=label)
-    axes.set_title(f"Faster scale-out network, {millions(tokens)} tokens per step", fontsize=10)
-
-
-def draw_costs(rows: Rows, path: pathlib.Path) -> None:
+def draw_costs(rows: Rows, folder: pathlib.Path) -> None:
     """Draw the cost per token with and without switches, and the break-even price of the fabric."""
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(2, 2, figsize=(10.0, 7.2), layout="constrained")
-        for (cost, price), job in zip(grid, JOBS, strict=True):
-            for tokens, color in zip(BATCH_TOKENS, BATCH_COLORS, strict=True):
-                found = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens)
-                label = f"{millions(tokens)} tokens per step"
-                line(cost, found, "cost_usd_per_mtoken", color=color, linestyle="--", alpha=0.5)
-                line(cost, found, "cost_with_switches_usd_per_mtoken", color=color, label=label)
-                line(price, found, "break_even_usd", color=color)
-            cost.plot([], [], color=COLORS[7], linestyle="--", label="without the cost of switches")
-            cost.set_yscale("log")
-            ticks = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 1.5)
-            cost.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-            cost.minorticks_off()
-            cost.set_ylim(0.035 if job == "DeepSeek-V3" else 0.25, 1.8)
-            cost.set_ylabel("Cost (USD per million tokens)")
-            cost.set_title(job, fontsize=10, loc="left")
-            for ends in ((1, 1.4), (4, 72), (128, 576)):
-                additional = switch_usd(ends[0]) - switch_usd(REFERENCE)
-                label = "assumed switch price" if ends[0] == 4 else None
-                style = {"color": "#323f4b", "linewidth": 3.0, "alpha": 0.5, "label": label}
-                price.plot(ends, (additional, additional), **style)
-            price.set_ylabel(
-                f"Break-even fabric price over that of\ndomains of {REFERENCE} (USD per chip)"
-            )
-            for axes in (cost, price):
-                domain_axis(axes)
-            cost.legend(frameon=False)
-            price.legend(frameon=False, loc="upper left")
-        save(figure, path)
+    figure, grid, key = new_keyed_figure(2, 2, width_in=10.5, height_in=7.6)
+    for (cost, price), job in zip((grid[:2], grid[2:]), JOBS, strict=True):
+        for number, (tokens, color) in enumerate(zip(BATCH_TOKENS, BATCH_COLORS, strict=True)):
+            found = pick(rows, job=job, topology="switch", case="base", batch_tokens=tokens)
+            marker = ("o", "s", "^")[number]
+            style = {"color": color, "marker": marker}
+            line(cost, found, "cost_usd_per_mtoken", linestyle="--", alpha=0.5, **style)
+            line(cost, found, "cost_with_switches_usd_per_mtoken", **style)
+            line(price, found, "break_even_usd", **style)
+        cost.set_yscale("log")
+        cost.set_ylim(0.035 if job == "DeepSeek-V3" else 0.25, 1.9)
+        tidy_log_axis(cost.yaxis)
+        cost.set_ylabel("Cost (USD/Mtoken)")
+        price.set_ylabel(
+            f"Break-even fabric price over that of\ndomains of {REFERENCE} (USD per chip)"
+        )
+        price.yaxis.set_major_formatter(
+            lambda value, _: f"{value:,.0f}".replace("-", "\N{MINUS SIGN}")
+        )
+        for ends in ((1, 1.4), (4, 72), (128, 576)):
+            additional = switch_usd(ends[0]) - switch_usd(REFERENCE)
+            price.plot(ends, (additional, additional), color=INK, linewidth=3.0, alpha=0.5)
+        for axes in (cost, price):
+            domain_axis(axes)
+            axes.set_title(job, fontsize=9.5, loc="left")
+    handles = [
+        Line2D([], [], color=color, marker=marker, label=f"{millions(tokens)} tokens per step")
+        for tokens, color, marker in zip(BATCH_TOKENS, BATCH_COLORS, "os^", strict=True)
+    ]
+    handles.append(Line2D([], [], color=PALE_INK, linestyle="--", label="without switches"))
+    handles.append(Line2D([], [], color=INK, linewidth=3.0, alpha=0.5, label="assumed price"))
+    key.legend(handles=handles, loc="center", ncols=5, frameon=False)
+    files = PlotFiles(folder, job=f"{NUM_CHIPS} chips", footer=FOOTER)
+    files.save(figure, "costs", "Cost and domain size", ODD_NOTE)
 
 
 FABRIC_COLORS = {"torus of 64": COLORS[0], "switch of 512": COLORS[1]}
@@ -169,38 +168,42 @@ FABRIC_COLORS = {"torus of 64": COLORS[0], "switch of 512": COLORS[1]}
 def chip_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("Chips")
-    axes.grid(True, **GRID)
+    tidy_log_axis(axes.xaxis)
+    axes.grid(True, color=GRID, linewidth=0.7, zorder=0)
 
 
-def draw_sizes(rows: Rows, path: pathlib.Path) -> None:
+def draw_sizes(rows: Rows, folder: pathlib.Path) -> None:
     """Draw effective throughput, MFU and goodput, and parts of the step time."""
     rows = [row for row in rows if row["hbm_used_ratio"] <= 1.0]
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(2, 3, figsize=(13.0, 7.6), layout="constrained")
-        for (tokens, use, shares), job in zip(grid, JOBS, strict=True):
-            for fabric, color in FABRIC_COLORS.items():
-                for scaling in ("strong", "weak"):
-                    found = pick(rows, job=job, fabric=fabric, scaling=scaling)
-                    scaling_lines(tokens, use, found, color, f"{scaling}, {fabric}")
-            bars = pick(rows, job=job, fabric="torus of 64", scaling="strong")
-            goodput_lines(use, bars)
-            tokens.plot([], [], linestyle=":", color=COLORS[7], label="without failures")
-            tokens.set_yscale("log")
-            tokens.set_ylabel("Effective throughput (tokens/s)")
-            tokens.set_title(job, fontsize=10, loc="left")
-            use.set_ylim(0.0, 1.0)
-            use.set_ylabel("MFU (colors), goodput (dashed), fraction")
-            stacks(shares, [short(row["num_chips"]) for row in bars], bars)
-            shares.set_xlabel("Chips")
-            shares.tick_params(axis="x", rotation=45)
-            shares.set_title("Strong scaling, torus of 64: step time by cause", fontsize=10)
-            for axes in (tokens, use):
-                chip_axis(axes)
-            if tokens is grid[0][0]:
-                tokens.legend(frameon=False, loc="upper left")
-                use.legend(frameon=False, loc="lower left")
-        legend_of_parts(figure)
-        save(figure, path)
+    figure, grid, key = new_keyed_figure(2, 3, width_in=12.5, height_in=8.0)
+    for (tokens, use, shares), job in zip((grid[:3], grid[3:]), JOBS, strict=True):
+        for fabric, color in FABRIC_COLORS.items():
+            for scaling in ("strong", "weak"):
+                found = pick(rows, job=job, fabric=fabric, scaling=scaling)
+                scaling_lines(tokens, use, found, color, f"{scaling}, {fabric}")
+        bars = pick(rows, job=job, fabric="torus of 64", scaling="strong")
+        goodput_lines(use, bars)
+        tokens.plot([], [], linestyle=":", color=PALE_INK, label="without failures")
+        tokens.set_yscale("log")
+        tokens.set_ylabel("Effective throughput (tokens/s)")
+        tokens.set_title(job, fontsize=9.5, loc="left")
+        use.set_ylim(0.0, 1.0)
+        use.yaxis.set_major_formatter(lambda value, _: f"{100.0 * value:.0f} %")
+        use.set_ylabel("MFU (colors), goodput (dashed)")
+        use.set_title(job, fontsize=9.5, loc="left")
+        stacks(shares, [short(row["num_chips"]) for row in bars], bars)
+        shares.set_xlabel("Chips")
+        shares.tick_params(axis="x", rotation=45)
+        shares.set_title(f"{job}, strong scaling, torus of 64", fontsize=9.5, loc="left")
+        for axes in (tokens, use):
+            chip_axis(axes)
+        tidy_log_axis(tokens.yaxis)
+        if tokens is grid[0]:
+            tokens.legend(frameon=False, loc="upper left")
+            use.legend(frameon=False, loc="lower left")
+    key_of_parts(key)
+    files = PlotFiles(folder, job="Trn2 UltraServers", footer=FOOTER.replace(", 4608 chips", ""))
+    files.save(figure, "job_sizes", "Scaling of one training job")
 
 
 def scaling_lines(tokens: Axes, use: Axes, rows: Rows, color: str, label: str) -> None:
@@ -218,8 +221,8 @@ def scaling_lines(tokens: Axes, use: Axes, rows: Rows, color: str, label: str) -
 def goodput_lines(axes: Axes, rows: Rows) -> None:
     """Draw goodput with slow and fast restarts."""
     for column, color, restart in (
-        ("goodput_fraction", "#323f4b", "7 min"),
-        ("fast_restart_goodput_fraction", COLORS[7], "40 s"),
+        ("goodput_fraction", INK, "7 min"),
+        ("fast_restart_goodput_fraction", RULE, "40 s"),
     ):
         axes.plot(
             [row["num_chips"] for row in rows], [row[column] for row in rows], color=color,

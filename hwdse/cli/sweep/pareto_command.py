@@ -241,7 +241,7 @@ def _front_points(
     if len(set(names)) < len(names):
         names = [str(record.folder) for record in records]
     if len(records) == 1:
-        names = ["Pareto front"]
+        names = [f"Pareto front of {names[0]}"]
     return [FrontPoints(*each) for each in zip(names, values, parts, strict=True)]
 
 
