@@ -68,6 +68,7 @@ def _atoms() -> dict[str, tuple[Fraction, Dimension]]:
     add(("W",), watts, Fraction(1), _dim(joule=1, s=-1))
     add(("V",), {"": 0, "m": -3}, Fraction(1), _dim(volt=1))
     add(("USD",), {"": 0}, Fraction(1), _dim(usd=1))
+    add(("token", "tokens"), _SI, Fraction(1), _NONE)  # as in USD/Mtoken, ktokens/s
     add(("g",), {"u": -6, "m": -3, "": 0, "k": 3, "M": 6}, Fraction(1), _dim(gram=1))
     micro = Fraction(1, 10**6)
     areas = {"mm": 1, "cm": 100, "um": micro, "\u00b5m": micro, "\u03bcm": micro}
