@@ -1,6 +1,8 @@
 """SQL on a run: names with units, optional FROM, errors in one line."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +128,27 @@ def test_a_run_must_have_points(tmp_path, capsys):
     create_run(tmp_path / "empty", {}, "", seed=0)
     assert run(["query", str(tmp_path / "empty"), "select 1"]) == Exit.USER_ERROR
     assert "contains no designs yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["gl*", "gl?", "gl[ab]x", "it's"])
+def test_the_name_of_a_folder_is_no_pattern(folder, tmp_path, capsys, name):
+    for other in (name, "gla", "glax", "glbx"):
+        shutil.copytree(folder, tmp_path / other)
+    assert run(["query", str(tmp_path / name), "select count(*) as n", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["rows"] == [[12]]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")])
+def test_lost_parts_of_an_ended_run_are_told(tmp_path, capsys, damage):
+    record = create_run(tmp_path / "run", {"options": {"points": 30}}, "", seed=0)
+    for index in range(3):
+        record.write_part(index, {"is_front": np.zeros(10, bool)}, {"num_points": 10})
+    record.finish("finished", num_points=30)
+    assert run(["query", str(record.folder), "select count(*)"]) == Exit.OK
+    assert "missing" not in capsys.readouterr().err
+    damage(record.part_path(1))
+    assert run(["query", str(record.folder), "select count(*)"]) == Exit.OK
+    assert "10 designs are missing" in capsys.readouterr().err
+    record.finish("interrupted", num_points=20)
+    assert run(["query", str(record.folder), "select count(*)"]) == Exit.OK
+    assert "partial run (interrupted, 20 of 30 designs)" in capsys.readouterr().err

@@ -51,8 +51,8 @@ def run(
     from hwdse.runs.run_folder import open_run
 
     record = open_run(folder)
-    _tell_incomplete(record)
     names, rows = ask(record, query)
+    _tell_incomplete(record)
     if json:
         print_json({"columns": names, "rows": [list(row) for row in rows]})
     elif csv:

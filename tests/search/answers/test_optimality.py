@@ -11,8 +11,8 @@ import pytest
 from support.search_toys import TOY_8, TOY_29, TOY_BASE, objective_8, objective_29
 
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.numerics.relaxation import EXACT, RELAXED, num_tiles
-from hwdse.search.answers.optimality import report_optimality
+from hwdse.numerics.relaxation import EXACT, RELAXED, ROUNDING_SOURCES, num_tiles
+from hwdse.search.answers.optimality import fixed_report_evaluations, report_optimality
 from hwdse.search.descent.relaxed_optimum import RelaxedProblem, relaxed_optimum
 from hwdse.search.neighborhood.neighbors import neighbors, step_toward
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
@@ -243,3 +243,70 @@ def test_continuous_relaxation_has_exact_maxima():
     from hwdse.numerics.relaxation import maximum
 
     assert float(maximum(jnp.asarray(2.0), jnp.asarray(3.0), RELAXED)) == 3.0
+
+
+WIDE = SearchSpace(
+    (Dimension("x", 1.0, 96.0, "log", 1.0), Dimension("y", 1.0, 400.0, "log", 1.0)), GRID.choices
+)
+LEAST = fixed_report_evaluations(WIDE)
+
+
+@pytest.mark.parametrize("max_evaluations", [LEAST, LEAST + 1, LEAST + 7, 40, 100, 400, 3000])
+def test_a_report_needs_no_more_than_its_budget(max_evaluations):
+    design = Plane(20.0, 100.0, 1.0)
+    with jax.enable_x64(True):
+        found = report_optimality(
+            bowl, WIDE, design, WIDE.encode(design), ["sum"], seed=0, reach=3,
+            max_evaluations=max_evaluations,
+        )  # fmt: skip
+    assert LEAST <= found.num_evaluations <= max_evaluations
+    assert len(found.bound_by) == 2
+    assert set(found.quantization_loss) == {"all", *ROUNDING_SOURCES}
+    if not found.is_bound_complete:
+        assert not found.passed_bound_checks
+
+
+def test_a_large_budget_changes_nothing():
+    design = Plane(20.0, 100.0, 1.0)
+    with jax.enable_x64(True):
+        whole = report_optimality(bowl, WIDE, design, WIDE.encode(design), ["sum"], seed=0)
+        again = report_optimality(
+            bowl, WIDE, design, WIDE.encode(design), ["sum"], seed=0,
+            max_evaluations=50 * whole.num_evaluations,
+        )  # fmt: skip
+    assert again.num_evaluations == whole.num_evaluations
+    assert again.log_bound == whole.log_bound
+
+
+def test_too_small_a_budget_is_refused():
+    with pytest.raises(ValueError, match=f"at least {LEAST}"), jax.enable_x64(True):
+        report_optimality(
+            bowl, WIDE, PLANE, WIDE.encode(PLANE), ["sum"], seed=0, max_evaluations=LEAST - 1
+        )
+
+
+def test_a_bound_without_feasible_relaxed_designs_is_unknown_with_its_violation():
+    def out_of_reach(plane, relaxation):
+        return bowl(plane, relaxation)[0], jnp.log(plane.x / 0.5)[None]
+
+    design = Plane(1.0, 2.0, 0.0)
+    with jax.enable_x64(True):
+        found = report_optimality(out_of_reach, GRID, design, GRID.encode(design), ["x"], seed=0)
+    assert found.log_bound == -np.inf
+    assert found.largest_violation == pytest.approx(math.log(2.0), abs=1e-3)
+    assert not found.passed_bound_checks
+
+
+def test_once_the_time_is_up_no_stage_begins():
+    design = Plane(1.0, 2.0, 1.0)
+    with jax.enable_x64(True):
+        found = report_optimality(
+            bowl, GRID, design, GRID.encode(design), ["sum"], seed=0, should_stop=lambda: True
+        )
+    assert found.num_improvements == 1  # the neighbors of the first design are known
+    assert not found.is_local_optimum
+    assert found.log_objective < 6.0
+    assert math.isnan(found.largest_violation)
+    assert found.num_checked == found.num_segments == 0
+    assert found.log_bound == -np.inf
+    assert np.isfinite(found.elasticities).all()

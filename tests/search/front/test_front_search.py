@@ -22,6 +22,7 @@ from hwdse.search.compare.method_comparison import (
     run_method,
 )
 from hwdse.search.evaluation.evaluator import Evaluator
+from hwdse.search.evaluation.search_log import SearchLog
 from hwdse.search.front.front_search import allocate_front_evaluations, search_front
 from hwdse.search.front.scalarize import (
     Scalarization,
@@ -101,6 +102,39 @@ def test_evaluations_are_counted_and_deterministic_for_a_seed():
         == 400
         - 3 * search_budget.num_descent_rounds * search_budget.num_starts * search_budget.num_steps
     )
+
+
+@pytest.mark.parametrize("num_evaluations", [1, 2, 3, 10, 36, 50, 120])
+def test_a_front_search_evaluates_no_more_than_its_budget(num_evaluations):
+    rows = []
+    result = search_front(
+        two_objectives, FRONT_PLANE_SPACE, PLANE, seed=0, num_evaluations=num_evaluations,
+        report=lambda batch, spent: rows.append((batch, spent)),
+    )  # fmt: skip
+    assert 1 <= result.num_evaluations <= num_evaluations
+    assert sum(len(batch) for batch, _ in rows) <= result.num_evaluations
+    first = rows[0][0]
+    assert first.variants[0] == 0  # that of the base design
+    np.testing.assert_allclose(first.units[0, :2], FRONT_PLANE_SPACE.encode(PLANE)[:2], atol=1e-12)
+
+
+@pytest.mark.parametrize("num_batches", [1, 2, 3, 8])
+def test_a_front_search_continues_from_the_log_of_a_stopped_one(num_batches):
+    log, computed = SearchLog(), []
+    whole = search_front(
+        two_objectives, FRONT_PLANE_SPACE, PLANE, seed=0, num_evaluations=400, log=log
+    )
+    resumed = SearchLog(dict(list(log.batches().items())[:num_batches]))
+    keep = resumed.keep
+    resumed.keep = lambda name, points, compute: keep(
+        name, points, lambda: computed.append(name) or compute()
+    )
+    again = search_front(
+        two_objectives, FRONT_PLANE_SPACE, PLANE, seed=0, num_evaluations=400, log=resumed
+    )
+    assert len(computed) == len(log.batches()) - num_batches
+    for name in ("units", "log_objectives", "variants", "sequence_indices"):
+        np.testing.assert_array_equal(getattr(again.front, name), getattr(whole.front, name))
 
 
 def test_infeasible_problem_returns_an_empty_front_and_the_least_violated_design():
