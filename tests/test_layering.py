@@ -26,6 +26,7 @@ ORDER = (  # a room imports from its own place or an earlier one
     ("validation",),
     ("calibration",),
     ("plots",),
+    ("report",),
     ("jobs",),
     ("cli",),
 )

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
+from hwdse.evaluation import evaluate_exact
 from hwdse.objectives import constraint_values, make_objective_fn
 from hwdse.search.descent.minimize import allocate_evaluations, minimize
 from hwdse.search.evaluation.batch_evaluation import exact_evaluator

@@ -20,7 +20,7 @@ class PresetEntry:
     """One line of `hwdse presets`."""
 
     kind: str
-    """"chip", "system", "model", "task", "software", "accelerator", "operators" or "reliability"."""
+    """Kind of file: chip, system, model, task, software, accelerator, operators, reliability."""
     name: str
     """Name in files and on the command line."""
     title: str

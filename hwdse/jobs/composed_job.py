@@ -115,7 +115,7 @@ class Job:
         if self.is_traced:
             evaluation = evaluate(self.design, self.workload)
         else:
-            from hwdse.cli.shared.metric_tables import evaluate_exact
+            from hwdse.evaluation import evaluate_exact
 
             evaluation = evaluate_exact(self.design, self.workload)
         return metric_table(evaluation, self)

@@ -73,9 +73,10 @@ class JobResult(ResultTable):
 
     def plot(self, folder: str | Path = ".") -> list[Path]:
         """Write breakdown and roofline to a folder; the paths of the files."""
-        from hwdse.cli.shared import evaluation_plots, metric_tables
+        from hwdse.report import evaluation_plots
+        from hwdse.report.metrics import is_core
 
-        loaded, of_core = self.job.loaded, metric_tables.is_core(self.job.loaded)
+        loaded, of_core = self.job.loaded, is_core(self.job.loaded)
         draw: Any = evaluation_plots.save_roofline
         if of_core:
             draw = evaluation_plots.save_core_roofline
@@ -88,7 +89,7 @@ class JobResult(ResultTable):
 
 def metric_table(evaluation: Evaluation, job: Any) -> JobResult:
     """Table of the headline metrics of an evaluation."""
-    from hwdse.cli.shared.metric_tables import CORE_HEADLINE, HEADLINE, is_core
+    from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, is_core
 
     metrics = CORE_HEADLINE if is_core(job.loaded) else HEADLINE
     values = [getattr(evaluation, metric.field) for metric in metrics]

@@ -18,7 +18,7 @@ from hwdse.analysis.resource_balance import (
 from hwdse.cli import main
 from hwdse.cli.balance import balance_command
 from hwdse.cli.balance.balance_tables import print_page
-from hwdse.cli.shared.metric_tables import evaluate_exact
+from hwdse.evaluation import evaluate_exact
 from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.numerics.relaxation import total
 from hwdse.search.space.pytree_path import get_path, set_path

@@ -17,10 +17,12 @@ from support.small_search import SEARCH
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
-from hwdse.cli.shared.metric_tables import evaluate_exact, limit_rows
-from hwdse.cli.shared.table_output import human_count, print_json, print_table, safe_text
+from hwdse.cli.shared.table_output import print_json, print_table, safe_text
 from hwdse.cli.sweep import front_tables
 from hwdse.config import load_search
+from hwdse.evaluation import evaluate_exact
+from hwdse.report.evaluation_json import limit_rows
+from hwdse.report.number_texts import human_count
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.run_folder import open_run
 

@@ -11,10 +11,11 @@ from support.designs import BASE, JOB, LAYERS
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
-from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
-from hwdse.core.network_mapper import GEMM_NAMES, map_network
+from hwdse.core.network_mapper import map_network
 from hwdse.core.operator_loop_nests import costs_of_nest
+from hwdse.evaluation import evaluate_exact
+from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
 from hwdse.workload.transformer.sharding import shard
 
 BERT = ("mapping", "gemmini_bert")

@@ -8,8 +8,8 @@ from support.strategy_metrics import PRESET, evaluated_strategies, known_metrics
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
-from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import load_search
+from hwdse.evaluation import evaluate_exact
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.training.strategy_ranking import ranked
 

@@ -8,10 +8,14 @@ import typer
 
 from hwdse.cli.main import run
 from hwdse.cli.shared.common_options import PLOT_FORMATS, parse_formats
-from hwdse.cli.shared.evaluation_plots import gemm_labels
 from hwdse.cli.shared.exit_codes import Exit
-from hwdse.cli.shared.metric_tables import evaluate_exact
-from hwdse.cli.shared.parameter_words import (
+from hwdse.cli.sweep import front_tables
+from hwdse.config import load_search
+from hwdse.config.schema.user_paths import leaf_paths
+from hwdse.evaluation import evaluate_exact
+from hwdse.plots.figure_files import FORMATS
+from hwdse.report.evaluation_plots import gemm_labels
+from hwdse.report.parameter_words import (
     CONSTANTS,
     DESIGN,
     OPERATION,
@@ -19,11 +23,7 @@ from hwdse.cli.shared.parameter_words import (
     parameter_group,
     parameter_words,
 )
-from hwdse.cli.shared.plot_targets import provenance
-from hwdse.cli.sweep import front_tables
-from hwdse.config import load_search
-from hwdse.config.schema.user_paths import leaf_paths
-from hwdse.plots.figure_files import FORMATS
+from hwdse.report.plot_targets import provenance
 from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
 
 

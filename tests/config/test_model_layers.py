@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from hwdse.cli.shared.metric_tables import evaluate_exact
 from hwdse.config import ConfigError, load_search, load_workload
+from hwdse.evaluation import evaluate_exact
 from hwdse.workload.transformer.dense_transformer import num_parameters
 
 MODEL = """

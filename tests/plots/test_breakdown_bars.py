@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hwdse.cli.shared.evaluation_plots import SHARED_COLORS
-from hwdse.cli.shared.metric_tables import part_label
 from hwdse.plots.breakdown_bars import OTHERS, plot_breakdown
 from hwdse.plots.figure_files import new_figure
+from hwdse.report.breakdowns import part_label
+from hwdse.report.evaluation_plots import SHARED_COLORS
 from hwdse.specs.results.evaluation_result import TimeParts
 
 PARTS = {

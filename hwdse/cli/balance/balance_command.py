@@ -70,8 +70,8 @@ def run(
 def _page(loaded: "LoadedSearch", metric: str) -> "Page":
     """All results of the page."""
     from hwdse.cli.balance.balance_tables import Page
-    from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.config.search.metric_names import parse_objective
+    from hwdse.evaluation import evaluate_exact
     from hwdse.specs.design import CoreDesign
     from hwdse.workload.loops.operators import Operators
 
@@ -116,7 +116,7 @@ SIMD_ENGINE = "graviton4"
 
 def _as_json(page: "Page") -> dict[str, Any]:
     """Results of the page in SI base units."""
-    from hwdse.cli.shared import metric_tables
+    from hwdse.report.evaluation_json import evaluation_json, warnings_json
 
     def parameter_json(item: "ParameterBalance") -> dict[str, Any]:
         return {
@@ -139,14 +139,14 @@ def _as_json(page: "Page") -> dict[str, Any]:
         "precision": dataclasses.asdict(page.precision),
         "memory": dataclasses.asdict(page.memory),
         "operand_delivery": dataclasses.asdict(page.delivery),
-        **metric_tables.as_json(page.evaluation),
-        "warnings": metric_tables.warnings_json(page.design, page.evaluation),
+        **evaluation_json(page.evaluation),
+        "warnings": warnings_json(page.design, page.evaluation),
     }
 
 
 def _draw(page: "Page", folder: Path, formats: tuple[str, ...]) -> list[Path]:
     """Write the plot of the four balances; its paths."""
     from hwdse.cli.balance.balance_plots import save_balance
-    from hwdse.cli.shared.plot_targets import plot_files
+    from hwdse.report.plot_targets import plot_files
 
     return save_balance(page, plot_files(page.loaded, folder, formats))

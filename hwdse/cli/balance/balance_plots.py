@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.balance.balance_tables import unit_and_cells
-from hwdse.cli.shared.metric_tables import metric_of
-from hwdse.cli.shared.table_output import percent
 from hwdse.plots.balance_curves import BalanceCurve, draw_key, plot_balance, set_common_range
 from hwdse.plots.figure_files import PlotFiles, new_keyed_figure
+from hwdse.report.metrics import metric_of
+from hwdse.report.number_texts import percent
 from hwdse.units.parse_units import split_field, unit_size
 
 if TYPE_CHECKING:

@@ -4,16 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwdse.cli.shared.metric_tables import (
-    metric_of,
-    number_cells,
-    parts_of,
-    print_warnings,
-    share_cell,
-    significant,
-)
+from hwdse.cli.shared.metric_tables import print_warnings
 from hwdse.cli.shared.parameter_cells import printed_unit
-from hwdse.cli.shared.table_output import print_table, say, signed
+from hwdse.cli.shared.table_output import print_table, say
+from hwdse.report.breakdowns import parts_of
+from hwdse.report.metrics import metric_of
+from hwdse.report.number_texts import number_cells, share_cell, signed, significant
 from hwdse.units.format_units import common_unit
 from hwdse.units.parse_units import split_field, unit_size
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hwdse.cli.shared.metric_tables import number_cells
+from hwdse.report.number_texts import number_cells
 from hwdse.units.format_units import format_number
 
 if TYPE_CHECKING:

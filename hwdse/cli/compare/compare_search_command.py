@@ -80,10 +80,10 @@ def run(
         table_of,
         zero_volume_line,
     )
-    from hwdse.cli.shared.plot_targets import plot_files
     from hwdse.cli.shared.run_call import repeat_if_folder
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import load_search
+    from hwdse.report.plot_targets import plot_files
     from hwdse.runs.atomic_files import csv_text
     from hwdse.search.compare.method_comparison import reference_point
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdse.cli.shared.metric_tables import is_core, metric_of, number_cells
 from hwdse.plots.comparison_curves import Curve
+from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.number_texts import number_cells
 from hwdse.search.compare.method_comparison import (
     REFERENCE_POINTS,
     evaluation_cap,
@@ -203,9 +204,9 @@ def save_comparison(
     target: "PlotFiles",
 ) -> list[Path]:
     """Plot best objective and hypervolume over evaluations and time, with ranges over seeds."""
-    from hwdse.cli.shared.evaluation_plots import CORE_SCALES, SCALES
     from hwdse.plots.comparison_curves import plot_median_and_range
     from hwdse.plots.figure_files import new_figure
+    from hwdse.report.evaluation_plots import CORE_SCALES, SCALES
 
     scale, label = (CORE_SCALES if is_core(loaded) else SCALES)[loaded.objective]
     files = []

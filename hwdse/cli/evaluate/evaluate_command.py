@@ -41,16 +41,20 @@ def run(
         return show(item.name, json=json)
     from hwdse.cli.shared import metric_tables
     from hwdse.config import load_search
+    from hwdse.evaluation import evaluate_exact
+    from hwdse.report.breakdowns import bottlenecks
+    from hwdse.report.evaluation_json import evaluation_json, limit_rows, warnings_json
+    from hwdse.report.metrics import is_core
 
     kinds = parse_formats(formats)
     loaded = load_search(config, sets or ())
-    evaluation = metric_tables.evaluate_exact(loaded.base, loaded.workload)
-    limits = metric_tables.limit_rows(loaded, evaluation)
-    of_core = metric_tables.is_core(loaded)
+    evaluation = evaluate_exact(loaded.base, loaded.workload)
+    limits = limit_rows(loaded, evaluation)
+    of_core = is_core(loaded)
     files = []
     if plots is not None:
-        from hwdse.cli.shared import evaluation_plots
-        from hwdse.cli.shared.plot_targets import plot_files
+        from hwdse.report import evaluation_plots
+        from hwdse.report.plot_targets import plot_files
 
         target, name = plot_files(loaded, plots, kinds), loaded.labels["chip"]
         files += evaluation_plots.save_breakdown({name: evaluation}, target, of_core=of_core)
@@ -63,9 +67,9 @@ def run(
             {
                 "title": loaded.title,
                 "labels": dict(loaded.labels),
-                **metric_tables.as_json(evaluation),
+                **evaluation_json(evaluation),
                 "limits": limits,
-                "warnings": metric_tables.warnings_json(loaded.base, evaluation),
+                "warnings": warnings_json(loaded.base, evaluation),
                 "files": files,
             }
         )
@@ -74,5 +78,5 @@ def run(
         metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
         metric_tables.print_breakdowns(evaluation, loaded)
         metric_tables.print_limits(limits, of_core=of_core)
-        say(metric_tables.bottlenecks(evaluation, loaded))
+        say(bottlenecks(evaluation, loaded))
     tell_files(files)

@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from hwdse.cli.shared.common_options import Json
-from hwdse.cli.shared.metric_tables import Metric, number_cells
 from hwdse.cli.shared.table_output import print_json, print_table
+from hwdse.report.metrics import Metric
+from hwdse.report.number_texts import number_cells
 
 NAME = "presets"
 KINDS = (

@@ -16,7 +16,8 @@ from hwdse.cli.shared.common_options import (
     parse_count,
     parse_formats,
 )
-from hwdse.cli.shared.table_output import print_json, print_table, say, signed, tell_files
+from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
+from hwdse.report.number_texts import signed
 
 NAME = "sensitivity"
 MIN_ELASTICITY = 5e-4
@@ -52,10 +53,10 @@ def run(
       hwdse sensitivity configs/searches/trn2_llama3_70b.toml
       hwdse sensitivity trn2_llama3_70b --metric energy_per_token --top 10 --plots plots
     """
-    from hwdse.cli.shared.metric_tables import is_core, metric_of
     from hwdse.config import load_search
     from hwdse.config.schema.range_ends import range_ends
     from hwdse.config.search.metric_names import parse_objective
+    from hwdse.report.metrics import is_core, metric_of
     from hwdse.units.parse_units import split_field
 
     kinds = parse_formats(formats)
@@ -69,8 +70,8 @@ def run(
     ends = {path: end for path, end in range_ends(loaded.base).items() if slopes.get(path)}
     files = []
     if plots is not None and shown:
-        from hwdse.cli.shared import evaluation_plots
-        from hwdse.cli.shared.plot_targets import plot_files
+        from hwdse.report import evaluation_plots
+        from hwdse.report.plot_targets import plot_files
 
         target = plot_files(loaded, plots, kinds)
         files = evaluation_plots.save_tornado(dict(shown), metric, target)
@@ -119,9 +120,8 @@ def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
 
     import jax
 
-    from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.config.schema.range_ends import inside_ranges
-    from hwdse.evaluation import evaluate
+    from hwdse.evaluation import evaluate, evaluate_exact
     from hwdse.numerics.relaxation import safe_log
     from hwdse.objectives import OBJECTIVES
     from hwdse.search.answers.elasticity import elasticities

@@ -6,7 +6,8 @@ import typer
 
 from hwdse.cli.shared.common_options import Json, Sets
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.table_output import print_json, print_table, say, signed
+from hwdse.cli.shared.table_output import print_json, print_table, say
+from hwdse.report.number_texts import signed
 
 if TYPE_CHECKING:
     from hwdse.jobs.explanation import Explanation

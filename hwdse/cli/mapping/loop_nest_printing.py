@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.metric_tables import format_metric
-from hwdse.cli.shared.table_output import percent
+from hwdse.report.metrics import format_metric
+from hwdse.report.number_texts import percent
 from hwdse.units.format_units import format_number
 
 if TYPE_CHECKING:

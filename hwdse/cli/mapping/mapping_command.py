@@ -77,7 +77,7 @@ def run(
         raise CommandError(f"--nest: {error}") from None
     target = None
     if plots is not None:
-        from hwdse.cli.shared.plot_targets import plot_files
+        from hwdse.report.plot_targets import plot_files
 
         target = plot_files(loaded, plots, kinds)
     _show_operator(mapped, _core_name(network, loaded.labels["chip"]), target, json=json)

@@ -13,11 +13,11 @@ from hwdse.cli.mapping.loop_nest_printing import (
     loop_text,
     spatial_texts,
 )
-from hwdse.cli.shared.table_output import percent
 from hwdse.core.mapping_analysis import has_capacity, unrolled
 from hwdse.plots import loop_nest_plots
 from hwdse.plots.figure_files import PlotFiles
 from hwdse.plots.rooflines import plot_level_rooflines
+from hwdse.report.number_texts import percent
 
 if TYPE_CHECKING:
     from hwdse.core.operator_loop_nests import MappedOperator

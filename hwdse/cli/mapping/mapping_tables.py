@@ -6,14 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.mapping.loop_nest_printing import bounds_text, nest_lines, sizes_text
-from hwdse.cli.shared.metric_tables import (
-    format_metric,
-    number_cells,
-    prefix_of,
-    share_cell,
-    significant,
-)
-from hwdse.cli.shared.table_output import percent, print_table, say
+from hwdse.cli.shared.table_output import print_table, say
+from hwdse.report.metrics import format_metric
+from hwdse.report.number_texts import number_cells, percent, prefix_of, share_cell, significant
 from hwdse.units.format_units import format_number
 
 if TYPE_CHECKING:

@@ -129,8 +129,8 @@ def search(
     """
     import jax
 
-    from hwdse.cli.shared.metric_tables import format_metric
     from hwdse.config.schema.metric_fields import metric_unit
+    from hwdse.report.metrics import format_metric
     from hwdse.search.descent.minimize import allocate_evaluations, minimize
 
     total = budget.total(has_report)

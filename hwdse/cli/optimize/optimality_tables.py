@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.optimize.budgeted_search import REPORT_FRACTION
-from hwdse.cli.shared.metric_tables import is_core, metric_of, number_cells, spaced
-from hwdse.cli.shared.table_output import percent, print_table, say
+from hwdse.cli.shared.table_output import print_table, say
+from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.number_texts import number_cells, percent, spaced
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch

@@ -76,7 +76,7 @@ class SearchKeeper:
         return {"objective": math.exp(best.log_objective), "is_feasible": best.is_feasible}
 
     def _value(self, written: dict[str, Any]) -> str:
-        from hwdse.cli.shared.metric_tables import format_metric
         from hwdse.config.schema.metric_fields import metric_unit
+        from hwdse.report.metrics import format_metric
 
         return format_metric(written["objective"], metric_unit(self._loaded.objective))

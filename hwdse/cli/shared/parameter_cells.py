@@ -4,13 +4,8 @@ without units in the cells."""
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hwdse.cli.shared.metric_tables import (
-    CORE_HEADLINE,
-    HEADLINE,
-    MIN_DIGITS,
-    metric_of,
-    number_cells,
-)
+from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, metric_of
+from hwdse.report.number_texts import MIN_DIGITS, number_cells
 from hwdse.units.format_units import common_unit
 from hwdse.units.parse_units import split_field, unit_size
 

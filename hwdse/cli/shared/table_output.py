@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwdse.report.number_texts import human_count
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,8 +23,6 @@ MAX_TRANSPOSED = 6
 """Largest number of rows that are printed as columns if they are too wide."""
 NARROW_CELL = 16
 """Characters of the longest cell that is never wrapped."""
-LARGEST_PERCENT_RATIO = 10.0
-"""Ratio above which a distance is written as a factor."""
 MIN_TEXT = 12
 """Smallest width of a wrapped column of text."""
 
@@ -148,33 +148,6 @@ def progress_bar(
             progress.update(task, completed=done, extra=extra, rate=rate)
 
         yield update
-
-
-def human_count(value: int | float) -> str:
-    """Rounded count with a letter: `12.3M` for 12,300,000."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
-
-
-def percent(fraction: float, digits: int = 1) -> str:
-    """Percentage with a space: `12.3 %` for 0.123; `-` if not finite."""
-    return f"{100.0 * fraction:.{digits}f} %" if math.isfinite(fraction) else "-"
-
-
-def signed(value: float, decimals: int = 3) -> str:
-    """Number with its sign; without one if it is zero with these decimals."""
-    text = f"{value:+.{decimals}f}"
-    return f"{0.0:.{decimals}f}" if float(text) == 0.0 else text
-
-
-def distance(ratio: float) -> str:
-    """Distance of a value from a bound, from their ratio: `12.3 % above`, `50.0 % below`, or
-    `24.6 times` from a tenfold excess on."""
-    if ratio > LARGEST_PERCENT_RATIO:
-        return f"{ratio:.3g} times"
-    return f"{percent(abs(ratio - 1.0))} {'above' if ratio > 1.0 else 'below'}"
 
 
 def _console(stream: Any) -> "Console":

@@ -28,14 +28,8 @@ from hwdse.cli.shared.interrupts import (
     is_interruptible,
     on_interrupt,
 )
-from hwdse.cli.shared.table_output import (
-    human_count,
-    note,
-    print_json,
-    progress_bar,
-    say,
-    tell_files,
-)
+from hwdse.cli.shared.table_output import note, print_json, progress_bar, say, tell_files
+from hwdse.report.number_texts import human_count
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.metric_tables import format_metric, is_core, metric_of
-from hwdse.cli.shared.table_output import (
-    print_json,
-    print_table,
-    progress_bar,
-    say,
-    tell_files,
-)
+from hwdse.cli.shared.table_output import print_json, print_table, progress_bar, say, tell_files
 from hwdse.cli.sweep.front_tables import shown_indices
 from hwdse.config.schema.metric_fields import metric_unit
 from hwdse.config.search.metric_names import objective_columns
+from hwdse.report.metrics import format_metric, is_core, metric_of
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -162,8 +156,8 @@ def _robust_log_objectives(
 def _draw(
     loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path, formats: tuple[str, ...]
 ) -> list[Path]:
-    from hwdse.cli.shared import evaluation_plots
-    from hwdse.cli.shared.plot_targets import plot_files
+    from hwdse.report import evaluation_plots
+    from hwdse.report.plot_targets import plot_files
 
     return evaluation_plots.save_front_uncertainty(
         sampled, loaded.front_objectives, plot_files(loaded, folder, formats),

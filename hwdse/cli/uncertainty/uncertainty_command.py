@@ -16,7 +16,8 @@ from hwdse.cli.shared.common_options import (
     parse_formats,
 )
 from hwdse.cli.shared.exit_codes import CommandError
-from hwdse.cli.shared.table_output import percent, print_json, print_table, say
+from hwdse.cli.shared.table_output import print_json, print_table, say
+from hwdse.report.number_texts import percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,9 +131,9 @@ def _checked_uncertainty(text: str) -> str:
 
 
 def _headlines(loaded: "LoadedSearch") -> list[str]:
-    from hwdse.cli.shared import metric_tables
+    from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, is_core
 
-    names = metric_tables.CORE_HEADLINE if metric_tables.is_core(loaded) else metric_tables.HEADLINE
+    names = CORE_HEADLINE if is_core(loaded) else HEADLINE
     return [field for _, field, _, _ in names]
 
 
@@ -144,9 +145,8 @@ def _metric_rows(
     import jax.numpy as jnp
     import numpy as np
 
-    from hwdse.cli.shared.metric_tables import evaluate_exact
     from hwdse.config.schema.range_ends import inside_ranges
-    from hwdse.evaluation import evaluate
+    from hwdse.evaluation import evaluate, evaluate_exact
     from hwdse.search.uncertainty.uncertainty_propagation import (
         percentiles,
         sample_metrics,
@@ -180,9 +180,9 @@ def _print(
     budget: "VarianceBudget",
     samples: int,
 ) -> None:
-    from hwdse.cli.shared.metric_tables import is_core
     from hwdse.cli.shared.parameter_cells import metric_row
     from hwdse.config.schema.user_paths import short_path
+    from hwdse.report.metrics import is_core
 
     of_core = is_core(loaded)
     labels, cells, unaffected = [], [], []

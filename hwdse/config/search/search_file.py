@@ -130,18 +130,10 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     for a search inside one core. Raises `ConfigError` with one line for every error.
     """
     source = path if isinstance(path, JobSource) else JobSource(str(path))
-    path, tables = source.path, source.tables
-    file, folder = _open(path)
-    own = with_new_job(with_design_keys(file.tables), with_design_keys(tables, file.tables))
-    merged, changes, uncertainties = _merge_sets(own, overrides)
-    where = ConfigLocation(f"{file.label} with --set" if overrides and path else file.label)
-    given = table_entries(merged.get("uncertain", []), where)
-    given += [
-        _entry(path, text)
-        for path, text in (*file.uncertain_constants.items(), *uncertainties.items())
-    ]
-    merged.update({"uncertain": given} if given else {})
-    design = merged.get("design")
+    file, folder = _open(source.path)
+    where = ConfigLocation(f"{file.label} with --set" if overrides and source.path else file.label)
+    merged, changes = _given_tables(source, file, overrides, where)
+    given, design = merged.get("uncertain", []), merged.get("design")
     kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
     checked = check(SEARCH_TABLES[kind], _with_shard_fractions(merged, where), where)
     mistakes = Mistakes()
@@ -161,7 +153,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     entries = [*file_entries(parts.files), *((where.table("uncertain"), item) for item in given)]
     uncertain_constants = make_uncertain_constants(entries, roots, base)
     design, plain = with_explicit_strategy(merged["design"], checked.design, roots, parts.roots)
-    is_other_job = bool(tables) or any(names_other_job(text) for text in overrides)
+    is_other_job = bool(source.tables) or any(names_other_job(text) for text in overrides)
     loaded = LoadedSearch(
         title=job_title(checked, parts.labels, is_other_job=is_other_job),
         seed=checked.seed,
@@ -178,10 +170,28 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
         uncertain_constants=uncertain_constants,
         robust=_robust(checked.objective, uncertain_constants, where.table("objective")),
         notes=parts.notes,
-        files=(*((("search", file),) if path is not None else ()), *parts.files),
+        files=(*((("search", file),) if source.path is not None else ()), *parts.files),
         overrides=tuple(overrides),
     )
-    return dataclasses.replace(loaded, resolved=resolved_tables(loaded, loaded.files, parts.published))
+    resolved = resolved_tables(loaded, loaded.files, parts.published)
+    return dataclasses.replace(loaded, resolved=resolved)
+
+
+def _given_tables(
+    source: JobSource, file: TomlFile, overrides: Sequence[str], where: ConfigLocation
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tables of a file with those of the command line, uncertain constants as [[uncertain]]; and
+    the `--set` values of paths."""
+    own = with_design_keys(file.tables)
+    merged, changes, uncertainties = _merge_sets(
+        with_new_job(own, with_design_keys(source.tables, file.tables)), overrides
+    )
+    given = table_entries(merged.get("uncertain", []), where)
+    given += [
+        _entry(path, text)
+        for path, text in (*file.uncertain_constants.items(), *uncertainties.items())
+    ]
+    return ({**merged, "uncertain": given} if given else merged), changes
 
 
 def _open(path: str | None) -> tuple[TomlFile, Path]:
