@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,12 @@ def test_output_into_a_closed_pipe_is_no_error(arguments):
     )  # fmt: skip
     os.close(write)
     assert (ended.returncode, ended.stderr) == (Exit.OK, "")
+
+
+def test_every_exit_code_is_documented():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "exit-codes.md"
+    lines = [line.split("|")[1].strip() for line in page.read_text().splitlines() if "|" in line]
+    assert {str(int(code)) for code in Exit} == {text for text in lines if text.isdecimal()}
 
 
 def test_a_full_disk_names_the_file(tmp_path, monkeypatch):

@@ -17,9 +17,9 @@ class Exit(IntEnum):
     INFEASIBLE = 3
     """No design meets the constraints."""
     INTERRUPTED = 5
-    """Stopped by Ctrl-C with all finished work on disk; `--resume` continues."""
+    """Sweep stopped by a signal, with the finished chunks and their front on disk."""
     ABORTED = 130
-    """Stopped by Ctrl-C with nothing to resume."""
+    """Stopped by a signal; the last line says what is on disk and how to continue."""
 
 
 class CommandError(Exception):
