@@ -35,7 +35,13 @@ UNSURE = ("assumed", "default", "unmarked")
 _FIRST_WORD = re.compile(r"(assumed|derived|fitted|measured|default)\b", re.IGNORECASE)
 _HEAD = re.compile(r"\s*\[\[?\s*([\w.\-]+)\s*\]\]?\s*(?:#\s*(.*))?$")
 _KEY = re.compile(r"\s*([\w.\-]+)\s*=(.*)$")
-_CHOICES = ("parallelism", "checkpointing", "mix", "cluster.schedule_availability_fraction")
+_CHOICES = (
+    "parallelism",
+    "checkpointing",
+    "mix",
+    "tiles",
+    "cluster.schedule_availability_fraction",
+)
 """Paths whose values are choices of the user; their defaults are not constants."""
 _ROOTS: Mapping[str, str] = MappingProxyType(
     {

@@ -110,7 +110,7 @@ def test_an_explanation_has_value_band_and_elasticities(loaded, slopes):
 
 def test_explanations_of_names_workloads_and_tables():
     loaded = load_search("gemmini_bert_explicit")
-    assert explain(loaded, "accelerator.dataflow").elasticities is None
+    assert explain(loaded, "accelerator.rows_dims").elasticities is None
     with pytest.raises(ValueError, match="found a table"):
         explain(loaded, "accelerator")
     with pytest.raises(ValueError, match=r"did you mean 'accelerator\.rows'"):

@@ -242,7 +242,7 @@ warnings.simplefilter("ignore")
 import jax, matplotlib.pyplot, pyarrow.parquet, scipy.stats
 from hwdse.cli.main import run
 from hwdse.cli.optimize import optimize_front
-from hwdse.cli.shared import evaluation_plots
+from hwdse.report import evaluation_plots
 from hwdse.cli.sweep import front_tables
 from hwdse.runs import run_chunks
 from hwdse.search import minimize
