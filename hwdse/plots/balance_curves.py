@@ -144,6 +144,6 @@ def _draw_mark(axes: Axes, name: str, value: float) -> None:
     """Draw a named dotted line at a reference value, if it is in the range."""
     axes.axvline(value, color=PALE_INK, linewidth=0.9, linestyle=":", zorder=1)
     axes.annotate(
-        name, (value, 1.0), (3, -4), xycoords=("data", "axes fraction"),
-        textcoords="offset points", va="top", fontsize=8, color=PALE_INK,
+        name, (value, 0.0), (3, 3), xycoords=("data", "axes fraction"),
+        textcoords="offset points", va="bottom", fontsize=8, color=PALE_INK,
     )  # fmt: skip

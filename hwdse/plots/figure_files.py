@@ -6,6 +6,7 @@ Neither pyplot nor the global settings of matplotlib are used, so a notebook kee
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Metadata without dates, so that the same figure gives the same bytes."""
-_FILE_STYLE = {"svg.hashsalt": "hwdse", "svg.fonttype": "path", "pdf.fonttype": 42}
+_FILE_STYLE: dict[Any, Any] = {"svg.hashsalt": "hwdse", "svg.fonttype": "path", "pdf.fonttype": 42}
 DOTS_PER_INCH = 200
 """Resolution of PNG files: 1440 pixels for the usual width."""
 _TITLE = {"fontsize": 10.5, "fontweight": "bold", "color": INK, "parse_math": False}

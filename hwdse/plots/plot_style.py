@@ -9,7 +9,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import Formatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
 COLORS = (
-    "#004f9e", "#d55e00", "#22ab80", "#f5bd3c", "#45128a", "#63b6e6", "#b03a78", "#d3d8de",
+    "#00458f", "#c94f00", "#22ab80", "#f5bd3c", "#2e0a5e", "#63b6e6", "#9a2a66", "#d3d8de",
 )  # fmt: skip
 """Blue, vermilion, green, amber, purple, sky blue, magenta, light gray.
 
@@ -43,6 +43,8 @@ TICK_ROOM_IN = {"x": 0.55, "y": 0.3}
 """Room of a tick label along its axis (inches)."""
 FEW_TICKS = 3
 """An axis with fewer ticks at 1, 2 and 5 times a power of ten gets evenly spaced ones."""
+MAX_TICKS = 12
+"""Number of intervals of evenly spaced ticks that are tried."""
 
 
 def curve_style(index: int) -> dict[str, Any]:
@@ -95,7 +97,9 @@ def tidy_log_axis(axis: Axis) -> None:
     locator = DecadeLocator(axis)
     axis.set_major_locator(locator)
     axis.set_major_formatter(DecadeFormatter(locator))
-    axis.set_minor_locator(LogLocator(base=10.0, subs=np.arange(2.0, 10.0), numticks=60))
+    axis.set_minor_locator(
+        LogLocator(base=10.0, subs=[float(step) for step in range(2, 10)], numticks=60)
+    )
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -140,8 +144,13 @@ class DecadeLocator(Locator):
         return max(2, int(length_in / TICK_ROOM_IN["x" if is_x else "y"]))
 
     def _even(self, vmin: float, vmax: float, room: int) -> Sequence[float]:
-        found = MaxNLocator(nbins=min(room, 7), steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
-        return [tick for tick in found.tolist() if vmin <= tick <= vmax]
+        ticks: list[float] = []
+        for count in range(min(room, 7), MAX_TICKS):  # the ends of the range may hold most ticks
+            found = MaxNLocator(nbins=count, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
+            ticks = [float(tick) for tick in found if vmin <= tick <= vmax]
+            if len(ticks) > 1:
+                break
+        return ticks[:: max(1, int(np.ceil(len(ticks) / room)))]
 
 
 class DecadeFormatter(Formatter):

@@ -1,13 +1,15 @@
 """Bars of the elasticities of a metric to parameters."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from hwdse.plots.plot_style import COLORS, GRID, INK, PALE_INK
 
-_UP, _DOWN = {"color": COLORS[1], "hatch": "////", "edgecolor": "white"}, {"color": COLORS[0]}
+_UP: dict[str, Any] = {"color": COLORS[1], "hatch": "////", "edgecolor": "white"}
+_DOWN: dict[str, Any] = {"color": COLORS[0]}
 GROUP_GAP = 0.9
 """Free rows above the heading of a group."""
 

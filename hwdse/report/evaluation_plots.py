@@ -178,7 +178,9 @@ def _operator_points(
         seen.add(names[i])
         flop = 2.0 * float(macs[i])
         points.append(
-            OperatorPoint(name, flop / float(traffic_bytes[i]), flop / float(time_s[i]), bounds[i])
+            OperatorPoint(
+                name, flop / float(traffic_bytes[i]), flop / float(time_s[i]), str(bounds[i])
+            )
         )
     return points
 

@@ -72,7 +72,7 @@ def test_segment_with_a_point_inside_a_box_meets_it(x0, y0, x1, y1):
     """Points at equal distances of the segment, against the exact clipping."""
     along = np.linspace(0.0, 1.0, 401)[:, None]
     points = (1.0 - along) * np.array([[x0, y0]]) + along * np.array([[x1, y1]])
-    inside = np.all((points > BOX[0, :2]) & (points < BOX[0, 2:]), axis=1)
+    inside = np.all((points > BOX[0, :2] + 1e-6) & (points < BOX[0, 2:] - 1e-6), axis=1)
     found = bool(segments_cross_boxes(np.array([[x0, y0, x1, y1]]), BOX)[0, 0])
     assert found or not inside.any()
     apart = np.array([[x0, y0, x1, y1]]) + 10.0

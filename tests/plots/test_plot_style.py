@@ -33,9 +33,16 @@ def test_lightness_of_black_gray_and_white():
     assert lightness("#777777") == pytest.approx(50.03, abs=0.02)  # middle gray
 
 
-def test_colors_differ_in_gray():
+def luma(color):
+    """Gray of most printers, 0 to 100. Source: ITU-R BT.601-7, section 2.5.1."""
+    red, green, blue = (int(color[i : i + 2], 16) / 2.55 for i in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+@pytest.mark.parametrize("gray", [lightness, luma])
+def test_colors_differ_in_gray(gray):
     for first, second in itertools.combinations(COLORS, 2):
-        assert abs(lightness(first) - lightness(second)) >= MIN_DIFFERENCE, (first, second)
+        assert abs(gray(first) - gray(second)) >= MIN_DIFFERENCE, (first, second)
 
 
 def test_parts_of_bars_differ_in_gray_or_in_hatch():

@@ -302,8 +302,8 @@ def _other_systems(
 
 def limits_note(loaded: "LoadedSearch", evaluation: "Evaluation") -> str:
     """The limits of the search file that an evaluation exceeds: `over area and power limits`."""
-    rows = [row for row in limit_rows(loaded, evaluation) if not row["is_met"]]
-    names = [LIMIT_WORDS.get(row["name"], row["name"].replace("_", " ")) for row in rows]
+    over = [str(row["name"]) for row in limit_rows(loaded, evaluation) if not row["is_met"]]
+    names = [LIMIT_WORDS.get(name, name.replace("_", " ")) for name in over]
     noun = "limit" if len(names) == 1 else "limits"
     return f"over {' and '.join(names)} {noun}" if names else ""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -217,7 +218,7 @@ def _draw_runs(axes: Axes, runs: Sequence[FrontPoints], front: np.ndarray) -> No
         return
     ordered = front[np.lexsort((front[:, 1], front[:, 0]))]
     if len(runs) == 1:
-        color, size = COLORS[0], 14 if len(front) > 12 else 26
+        color, size = COLORS[0], 60 if len(front) == 1 else 26 if len(front) < 12 else 14
         style = {"color": color, "linewidth": 1.6}
         axes.step(*ordered.T, where="post", zorder=3, **style)
         axes.scatter(*ordered.T, s=size, color=color, zorder=4, linewidths=0)
@@ -228,7 +229,7 @@ def _draw_runs(axes: Axes, runs: Sequence[FrontPoints], front: np.ndarray) -> No
               label=f"merged front ({_designs(len(front))})")  # fmt: skip
     for index, run in enumerate(runs):
         marker, color = _RUN_LOOKS[index % len(_RUN_LOOKS)]
-        key = {"marker": marker, "color": COLORS[color]}
+        key: dict[str, Any] = {"marker": marker, "color": COLORS[color]}
         for chosen, face in ((run.is_front, key["color"]), (~run.is_front, "white")):
             if np.any(chosen):
                 axes.scatter(
@@ -313,7 +314,8 @@ def _values(marker: Marker, labels: tuple[str, str]) -> str:
     """Objectives of a design with their units."""
     units = [label.partition(" (")[2].partition(")")[0] for label in labels]
     pairs = zip(marker.objectives, units, strict=True)
-    return ", ".join(f"{value:,.3g}{_NO_BREAK}{unit}".strip() for value, unit in pairs)
+    texts = [f"{float(f'{value:.3g}'):,.6g}{_NO_BREAK}{unit}" for value, unit in pairs]
+    return ", ".join(text.strip() for text in texts)
 
 
 def _note(markers: Sequence[Marker], labels: tuple[str, str], front: np.ndarray) -> str:

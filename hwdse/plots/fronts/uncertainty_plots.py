@@ -8,7 +8,7 @@ from hwdse.plots.plot_style import COLORS, GRID, INK, PALE_INK, percent_text, ti
 
 _SHARES = LinearSegmentedColormap.from_list("shares", ["#f4e3d7", COLORS[1], "#5c1f00"])
 """Fraction of samples on the front, from light to dark; distinct in gray too."""
-ONE_DESIGN = "One design: no other design that could replace it on the front."
+ONE_DESIGN = "One design only: there is no front to vary."
 
 
 def plot_front_uncertainty(
