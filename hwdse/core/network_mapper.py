@@ -3,6 +3,7 @@
 Builds the concrete network; `operator_loop_nests` defines it and derives the loop nests.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, singledispatch
@@ -26,7 +27,7 @@ from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.hardware.accelerator import Accelerator
 from hwdse.workload.gemms import LayerList
 from hwdse.workload.loops.operators import Operators
-from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
+from hwdse.workload.transformer.micro_batch_gemms import gemm_names
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
 
@@ -69,9 +70,19 @@ def _map_chip(design: Design, workload: TransformerTraining | LayerList) -> Mapp
     with jax.enable_x64(True):
         numbers = jax.tree.map(lambda x: np.asarray(x, float), (design, workload))
         operators, core, best = _numpy(_mapped_chip()(*numbers))
-    names = workload.names if isinstance(workload, LayerList) else GEMM_NAMES
+        names = workload.names if isinstance(workload, LayerList) else gemm_names(workload)
+    operators = operators.replace(names=names)
+    operators, best = _executed(operators, best)
     num_cores = float(design.chip.num_scratchpads)
-    return MappedNetwork(operators.replace(names=names), core, lambda: best, 0.0, num_cores)
+    return MappedNetwork(operators, core, lambda: best, 0.0, num_cores)
+
+
+def _executed(operators: Operators, best: BestMapping) -> tuple[Operators, BestMapping]:
+    """The operators that are executed, with their mappings: without those of absent experts."""
+    is_executed = np.asarray(operators.count) > 0.0
+    names = itertools.compress(operators.names, is_executed)
+    operators, best = jax.tree.map(lambda x: x[is_executed] if np.ndim(x) else x, (operators, best))
+    return operators.replace(names=tuple(names)), best
 
 
 @cache
@@ -107,7 +118,7 @@ def step_partitions(step: ShardedStep, design: Design) -> tuple[Operators, PerOp
     )
     runs = jnp.tile(each, len(hbm_traffic.SPLITS))
     count = partitions.parts.count
-    busiest = jnp.maximum(1.0 / chip.num_scratchpads, 1.0 / count)
+    busiest = jnp.maximum(1.0 / chip.num_scratchpads, 1.0 / jnp.where(count > 0.0, count, 1.0))
     count = jnp.where(partitions.is_distributed, busiest, 1.0) * runs * count
     return replace(partitions.parts, count=count), partitions.copies, partitions.core
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.designs import BASE
 from support.trained_models import DEEPSEEK_V3, LLAMA3_8B, MIXTRAL, QWEN3, training
 
+from hwdse.core.network_mapper import step_partitions
 from hwdse.numerics.relaxation import total
 from hwdse.search.space.pytree_path import set_path
 from hwdse.specs.design import Parallelism
@@ -20,6 +22,7 @@ from hwdse.workload.transformer.layer_stacks import (
     slowest_stage_layers,
     stage_candidates,
 )
+from hwdse.workload.transformer.micro_batch_gemms import gemm_names
 from hwdse.workload.transformer.model_config import LayerKind, LayerOverrides
 from hwdse.workload.transformer.sharding import shard
 
@@ -110,6 +113,28 @@ def test_values_of_kinds_weigh_by_their_layers():
     found = work_of(found.replace(memory=found.memory.replace(buffers=0.0)))
     mean = 0.25 * work_of(steps[0]) + 0.75 * work_of(steps[1])
     np.testing.assert_allclose(found, mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("model", [LLAMA3_8B, MIXTRAL, DEEPSEEK_V3, GEMMA])
+def test_every_operator_has_a_name(model):
+    names, gemms = gemm_names(training(model)), step_of(model).gemms
+    assert len(names) == len(set(names)) == len(gemms.m)
+    sizes = dict(zip(names, zip(gemms.m, gemms.k, gemms.n, strict=True), strict=True))
+    assert sizes["head"][2] == model.vocabulary / 2.0
+    if model is GEMMA:
+        assert sizes["scores_1"][2] < sizes["scores"][2] == 2048.0
+    if model.num_experts:
+        assert sizes["router"][2] == model.num_experts
+    else:
+        assert names[-9:-3] == ("up", "up_dx", "up_dw", "down", "down_dx", "down_dw")
+
+
+def test_absent_experts_have_no_parts_on_a_core():
+    with jax.enable_x64(True):
+        parts, _, _ = step_partitions(step_of(MIXTRAL), BASE)
+    is_absent = np.array([name.startswith("shared") for name in gemm_names(training(MIXTRAL))])
+    assert np.array_equal(np.asarray(parts.count) == 0.0, np.tile(is_absent, 3))
+    assert np.all(np.isfinite(parts.count))
 
 
 # Changed numbers --------------------------------------------------------------------------------

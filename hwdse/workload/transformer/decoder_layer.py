@@ -19,6 +19,7 @@ from hwdse.workload.transformer.dense_transformer import (
     layer_slice,
 )
 from hwdse.workload.transformer.gemm_groups import (
+    CORE_NAMES,
     GemmGroup,
     LayerSharding,
     core_work,
@@ -71,7 +72,9 @@ def grouped_query_core(job: TransformerTraining, sharding: LayerSharding) -> Gem
         (queries, keys, head_dim, num_gemms, in_memory, shared, 1.0, 0.0, 0.0),
     ]
     return GemmGroup(
-        gemms, [(1.0, 2.0, recompute, 2.0, 0.0), (1.0, 2.0 + fused, recompute, 4.0, 0.0)]
+        CORE_NAMES,
+        gemms,
+        [(1.0, 2.0, recompute, 2.0, 0.0), (1.0, 2.0 + fused, recompute, 4.0, 0.0)],
     )
 
 
@@ -86,7 +89,7 @@ def grouped_query_projections(job: TransformerTraining, sharding: LayerSharding)
     qkv = linear_gemms(tokens, model.hidden, qkv_width, norm.vector, norm.extra)
     out = linear_gemms(tokens, part.query_width, model.hidden, residual.vector, residual.extra)
     recompute, distinct = sharding.recompute_fraction, distinct_qkv_fraction(model, sharding.tensor)
-    return [linear_group(qkv, recompute, distinct), linear_group(out, recompute)]
+    return [linear_group("qkv", qkv, recompute, distinct), linear_group("out", out, recompute)]
 
 
 def _projections(
@@ -162,12 +165,13 @@ def mean_layer_gemms(
         for index, stack in enumerate(stacks):
             entry = stack.entry if stack.own & part.fields else -1
             members.setdefault((entry, part.kind_of(stack.kind)), []).append(index)
-        for indices in members.values():
+        for (entry, _), indices in members.items():
             first = stacks[indices[0]]
             found = part.gemms(replace(job, model=first.model), sharding, first.kind)
             if len(members) > 1:
                 count = sum(stacks[index].count for index in indices)
-                groups += [_scaled(group, count / job.model.num_layers) for group in found]
+                share, mark = count / job.model.num_layers, f"_{entry + 1}" if entry >= 0 else ""
+                groups += [_scaled(group, share, mark) for group in found]
             else:
                 groups += found
             for index in indices if len(stacks) > 1 else ():
@@ -175,10 +179,10 @@ def mean_layer_gemms(
     return groups, tuple(macs)
 
 
-def _scaled(group: GemmGroup, share: Scalar) -> GemmGroup:
-    """The group with its executions times `share`."""
+def _scaled(group: GemmGroup, share: Scalar, mark: str) -> GemmGroup:
+    """The group with its executions times `share`, and names that end with `mark`."""
     rows = [(*(share * x for x in row[:4]), row[4]) for row in group.executions]
-    return GemmGroup(group.gemms, rows)
+    return GemmGroup(tuple(f"{name}{mark}" for name in group.names), group.gemms, rows)
 
 
 def _num_macs(group: GemmGroup) -> Scalar:

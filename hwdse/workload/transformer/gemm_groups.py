@@ -53,6 +53,8 @@ def tokens_of(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
 class GemmGroup(NamedTuple):
     """GEMM operators of a part of a layer, with their executions."""
 
+    names: tuple[str, ...]
+    """Name of each operator."""
     gemms: list[OperatorFields]
     """Fields of `Gemms` per operator."""
     executions: list[OperatorFields]
@@ -79,13 +81,20 @@ def linear_gemms(
     ]
 
 
-def linear_group(gemms: list[OperatorFields], recompute: Scalar, model: Leaf = 1.0) -> GemmGroup:
+def linear_names(name: str) -> tuple[str, str, str]:
+    """Names of the forward, input-gradient (dx) and weight-gradient (dw) GEMMs of a matrix."""
+    return name, f"{name}_dx", f"{name}_dw"
+
+
+def linear_group(
+    name: str, gemms: list[OperatorFields], recompute: Scalar, model: Leaf = 1.0
+) -> GemmGroup:
     """GEMMs of `linear_gemms` of one matrix, with their executions.
 
     `model` is the share of each execution that counts as model FLOP.
     """
     executions = [(1.0, 0.0, recompute, model, 1.0)] + 2 * [(0.0, 1.0, 0.0, model, 1.0)]
-    return GemmGroup(gemms, executions)
+    return GemmGroup(linear_names(name), gemms, executions)
 
 
 def stacked_fields(operators: list[OperatorFields]) -> tuple[PerOp, ...]:
@@ -135,6 +144,8 @@ def elementwise(
     )
 
 
+CORE_NAMES = ("scores", "values")
+"""Operators of the attention between the projections."""
 SCORE_STREAMS = (9.0, 11.0)
 """HBM bytes per 16-bit score of softmax and dropout, forward and backward, without fused attention.
 

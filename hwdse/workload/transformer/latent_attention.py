@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from hwdse.numerics.array_types import Scalar
 from hwdse.workload.transformer.dense_transformer import ACTIVATION_BYTES, NORM_FLOP, RESIDUAL_FLOP
 from hwdse.workload.transformer.gemm_groups import (
+    CORE_NAMES,
     GemmGroup,
     LayerSharding,
     core_work,
@@ -46,6 +47,7 @@ def latent_projections(job: TransformerTraining, sharding: LayerSharding) -> lis
     norm = elementwise(own * (model.hidden + latents), NORM_FLOP, NORM_TRAFFIC)
     residual = elementwise(own * model.hidden, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     nothing = elementwise(0.0, (0.0, 0.0), (0.0, 0.0))
+    names = ("latents", "query_up", "key_value_up", "out")
     sizes = [
         (own, model.hidden, latents + model.qk_rope_head_dim, norm),
         (tokens, query_in, heads * key_dim(model), nothing),
@@ -55,9 +57,12 @@ def latent_projections(job: TransformerTraining, sharding: LayerSharding) -> lis
     model_shares = [sharding.sequence_shards / sharding.tensor, 1.0, 1.0, 1.0]
     return [
         linear_group(
-            linear_gemms(m, k, n, beside.vector, beside.extra), sharding.recompute_fraction, share
+            name,
+            linear_gemms(m, k, n, beside.vector, beside.extra),
+            sharding.recompute_fraction,
+            share,
         )
-        for (m, k, n, beside), share in zip(sizes, model_shares, strict=True)
+        for name, (m, k, n, beside), share in zip(names, sizes, model_shares, strict=True)
     ]
 
 
@@ -78,6 +83,7 @@ def latent_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
     keys, vector, extra = core_work(job, sharding, score_executions)
     in_memory = 1.0 - fused
     return GemmGroup(
+        CORE_NAMES,
         [
             (queries, key_dim(model), keys, count, 1.0, 1.0, in_memory, vector, extra),
             (queries, keys, model.v_head_dim, count, in_memory, 1.0, 1.0, 0.0, 0.0),

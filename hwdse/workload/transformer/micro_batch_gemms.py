@@ -12,9 +12,11 @@ from hwdse.workload.gemms import ExecutionCounts, Gemms
 from hwdse.workload.transformer.decoder_layer import mean_layer_gemms
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
 from hwdse.workload.transformer.gemm_groups import (
+    CORE_NAMES,
     LayerSharding,
     linear_gemms,
     linear_group,
+    linear_names,
     stack_gemms,
     tokens_of,
 )
@@ -24,18 +26,21 @@ LOGIT_STREAMS = (4.0, 2.0)
 """HBM bytes of the loss per logit, forward and backward."""
 
 
-def _gemm_triple(name: str) -> tuple[str, str, str]:
-    return name, f"{name}_dx", f"{name}_dw"
-
-
 GEMM_NAMES = (
-    *(gemm for name in ("qkv", "out") for gemm in _gemm_triple(name)),
-    "scores",
-    "values",
-    *(gemm for name in ("up", "down", "head") for gemm in _gemm_triple(name)),
+    *(*linear_names("qkv"), *linear_names("out"), *CORE_NAMES),
+    *(*linear_names("up"), *linear_names("down"), *linear_names("head")),
 )
 """GEMM operators of a dense transformer: forward, input gradient (dx) and weight gradient (dw) of
 each matrix, attention, and the vocabulary projection (LM head) last."""
+
+
+def gemm_names(job: TransformerTraining) -> tuple[str, ...]:
+    """Names of the operators of `micro_batch_gemms`, as `GEMM_NAMES` for any kinds of layers.
+
+    Operators that differ between entries of `[[layers]]` end with the number of the entry.
+    """
+    groups, _ = mean_layer_gemms(job, LayerSharding())
+    return (*(name for group in groups for name in group.names), *linear_names("head"))
 
 
 def layer_sharding(parallelism: Parallelism, software: Software) -> LayerSharding:
@@ -62,7 +67,7 @@ def lm_head_gemms(
     loss = (SOFTMAX_FLOP[0] * logits, SOFTMAX_FLOP[1] * logits)
     extra = (LOGIT_STREAMS[0] * logits, LOGIT_STREAMS[1] * logits)
     gemms = linear_gemms(tokens, job.model.hidden, width, loss, extra)
-    return stack_gemms([linear_group(gemms, recompute=0.0)])
+    return stack_gemms([linear_group("head", gemms, recompute=0.0)])
 
 
 def micro_batch_gemms(

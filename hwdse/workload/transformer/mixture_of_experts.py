@@ -79,7 +79,8 @@ def mlp_gemms(
     up_width = (model.num_mlp_matrices - 1.0) * width
     first = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra)
     last = linear_gemms(tokens, width, model.hidden, residual.vector, residual.extra)
-    return [linear_group(gemms, sharding.recompute_fraction) for gemms in (first, last)]
+    recompute = sharding.recompute_fraction
+    return [linear_group("up", first, recompute), linear_group("down", last, recompute)]
 
 
 def _norms(model: Transformer, elements: Scalar) -> Elementwise:
@@ -126,8 +127,12 @@ def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
     gemms_down = linear_gemms(tokens, width, model.hidden, add.vector, add.extra, count)
     model_share = 1.0 / busiest_rank_ratio(model, sharding.expert)
     # Replicas of the router on tensor ranks without sequence parallelism are not model FLOP.
-    groups = [linear_group(router, recompute, sharding.sequence_shards / sharding.tensor)]
-    groups += [linear_group(gemms, recompute, model_share) for gemms in (gemms_up, gemms_down)]
+    router_share = sharding.sequence_shards / sharding.tensor
+    groups = [
+        linear_group("router", router, recompute, router_share),
+        linear_group("expert_up", gemms_up, recompute, model_share),
+        linear_group("expert_down", gemms_down, recompute, model_share),
+    ]
     return groups + _shared_expert_gemms(job, sharding)
 
 
@@ -142,7 +147,8 @@ def _shared_expert_gemms(job: TransformerTraining, sharding: LayerSharding) -> l
     up_width = (model.num_mlp_matrices - 1.0) * width
     up = linear_gemms(tokens, model.hidden, up_width, act.vector, act.extra, count)
     down = linear_gemms(tokens, width, model.hidden, (0.0, 0.0), (0.0, 0.0), count)
-    return [linear_group(gemms, sharding.recompute_fraction) for gemms in (up, down)]
+    recompute = sharding.recompute_fraction
+    return [linear_group("shared_up", up, recompute), linear_group("shared_down", down, recompute)]
 
 
 def mixture_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
