@@ -58,8 +58,10 @@ def plot_median_and_range(
         )  # fmt: skip
         axes.fill_between(x, low, high, step=step, color=color, alpha=0.15, linewidth=0.0)
         dots = slice(-1, None) if is_staircase else slice(None)
-        ring = {"markersize": 4.0 + 1.6 * (len(curves) - 1 - index), "markerfacecolor": "none"}
-        axes.plot(x[dots], median[dots], "o", color=color, markeredgewidth=1.3, **ring)
+        ring = {"markersize": 3.5 + 1.3 * (len(curves) - 1 - index), "markerfacecolor": "none"}
+        axes.plot(
+            x[dots], median[dots], "o", color=color, markeredgewidth=1.3, clip_on=False, **ring
+        )
         drawn.append((x, low, high))
     _set_limits(axes, drawn)
     axes.set_xlabel(labels[0])

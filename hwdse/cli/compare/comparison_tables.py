@@ -225,6 +225,7 @@ def save_comparison(
             figure,
             "best_objective" if task == "single" else "hypervolume",
             "Best objective of the methods" if task == "single" else "Hypervolume of the methods",
-            f"Median and range over {num_seeds} seeds.",
+            f"Median and range over {num_seeds} seeds. The time of the gradient search includes its "
+            "compilation, in the first seed.",
         )
     return files
