@@ -220,12 +220,12 @@ def save_comparison(
             found = curves_of(traces, task, reference, in_seconds=in_seconds)
             curves = {m: Curve(curve.marks, factor * curve.bounds) for m, curve in found.items()}
             plot_median_and_range(ax, curves, (name, ylabel), absent, has_legend=not in_seconds)
-        num_seeds = len({seed for _, _, seed in traces})
+        seeds = len({seed for _, _, seed in traces})
         files += target.save(
             figure,
             "best_objective" if task == "single" else "hypervolume",
             "Best objective of the methods" if task == "single" else "Hypervolume of the methods",
-            f"Median and range over {num_seeds} seeds. The time of the gradient search includes its "
+            f"Median and range over {seeds} seeds. The time of the gradient search includes its "
             "compilation, in the first seed.",
         )
     return files
