@@ -82,7 +82,7 @@ def _executed(operators: Operators, best: BestMapping) -> tuple[Operators, BestM
     is_executed = np.asarray(operators.count) > 0.0
     names = itertools.compress(operators.names, is_executed)
     operators, best = jax.tree.map(lambda x: x[is_executed] if np.ndim(x) else x, (operators, best))
-    return operators.replace(names=tuple(names)), best
+    return replace(operators, names=tuple(names)), best
 
 
 @cache

@@ -12,6 +12,7 @@ from support.designs import BASE
 from support.trained_models import DEEPSEEK_V3, LLAMA3_8B, MIXTRAL, QWEN3, training
 
 from hwdse.core.network_mapper import step_partitions
+from hwdse.numerics.content_key import content_key
 from hwdse.numerics.relaxation import total
 from hwdse.search.space.pytree_path import set_path
 from hwdse.specs.design import Parallelism
@@ -192,6 +193,20 @@ def test_kinds_survive_jax_and_follow_no_gradient():
     assert jax.tree.map(jnp.isfinite, slopes).model.kinds == DEEPSEEK_V3.kinds
     latent = (LayerKind(True, False), LayerKind(True, True))
     assert jax.jit(lambda job: job)(job).model.kinds == (latent,)
+
+
+def test_models_of_other_kinds_have_other_programs():
+    """Their leaves have equal types; a stored program must not be taken for another model."""
+    jobs = [training(model) for model in (LLAMA3_8B, MIXTRAL, DEEPSEEK_V3, GEMMA)]
+    keys = []
+    for job in jobs:
+        leaves, structure = jax.tree.flatten(job)
+        types = [(type(leaf),) for leaf in leaves]
+        keys.append(content_key(jax.tree.unflatten(structure, types)))
+        assert content_key(job) != content_key(job.replace(model=job.model.replace(hidden=8.0)))
+    assert len(set(keys)) == len(keys)
+    again = jax.tree.unflatten(*reversed(jax.tree.flatten(jobs[0])))
+    assert content_key(again) == content_key(jobs[0])
 
 
 # Sliding windows --------------------------------------------------------------------------------

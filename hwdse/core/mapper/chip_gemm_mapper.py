@@ -142,7 +142,7 @@ def mapped_traffic_bytes(
     """
     partitions = partition_gemms(gemms, chip, matrix_speedup_ratio, bytes_per_element)
     dram = best_mapping(partitions.parts, partitions.core, relaxation).costs.traffic.levels[0]
-    idle = jnp.maximum(chip.num_scratchpads / partitions.parts.count, 1.0)
+    idle = hbm_traffic.scratchpads_per_gemm(chip.num_scratchpads, partitions.parts.count)
     penalty = jnp.where(
         partitions.is_distributed & (idle > 1.0), IDLE_SCRATCHPAD_PENALTY * idle, 1.0
     )

@@ -79,6 +79,14 @@ def _whole_extent(extent: PerOp) -> PerOp:
     return jnp.maximum(floor_ste(extent * (1.0 + slack)), 1.0)
 
 
+def scratchpads_per_gemm(num_scratchpads: PerOp, count: PerOp) -> PerOp:
+    """Scratchpads per whole GEMM, at least 1; above 1 some are idle.
+
+    No GEMMs at all (absent shared experts) count as one, so that the gradient stays finite.
+    """
+    return jnp.maximum(num_scratchpads / jnp.where(count > 0.0, count, 1.0), 1.0)
+
+
 def tiling_traffic_bytes(
     gemms: Gemms,
     sram_bytes: PerOp,
@@ -114,8 +122,7 @@ def tiling_traffic_bytes(
         + gemms.c_in_hbm * m * n
     )
     dealt = jnp.maximum(1.0 - tiling.split_m - tiling.split_n, 0.0)
-    # No GEMMs (absent shared experts) have no traffic; the guard keeps the gradient finite.
-    idle = jnp.maximum(num_scratchpads / jnp.where(gemms.count > 0.0, gemms.count, 1.0), 1.0)
+    idle = scratchpads_per_gemm(num_scratchpads, gemms.count)
     # Every scratchpad needs a GEMM, and a block at least one row or column.
     missing = 1.0 / jnp.minimum(jnp.minimum(rows, cols), 1.0)
     penalty = jnp.where(dealt * idle > 1.0, 1e3 * idle, 1.0) * jnp.where(

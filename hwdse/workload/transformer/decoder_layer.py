@@ -159,7 +159,7 @@ def mean_layer_gemms(
     """
     stacks = layer_stacks(job.model)
     groups: list[GemmGroup] = []
-    macs = [0.0 for _ in stacks]
+    macs: list[Scalar] = [0.0 for _ in stacks]
     for part in _PARTS:
         members: dict[tuple[int, bool], list[int]] = {}
         for index, stack in enumerate(stacks):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import flax.struct
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from hwdse.numerics.array_types import Leaf
 
@@ -169,6 +170,11 @@ class Transformer:
             self.replace(layers=(), num_dense_layers=0.0, **entry.given()) for entry in self.layers
         )
 
+    @property
+    def program_key(self) -> tuple[Any, ...]:
+        """Values that a compiled program depends on, the kinds of layers among them."""
+        return self.kinds, *(getattr(self, name) for name in _FIELDS)
+
     def replace(self, **changes: Any) -> Self:
         """Copy with changed fields."""
         return dataclasses.replace(self, **changes)
@@ -207,7 +213,7 @@ def _signs(value: Leaf) -> tuple[bool, bool]:
     if isinstance(value, int | float):
         return value <= 0, value > 0
     is_array = isinstance(value, np.ndarray | np.generic | jax.Array)
-    if not is_array or isinstance(value, jax.core.Tracer):
+    if not is_array or isinstance(value, Tracer):
         return True, True
     numbers = np.asarray(value)
     return bool(np.any(numbers <= 0)), bool(np.any(numbers > 0))
