@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from hwdse.cli.shared.metric_tables import metric_of
 from hwdse.config import ConfigError, load_search
 from hwdse.config.schema.metric_fields import DERIVED, SCALARS, metric_field, metric_unit
 from hwdse.config.search.metric_names import parse_metric, parse_objective, parse_target
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES
+from hwdse.report.metrics import metric_of
 from hwdse.units.format_units import format_quantity
 from hwdse.units.parse_units import split_field, to_base
 
