@@ -44,6 +44,7 @@ docs: $(VENV)/.hwdse-docs
 docs-generated: $(VENV)/.hwdse-docs
 	$(BIN)/python tools/docs_reference.py
 	$(BIN)/python tools/draw_rooms.py
+	$(BIN)/python tools/docs_pictures.py
 	$(BIN)/python tools/docs_accuracy.py
 	$(BIN)/python tools/docs_outputs.py
 

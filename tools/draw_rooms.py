@@ -23,7 +23,7 @@ GROUPS = {  # color of the box by group of rooms
     "#d9d2e9": ("units", "numerics", "specs"),
     "#c9e2f3": ("workload", "models", "core", "training", "serving", "evaluation"),
     "#cfe8cf": ("search", "objectives", "analysis"),
-    "#fbe3c0": ("config", "runs", "validation", "calibration"),
+    "#fbe3c0": ("config", "runs", "validation", "calibration", "jobs"),
     "#f6cccc": ("plots", "report", "cli"),
 }
 COLORS = {room: color for color, rooms in GROUPS.items() for room in rooms}

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdse.cli.balance.balance_tables import unit_and_cells
+from hwdse.cli.balance.balance_tables import one_to
 from hwdse.plots.balance_curves import BalanceCurve, draw_key, plot_balance, set_common_range
 from hwdse.plots.figure_files import PlotFiles, new_keyed_figure
 from hwdse.report.metrics import metric_of
-from hwdse.report.number_texts import percent
+from hwdse.report.number_texts import percent, significant
 from hwdse.units.parse_units import split_field, unit_size
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _curve(item: "ParameterBalance", metric_now: float) -> BalanceCurve:
     near = (item.near_optimal[0] / size, item.near_optimal[1] / size)
     return BalanceCurve(
         title=title,
-        summary=_summary(item),
+        summary=_summary(item, unit, size),
         label=name if unit == "1" else f"{name} ({unit})",
         values=item.values[is_shown] / size,
         metrics=metric_now * np.minimum(item.metric_ratios[is_shown], 1e6),
@@ -84,15 +84,16 @@ def _size(path: str, unit: str) -> float:
     return float(unit_size(unit)[0] / unit_size(split_field(path)[1])[0])
 
 
-def _summary(item: "ParameterBalance") -> str:
-    """Current value, optimum and penalty in words."""
-    path = item.parameter.path
-    unit, (current, optimum) = unit_and_cells(path, [item.current, item.optimum])
-    unit = "" if unit == "-" else f" {unit}"
-    now = f"now: {current}{unit if item.current > 0.0 else ''}"
+def _summary(item: "ParameterBalance", unit: str, size: float) -> str:
+    """Current value, optimum and penalty in words, in the unit of the panel."""
+    now, optimum = (
+        one_to(value) if unit == "1" else f"{significant(value / size)} {unit}"
+        for value in (item.current, item.optimum)
+    )
+    now = f"now: {now}"
     if item.optimum <= 0.0:
         return f"{now}; lowest without any"
     penalty = percent(item.penalty_fraction)
     if item.is_at_end:
         return f"{now}; no optimum in range (penalty {penalty})"
-    return f"{now}; optimum: {optimum}{unit} (penalty {penalty})"
+    return f"{now}; optimum: {optimum} (penalty {penalty})"

@@ -74,7 +74,7 @@ def print_page(page: Page) -> None:
     _print_checkpoint(page)
 
 
-def unit_and_cells(path: str, values: Sequence[float]) -> tuple[str, list[str]]:
+def _unit_and_cells(path: str, values: Sequence[float]) -> tuple[str, list[str]]:
     """Unit and cells of values of one parameter."""
     if path == "chip.fp64_per_fp16_ratio":
         return "-", [one_to(value) for value in values]
@@ -100,7 +100,7 @@ def _print_parameters(page: Page) -> None:
     for item in page.parameters:
         path = item.parameter.path
         values = [item.current, item.optimum, *item.near_optimal]
-        unit, (current, optimum, low, high) = unit_and_cells(path, values)
+        unit, (current, optimum, low, high) = _unit_and_cells(path, values)
         rows.append(
             [
                 numbers[item.parameter.balance],

@@ -17,7 +17,7 @@ from hwdse.plots.plot_style import (
 )
 
 CLOUD_COLOR = "#9aa5b1"
-MIN_FRONT_SHARE = 0.3
+MIN_FRONT_SHARE = 0.35
 """Smallest part of the axes that the front fills, as the geometric mean of both; a base design that
 would leave it less is drawn at the edge."""
 NEAR = 0.3
