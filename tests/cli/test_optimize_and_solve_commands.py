@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from hwdse.cli.main import run
-from hwdse.cli.optimize.budgeted_search import join_rounds
+from hwdse.cli.optimize.budgeted_search import SearchBudgetOptions, join_rounds
 from hwdse.cli.optimize.optimality_tables import (
     optimality_json,
     print_optimality,
@@ -370,6 +371,34 @@ def test_joined_rounds_keep_the_better_design_and_all_evaluations():
     assert joined.num_evaluations == 20
     assert joined.history_evaluations.tolist() == [5, 10, 15, 20]
     assert joined.history_log_objective.tolist() == [3.0, 1.0, 1.0, 0.9]
+
+
+def test_time_and_evaluations_bound_a_search_together(search, capsys):
+    """A second is over before the first design: one round, no report, and the time it took."""
+    arguments = ["optimize", str(search), "--time", "1s", "--evaluations", "80"]
+    assert run(arguments) in (Exit.OK, Exit.INFEASIBLE)
+    out = capsys.readouterr().out
+    assert "of 80: " in out
+    assert "no optimality report: the time is up" in out
+    seconds = float(re.search(r"time: ([\d.]+) s of 1 s", out)[1])
+    assert seconds > 1.0
+
+
+@pytest.mark.parametrize("num_evaluations", [1, 10, 50])
+def test_small_budgets_bound_all_evaluations(search, capsys, num_evaluations):
+    code, found = printed(capsys, "optimize", search, "--evaluations", num_evaluations)
+    assert code in (Exit.OK, Exit.INFEASIBLE)
+    stages = ("search_evaluations", "local_search_evaluations", "optimality_evaluations")
+    assert sum(found[name] for name in stages) == found["evaluations"]
+    assert 1 <= found["evaluations"] <= num_evaluations
+
+
+def test_the_default_budget_depends_on_the_report():
+    budget = SearchBudgetOptions()
+    assert budget.total(has_report=True) == 20_000
+    assert budget.total(has_report=False) == 10_000
+    assert SearchBudgetOptions(time_s=1.0).total(has_report=True) == math.inf
+    assert SearchBudgetOptions(500, time_s=1.0).total(has_report=True) == 500
 
 
 @pytest.mark.parametrize(

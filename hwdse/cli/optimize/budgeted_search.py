@@ -25,6 +25,8 @@ REPORT_FRACTION = 1.0 / 3.0
 leaves over."""
 REPORT_TIME_FRACTION = 0.3
 """Fraction of the time kept for the optimality report, of which half is compilation."""
+LATEST_REPORT_FRACTION = 1.0 - 0.5 * REPORT_TIME_FRACTION
+"""Fraction of the time after which no report begins: it would end too late."""
 
 
 @dataclass(frozen=True)

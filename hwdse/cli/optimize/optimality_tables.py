@@ -43,12 +43,13 @@ def has_optimality_report(loaded: "LoadedSearch", num_neighbors: int | None, tot
 
 
 def missing_report_line(loaded: "LoadedSearch", num_neighbors: int | None, total: float) -> str:
-    """Line on the smallest budget with a report; empty if the report is not requested or made."""
+    """Reason why a feasible result has no optimality report."""
     from hwdse.search.answers.optimality import fixed_report_evaluations
 
-    is_wanted = max_neighbors(loaded, num_neighbors) > 0
-    if not is_wanted or has_optimality_report(loaded, num_neighbors, total):
-        return ""
+    if not max_neighbors(loaded, num_neighbors):
+        return "no optimality report: --neighbors N requests one"
+    if has_optimality_report(loaded, num_neighbors, total):
+        return "no optimality report: the time is up"
     least = math.ceil(fixed_report_evaluations(loaded.space) / REPORT_FRACTION)
     return f"no optimality report: it needs --evaluations {least} or more"
 

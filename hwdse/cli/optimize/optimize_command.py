@@ -170,7 +170,12 @@ def _optimize(
 ) -> None:
     """Search, report and write a run folder, which `start(options)` returns."""
     from hwdse.cli.optimize import optimality_tables
-    from hwdse.cli.optimize.budgeted_search import evaluations_by_stage, search, spent_lines
+    from hwdse.cli.optimize.budgeted_search import (
+        LATEST_REPORT_FRACTION,
+        evaluations_by_stage,
+        search,
+        spent_lines,
+    )
     from hwdse.cli.optimize.stopped_search import SearchKeeper
     from hwdse.cli.shared.interrupts import on_interrupt
     from hwdse.cli.shared.start_run import explain_infeasible
@@ -187,7 +192,7 @@ def _optimize(
             loaded, objective, budget, seed, log=keeper.log, clock=clock, has_report=has_report,
             on_progress=keeper.save_if_due,
         )  # fmt: skip
-        if has_report:
+        if has_report and not clock.is_over(LATEST_REPORT_FRACTION):
             result, report = optimality_tables.with_optimality_report(
                 loaded, objective, result, seed, num_neighbors,
                 max_evaluations=total - result.num_evaluations, should_stop=clock.is_over,
@@ -207,8 +212,8 @@ def _optimize(
         _print(loaded, result, before, after, report)
         for line in spent_lines(loaded, result, spent, total, clock):
             say(line)
-        if line := optimality_tables.missing_report_line(loaded, num_neighbors, total):
-            say(line)
+        if report is None and result.is_feasible and num_neighbors != 0:
+            say(optimality_tables.missing_report_line(loaded, num_neighbors, total))
     for path in (record.folder / "best.toml", *files):
         note(f"wrote {path}")
     if not result.is_feasible:
@@ -256,6 +261,7 @@ def _print(
 ) -> None:
     from hwdse.cli.optimize import optimality_tables
     from hwdse.cli.shared import metric_tables
+    from hwdse.cli.shared.reliance_output import print_notes, print_reliance
     from hwdse.report.breakdowns import bottlenecks
     from hwdse.report.evaluation_json import limit_rows
     from hwdse.report.metrics import is_core
@@ -274,6 +280,8 @@ def _print(
     elif prices := _search_prices(loaded, result):
         say(f"shadow prices (per +1 % of a limit): {prices}")
     say(bottlenecks(after, loaded))
+    print_reliance(loaded, result.design)
+    print_notes(loaded)
 
 
 def objective_line(loaded: "LoadedSearch", result: "SearchResult", before: "Evaluation") -> str:
@@ -352,6 +360,7 @@ def _as_json(
     record: "Run",
     files: list[Path],
 ) -> dict[str, Any]:
+    from hwdse.cli.shared.reliance_output import reliance_json
     from hwdse.cli.shared.start_run import searched_paths
     from hwdse.cli.sweep.front_tables import robust_json
     from hwdse.report.evaluation_json import evaluation_json, limit_rows, warnings_json
@@ -367,6 +376,7 @@ def _as_json(
         "after": evaluation_json(after),
         "limits": limit_rows(loaded, after),
         "warnings": warnings_json(result.design, after),
+        "rests_on": reliance_json(loaded, result.design),
         "shadow_prices": dict(zip(loaded.limits, result.multipliers.tolist(), strict=True)),
         **robust_json(loaded, result.num_evaluations),
         "relaxation_gap": result.relaxation_gap,
