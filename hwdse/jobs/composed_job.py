@@ -110,13 +110,11 @@ class Job:
         Within `jax.jit`, `jax.grad` or `jax.vmap` over a value of `with_`, the attributes of the
         result are traced values in the float type of the caller's scope.
         """
-        from hwdse.evaluation import evaluate
+        from hwdse.evaluation import evaluate, evaluate_exact
 
         if self.is_traced:
             evaluation = evaluate(self.design, self.workload)
         else:
-            from hwdse.evaluation import evaluate_exact
-
             evaluation = evaluate_exact(self.design, self.workload)
         return metric_table(evaluation, self)
 

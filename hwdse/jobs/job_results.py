@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hwdse.report.evaluation_json import warnings_json
+from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, is_core
 from hwdse.specs.results.evaluation_result import Evaluation
 
+DEFAULT_FORMATS = ("png", "svg")
+"""File formats of plots."""
 MAX_ROWS = 40
 """Largest number of rows that print; `to_pandas` and `columns` have all."""
 
@@ -71,26 +75,30 @@ class JobResult(ResultTable):
             raise AttributeError(name)
         return getattr(self.__dict__["evaluation"], name)
 
-    def plot(self, folder: str | Path = ".") -> list[Path]:
-        """Write breakdown and roofline to a folder; the paths of the files."""
-        from hwdse.report import evaluation_plots
-        from hwdse.report.metrics import is_core
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines below the table: why the design cannot run, and what is not modeled."""
+        if self.job.is_traced:
+            return ()
+        warnings = [item["text"] for item in warnings_json(self.job.design, self.evaluation)]
+        return (*warnings, *(f"not modeled: {note}" for note in self.job.loaded.notes))
 
-        loaded, of_core = self.job.loaded, is_core(self.job.loaded)
-        draw: Any = evaluation_plots.save_roofline
-        if of_core:
-            draw = evaluation_plots.save_core_roofline
-        name = loaded.labels["chip"]
-        files = evaluation_plots.save_breakdown(
-            {name: self.evaluation}, Path(folder), of_core=of_core
-        )
-        return [*files, *draw(self.job.design, loaded.workload, self.evaluation, Path(folder))]
+    def __repr__(self) -> str:
+        return "\n".join((super().__repr__(), *self.notes))
+
+    def plot(
+        self, folder: str | Path = ".", formats: Sequence[str] = DEFAULT_FORMATS
+    ) -> list[Path]:
+        """Write breakdown and roofline to a folder; the paths of the files."""
+        from hwdse.report.evaluation_plots import save_evaluation
+        from hwdse.report.plot_targets import plot_files
+
+        files = plot_files(self.job.loaded, Path(folder), formats)
+        return save_evaluation(self.job.loaded, self.job.design, self.evaluation, files)
 
 
 def metric_table(evaluation: Evaluation, job: Any) -> JobResult:
     """Table of the headline metrics of an evaluation."""
-    from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, is_core
-
     metrics = CORE_HEADLINE if is_core(job.loaded) else HEADLINE
     values = [getattr(evaluation, metric.field) for metric in metrics]
     if job.is_traced:

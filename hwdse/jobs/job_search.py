@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.config.search.search_file_objectives import front_objectives_fn, objective_fn
 from hwdse.config.search.write_toml import to_toml
 from hwdse.jobs.job_interface import AnyJob
-from hwdse.jobs.job_results import ResultTable
+from hwdse.jobs.job_results import DEFAULT_FORMATS, ResultTable
+from hwdse.objectives import OBJECTIVES
 from hwdse.search.space.pytree_path import get_path
 
 
@@ -117,12 +118,30 @@ class FrontTable(ResultTable):
 
     num_evaluations: int = field(kw_only=True)
     objectives: tuple[str, ...] = field(kw_only=True)
+    objective_values: np.ndarray = field(kw_only=True)
+    """Objectives in base units, shape (designs, objectives)."""
+    job: AnyJob = field(kw_only=True)
 
-    def plot(self, folder: str | Path = ".") -> list[Path]:
-        """Write the front of the first two objectives to a folder; the paths of the files."""
-        from hwdse.jobs.front_plot import save_front
+    def plot(
+        self, folder: str | Path = ".", formats: Sequence[str] = DEFAULT_FORMATS
+    ) -> list[Path]:
+        """Write the front and the base design to a folder; the paths of the files."""
+        from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker
+        from hwdse.report.evaluation_plots import save_pareto
+        from hwdse.report.metrics import is_core
+        from hwdse.report.plot_targets import plot_files
 
-        return save_front(self, Path(folder))
+        loaded = self.job.loaded
+        base = self.job.evaluate().evaluation
+        values = tuple(float(OBJECTIVES[name](base)) for name in self.objectives)
+        is_front = np.ones(len(self.objective_values), dtype=bool)
+        return save_pareto(
+            [FrontPoints("Pareto front", self.objective_values, is_front)],
+            self.objectives,
+            [Marker(loaded.labels["system"], values, "baseline")],
+            plot_files(loaded, Path(folder), formats),
+            of_core=is_core(loaded),
+        )
 
 
 def search_of(
@@ -197,8 +216,6 @@ def _with_unit(path: str, value: Any) -> Any:
 
 def outcome_of(job: AnyJob, found: Any) -> SearchOutcome:
     """Table of the searched parameters before and after, and of the objective."""
-    from hwdse.objectives import OBJECTIVES
-
     loaded = job.loaded
     paths = [dimension.path for dimension in loaded.space.dimensions]
     paths += [path for choice in loaded.space.choices for path in choice.paths]
@@ -236,13 +253,13 @@ def front_table(job: AnyJob, sweep_job: Any, rows: Any, num_evaluations: int) ->
 
     columns = row_columns(sweep_job, rows)
     objectives = tuple(sweep_job.objectives)
-    logs = np.exp(rows.log_objectives)
-    order = np.argsort(logs[:, 0])
+    values = np.exp(rows.log_objectives)
+    order = np.argsort(values[:, 0])
     paths = [dimension.path for dimension in job.loaded.space.dimensions]
     cells = []
     for row in order:
         parameters = [format_value(path, float(columns[path][row])) for path in paths]
-        cells.append((*(f"{value:.4g}" for value in logs[row]), *parameters))
+        cells.append((*(f"{value:.4g}" for value in values[row]), *parameters))
     heads = (*objectives, *(short_path(path) for path in paths))
     return FrontTable(
         f"{job.title}: {len(order)} designs on the Pareto front of {num_evaluations:,} evaluations",
@@ -251,4 +268,6 @@ def front_table(job: AnyJob, sweep_job: Any, rows: Any, num_evaluations: int) ->
         {name: np.asarray(column)[order] for name, column in columns.items()},
         num_evaluations=num_evaluations,
         objectives=objectives,
+        objective_values=values[order],
+        job=job,
     )

@@ -11,6 +11,7 @@ from hwdse.config.schema.range_ends import range_ends
 from hwdse.config.schema.user_paths import format_value, short_path
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.evaluation import evaluate_exact
+from hwdse.report.metrics import metric_of
 from hwdse.search.space.pytree_path import get_path, set_path
 
 NUM_NAMED = 3
@@ -38,7 +39,9 @@ class Reliance:
     def text(self) -> str:
         """The constant in words: `parallelism.tensor_overlap_fraction 0.5 (assumed, 15 %)`."""
         value = format_value(self.path, self.value)
-        return f"{short_path(self.path)} {value} ({self.origin.kind}, {100.0 * self.effect:.0f} %)"
+        percent = 100.0 * self.effect
+        size = f"{percent:.0f}" if percent >= 10.0 else f"{percent:.2g}"
+        return f"{short_path(self.path)} {value} ({self.origin.kind}, {size} %)"
 
 
 def reliances(loaded: LoadedSearch, design: Any, metric: str) -> list[Reliance]:
@@ -70,7 +73,7 @@ def _log_metric(design: Any, workload: Any, metric: str) -> float:
     return math.log(value) if value > 0.0 else math.nan
 
 
-def reliance_line(found: Sequence[Reliance], metric: str) -> str:
+def reliance_line(found: Sequence[Reliance], metric: str, *, of_core: bool = False) -> str:
     """One line: the constants without a source that change a metric most; may be empty.
 
     The percentages are elasticity times band: by how much the metric changes over the band.
@@ -80,7 +83,7 @@ def reliance_line(found: Sequence[Reliance], metric: str) -> str:
     named = ", ".join(one.text() for one in found[:NUM_NAMED])
     rest = len(found) - NUM_NAMED
     more = f"; {rest} more" if rest > 0 else ""
-    return f"{metric.replace('_', ' ')} rests on: {named}{more}"
+    return f"{metric_of(metric, of_core=of_core).name} rests on: {named}{more}"
 
 
 def reliance_rows(found: Sequence[Reliance]) -> list[dict[str, Any]]:

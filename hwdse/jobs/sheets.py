@@ -19,7 +19,7 @@ from hwdse.config.hardware.load_specs import (
     load_system,
 )
 from hwdse.config.schema.user_paths import format_value, leaf_paths, short_path
-from hwdse.evaluation import evaluate
+from hwdse.evaluation import evaluate_exact
 from hwdse.jobs.composed_job import Job, job
 from hwdse.jobs.job_results import ResultTable
 from hwdse.workload.gemms import Gemms, LayerList
@@ -89,7 +89,7 @@ def _job_on(system: str, chip: str | None = None) -> Job:
 
 def _chip_sheet(title: str, design: Any, published: Published) -> Sheet:
     chip = design.chip
-    loaded = evaluate(jax.tree.map(float, design), _large_gemm())
+    loaded = evaluate_exact(design, _large_gemm())
     peak, tdp = float(loaded.peak_flop_per_s), published.get("tdp_w")
     rates = _peak_rates(chip, peak)
     area = {part.name: float(getattr(loaded.area, part.name)) for part in fields(loaded.area)}

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hwdse.config.files.errors import ConfigError
 from hwdse.jobs.composed_job import Job
 
@@ -23,6 +25,7 @@ PARTS = (
 MAX_POINTS = 200
 """Largest number of values of one axis."""
 _NUMBER = r"[+-]?\d[\d_]*\.?\d*(?:[eE][+-]?\d+)?"
+_QUANTITY = re.compile(rf"({_NUMBER})\s*(.*)")
 _RANGE = re.compile(rf"({_NUMBER})\s*\.\.\s*({_NUMBER})\s*([^:]*):(\d+)")
 
 
@@ -32,6 +35,15 @@ class Axis:
 
     path: str
     values: tuple[str, ...]
+
+    def numbers(self) -> tuple[np.ndarray, str] | None:
+        """Values as numbers and their common unit; None for names and different units."""
+        matches = [_QUANTITY.fullmatch(value) for value in self.values]
+        found = [(float(match[1]), match[2]) for match in matches if match is not None]
+        units = {unit for _, unit in found}
+        if len(found) < len(self.values) or len(units) > 1:
+            return None
+        return np.array([number for number, _ in found]), units.pop()
 
 
 def parse_axis(text: str) -> Axis:

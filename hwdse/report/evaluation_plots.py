@@ -21,11 +21,12 @@ from hwdse.plots.fronts.uncertainty_plots import plot_front_uncertainty
 from hwdse.plots.rooflines import OperatorPoint, plot_roofline
 from hwdse.plots.tornado_bars import plot_tornado
 from hwdse.report.breakdowns import part_label, parts_of
-from hwdse.report.metrics import metric_of
-from hwdse.report.number_texts import number_cells, prefix_of
+from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.number_texts import number_cells, prefix_of, spaced
 from hwdse.report.parameter_words import grouped_elasticities
 
 if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
     from hwdse.search.front.front_uncertainty import SampledDesigns
     from hwdse.specs.design import CoreDesign, Design
     from hwdse.specs.results.evaluation_result import Evaluation
@@ -36,8 +37,8 @@ SHARED_COLORS = tuple(part_label(name, "time") for name in _SHARED_PARTS)
 """Parts that breakdowns of time and energy share; they have the same colors in both."""
 CORE_COLORS = tuple(part_label(name, "time", of_core=True) for name in _SHARED_PARTS)
 """The same for a core."""
-LABELED_OPERATORS = 20
-"""Number of labels in a roofline: the operators that take longest."""
+LABELED_OPERATORS = {"matrix": 14, "vector": 24, "sram": 24, "hbm": 24}
+"""Labels in a roofline: the rank by time up to which operators have one, by what bounds them."""
 CROSSED_DESIGNS = 6
 """Number of designs of a front with drawn percentile intervals; more would overlap."""
 NUM_FRONT_POINTS = 400
@@ -47,8 +48,10 @@ BOUNDS = ("matrix", "vector", "sram", "hbm")
 GEMM_WORDS = {
     "qkv": "QKV", "out": "attention output", "scores": "attention scores",
     "values": "attention values", "up": "MLP up", "down": "MLP down", "head": "LM head",
+    "key_value_up": "key-value up", "shared_up": "shared expert up",
+    "shared_down": "shared expert down",
 }  # fmt: skip
-"""Words for the GEMM operators of a dense transformer."""
+"""Words for GEMM operators of transformers; others are their own words."""
 GRADIENT_NOTE = "dx: gradient of the inputs; dw: gradient of the weights."
 
 
@@ -62,6 +65,16 @@ SCALES = {name: _axis(name, of_core=False) for name in OBJECTIVES}
 """Factor and axis label of each objective of chips in a cluster."""
 CORE_SCALES = {name: _axis(name, of_core=True) for name in OBJECTIVES}
 """Factor and axis label of each objective of a core."""
+
+
+def save_evaluation(
+    loaded: "LoadedSearch", design: Any, evaluation: "Evaluation", files: PlotFiles
+) -> list[Path]:
+    """Write breakdown and roofline of one design of a job; their paths."""
+    of_core = is_core(loaded)
+    paths = save_breakdown({loaded.labels["chip"]: evaluation}, files, of_core=of_core)
+    draw: Any = save_core_roofline if of_core else save_roofline
+    return [*paths, *draw(design, loaded.workload, evaluation, files)]
 
 
 def save_breakdown(
@@ -99,6 +112,7 @@ def save_roofline(
     from hwdse.numerics.jit_compile import quick_jit
     from hwdse.numerics.relaxation import EXACT
     from hwdse.training.gemm_operator_costs import operator_costs
+    from hwdse.workload.transformer.micro_batch_gemms import gemm_names
     from hwdse.workload.transformer.sharding import shard
 
     def operator_arrays(leaves):
@@ -106,33 +120,27 @@ def save_roofline(
         rows = operator_costs(step.gemms, step.executions, leaves, EXACT)
         parts = jnp.stack([getattr(rows, f"{kind}_s") for kind in BOUNDS])
         kinds = jnp.argmax(parts, axis=0)
-        return step.gemms, step.executions, rows.num_macs, rows.hbm_bytes, rows.time_s, kinds
+        return rows.num_macs, rows.hbm_bytes, rows.time_s, kinds
 
     with jax.enable_x64(True):
         rows = jax.tree.map(np.asarray, quick_jit(operator_arrays)(jax.tree.map(float, design)))
-    gemms, executions, macs, hbm_bytes, time_s, bound = rows
-    names = gemm_labels(gemms, executions)
+    macs, hbm_bytes, time_s, bound = rows
+    named = getattr(workload, "names", None) or map(gemm_words, gemm_names(workload))
+    names = [str(name) for name in named]
     bandwidth = float(design.chip.hbm.bandwidth_bytes_per_s)
     points = _operator_points(macs, hbm_bytes, time_s, names, [BOUNDS[i] for i in bound])
     note = GRADIENT_NOTE if any(one.name.endswith((" dx", " dw")) for one in points) else ""
     return _draw_roofline(points, evaluation, bandwidth, files, "HBM", note)
 
 
-def gemm_labels(gemms: Any, executions: Any) -> list[str]:
-    """Labels of the GEMM operators: words for a dense transformer, else kind and size."""
-    from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
-
-    is_linear = np.asarray(executions.is_linear)
-    if len(is_linear) == len(GEMM_NAMES):
-        found = [name.partition("_") for name in GEMM_NAMES]
-        return [f"{GEMM_WORDS[head]}{f' {tail}' if tail else ''}" for head, _, tail in found]
-    is_head = np.broadcast_to(np.asarray(executions.is_lm_head), is_linear.shape)
-    sizes = zip(*np.broadcast_arrays(gemms.m, gemms.k, gemms.n, is_linear, is_head), strict=True)
-    kinds = ("LM head", "linear", "attention")
-    return [
-        f"{kinds[0 if head else 1 if linear else 2]} {m:.0f} x {k:.0f} x {n:.0f}"
-        for m, k, n, linear, head in sizes
-    ]
+def gemm_words(name: str) -> str:
+    """Label of a GEMM operator: `expert up dx, layers 2` for `expert_up_dx_2`."""
+    words = name.split("_")
+    entry = words.pop() if words[-1].isdecimal() else ""
+    gradient = f" {words.pop()}" if words[-1] in ("dx", "dw") else ""
+    head = "_".join(words)
+    ends = f", layers {entry}" if entry else ""
+    return f"{GEMM_WORDS.get(head, spaced(head))}{gradient}{ends}"
 
 
 def save_core_roofline(
@@ -168,13 +176,13 @@ def _operator_points(
     names: Sequence[str],
     bounds: Sequence[str],
 ) -> list[OperatorPoint]:
-    """Operators, slowest first; those that take longest or are not bound by the matrix engines
-    have names, each name once."""
+    """Operators, slowest first; those that take longest have names (`LABELED_OPERATORS`), each
+    name once."""
     used = np.flatnonzero((time_s > 0.0) & (traffic_bytes > 0.0) & (macs > 0.0))
     points, seen = [], set()
     for rank, i in enumerate(used[np.argsort(-time_s[used], kind="stable")]):
-        is_named = rank < LABELED_OPERATORS or bounds[i] != "matrix"
-        name = str(names[i]) if is_named and names[i] not in seen else ""
+        is_named = rank < LABELED_OPERATORS[bounds[i]] and names[i] not in seen
+        name = str(names[i]) if is_named else ""
         seen.add(names[i])
         flop = 2.0 * float(macs[i])
         points.append(

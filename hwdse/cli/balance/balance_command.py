@@ -16,6 +16,7 @@ from hwdse.cli.shared.common_options import (
     parse_formats,
 )
 from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.reliance_output import print_reliance, reliance_json
 from hwdse.cli.shared.table_output import print_json, tell_files
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ def run(
     page = _page(loaded, metric)
     files = _draw(page, plots, kinds) if plots is not None else []
     if json:
-        print_json({**_as_json(page), "files": files})
+        rests_on = reliance_json(loaded, page.design, page.metric)
+        print_json({**_as_json(page), "rests_on": rests_on, "files": files})
     else:
         from hwdse.cli.balance.balance_tables import print_page
 
         print_page(page)
+        print_reliance(loaded, page.design, page.metric)
     tell_files(files)
 
 

@@ -1,7 +1,5 @@
 """`hwdse evaluate`: all metrics of one design and workload."""
 
-from typing import Any
-
 from hwdse.cli.shared.common_options import (
     DEFAULT_FORMATS,
     Config,
@@ -40,6 +38,7 @@ def run(
 
         return show(item.name, json=json)
     from hwdse.cli.shared import metric_tables
+    from hwdse.cli.shared.reliance_output import print_notes, print_reliance, reliance_json
     from hwdse.config import load_search
     from hwdse.evaluation import evaluate_exact
     from hwdse.report.breakdowns import bottlenecks
@@ -53,15 +52,11 @@ def run(
     of_core = is_core(loaded)
     files = []
     if plots is not None:
-        from hwdse.report import evaluation_plots
+        from hwdse.report.evaluation_plots import save_evaluation
         from hwdse.report.plot_targets import plot_files
 
-        target, name = plot_files(loaded, plots, kinds), loaded.labels["chip"]
-        files += evaluation_plots.save_breakdown({name: evaluation}, target, of_core=of_core)
-        draw: Any = evaluation_plots.save_roofline
-        if of_core:
-            draw = evaluation_plots.save_core_roofline
-        files += draw(loaded.base, loaded.workload, evaluation, target)
+        target = plot_files(loaded, plots, kinds)
+        files = save_evaluation(loaded, loaded.base, evaluation, target)
     if json:
         print_json(
             {
@@ -70,6 +65,8 @@ def run(
                 **evaluation_json(evaluation),
                 "limits": limits,
                 "warnings": warnings_json(loaded.base, evaluation),
+                "not_modeled": loaded.notes,
+                "rests_on": reliance_json(loaded, loaded.base),
                 "files": files,
             }
         )
@@ -79,4 +76,6 @@ def run(
         metric_tables.print_breakdowns(evaluation, loaded)
         metric_tables.print_limits(limits, of_core=of_core)
         say(bottlenecks(evaluation, loaded))
+        print_reliance(loaded, loaded.base)
+        print_notes(loaded)
     tell_files(files)

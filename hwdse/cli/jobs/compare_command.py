@@ -1,18 +1,25 @@
 """`hwdse compare`: systems, cores or jobs side by side, and variants of one of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from hwdse.cli.shared.common_options import Json, Sets
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Formats,
+    Json,
+    Plots,
+    Sets,
+    parse_formats,
+)
 from hwdse.cli.shared.job_flags import JobParts
+from hwdse.cli.shared.reliance_output import print_reliance, reliance_json
 from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
 
-if TYPE_CHECKING:
-    from hwdse.jobs import Comparison
-
 NAME = "compare"
+RELIED = ("time_per_token",)
+"""Metric of the line on the constants that the first job rests on."""
 Csv = Annotated[
     Path | None, typer.Option("--csv", metavar="FILE", help="Write the table, SI units.")
 ]
@@ -43,9 +50,8 @@ def run(
     ] = None,
     sets: Sets = None,
     csv: Csv = None,
-    plots: Annotated[
-        Path | None, typer.Option("--plots", metavar="FOLDER", help="Write the picture here.")
-    ] = None,
+    plots: Plots = None,
+    formats: Formats = DEFAULT_FORMATS,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Compare systems, cores or jobs side by side.
@@ -60,6 +66,7 @@ def run(
     """
     from hwdse.jobs.comparison import compare_named
 
+    kinds = parse_formats(formats)
     found = compare_named(names or [], dict(parts), list(sets or ()), equal, list(vary or ()))
     files = []
     if csv is not None:
@@ -68,15 +75,14 @@ def run(
         csv.write_text(csv_text(found.columns), encoding="utf-8")
         files.append(csv)
     if plots is not None:
-        files += found.plot(plots)
+        files += found.plot(plots, kinds)
+    first = found.jobs[0]
     if json:
-        print_json({**found.as_json(), "files": files})
+        rests_on = reliance_json(first.loaded, first.design, *RELIED)
+        print_json({**found.as_json(), "rests_on": rests_on, "files": files})
     else:
-        _print(found)
+        print_table(found.title, found.heads, found.cells)
+        for note in found.notes:
+            say(note)
+        print_reliance(first.loaded, first.design, *RELIED)
     tell_files(files)
-
-
-def _print(found: "Comparison") -> None:
-    print_table(found.title, found.heads, found.cells)
-    for note in found.notes:
-        say(note)

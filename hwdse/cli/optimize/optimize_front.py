@@ -121,7 +121,14 @@ class FrontKeeper:
 def _tell(
     loaded: "LoadedSearch", record: "Run", result: "FrontResult", files: list[Path], json: bool
 ) -> None:
-    from hwdse.cli.sweep.front_tables import front_columns, print_front, robust_json, robust_line
+    from hwdse.cli.sweep.front_tables import (
+        front_columns,
+        front_reliance_json,
+        print_front,
+        print_front_reliance,
+        robust_json,
+        robust_line,
+    )
 
     if json:
         print_json(
@@ -131,6 +138,7 @@ def _tell(
                 "evaluations": result.num_evaluations,
                 **robust_json(loaded, result.num_evaluations),
                 "front": front_columns(loaded, result.front),
+                "rests_on": front_reliance_json(loaded, result.front),
                 "files": files,
             }
         )
@@ -139,6 +147,7 @@ def _tell(
         say(f"{result.num_feasible:,} of {result.num_evaluations:,} evaluations feasible")
         if line := robust_line(loaded, result.num_evaluations):
             say(line)
+        print_front_reliance(loaded, result.front)
 
 
 def _search(

@@ -145,6 +145,7 @@ def _run(
     overwrite: bool,
 ) -> None:
     from hwdse.cli.parallelism import strategy_tables
+    from hwdse.cli.shared.reliance_output import print_notes, print_reliance, reliance_json
     from hwdse.config import load_search
 
     loaded = load_search(config, sets or ())
@@ -154,12 +155,18 @@ def _run(
         from hwdse.cli.parallelism import strategy_files
 
         files = strategy_files.save(loaded, found, config, out, formats, overwrite=overwrite)
+    best, metric = found.best, "hbm_used_ratio" if sort_by == "memory" else sort_by
     if json:
-        print_json({**strategy_tables.as_json(loaded, found, top), "files": files})
-    elif len(found.order):
-        strategy_tables.print_strategies(loaded, found, top)
-    if not json:
+        told = {**strategy_tables.as_json(loaded, found, top), "files": files}
+        rests_on = [] if best is None else reliance_json(loaded, best, metric)
+        print_json({**told, "not_modeled": loaded.notes, "rests_on": rests_on})
+    else:
+        if best is not None:
+            strategy_tables.print_strategies(loaded, found, top)
         say(strategy_tables.summary(found))
+        if best is not None:
+            print_reliance(loaded, best, metric)
+        print_notes(loaded)
     tell_files(files)
     if not len(found.order):
         raise CommandError(strategy_tables.explain_infeasible(found), Exit.INFEASIBLE)

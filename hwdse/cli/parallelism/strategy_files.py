@@ -1,13 +1,12 @@
 """Files of `hwdse parallelism`: strategies that fit, the best design and a plot."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwdse.cli.parallelism.strategy_tables import Found, strategy_columns
-from hwdse.training.strategy_enumeration import strategy_at, strategy_label
+from hwdse.training.strategy_enumeration import strategy_label
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -38,15 +37,13 @@ def save(
     }
     record = start_run(loaded, options, config, folder, loaded.seed, overwrite=overwrite)
     files = []
-    if len(found.order):
-        parallelism = strategy_at(found.strategies, int(found.order[0]), found.design.parallelism)
-        best = dataclasses.replace(found.design, parallelism=parallelism)
+    if (best := found.best) is not None:
         record.write_text("strategies.csv", csv_text(strategy_columns(found, found.order)))
         record.write_text("best.toml", to_toml(loaded, best))
         files = [record.folder / name for name in ("strategies.csv", "best.toml")]
     files += _draw(found, plot_files(loaded, record.folder / "plots", formats))
-    is_feasible = len(found.order) > 0
-    record.finish("finished" if is_feasible else "infeasible", evaluations=len(found.strategies))
+    status = "infeasible" if best is None else "finished"
+    record.finish(status, evaluations=len(found.strategies))
     return files
 
 

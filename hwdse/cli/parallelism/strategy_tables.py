@@ -15,6 +15,7 @@ from hwdse.training.strategy_enumeration import (
     FIELDS,
     data_degrees,
     recompute_names,
+    strategy_at,
     strategy_label,
     zero_stages,
 )
@@ -57,6 +58,14 @@ class Found:
     limits: StrategyLimits
     """Limits of the config."""
     elapsed_s: float
+
+    @property
+    def best(self) -> "Design | None":
+        """Design of the first strategy; None if there is none."""
+        if not len(self.order):
+            return None
+        first = strategy_at(self.strategies, int(self.order[0]), self.design.parallelism)
+        return dataclasses.replace(self.design, parallelism=first)
 
     @property
     def num_chips(self) -> float:

@@ -8,6 +8,7 @@ import typer
 
 from hwdse.cli.shared.common_options import Config, Json, Out, Overwrite, Seed, Sets
 from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.shared.reliance_output import print_reliance, reliance_json
 from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
 from hwdse.report.number_texts import distance
 
@@ -118,10 +119,13 @@ def run(
     if solved.is_feasible:
         files = [record.write_text("best.toml", to_toml(loaded, solved.design))]
     record.finish("finished" if solved.is_feasible else "infeasible", change=solved.size)
+    metrics = [target.metric.name for target in targets]
     if json:
-        print_json(_as_json(loaded, targets, parts, solved, files))
+        rests_on = reliance_json(loaded, solved.design, *metrics)
+        print_json({**_as_json(loaded, targets, parts, solved, files), "rests_on": rests_on})
     else:
         _print(loaded, targets, parts, solved, norm)
+        print_reliance(loaded, solved.design, *metrics)
     tell_files(files)
     if not solved.is_feasible:
         raise CommandError(conflicting_targets(targets, parts, solved), Exit.INFEASIBLE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdse.cli.shared.parameter_cells import parameter_row, printed_unit, wrapped
+from hwdse.cli.shared.reliance_output import print_reliance, reliance_json
 from hwdse.cli.shared.table_output import print_table, say
 from hwdse.config.search.metric_names import objective_columns
 from hwdse.evaluation import evaluate_exact
@@ -142,13 +143,30 @@ def write_designs(loaded: "LoadedSearch", record: "Run", front: "DesignSet") -> 
     from hwdse.config import to_toml
 
     files = [record.write_text("front.csv", csv_text(front_columns(loaded, front)))]
-    bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
     for i, name in enumerate(loaded.front_objectives if len(front) else ()):
-        best = int(np.argmin(front.log_objectives[:, i]))
-        base = bases[int(front.variants[best])]
-        design = loaded.space.decode_rounded(front.units[best], base)
-        files.append(record.write_text(f"best_{name}.toml", to_toml(loaded, design)))
+        text = to_toml(loaded, best_design(loaded, front, i))
+        files.append(record.write_text(f"best_{name}.toml", text))
     return files
+
+
+def best_design(loaded: "LoadedSearch", front: "DesignSet", objective: int = 0) -> Any:
+    """Design of a front with the lowest value of an objective."""
+    best = int(np.argmin(front.log_objectives[:, objective]))
+    bases = [base for _, base in loaded.space.variant_bases(loaded.base)]
+    return loaded.space.decode_rounded(front.units[best], bases[int(front.variants[best])])
+
+
+def front_reliance_json(loaded: "LoadedSearch", front: "DesignSet") -> list[dict[str, Any]]:
+    """Assumed and default constants that the first objective of its best design rests on."""
+    if not len(front):
+        return []
+    return reliance_json(loaded, best_design(loaded, front), loaded.front_objectives[0])
+
+
+def print_front_reliance(loaded: "LoadedSearch", front: "DesignSet") -> None:
+    """Print the constants that the first objective of its best design rests on."""
+    if len(front):
+        print_reliance(loaded, best_design(loaded, front), loaded.front_objectives[0])
 
 
 def write_front(

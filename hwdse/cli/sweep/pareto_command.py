@@ -12,6 +12,7 @@ from hwdse.cli.shared.table_output import note, print_json, print_table, say, te
 if TYPE_CHECKING:
     import numpy as np
 
+    from hwdse.jobs.reliance import Reliance
     from hwdse.plots.figure_files import PlotFiles
     from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker
     from hwdse.runs.run_folder import Run
@@ -41,6 +42,7 @@ def run(
     """
     import numpy as np
 
+    from hwdse.jobs.reliance import reliance_line, reliance_rows
     from hwdse.report import evaluation_plots
     from hwdse.runs.atomic_files import csv_text, replacing
     from hwdse.runs.run_folder import open_run
@@ -65,20 +67,38 @@ def run(
         temporary.write_text(csv_text(merged), encoding="utf-8")
     files = [out / "front.csv"]
     mask = np.isin(np.arange(len(everything)), indices)
+    of_core = "accelerator" in (records[0].config.get("design") or {})
     if len(objectives) > 1:
         files += evaluation_plots.save_pareto(
             _front_points(records, values, mask),
             objectives,
             _markers(everyone),
             _plot_files(records[0], out, parse_formats(formats)),
-            of_core="accelerator" in (records[0].config.get("design") or {}),
+            of_core=of_core,
             rule=_rule(records[0]),
         )
+    rests_on = _reliances(str(merged["run"][0]), objectives[0])
     if json:
-        print_json({"objectives": objectives, "runs": table, "front": merged, "files": files})
+        told = {"objectives": objectives, "runs": table, "front": merged, "files": files}
+        print_json({**told, "rests_on": reliance_rows(rests_on)})
     else:
         _print(table, objectives)
+        if line := reliance_line(rests_on, objectives[0], of_core=of_core):
+            say(line)
     tell_files(files)
+
+
+def _reliances(folder: str, objective: str) -> "list[Reliance]":
+    """Assumed and default constants that the best design of a run rests on; none without its
+    file."""
+    from hwdse.config import ConfigError, load_search
+    from hwdse.jobs.reliance import reliances
+
+    try:
+        best = load_search(Path(folder) / f"best_{objective}.toml")
+    except ConfigError:  # of an interrupted run, or with files that have moved
+        return []
+    return reliances(best, best.base, objective)
 
 
 def _print(table: list[dict[str, Any]], objectives: list[str]) -> None:

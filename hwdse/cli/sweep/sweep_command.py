@@ -169,7 +169,12 @@ def _finish(
     call: tuple[str, Any, tuple[str, ...], bool],
 ) -> None:
     """Write and print the result so far; raises `CommandError` if incomplete or infeasible."""
-    from hwdse.cli.sweep.front_tables import front_columns, preset_markers, robust_json
+    from hwdse.cli.sweep.front_tables import (
+        front_columns,
+        front_reliance_json,
+        preset_markers,
+        robust_json,
+    )
 
     num_done = result.num_points if result else 0
     is_complete = num_done == job.plan.num_points
@@ -195,7 +200,8 @@ def _finish(
         print_json(
             {
                 "title": loaded.title, "folder": record.folder, "is_complete": is_complete,
-                **summary, "front": front_columns(loaded, result.front), "files": files,
+                **summary, "front": front_columns(loaded, result.front),
+                "rests_on": front_reliance_json(loaded, result.front), "files": files,
             }
         )  # fmt: skip
     else:
@@ -304,7 +310,7 @@ def _cloud(job: "SweepJob") -> "np.ndarray":
 
 
 def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:
-    from hwdse.cli.sweep.front_tables import print_front, robust_line
+    from hwdse.cli.sweep.front_tables import print_front, print_front_reliance, robust_line
 
     print_front(loaded, result.front)
     say(
@@ -314,3 +320,4 @@ def _print(loaded: "LoadedSearch", result: "SweepResult") -> None:
     )
     if line := robust_line(loaded, result.num_points):
         say(line)
+    print_front_reliance(loaded, result.front)

@@ -16,6 +16,7 @@ from hwdse.cli.shared.common_options import (
     parse_formats,
 )
 from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.reliance_output import print_reliance, reliance_json
 from hwdse.cli.shared.table_output import print_json, print_table, say
 from hwdse.report.number_texts import percent
 
@@ -108,10 +109,13 @@ def run(
         raise CommandError(f"--out {out}: only with --front")
     metrics = [parse_metric(name, "--metric") for name in metric or _headlines(loaded)]
     rows, budget = _metric_rows(loaded, metrics, samples, seed)
+    names = [one.name for one in metrics]
     if json:
-        print_json(_as_json(loaded, metrics, rows, budget, samples))
+        told = _as_json(loaded, metrics, rows, budget, samples)
+        print_json({**told, "rests_on": reliance_json(loaded, loaded.base, *names)})
     else:
         _print(loaded, metrics, rows, budget, samples)
+        print_reliance(loaded, loaded.base, *names)
 
 
 def _checked_uncertainty(text: str) -> str:

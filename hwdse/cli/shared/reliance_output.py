@@ -1,0 +1,48 @@
+"""Constants without a source that a result rests on, and parts that are not modeled, in outputs."""
+
+from typing import TYPE_CHECKING, Any
+
+from hwdse.cli.shared.table_output import say
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.jobs.reliance import Reliance
+
+
+def print_reliance(loaded: "LoadedSearch", design: Any, *metrics: str) -> None:
+    """Print the constants that a metric of a design rests on; nothing if there are none.
+
+    The metric is the first of `metrics` that is an objective or a limit, else the objective.
+    """
+    from hwdse.jobs.reliance import reliance_line
+    from hwdse.report.metrics import is_core
+
+    name, found = _found(loaded, design, metrics)
+    if line := reliance_line(found, name, of_core=is_core(loaded)):
+        say(line)
+
+
+def reliance_json(loaded: "LoadedSearch", design: Any, *metrics: str) -> list[dict[str, Any]]:
+    """Assumed and default constants with their effect on a metric of a design, largest first."""
+    from hwdse.jobs.reliance import reliance_rows
+
+    return reliance_rows(_found(loaded, design, metrics)[1])
+
+
+def _found(
+    loaded: "LoadedSearch", design: Any, metrics: tuple[str, ...]
+) -> tuple[str, "list[Reliance]"]:
+    from hwdse.analysis.metric_slopes import METRICS
+    from hwdse.config.schema.metric_fields import metric_field
+    from hwdse.jobs.reliance import reliances
+
+    by_field = {metric_field(name): name for name in METRICS}
+    known = [by_field[metric_field(name)] for name in metrics if metric_field(name) in by_field]
+    name = known[0] if known else loaded.objective
+    return name, reliances(loaded, design, name)
+
+
+def print_notes(loaded: "LoadedSearch") -> None:
+    """Print the parts of imported files that are not modeled."""
+    for text in loaded.notes:
+        say(f"not modeled: {text}")
