@@ -24,6 +24,8 @@ LEVEL_COLORS = (COLORS[4], COLORS[1], COLORS[5], COLORS[6], "#7f6a3a", "#0f766e"
 """Colors of memory levels, outermost first; distinct from the operand colors."""
 LEVEL_MARKERS = ("o", "s", "^", "v", "P", "X", "h")
 LEVEL_LINES = ("-", (0, (8, 2)), "-.", (0, (4, 1.5)), (0, (1.5, 1.5)), "-", "--")
+GRADIENTS = ("dx", "dw")
+"""Last words of operators of the backward pass."""
 SAME_RATIO = 0.03
 """Operators whose rate and intensity differ by less share one label."""
 
@@ -75,7 +77,10 @@ def plot_roofline(
     axes.set_xlabel(f"Arithmetic intensity (FLOP/B of {memory} traffic)")
     axes.set_ylabel("Achieved rate per chip (TFLOP/s)")
     if kinds:
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False,
+            columnspacing=1.0, handletextpad=0.2,
+        )  # fmt: skip
     axes.annotate(
         f"peak {scaled_text(peak, 'FLOP/s')}", (right, peak), (-4, 7), textcoords="offset points",
         ha="right",
@@ -200,8 +205,13 @@ def _along_slope(axes: Axes, span: tuple[float, float], slope: float, text: str)
 
 def _joined(names: Sequence[str]) -> str:
     """Names of operators at one place: `MLP down, dx` for `MLP down` and `MLP down dx`."""
-    first = names[0]
-    return ", ".join(dict.fromkeys(name.removeprefix(f"{first} ") for name in names))
+    ends: dict[str, list[str]] = {}
+    for name in names:
+        base, _, end = name.rpartition(" ")
+        base, end = (base, f" {end}") if end in GRADIENTS else (name, "")
+        ends.setdefault(base, []).append(end)
+    groups = (f"{base}{','.join(dict.fromkeys(found))}" for base, found in ends.items())
+    return ", ".join(groups)
 
 
 def _labels(operators: Sequence[OperatorPoint]) -> list[Label]:

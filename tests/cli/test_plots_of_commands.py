@@ -1,8 +1,5 @@
 """Plots of the commands: formats, words for parameters and operators, systems beside a front."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 import typer
 
@@ -14,7 +11,7 @@ from hwdse.config import load_search
 from hwdse.config.schema.user_paths import leaf_paths
 from hwdse.evaluation import evaluate_exact
 from hwdse.plots.figure_files import FORMATS
-from hwdse.report.evaluation_plots import gemm_labels
+from hwdse.report.evaluation_plots import gemm_words
 from hwdse.report.parameter_words import (
     CONSTANTS,
     DESIGN,
@@ -92,25 +89,23 @@ def test_no_word_of_a_parameter_of_the_reference_job_is_a_unit():
         assert not units & set(words.split()), path
 
 
-def gemms(count, num_linear, is_head):
-    ones = np.ones(count)
-    sizes = SimpleNamespace(m=128.0 * ones, k=64.0 * ones, n=32.0 * ones)
-    linear = (np.arange(count) < num_linear).astype(float)
-    head = np.zeros(count)
-    head[-1] = is_head
-    return sizes, SimpleNamespace(is_linear=linear, is_lm_head=head)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("qkv", "QKV"),
+        ("up_dx", "MLP up dx"),
+        ("scores_1", "attention scores, layers 1"),
+        ("expert_up_dw_2", "expert up dw, layers 2"),
+        ("key_value_up_dx", "key-value up dx"),
+        ("router", "router"),
+    ],
+)
+def test_operators_have_words(name, words):
+    assert gemm_words(name) == words
 
 
-def test_operators_of_a_dense_transformer_have_words():
-    labels = gemm_labels(*gemms(len(GEMM_NAMES), 0, 1.0))
-    assert labels[:3] == ["QKV", "QKV dx", "QKV dw"]
-    assert {"attention scores", "attention values", "MLP up", "LM head"} <= set(labels)
-    assert len(set(labels)) == len(GEMM_NAMES)
-
-
-def test_operators_of_other_models_have_kind_and_size():
-    labels = gemm_labels(*gemms(3, 1, 1.0))
-    assert labels == ["linear 128 x 64 x 32", "attention 128 x 64 x 32", "LM head 128 x 64 x 32"]
+def test_words_of_the_operators_of_a_model_are_distinct():
+    assert len({gemm_words(name) for name in GEMM_NAMES}) == len(GEMM_NAMES)
 
 
 def test_provenance_names_version_and_inputs_and_not_the_date():

@@ -35,6 +35,21 @@ def test_operators_at_one_place_share_a_label_and_nameless_ones_have_none():
     assert sorted(texts) == ["MLP up, dx", "scores"]
 
 
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["QKV"], "QKV"),
+        (["MLP down", "MLP down dx"], "MLP down, dx"),
+        (["MLP up dx", "MLP up dw"], "MLP up dx, dw"),
+        (["LM head", "MLP up", "MLP up dx"], "LM head, MLP up, dx"),
+    ],
+)
+def test_names_of_operators_at_one_place_share_their_words(names, text):
+    figure, _ = draw([OperatorPoint(name, 300.0, 6e14, "matrix") for name in names])
+    ((_, layer),) = layers_of(figure)
+    assert [found for found, _ in label_boxes(layer)] == [text]
+
+
 def test_legend_has_the_bounds_that_occur_with_their_own_markers():
     _, axes = draw(memory="DRAM")
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
