@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax.core import Tracer
 
 from hwdse.config.files.errors import ConfigError
 from hwdse.config.files.named_items import system_and_count
@@ -95,7 +96,7 @@ class Job:
             source = JobSource(source.path, tables)
         sets, traced = list(self.sets), dict(self.traced)
         for path, value in (changes or {}).items():
-            is_plain = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+            is_plain = isinstance(value, jax.Array) and not isinstance(value, Tracer)
             if is_plain and value.ndim == 0:
                 value = value.item()
             if isinstance(value, jax.Array):

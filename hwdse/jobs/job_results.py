@@ -25,7 +25,7 @@ class ResultTable:
     """Heads of the printed columns, with units."""
     cells: tuple[tuple[str, ...], ...]
     """Printed rows; the first column is aligned left."""
-    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
     """Values in SI base units by name, for programs."""
 
     def __repr__(self) -> str:

@@ -222,7 +222,7 @@ def outcome_of(job: AnyJob, found: Any) -> SearchOutcome:
     names = [variant.path for variant in loaded.space.variants]
     before = float(OBJECTIVES[loaded.objective](job.evaluate().evaluation))
     after = math.exp(found.log_objective)
-    rows = [(loaded.objective, f"{before:.4g}", f"{after:.4g}")]
+    rows: list[tuple[str, ...]] = [(loaded.objective, f"{before:.4g}", f"{after:.4g}")]
     for path in paths:
         pair = [float(get_path(design, path)) for design in (loaded.base, found.design)]
         rows.append((short_path(path), *(format_value(path, value) for value in pair)))

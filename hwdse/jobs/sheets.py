@@ -227,7 +227,7 @@ def model_sheet(name: str) -> Sheet:
     total, active = float(num_parameters(model)), float(num_active_parameters(model))
     kv = kv_bytes_per_token(model)
     published = file.published.get("num_parameters")
-    one = job(system=DEFAULT_SYSTEM, model=name, strategy="TP1", batch=8, **_context(file))
+    one = job(system=DEFAULT_SYSTEM, model=name, strategy="TP1", batch=8, seq=_context(file))
     result = one.evaluate()
     flop = float(result.mfu_fraction) * float(result.peak_flop_per_s)
     flop *= float(one.design.cluster.num_chips) * float(result.step_time_s)
@@ -265,9 +265,9 @@ def model_sheet(name: str) -> Sheet:
     return Sheet(file.name, tables, values, tuple(f"not modeled: {note}" for note in file.notes))
 
 
-def _context(file: Any) -> dict[str, int]:
+def _context(file: Any) -> int | None:
     """Sequence length for a model whose source gives none."""
-    return {} if "seq_len" in file.recipe else {"seq": 4096}
+    return None if "seq_len" in file.recipe else 4096
 
 
 def kv_bytes_per_token(model: Any) -> float:
@@ -285,13 +285,13 @@ def kv_bytes_per_token(model: Any) -> float:
     return total
 
 
-def _memory_by_strategy(name: str, context: Mapping[str, int]) -> ResultTable:
+def _memory_by_strategy(name: str, seq: int | None) -> ResultTable:
     rows = []
     for count, text in MEMORY_STRATEGIES:
         try:
             one = job(
                 system=DEFAULT_SYSTEM, count=count, model=name, strategy=text, batch=8 * count,
-                **context,
+                seq=seq,
             )  # fmt: skip
         except ConfigError:  # heads or layers that the degrees do not divide
             continue

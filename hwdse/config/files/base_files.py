@@ -86,9 +86,9 @@ def merge_tables(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     for key, value in own.items():
         old_key = written.get(split_field(key)[0])
         old = merged.get(old_key) if old_key is not None else None
-        is_table = isinstance(value, Mapping) and isinstance(old, Mapping)
-        if is_table and not (key == "process" and "preset" in value):
-            value = merge_tables(old, value)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            is_other_process = key == "process" and "preset" in value
+            value = value if is_other_process else merge_tables(old, value)
         if old_key is not None and old_key != key:
             del merged[old_key]
         merged[key] = value
