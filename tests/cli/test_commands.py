@@ -186,7 +186,7 @@ def test_infeasible_limits_exit_with_code_3(search, capsys):
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith("hwdse: no design meets the constraints")
         assert "die_area" in line
-        assert "over its limit of 300 mm²" in line
+        assert "above its limit of 300 mm²" in line
 
 
 def sweep_into(folder: Path, search: Path, *more: str) -> list[str]:
