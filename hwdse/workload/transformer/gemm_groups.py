@@ -107,7 +107,10 @@ def stacked_fields(operators: list[OperatorFields]) -> tuple[PerOp, ...]:
 
 def stack_gemms(groups: list[GemmGroup]) -> tuple[Gemms, ExecutionCounts]:
     """GEMM operators of all groups of a layer, in order, with their executions."""
-    gemms = Gemms(*stacked_fields([gemm for group in groups for gemm in group.gemms]))
+    m, k, n, count, a_in_hbm, b_in_hbm, c_in_hbm, vector_flop, extra_bytes = stacked_fields(
+        [gemm for group in groups for gemm in group.gemms]
+    )
+    gemms = Gemms(m, k, n, count, a_in_hbm, b_in_hbm, c_in_hbm, vector_flop, extra_bytes)
     forward, backward, recompute, model, is_linear = stacked_fields(
         [counts for group in groups for counts in group.executions]
     )
