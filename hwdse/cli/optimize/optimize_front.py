@@ -41,7 +41,10 @@ def run_front(
 
     if not 2 <= len(loaded.front_objectives) <= 4:
         given = ", ".join(loaded.front_objectives)
-        raise CommandError(f"{config}: [objective] front = {given}: expected two to four")
+        raise CommandError(
+            f"{config}: [objective] front = {given}: expected two to four objectives; without "
+            "--front, optimize minimizes one"
+        )
     record = start({"command": "optimize", "evaluations": num_evaluations, "front": True})
     keeper = FrontKeeper(loaded, record, resume=resume)
     with on_interrupt(keeper.stop):

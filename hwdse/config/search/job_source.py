@@ -24,3 +24,6 @@ class JobSource(os.PathLike[str]):
         keys = ("model", "layers", "system", "accelerator")
         words = [Path(str(design[key])).stem for key in keys if key in design]
         return "-".join(words) or "job"
+
+    def __str__(self) -> str:
+        return os.fspath(self)

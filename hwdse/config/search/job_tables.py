@@ -1,6 +1,6 @@
 """Tables of a job: keys of older files, flags over a file, the title, the strategy written out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +14,8 @@ _WORK = ("model", "task", "layers", "seq_len", "global_batch")
 """Keys of `[design]` that say what runs."""
 JOB_KEYS = ("system", "chip", "num_systems", "accelerator", "software", *_WORK)
 """Keys of `[design]` in the title of a job."""
+HARDWARE = frozenset({"chip", "cluster", "accelerator"})
+"""First words of the paths of hardware."""
 
 
 def with_design_keys(
@@ -71,6 +73,15 @@ def job_title(checked: Any, labels: Mapping[str, str], *, is_other_job: bool) ->
     count = getattr(checked.design, "num_systems", 1.0)
     many = f"{count:g} x " if count != 1.0 else ""
     return f"{labels['workload']} on {many}{labels['system']}"
+
+
+def hardware_labels(labels: Mapping[str, str], overrides: Iterable[str]) -> dict[str, str]:
+    """The labels; system and chip are marked as changed if `[overrides]` has paths of them."""
+    roots = {path.partition(".")[0] for path in overrides}
+    is_changed = {"chip": bool(roots & {"chip", "accelerator"}), "system": bool(roots & HARDWARE)}
+    return {
+        key: f"{label}, changed" if is_changed.get(key) else label for key, label in labels.items()
+    }
 
 
 def with_explicit_strategy(

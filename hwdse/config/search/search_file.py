@@ -33,6 +33,7 @@ from hwdse.config.schema.user_paths import Roots
 from hwdse.config.search.choices import make_choice
 from hwdse.config.search.job_source import JobSource
 from hwdse.config.search.job_tables import (
+    hardware_labels,
     job_title,
     names_other_job,
     with_design_keys,
@@ -159,7 +160,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
         seed=checked.seed,
         base=base,
         workload=roots["workload"],
-        labels=MappingProxyType(parts.labels),
+        labels=MappingProxyType(hardware_labels(parts.labels, flatten(checked.overrides))),
         space=space,
         objective=objective,
         front_objectives=front,
