@@ -41,24 +41,47 @@ def quick_options() -> dict[str, Any]:
 
 
 class _Program:
-    """Compiled function of flat arguments of one kind, made at the first call."""
+    """Compiled function of flat arguments of one kind, loaded or compiled at the first call."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        load: Callable[[], tuple[Any, Any] | None],
+        compile_for: Callable[[list[Any]], tuple[Any, Any]],
+    ) -> None:
+        self._lock = threading.RLock()
+        self._load, self._compile_for = load, compile_for
         self._made: tuple[Callable[..., Any], Any] | None = None
+        self._has_run = False
 
-    def __call__(self, leaves: list[Any], make: Callable[..., tuple[Any, Any, Any]]) -> Any:
+    def prepare(self, leaves: list[Any]) -> tuple[Callable[..., Any], Any]:
+        """Compiled function and structure of its results; threads that need the same program
+        wait for it."""
         if self._made is None:
-            with self._lock:  # threads that need the same program wait for it
+            with self._lock:
                 if self._made is None:
-                    compiled, structure, results = make(leaves)
-                    self._made = compiled, structure
-                    return jax.tree.unflatten(structure, results)
-        compiled, structure = self._made
-        return jax.tree.unflatten(structure, compiled(*leaves))
+                    found = self._load()
+                    self._has_run = found is None
+                    self._made = self._compile_for(leaves) if found is None else found
+        return self._made
+
+    def __call__(self, leaves: list[Any]) -> Any:
+        compiled, structure = self.prepare(leaves)
+        results = compiled(*leaves) if self._has_run else self._first_results(leaves)
+        return jax.tree.unflatten(structure, results)
+
+    def _first_results(self, leaves: list[Any]) -> list[Any]:
+        """Results of a loaded program, which is compiled if it does not run on this machine."""
+        with self._lock:
+            compiled, structure = self.prepare(leaves)
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                results = jax.block_until_ready(compiled(*leaves))
+                self._has_run = True
+                return results
+            self._made, self._has_run = (self._compile_for(leaves)[0], structure), True
+            return self._made[0](*leaves)
 
 
-class _StoredJit:
+class CompiledFunction:
     """Compiled function whose programs are looked up in the open program store.
 
     Without a store it is `jax.jit`, as for traced arguments and several devices.
@@ -70,19 +93,51 @@ class _StoredJit:
         names = (static_argnames,) if isinstance(static_argnames, str) else static_argnames
         self._function, self._static_names, self._is_quick = function, tuple(names), is_quick
         self._programs: dict[Any, _Program] = {}
+        functools.update_wrapper(self, function)
+
+    @property
+    def program_key(self) -> tuple[Any, ...]:
+        """All that distinguishes this function from other compiled functions."""
+        return self._function, self._static_names, self._is_quick
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        found = self._found(args, kwargs)
+        if found is None:
+            return self._jitted(*args, **kwargs)
+        program, leaves = found
+        return program(leaves)
+
+    def prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Load or compile the program for arguments of these kinds, in the thread of the caller.
+
+        Without effect if the process has no program store.
+        """
+        if (found := self._found(args, kwargs)) is not None:
+            program, leaves = found
+            program.prepare(leaves)
+
+    def _found(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[_Program, list[Any]] | None:
+        """Program for these arguments, and its flat arguments; `None` where `jax.jit` serves."""
         store = active_store()
         if store is None or jax.device_count() > 1:
-            return self._jitted(*args, **kwargs)
+            return None
         args, kwargs, statics = self._split(args, kwargs)
         leaves, structure = jax.tree.flatten((args, kwargs))
         kinds = tuple(map(_kind, leaves))
         if None in kinds:
-            return self._jitted(*args, **kwargs, **statics)
+            return None
         identity = structure, kinds, tuple(sorted(statics.items())), jnp.result_type(float)
-        program = self._programs.setdefault(identity, _Program())
-        return program(leaves, functools.partial(self._make, store, structure, kinds, statics))
+        program = self._programs.get(identity)
+        if program is None:
+            key = functools.cache(functools.partial(self._key, structure, kinds, statics))
+            program = _Program(
+                lambda: None if key() is None else store.load(key()),
+                functools.partial(self._compile, store, key, structure, statics),
+            )
+            program = self._programs.setdefault(identity, program)
+        return program, leaves
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature:
@@ -107,25 +162,6 @@ class _StoredJit:
         statics = {name: named.pop(name) for name in self._static_names if name in named}
         return (), dict(named), statics
 
-    def _make(
-        self,
-        store: ProgramStore,
-        structure: Any,
-        kinds: tuple[Any, ...],
-        statics: dict[str, Any],
-        leaves: list[Any],
-    ) -> tuple[Callable[..., Any], Any, Any]:
-        """Stored or compiled function of the leaves, structure of its results, and first
-        results."""
-        key = self._key(structure, kinds, statics)
-        if key is not None and (found := store.load(key)) is not None:
-            with contextlib.suppress(jax.errors.JaxRuntimeError):  # not for this machine: compile
-                return *found, jax.block_until_ready(found[0](*leaves))
-        compiled, results_structure = self._compiled(structure, statics, leaves)
-        if key is not None:
-            store.save(key, compiled, len(leaves), results_structure)
-        return compiled, results_structure, compiled(*leaves)
-
     def _key(self, structure: Any, kinds: tuple[Any, ...], statics: dict[str, Any]) -> bytes | None:
         """Content key of the function, the types of its arguments and the options."""
         arguments = jax.tree.unflatten(structure, kinds)
@@ -135,9 +171,14 @@ class _StoredJit:
         except NoContentKeyError:
             return None
 
-    def _compiled(
-        self, structure: Any, statics: dict[str, Any], leaves: list[Any]
-    ) -> tuple[Any, Any]:
+    def _compile(
+        self,
+        store: ProgramStore,
+        key: Callable[[], bytes | None],
+        structure: Any,
+        statics: dict[str, Any],
+        leaves: list[Any],
+    ) -> tuple[Callable[..., Any], Any]:
         """Compiled function of the leaves, and structure of its results."""
         outcome = {}
 
@@ -148,8 +189,10 @@ class _StoredJit:
             return values
 
         flat.__name__ = getattr(self._function, "__name__", "flat")
-        lowered = jax.jit(flat, compiler_options=self._options()).lower(*leaves)
-        return lowered.compile(), outcome["structure"]
+        compiled = jax.jit(flat, compiler_options=self._options()).lower(*leaves).compile()
+        if (own_key := key()) is not None:
+            store.save(own_key, compiled, len(leaves), outcome["structure"])
+        return compiled, outcome["structure"]
 
 
 def _kind(leaf: Any) -> tuple[Any, ...] | None:
@@ -165,47 +208,47 @@ def _kind(leaf: Any) -> tuple[Any, ...] | None:
 
 def quick_jit(
     function: Callable[..., Any], *, static_argnames: str | Sequence[str] = ()
-) -> Callable[..., Any]:
+) -> CompiledFunction:
     """Compiled function with `quick_options`, which are determined at the first compilation."""
-    program = _StoredJit(function, static_argnames, is_quick=True)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return program(*args, **kwargs)
-
-    return call
+    return CompiledFunction(function, static_argnames, is_quick=True)
 
 
 def thorough_jit(
     function: Callable[..., Any], *, static_argnames: str | Sequence[str] = ()
-) -> Callable[..., Any]:
+) -> CompiledFunction:
     """Compiled function with full optimization, for programs that run long."""
-    program = _StoredJit(function, static_argnames, is_quick=False)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return program(*args, **kwargs)
-
-    return call
+    return CompiledFunction(function, static_argnames, is_quick=False)
 
 
-def search_jit(
-    function: Callable[..., Any], *, static_argnames: str | Sequence[str] = ()
-) -> Callable[..., Any]:
-    """`quick_jit`, but `thorough_jit` if an argument has a true attribute `runs_long`.
+class SearchFunction:
+    """`quick_jit` of a function, or `thorough_jit` if an argument has a true attribute `runs_long`.
 
     Designs with searched mappings have it. `is_brief` overrides the choice for one call.
 
     Measured on the best mappings of ResNet-50, jaxlib 0.10: the gradient compiles in 20 CPU seconds
     instead of 5, and a design takes 12 ms instead of 45 ms.
     """
-    quick = quick_jit(function, static_argnames=static_argnames)
-    thorough = thorough_jit(function, static_argnames=static_argnames)
 
-    @functools.wraps(function)
-    def call(*args: Any, is_brief: bool | None = None, **kwargs: Any) -> Any:
+    def __init__(self, function: Callable[..., Any], static_argnames: str | Sequence[str]) -> None:
+        self._quick = quick_jit(function, static_argnames=static_argnames)
+        self._thorough = thorough_jit(function, static_argnames=static_argnames)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, is_brief: bool | None = None, **kwargs: Any) -> Any:
+        return self._chosen(args, is_brief)(*args, **kwargs)
+
+    def prepare(self, *args: Any, is_brief: bool | None = None, **kwargs: Any) -> None:
+        """Load or compile the program of a call without running it."""
+        self._chosen(args, is_brief).prepare(*args, **kwargs)
+
+    def _chosen(self, args: tuple[Any, ...], is_brief: bool | None) -> CompiledFunction:
         if is_brief is None:
             is_brief = not any(getattr(argument, "runs_long", False) for argument in args)
-        return (quick if is_brief else thorough)(*args, **kwargs)
+        return self._quick if is_brief else self._thorough
 
-    return call
+
+def search_jit(
+    function: Callable[..., Any], *, static_argnames: str | Sequence[str] = ()
+) -> SearchFunction:
+    """Compiled function whose compile time fits how long its program runs."""
+    return SearchFunction(function, static_argnames)

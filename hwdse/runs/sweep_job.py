@@ -86,6 +86,12 @@ class _ObjectivesWithMetrics:
     log_objectives: Any
     job: SweepJob
 
+    @property
+    def program_key(self) -> tuple[Any, ...]:
+        """All that the results depend on: not the plan of the sweep."""
+        job = self.job
+        return self.log_objectives, job.workload, job.objectives, job.limits, job.robust is None
+
     def __hash__(self) -> int:
         return hash(self.log_objectives)
 

@@ -37,6 +37,13 @@ class PointSequence:
     seed: int
 
     @property
+    def program_key(self) -> tuple[Any, ...]:
+        """All that `unit_rows` depends on: words contain the seed and the scrambling."""
+        if self.method in ("sobol", "random"):
+            return self.method, tuple(bool(column) for column in self.columns)
+        return self.method, self.columns
+
+    @property
     def num_grid_points(self) -> int:
         """Points of the full grid: the product of the level counts."""
         return math.prod(len(levels) for levels in self.columns)

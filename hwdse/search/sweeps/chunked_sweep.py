@@ -9,6 +9,7 @@ results are float64, and the result of a chunk does not depend on the worker.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.numerics.jit_compile import search_jit
+from hwdse.numerics.jit_compile import quick_jit, search_jit
 from hwdse.search.pareto.pareto_archive import DesignSet, dominated_by, merge, pruning_points
 from hwdse.search.space.point_sequences import PointSequence, chunk_words, shared_words, unit_rows
 from hwdse.search.space.search_space import SearchSpace
@@ -64,8 +65,9 @@ MAX_PASSES = 4
 BLOCK = 1 << 14
 """Points of a chunk evaluated at once. Larger blocks exceed the cache and run at 2/3 of the
 rate."""
-BRIEF_POINTS = 1 << 14
-"""Points below which a sweep uses quick compilation, unless each point runs long."""
+BRIEF_POINTS = 1 << 18
+"""Points below which a sweep uses quick compilation, unless each point runs long. On the reference
+job it saves 3 CPU seconds of compilation and costs 1 CPU second per 2^18 points."""
 SAMPLE_POINTS = 4096
 """Points of a chunk among which its own best are sought."""
 
@@ -116,26 +118,44 @@ class ChunkRunner:
         """Start a chunk on the device without waiting for it."""
         if not self._is_screened:
             return index, None
-        plan, evaluator = self._plan, self.evaluator
         if self._words is None:
-            strong = evaluator.pilot() + self._margin
-            with jax.enable_x64(self._screen == "float64"):
-                self._pruning_points = jnp.asarray(strong, float)
-                self._words = jnp.asarray(shared_words(plan.sequence, plan.chunk_points))
+            self._begin(index)
+        with jax.enable_x64(self._screen == "float64"):
+            log_objectives, worst = self._screened(index, _screen_chunk)
+            dominated = _dominated(log_objectives, self._pruning_points)
+        return index, (log_objectives, worst, dominated)
+
+    def _begin(self, index: int) -> None:
+        """Pruning points of the pilot; meanwhile, the screening program compiles."""
+        plan, is_double = self._plan, self._screen == "float64"
+
+        def prepare() -> None:
+            with jax.enable_x64(is_double):  # the float type is scoped to a thread
+                self._screened(index, _screen_chunk.prepare)
+
+        self._words = jnp.asarray(shared_words(plan.sequence, plan.chunk_points))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            compiled = pool.submit(prepare)
+            strong = self.evaluator.pilot() + self._margin
+            compiled.result()
+        with jax.enable_x64(is_double):
+            self._pruning_points = jnp.asarray(strong, float)
+
+    def _screened(self, index: int, screen_chunk: Callable[..., Any]) -> Any:
+        """Result of `screen_chunk` for the points of a chunk."""
+        plan, evaluator = self._plan, self.evaluator
         variant, start, _ = plan.chunk(index)
         base = evaluator.bases[variant]
-        with jax.enable_x64(self._screen == "float64"):
-            return index, _screen_chunk(
-                self._words,
-                chunk_words(plan.sequence, start),
-                self._pruning_points,
-                base,
-                evaluate_objectives=evaluator.evaluate_objectives,
-                space=plan.space,
-                sequence=plan.sequence,
-                block=self._block,
-                is_brief=self._is_brief and not getattr(base, "runs_long", False),
-            )
+        return screen_chunk(
+            self._words,
+            chunk_words(plan.sequence, start),
+            base,
+            evaluate_objectives=evaluator.evaluate_objectives,
+            space=plan.space,
+            sequence=plan.sequence,
+            block=self._block,
+            is_brief=self._is_brief and not getattr(base, "runs_long", False),
+        )
 
     def harvest(self, launched: tuple[int, ScreenArrays | None]) -> SweepChunk:
         """Wait for a chunk and re-evaluate in float64 the points that the screening pass could not
@@ -218,16 +238,14 @@ def sweep_chunks(
 def _screen_chunk(
     words: Any,
     shift: Any,
-    strong: Any,
     base: Any,
     *,
     evaluate_objectives: EvaluateObjectives,
     space: SearchSpace,
     sequence: PointSequence,
     block: int,
-) -> ScreenArrays:
-    """Log objectives (objectives by points), largest constraint value, and True where a pruning
-    point dominates the point.
+) -> tuple[Any, Any]:
+    """Log objectives (objectives by points) and largest constraint value.
 
     The largest constraint value is NaN where any objective is not finite.
     """
@@ -241,14 +259,19 @@ def _screen_chunk(
 
     blocks = units.reshape(len(units), -1, min(block, units.shape[1])).swapaxes(0, 1)
     log_objectives, worst = jax.lax.map(jax.vmap(one, in_axes=1, out_axes=(1, 0)), blocks)
-    log_objectives, worst = jnp.concatenate(log_objectives, axis=1), worst.reshape(-1)
-    dominated = jnp.zeros(worst.shape, bool)
+    return jnp.concatenate(log_objectives, axis=1), worst.reshape(-1)
+
+
+@quick_jit
+def _dominated(log_objectives: Any, strong: Any) -> Any:
+    """True where a pruning point dominates the point."""
+    dominated = jnp.zeros(log_objectives.shape[1], bool)
     for point in strong:
-        nowhere_better = jnp.ones(worst.shape, bool)
+        nowhere_better = jnp.ones(dominated.shape, bool)
         for objective, limit in zip(log_objectives, point, strict=True):
             nowhere_better &= objective >= limit
         dominated |= nowhere_better
-    return log_objectives, worst, dominated
+    return dominated
 
 
 def _survivors(
