@@ -3,16 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hwdse.analysis.metric_slopes import METRICS
 from hwdse.config.provenance import UNSURE, Origin, origins
+from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.schema.range_ends import range_ends
 from hwdse.config.schema.user_paths import format_value, short_path
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.evaluation import evaluate_exact
-from hwdse.report.metrics import metric_of
+from hwdse.report.metrics import is_core, metric_of
 from hwdse.search.space.pytree_path import get_path, set_path
+
+if TYPE_CHECKING:
+    from hwdse.plots.figure_files import PlotFiles
 
 NUM_NAMED = 3
 """Constants in the line of a command."""
@@ -84,6 +89,28 @@ def reliance_line(found: Sequence[Reliance], metric: str, *, of_core: bool = Fal
     rest = len(found) - NUM_NAMED
     more = f"; {rest} more" if rest > 0 else ""
     return f"{metric_of(metric, of_core=of_core).name} rests on: {named}{more}"
+
+
+def relied_constants(
+    loaded: LoadedSearch, design: Any, *metrics: str
+) -> tuple[str, list[Reliance]]:
+    """Metric and its `reliances`; the metric is the first of `metrics` that is an objective or a
+    limit, else the objective."""
+    by_field = {metric_field(name): name for name in METRICS}
+    known = [by_field[metric_field(name)] for name in metrics if metric_field(name) in by_field]
+    name = known[0] if known else loaded.objective
+    return name, reliances(loaded, design, name)
+
+
+def resting_plot_files(
+    loaded: LoadedSearch, folder: Path, formats: Sequence[str], design: Any, *metrics: str
+) -> "PlotFiles":
+    """Target of plots whose small print names the constants that a metric of a design rests on."""
+    from hwdse.report.plot_targets import plot_files
+
+    name, found = relied_constants(loaded, design, *metrics)
+    line = reliance_line(found, name, of_core=is_core(loaded))
+    return plot_files(loaded, folder, formats, f"{line[0].upper()}{line[1:]}." if line else "")
 
 
 def reliance_rows(found: Sequence[Reliance]) -> list[dict[str, Any]]:

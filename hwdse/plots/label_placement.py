@@ -4,6 +4,7 @@ Placement happens when the plot is drawn, so it fits the final size of the axes 
 It is deterministic: the same figure gives the same labels.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ _GAPS = np.array([2.5, 9.0, 18.0, 30.0, 45.0, 65.0, 90.0, 120.0])
 """Gaps between a marker and its label (typographic points)."""
 _LEADER_GAP = 5.0
 """A label farther from its marker than this gets a line to it (typographic points)."""
+LINE_LENGTH = 34
+"""Longest line of a long label (characters)."""
 _NUM_ROUNDS = 10
 _NUM_ORDERS = 6
 _FAULT = 100.0
@@ -54,6 +57,11 @@ class Label:
     """Size of the font."""
     radius_pt: float = 4.5
     """Radius of the marker of the point (typographic points)."""
+
+
+def in_lines(text: str) -> str:
+    """Text in lines of at most `LINE_LENGTH` characters, broken between words."""
+    return "\n".join(textwrap.wrap(text, LINE_LENGTH))
 
 
 class LabelLayer(Artist):
@@ -314,7 +322,7 @@ def _own_penalty(options: _Options, index: int, obstacles: _Obstacles, scale: fl
     lines = np.where(options.has_leader, segments_cross(leaders, obstacles.lines).sum(axis=1), 0)
     inside = box_distances(boxes, obstacles.cloud) == 0.0
     penalty = 0.05 * options.distance + 0.5 * options.has_leader
-    penalty += np.minimum(4.0, 0.2 * inside.sum(axis=1)) + 12.0 * np.minimum(lines, 3)
+    penalty += np.minimum(30.0, 0.2 * inside.sum(axis=1)) + 12.0 * np.minimum(lines, 3)
     penalty += 1.5 * _is_ambiguous(options, index, obstacles)
     return penalty + _FAULT * num_faults
 

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from hwdse.plots.label_placement import Label, LabelLayer
+from hwdse.plots.label_placement import Label, LabelLayer, in_lines
 from hwdse.plots.plot_style import COLORS, GRID, tidy_log_axis
 
 MAX_TIME_RATIO = 30.0
@@ -16,21 +16,29 @@ def plot_strategies(
     used_gb: np.ndarray,
     step_time_s: np.ndarray,
     capacity_gb: float,
+    is_met: np.ndarray,
     front: np.ndarray,
     best: int | None,
     label: str,
 ) -> None:
     """Draw a point per strategy, the Pareto front as a staircase, the capacity as a line.
 
-    `front` contains the indices of the front; those above the capacity are not drawn. The region
-    above the capacity is shaded. `best` is the index with star and `label`.
+    `is_met` is true for strategies that meet the other limits. `front` contains the indices of the
+    front of strategies that fit and meet them. The region above the capacity is shaded. `best` is
+    the index with star and `label`.
     """
     fits = used_gb <= capacity_gb
+    has_limits = bool(np.any(fits & ~is_met))
     fastest = float(np.min(step_time_s))
     top = min(float(np.max(step_time_s)) * 1.1, fastest * MAX_TIME_RATIO)
     _scales(axes, used_gb, (fastest / 1.9, top))
     soft = []
-    looks = ((fits, COLORS[5], "o", "fits in HBM"), (~fits, _TOO_LARGE, "x", "exceeds HBM"))
+    name = "meets all limits" if has_limits else "fits HBM"
+    looks = (
+        (fits & is_met, COLORS[5], "o", name),
+        (fits & ~is_met, COLORS[3], "^", "fits HBM, over another limit"),
+        (~fits, _TOO_LARGE, "x", "exceeds HBM"),
+    )
     for mask, color, marker, name in looks:
         if np.any(mask):
             soft.append(
@@ -44,17 +52,15 @@ def plot_strategies(
             text = f"{shown:,}" if shown == count else f"{shown:,} of {count:,} shown"
             axes.plot([], [], marker, color=color, markersize=4.5, linestyle="none",
                       label=f"{name} ({text})")  # fmt: skip
-    front = front[fits[front]]
     ordered = front[np.lexsort((step_time_s[front], used_gb[front]))]
     if len(ordered):
         line = {"color": COLORS[0], "linewidth": 1.6}
         axes.step(used_gb[ordered], step_time_s[ordered], where="post", zorder=3, **line)
         axes.scatter(used_gb[ordered], step_time_s[ordered], s=14, color=COLORS[0], zorder=4)
-        noun = "strategy" if len(ordered) == 1 else "strategies"
         axes.plot([], [], marker="o", markersize=3.8, **line,
-                  label=f"Pareto front ({len(ordered):,} {noun})")  # fmt: skip
+                  label=f"Pareto front ({len(ordered):,})")  # fmt: skip
     axes.axvline(capacity_gb, color=COLORS[1], linewidth=1.4, linestyle=(0, (5, 2)), zorder=2,
-                 label=f"available HBM per chip: {capacity_gb:.4g} GB")  # fmt: skip
+                 label=f"available HBM: {capacity_gb:.4g} GB")  # fmt: skip
     right = axes.get_xlim()[1]
     axes.axvspan(capacity_gb, max(right, capacity_gb), color="#f0e4de", zorder=0, linewidth=0.0)
     axes.set_xlim(right=right)
@@ -62,8 +68,8 @@ def plot_strategies(
         point = (float(used_gb[best]), float(step_time_s[best]))
         axes.scatter(*point, s=190, marker="*", color=COLORS[2], edgecolors="white", zorder=6)
         axes.plot([], [], "*", color=COLORS[2], markersize=11, linestyle="none",
-                  label="best that fits")  # fmt: skip
-        LabelLayer(axes, [Label(label, point, COLORS[2], radius_pt=7.5)], soft=soft)
+                  label="best of these")  # fmt: skip
+        LabelLayer(axes, [Label(in_lines(label), point, COLORS[2], radius_pt=7.5)], soft=soft)
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False)
 
 

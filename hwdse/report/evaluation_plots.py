@@ -181,7 +181,7 @@ def _operator_points(
     used = np.flatnonzero((time_s > 0.0) & (traffic_bytes > 0.0) & (macs > 0.0))
     points, seen = [], set()
     for rank, i in enumerate(used[np.argsort(-time_s[used], kind="stable")]):
-        is_named = rank < LABELED_OPERATORS[bounds[i]] and names[i] not in seen
+        is_named = rank < LABELED_OPERATORS[str(bounds[i])] and names[i] not in seen
         name = str(names[i]) if is_named else ""
         seen.add(names[i])
         flop = 2.0 * float(macs[i])

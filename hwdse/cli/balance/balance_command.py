@@ -150,6 +150,7 @@ def _as_json(page: "Page") -> dict[str, Any]:
 def _draw(page: "Page", folder: Path, formats: tuple[str, ...]) -> list[Path]:
     """Write the plot of the four balances; its paths."""
     from hwdse.cli.balance.balance_plots import save_balance
-    from hwdse.report.plot_targets import plot_files
+    from hwdse.jobs.reliance import resting_plot_files
 
-    return save_balance(page, plot_files(page.loaded, folder, formats))
+    target = resting_plot_files(page.loaded, folder, formats, page.design, page.metric)
+    return save_balance(page, target)

@@ -52,10 +52,10 @@ def run(
     of_core = is_core(loaded)
     files = []
     if plots is not None:
+        from hwdse.jobs.reliance import resting_plot_files
         from hwdse.report.evaluation_plots import save_evaluation
-        from hwdse.report.plot_targets import plot_files
 
-        target = plot_files(loaded, plots, kinds)
+        target = resting_plot_files(loaded, plots, kinds, loaded.base)
         files = save_evaluation(loaded, loaded.base, evaluation, target)
     if json:
         print_json(

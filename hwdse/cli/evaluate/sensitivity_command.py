@@ -70,10 +70,10 @@ def run(
     ends = {path: end for path, end in range_ends(loaded.base).items() if slopes.get(path)}
     files = []
     if plots is not None and shown:
+        from hwdse.jobs.reliance import resting_plot_files
         from hwdse.report import evaluation_plots
-        from hwdse.report.plot_targets import plot_files
 
-        target = plot_files(loaded, plots, kinds)
+        target = resting_plot_files(loaded, plots, kinds, loaded.base, metric)
         files = evaluation_plots.save_tornado(dict(shown), metric, target)
     if json:
         print_json(

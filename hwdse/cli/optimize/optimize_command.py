@@ -227,15 +227,15 @@ def _evaluate_and_plot(
     import numpy as np
 
     from hwdse.evaluation import evaluate_exact
+    from hwdse.jobs.reliance import resting_plot_files
     from hwdse.objectives import OBJECTIVES
     from hwdse.report import evaluation_plots
     from hwdse.report.metrics import is_core
-    from hwdse.report.plot_targets import plot_files
 
     before = evaluate_exact(loaded.base, loaded.workload)
     after = evaluate_exact(result.design, loaded.workload)
     of_core = is_core(loaded)
-    target = plot_files(loaded, record.folder / "plots", formats)
+    target = resting_plot_files(loaded, record.folder / "plots", formats, result.design)
     pair = {loaded.labels["system"]: before, "optimum": after}
     files = evaluation_plots.save_breakdown(pair, target, of_core=of_core)
     counts, logs = result.history_evaluations, result.history_log_objective

@@ -27,7 +27,6 @@ def save(
     """Write strategies.csv and best.toml if a strategy fits, and the plot; their paths."""
     from hwdse.cli.shared.start_run import start_run
     from hwdse.config import to_toml
-    from hwdse.report.plot_targets import plot_files
     from hwdse.runs.atomic_files import csv_text
 
     options = {
@@ -41,10 +40,23 @@ def save(
         record.write_text("strategies.csv", csv_text(strategy_columns(found, found.order)))
         record.write_text("best.toml", to_toml(loaded, best))
         files = [record.folder / name for name in ("strategies.csv", "best.toml")]
-    files += _draw(found, plot_files(loaded, record.folder / "plots", formats))
+    files += _draw(found, _plot_files(loaded, found, record.folder / "plots", formats))
     status = "infeasible" if best is None else "finished"
     record.finish(status, evaluations=len(found.strategies))
     return files
+
+
+def _plot_files(
+    loaded: "LoadedSearch", found: Found, folder: Path, formats: tuple[str, ...]
+) -> "PlotFiles":
+    """Target of the plot; its small print is about the best strategy."""
+    from hwdse.jobs.reliance import resting_plot_files
+    from hwdse.report.plot_targets import plot_files
+
+    if found.best is None:
+        return plot_files(loaded, folder, formats)
+    metric = "hbm_used_ratio" if found.sort_by == "memory" else found.sort_by
+    return resting_plot_files(loaded, folder, formats, found.best, metric)
 
 
 def _draw(found: Found, files: "PlotFiles") -> list[Path]:
@@ -63,8 +75,9 @@ def _draw(found: Found, files: "PlotFiles") -> list[Path]:
         best = int(np.searchsorted(finite, row))
         label = strategy_label(found.strategies, row, found.num_chips)
     figure, (axes,) = new_figure(width_in=7.6, height_in=5.2)
-    used_gb, step_s = used_gb[finite], step_s[finite]
-    front = np.flatnonzero(non_dominated_mask(np.stack([used_gb, step_s], axis=1)))
+    used_gb, step_s, is_met = used_gb[finite], step_s[finite], found.limits.is_met[finite]
     available_gb = found.max_hbm_ratio * capacity / GB
-    plot_strategies(axes, used_gb, step_s, available_gb, front, best, label)
+    allowed = np.flatnonzero(is_met & (used_gb <= available_gb))
+    front = allowed[non_dominated_mask(np.stack([used_gb, step_s], axis=1)[allowed])]
+    plot_strategies(axes, used_gb, step_s, available_gb, is_met, front, best, label)
     return files.save(figure, "strategies", "Parallelism strategies")

@@ -6,7 +6,6 @@ from hwdse.cli.shared.table_output import say
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.jobs.reliance import Reliance
 
 
 def print_reliance(loaded: "LoadedSearch", design: Any, *metrics: str) -> None:
@@ -14,32 +13,19 @@ def print_reliance(loaded: "LoadedSearch", design: Any, *metrics: str) -> None:
 
     The metric is the first of `metrics` that is an objective or a limit, else the objective.
     """
-    from hwdse.jobs.reliance import reliance_line
+    from hwdse.jobs.reliance import reliance_line, relied_constants
     from hwdse.report.metrics import is_core
 
-    name, found = _found(loaded, design, metrics)
+    name, found = relied_constants(loaded, design, *metrics)
     if line := reliance_line(found, name, of_core=is_core(loaded)):
         say(line)
 
 
 def reliance_json(loaded: "LoadedSearch", design: Any, *metrics: str) -> list[dict[str, Any]]:
     """Assumed and default constants with their effect on a metric of a design, largest first."""
-    from hwdse.jobs.reliance import reliance_rows
+    from hwdse.jobs.reliance import reliance_rows, relied_constants
 
-    return reliance_rows(_found(loaded, design, metrics)[1])
-
-
-def _found(
-    loaded: "LoadedSearch", design: Any, metrics: tuple[str, ...]
-) -> tuple[str, "list[Reliance]"]:
-    from hwdse.analysis.metric_slopes import METRICS
-    from hwdse.config.schema.metric_fields import metric_field
-    from hwdse.jobs.reliance import reliances
-
-    by_field = {metric_field(name): name for name in METRICS}
-    known = [by_field[metric_field(name)] for name in metrics if metric_field(name) in by_field]
-    name = known[0] if known else loaded.objective
-    return name, reliances(loaded, design, name)
+    return reliance_rows(relied_constants(loaded, design, *metrics)[1])
 
 
 def print_notes(loaded: "LoadedSearch") -> None:

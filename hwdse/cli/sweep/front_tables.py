@@ -186,17 +186,20 @@ def write_front(
     if not len(front):
         return files
     if len(loaded.front_objectives) > 1:
+        from hwdse.jobs.reliance import resting_plot_files
         from hwdse.plots.fronts.pareto_plots import FrontPoints
         from hwdse.report import evaluation_plots
-        from hwdse.report.plot_targets import plot_files
 
         is_front = np.ones(len(front), dtype=bool)
         points = FrontPoints("Pareto front", np.exp(front.log_objectives), is_front)
         named = [*markers, *_best_markers(loaded, row_columns(job, front), points.objectives)]
         files += evaluation_plots.save_pareto(
             [points], loaded.front_objectives, named,
-            plot_files(loaded, record.folder / "plots", formats), np.exp(cloud),
-            "sampled feasible designs", of_core=is_core(loaded),
+            resting_plot_files(
+                loaded, record.folder / "plots", formats, best_design(loaded, front),
+                loaded.front_objectives[0],
+            ),
+            np.exp(cloud), "sampled feasible designs", of_core=is_core(loaded),
             rule=loaded.robust.text if loaded.robust else "",
         )  # fmt: skip
     return files
@@ -241,10 +244,7 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
     def add(label: str, design: Any, role: str) -> None:
         if label in found:
             return
-        is_base_or_core = role == "baseline" or is_core(loaded)
-        evaluation = (evaluate_exact if is_base_or_core else _evaluate_once)(
-            design, loaded.workload
-        )
+        evaluation = evaluate_exact(design, loaded.workload)
         if role != "baseline" and evaluation.hbm_used_ratio > 1.0:
             return
         if (values := objective_values(loaded, design, evaluation)) is not None:
@@ -255,20 +255,6 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
     for label, design in designs(loaded, config, sets):
         add(label, design, "preset")
     return list(found.values())
-
-
-def _evaluate_once(design: Any, workload: Any) -> Any:
-    """Evaluation operation by operation; equals `evaluate_exact` up to rounding.
-
-    Presets differ in structure, and one compiled program for each takes seconds. The single
-    operations compile once for all presets.
-    """
-    import jax
-
-    from hwdse.evaluation import evaluate
-
-    with jax.enable_x64(True):
-        return jax.tree.map(float, evaluate(jax.tree.map(float, design), workload))
 
 
 def optimum_markers(

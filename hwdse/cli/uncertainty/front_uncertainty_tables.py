@@ -156,13 +156,14 @@ def _robust_log_objectives(
 def _draw(
     loaded: "LoadedSearch", sampled: "SampledDesigns", folder: Path, formats: tuple[str, ...]
 ) -> list[Path]:
+    from hwdse.jobs.reliance import resting_plot_files
     from hwdse.report import evaluation_plots
-    from hwdse.report.plot_targets import plot_files
 
+    objectives = loaded.front_objectives
+    files = resting_plot_files(loaded, folder, formats, loaded.base, objectives[0])
     return evaluation_plots.save_front_uncertainty(
-        sampled, loaded.front_objectives, plot_files(loaded, folder, formats),
-        of_core=is_core(loaded),
-    )  # fmt: skip
+        sampled, objectives, files, of_core=is_core(loaded)
+    )
 
 
 def _print(loaded: "LoadedSearch", sampled: "SampledDesigns") -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from hwdse.plots.label_placement import Label, LabelLayer
+from hwdse.plots.label_placement import Label, LabelLayer, in_lines
 from hwdse.plots.plot_style import (
     COLORS,
     GRID,
@@ -280,7 +280,7 @@ def _draw_markers(axes: Axes, markers: Sequence[Marker]) -> None:
 def _label_of(marker: Marker) -> Label:
     """Label of a named design, with the limits that it exceeds in a second line."""
     style = _ROLES[marker.role]
-    text = f"{marker.label}\n{marker.note}" if marker.note else marker.label
+    text = "\n".join(part for part in (in_lines(marker.label), marker.note) if part)
     point = (marker.objectives[0], marker.objectives[1])
     return Label(text, point, str(style["color"]), radius_pt=0.5 * np.sqrt(style["s"]) + 1.0)
 
