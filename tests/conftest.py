@@ -36,6 +36,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.pop("COLUMNS", None)
 
 import jax  # noqa: E402  # reads the environment
+from support.json_outputs import outputs_meet_their_schema  # noqa: E402, F401
 
 jax.config.update("jax_compilation_cache_dir", os.environ[FOLDER])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

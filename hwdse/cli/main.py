@@ -26,6 +26,7 @@ from hwdse.cli.jobs import compare_command, explain_command, new_command, show_c
 from hwdse.cli.mapping import mapping_command
 from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
+from hwdse.cli.schemas import schema_command
 from hwdse.cli.shared.compilation_cache import enable_compilation_cache
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.interrupts import is_interrupted, run_interruptible
@@ -84,6 +85,7 @@ for _module in (
     uncertainty_command,
     validate_command,
     import_command,
+    schema_command,
 ):
     app.command(name=_module.NAME, cls=_Command)(with_job_flags(_module.run))
 

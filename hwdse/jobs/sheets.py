@@ -52,10 +52,13 @@ class Sheet:
     title: str
     tables: tuple[ResultTable, ...]
     values: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    not_modeled: tuple[str, ...] = ()
+    """Parts of an imported file that are not modeled."""
 
     def __repr__(self) -> str:
-        return "\n\n".join([self.title, *map(repr, self.tables), *self.notes])
+        notes = "\n".join(f"not modeled: {note}" for note in self.not_modeled)
+        parts = [self.title, *map(repr, self.tables), notes]
+        return "\n\n".join(part for part in parts if part)
 
     def _repr_html_(self) -> str:
         return "".join(table._repr_html_() for table in self.tables)
@@ -262,7 +265,7 @@ def model_sheet(name: str) -> Sheet:
         _table("layers", ("number", "attention", "MLP"), layers),
         _memory_by_strategy(name, _context(file)),
     )
-    return Sheet(file.name, tables, values, tuple(f"not modeled: {note}" for note in file.notes))
+    return Sheet(file.name, tables, values, file.notes)
 
 
 def _context(file: Any) -> int | None:

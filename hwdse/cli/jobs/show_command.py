@@ -37,12 +37,12 @@ def show(name: str, *, json: bool) -> None:
     item = find_item(name)
     found = sheet(item)
     if json:
-        values = dict(found.values)
-        print_json({"kind": item.kind, "name": name, "title": found.title, "values": values})
+        told = {"kind": item.kind, "name": name, "title": found.title}
+        print_json({**told, "values": found.values, "not_modeled": found.not_modeled})
         return
     say(found.title)
     say("")
     for table in found.tables:
         print_table(table.title, table.heads, table.cells)
-    for note in found.notes:
-        say(note)
+    for note in found.not_modeled:
+        say(f"not modeled: {note}")

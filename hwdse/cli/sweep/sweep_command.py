@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hwdse.cli.shared.background import in_background
 from hwdse.cli.shared.common_options import (
     DEFAULT_FORMATS,
     Config,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hwdse.config import LoadedSearch
+    from hwdse.plots.fronts.pareto_plots import Marker
     from hwdse.runs.run_folder import Run
     from hwdse.runs.sweep_job import SweepJob
     from hwdse.search.sweeps.sweep_plan import SweepPlan, SweepResult
@@ -138,12 +140,23 @@ def run(
         extends=share is not None, is_shared=share is not None,
     )  # fmt: skip
     job = job_of(loaded, plan, screen_dtype, keep, top)
+    prepare = functools.partial(_prepared, loaded, config, sets or ())
+    prepared = in_background(prepare) if share is None else None
     with on_interrupt(lambda: None):  # ends by itself, with the chunks that are complete
         result, is_stopped = run_sweep(
             job, record, share, workers, scheduler, functools.partial(_progress, job),
             is_interrupted if is_interruptible() else None,
         )  # fmt: skip
-        _finish(loaded, job, record, result, is_stopped, shard, (config, sets or (), kinds, json))
+        markers = prepare if prepared is None else prepared.result
+        _finish(loaded, job, record, result, is_stopped, shard, markers, (kinds, json))
+
+
+def _prepared(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> "list[Marker]":
+    """Markers of the plots, and modules that draw them, while the sweep compiles and runs."""
+    from hwdse.cli.sweep.front_tables import preset_markers
+    from hwdse.report import evaluation_plots  # noqa: F401  # takes half a second
+
+    return preset_markers(loaded, config, sets)
 
 
 @contextmanager
@@ -166,13 +179,13 @@ def _finish(
     result: "SweepResult | None",
     is_stopped: bool,
     shard: str | None,
-    call: tuple[str, Any, tuple[str, ...], bool],
+    markers_of: Callable[[], "list[Marker]"],
+    call: tuple[tuple[str, ...], bool],
 ) -> None:
     """Write and print the result so far; raises `CommandError` if incomplete or infeasible."""
     from hwdse.cli.sweep.front_tables import (
         front_columns,
         front_reliance_json,
-        preset_markers,
         robust_json,
     )
 
@@ -180,15 +193,13 @@ def _finish(
     is_complete = num_done == job.plan.num_points
     if shard is not None and not is_complete and not is_stopped:
         # Other shards may write into this folder: the last one, or --resume, writes the front.
-        say(f"shard {shard}: {num_done:,} of {job.plan.num_points:,} designs are in "
-            f"{record.folder}; when all shards are done, repeat the command with --resume and "
-            "without --shard to merge them")  # fmt: skip
+        _tell_share(loaded, job, record, shard, num_done, json=call[-1])
         return
     if result is None:
         record.finish("interrupted")
         raise CommandError(f"{record.folder}: stopped before the first chunk", Exit.ABORTED)
-    config, sets, formats, json = call
-    markers = preset_markers(loaded, config, sets)
+    formats, json = call
+    markers = markers_of()
     files = _write(loaded, job, record, result, markers, formats)
     status = "finished" if len(result.front) else "infeasible"
     summary = {**_counts(result), **robust_json(loaded, result.num_points)}
@@ -208,6 +219,21 @@ def _finish(
         _print(loaded, result)
     tell_files(files)
     _raise_if_incomplete(loaded, job.plan, record, result, is_complete)
+
+
+def _tell_share(
+    loaded: "LoadedSearch", job: "SweepJob", record: "Run", shard: str, num_done: int, *, json: bool
+) -> None:
+    """Print the state of a run whose other shares are missing."""
+    if json:
+        told = {"title": loaded.title, "folder": record.folder, "is_complete": False}
+        print_json({**told, "shard": shard, "num_points": num_done})
+        return
+    say(
+        f"shard {shard}: {num_done:,} of {job.plan.num_points:,} designs are in {record.folder}; "
+        "when all shards are done, repeat the command with --resume and without --shard to merge "
+        "them"
+    )
 
 
 def _write(

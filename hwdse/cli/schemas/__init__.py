@@ -1,0 +1,1 @@
+"""`hwdse schema`: JSON Schemas of the output of all commands with --json."""
