@@ -10,7 +10,10 @@ from hwdse.cli.sweep import front_tables
 from hwdse.config import load_search
 from hwdse.config.schema.user_paths import leaf_paths
 from hwdse.evaluation import evaluate_exact
+from hwdse.jobs.reliance import resting_plot_files
 from hwdse.plots.figure_files import FORMATS
+from hwdse.plots.fronts.pareto_plots import Marker
+from hwdse.report import evaluation_plots
 from hwdse.report.evaluation_plots import gemm_words
 from hwdse.report.parameter_words import (
     CONSTANTS,
@@ -21,6 +24,7 @@ from hwdse.report.parameter_words import (
     parameter_words,
 )
 from hwdse.report.plot_targets import provenance
+from hwdse.runs.run_folder import create_run
 from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
 
 
@@ -147,3 +151,46 @@ def test_evaluate_writes_the_formats_asked_for(tmp_path, monkeypatch, capsys):
     assert {path.name for path in (tmp_path / "p").iterdir()} == {"breakdown.pdf", "roofline.pdf"}
     assert run([*arguments, "gif"]) == Exit.USER_ERROR
     assert "expected some of png,svg,pdf" in capsys.readouterr().err
+
+
+def test_small_print_names_version_inputs_and_what_the_result_rests_on(tmp_path):
+    loaded = load_search("trn2_llama3_70b", ())
+    files = resting_plot_files(loaded, tmp_path, ("svg",), loaded.base, "step_time")
+    assert files.job == loaded.title
+    first, second = files.footer.split(". ", 1)
+    assert f"{first}." == provenance(loaded.resolved).rstrip()
+    assert second.startswith("Step time rests on: ")
+    assert second.endswith(".")
+
+
+CONFIG = {"title": "A job", "front_objectives": ["time_per_token", "energy_per_token"],
+          "workload": {"a": 1.0}, "design": {"b": 1.0}}  # fmt: skip
+OPTIMUM = {"label": "optimum of the energy-delay product", "objectives": [0.9e-6, 0.1],
+           "role": "best", "note": ""}  # fmt: skip
+
+
+def recorded(folder, options, *rows, **summary):
+    """Run folder with a front of these rows, or without one."""
+    record = create_run(folder, {**CONFIG, "options": options}, "hwdse", 0)
+    if rows:
+        lines = ["time_per_token_s,energy_per_token_j", *(f"{t},{e}" for t, e in rows)]
+        record.write_text("front.csv", "\n".join(lines) + "\n")
+    record.finish("finished", **summary)
+
+
+def test_optimum_of_a_gradient_search_is_drawn_beside_a_front(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recorded(tmp_path / "wide", {"command": "sweep"}, (1e-6, 0.3), (2e-6, 0.2))
+    recorded(tmp_path / "best", {"command": "optimize"}, markers=[OPTIMUM])
+    drawn = []
+    monkeypatch.setattr(
+        evaluation_plots, "save_pareto", lambda *args, **options: drawn.append(args) or []
+    )
+    assert run(["pareto", "wide", "best", "--out", "both", "--format", "svg"]) == Exit.OK
+    (runs, objectives, markers, files), *_ = drawn
+    assert [one.label for one in runs] == ["Pareto front of wide"]
+    assert objectives == CONFIG["front_objectives"]
+    assert markers == [Marker(OPTIMUM["label"], (0.9e-6, 0.1), "best")]
+    assert (files.job, files.formats) == ("A job", ("svg",))
+    assert run(["pareto", "best", "--out", "none"]) == Exit.USER_ERROR
+    assert "no front; expected a run of sweep or of optimize --front" in capsys.readouterr().err
