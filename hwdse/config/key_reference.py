@@ -37,6 +37,7 @@ from hwdse.config.schema.field_rules import LARGEST, FieldRule, rule_of
 from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.search.search_file import (
     CHOICE_TABLE,
+    MEMORY_LIMITS,
     OBJECTIVE_TABLE,
     SEARCH_TABLES,
     VARIABLE_TABLE,
@@ -457,8 +458,10 @@ def _limits() -> KeyTable:
         field = metric_field(name)
         rule = rule_of(field)
         key = split_field(field)[0]
-        meaning = f"{_words(key)}, upper limit."
-        rows.append(KeyRow(key, field, rule.unit, _range(rule), False, "none", meaning))
+        meaning, default = f"{_words(key)}, upper limit.", "none"
+        if name in MEMORY_LIMITS:
+            meaning, default = f'{meaning} "off" drops it.', "1"
+        rows.append(KeyRow(key, field, rule.unit, _range(rule), False, default, meaning))
     return KeyTable("search", "limits", False, MEANINGS["limits"], tuple(rows))
 
 

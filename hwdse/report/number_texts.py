@@ -54,7 +54,7 @@ def relative_change(before: float, after: float) -> str:
 
 def share_cell(value: float, whole: float) -> str:
     """Share in percent with one decimal, without the percent sign."""
-    return f"{100.0 * value / whole:.1f}" if whole else "-"
+    return number_cells([100.0 * value / whole], 1, 0)[0] if whole else "-"
 
 
 def percent(fraction: float, digits: int = 1) -> str:

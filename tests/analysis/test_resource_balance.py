@@ -15,9 +15,9 @@ from hwdse.analysis.resource_balance import (
     parameter_balances,
     with_value,
 )
-from hwdse.cli import main
 from hwdse.cli.balance import balance_command
 from hwdse.cli.balance.balance_tables import print_page
+from hwdse.cli.main import main
 from hwdse.evaluation import evaluate_exact
 from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.numerics.relaxation import total

@@ -266,7 +266,7 @@ def test_a_written_design_keeps_its_uncertainties(search, tmp_path):
     ("extra", "named"),
     [
         ('[uncertain]\n"chip.hbm.energ" = "30 %"\n', "did you mean"),
-        ('[uncertain]\n"chip.hbm.energy" = "-30 %"\n', "above 0"),
+        ('[uncertain]\n"chip.hbm.energy" = "-30 %"\n', "relative uncertainty in percent"),
         ('[uncertain]\n"chip.hbm.energy" = { low = "1 pJ/bit" }\n', "both low and high"),
         ('[uncertain]\n"mix.fp64_flop_fraction" = "3 %"\n', "above 0"),
         ('[uncertain]\n"workload.seq_len" = "3 %"\n', "path of the design"),

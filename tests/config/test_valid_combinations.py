@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwdse.config import ConfigError, load_search
+from hwdse.config import ConfigError, load_search, to_toml
 from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import field_name, is_static, leaf_paths
 from hwdse.config.search.valid_combinations import checker_of
@@ -188,6 +188,14 @@ def test_steps_with_a_fixed_sum():
     sums = [sum(row) for row in choice.table]
     assert sums == pytest.approx([1.0] * len(sums))
     assert len(sums) == math.comb(9, 2)  # ten tenths in three parts
+
+
+def test_no_file_is_written_of_an_impossible_design():
+    loaded = search_of(CLUSTER, "")
+    strategy = loaded.base.parallelism.replace(tensor=3.0)
+    with pytest.raises(ConfigError, match=r"not possible: .* tensor = 3: expected a divisor of 64"):
+        to_toml(loaded, loaded.base.replace(parallelism=strategy))
+    assert to_toml(loaded, loaded.base)
 
 
 @pytest.mark.parametrize(
