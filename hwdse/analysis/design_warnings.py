@@ -89,9 +89,9 @@ def _progress_text(design: Design, evaluation: Evaluation) -> str:
 
 
 def _power_text(design: Design, evaluation: Evaluation) -> str:
-    clock = 100.0 * float(evaluation.throttled_clock_ratio)
+    clock, limit_w = 100.0 * float(evaluation.throttled_clock_ratio), design.chip.power_limit_w
     return (
         f"POWER LIMIT NOT REACHED: {format_quantity(float(evaluation.chip_power_w), 'W')} at the "
         f"lowest clock, {format_number(clock)} % of the set one; limit "
-        f"{format_quantity(float(design.chip.power_limit_w), 'W')}"
+        f"{format_quantity(float(limit_w or 0.0), 'W')}"
     )
