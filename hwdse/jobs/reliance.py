@@ -109,8 +109,13 @@ def resting_plot_files(
     from hwdse.report.plot_targets import plot_files
 
     name, found = relied_constants(loaded, design, *metrics)
-    line = reliance_line(found, name, of_core=is_core(loaded))
-    return plot_files(loaded, folder, formats, f"{line[0].upper()}{line[1:]}." if line else "")
+    line = as_sentence(reliance_line(found, name, of_core=is_core(loaded)))
+    return plot_files(loaded, folder, formats, line)
+
+
+def as_sentence(line: str) -> str:
+    """A line with a capital letter and a period; empty for no line."""
+    return f"{line[0].upper()}{line[1:]}." if line else ""
 
 
 def reliance_rows(found: Sequence[Reliance]) -> list[dict[str, Any]]:

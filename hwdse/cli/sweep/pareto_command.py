@@ -42,7 +42,7 @@ def run(
     """
     import numpy as np
 
-    from hwdse.jobs.reliance import reliance_line, reliance_rows
+    from hwdse.jobs.reliance import as_sentence, reliance_line, reliance_rows
     from hwdse.report import evaluation_plots
     from hwdse.runs.atomic_files import csv_text, replacing
     from hwdse.runs.run_folder import open_run
@@ -68,22 +68,24 @@ def run(
     files = [out / "front.csv"]
     mask = np.isin(np.arange(len(everything)), indices)
     of_core = "accelerator" in (records[0].config.get("design") or {})
+    rests_on = _reliances(str(merged["run"][0]), objectives[0])
+    line = reliance_line(rests_on, objectives[0], of_core=of_core)
     if len(objectives) > 1:
+        target = _plot_files(records[0], out, parse_formats(formats), as_sentence(line))
         files += evaluation_plots.save_pareto(
             _front_points(records, values, mask),
             objectives,
             _markers(everyone),
-            _plot_files(records[0], out, parse_formats(formats)),
+            target,
             of_core=of_core,
             rule=_rule(records[0]),
         )
-    rests_on = _reliances(str(merged["run"][0]), objectives[0])
     if json:
         told = {"objectives": objectives, "runs": table, "front": merged, "files": files}
         print_json({**told, "rests_on": reliance_rows(rests_on)})
     else:
         _print(table, objectives)
-        if line := reliance_line(rests_on, objectives[0], of_core=of_core):
+        if line:
             say(line)
     tell_files(files)
 
@@ -265,9 +267,10 @@ def _front_points(
     return [FrontPoints(*each) for each in zip(names, values, parts, strict=True)]
 
 
-def _plot_files(record: "Run", folder: Path, formats: tuple[str, ...]) -> "PlotFiles":
+def _plot_files(record: "Run", folder: Path, formats: tuple[str, ...], footer: str) -> "PlotFiles":
     """Target of the plot, with the title of the first run."""
     from hwdse.plots.figure_files import PlotFiles
     from hwdse.report.plot_targets import provenance
 
-    return PlotFiles(folder, formats, str(record.config["title"]), provenance(record.config))
+    small_print = f"{provenance(record.config)} {footer}".strip()
+    return PlotFiles(folder, formats, str(record.config["title"]), small_print)
