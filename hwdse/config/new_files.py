@@ -110,20 +110,35 @@ def new_file(kind: str, name: str, preset: str | None = None) -> str:
     if kind not in KINDS:
         raise ConfigError(f"{kind}: expected one of {listed(KINDS)}")
     known = KINDS[kind]
+    first = f"# {kind} of hwdse. Next: {known.next_step.format(file=f'{name}.toml')}"
     if kind in ("job", "search") and preset is None:
-        return _JOB.format(name=name) + (_search_part() if kind == "search" else "")
+        own = _JOB.format(name=name) + (_search_part() if kind == "search" else "")
+        return f"{first}\n{own}"
     path = find_file(known.folder, preset or known.typical)
     values = read_with_base(known.folder, path, preset or known.typical).tables
-    tables = [table for table in key_tables() if table.kind == known.tables]
-    lines = [f"# {kind} of hwdse. Next: {known.next_step.format(file=f'{name}.toml')}"]
+    every = (table for table in key_tables() if table.kind == known.tables)
+    tables = [table for table in every if _is_for(table, values)]
+    lines = [first]
     is_search = known.tables == "search"
     lines.append(f"{'title' if is_search else 'name'} = {toml_value(name)}")
     if preset is not None:
         lines.append(f"base = {toml_value(preset)}")
-        lines.append("# Keys below have the values of the base: remove the # to change one.")
+        lines.append(
+            "# Keys below have the values of the base. To change one, remove its # and that"
+        )
+        lines.append("# of the [table] above it.")
     for table in tables:
         lines += _table_lines(table, values, is_based=preset is not None)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _is_for(table: KeyTable, values: Mapping[str, Any]) -> bool:
+    """False for a table of [design] that belongs to the other kind of job: on a core or systems."""
+    if table.name.partition(".")[0] != "design":
+        return True
+    design = values.get("design", {})
+    of_core = table.name == "design" and any(row.key == "accelerator" for row in table.rows)
+    return of_core == ("accelerator" in design)
 
 
 def _search_part() -> str:
@@ -136,9 +151,9 @@ def _table_lines(table: KeyTable, values: Mapping[str, Any], *, is_based: bool) 
     """Lines of one table: heading, meaning and keys."""
     if table.name.startswith("published"):
         return
-    for own in _tables_at(values, table):
+    for number, own in enumerate(_tables_at(values, table)):
         yield ""
-        if table.meaning:
+        if table.meaning and number == 0:
             yield from _comment(table.meaning)
         is_off = is_based or own is None
         if table.heading:
@@ -146,7 +161,7 @@ def _table_lines(table: KeyTable, values: Mapping[str, Any], *, is_based: bool) 
         for row in table.rows:
             if not table.name and row.key in ("name", "title", "base", "sources"):
                 continue
-            yield from _key_lines(row, own or {}, is_off=is_off)
+            yield from _key_lines(row, own or {}, is_off=is_off, is_again=number > 0)
 
 
 def _tables_at(values: Mapping[str, Any], table: KeyTable) -> list[Mapping[str, Any] | None]:
@@ -159,16 +174,19 @@ def _tables_at(values: Mapping[str, Any], table: KeyTable) -> list[Mapping[str, 
     return [node if isinstance(node, Mapping) else None]
 
 
-def _key_lines(row: KeyRow, own: Mapping[str, Any], *, is_off: bool) -> Iterator[str]:
-    fields = [row.field]
-    written = next((key for key in own if key == row.key or field_of(key, fields)), None)
-    unit = f"{row.unit}, " if row.unit not in ("", "1") else ""
-    default = "" if row.default in (REQUIRED, "none") else f", default {row.default}"
-    yield from _comment(f"{row.meaning} [{unit}{row.allowed}{default}]")
+def _key_lines(
+    row: KeyRow, own: Mapping[str, Any], *, is_off: bool, is_again: bool
+) -> Iterator[str]:
+    """Comment and line of one key; a repeated table has its own keys only, without comments."""
+    written = next((key for key in own if key == row.key or field_of(key, [row.field])), None)
+    if not is_again:
+        unit = f"{row.unit}, " if row.unit not in ("", "1") else ""
+        default = "" if row.default in (REQUIRED, "none") else f", default {row.default}"
+        yield from _comment(f"{row.meaning} [{unit}{row.allowed}{default}]")
     if written is not None:
         line = f"{row.key} = {toml_value(own[written])}"
         yield f"# {line}" if is_off else line
-    else:
+    elif not is_again:
         yield f"# {row.key} = {_default(row)}".rstrip()
 
 

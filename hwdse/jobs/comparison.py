@@ -118,11 +118,13 @@ class Comparison(ResultTable):
         Curves over a varied parameter with numbers; else bars of the rates relative to the first
         job.
         """
-        from hwdse.plots.figure_files import PlotFiles
-        from hwdse.report.plot_targets import provenance
+        from hwdse.jobs.reliance import resting_plot_files
 
-        footer = provenance(self.jobs[0].loaded.resolved)
-        files = PlotFiles(Path(folder), tuple(formats), self.title, footer)
+        first = self.jobs[0]
+        files = resting_plot_files(
+            first.loaded, Path(folder), formats, first.design, "time_per_token"
+        )
+        files = replace(files, job=self.title)
         if len(self.axes) == 1 and (scale := self.axes[0].numbers()) is not None:
             return self._plot_curves(files, *scale)
         return self._plot_bars(files)

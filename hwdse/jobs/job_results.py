@@ -90,11 +90,12 @@ class JobResult(ResultTable):
         self, folder: str | Path = ".", formats: Sequence[str] = DEFAULT_FORMATS
     ) -> list[Path]:
         """Write breakdown and roofline to a folder; the paths of the files."""
+        from hwdse.jobs.reliance import resting_plot_files
         from hwdse.report.evaluation_plots import save_evaluation
-        from hwdse.report.plot_targets import plot_files
 
-        files = plot_files(self.job.loaded, Path(folder), formats)
-        return save_evaluation(self.job.loaded, self.job.design, self.evaluation, files)
+        loaded, design = self.job.loaded, self.job.design
+        files = resting_plot_files(loaded, Path(folder), formats, design)
+        return save_evaluation(loaded, design, self.evaluation, files)
 
 
 def metric_table(evaluation: Evaluation, job: Any) -> JobResult:

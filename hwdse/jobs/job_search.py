@@ -126,12 +126,13 @@ class FrontTable(ResultTable):
         self, folder: str | Path = ".", formats: Sequence[str] = DEFAULT_FORMATS
     ) -> list[Path]:
         """Write the front and the base design to a folder; the paths of the files."""
+        from hwdse.jobs.reliance import resting_plot_files
         from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker
         from hwdse.report.evaluation_plots import save_pareto
         from hwdse.report.metrics import is_core
-        from hwdse.report.plot_targets import plot_files
 
-        loaded = self.job.loaded
+        loaded, first = self.job.loaded, self.objectives[0]
+        files = resting_plot_files(loaded, Path(folder), formats, loaded.base, first)
         base = self.job.evaluate().evaluation
         values = tuple(float(OBJECTIVES[name](base)) for name in self.objectives)
         is_front = np.ones(len(self.objective_values), dtype=bool)
@@ -139,7 +140,7 @@ class FrontTable(ResultTable):
             [FrontPoints("Pareto front", self.objective_values, is_front)],
             self.objectives,
             [Marker(loaded.labels["system"], values, "baseline")],
-            plot_files(loaded, Path(folder), formats),
+            files,
             of_core=is_core(loaded),
         )
 
