@@ -132,7 +132,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "design.mapping": "Mapping policy of every operator: best mapping (optimize), or tiles of "
         "the search file (explicit).",
         "design": "Base design: the baseline of the search and the value of all other parameters.",
-        "limits": "Upper limits. Omitted keys impose no limit.",
+        "limits": "Upper limits. Omitted keys impose no limit, but the memory must suffice.",
         "objective": "Objective of `hwdse optimize`, and objectives of the Pareto front.",
         "minimize": "Objective to be minimized.",
         "front": "Two or more objectives of the Pareto front.",
