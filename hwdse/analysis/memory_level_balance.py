@@ -23,7 +23,7 @@ from hwdse.specs.results.balance_results import LevelBalance, MemoryBalance, Tra
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.specs.software import Software
 from hwdse.training.gemm_operator_costs import operator_costs, peak_flop_per_s, sum_operators
-from hwdse.training.step_collectives import sent_bytes
+from hwdse.training.step_collectives import RankGroups, sent_bytes
 from hwdse.training.step_time_and_energy import per_step
 from hwdse.workload.gemms import ExecutionCounts, Gemms, LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
@@ -74,7 +74,7 @@ def _step_traffic(step: ShardedStep, design: Design, relaxation: Relaxation) -> 
     layer, head = sum_operators(
         operator_costs(step.gemms, step.executions, design, relaxation), step.executions.is_lm_head
     )
-    link_bytes, network_bytes = sent_bytes(step, design)
+    link_bytes, network_bytes = sent_bytes(step, design, RankGroups.of(step, design))
 
     def work(name: str) -> Leaf:
         return per_step(step, getattr(layer, name), getattr(head, name))

@@ -17,10 +17,11 @@ relaxation are equal here: the gradient is that of the fastest variant.
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
-from hwdse.models.network.scale_out_collectives import scale_out_time_s
-from hwdse.models.network.topology_collectives import TOPOLOGIES
+from hwdse.models.network.scale_out_collectives import scale_out_works
+from hwdse.models.network.topology_collectives import TOPOLOGIES, fastest_time_s
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known
 from hwdse.specs.hardware.chip import Chip, Link
@@ -46,14 +47,16 @@ def place_on_cluster(num_chips: Scalar, inner_chips: Scalar, cluster: Cluster) -
     Consecutive ranks of the group are `inner_chips` chips apart: 1 for tensor-parallel groups, the
     tensor-parallel degree for data-parallel groups, and so on.
     """
-    shape = FabricShape(
+    fabric = FabricShape(
         cluster.torus_sizes,
         cluster.torus_bandwidth_fractions,
         cluster.torus_latency_ratios,
         cluster.pod_chips,
         cluster.num_chips,
     )
-    return place_group(num_chips, inner_chips, shape)
+    # Equal types of all numbers: `place_group` is traced once for all groups.
+    numbers = (num_chips, inner_chips, fabric)
+    return place_group(*jax.tree.map(lambda x: jnp.asarray(x, float), numbers))
 
 
 def _effective_link(link: Link, *, is_eager: bool) -> Link:
@@ -69,26 +72,6 @@ def _domain_bytes(kind: str, message_bytes: Scalar, group: FabricGroup) -> Scala
     if kind == "all_to_all":
         return message_bytes * group.domain.num_chips / group.network.num_chips
     return message_bytes
-
-
-def tier_times_s(
-    kind: str,
-    message_bytes: Scalar,
-    group: FabricGroup,
-    chip: Chip,
-    cluster: Cluster,
-    *,
-    is_eager: bool,
-) -> tuple[Scalar, Scalar]:
-    """Seconds in the scale-up domain and on the network with one protocol, without start-up; zero
-    for one chip."""
-    collective = getattr(TOPOLOGIES[cluster.topology], kind)
-    size = _domain_bytes(kind, message_bytes, group)
-    inside_s = collective(size, group.domain, _effective_link(chip.link, is_eager=is_eager))
-    network = _effective_link(chip.network, is_eager=is_eager)
-    ratio = cluster.network_oversubscription_ratio
-    across_s = scale_out_time_s(kind, message_bytes, group.network, network, ratio)
-    return jnp.where(group.domain.num_chips > 1.0, inside_s, 0.0), across_s
 
 
 def _pipelined_s(tiers_s: Callable[[float], tuple[Scalar, Scalar]]) -> Scalar:
@@ -120,16 +103,23 @@ def placed_time_s(
 ) -> Scalar:
     """Seconds of one collective of a placed group; see `collective_time_s`."""
 
+    inside = TOPOLOGIES[cluster.topology].works(kind, group.domain)
+    across = scale_out_works(kind, group.network, cluster.network_oversubscription_ratio)
+    is_inside, is_across = group.domain.num_chips > 1.0, group.network.domains.num_blocks > 1.0
+    inside_bytes = _domain_bytes(kind, message_bytes, group)
+
     def protocol_s(is_eager: bool) -> Scalar:
+        link, network = (_effective_link(x, is_eager=is_eager) for x in (chip.link, chip.network))
+
         def tiers_s(part: float) -> tuple[Scalar, Scalar]:
-            size = part * message_bytes
-            return tier_times_s(kind, size, group, chip, cluster, is_eager=is_eager)
+            inside_s = fastest_time_s(inside, part * inside_bytes, link)
+            across_s = fastest_time_s(across, part * message_bytes, network)
+            return jnp.where(is_inside, inside_s, 0.0), jnp.where(is_across, across_s, 0.0)
 
         start_s = _start_s(group, chip, is_eager=is_eager)
         if kind == "point_to_point":
             inside_s, across_s = tiers_s(1.0)
-            leaves_domain = group.network.domains.num_blocks > 1.0
-            return start_s + jnp.where(leaves_domain, across_s, inside_s)
+            return start_s + jnp.where(is_across, across_s, inside_s)
         return start_s + _pipelined_s(tiers_s)
 
     runs = (group.network.num_chips > 1.0) & (jnp.asarray(message_bytes) > 0.0)

@@ -118,9 +118,9 @@ class Gather(NamedTuple):
     """Fraction of the scale-out bandwidth of a chip that the gather uses."""
 
 
-def collectives(step: ShardedStep, design: Design) -> Collectives:
+def collectives(step: ShardedStep, design: Design, groups: RankGroups) -> Collectives:
     """Times of all collectives of the parallelism strategy, each without contention."""
-    messages, groups = step.messages, RankGroups.of(step, design)
+    messages = step.messages
     sharded = design.parallelism.weight_shard_fraction
     gathers = {
         "tensor": Gather(groups.tensor, messages.tensor_bytes),
@@ -224,14 +224,14 @@ def _micro_batch_gathers(
     }
 
 
-def sent_bytes(step: ShardedStep, design: Design) -> tuple[Scalar, Scalar]:
+def sent_bytes(step: ShardedStep, design: Design, groups: RankGroups) -> tuple[Scalar, Scalar]:
     """Mean bytes that a chip sends per step over the scale-up fabric and the scale-out network.
 
     The last stage sends no activations and the first no gradients. Only the last stage has the
     head, with two collectives of its tensor group. Sharded weights are gathered for the forward and
     for the backward pass of every micro-batch.
     """
-    messages, groups = step.messages, RankGroups.of(step, design)
+    messages = step.messages
     num_layers = step.num_micro_batches * step.mean_layers_per_stage
     num_tensor = messages.num_tensor_forward + messages.num_tensor_backward
     num_tensor = num_layers * num_tensor + 2.0 * step.num_micro_batches / step.pipeline

@@ -27,7 +27,7 @@ from hwdse.training.gemm_operator_costs import (
     sum_operators,
     vector_rate_flop_per_s,
 )
-from hwdse.training.step_collectives import Collectives, collectives, sent_bytes
+from hwdse.training.step_collectives import Collectives, RankGroups, collectives, sent_bytes
 from hwdse.workload.gemms import LayerList
 from hwdse.workload.transformer.model_config import TransformerTraining
 from hwdse.workload.transformer.sharding import ShardedStep, shard
@@ -118,14 +118,15 @@ def step_times(
     step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, design: Design
 ) -> StepTimes:
     """Exposed times and sent bytes of one step, beyond the operator costs."""
-    parallelism, each = design.parallelism, collectives(step, design)
+    parallelism, groups = design.parallelism, RankGroups.of(step, design)
+    each = collectives(step, design, groups)
     forward, backward = _layer_passes(step, layer, each, design)
     both = jax.tree.map(jnp.add, forward, backward)
     passes_s = (
         step.layers_per_stage * forward.total_s,
         step.layers_per_stage * backward.total_s,
     )
-    link_bytes, network_bytes = sent_bytes(step, design)
+    link_bytes, network_bytes = sent_bytes(step, design, groups)
     trains = jnp.where(step.checkpoint_bytes > 0.0, 1.0, 0.0)
     return StepTimes(
         layer=both,

@@ -13,7 +13,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.training.hierarchical_collectives import collective_time_s
-from hwdse.training.step_collectives import collectives, sent_bytes
+from hwdse.training.step_collectives import RankGroups, collectives, sent_bytes
 from hwdse.workload.transformer.sharding import shard
 
 P5 = load_system("p5_48xlarge")
@@ -39,7 +39,8 @@ def _float64():
 def _run(job, design):
     step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
     kept = {name: getattr(step, name) for name in STEP_FIELDS.split()}
-    return kept, collectives(step, design), sent_bytes(step, design)
+    groups = RankGroups.of(step, design)
+    return kept, collectives(step, design, groups), sent_bytes(step, design, groups)
 
 
 def run(name, parallelism, num_chips, software=None, base=BASE):

@@ -56,11 +56,13 @@ def test_parts_are_those_of_all_groups(num_chips, inner, block):
 @settings(max_examples=200, deadline=None)
 @given(MEMBERS, STRIDES, BLOCKS, st.integers(1, 2000))
 def test_parts_of_a_part_of_a_period_are_at_most_pessimistic(num_chips, inner, block, all_chips):
-    """A last domain that is not full: fewest members exact, most blocks not below the count."""
+    """Clusters that are no whole blocks: no block has fewer members, no group more blocks."""
     all_chips = max(all_chips // (num_chips * inner), 1) * num_chips * inner
     found = parts(num_chips, inner, all_chips, block)
     counted = counted_parts(num_chips, inner, all_chips, block)
-    assert found.fewest == pytest.approx(counted["fewest"], rel=1e-12)
+    assert found.fewest <= counted["fewest"] * (1.0 + 1e-12)
+    if all_chips <= 2 * block:
+        assert found.fewest == pytest.approx(counted["fewest"], rel=1e-12)
     assert found.most >= counted["most"] * (1.0 - 1e-12)
     assert found.num_blocks >= counted["num_blocks"] * (1.0 - 1e-12)
     assert found.cut_share * block >= counted["cut"] * (1.0 - 1e-12)

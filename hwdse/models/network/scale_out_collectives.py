@@ -6,29 +6,32 @@ with m members in the domain with the fewest, their ports carry $n / m$ of an al
 Bytes between pods pass the same ports. A pod therefore adds no time unless its uplinks take longer
 than the ports:
 
-    $t = \min_a [s_a \alpha + \max(w_a n / \beta, o\, u\, n / \beta)]$
+    $t = \min_a [s_a \alpha + \max(w_a, o\, u)\, n / \beta]$
 
-over algorithms a with $s_a$ steps, $w_a$ bytes sent per port and u bytes per port into the pod that
-most groups share; n is the message of one port. With o = 1 the size of a pod has no effect.
+over algorithms a with $s_a$ steps and $w_a$ bytes sent per port and byte of the message; u are
+those per port into the pod that most groups share. With o = 1 the size of a pod has no effect.
 """
 
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Scalar
-from hwdse.specs.hardware.chip import Link
-from hwdse.workload.transformer.collective_algorithms import ALGORITHMS, SWITCH_ALGORITHMS
+from hwdse.workload.transformer.collective_algorithms import (
+    ALGORITHMS,
+    SWITCH_ALGORITHMS,
+    CollectiveWork,
+)
 from hwdse.workload.transformer.group_placement import NetworkGroup
 
 
-def port_message_bytes(kind: str, message_bytes: Scalar, group: NetworkGroup) -> Scalar:
-    """Message of one port in the domain with the fewest members (bytes).
+def port_share(kind: str, group: NetworkGroup) -> Scalar:
+    """Share of a message that one port of the domain with the fewest members sends.
 
-    Each member sends its share of a gathered, reduced or broadcast message, and all of its own
-    messages of an all-to-all or a send.
+    Its members share a gathered, reduced or broadcast message. Each sends all of its own messages
+    of an all-to-all or a send.
     """
     if kind in ("all_to_all", "point_to_point"):
-        return message_bytes
-    return message_bytes / group.domains.fewest
+        return 1.0
+    return 1.0 / group.domains.fewest
 
 
 def port_peers(kind: str, group: NetworkGroup) -> Scalar:
@@ -61,25 +64,16 @@ def uplink_ratio(kind: str, group: NetworkGroup) -> Scalar:
     return pods.group_share - 1.0 / p
 
 
-def scale_out_time_s(
-    kind: str,
-    message_bytes: Scalar,
-    group: NetworkGroup,
-    link: Link,
-    oversubscription_ratio: Scalar,
-) -> Scalar:
-    """Time of a collective through the scale-out ports (s), see the equation of the module; zero
-    for a group within one domain."""
-    rate = link.bandwidth_bytes_per_s
-    num_peers, num_domains = port_peers(kind, group), group.domains.num_blocks
-    size = port_message_bytes(kind, message_bytes, group)
-    uplink_bytes = message_bytes * oversubscription_ratio * uplink_ratio(kind, group)
-    times = []
+def scale_out_works(
+    kind: str, group: NetworkGroup, oversubscription_ratio: Scalar
+) -> tuple[CollectiveWork, ...]:
+    """Work of a port by each algorithm; see the equation of the module."""
+    num_peers, share = port_peers(kind, group), port_share(kind, group)
+    uplink = oversubscription_ratio * uplink_ratio(kind, group)
+    found = []
     for name in SWITCH_ALGORITHMS[kind]:
-        num_steps = ALGORITHMS[kind][name](num_domains).num_steps
-        port_bytes = size * ALGORITHMS[kind][name](num_peers).sent_ratio
-        times.append(num_steps * link.latency_s + jnp.maximum(port_bytes, uplink_bytes) / rate)
-    fastest_s = times[0]
-    for other_s in times[1:]:
-        fastest_s = jnp.minimum(fastest_s, other_s)
-    return jnp.where(num_domains > 1.0, fastest_s, 0.0)
+        work_of = ALGORITHMS[kind][name]
+        sent = share * work_of(num_peers).sent_ratio
+        num_steps = work_of(group.domains.num_blocks).num_steps
+        found.append(CollectiveWork(num_steps, jnp.maximum(sent, uplink)))
+    return tuple(found)

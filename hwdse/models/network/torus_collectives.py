@@ -9,10 +9,11 @@ do not fit the rows of the torus differ: some lie in a row, others pass its end.
 from collections.abc import Callable, Sequence
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.specs.hardware.chip import Link
+from hwdse.workload.transformer.collective_algorithms import CollectiveWork
 from hwdse.workload.transformer.group_placement import PlacedGroup
 
 Wraparound = Callable[[tuple[Leaf, ...]], tuple[Leaf, ...]]
@@ -89,8 +90,9 @@ class _Axis:
 
 
 def _oddness(extent: Scalar) -> Scalar:
-    """1 for odd and 0 for even extents, smooth between them and flat at both."""
-    return jnp.sin(0.5 * jnp.pi * extent) ** 2
+    """1 for odd and 0 for even extents, linear between them, without gradient."""
+    above_even = extent - 2.0 * jnp.floor(0.5 * extent)
+    return jax.lax.stop_gradient(1.0 - jnp.abs(above_even - 1.0))
 
 
 def _axes(group: PlacedGroup, wraparound: Wraparound) -> tuple[list[_Axis], list[_Axis]]:
@@ -135,16 +137,15 @@ def _used_fraction(axes: Sequence[_Axis], lines: Sequence[_Axis]) -> Scalar:
     return jnp.minimum(least, jnp.where(inner > 0.0, inner, 1.0))
 
 
-def _hops_time_s(axes: Sequence[_Axis], lines: Sequence[_Axis], link: Link) -> Scalar:
-    """Latency to the farthest member of the slowest group (s)."""
-    hops = _largest_sum([axis.hops() for axis in axes], [line.hops() for line in lines])
-    return link.latency_s * hops
+def _slowest_hops(axes: Sequence[_Axis], lines: Sequence[_Axis]) -> Scalar:
+    """Hops to the farthest member of the slowest group, in latencies of the link."""
+    return _largest_sum([axis.hops() for axis in axes], [line.hops() for line in lines])
 
 
-def torus_all_gather_time_s(
-    message_bytes: Scalar, group: PlacedGroup, link: Link, wraparound: Wraparound = each_dimension
-) -> Scalar:
-    r"""All-gather (or reduce-scatter) on a torus, bucket algorithm over all dimensions at once (s).
+def torus_all_gather_work(
+    group: PlacedGroup, wraparound: Wraparound = each_dimension
+) -> CollectiveWork:
+    r"""All-gather (or reduce-scatter) on a torus, bucket algorithm over all dimensions at once.
 
     The message is split over dimensions in proportion to their bandwidth; each part starts in a
     different dimension: $t = \sum_i \alpha_i h_i + n (g - 1) / (g \beta \sum_i f_i)$ over the
@@ -152,25 +153,24 @@ def torus_all_gather_time_s(
     Source: Chan et al., Concurrency and Computation 19(13), 2007 (bucket algorithms).
     """
     axes, lines = _axes(group, wraparound)
-    g, rate = group.num_chips, _used_fraction(axes, lines) * link.bandwidth_bytes_per_s
-    return _hops_time_s(axes, lines, link) + message_bytes * (g - 1.0) / (g * rate)
+    g = group.num_chips
+    return CollectiveWork(_slowest_hops(axes, lines), (g - 1.0) / (g * _used_fraction(axes, lines)))
 
 
-def torus_broadcast_time_s(
-    message_bytes: Scalar, group: PlacedGroup, link: Link, wraparound: Wraparound = each_dimension
-) -> Scalar:
-    """Pipelined broadcast along all dimensions at once, each piece once through every chip's ports
-    (s)."""
+def torus_broadcast_work(
+    group: PlacedGroup, wraparound: Wraparound = each_dimension
+) -> CollectiveWork:
+    """Pipelined broadcast along all dimensions at once, each piece once through every chip's
+    ports."""
     axes, lines = _axes(group, wraparound)
-    moved_bytes = message_bytes * jnp.minimum(group.num_chips - 1.0, 1.0)
-    rate = _used_fraction(axes, lines) * link.bandwidth_bytes_per_s
-    return _hops_time_s(axes, lines, link) + moved_bytes / rate
+    moved = jnp.minimum(group.num_chips - 1.0, 1.0)
+    return CollectiveWork(_slowest_hops(axes, lines), moved / _used_fraction(axes, lines))
 
 
-def torus_all_to_all_time_s(
-    message_bytes: Scalar, group: PlacedGroup, link: Link, wraparound: Wraparound = each_dimension
-) -> Scalar:
-    r"""All-to-all on a torus, one dimension after the other (s).
+def torus_all_to_all_work(
+    group: PlacedGroup, wraparound: Wraparound = each_dimension
+) -> CollectiveWork:
+    r"""All-to-all on a torus, one dimension after the other.
 
     $t = \sum_i [\alpha_i h_i + n \lfloor g_i^2 / 4 \rfloor / (g_i f_i \beta)]$ with $h_i$ hops to
     the farthest of $g_i$ members; a line is twice as slow as a ring.
@@ -179,23 +179,24 @@ def torus_all_to_all_time_s(
     ratio = _largest_sum(
         [axis.exchange_ratio() for axis in axes], [line.exchange_ratio() for line in lines]
     )
-    transfer_s = message_bytes * ratio / link.bandwidth_bytes_per_s
-    return _hops_time_s(axes, lines, link) + transfer_s
+    return CollectiveWork(_slowest_hops(axes, lines), ratio)
 
 
-def torus_point_to_point_time_s(
-    message_bytes: Scalar, group: PlacedGroup, link: Link, wraparound: Wraparound = each_dimension
-) -> Scalar:
-    """Transfer to the next member in the outermost dimension of the group (s).
+def torus_point_to_point_work(
+    group: PlacedGroup, wraparound: Wraparound = each_dimension
+) -> CollectiveWork:
+    """Transfer to the next member in the outermost dimension of the group.
 
-    A send over a stride of t hops shares its links with t - 1 others.
+    A send over a stride of t hops shares its links with t - 1 others. Uneven groups use the slower
+    of their dimensions.
     """
     axes, lines = _axes(group, wraparound)
-    unit_s = message_bytes / link.bandwidth_bytes_per_s
-    time_s, slowest_s = 0.0 * message_bytes, 0.0 * message_bytes
-    for axis, line in zip(axes, lines, strict=True):
-        hop_s = axis.latency_ratio * axis.stride * link.latency_s
-        time_s = jnp.where(axis.extent > 1.0, hop_s + unit_s * axis.send_ratio(), time_s)
-        ended_s = jnp.where(line.extent > 1.0, hop_s + unit_s * line.send_ratio(), 0.0)
-        slowest_s = jnp.maximum(slowest_s, ended_s)
-    return jnp.maximum(time_s, slowest_s)
+    hops, ratio = 0.0, 0.0
+    for axis in axes:
+        hops = jnp.where(axis.extent > 1.0, axis.latency_ratio * axis.stride, hops)
+        ratio = jnp.where(axis.extent > 1.0, axis.send_ratio(), ratio)
+    for line in lines:
+        ends = line.extent > 1.0
+        hops = jnp.maximum(hops, jnp.where(ends, line.latency_ratio * line.stride, 0.0))
+        ratio = jnp.maximum(ratio, jnp.where(ends, line.send_ratio(), 0.0))
+    return CollectiveWork(hops, ratio)

@@ -26,7 +26,7 @@ class CollectiveWork:
     """Work of one chip: steps, and bytes per byte of message."""
 
     num_steps: Leaf
-    """Sequential steps."""
+    """Sequential steps, each with the latency of the link."""
     sent_ratio: Leaf
     """Bytes in the busiest direction of a chip's port over the message size."""
     copied_ratio: Leaf = 0.0

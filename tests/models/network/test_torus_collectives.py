@@ -13,25 +13,12 @@ from hypothesis import strategies as st
 from support.fabric_groups import CUBE, FREE, LINK, counted_parts, domain_group, members_of_groups
 
 from hwdse.models.network.topology_collectives import TOPOLOGIES
-from hwdse.models.network.torus_collectives import (
-    all_dimensions,
-    each_dimension,
-    no_dimension,
-    torus_all_gather_time_s,
-    torus_all_to_all_time_s,
-    torus_broadcast_time_s,
-    torus_point_to_point_time_s,
-)
 from hwdse.numerics.jit_compile import quick_jit
 
 RATE = FREE.bandwidth_bytes_per_s
 KINDS = ("all_gather", "all_to_all", "broadcast", "point_to_point", "all_reduce")
-RUNS = (
-    torus_all_gather_time_s,
-    torus_all_to_all_time_s,
-    torus_broadcast_time_s,
-    torus_point_to_point_time_s,
-)
+GROUPS = ("all_gather", "all_to_all", "broadcast")
+TORUS = TOPOLOGIES["torus"].time_s
 TORI = ("torus", "optical_torus", "mesh")
 
 
@@ -41,16 +28,17 @@ def _float64():
         yield
 
 
-@partial(quick_jit, static_argnames=("run",))
-def _seconds(num_chips, inner, sizes, all_chips, link, *, run):
-    return run(1e9, domain_group(num_chips, inner, sizes, all_chips=all_chips), link)
+@partial(quick_jit, static_argnames=("kind",))
+def _seconds(num_chips, inner, sizes, all_chips, link, *, kind):
+    group = domain_group(num_chips, inner, sizes, all_chips=all_chips)
+    return TORUS(kind, 1e9, group, link)
 
 
-def seconds(run, num_chips, inner, sizes, link=LINK, all_chips=None):
+def seconds(kind, num_chips, inner, sizes, link=LINK, all_chips=None):
     """Seconds for 1 GB, compiled once for all sizes."""
     numbers = (num_chips, inner, sizes, all_chips or np.prod(sizes), link)
     with jax.enable_x64(True):
-        return float(_seconds(*jax.tree.map(float, numbers), run=run))
+        return float(_seconds(*jax.tree.map(float, numbers), kind=kind))
 
 
 def ring_of(num_chips):
@@ -68,18 +56,18 @@ def test_torus_by_hand():
     whole = domain_group(64.0, 1.0, *CUBE)
     # All links busy both ways: 63/64 GB at 100 GB/s; 2 hops per dimension.
     expected = 6e-6 + 63.0 / 64.0 * 1e-2
-    assert torus_all_gather_time_s(1e9, whole, LINK) == pytest.approx(expected)
+    assert TORUS("all_gather", 1e9, whole, LINK) == pytest.approx(expected)
     plane = domain_group(16.0, 1.0, *CUBE)
     expected = 4e-6 + 15.0 / 16.0 * 1e-2 / 0.8
-    assert torus_all_gather_time_s(1e9, plane, LINK) == pytest.approx(expected)
+    assert TORUS("all_gather", 1e9, plane, LINK) == pytest.approx(expected)
     # n g / 4 per dimension: 1 GB at 40, 40 and 20 GB/s
-    assert torus_all_to_all_time_s(1e9, whole, FREE) == pytest.approx(0.025 + 0.025 + 0.05)
-    assert torus_point_to_point_time_s(1e9, whole, LINK) == pytest.approx(1e-6 + 0.1)
+    assert TORUS("all_to_all", 1e9, whole, FREE) == pytest.approx(0.025 + 0.025 + 0.05)
+    assert TORUS("point_to_point", 1e9, whole, LINK) == pytest.approx(1e-6 + 0.1)
 
 
 @pytest.mark.parametrize("collective", ["all_gather", "all_reduce", "all_to_all", "broadcast"])
 def test_a_closed_torus_is_faster_than_a_line_of_as_many_chips(collective):
-    run = getattr(TOPOLOGIES["torus"], collective)
+    run = partial(TORUS, collective)
     for size in (0.0, 1e6, 1e9):
         closed = domain_group(64.0, 1.0, *CUBE)
         assert run(size, closed, LINK) < run(size, line_of(64.0), LINK)
@@ -87,30 +75,30 @@ def test_a_closed_torus_is_faster_than_a_line_of_as_many_chips(collective):
 
 @pytest.mark.parametrize("num_chips", [3.0, 4.0, 5.0, 7.0, 8.0, 9.0, 16.0, 27.0])
 def test_a_closed_ring_is_twice_as_fast_as_a_line(num_chips):
-    for run in (torus_all_gather_time_s, torus_all_to_all_time_s, torus_broadcast_time_s):
-        ring_s = float(run(1e9, ring_of(num_chips), FREE))
-        assert run(1e9, line_of(num_chips), FREE) == pytest.approx(2.0 * ring_s)
+    for kind in GROUPS:
+        ring_s = float(TORUS(kind, 1e9, ring_of(num_chips), FREE))
+        assert TORUS(kind, 1e9, line_of(num_chips), FREE) == pytest.approx(2.0 * ring_s)
 
 
 @pytest.mark.parametrize("num_chips", [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 15.0, 16.0])
 def test_mean_hops_of_odd_and_even_rings(num_chips):
     g = num_chips
     hops = (g * g - 1.0) / (4.0 * g) if g % 2 else g / 4.0
-    time_s = torus_all_to_all_time_s(1e9, ring_of(g), FREE)
+    time_s = TORUS("all_to_all", 1e9, ring_of(g), FREE)
     assert time_s == pytest.approx(hops * 1e9 / RATE, rel=1e-12)
     # The farthest chip is floor(g / 2) hops away around a ring, g - 1 along a line.
     for group, farthest in ((ring_of(g), g // 2), (line_of(g), g - 1.0)):
-        for run in (torus_all_gather_time_s, torus_all_to_all_time_s, torus_broadcast_time_s):
-            latency_s = run(1e9, group, LINK) - run(1e9, group, FREE)
+        for kind in GROUPS:
+            latency_s = TORUS(kind, 1e9, group, LINK) - TORUS(kind, 1e9, group, FREE)
             assert latency_s == pytest.approx(farthest * LINK.latency_s, rel=1e-6)
 
 
 def test_dimensions_have_separate_latencies():
     slow = (CUBE[0], CUBE[1], (1.0, 1.0, 5.0))
     inside = domain_group(16.0, 1.0, *slow)
-    assert torus_all_gather_time_s(0.0, inside, LINK) == pytest.approx(4e-6)
+    assert TORUS("all_gather", 0.0, inside, LINK) == pytest.approx(4e-6)
     across = domain_group(4.0, 16.0, *slow)
-    assert torus_all_gather_time_s(0.0, across, LINK) == pytest.approx(10e-6)
+    assert TORUS("all_gather", 0.0, across, LINK) == pytest.approx(10e-6)
 
 
 # Groups that share links -------------------------------------------------------------------------
@@ -144,7 +132,7 @@ def test_all_to_all_takes_as_long_as_the_busiest_link(size):
             members = members_of_groups(num_chips, stride, size)
             load = busiest_link_bytes(members, size, is_ring=is_ring)
             group = domain_group(float(num_chips), float(stride), (float(size),))
-            time_s = float(torus_all_to_all_time_s(1e9, group, FREE))
+            time_s = float(TORUS("all_to_all", 1e9, group, FREE))
             expected_s = load * 1e9 / (0.5 * RATE)
             assert time_s == pytest.approx(expected_s, rel=1e-9), (num_chips, stride)
 
@@ -154,26 +142,26 @@ def test_all_to_all_takes_as_long_as_the_busiest_link(size):
 def test_strided_groups_share_the_links(num_chips, stride, rest):
     """A collective at a stride of t takes t times as long as one between neighbors: t hops each,
     over links that t groups share."""
-    for run in RUNS:
-        near_s = seconds(run, num_chips, 1, (num_chips * rest,))
-        far_s = seconds(run, num_chips, stride, (num_chips * stride * rest,))
+    for kind in KINDS:
+        near_s = seconds(kind, num_chips, 1, (num_chips * rest,))
+        far_s = seconds(kind, num_chips, stride, (num_chips * stride * rest,))
         assert far_s == pytest.approx(stride * near_s, rel=1e-9)
 
 
 def test_strides_of_two_in_rings_of_four_are_as_fast_as_neighbors():
     """Servers of Trainium: one of two links to a neighbor, or half of both ways around."""
     near, far = domain_group(2.0, 1.0, (4.0, 4.0)), domain_group(2.0, 2.0, (4.0, 4.0))
-    for run in (torus_all_gather_time_s, torus_all_to_all_time_s, torus_point_to_point_time_s):
-        assert run(1e9, far, FREE) == pytest.approx(float(run(1e9, near, FREE)))
+    for kind in KINDS:
+        assert TORUS(kind, 1e9, far, FREE) == pytest.approx(float(TORUS(kind, 1e9, near, FREE)))
 
 
 # Slices ------------------------------------------------------------------------------------------
 
 
-def gather_links(sizes, wraparound):
+def gather_links(sizes, name):
     """Links that the all-gather of a whole slice uses, of six per chip of a TPU."""
     group = domain_group(float(np.prod(sizes)), 1.0, sizes, (1 / 3, 1 / 3, 1 / 3))
-    time_s = torus_all_gather_time_s(1e9, group, FREE, wraparound)
+    time_s = TOPOLOGIES[name].time_s("all_gather", 1e9, group, FREE)
     share = 1.0 - 1.0 / np.prod(sizes)
     return 6.0 * share * 1e9 / RATE / float(time_s)
 
@@ -192,16 +180,16 @@ def gather_links(sizes, wraparound):
     ],
 )
 def test_wraparound_links_of_slices(sizes, each, together, none):
-    assert gather_links(sizes, each_dimension) == pytest.approx(each)
-    assert gather_links(sizes, all_dimensions) == pytest.approx(together)
-    assert gather_links(sizes, no_dimension) == pytest.approx(none)
+    assert gather_links(sizes, "torus") == pytest.approx(each)
+    assert gather_links(sizes, "optical_torus") == pytest.approx(together)
+    assert gather_links(sizes, "mesh") == pytest.approx(none)
 
 
 def test_a_slice_of_four_chips_by_hand():
     """2 x 2 x 1 of TPU v5p: 0.75 GB through two links of 90 GB/s."""
     link = FREE.replace(bandwidth_bytes_per_s=540e9)
     group = domain_group(4.0, 1.0, (2.0, 2.0, 1.0), (1 / 3, 1 / 3, 1 / 3))
-    time_s = TOPOLOGIES["optical_torus"].all_gather(1e9, group, link)
+    time_s = TOPOLOGIES["optical_torus"].time_s("all_gather", 1e9, group, link)
     assert time_s == pytest.approx(0.75e9 / 180e9)
 
 
@@ -211,7 +199,7 @@ def test_more_wraparound_is_never_slower(kind, sizes):
     for num_chips in (2.0, float(np.prod(sizes))):
         group = domain_group(num_chips, 1.0, sizes)
         torus_s, optical_s, mesh_s = (
-            float(getattr(TOPOLOGIES[name], kind)(1e9, group, LINK)) for name in TORI
+            float(TOPOLOGIES[name].time_s(kind, 1e9, group, LINK)) for name in TORI
         )
         assert torus_s <= optical_s * (1.0 + 1e-12)
         assert optical_s <= mesh_s * (1.0 + 1e-12)
@@ -221,8 +209,8 @@ def test_more_wraparound_is_never_slower(kind, sizes):
 def test_a_part_of_a_dimension_has_no_wraparound(kind):
     """Four of eight chips in a row are as fast as a mesh of four."""
     part, mesh = domain_group(4.0, 1.0, (8.0,)), domain_group(4.0, 1.0, (4.0,))
-    expected = float(getattr(TOPOLOGIES["mesh"], kind)(1e9, mesh, LINK))
-    assert getattr(TOPOLOGIES["torus"], kind)(1e9, part, LINK) == pytest.approx(expected)
+    expected = float(TOPOLOGIES["mesh"].time_s(kind, 1e9, mesh, LINK))
+    assert TORUS(kind, 1e9, part, LINK) == pytest.approx(expected)
 
 
 # Uneven groups -----------------------------------------------------------------------------------
@@ -236,7 +224,7 @@ def test_uneven_groups_are_no_faster_than_their_end_links(num_chips, inner, widt
     if window > domain:
         return
     fleet = math.lcm(window, domain)
-    time_s = seconds(torus_all_gather_time_s, num_chips, inner, (width, height), FREE, fleet)
+    time_s = seconds("all_gather", num_chips, inner, (width, height), FREE, fleet)
     parts = counted_parts(num_chips, inner, fleet, domain)
     share_s = (1.0 - 1.0 / parts["most"]) * 1e9 / RATE
     assert time_s >= share_s * (1.0 - 1e-12)
@@ -248,17 +236,17 @@ def test_uneven_groups_are_no_faster_than_their_end_links(num_chips, inner, widt
 def test_uneven_groups_by_hand():
     # 0 1 2 | 3 4 5 | ... on rows of four: one link to the lone chip of a row, or a line of three.
     group = domain_group(3.0, 1.0, (4.0, 4.0), all_chips=48.0)
-    assert torus_all_gather_time_s(1e9, group, FREE) == pytest.approx(2 / 3 * 1e9 / (0.25 * RATE))
+    assert TORUS("all_gather", 1e9, group, FREE) == pytest.approx(2 / 3 * 1e9 / (0.25 * RATE))
     # 0 1 2 3 / 4 5: chip 5 has a link in each dimension.
     group = domain_group(6.0, 1.0, (4.0, 4.0), all_chips=6.0)
-    assert torus_all_gather_time_s(1e9, group, FREE) == pytest.approx(5 / 6 * 1e9 / (0.5 * RATE))
+    assert TORUS("all_gather", 1e9, group, FREE) == pytest.approx(5 / 6 * 1e9 / (0.5 * RATE))
     # 0 1 2 3 / 4: chip 4 has one link.
     group = domain_group(5.0, 1.0, (4.0, 4.0), all_chips=5.0)
-    assert torus_all_gather_time_s(1e9, group, FREE) == pytest.approx(4 / 5 * 1e9 / (0.25 * RATE))
+    assert TORUS("all_gather", 1e9, group, FREE) == pytest.approx(4 / 5 * 1e9 / (0.25 * RATE))
     # Twelve of sixteen in a row are a line; others pass its end, with two dimensions.
     group = domain_group(12.0, 1.0, (16.0, 12.0), (0.4, 0.6), all_chips=192.0)
-    assert torus_all_gather_time_s(1e9, group, FREE) == pytest.approx(11 / 12 * 1e9 / (0.2 * RATE))
-    assert torus_all_to_all_time_s(1e9, group, FREE) == pytest.approx(3.0 * 1e9 / (0.2 * RATE))
+    assert TORUS("all_gather", 1e9, group, FREE) == pytest.approx(11 / 12 * 1e9 / (0.2 * RATE))
+    assert TORUS("all_to_all", 1e9, group, FREE) == pytest.approx(3.0 * 1e9 / (0.2 * RATE))
 
 
 # Gradients ---------------------------------------------------------------------------------------
@@ -266,7 +254,7 @@ def test_uneven_groups_by_hand():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite(kind):
-    collective = getattr(TOPOLOGIES["optical_torus"], kind)
+    collective = partial(TOPOLOGIES["optical_torus"].time_s, kind)
 
     def time_s(size, num_chips, inner, sizes, link):
         group = domain_group(num_chips, inner, sizes, all_chips=192.0)
@@ -285,7 +273,7 @@ def test_the_gradient_in_ring_size_is_that_of_the_mean_hops():
 
     @quick_jit
     def slope(size):
-        return jax.grad(lambda p: torus_all_to_all_time_s(1e9, ring_of(p), FREE))(size)
+        return jax.grad(lambda p: TORUS("all_to_all", 1e9, ring_of(p), FREE))(size)
 
     for size in (4.0, 5.0, 16.0):
         hops = 0.25 + (0.25 / size**2 if size % 2 else 0.0)
