@@ -187,6 +187,8 @@ def compare(
     made = [_job_of(one, parts) for one in jobs]
     if len({is_on_core(one) for one in made}) > 1:
         raise ConfigError("expected only jobs on systems or only jobs on cores")
+    if equal is not None and is_on_core(made[0]):
+        raise ConfigError(f"equal = {equal!r}: expected jobs on systems, whose number can change")
     results = [one.evaluate() for one in made]
     if equal is not None:
         target = TOTALS[equal](made[0], results[0])

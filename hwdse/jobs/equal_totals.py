@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwdse.config.files.errors import ConfigError
-from hwdse.jobs.compared_metrics import TOTALS, is_on_core, num_chips
+from hwdse.jobs.compared_metrics import TOTALS, num_chips
 from hwdse.jobs.composed_job import Job
 
 MAX_TRIES = 40
@@ -19,10 +19,8 @@ def with_total(one: Job, result: Any, equal: str, target: float) -> Job:
 
     `equal` is one of `TOTALS`. Candidates are the nearest number and the one within `TOLERANCE`
     whose chips divide the batch best; that with the higher throughput per unit of the total is
-    taken. Raises `ConfigError` for a core, and if no number has a valid strategy.
+    taken. Raises `ConfigError` if no number has a valid strategy.
     """
-    if is_on_core(one):
-        raise ConfigError(f"equal = {equal!r}: expected jobs on systems, whose number can change")
     chips_per_system = int(num_chips(one, result) / _count(one))
     ideal = target / (TOTALS[equal](one, result) / _count(one))
     batch = int(getattr(one.workload, "global_batch", 1.0))

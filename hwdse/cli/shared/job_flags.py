@@ -98,7 +98,6 @@ def job_source(config: str | None, flags: dict[str, Any]) -> Any:
 
     A system, a model or a core beside flags is taken as its flag: `dgx_h100:4 --model llama3_8b`.
     """
-    from hwdse.config.files.named_items import system_and_count
     from hwdse.config.search.job_source import JobSource
 
     given = {name: value for name, value in flags.items() if value is not None}
@@ -106,19 +105,28 @@ def job_source(config: str | None, flags: dict[str, Any]) -> Any:
         raise typer.BadParameter(
             "expected a CONFIG such as trn2_llama3_70b, or --system NAME --model NAME."
         )
+    if config is not None and given:
+        _with_count("", config)
     if config is not None and given and (item := item_of(JobSource(config))) is not None:
         flag = _FLAG_OF.get(item.kind)
         if flag is not None and flag not in given:
             given[flag], config = config, None
     design = {KEYS.get(name, name): value for name, value in given.items()}
     if "system" in design:
-        try:
-            design["system"], count = system_and_count(design["system"])
-        except ValueError as error:
-            raise typer.BadParameter(f"--system {design['system']}: expected {error}.") from None
+        design["system"], count = _with_count("--system ", design["system"])
         if count is not None:
             design["num_systems"] = count
     return JobSource(config, {"design": design} if design else {})
+
+
+def _with_count(place: str, text: str) -> tuple[str, int | None]:
+    """Name and number of `NAME:COUNT`. Raises `BadParameter` for a wrong number."""
+    from hwdse.config.files.named_items import system_and_count
+
+    try:
+        return system_and_count(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{place}{text}: expected {error}.") from None
 
 
 def item_of(source: Any) -> Any:
