@@ -1,11 +1,14 @@
-"""Public names: those of `hwdse` and of each public folder load, and are described."""
+"""Public names of `hwdse` and of each public folder load, are described, and have examples."""
 
+import doctest
 import importlib
 import re
 import subprocess
 import sys
 
 import pytest
+
+import hwdse
 
 ROOMS = (
     "hwdse",
@@ -39,3 +42,15 @@ def test_unknown_names_are_attribute_errors():
 def test_importing_the_rooms_does_not_import_jax():
     code = f"import sys, {', '.join(LIGHT)}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", hwdse.__all__)
+def test_the_help_of_a_public_name_has_an_example_that_runs(name):
+    found = getattr(hwdse, name)
+    described = found if callable(found) else type(found)
+    tests = doctest.DocTestFinder(recurse=False).find(described, name, globs={})
+    examples = [test for test in tests if test.examples]
+    assert examples, f"help(hwdse.{name}) has no example"
+    for test in examples:
+        outcome = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+        assert outcome.failed == 0

@@ -1,10 +1,9 @@
 """Jobs side by side: metrics of each, relative to the first, at equal chips, power, cost or area.
 
-The number of systems of every job but the first is chosen so that its total of the quantity is as
-near as possible to that of the first. The totals are those of the whole cluster: chips; facility
-power, `num_chips` x `chip_power_w` x `power_overhead_ratio`; operating cost per hour; die area.
-Systems are whole and need a valid strategy, so the totals differ by a few percent; they are rows
-of the table, and rates per watt and per dollar do not depend on them.
+The number of systems of every job but the first is chosen so that its total of the quantity is that
+of the first. The totals are those of the whole cluster: chips; facility power, `num_chips` x
+`chip_power_w` x `power_overhead_ratio`; operating cost per hour; die area. Systems are whole and
+need a valid strategy, so the totals differ by a few percent; they are rows of the table.
 """
 
 import itertools
@@ -41,13 +40,20 @@ AXIS_WORDS = {
 """Labels of varied parts of a job."""
 MAX_COLUMNS = 4
 """Largest number of jobs that are columns; more are rows."""
-ROUNDS = 2
-"""Corrections of the number of systems: power per chip depends on the strategy."""
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison(ResultTable):
-    """Metrics of jobs, one column per job, with ratios to the first."""
+    """Metrics of jobs, one column per job, with ratios to the first.
+
+    >>> import hwdse
+    >>> core = hwdse.job(core="gemmini", layers="bert_base")
+    >>> pair = hwdse.compare([core, core.with_({"accelerator.clock": "2 GHz"})])
+    >>> [f"{ratio:.2f}" for ratio in pair.ratios("die_area_mm2")]
+    ['1.00', '1.00']
+    >>> sorted(pair.as_json())
+    ['equal', 'jobs', 'title']
+    """
 
     labels: tuple[str, ...] = field(kw_only=True)
     jobs: tuple[Job, ...] = field(kw_only=True)
@@ -193,9 +199,8 @@ def compare(
     if equal is not None:
         target = TOTALS[equal](made[0], results[0])
         for index in range(1, len(made)):
-            for _ in range(ROUNDS):
-                made[index] = with_total(made[index], results[index], equal, target)
-                results[index] = made[index].evaluate()
+            found = with_total(made[index], results[index], equal, target)
+            made[index], results[index] = found
     return comparison_of(made, results, equal)
 
 

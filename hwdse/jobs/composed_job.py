@@ -35,6 +35,13 @@ class Job:
     """A question to the model: what runs on which system in which way.
 
     Made by `hwdse.job`. Immutable; `with_` returns a job that differs.
+
+    >>> import hwdse
+    >>> training = hwdse.job(system="dgx_h100", model="llama3_8b", strategy="TP8")
+    >>> training.with_({"chip.hbm.bandwidth": "4 TB/s"}).design.chip.hbm.bandwidth_bytes_per_s
+    4000000000000.0
+    >>> training.with_(count=4, strategy="TP4 PP2").strategy
+    'TP4 PP2 DP4, micro-batch 1, no recompute, ZeRO-1'
     """
 
     source: JobSource = field(repr=False)
@@ -189,8 +196,8 @@ def job(
     >>> training = hwdse.job(system="dgx_h100", count=2, model="llama3_8b", strategy="TP2 PP2")
     >>> training.title
     'Llama 3 8B pre-training on 2 x DGX H100'
-    >>> f"{training.evaluate().step_time_s:.1f} s per step"
-    '51.3 s per step'
+    >>> training.evaluate().tokens_per_step
+    8388608.0
     """
     parts = {
         "system": system,

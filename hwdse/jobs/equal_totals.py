@@ -8,52 +8,69 @@ from hwdse.config.files.errors import ConfigError
 from hwdse.jobs.compared_metrics import TOTALS, num_chips
 from hwdse.jobs.composed_job import Job
 
-MAX_TRIES = 40
-"""Numbers of systems that are tried around the best one."""
+SEARCHED = 0.15
+"""Relative distance of the tried numbers of systems from the estimate."""
 TOLERANCE = 0.06
-"""Largest deviation of a total for a number of systems that divides the batch better."""
+"""Relative distance of a total from the target that counts as equal."""
+MAX_EVALUATED = 5
+"""Evaluated numbers of systems beside the nearest one: those that divide the batch best."""
+MAX_TRIES = 40
+"""Numbers of systems without a valid strategy that are passed over."""
+ROUNDS = 2
+"""Estimates of the number of systems: power per chip depends on the strategy."""
 
 
-def with_total(one: Job, result: Any, equal: str, target: float) -> Job:
-    """The job with the number of systems whose total is near the target.
+def with_total(one: Job, result: Any, equal: str, target: float) -> tuple[Job, Any]:
+    """The job with the number of systems whose total is that of the target, and its result.
 
-    `equal` is one of `TOTALS`. Candidates are the nearest number and the one within `TOLERANCE`
-    whose chips divide the batch best; that with the higher throughput per unit of the total is
-    taken. Raises `ConfigError` if no number has a valid strategy.
+    `equal` is one of `TOTALS`. Of the numbers within `TOLERANCE` of the target the one with the
+    highest throughput per unit of the total is taken, and without one the nearest. Raises
+    `ConfigError` if no number has a valid strategy.
     """
-    chips_per_system = int(num_chips(one, result) / _count(one))
-    ideal = target / (TOTALS[equal](one, result) / _count(one))
+    total = TOTALS[equal]
+    best, its = one, result
+    for _ in range(ROUNDS):
+        ideal = target * _count(best) / total(best, its)
+        found = [(each, each.evaluate()) for each in _candidates(one, ideal)]
+        if not found:
+            raise ConfigError(
+                f"{one.title}: no number of systems near {ideal:.3g} has a valid strategy"
+            )
+        near = [pair for pair in found if abs(total(*pair) / target - 1.0) <= TOLERANCE]
+        if near:
+            return max(near, key=lambda pair: pair[1].effective_tokens_per_s / total(*pair))
+        best, its = min(found, key=lambda pair: abs(math.log(total(*pair) / target)))
+    return best, its
+
+
+def _candidates(one: Job, ideal: float) -> list[Job]:
+    """Jobs with numbers of systems around an estimate that have a valid strategy."""
+    chips_per_system = int(num_chips(one, None) / _count(one))
     batch = int(getattr(one.workload, "global_batch", 1.0))
+    low, high = ideal * (1.0 - SEARCHED), ideal * (1.0 + SEARCHED)
+    near = range(max(math.ceil(low), 1), math.floor(high) + 1)
 
-    def common(count: int) -> int:
-        return math.gcd(count * chips_per_system, batch)
+    def order(count: int) -> tuple[int, float]:
+        return -math.gcd(count * chips_per_system, batch), abs(count - ideal)
 
-    near = [n for n in range(1, int(ideal * 1.5) + 2) if abs(n / ideal - 1.0) <= TOLERANCE]
     around = range(max(round(ideal) - MAX_TRIES, 1), round(ideal) + MAX_TRIES + 1)
-    nearest = sorted(around, key=lambda n: abs(n - ideal))
-    found = [_first_valid(one, sorted(near, key=lambda n: (-common(n), abs(n - ideal))))]
-    found.append(_first_valid(one, nearest))
-    made = {_count(each): each for each in found if each is not None}
-    if not made:
-        raise ConfigError(
-            f"{one.title}: no number of systems near {ideal:.3g} has a valid strategy"
-        )
-
-    def rate(each: Job) -> float:
-        its = each.evaluate()
-        return float(its.effective_tokens_per_s) / TOTALS[equal](each, its)
-
-    return max(made.values(), key=rate) if len(made) > 1 else next(iter(made.values()))
+    nearest = sorted(around, key=lambda count: abs(count - ideal))
+    made = _valid(one, sorted(near, key=order), MAX_EVALUATED)
+    made += _valid(one, nearest, 1)
+    return list({_count(each): each for each in made}.values())
 
 
-def _first_valid(one: Job, counts: Sequence[int]) -> Job | None:
-    """The job with the first number of systems that has a valid strategy, or None."""
+def _valid(one: Job, counts: Sequence[int], most: int) -> list[Job]:
+    """The job with the first `most` numbers of systems that have a valid strategy."""
+    made = []
     for count in counts[:MAX_TRIES]:
         try:
-            return one.with_(count=count)
+            made.append(one.with_(count=count))
         except ConfigError:
             continue
-    return None
+        if len(made) == most:
+            break
+    return made
 
 
 def _count(one: Job) -> float:

@@ -20,6 +20,7 @@ from hwdse.config.search.write_toml import to_toml
 from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import DEFAULT_FORMATS, ResultTable
 from hwdse.objectives import OBJECTIVES
+from hwdse.report.metrics import is_core, metric_of
 from hwdse.search.space.pytree_path import get_path
 
 
@@ -129,7 +130,6 @@ class FrontTable(ResultTable):
         from hwdse.jobs.reliance import resting_plot_files
         from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker
         from hwdse.report.evaluation_plots import save_pareto
-        from hwdse.report.metrics import is_core
 
         loaded, first = self.job.loaded, self.objectives[0]
         files = resting_plot_files(loaded, Path(folder), formats, loaded.base, first)
@@ -176,7 +176,7 @@ def search_of(
         objective["minimize"] = minimize
     if front is not None:
         objective["front"] = list(front)
-    if not objective.get("front") and not job.loaded.front_objectives:
+    if front is None and len(job.loaded.front_objectives) < 2:
         objective["front"] = ["time_per_token", "energy_per_token"]
     if objective:
         given["objective"] = objective
@@ -223,7 +223,8 @@ def outcome_of(job: AnyJob, found: Any) -> SearchOutcome:
     names = [variant.path for variant in loaded.space.variants]
     before = float(OBJECTIVES[loaded.objective](job.evaluate().evaluation))
     after = math.exp(found.log_objective)
-    rows: list[tuple[str, ...]] = [(loaded.objective, f"{before:.4g}", f"{after:.4g}")]
+    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    rows: list[tuple[str, ...]] = [(metric.label, *metric.cells([before, after]))]
     for path in paths:
         pair = [float(get_path(design, path)) for design in (loaded.base, found.design)]
         rows.append((short_path(path), *(format_value(path, value) for value in pair)))
@@ -237,7 +238,7 @@ def outcome_of(job: AnyJob, found: Any) -> SearchOutcome:
         "best": [after, *(get_path(found.design, path) for path in (*paths, *names))],
     }
     return SearchOutcome(
-        f"{job.title}: {loaded.objective} {factor}{status}",
+        f"{job.title}: {metric.name} {factor}{status}",
         ("parameter", "base", "best"),
         tuple(rows),
         columns,
@@ -257,14 +258,22 @@ def front_table(job: AnyJob, sweep_job: Any, rows: Any, num_evaluations: int) ->
     values = np.exp(rows.log_objectives)
     order = np.argsort(values[:, 0])
     paths = [dimension.path for dimension in job.loaded.space.dimensions]
-    cells = []
-    for row in order:
-        parameters = [format_value(path, float(columns[path][row])) for path in paths]
-        cells.append((*(f"{value:.4g}" for value in values[row]), *parameters))
-    heads = (*objectives, *(short_path(path) for path in paths))
+    metrics = [metric_of(name, of_core=is_core(job.loaded)) for name in objectives]
+    texts = [
+        metric.cells(column.tolist())
+        for metric, column in zip(metrics, values[order].T, strict=True)
+    ]
+    texts += [[format_value(path, float(v)) for v in columns[path][order]] for path in paths]
+    names = [choice.name for choice in job.loaded.space.choices]
+    names += [variant.path for variant in job.loaded.space.variants]
+    texts += [[_cell(value) for value in columns[name][order]] for name in names]
+    cells = list(zip(*texts, strict=True))
+    heads = [metric.label for metric in metrics]
+    heads += [short_path(path) for path in (*paths, *names)]
+    noun = "design" if len(order) == 1 else "designs"
     return FrontTable(
-        f"{job.title}: {len(order)} designs on the Pareto front of {num_evaluations:,} evaluations",
-        heads,
+        f"{job.title}: Pareto front of {len(order)} {noun} from {num_evaluations:,} evaluations",
+        tuple(heads),
         tuple(cells),
         {name: np.asarray(column)[order] for name, column in columns.items()},
         num_evaluations=num_evaluations,
@@ -272,3 +281,8 @@ def front_table(job: AnyJob, sweep_job: Any, rows: Any, num_evaluations: int) ->
         objective_values=values[order],
         job=job,
     )
+
+
+def _cell(value: Any) -> str:
+    """Text of a chosen number or name."""
+    return value if isinstance(value, str) else f"{float(value):g}"

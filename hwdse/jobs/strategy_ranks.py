@@ -7,6 +7,7 @@ from typing import Any
 from hwdse.config.files.errors import ConfigError, listed
 from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import ResultTable
+from hwdse.report.number_texts import number_cells
 from hwdse.specs.design import Design
 from hwdse.training.strategy_enumeration import (
     FIELDS,
@@ -50,8 +51,12 @@ def strategy_table(job: AnyJob, top: int, sort_by: str, options: Mapping[str, An
     rows = ranked(metrics, sort_by, limit)
     labels = [strategy_label(strategies, int(row), num_chips) for row in rows[:top]]
     cells = [
-        [f"{factor * value:,.{decimals}f}" for value in getattr(metrics, name)[rows[:top]]]
-        for _, name, factor, decimals in _SHOWN
+        number_cells(
+            (factor * getattr(metrics, name)[rows[:top]]).tolist(),
+            decimals,
+            0 if "%" in head else 3,
+        )
+        for head, name, factor, decimals in _SHOWN
     ]
     columns = {name: strategies[name][rows] for name in FIELDS}
     columns |= {name: getattr(metrics, name)[rows] for _, name, _, _ in _SHOWN}

@@ -23,7 +23,12 @@ SMALLEST_DIVISOR = 1e-18
 
 @flax.struct.dataclass
 class Relaxation:
-    """Rounding and maxima of the model: exact, smooth or continuous."""
+    """Rounding and maxima of the model: exact, smooth or continuous.
+
+    >>> import hwdse
+    >>> hwdse.EXACT.is_exact, hwdse.smooth(0.5).is_exact
+    (True, False)
+    """
 
     temperature: Leaf
     """From 0 (exact values) to 1 (no rounding)."""
@@ -74,7 +79,13 @@ def relaxed_smooth_max(sharpness: Leaf) -> Relaxation:
 
 
 def smooth(temperature: Leaf) -> Relaxation:
-    """Smooth relaxation for searches: 1 without rounding and with p-norm maxima, 0 nearly exact."""
+    """Smooth relaxation for searches: 1 without rounding and with p-norm maxima, 0 nearly exact.
+
+    >>> import hwdse
+    >>> from hwdse.numerics.relaxation import num_tiles
+    >>> [round(float(num_tiles(100.0, 64.0, hwdse.smooth(t))), 2) for t in (1.0, 0.0)]
+    [1.56, 2.0]
+    """
     return Relaxation(temperature=temperature, is_exact=False)
 
 

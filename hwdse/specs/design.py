@@ -58,7 +58,13 @@ class Parallelism:
 
 @flax.struct.dataclass
 class Design:
-    """Cluster design: all quantities that a sweep or a gradient can change."""
+    """Cluster design: all quantities that a sweep or a gradient can change.
+
+    >>> import hwdse
+    >>> design = hwdse.load_search("trn2_llama3_70b").base
+    >>> design.parallelism.tensor, design.cluster.num_chips
+    (16.0, 1024.0)
+    """
 
     chip: Chip
     """Accelerator chip."""

@@ -1,7 +1,10 @@
 """Schemas of the outputs on one job or several: evaluate, show, compare, explain, sensitivity."""
 
+import functools
+
 from hwdse.cli.schemas import result_schemas as results
 from hwdse.cli.schemas.schema_parts import (
+    PARTS,
     Schema,
     constant,
     count,
@@ -53,30 +56,34 @@ def show_schema() -> Schema:
     return either(*_sheets())
 
 
+SHEETS = ("chip", "system", "model", "accelerator", "task", "software")
+"""Kinds of items with a sheet."""
+
+
 def _sheets() -> list[Schema]:
-    """Schemas of the sheets of all kinds of items."""
-    leaves = names(leaf(), "All parameters by path.")
-    kinds = {
+    """References to the sheets of all kinds of items."""
+    for kind in SHEETS:
+        PARTS[f"{kind}_sheet"] = functools.partial(_sheet, kind)
+    return [{"$ref": f"#/$defs/{kind}_sheet"} for kind in SHEETS]
+
+
+def _sheet(kind: str) -> Schema:
+    values = {
         "chip": chip_values(),
         "system": system_values(),
         "model": model_values(),
-        "accelerator": leaves,
         "task": names(leaf(), "Keys of the task."),
-        "software": leaves,
     }
-    return [
-        fixed(
-            {
-                "kind": constant(kind),
-                "name": text("Name or path as given."),
-                "title": text("Title of the file."),
-                "values": values,
-                "not_modeled": results.not_modeled(),
-            },
-            f"Sheet of a {kind}.",
-        )
-        for kind, values in kinds.items()
-    ]
+    return fixed(
+        {
+            "kind": constant(kind),
+            "name": text("Name or path as given."),
+            "title": text("Title of the file."),
+            "values": values.get(kind, names(leaf(), "All parameters by path.")),
+            "not_modeled": results.not_modeled(),
+        },
+        f"Output of `hwdse show` for the kind {kind}.",
+    )
 
 
 @shared

@@ -172,6 +172,11 @@ def load_workload(
     """Load a workload: a model (preset, TOML or `config.json`) in pre-training, or a CSV of layers.
 
     Without a task, the recipe of the model's source is used, completed by the task `pretraining`.
+
+    >>> import hwdse
+    >>> training = hwdse.load_workload("llama3_8b")
+    >>> training.model.num_layers, training.seq_len
+    (32.0, 8192.0)
     """
     if str(name_or_path).lower().endswith(".csv"):
         return load_layers_file(name_or_path).workload

@@ -201,7 +201,12 @@ def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) ->
 
 
 def load_chip(name_or_path: str | Path) -> Chip:
-    """Load a chip from a preset (`trainium2`) or a TOML file; SI base units."""
+    """Load a chip from a preset (`trainium2`) or a TOML file; SI base units.
+
+    >>> import hwdse
+    >>> f"{hwdse.load_chip('h100').hbm.bandwidth_bytes_per_s / 1e12:.2f} TB/s"
+    '3.35 TB/s'
+    """
     return load_chip_file(name_or_path).chip
 
 
@@ -211,6 +216,11 @@ def load_system(
     """Load a system from a preset (`trn2_ultraserver`) or a TOML file.
 
     `chip` replaces the chip of the system, which keeps its fabric, hosts and `[overrides]`.
+
+    >>> import hwdse
+    >>> system = hwdse.load_system("dgx_h100")
+    >>> f"{system.cluster.num_chips:g} x {system.chip_name}"
+    '8 x H100 SXM'
     """
     file = open_file("systems", name_or_path, named_in)
     where = ConfigLocation(file.label)

@@ -90,6 +90,7 @@ def _in_files(spec: type) -> list[dataclasses.Field]:
         field
         for field in dataclasses.fields(spec)
         if field.default != ()
+        and field.metadata.get("in_files", True)
         and (
             field.metadata.get("pytree_node", True)
             or field.default is dataclasses.MISSING

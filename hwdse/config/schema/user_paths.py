@@ -1,6 +1,7 @@
 """Dotted paths into specs as users write them: `chip.hbm.bandwidth`, `cluster.torus_sizes.0`."""
 
 import dataclasses
+import functools
 from typing import Any
 
 from hwdse.config.files.errors import did_you_mean, listed
@@ -26,7 +27,15 @@ def _children(node: Any) -> dict[str, Any]:
         return node
     if isinstance(node, tuple) and any(isinstance(item, str) for item in node):
         return {}
-    return children(node)
+    hidden = _internal(type(node))
+    return {name: child for name, child in children(node).items() if name not in hidden}
+
+
+@functools.cache
+def _internal(spec: type) -> frozenset[str]:
+    """Fields of a spec that code fills in and no path of a user names."""
+    fields = dataclasses.fields(spec) if dataclasses.is_dataclass(spec) else ()
+    return frozenset(f.name for f in fields if not f.metadata.get("in_files", True))
 
 
 def _named_child(node: Any, word: str) -> str | None:

@@ -129,6 +129,11 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     `overrides` are `--set` texts such as `chip.hbm.bandwidth="4 TB/s"`,
     `design.num_systems=4`, `workload.seq_len=4096`. `[design]` names a system, or an accelerator
     for a search inside one core. Raises `ConfigError` with one line for every error.
+
+    >>> import hwdse
+    >>> search = hwdse.load_search("trn2_llama3_70b", ["design.num_systems=32"])
+    >>> search.base.cluster.num_chips, search.objective
+    (2048.0, 'energy_delay')
     """
     source = path if isinstance(path, JobSource) else JobSource(str(path))
     file, folder = _open(source.path)

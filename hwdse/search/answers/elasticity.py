@@ -17,6 +17,13 @@ def elasticities(log_value: Callable[[Any], Scalar], spec: Any) -> dict[str, flo
     `log_value` returns $\ln v$. An elasticity of -0.6 means that 1 % more of the leaf reduces the
     value by 0.6 %, as long as no other constraint becomes binding. Counts vary continuously. Runs
     in the float type of the caller's scope.
+
+    >>> import hwdse
+    >>> from jax.numpy import log
+    >>> array = hwdse.load_chip("h100").array
+    >>> found = hwdse.elasticities(lambda a: log(a.rows * a.cols * a.clock_hz), array)
+    >>> round(found["rows"], 3)
+    1.0
     """
     leaves = jax.tree.map(jnp.asarray, jax.tree.map(float, spec))
     slopes = quick_jit(jax.grad(log_value))(leaves)

@@ -179,6 +179,19 @@ def minimize(
     local search starts; the result is the best design so far. `log` receives every batch; the log
     of a stopped search continues it. Compiled functions are reused for the same `objective_fn`
     object.
+
+    >>> import jax.numpy as jnp
+    >>> import hwdse
+    >>> from hwdse.search import Dimension, SearchSpace
+    >>> space = SearchSpace((Dimension("clock_hz", 1e9, 4e9, "log", 1e8),))
+    >>> def energy_delay(array, relaxation):  # its logarithm, and no constraints
+    ...     gigahertz = array.clock_hz / 1e9
+    ...     return jnp.log(2.0 / gigahertz + gigahertz / 2.0), jnp.zeros(0)
+    >>> array = hwdse.load_chip("h100").array
+    >>> budget = {"num_screened": 16, "num_starts": 2, "num_steps": 20, "local_search_rounds": 4}
+    >>> found = hwdse.minimize(energy_delay, space, array, seed=0, **budget)
+    >>> f"{found.design.clock_hz / 1e9:.1f} GHz"
+    '2.0 GHz'
     """
     history = _History(progress, SearchLog() if log is None else log)
     variants = _variants(objective_fn, space, base, num_moves, history.log)[: max(num_screened, 1)]

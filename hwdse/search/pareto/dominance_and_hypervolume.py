@@ -20,6 +20,11 @@ def non_dominated_mask(log_objectives: PointsByObjectives) -> Mask:
     lexicographically, so that only earlier points can dominate a point. They are then filtered
     block by block against the front so far, after a first pass has removed the points that a few
     central points dominate.
+
+    >>> import numpy as np
+    >>> import hwdse
+    >>> hwdse.non_dominated_mask(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist()
+    [True, True, False]
     """
     values = np.asarray(log_objectives, np.float64)
     mask = np.zeros(len(values), bool)
@@ -112,6 +117,11 @@ def hypervolume(log_objectives: PointsByObjectives, reference: PerObjective) -> 
     Two objectives: area under the staircase. Three: sweep over a growing staircase. Four: slices
     along the last objective (Fonseca, Paquete and Lopez-Ibanez, CEC 2006). Points that are not
     below the reference in every objective add nothing.
+
+    >>> import numpy as np
+    >>> import hwdse
+    >>> hwdse.hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0]))
+    3.0
     """
     values = np.asarray(log_objectives, np.float64)
     bound = np.asarray(reference, np.float64)

@@ -319,7 +319,20 @@ def sweep(
     on_chunk: Callable[[SweepChunk, SweepResult], None] | None = None,
 ) -> SweepResult:
     """Result of the whole sweep, or of the chunks missing in `so_far`; `on_chunk` receives each
-    chunk."""
+    chunk.
+
+    >>> import jax.numpy as jnp
+    >>> import hwdse
+    >>> from hwdse.search import Dimension, SearchSpace, plan_sweep
+    >>> space = SearchSpace((Dimension("clock_hz", 1e9, 4e9, "log", 5e8),))
+    >>> def time_and_energy(array):  # their logarithms, and no constraints
+    ...     clock = array.clock_hz / 1e9
+    ...     return jnp.stack([-jnp.log(clock), 2.0 * jnp.log(clock)]), jnp.full(1, -1.0)
+    >>> array = hwdse.load_chip("h100").array
+    >>> plan = plan_sweep(space, num_points=64, chunk_points=64)
+    >>> len(hwdse.sweep(time_and_energy, plan, array).front)
+    7
+    """
     done: Collection[int] = so_far.done if so_far else ()
     runner = ChunkRunner(evaluate_objectives, plan, base, screen=screen, keep=keep, top=top)
     only = (index for index in range(plan.num_chunks) if index not in done)

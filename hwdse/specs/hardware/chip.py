@@ -22,7 +22,7 @@ class SystolicArray:
     """Set clock of the arrays, before throttling. Typical: 2.4 GHz (Trainium2)."""
     dataflow: str = flax.struct.field(pytree_node=False)
     """Entry of `models.compute.systolic.DATAFLOWS`. Typical: "weight_stationary_overlapped"."""
-    dataflow_index: Leaf | None = None
+    dataflow_index: Leaf | None = flax.struct.field(default=None, metadata={"in_files": False})
     """Number of the dataflow in use, from 0, if `dataflow` has several names joined by `|`: one
     compiled program for all of them."""
 
@@ -133,7 +133,14 @@ class Process:
 
 @flax.struct.dataclass
 class Chip:
-    """Accelerator package of `num_dies` equal compute dies with HBM."""
+    """Accelerator package of `num_dies` equal compute dies with HBM.
+
+    >>> import hwdse
+    >>> chip = hwdse.load_chip("h100")
+    >>> faster = chip.replace(hbm=chip.hbm.replace(bandwidth_bytes_per_s=4.8e12))
+    >>> f"{faster.hbm.bandwidth_bytes_per_s / chip.hbm.bandwidth_bytes_per_s:.2f}"
+    '1.43'
+    """
 
     array: SystolicArray
     """Matrix engines."""

@@ -14,6 +14,11 @@ class Cluster:
 
     A domain has product(`torus_sizes`) chips. The network has full bisection bandwidth
     within a pod and less between pods. Rings and switches have one dimension.
+
+    >>> import hwdse
+    >>> cluster = hwdse.load_system("dgx_h100").cluster
+    >>> cluster.num_chips, cluster.topology
+    (8.0, 'reducing_switch')
     """
 
     num_chips: Leaf
