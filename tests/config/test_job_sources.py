@@ -90,8 +90,9 @@ def test_values_of_the_job_come_before_the_task_and_the_recipe():
 
 def test_titles_follow_the_job():
     assert loaded(strategy="TP8").title == "Llama 3 8B pre-training on DGX H100"
-    other = load_search("trn2_llama3_70b", ["design.num_systems=2", "design.system=dgx_h100",
-                                            "parallelism.tensor=8", "parallelism.pipeline=2"])  # fmt: skip
+    changes = ["design.num_systems=2", "design.system=dgx_h100"]
+    changes += ["parallelism.tensor=8", "parallelism.pipeline=2"]
+    other = load_search("trn2_llama3_70b", changes)
     assert other.title == "Llama 3 70B pre-training on 2 x DGX H100"
     assert "UltraServers" in load_search("trn2_llama3_70b").title
 

@@ -29,12 +29,12 @@ def _empty_folder(tmp_path, monkeypatch):
 
 
 def message(load, text: str | bytes, *args) -> str:
-    """Error line of a broken file `x.toml`."""
+    """Error lines of a broken file `x.toml`, one per mistake."""
     Path("x.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:
         load("x.toml", *args)
     line = str(caught.value)
-    assert line.isprintable()
+    assert all(each.isprintable() for each in line.splitlines())
     assert line.startswith(("x.toml", "--set"))
     assert len(line) < 900
     return line
@@ -71,9 +71,9 @@ def changed(text: str, old: str, new: str) -> str:
             'x.toml [hbm] bandwidth = "2.9 TB": expected a finite number with a unit such as '
             '"2.9 TB/s" ("TB" is another dimension; did you mean "TB/s"?)',
         ),
-        (HBM, "bandwidth = nan", "x.toml [hbm] bandwidth = nan: expected a number with a unit such"),
+        (HBM, "bandwidth = nan", "x.toml [hbm] bandwidth = nan: expected a number with a unit"),
         (HBM, "bandwidth = 1e400", "x.toml [hbm] bandwidth = inf: expected a number with a unit"),
-        (HBM, 'bandwidth = ""', 'x.toml [hbm] bandwidth = "": expected a finite number with a unit'),
+        (HBM, 'bandwidth = ""', 'x.toml [hbm] bandwidth = "": expected a finite number with'),
         (HBM, 'bandwidth = "0 TB/s"', 'x.toml [hbm] bandwidth = "0 TB/s": expected a number with'),
         (
             HBM,
@@ -357,7 +357,8 @@ def test_paths_in_files_are_relative_to_the_file(tmp_path):
 
 
 def test_process_values_override_their_preset():
-    Path("x.toml").write_text(changed(CHIP, 'preset = "n5"', 'preset = "n5"\nleakage = "0.2 W/mm^2"'))
+    text = changed(CHIP, 'preset = "n5"', 'preset = "n5"\nleakage = "0.2 W/mm^2"')
+    Path("x.toml").write_text(text)
     process = load_chip("trainium2").process
     assert load_chip("x.toml").process == process.replace(leakage_w_per_mm2=0.2)
 

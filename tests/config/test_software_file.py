@@ -57,7 +57,7 @@ def test_keys_that_are_left_out_have_the_values_of_a_compiled_program():
     [
         ("dispatch_time =", "dispatch_tme =", "x.toml dispatch_tme = "),
         ("dispatch_time =", "dispatch_tme =", "did you mean 'dispatch_time'?"),
-        ('"1.04 ms"', '"-1 ms"', 'x.toml dispatch_time = "-1 ms": expected a number with a unit such as'),
+        ('"1.04 ms"', '"-1 ms"', 'x.toml dispatch_time = "-1 ms": expected a number with a unit'),
         ('"1.04 ms"', '"3 GB"', '("GB" is another dimension)'),
         (
             "fused_attention_fraction = 0 ",
