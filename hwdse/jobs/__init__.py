@@ -5,7 +5,7 @@
 - `compare`: jobs side by side as a `Comparison`.
 
 Results print as tables in terminals and notebooks; `to_pandas` needs the package pandas. Imports
-`config`, `search`, `training`, `runs` and `plots`; imported by `cli`.
+`config`, `search`, `training`, `runs`, `plots` and `report`; imported by `cli`.
 """
 
 from hwdse.jobs.comparison import Comparison, compare
