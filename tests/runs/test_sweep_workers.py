@@ -28,7 +28,7 @@ SIZE = ["--points", "640", "--chunk", "64"]
 @pytest.fixture(scope="module", autouse=True)
 def _presets_once():
     """Evaluate the presets beside a front once for all sweeps of this process."""
-    once, known = front_tables._evaluate_once, {}
+    once, known = front_tables.evaluate_exact, {}
 
     def kept(design, workload):
         key = jax.tree.structure(design), tuple(jax.tree.leaves(design))
@@ -37,7 +37,7 @@ def _presets_once():
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front_tables, "_evaluate_once", kept)
+        patch.setattr(front_tables, "evaluate_exact", kept)
         yield
 
 
