@@ -133,7 +133,7 @@ def test_robust_fronts_merge_with_fronts_of_the_same_sample_only(robust_run, tmp
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--front", "nowhere.csv"], "cannot be read"),
+        (["--front", "nowhere.csv"], "expected an existing file"),
         (["--front", "nowhere.csv", "--metric", "step_time"], "--metric step_time"),
         (["--out", "there"], "only with --front"),
     ],
