@@ -141,7 +141,7 @@ def test_power_limit_is_set_and_searched_like_other_parameters(tmp_path):
     file.write_text(text.replace("[[choices]]", more, 1))
     assert searched.base.chip.power_limit_w is None
     assert load_search(file).base.chip.power_limit_w == 300.0  # upper end of the range
-    process = ("min_voltage=0.6", "leakage_voltage=0.4", "mac_overhead_ratio=1.2")
+    process = ('min_voltage="0.6 V"', 'leakage_voltage="0.4 V"', "mac_overhead_ratio=1.2")
     base = load_search("trn2_llama3_70b", [f"chip.process.{text}" for text in process]).base
     assert base.chip.process.min_voltage_v == 0.6
     assert base.chip.process.mac_overhead_ratio == 1.2

@@ -19,7 +19,7 @@ KEPT = Accounting(False, True, True, halo="kept")
 RELOADED = Accounting(False, True, True, halo="reloaded")
 
 
-traffic_of = quick_jit(nest_traffic, static_argnums=3)
+traffic_of = quick_jit(nest_traffic, static_argnames="accounting")
 """Compiled once per choice of tiers and accounting."""
 
 
