@@ -1,7 +1,8 @@
 """Sheets of single items: a chip, a system, a model, a task, a core, as tables."""
 
+import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -18,10 +19,12 @@ from hwdse.config.hardware.load_specs import (
     load_software_file,
     load_system,
 )
+from hwdse.config.provenance import origins
 from hwdse.config.schema.user_paths import format_value, leaf_paths, short_path
 from hwdse.evaluation import evaluate_exact
 from hwdse.jobs.composed_job import Job, job
 from hwdse.jobs.job_results import ResultTable
+from hwdse.search.space.pytree_path import get_path
 from hwdse.workload.gemms import Gemms, LayerList
 from hwdse.workload.transformer.dense_transformer import num_active_parameters, num_parameters
 from hwdse.workload.transformer.layer_stacks import layer_stacks
@@ -31,6 +34,8 @@ GEMM_EXTENT = 16384.0
 DEFAULT_SYSTEM = "dgx_h100"
 """System of a chip that no preset has, and of the memory table of a model."""
 BF16_BYTES = 2.0
+MAX_NOTE = 72
+"""Largest number of printed characters of an assumption."""
 MEMORY_STRATEGIES = (
     (1, "TP1, ZeRO-0"),
     (1, "TP1, ZeRO-1"),
@@ -77,7 +82,27 @@ def chip_sheet(name: str) -> Sheet:
     file = load_chip_file(name)
     known = systems_with(name) or [DEFAULT_SYSTEM]
     smallest = min(known, key=_num_chips)
-    return _chip_sheet(file.name, _job_on(smallest, chip=name).design, file.published)
+    one = _job_on(smallest, chip=name)
+    found = _chip_sheet(file.name, one.design, file.published)
+    return _with_assumptions(found, one, "chip.")
+
+
+def _with_assumptions(found: Sheet, one: Job, *heads: str) -> Sheet:
+    """The sheet with a table of the assumed constants below some paths, and a count of defaults."""
+    known = {path: origin for path, origin in origins(one.loaded).items() if path.startswith(heads)}
+    assumed = {path: origin for path, origin in known.items() if origin.kind == "assumed"}
+    rows = []
+    for path, origin in assumed.items():
+        value = get_path(one.design, path)
+        shown = format_value(path, value) if isinstance(value, float) else str(value)
+        note = origin.note.removeprefix("assumed").lstrip(": ")
+        rows.append((short_path(path), shown, textwrap.shorten(note, MAX_NOTE, placeholder="...")))
+    defaults = [path for path, origin in known.items() if origin.kind == "default"]
+    rows.append((f"{len(defaults)} defaults", "-", "hwdse explain PATH"))
+    table = _table("assumed", ("parameter", "value", "assumption"), rows)
+    notes = {path: origin.note for path, origin in assumed.items()}
+    values = {**found.values, "assumed": notes, "defaults": defaults}
+    return replace(found, tables=(*found.tables, table), values=values)
 
 
 def _num_chips(system: str) -> int:
@@ -220,7 +245,8 @@ def system_sheet(name: str) -> Sheet:
         *chip_part.tables,
     )
     title = f"{one.loaded.labels['system']}: {count:g} x {one.loaded.labels['chip']}"
-    return Sheet(title, tables, {"num_chips": count, "chip": dict(chip_part.values)})
+    values = {"num_chips": count, "chip": dict(chip_part.values)}
+    return _with_assumptions(Sheet(title, tables, values), one, "chip.", "cluster.")
 
 
 def model_sheet(name: str) -> Sheet:

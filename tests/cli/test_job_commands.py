@@ -74,6 +74,15 @@ def test_the_numbers_of_a_sheet_are_those_of_the_chip(capsys):
     assert values["sustained_flop_per_s"] < values["bf16_flop_per_s"]
 
 
+def test_a_sheet_names_what_is_assumed(capsys):
+    values = told(capsys, "show", "h100")["values"]
+    assert all(note.startswith("assumed") for note in values["assumed"].values())
+    assert not set(values["assumed"]) & set(values["defaults"])
+    text = output(capsys, "show", "h100")
+    assert "chip.hbm_cost" in text
+    assert f"{len(values['defaults'])} defaults" in text
+
+
 def test_the_size_of_a_model(capsys):
     """Llama 3 8B: 8,030,261,248 parameters; 32 layers, 8 KV heads of 128, keys and values, BF16."""
     values = told(capsys, "show", "llama3_8b")["values"]

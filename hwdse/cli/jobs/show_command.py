@@ -29,6 +29,11 @@ def run(
     show(name, json=json)
 
 
+def _left(heads: tuple[str, ...]) -> int:
+    """Number of columns of text: all of a table of assumptions, else the first."""
+    return len(heads) if heads[-1] == "assumption" else 1
+
+
 def show(name: str, *, json: bool) -> None:
     """Print the sheet of a preset or file."""
     from hwdse.config.files.named_items import find_item
@@ -43,6 +48,6 @@ def show(name: str, *, json: bool) -> None:
     say(found.title)
     say("")
     for table in found.tables:
-        print_table(table.title, table.heads, table.cells)
+        print_table(table.title, table.heads, table.cells, left=_left(table.heads))
     for note in found.not_modeled:
         say(f"not modeled: {note}")

@@ -108,14 +108,25 @@ def chip_values() -> Schema:
                 levels, "FLOP per byte at which a level and the BF16 engines are equally busy."
             ),
             "published": names(number(), "Published values in the units of their names."),
-        }
+            **assumptions(),
+        },
+        optional=tuple(assumptions()),
     )
+
+
+def assumptions() -> dict[str, Schema]:
+    """Properties of a sheet on constants without a source."""
+    return {
+        "assumed": names(text(), "Assumptions by path of the constant."),
+        "defaults": items(text(), "Paths of the constants that have the default of the code."),
+    }
 
 
 @shared
 def system_values() -> Schema:
     """Values of a system."""
-    return fixed({"num_chips": count("Chips of the system."), "chip": chip_values()})
+    numbers = {"num_chips": count("Chips of the system."), "chip": chip_values()}
+    return fixed({**numbers, **assumptions()})
 
 
 @shared

@@ -261,6 +261,7 @@ def _front_uncertainty() -> Schema:
             "samples": count("Samples."),
             "seed": count("Random seed."),
             "front": results.front(),
+            "rests_on": results.rests_on(),
             "files": results.files(),
         },
         "Objectives of the designs of a front.",

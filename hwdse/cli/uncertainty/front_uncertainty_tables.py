@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.reliance_output import print_reliance, reliance_json
 from hwdse.cli.shared.table_output import print_json, print_table, progress_bar, say, tell_files
 from hwdse.cli.sweep.front_tables import shown_indices
 from hwdse.config.schema.metric_fields import metric_unit
@@ -60,10 +61,13 @@ def run_front(
         temporary.write_text(csv_text({**columns, **rest}), encoding="utf-8")
     files = [out / CSV_NAME, *_draw(loaded, sampled, out / "plots", formats)]
     if json:
-        print_json({"title": loaded.title, "samples": num_samples, "seed": seed,
-                    "front": {**columns, **rest}, "files": files})  # fmt: skip
+        rests_on = reliance_json(loaded, loaded.base, loaded.front_objectives[0])
+        told = {"title": loaded.title, "samples": num_samples, "seed": seed}
+        told |= {"front": {**columns, **rest}, "rests_on": rests_on, "files": files}
+        print_json(told)
     else:
         _print(loaded, sampled)
+        print_reliance(loaded, loaded.base, loaded.front_objectives[0])
     tell_files(files)
 
 
