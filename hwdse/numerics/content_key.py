@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 LIBRARIES = ("flax", "jax", "jaxlib", "numpy", "optax")
 """Packages whose functions are known by name and version."""
@@ -168,7 +169,7 @@ def _public_name(value: Any) -> tuple[str, str, str] | None:
 
 
 def _array(array: Any) -> bytes:
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, Tracer):
         raise NoContentKeyError("a traced value")
     values = np.asarray(array)
     if values.dtype.hasobject:

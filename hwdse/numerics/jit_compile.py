@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from hwdse.numerics.content_key import NoContentKeyError, content_key
 from hwdse.numerics.program_store import ProgramStore, active_store
@@ -133,7 +134,7 @@ class CompiledFunction:
         if program is None:
             key = functools.cache(functools.partial(self._key, structure, kinds, statics))
             program = _Program(
-                lambda: None if key() is None else store.load(key()),
+                lambda: None if (made := key()) is None else store.load(made),
                 functools.partial(self._compile, store, key, structure, statics),
             )
             program = self._programs.setdefault(identity, program)
@@ -199,7 +200,7 @@ def _kind(leaf: Any) -> tuple[Any, ...] | None:
     """All of an argument that a program depends on; `None` for traced and other values."""
     if type(leaf) in (bool, int, float, complex):
         return (type(leaf),)
-    if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer):
         return "array", leaf.shape, leaf.dtype, leaf.weak_type
     if isinstance(leaf, np.ndarray | np.generic) and not leaf.dtype.hasobject:
         return "numpy", leaf.shape, leaf.dtype

@@ -64,7 +64,7 @@ class ProgramStore:
         import jax
         from jax.experimental.serialize_executable import serialize
 
-        if jax.config.jax_compilation_cache_dir is not None:
+        if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
             return  # executables from JAX's own cache lack functions if they are stored again
         with contextlib.suppress(Exception):  # a program that cannot be stored is no error
             if _source_files() != self._files:
@@ -189,7 +189,7 @@ def platform_digest() -> bytes:
         if name.startswith(("JAX_", "XLA_")) and "CACHE" not in name
     )
     parts = (
-        sys.version, jax.__version__, jaxlib.__version__, jax.default_backend(),
+        sys.version, jax.__version__, jaxlib.version.__version__, jax.default_backend(),
         jax.devices()[0].device_kind, platform.machine(), _processor(), *settings,
     )  # fmt: skip
     return hashlib.sha256("\0".join(parts).encode()).digest()

@@ -1,5 +1,7 @@
 """Evaluation of a cluster that trains a workload: time, energy, area, cost, carbon, goodput."""
 
+import dataclasses
+
 import jax.numpy as jnp
 
 from hwdse.models.precision import precision_mix
@@ -40,7 +42,8 @@ def evaluate_cluster(
     die_area_mm2 = total(area_parts)
     step_energy_j = total(energy)
     job = goodput(step, design)
-    memory = step.memory.replace(runtime=design.software.runtime_memory_bytes)
+    runtime_bytes = design.software.runtime_memory_bytes
+    memory = dataclasses.replace(step.memory, runtime=runtime_bytes)
     effective_tokens = jnp.maximum(job.fraction, SMALLEST) * step.tokens_per_step
     return Evaluation(
         time=time_parts(step, layer, head, times),

@@ -45,6 +45,8 @@ _MIX_TABLE: Any = create_model(
 )
 _OWN_TASK_FIELDS = ("seq_len", "global_batch")
 """Fields of the task that a job can give itself."""
+_OWN_TASK: Any = {name: number_field(name, is_optional=True) for name in _OWN_TASK_FIELDS}
+_STRATEGY: Any = (PARALLELISM_TABLE | None, Field(None))
 _TABLE = create_model(
     "DesignTable",
     __config__=STRICT,
@@ -61,8 +63,8 @@ _TABLE = create_model(
     reliability=(StrictStr | None, Field(None)),
     mix=(_MIX_TABLE, Field(_MIX_TABLE())),
     strategy=(StrictStr | None, Field(None)),
-    parallelism=(PARALLELISM_TABLE | None, Field(None)),
-    **{name: number_field(name, is_optional=True) for name in _OWN_TASK_FIELDS},
+    parallelism=_STRATEGY,
+    **_OWN_TASK,
 )
 
 

@@ -113,7 +113,9 @@ def _best(roots: Roots, fixed: set[str], max_hbm_ratio: float, where: ConfigLoca
     from hwdse.training.strategy_ranking import evaluate_strategies, least_hbm_index, ranked
 
     base, job = roots["parallelism"], roots["workload"]
-    degrees = {name: (float(getattr(base, name)),) for name in DEGREES.values() if name in fixed}
+    degrees: dict[str, Any] = {
+        name: (float(getattr(base, name)),) for name in DEGREES.values() if name in fixed
+    }
     num_chips = float(roots["cluster"].num_chips)
     found = enumerate_strategies(job, num_chips, StrategyOptions(**degrees))
     if not len(found):

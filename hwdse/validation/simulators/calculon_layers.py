@@ -11,6 +11,7 @@ separate rules (`_fused_linear`). Times depend on Calculon's system and are not 
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -153,8 +154,9 @@ def _expected(layers: ReferenceTable) -> dict[tuple[str, str], dict[str, float]]
 def _block(counts: dict[str, float], choices: dict[str, str]) -> dict[str, dict[str, float]]:
     """Columns of every layer of one configuration, with Calculon's names."""
     kv_heads = counts["num_heads"] if choices["attention"] == "multihead" else 1.0
+    shape: dict[str, Any] = {name: counts[name] for name in SHAPE}
     model = Transformer(
-        **{name: counts[name] for name in SHAPE},
+        **shape,
         num_kv_heads=kv_heads,
         vocabulary=1.0,
         num_positions=0.0,
