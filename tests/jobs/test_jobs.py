@@ -3,6 +3,8 @@
 import math
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import hwdse
@@ -32,6 +34,22 @@ def test_numbers_are_si_and_texts_have_units(training):
     assert text.design == number.design
     assert text.design.chip.hbm.bandwidth_bytes_per_s == 4e12
     assert training.design.chip.hbm.bandwidth_bytes_per_s != 4e12
+
+
+@pytest.mark.parametrize("number", [np.float32(2e9), np.float64(2e9), jnp.float32(2e9), 2e9])
+def test_numbers_of_all_kinds_are_values(number):
+    core = hwdse.job(core="gemmini", layers="bert_base").with_({"accelerator.clock": number})
+    assert core.design.accelerator.clock_hz == 2e9
+    assert not core.is_traced
+
+
+def test_a_search_of_traced_values_is_refused(training):
+    def searched(bandwidth):
+        changed = training.with_({"chip.link.bandwidth": bandwidth})
+        return changed.search({"chip.hbm.bandwidth": ("1 TB/s", "2 TB/s")})
+
+    with pytest.raises(ConfigError, match="a search has no traced values"):
+        jax.grad(searched)(450e9)
 
 
 def test_traced_values_have_gradients(training):
@@ -86,7 +104,7 @@ def test_long_tables_say_how_many_rows_are_hidden():
     assert repr(ResultTable("t", ("a", "b"), cells)).endswith("... 10 more rows")
 
 
-def test_a_search_in_one_line():
+def test_a_search_in_one_line(tmp_path):
     core = hwdse.job(core="gemmini", layers="bert_base")
     search = core.search(
         {"accelerator.rows": (4, 64, 4), "accelerator.cols": [8, 16, 32]},
@@ -102,6 +120,11 @@ def test_a_search_in_one_line():
     assert times == sorted(times)
     energies = list(front.columns["energy_per_token_j"])
     assert energies == sorted(energies, reverse=True)
+    assert {path.name for path in front.plot(tmp_path, ("svg",))} == {"pareto.svg"}
+    names = {path.name for path in core.evaluate().plot(tmp_path, ("png",))}
+    assert names == {"breakdown.png", "roofline.png"}
+    pair = hwdse.compare([core, core.with_({"accelerator.rows": 32})])
+    assert [path.name for path in pair.plot(tmp_path, ("png",))] == ["comparison.png"]
     with pytest.raises(ConfigError, match="expected something to search"):
         core.search().optimize(10)
     with pytest.raises(ConfigError, match="expected \\(low, high\\)"):
