@@ -13,10 +13,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hwdse.numerics.array_types import Leaf, PerOp
+from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 
 SMALLEST = 1e-30
 """Guard of divisions and logarithms: normal in float32, far below any physical quantity here."""
+SMALLEST_RATIO = 1e-6
+"""Smallest ratio to the largest value in a smooth maximum."""
 SMALLEST_DIVISOR = 1e-18
 """Guard of divisors whose square must be normal in float32, as in the derivative of a quotient."""
 
@@ -161,11 +163,38 @@ def largest(values: Sequence[PerOp], relaxation: Relaxation = EXACT) -> PerOp:
     power = 2.0 + 30.0 * (1.0 - relaxation.temperature)
     if not is_known(relaxation.sharpness, 1.0):
         power = power * relaxation.sharpness
-    # The derivative of a quotient squares its denominator, which must not be tiny.
+    return _norm(top, tuple(jnp.broadcast_arrays(*_without_largest(values))), power)
+
+
+@jax.custom_jvp
+def _norm(top: PerOp, others: tuple[PerOp, ...], power: Scalar) -> PerOp:
+    """p-norm of a largest value and others."""
+    return top * jnp.exp(jnp.log1p(total(_powers(top, others, power))) / power)
+
+
+def _ratios(top: PerOp, others: tuple[PerOp, ...]) -> list[PerOp]:
+    """Others over the largest value, from a floor that keeps their logarithms finite."""
     divisor = jnp.where(top > SMALLEST_DIVISOR, top, 1.0)
-    # The floor keeps the gradient of ratio ** power finite at zero.
-    powers = total([jnp.maximum(x / divisor, 1e-6) ** power for x in _without_largest(values)])
-    return top * jnp.exp(jnp.log1p(powers) / power)
+    return [jnp.maximum(x / divisor, SMALLEST_RATIO) for x in others]
+
+
+def _powers(top: PerOp, others: tuple[PerOp, ...], power: Scalar) -> list[PerOp]:
+    return [ratio**power for ratio in _ratios(top, others)]
+
+
+@_norm.defjvp
+def _norm_jvp(primals: Any, tangents: Any) -> tuple[PerOp, PerOp]:
+    r"""$\partial N / \partial a_i = (a_i / N)^{p - 1}$, from the powers of the value: automatic
+    differentiation would compute them again. The power has no tangent."""
+    top, others, power = primals
+    ratios, powers = _ratios(top, others), _powers(top, others, power)
+    log_sum = jnp.log1p(total(powers))
+    slope = jnp.exp(log_sum / power - log_sum)
+    tangent = tangents[0]
+    for other, ratio, raised, moved in zip(others, ratios, powers, tangents[1], strict=True):
+        is_free = other > SMALLEST_RATIO * top
+        tangent = tangent + jnp.where(is_free, raised / ratio, 0.0) * moved
+    return top * jnp.exp(log_sum / power), slope * tangent
 
 
 def _without_largest(values: Sequence[PerOp]) -> list[PerOp]:
@@ -229,6 +258,20 @@ def materialize(tree: Any) -> Any:
         return jnp.reshape(_times_identity(blocks), (*before, -1))[..., :size]
 
     return jax.tree.map(same, tree)
+
+
+@jax.custom_jvp
+def materialize_in_gradients(x: PerOp) -> PerOp:
+    """The same array over operators; `materialize` of it in programs that differentiate it.
+
+    For values that the backward pass uses several times and the value alone once.
+    """
+    return x
+
+
+@materialize_in_gradients.defjvp
+def _materialize_in_gradients_jvp(primals: Any, tangents: Any) -> tuple[PerOp, PerOp]:
+    return materialize(primals[0]), materialize(tangents[0])
 
 
 def _times_identity(x: PerOp) -> PerOp:

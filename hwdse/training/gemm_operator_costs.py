@@ -19,7 +19,7 @@ from hwdse.models.compute.systolic import accumulator_words, cycles_of, scratchp
 from hwdse.models.memory import hbm_traffic
 from hwdse.models.precision import precision_mix
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
-from hwdse.numerics.relaxation import Relaxation, materialize
+from hwdse.numerics.relaxation import Relaxation, materialize, materialize_in_gradients
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip, Memory, SystolicArray
 from hwdse.specs.software import Software
@@ -155,10 +155,17 @@ class BoundTimes:
 
 
 def _overlapped_times(
-    matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, relaxation: Relaxation
+    matrix_s: PerOp | None,
+    vector_s: PerOp | None,
+    sram_s: PerOp | None,
+    hbm_s: PerOp,
+    relaxation: Relaxation,
 ) -> BoundTimes:
-    """Times with full overlap; all time is assigned to the slowest resource."""
-    total_s = hbm_traffic.roofline_time_s(matrix_s, vector_s, sram_s, hbm_s, relaxation)
+    """Times with full overlap; all time is assigned to the slowest resource. None: not used."""
+    times_s = [x for x in (matrix_s, vector_s, sram_s, hbm_s) if x is not None]
+    total_s = hbm_traffic.roofline_time_s(*times_s, relaxation=relaxation)
+    none = jnp.zeros_like(total_s)
+    matrix_s, vector_s, sram_s = (none if x is None else x for x in (matrix_s, vector_s, sram_s))
     slowest = jnp.maximum(jnp.maximum(matrix_s, vector_s), jnp.maximum(sram_s, hbm_s))
     is_matrix = matrix_s >= slowest
     is_vector = ~is_matrix & (vector_s >= slowest)
@@ -187,12 +194,11 @@ def _bound_times(
     operands and the HBM time of the elementwise work.
     """
     gemm_hbm_s, elementwise_hbm_s = hbm_s
-    none = jnp.zeros_like(matrix_s)
     fused = _overlapped_times(
         matrix_s, vector_s, sram_s, gemm_hbm_s + elementwise_hbm_s, relaxation
     )
-    gemm = _overlapped_times(matrix_s, none, sram_s, gemm_hbm_s, relaxation)
-    elementwise = _overlapped_times(none, vector_s, none, elementwise_hbm_s, relaxation)
+    gemm = _overlapped_times(matrix_s, None, sram_s, gemm_hbm_s, relaxation)
+    elementwise = _overlapped_times(None, vector_s, None, elementwise_hbm_s, relaxation)
     return jax.tree.map(
         lambda both, first, second: overlap * both + (1.0 - overlap) * (first + second),
         fused,
@@ -213,7 +219,9 @@ def operator_costs(
     gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
     hbm_bytes = gemm_bytes + elementwise_bytes
     # Bytes from HBM are written to the scratchpad and then read into the array.
-    sram_bytes = hbm_bytes + size * scratchpad_words(gemms, array, relaxation)
+    sram_bytes = materialize_in_gradients(
+        hbm_bytes + size * scratchpad_words(gemms, array, relaxation)
+    )
     accumulator_bytes = hbm_traffic.ACCUMULATOR_BYTES * accumulator_words(gemms, array, relaxation)
     vector_flop = gemms.vector_flop * gemms.count
     bound_times = _bound_times(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import is_known, scaled
+from hwdse.numerics.relaxation import is_known, materialize_in_gradients, scaled
 from hwdse.specs.design import Design
 from hwdse.training.hierarchical_collectives import place_on_cluster, placed_bytes, placed_time_s
 from hwdse.workload.transformer.group_placement import FabricGroup
@@ -170,7 +170,7 @@ def _gathers_s(gathers: dict[str, Gather], design: Design) -> Mapping[str, Leaf]
     batch = jax.tree.map(
         lambda *values: jnp.stack([jnp.asarray(x, float) for x in values]), *live.values()
     )
-    found_s = jnp.asarray(jax.vmap(time_s)(*batch))
+    found_s = jnp.asarray(materialize_in_gradients(jax.vmap(time_s)(*batch)))
     return defaultdict(float, {name: found_s[index] for index, name in enumerate(live)})
 
 

@@ -153,6 +153,52 @@ def test_largest_of_many_equals_nested_maxima(temperature):
         assert str(jax.make_jaxpr(at_once)(values)).count("log1p") == 1
 
 
+def plain_norm(values, temperature):
+    """The formula of `largest`, without rules for its derivative."""
+    ordered = jnp.sort(jnp.stack(values))
+    power = 2.0 + 30.0 * (1.0 - temperature)
+    ratios = jnp.maximum(ordered[:-1] / jnp.where(ordered[-1] > 1e-18, ordered[-1], 1.0), 1e-6)
+    return ordered[-1] * jnp.exp(jnp.log1p(jnp.sum(ratios**power)) / power)
+
+
+@jax.jit
+def norms_and_slopes(point, temperature):
+    """Value, gradient and Hessian of `largest` and of the plain formula."""
+
+    def all_of(norm):
+        return norm(point), jax.grad(norm)(point), jax.hessian(norm)(point)
+
+    return (
+        all_of(lambda x: largest(list(x), smooth(temperature))),
+        all_of(lambda x: plain_norm(list(x), temperature)),
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(1e-9, 1e9), min_size=3, max_size=3, unique=True),
+    st.sampled_from(TEMPERATURES),
+)
+def test_slopes_of_the_norm_are_those_of_its_formula(values, temperature):
+    """Slopes are also homogeneous: their sum times the values is the norm."""
+    with jax.enable_x64(True):
+        point = jnp.asarray(values)
+        found, want = norms_and_slopes(point, temperature)
+        for one, other in zip(found, want, strict=True):
+            scale = float(jnp.max(jnp.abs(other)))
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11 * scale)
+        assert float(found[1] @ point) == pytest.approx(float(found[0]), rel=1e-9)
+
+
+def test_slopes_of_the_norm_are_finite_at_zero(dtype):
+    for values in ([0.0, 0.0, 0.0], [0.0, 1.0], [1.0, 1.0, 1.0], [1e-30, 1e-30]):
+        for temperature in TEMPERATURES:
+            slopes = jax.grad(lambda x, t=temperature: largest(list(x), smooth(t)))(
+                jnp.asarray(values, dtype)
+            )
+            assert np.all(np.isfinite(slopes)), (values, temperature)
+
+
 def test_exact_maximum_equals_the_maximum():
     assert maximum(2.0, 3.0) == maximum(3.0, 2.0) == 3.0
 

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, PerOp
-from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, materialize, maximum, num_tiles
+from hwdse.numerics.relaxation import (
+    EXACT,
+    Relaxation,
+    floor_ste,
+    largest,
+    materialize,
+    num_tiles,
+)
 from hwdse.specs.hardware.chip import Memory
 from hwdse.workload.gemms import Gemms
 from hwdse.workload.loops.unrolled_inputs import input_words
@@ -191,12 +198,9 @@ def hbm_traffic_bytes(
     return materialize(gemms.count * product)
 
 
-def roofline_time_s(
-    matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp, relaxation: Relaxation = EXACT
-) -> PerOp:
-    """Time of an operator with perfect overlap of engines and memories: the slowest of them (s).
+def roofline_time_s(*times_s: PerOp, relaxation: Relaxation = EXACT) -> PerOp:
+    """Time of an operator with perfect overlap: the slowest of its engines and memories (s).
 
     Source: Williams, Waterman, Patterson, CACM 52(4), 2009, with one ceiling per engine.
     """
-    engines = maximum(matrix_s, vector_s, relaxation)
-    return maximum(engines, maximum(sram_s, hbm_s, relaxation), relaxation)
+    return largest(times_s, relaxation)

@@ -242,7 +242,7 @@ def test_smooth_relaxation_converges_to_the_exact_model():
 
 def test_roofline_is_the_slowest():
     assert roofline_time_s(1.0, 2.0, 4.0, 3.0) == 4.0
-    assert 4.0 < roofline_time_s(1.0, 2.0, 4.0, 3.0, smooth(1.0)) < 1.0 + 2.0 + 4.0 + 3.0
+    assert 4.0 < roofline_time_s(1.0, 2.0, 4.0, 3.0, relaxation=smooth(1.0)) < 1.0 + 2.0 + 4.0 + 3.0
 
 
 CONV = ConvShape(58, 58, 3, 3, 64, 64, 1, 1)
