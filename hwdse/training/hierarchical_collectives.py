@@ -24,6 +24,7 @@ from hwdse.models.network.scale_out_collectives import scale_out_works
 from hwdse.models.network.topology_collectives import TOPOLOGIES, fastest_time_s
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known
+from hwdse.numerics.ties import larger, smaller
 from hwdse.specs.hardware.chip import Chip, Link
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.workload.transformer.group_placement import FabricGroup, FabricShape, place_group
@@ -82,9 +83,9 @@ def _pipelined_s(tiers_s: Callable[[float], tuple[Scalar, Scalar]]) -> Scalar:
     """
     inside_s, across_s = tiers_s(1.0)
     first_s, second_s = tiers_s(1.0 / NUM_PIECES)
-    slower_s = jnp.maximum(first_s, second_s)
+    slower_s = larger(first_s, second_s)
     in_pieces_s = first_s + second_s + (NUM_PIECES - 1.0) * slower_s
-    return jnp.minimum(inside_s + across_s, in_pieces_s)
+    return smaller(inside_s + across_s, in_pieces_s)
 
 
 def _start_s(group: FabricGroup, chip: Chip, *, is_eager: bool) -> Scalar:
@@ -95,7 +96,7 @@ def _start_s(group: FabricGroup, chip: Chip, *, is_eager: bool) -> Scalar:
         starts.append(start_s if is_eager else start_s + link.rendezvous_s)
     inside_s = jnp.where(group.domain.num_chips > 1.0, starts[0], 0.0)
     across_s = jnp.where(group.network.domains.num_blocks > 1.0, starts[1], 0.0)
-    return jnp.maximum(inside_s, across_s)
+    return larger(inside_s, across_s)
 
 
 def placed_time_s(
@@ -123,7 +124,7 @@ def placed_time_s(
         return start_s + _pipelined_s(tiers_s)
 
     runs = (group.network.num_chips > 1.0) & (jnp.asarray(message_bytes) > 0.0)
-    return jnp.where(runs, jnp.minimum(protocol_s(True), protocol_s(False)), 0.0)
+    return jnp.where(runs, smaller(protocol_s(True), protocol_s(False)), 0.0)
 
 
 def collective_time_s(

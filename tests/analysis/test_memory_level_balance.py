@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from support.designs import BASE, JOB, LAYERS, as_arrays, with_static_defaults
 
+import hwdse
 from hwdse.analysis.memory_level_balance import (
     CAPACITY_RANGE_BYTES,
     balanced_sram_bytes,
+    level_elasticities,
     memory_balance,
     sustained_flop_per_s,
     workload_bound,
 )
+from hwdse.evaluation import evaluate
 from hwdse.models.memory.io_lower_bound import gemm_traffic_bound
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.search.space.search_space import set_path
@@ -164,3 +167,19 @@ def test_balanced_sram_is_the_range_end_for_slow_engines():
     )
     assert edge == pytest.approx(CAPACITY_RANGE_BYTES[0])
     assert sustained_flop_per_s(slow) < 1e6
+
+
+@pytest.mark.parametrize("system", ["oceanlight", "tpu_v4_pod"])
+def test_compiled_elasticities_are_right_where_protocols_and_dimensions_tie(system):
+    job = hwdse.job(system=system, model="gpt3_13b")
+    design, step = as_arrays(job.design), 1e-4
+    _, of_step, _ = quick_jit(lambda design: level_elasticities(design, job.workload))(design)
+    step_time_s = quick_jit(lambda design: evaluate(design, job.workload).step_time_s)
+    for name in ("hbm", "link", "network"):
+        old = getattr(design.chip, name).bandwidth_bytes_per_s
+        times = [
+            float(step_time_s(with_leaf(design, PATHS[name], old * np.exp(sign * step))))
+            for sign in (-1.0, 1.0)
+        ]
+        slope = np.log(times[1] / times[0]) / (2.0 * step)
+        assert float(getattr(of_step, name)) == pytest.approx(slope, rel=1e-3, abs=1e-6)

@@ -1,12 +1,10 @@
 """Files of Calculon, ASTRA-sim and SCALE-Sim as files of hwdse."""
 
 import csv
-import dataclasses
 import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,9 +15,8 @@ from hwdse.config.importers.calculon_files import import_calculon
 from hwdse.config.importers.scalesim_config import import_scalesim
 from hwdse.evaluation import evaluate
 from hwdse.models.compute.systolic import DATAFLOWS
-from hwdse.models.network.topology_collectives import TOPOLOGIES
 from hwdse.numerics.relaxation import EXACT
-from hwdse.workload.transformer.group_placement import PlacedGroup
+from hwdse.training.hierarchical_collectives import collective_time_s
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -239,14 +236,13 @@ def astrasim(folder, text, *others, base=None):
 
 
 def all_reduce_s(system, message_bytes):
-    """All-reduce over the scale-up domain of one dimension, in seconds."""
-    size = tuple(jnp.asarray(float(x)) for x in system.cluster.torus_sizes)
-    ones = {field.name: (1.0,) for field in dataclasses.fields(PlacedGroup)}
-    wholes = {name: size for name in ("extents", "sizes", "row_extents") if name in ones}
-    topology = TOPOLOGIES[system.cluster.topology]
+    """All-reduce over the whole scale-up domain, in seconds."""
+    cluster = system.cluster
+    size = float(np.prod(cluster.torus_sizes))
     with jax.enable_x64(True):
-        group = PlacedGroup(**{**ones, **wholes})
-        return float(topology.all_reduce(message_bytes, group, system.chip.link))
+        return float(
+            collective_time_s("all_reduce", message_bytes, size, 1.0, system.chip, cluster)
+        )
 
 
 class TestAstraSim:

@@ -15,6 +15,7 @@ those per port into the pod that most groups share. With o = 1 the size of a pod
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Scalar
+from hwdse.numerics.ties import larger
 from hwdse.workload.transformer.collective_algorithms import (
     ALGORITHMS,
     SWITCH_ALGORITHMS,
@@ -75,5 +76,5 @@ def scale_out_works(
         work_of = ALGORITHMS[kind][name]
         sent = share * work_of(num_peers).sent_ratio
         num_steps = work_of(group.domains.num_blocks).num_steps
-        found.append(CollectiveWork(num_steps, jnp.maximum(sent, uplink)))
+        found.append(CollectiveWork(num_steps, larger(sent, uplink)))
     return tuple(found)

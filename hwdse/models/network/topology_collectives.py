@@ -29,6 +29,7 @@ from hwdse.models.network.torus_collectives import (
     torus_point_to_point_work,
 )
 from hwdse.numerics.array_types import Scalar
+from hwdse.numerics.ties import smaller
 from hwdse.specs.hardware.chip import Link
 from hwdse.workload.transformer.collective_algorithms import (
     ALGORITHMS,
@@ -50,7 +51,7 @@ def fastest_time_s(works: Sequence[CollectiveWork], message_bytes: Scalar, link:
     """Time of the fastest of several algorithms (s); see the equation of the module."""
     unit_s = message_bytes / link.bandwidth_bytes_per_s
     times = [work.num_steps * link.latency_s + work.sent_ratio * unit_s for work in works]
-    return functools.reduce(jnp.minimum, times)
+    return functools.reduce(smaller, times)
 
 
 def ring_all_gather_work(group: PlacedGroup) -> Works:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
+from hwdse.numerics.ties import larger, smaller
 from hwdse.workload.transformer.collective_algorithms import CollectiveWork
 from hwdse.workload.transformer.group_placement import PlacedGroup
 
@@ -122,9 +123,9 @@ def _largest_sum(terms: Sequence[Scalar], lines: Sequence[Scalar]) -> Scalar:
     """Sum over all dimensions, or over the first ones up to a line, whichever is larger."""
     largest, inner = 0.0, 0.0
     for term, line in zip(terms, lines, strict=True):
-        largest = jnp.maximum(largest, inner + line)
+        largest = larger(largest, inner + line)
         inner = inner + term
-    return jnp.maximum(largest, inner)
+    return larger(largest, inner)
 
 
 def _used_fraction(axes: Sequence[_Axis], lines: Sequence[_Axis]) -> Scalar:
@@ -132,9 +133,9 @@ def _used_fraction(axes: Sequence[_Axis], lines: Sequence[_Axis]) -> Scalar:
     least, inner = 1.0, 0.0
     for axis, line in zip(axes, lines, strict=True):
         ended = jnp.where(line.extent > 1.0, inner + line.used_fraction(), 1.0)
-        least = jnp.minimum(least, ended)
+        least = smaller(least, ended)
         inner = inner + axis.used_fraction()
-    return jnp.minimum(least, jnp.where(inner > 0.0, inner, 1.0))
+    return smaller(least, jnp.where(inner > 0.0, inner, 1.0))
 
 
 def _slowest_hops(axes: Sequence[_Axis], lines: Sequence[_Axis]) -> Scalar:
@@ -197,6 +198,6 @@ def torus_point_to_point_work(
         ratio = jnp.where(axis.extent > 1.0, axis.send_ratio(), ratio)
     for line in lines:
         ends = line.extent > 1.0
-        hops = jnp.maximum(hops, jnp.where(ends, line.latency_ratio * line.stride, 0.0))
-        ratio = jnp.maximum(ratio, jnp.where(ends, line.send_ratio(), 0.0))
+        hops = larger(hops, jnp.where(ends, line.latency_ratio * line.stride, 0.0))
+        ratio = larger(ratio, jnp.where(ends, line.send_ratio(), 0.0))
     return CollectiveWork(hops, ratio)
