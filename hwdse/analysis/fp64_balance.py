@@ -1,10 +1,10 @@
 """Precision balance, first of the four balances: optimal ratio of peak FP64 to 16-bit FLOP/s."""
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from hwdse.models.precision import format_split, fp64_emulation, precision_mix
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import SMALLEST, SMALLEST_DIVISOR
 from hwdse.specs.design import Design
@@ -15,7 +15,7 @@ from hwdse.training.fp64_work import fp64_rates
 from hwdse.training.gemm_operator_costs import peak_flop_per_s
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class PrecisionBalance:
     """Native FP64 : 16-bit ratio of a chip, optimal ratio for a job, and penalty.
 
@@ -45,7 +45,7 @@ class PrecisionBalance:
     """`is_emulated` at the optimal ratio."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class _Job:
     """Work of a job in units of all FLOP, and its bounds, for native or emulated FP64 GEMMs."""
 

@@ -8,13 +8,13 @@ elasticities of step time, and HBM traffic relative to the red-blue pebble game 
 
 import dataclasses
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from hwdse.evaluation import evaluate
 from hwdse.models.memory.io_lower_bound import demand_ratio, gemm_traffic_bound, safe_ratio
 from hwdse.models.precision import precision_mix
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.design import Design
@@ -35,7 +35,7 @@ NUM_HALVINGS = 52
 """Bisection steps of this range on a logarithmic scale, down to the rounding of float64."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class StepTraffic:
     """Traffic in bytes per step and chip of the levels used by operators or messages."""
 
@@ -50,7 +50,7 @@ class StepTraffic:
     """FLOP of the matrix engines, recompute included."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LevelElasticities:
     """Elasticities by level, or logarithms of the factors that they refer to."""
 

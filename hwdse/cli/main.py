@@ -27,7 +27,7 @@ from hwdse.cli.mapping import mapping_command
 from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
 from hwdse.cli.schemas import schema_command
-from hwdse.cli.shared.compilation_cache import enable_compilation_cache
+from hwdse.cli.shared.compilation_cache import enable_compilation_cache, expected_programs
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.interrupts import is_interrupted, run_interruptible
 from hwdse.cli.shared.job_flags import with_job_flags
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; a user error is one line on stderr."""
     try:
-        with recorded_call(arguments):
+        with expected_programs(arguments), recorded_call(arguments):
             code: Any = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="hwdse")
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # typer exits where it sees the error first

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import flax.struct
 import jax.numpy as jnp
 
 from hwdse.core.mapper.chip_gemm_mapper import UNLIMITED_BYTES_PER_S
 from hwdse.core.ordered_loops import EDGE, TierLoops
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import total
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
@@ -16,7 +16,7 @@ from hwdse.specs.mappings.loop_nest import Accounting, MappingCosts
 from hwdse.workload.loops.operators import Operators
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LevelMetrics:
     """Metrics of one memory level under the mapping of one operator."""
 
@@ -44,7 +44,7 @@ class LevelMetrics:
     """Energy of the accesses over energy of the operator."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class MappingMetrics:
     """MAC rates of the mapping of one operator, in total and at each level."""
 

@@ -1,6 +1,5 @@
 """Time of a kernel on a NeuronCore: concurrent engines, sequential stages."""
 
-import flax.struct
 import jax.numpy as jnp
 
 from hwdse.models.compute.neuron_engines import (
@@ -11,6 +10,7 @@ from hwdse.models.compute.neuron_engines import (
     sbuf_time_s,
     transpose_cycles,
 )
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import EXACT, Relaxation, maximum
 from hwdse.specs.hardware.neuron_core import LaneEngine, NeuronCore
@@ -24,7 +24,7 @@ from hwdse.workload.kernels.kernel_instructions import (
 )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class KernelTimes:
     """Busy seconds of each engine, elapsed seconds, bytes and FLOP of a kernel.
 

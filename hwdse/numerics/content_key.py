@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-LIBRARIES = ("flax", "jax", "jaxlib", "numpy", "optax")
+LIBRARIES = ("jax", "jaxlib", "numpy", "optax")
 """Packages whose functions are known by name and version."""
 OWN = __name__.partition(".")[0]
 

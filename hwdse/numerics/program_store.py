@@ -16,7 +16,7 @@ import pickle
 import platform
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,32 @@ class ProgramStore:
         self._files = _source_files()
         self.source = _source_digest(self._files)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program-store")
+        self._expected: dict[str, Future[tuple[Any, Any]]] = {}
+        self.used_names: list[str] = []
+        """Names of the files that this process has loaded or written, in this order."""
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Load programs in the background, while the process imports what it needs to ask for them.
+
+        Most of the time of a load is spent outside the interpreter.
+        """
+        if not names:
+            return
+        # Here, since two threads must not import the modules of JAX at the same time.
+        import jax.experimental.serialize_executable  # noqa: F401
+
+        reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program-store-reader")
+        self._expected = {name: reader.submit(_read, self.folder / name) for name in names}
+        reader.shutdown(wait=False)
 
     def load(self, key: bytes) -> tuple[Any, Any] | None:
         """Compiled function of flat arguments and the structure of its results; `None` if it is
         not stored or does not load."""
         path = self._path(key)
+        self.used_names.append(path.name)
+        expected = self._expected.pop(path.name, None)
         try:
-            program = _loaded(*pickle.loads(zlib.decompress(unsealed(path.read_bytes()))))
+            program = _read(path) if expected is None else expected.result()
             os.utime(path)  # the least recently used programs are removed first
         except FileNotFoundError:
             return None
@@ -122,6 +141,10 @@ def unsealed(data: bytes) -> bytes:
     if sealed(body) != data:
         raise ValueError("wrong checksum")
     return body
+
+
+def _read(path: Path) -> tuple[Any, Any]:
+    return _loaded(*pickle.loads(zlib.decompress(unsealed(path.read_bytes()))))
 
 
 def _loaded(executable: bytes, num_arguments: int, skeleton: Any) -> tuple[Any, Any]:

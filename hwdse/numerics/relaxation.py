@@ -9,10 +9,10 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 
 SMALLEST = 1e-30
@@ -23,7 +23,7 @@ SMALLEST_DIVISOR = 1e-18
 """Guard of divisors whose square must be normal in float32, as in the derivative of a quotient."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Relaxation:
     """Rounding and maxima of the model: exact, smooth or continuous.
 
@@ -34,11 +34,11 @@ class Relaxation:
 
     temperature: Leaf
     """From 0 (exact values) to 1 (no rounding)."""
-    is_exact: bool = flax.struct.field(pytree_node=False)
+    is_exact: bool = struct.field(pytree_node=False)
     """True for the exact model, without blending."""
     sharpness: Leaf = 1.0
     """Factor on the power of smooth maxima."""
-    has_exact_max: bool = flax.struct.field(pytree_node=False, default=False)
+    has_exact_max: bool = struct.field(pytree_node=False, default=False)
     """True for true maxima beside relaxed rounding."""
     source_temperatures: tuple[Leaf, ...] = ()
     """Temperatures of rounding by source, in the order of `ROUNDING_SOURCES`; if empty,

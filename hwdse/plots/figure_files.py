@@ -96,6 +96,7 @@ def save_figure(
     with matplotlib.rc_context({**STYLE, **_FILE_STYLE}):
         for form, path in zip(formats, paths, strict=True):
             figure.savefig(path, format=form, dpi=DOTS_PER_INCH, metadata=_METADATA[form])
+            figure.set_layout_engine("none")  # the layout of the first file serves all
     return paths
 
 

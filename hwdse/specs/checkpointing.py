@@ -1,11 +1,10 @@
 """Checkpointing scheme of a training job: blocking, two-level or asynchronous."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Checkpointing:
     """Checkpointing scheme and its parameters; the interval is `Design.checkpoint_interval_s`.
 
@@ -20,7 +19,7 @@ class Checkpointing:
     Typical: 0.02. Assumed."""
     num_kept: Leaf = 1.0
     """Complete checkpoints kept in remote storage."""
-    scheme: str = flax.struct.field(pytree_node=False, default="blocking")
+    scheme: str = struct.field(pytree_node=False, default="blocking")
     """Entry of `training.job_goodput.SCHEMES`: "blocking", "two_level" or "async"."""
 
 

@@ -1,7 +1,6 @@
 """Design under evaluation: hardware, number formats, parallelism strategy, checkpointing."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.specs.checkpointing import BLOCKING, Checkpointing
 from hwdse.specs.hardware.accelerator import Accelerator
@@ -11,7 +10,7 @@ from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.software import COMPILED, Software
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Parallelism:
     """Parallelism strategy of a training job (TP, CP, EP, DP, PP).
 
@@ -56,7 +55,7 @@ class Parallelism:
     """Fraction of the compute time available to overlap expert all-to-alls. Typical: 0."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Design:
     """Cluster design: all quantities that a sweep or a gradient can change.
 
@@ -80,7 +79,7 @@ class Design:
     """Training software stack."""
     checkpointing: Checkpointing = BLOCKING
     """Checkpointing scheme."""
-    mapping: str = flax.struct.field(pytree_node=False, default="closed_form")
+    mapping: str = struct.field(pytree_node=False, default="closed_form")
     """Model of HBM traffic, entry of `training.gemm_operator_costs.MAPPINGS`: "closed_form" tilings
     or the mapper ("optimize")."""
 
@@ -90,7 +89,7 @@ class Design:
         return self.mapping == "optimize"
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TileExtents:
     """Explicit tile of one operator: integers, at most the extents of the operator.
 
@@ -115,11 +114,11 @@ class TileExtents:
     """Input channels per pass of the array, at most its rows."""
     cols: Leaf
     """Output channels per pass of the array, at most its columns."""
-    name: str = flax.struct.field(pytree_node=False)
+    name: str = struct.field(pytree_node=False)
     """Name of the operator."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class CoreDesign:
     """Core design: one core that executes the operators of a network in sequence."""
 
@@ -127,7 +126,7 @@ class CoreDesign:
     """Core with its memory levels."""
     tiles: tuple[TileExtents, ...]
     """One tile per operator with explicit mappings, otherwise empty."""
-    mapping: str = flax.struct.field(pytree_node=False)
+    mapping: str = struct.field(pytree_node=False)
     """Entry of `core.mapping_policies.MAPPINGS`: "optimize" or "explicit"."""
 
     @property

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class NumberFormat:
     """Bits of one element and of the scale shared by a block of elements, if any."""
 
@@ -55,7 +54,7 @@ power-of-two scale: OCP Microscaling Formats (MX) specification 1.0, table 1.
 """
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class PrecisionMix:
     """Fractions of the work of a job by number format; the remaining matrix work is 16-bit."""
 
@@ -71,7 +70,7 @@ class PrecisionMix:
     bound it."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class JobPhases:
     """Phases of a job, as arrays with one entry per phase."""
 
@@ -79,5 +78,5 @@ class JobPhases:
     """Fraction of all FLOP; the sum is 1."""
     traffic_bytes_per_flop: Leaf
     """HBM bytes per FLOP: inverse arithmetic intensity; 0 without traffic."""
-    formats: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    formats: tuple[str, ...] = struct.field(pytree_node=False)
     """Number format of each phase: entries of `FORMATS`."""

@@ -1,11 +1,10 @@
 """Training software stack: host overhead, kernel fusion and granularity of collectives."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Software:
     """Training software stack.
 

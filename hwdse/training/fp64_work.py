@@ -1,10 +1,10 @@
 """FP64 work of a step: native units, two-float arithmetic or emulation on 16-bit engines."""
 
-import flax.struct
 import jax.numpy as jnp
 
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.precision import precision_mix
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip
@@ -14,7 +14,7 @@ SMALLEST_REST_FRACTION = 1e-6
 """Lower bound of the non-FP64 share of FLOP, so that a pure FP64 job stays finite."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Fp64Work:
     """Time, energy and HBM traffic of the FP64 work of one chip in one step."""
 

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -18,6 +17,7 @@ from hwdse.core.mapper.chip_gemm_mapper import mapped_traffic_bytes
 from hwdse.models.compute.systolic import accumulator_words, cycles_of, scratchpad_words
 from hwdse.models.memory import hbm_traffic
 from hwdse.models.precision import precision_mix
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 from hwdse.numerics.relaxation import Relaxation, materialize, materialize_in_gradients
 from hwdse.specs.design import Design
@@ -26,7 +26,7 @@ from hwdse.specs.software import Software
 from hwdse.workload.gemms import ExecutionCounts, Gemms
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class OperatorCosts:
     """Costs of operators, or their sums.
 
@@ -64,7 +64,7 @@ def vector_rate_flop_per_s(chip: Chip) -> Scalar:
     return chip.vector_flop_per_s * chip.array.clock_hz / chip.nominal_clock_hz
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class OperatorInputs:
     """Design values that operator costs depend on, one element per operator."""
 
@@ -143,7 +143,7 @@ MAPPINGS: Mapping[str, Callable[[Gemms, OperatorInputs, Design, Relaxation], Per
 """Model of the HBM traffic of all executions of an operator, by `Design.mapping`."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class BoundTimes:
     """Seconds of one execution of each operator, in total and by bounding resource."""
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import flax.struct
 import jax.numpy as jnp
 
 from hwdse.models.reliability import (
@@ -13,6 +12,7 @@ from hwdse.models.reliability import (
     single_level_checkpoint,
     two_level_checkpoint,
 )
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known
 from hwdse.specs.design import Design
@@ -20,7 +20,7 @@ from hwdse.specs.hardware.cluster import Cluster
 from hwdse.workload.transformer.sharding import ShardedStep
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class CheckpointTimes:
     """Seconds common to all checkpoint schemes: write times of a state and failures of the job."""
 
@@ -38,7 +38,7 @@ class CheckpointTimes:
     """Mean time between failures of the job."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Goodput:
     """Productive fraction of wall time and its factors."""
 

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import Relaxation
 from hwdse.specs.design import Design
@@ -23,7 +23,7 @@ SMALLEST_SLOPE = 1e-3
 Workload = TransformerTraining | LayerList
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class _Bracket:
     """State of the search for y = ln r; power exceeds the limit at `high` but not at `low`."""
 

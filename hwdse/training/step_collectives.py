@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known, materialize_in_gradients, scaled
 from hwdse.specs.design import Design
@@ -18,7 +18,7 @@ from hwdse.workload.transformer.group_placement import FabricGroup
 from hwdse.workload.transformer.sharding import Messages, ShardedStep
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Collectives:
     """Seconds of single collectives; zero for groups of one chip."""
 

@@ -8,13 +8,13 @@ energies are sums over all chips.
 
 import dataclasses
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.network import pipeline_and_overlap
 from hwdse.models.silicon import area
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import Relaxation, positive_part, total
 from hwdse.specs.design import Design
@@ -37,7 +37,7 @@ BACKWARD_ELEMENTWISE_KERNELS = 1.5
 dropout has a gradient kernel; residuals and biases have sums."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class PassTimes:
     """Seconds of one micro-batch in one layer, forward or backward, by cause.
 
@@ -57,7 +57,7 @@ class PassTimes:
         return total(self)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class StepTimes:
     """Seconds and sent bytes of one step on one chip, beyond the operator costs."""
 
@@ -77,7 +77,7 @@ class StepTimes:
     """Bytes that one chip sends per step over the scale-out network."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class StepRun:
     """One step: sharding, operator costs and times of one chip, energy of all chips."""
 

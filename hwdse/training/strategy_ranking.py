@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import flax.struct
 import jax
 import numpy as np
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.factored_program import Columns, FactoredProgram
 from hwdse.numerics.relaxation import EXACT
@@ -17,7 +17,7 @@ from hwdse.training.cluster_evaluation import evaluate_cluster
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class StrategyMetrics:
     """Fields of an `Evaluation` for comparison; arrays with one element per strategy."""
 

@@ -1,12 +1,12 @@
 """GEMM operators with counts, their executions per micro-batch, and layer lists."""
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import PerOp
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class InputWindows:
     """Windows of images that the rows of A unroll; each field of shape `PerOp`.
 
@@ -32,7 +32,7 @@ class InputWindows:
     """Input columns between neighboring filter columns."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Gemms:
     """Distinct GEMM operators C[m, n] = A[m, k] B[k, n]; each field of shape `PerOp`.
 
@@ -67,7 +67,7 @@ class Gemms:
         return self.m * self.k * self.n * self.count
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class ExecutionCounts:
     """Executions of the GEMM operators of one layer, or of the LM head, per micro-batch.
 
@@ -94,13 +94,13 @@ class ExecutionCounts:
         return self.forward + self.backward + self.recompute
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LayerList:
     """One inference pass over the layers of a network file."""
 
     gemms: Gemms
     """One GEMM operator per layer; convolutions with their `windows`."""
-    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    names: tuple[str, ...] = struct.field(pytree_node=False)
     """Name of each layer."""
 
 

@@ -2,18 +2,18 @@
 
 import math
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace, Variant
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Plane:
     x: object
     y: object
     kind: object
-    shape: str = flax.struct.field(pytree_node=False)
+    shape: str = struct.field(pytree_node=False)
 
 
 PLANE = Plane(5.0, 5.0, 0.0, "round")

@@ -5,9 +5,9 @@ The objective is the energy-delay product under limits of area and power. Number
 realistic size only.
 """
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.relaxation import EXACT, maximum, num_tiles
 from hwdse.search.space.search_space import Dimension, SearchSpace
 
@@ -22,7 +22,7 @@ LAYERS = (  # m, k, n, count
 )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class ToyChip:
     rows: object
     cols: object

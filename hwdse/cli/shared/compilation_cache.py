@@ -5,12 +5,14 @@ by the contents of its function, without tracing it, and loads the executable of
 the same bits.
 """
 
+import contextlib
+import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hwdse.numerics.program_store import SUFFIX, open_store
+from hwdse.numerics.program_store import SUFFIX, active_store, open_store
 
 VARIABLE = "HWDSE_CACHE"
 """Environment variable: a folder or `off`. Default: `hwdse` in the cache folder of the user."""
@@ -19,6 +21,13 @@ PATTERNS = (f"*{SUFFIX}*", "jit_*-cache")
 """Names of programs, of unfinished files of killed processes, and of programs of version 0.2."""
 MAX_BYTES = 256 * 2**20
 """Largest size of the cache."""
+
+RECENT = "recent.json"
+"""File with the programs that recent command lines have used."""
+MAX_RECENT = 64
+"""Largest number of command lines in it."""
+MAX_EXPECTED = 12
+"""Largest number of programs that are loaded before they are asked for."""
 
 
 def enable_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
@@ -39,6 +48,47 @@ def enable_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
         open_store(folder)
     except OSError:
         return
+
+
+@contextlib.contextmanager
+def expected_programs(arguments: Sequence[str]) -> Iterator[None]:
+    """Load the programs that this command line used last time while its modules are imported.
+
+    A command line that is new loads those of the last one of the same command: with other values of
+    the same parameters, these are its programs too.
+    """
+    store = active_store()
+    if store is None or not arguments:
+        yield
+        return
+    path = store.folder / RECENT
+    recent, line = _recent(path), " ".join(arguments)
+    alike = [known for known in recent if known.partition(" ")[0] == arguments[0]]
+    names = recent.get(line, recent[alike[-1]] if alike else [])
+    store.expect([Path(name).name for name in names if (store.folder / Path(name).name).is_file()])
+    try:
+        yield
+    finally:
+        used = store.used_names[:MAX_EXPECTED]
+        if used and (recent.pop(line, None) != used or line != alike[-1]):
+            kept = [*recent.items(), (line, used)][-MAX_RECENT:]
+            temporary = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
+            with contextlib.suppress(OSError):
+                temporary.write_text(json.dumps(dict(kept)))
+                os.replace(temporary, path)
+
+
+def _recent(path: Path) -> dict[str, list[str]]:
+    """Names of programs by command line, oldest first; empty if the file is not as written."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    is_valid = isinstance(found, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        for names in found.values()
+    )
+    return found if is_valid else {}
 
 
 def prune(folder: Path, max_bytes: int) -> None:

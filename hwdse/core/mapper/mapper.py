@@ -10,7 +10,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +29,7 @@ from hwdse.models.memory.memory_level_costs import (
     port_bytes_per_s,
 )
 from hwdse.models.memory.tile_traffic import tile_traffic
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 from hwdse.numerics.relaxation import EXACT, Relaxation, materialize, safe_log
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
@@ -54,7 +54,7 @@ MAX_MATERIALIZED = 256
 """Largest last axis for which a matmul to compute tiles once (`materialize`) pays off."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class BestMapping:
     """Best mapping of each operator with the costs of one execution.
 
@@ -68,7 +68,7 @@ class BestMapping:
     tile: Tile
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class _MappingObjective:
     """Objective of the mapper: energy times delay, or energy plus priced time."""
 
@@ -82,7 +82,7 @@ _ENERGY_DELAY = _MappingObjective(is_energy_delay=True, time_price_w=0.0)
 _Price = Callable[[MappingCosts], Scalar]
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class _Problem:
     """All inputs of a score except the tile."""
 
@@ -90,10 +90,10 @@ class _Problem:
     accelerator: Accelerator
     objective: _MappingObjective
     divisors: Divisors | None
-    accounting: Accounting = flax.struct.field(pytree_node=False)
+    accounting: Accounting = struct.field(pytree_node=False)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class _Found:
     """Best tiles of several methods, on a first axis."""
 

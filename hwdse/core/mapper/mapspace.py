@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from hwdse.models.memory.largest_tile import (
     rows_beside_block,
     rows_that_fit,
 )
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.hardware.accelerator import Accelerator
@@ -44,7 +44,7 @@ NARROW_COUNTS = 8
 """Numbers of parts that one pass over the array columns is divided into."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Method:
     """One numbering of tiles; booleans, or boolean arrays where operators differ."""
 

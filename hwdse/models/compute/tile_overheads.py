@@ -12,9 +12,9 @@ columns, channels innermost in memory, and both operands read again for each til
 `LoopMatmul.scala` and `ExecuteController.scala`.
 """
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import EXACT, Relaxation, maximum, num_tiles, positive_part
 from hwdse.specs.hardware.accelerator import Accelerator
@@ -22,7 +22,7 @@ from hwdse.specs.mappings.loop_nest import LoopNest
 from hwdse.workload.loops.operators import DIMS, Operators, extents
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TileCosts:
     """Cycles of a tile in addition to its multiplications."""
 
@@ -55,7 +55,7 @@ GEMMINI_COSTS = TileCosts(
 writes to one accumulator address are four cycles apart (`ExecuteController.scala`)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TileEvents:
     """Instructions and data rows of one tile; mean over full and partial tiles."""
 
@@ -72,7 +72,7 @@ class TileEvents:
     """Pixels of one pass, all in one row of the image."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TiledCycles:
     """Cycles of an operator run tile by tile: per engine and in total."""
 

@@ -10,15 +10,15 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.specs.hardware.process_nodes import log_interpolated, logic_density_mtr_per_mm2
 from hwdse.specs.number_formats import FORMATS, NumberFormat
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class WidthLaw:
     """Power law through two anchors (width, value)."""
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import (
     EXACT,
@@ -26,7 +26,7 @@ ACCUMULATOR_BYTES = 4.0
 """Bytes per partial sum: FP32."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Tiling:
     """Division of a GEMM over the scratchpads of a chip, and the tile that each scratchpad keeps.
 

@@ -7,11 +7,11 @@ dimension is the largest that fits, and its derivative is that of the fitting si
 
 import math
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import EXACT, Relaxation, floor_ste, num_tiles
 from hwdse.specs.hardware.accelerator import Accelerator, Level
@@ -28,7 +28,7 @@ from hwdse.workload.loops.tile_footprint import (
 )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Grain:
     """Allowed tile sizes: integers, or divisors only.
 

@@ -6,9 +6,9 @@ in time. A tile of outputs stays on chip during its summation, so partial sums d
 For a GEMM C[m, n] = A[m, k] B[k, n]: P = m, C = k, K = n.
 """
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import EXACT, Relaxation, num_tiles
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator, Level, Operands
@@ -29,7 +29,7 @@ Words = dict[tuple[int, str], PerOp]
 """Words by level (index in `Accelerator.levels`) and operand."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LoopTrips:
     """Trip counts of the loops around a tile for one operator, and passes of the array."""
 

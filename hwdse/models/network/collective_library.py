@@ -15,9 +15,9 @@ are those of `workload/transformer/collective_algorithms.py`.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.workload.transformer.collective_algorithms import ALGORITHMS, CollectiveWork
 
@@ -27,7 +27,7 @@ NOT_SHARED = 1e9
 """`Library.shared_ratio` if every port has a separate path."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Protocol:
     """Cost parameters of one transfer protocol: start-up time, time per step, fraction of line
     rate."""
@@ -66,7 +66,7 @@ CUSTOM_ROUTES: Routes = MappingProxyType(
 NCCL. Source: vLLM, TensorRT-LLM and SGLang, custom all-reduce kernels."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Library:
     """Cost parameters of one communication library on one kind of chip; see the module's
     equation."""
@@ -80,7 +80,7 @@ class Library:
     """Total send rate of more than two chips relative to one chip's line rate: the host path of
     PCIe cards without a switch. `NOT_SHARED` if every port has a separate path."""
     protocols: dict[str, Protocol]
-    has_in_switch: bool = flax.struct.field(pytree_node=False)
+    has_in_switch: bool = struct.field(pytree_node=False)
     """True if the switches reduce (NVSwitch of Hopper and later)."""
 
 
@@ -145,7 +145,7 @@ def inter_node_time_s(
     return jnp.where(num_chips > 1.0, library.launch_s + time_s, 0.0)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class ExpertExchange:
     """Costs of a low-latency dispatch or combine of tokens to experts on one kind of chip."""
 

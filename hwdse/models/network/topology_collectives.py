@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-import flax.struct
 import jax.numpy as jnp
 
 from hwdse.models.network.torus_collectives import (
@@ -28,6 +27,7 @@ from hwdse.models.network.torus_collectives import (
     torus_broadcast_work,
     torus_point_to_point_work,
 )
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.ties import smaller
 from hwdse.specs.hardware.chip import Link
@@ -142,7 +142,7 @@ def full_mesh_point_to_point_work(group: PlacedGroup) -> Works:
     return (CollectiveWork(1.0, jnp.maximum(group.sizes[0] - 1.0, 1.0)),)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Topology:
     """Collectives of one scale-up domain.
 
@@ -150,11 +150,11 @@ class Topology:
     as long, an all-reduce twice as long. `all_to_all` takes the bytes that one chip sends.
     """
 
-    all_gather: GroupWorkFn = flax.struct.field(pytree_node=False)
-    all_to_all: GroupWorkFn = flax.struct.field(pytree_node=False)
-    point_to_point: GroupWorkFn = flax.struct.field(pytree_node=False)
-    broadcast: GroupWorkFn = flax.struct.field(pytree_node=False)
-    own_all_reduce: GroupWorkFn | None = flax.struct.field(pytree_node=False, default=None)
+    all_gather: GroupWorkFn = struct.field(pytree_node=False)
+    all_to_all: GroupWorkFn = struct.field(pytree_node=False)
+    point_to_point: GroupWorkFn = struct.field(pytree_node=False)
+    broadcast: GroupWorkFn = struct.field(pytree_node=False)
+    own_all_reduce: GroupWorkFn | None = struct.field(pytree_node=False, default=None)
     """All-reduces other than reduce-scatter and all-gather."""
 
     def reduce_scatter(self, group: PlacedGroup) -> Works:

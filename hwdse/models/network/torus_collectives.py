@@ -8,10 +8,10 @@ do not fit the rows of the torus differ: some lie in a row, others pass its end.
 
 from collections.abc import Callable, Sequence
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.ties import larger, smaller
 from hwdse.workload.transformer.collective_algorithms import CollectiveWork
@@ -47,7 +47,7 @@ def no_dimension(sizes: tuple[Leaf, ...]) -> tuple[Leaf, ...]:
     return tuple(0.0 for _ in sizes)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class _Axis:
     """One dimension as a group uses it."""
 

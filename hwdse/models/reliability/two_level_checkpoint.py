@@ -18,7 +18,6 @@ The solved recursion over attempts (derived here), smooth in n. Idea: Moody et a
 
 import math
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -34,6 +33,7 @@ from hwdse.models.reliability.exponential_failures import (
     segment_counts,
     young_interval_s,
 )
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.implicit_root import bracketed_root
 
@@ -45,7 +45,7 @@ LARGEST_COUNT = 1e9
 """Largest returned n; the slope of much larger ones does not fit into float32."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TwoLevelTimes:
     """Costs and failure intervals of two checkpoint levels, in seconds."""
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.specs.hardware.die_unit_counts import DieUnitCounts
 from hwdse.specs.hardware.process_nodes import UTILIZATION, logic_density_mtr_per_mm2
@@ -42,7 +42,7 @@ CACHE_CELL_UM2: Mapping[float, float] = MappingProxyType({7.0: 0.17, 6.0: 0.14, 
 """Effective cells of GPU caches by node (µm²; LLMCompass)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class DieAreaParts:
     """Die area by component (mm²)."""
 

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import SMALLEST
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class PackageKind:
     """Carrier of the dies; constants of Chiplet Actuary, parameter.ini (Feng, Ma, DAC 2022)."""
 

@@ -1,6 +1,6 @@
 """Cost of a gradient in evaluations, the one number by which all searches count them."""
 
-GRADIENT_COST_EVALUATIONS = 3
+GRADIENT_COST_EVALUATIONS = 2
 """Evaluations charged for one value with its gradient, and for one Jacobian of all limits.
 
 Measured by `experiments/benchmarks/gradient_cost.py`: value and gradient of the smooth relaxation

@@ -1,7 +1,6 @@
 """One core for mapping models: a PE array below a hierarchy of memories."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.specs.hardware.chip import Process
 
@@ -9,7 +8,7 @@ OPERANDS = ("weights", "inputs", "outputs")
 """Operands of an operator: fields of `Operands`."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Operands:
     """One value per operand: B, A and C of a GEMM $C = A B$."""
 
@@ -21,7 +20,7 @@ class Operands:
     """Value for the outputs (C)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Level:
     """One memory level of a core.
 
@@ -50,21 +49,21 @@ class Level:
     word_bytes: Operands
     """Width of a stored value per operand; partial sums are wider than results. Typical: 1 B for
     weights and inputs, 4 B for partial sums (Gemmini)."""
-    name: str = flax.struct.field(pytree_node=False)
+    name: str = struct.field(pytree_node=False)
     """Name of the level, as in mappings and tables. Typical: "scratchpad"."""
-    keeps: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    keeps: tuple[str, ...] = struct.field(pytree_node=False)
     """Operands stored in this level; the others bypass it."""
-    ports: str = flax.struct.field(pytree_node=False)
+    ports: str = struct.field(pytree_node=False)
     """Number of ports: "one", or one per "rows", "cols" or "pes"."""
-    banks: str = flax.struct.field(pytree_node=False)
+    banks: str = struct.field(pytree_node=False)
     """Number of banks: "one", or one per "rows", "cols" or "pes"."""
-    shares_port: bool = flax.struct.field(pytree_node=False)
+    shares_port: bool = struct.field(pytree_node=False)
     """True if reads and writes share the port."""
-    follows_clock: bool = flax.struct.field(pytree_node=False)
+    follows_clock: bool = struct.field(pytree_node=False)
     """True if the bandwidth scales with the core clock (on chip), false if not (DRAM)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Accelerator:
     """One core of `rows` x `cols` PEs and its memory levels."""
 
@@ -91,10 +90,10 @@ class Accelerator:
     """Cost of package and assembly. Typical: 21 USD (Gemmini)."""
     dram_cost_usd_per_byte: Leaf
     """DRAM cost. Typical: 2.4 USD/GB (DDR5, DRAMeXchange)."""
-    rows_dims: str = flax.struct.field(pytree_node=False)
+    rows_dims: str = struct.field(pytree_node=False)
     """Dimensions that may be unrolled along the rows, which add their partial sums: letters of
     `workload.loops.operators.DIMS`. Typical: "C" (Gemmini)."""
-    cols_dims: str = flax.struct.field(pytree_node=False)
+    cols_dims: str = struct.field(pytree_node=False)
     """Dimensions that may be unrolled along the columns, which share each word read. Typical: "K"
     (Gemmini)."""
 

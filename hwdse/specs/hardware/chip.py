@@ -3,12 +3,11 @@
 Numbers are float leaves in SI base units. Text fields select a code path.
 """
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class SystolicArray:
     """Matrix engines of a chip: `num_arrays` equal arrays of `rows` x `cols` PEs."""
 
@@ -20,14 +19,14 @@ class SystolicArray:
     """Arrays per chip. Typical: 8, one per NeuronCore (Trainium2)."""
     clock_hz: Leaf
     """Set clock of the arrays, before throttling. Typical: 2.4 GHz (Trainium2)."""
-    dataflow: str = flax.struct.field(pytree_node=False)
+    dataflow: str = struct.field(pytree_node=False)
     """Entry of `models.compute.systolic.DATAFLOWS`. Typical: "weight_stationary_overlapped"."""
-    dataflow_index: Leaf | None = flax.struct.field(default=None, metadata={"in_files": False})
+    dataflow_index: Leaf | None = struct.field(default=None, metadata={"in_files": False})
     """Number of the dataflow in use, from 0, if `dataflow` has several names joined by `|`: one
     compiled program for all of them."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Memory:
     """One memory level of a whole chip: scratchpad (SRAM) or HBM."""
 
@@ -42,7 +41,7 @@ class Memory:
     (Trainium2)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Link:
     """Interconnect ports of one kind of a chip, all together, in one direction.
 
@@ -71,7 +70,7 @@ class Link:
     (NVLink of H100, fitted)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Process:
     """Process node: unit areas, energies, voltage law, wafer cost and fab emissions."""
 
@@ -131,7 +130,7 @@ class Process:
     location_2022.yaml)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Chip:
     """Accelerator package of `num_dies` equal compute dies with HBM.
 

@@ -1,14 +1,13 @@
 """Cluster: topology, failures, storage, electricity and cost outside the accelerator packages."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 MULTI_DIMENSIONAL = ("torus", "optical_torus", "mesh")
 """Topologies of a scale-up domain with several dimensions; the others have one."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Cluster:
     """Equal chips in scale-up domains, joined by a scale-out network.
 
@@ -60,7 +59,7 @@ class Cluster:
     (Trainium2). Assumed."""
     lifetime_s: Leaf
     """Depreciation period. Typical: 4 years. Assumed."""
-    topology: str = flax.struct.field(pytree_node=False)
+    topology: str = struct.field(pytree_node=False)
     """Topology of the scale-up domain: entry of `models.network.topology_collectives.TOPOLOGIES`.
     Typical: "torus" (Trainium2), "optical_torus" (TPU v4 and v5p: no wraparound in slices with a
     side of two chips), "mesh" (no wraparound), "reducing_switch" (H100)."""

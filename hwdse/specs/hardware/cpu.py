@@ -1,11 +1,10 @@
 """CPU cores with vector units, which read all operands from registers."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Cache:
     """One cache level as seen by one core."""
 
@@ -17,7 +16,7 @@ class Cache:
     Graviton3)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class SimdEngine:
     """Equal CPU cores with `num_fma_ports` vector pipes each, and their caches."""
 
@@ -43,7 +42,7 @@ class SimdEngine:
     """DRAM bandwidth of all cores together. Typical: 307.2 GB/s (Graviton3)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class RegisterBlock:
     """Tile of C held in the vector registers of a core while A and B stream past (m_r, n_r)."""
 
@@ -53,7 +52,7 @@ class RegisterBlock:
     """Columns of the tile (n_r)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class CacheBlocks:
     """GEMM blocks held in the caches: m_c x k_c of A, a k_c x n_c panel of B."""
 
@@ -65,7 +64,7 @@ class CacheBlocks:
     """Columns of the panel of B (n_c)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class SimdWords:
     """Elements that a GEMM transfers between levels, in both directions, all executions."""
 
@@ -83,7 +82,7 @@ class SimdWords:
     """Elements between DRAM and the last-level cache."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class SimdCosts:
     """Traffic and time of a GEMM. `time_s` is the largest part: full overlap."""
 

@@ -1,11 +1,10 @@
 """Unit counts of a published die: cores with their units and memories, caches, interfaces."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class DieUnitCounts:
     """Units on the die, disabled spare units included. Values: `configs/dies/published.csv`."""
 

@@ -7,15 +7,14 @@ Cycles are cycles of the engine that the field belongs to. Sources are given wit
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 ROW_RATIOS: Mapping[str, str] = MappingProxyType({"fp8": "double_row_ratio", "mx": "mx_ratio"})
 """Field of `TensorEngine` that multiplies the rows contracted at once, by number format."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TensorEngine:
     """Systolic array that multiplies a stationary tile by a moving tile and writes to PSUM."""
 
@@ -51,7 +50,7 @@ class TensorEngine:
     (Trainium1, fitted)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LaneEngine:
     """Engine with one lane per partition: Vector, Scalar or GpSimd.
 
@@ -87,7 +86,7 @@ class LaneEngine:
     (Trainium2)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class StateBuffer:
     """SBUF: the scratchpad shared by all engines of a core."""
 
@@ -100,7 +99,7 @@ class StateBuffer:
     flight. Typical: 0.795 (fitted)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class DmaEngines:
     """DMA engines of one core, which transfer rows of SBUF partitions in packets."""
 
@@ -122,7 +121,7 @@ class DmaEngines:
     (Trainium2)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class NeuronCore:
     """One core with its share of the chip's HBM bandwidth."""
 

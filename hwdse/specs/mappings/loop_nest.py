@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.specs.hardware.accelerator import Operands
 
@@ -26,20 +25,20 @@ class Accounting:
     """True if unfinished sums that return from outside are written to the tier that keeps them."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class NestTier:
     """Tier of a loop nest: `memory` keeps a tile of the operands `keeps` for all loops inside it.
 
     A memory may form several tiers with different operands (uneven residency).
     """
 
-    memory: str = flax.struct.field(pytree_node=False)
+    memory: str = struct.field(pytree_node=False)
     """Name of the memory level."""
-    keeps: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    keeps: tuple[str, ...] = struct.field(pytree_node=False)
     """Operands with a tile in this tier."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LoopNest:
     """Loops of a mapping by tier (outermost first) and dimension (`workload.loops.operators.DIMS`).
 
@@ -53,11 +52,11 @@ class LoopNest:
     """Order of each temporal loop in its tier; 0 is outermost."""
     spatial: Leaf
     """Bounds of spatial loops over rows or columns, between this tier and the next."""
-    tiers: tuple[NestTier, ...] = flax.struct.field(pytree_node=False)
+    tiers: tuple[NestTier, ...] = struct.field(pytree_node=False)
     """Tiers, outermost first."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LevelTraffic:
     """Traffic and footprint of one memory level, by operand."""
 
@@ -69,7 +68,7 @@ class LevelTraffic:
     """Footprint: bytes kept in the level."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class NestTraffic:
     """Traffic per level and compute cycles of one operator under a mapping."""
 
@@ -81,7 +80,7 @@ class NestTraffic:
     """Multiply-accumulates."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class MappingCosts:
     """Time and energy of one operator under a mapping."""
 

@@ -1,11 +1,10 @@
 """Tile transfers through the ports of a core's memories, and the stalls that they cause."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LoopOrder:
     """Temporal loops of a nest on the last axis, outermost first, seven per tier."""
 
@@ -13,11 +12,11 @@ class LoopOrder:
     """Loop bounds; 1 means no loop."""
     dims: Leaf
     """Indices into `workload.loops.operators.DIMS`."""
-    num_tiers: int = flax.struct.field(pytree_node=False)
+    num_tiers: int = struct.field(pytree_node=False)
     """Tiers of the nest."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TileReplacements:
     """Replacements of the tile of one operand in a memory by the next tile."""
 
@@ -29,7 +28,7 @@ class TileReplacements:
     """Equal slices of a tile, used in sequence in the last pass."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Stream:
     """Bursts of one operand through the ports of a memory, one per tile replacement."""
 
@@ -43,7 +42,7 @@ class Stream:
     """Port cycles per burst; 0 without traffic."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class PortStalls:
     """Port stalls, in addition to the compute time of the array."""
 

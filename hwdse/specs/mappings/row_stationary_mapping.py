@@ -1,11 +1,10 @@
 """Row-stationary mapping of a convolution onto a PE array: the parameters of Eyeriss."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class RowStationaryMapping:
     """Row-stationary mapping of a convolution. Letters are those of the Eyeriss paper.
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
 
@@ -56,7 +55,7 @@ def roles(accelerator: Accelerator) -> Roles:
     )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Residency:
     """Operand residency in the scratchpad while a tile of outputs is accumulated.
 
@@ -88,7 +87,7 @@ RESIDENCIES: Mapping[str, Residency] = MappingProxyType(
 """Residencies by name, the outer block first. A block may contain a complete operand."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Tile:
     """Extents of a tile of outputs and of the resident blocks that contain it.
 
@@ -115,7 +114,7 @@ class Tile:
     """Operand residency: a `Residency`."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Divisors:
     """Divisors of the dimensions of operators on the first axis, padded with ones."""
 

@@ -1,11 +1,10 @@
 """Operand accesses and access energies of GEMMs, at the four levels of the Eyeriss comparison."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class AccessCounts:
     """Words of a GEMM read or written at each level."""
 
@@ -19,7 +18,7 @@ class AccessCounts:
     """Off-chip memory."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class AccessEnergies:
     """Energy per word at each level, per multiply-accumulate and per instruction."""
 

@@ -1,16 +1,16 @@
 """Required and available bandwidth of every memory level, HBM traffic bounds, operand delivery."""
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 LEVELS = ("array", "sram", "hbm", "link", "network", "storage")
 """Fields of `MemoryBalance` that are levels, from the MAC array outward."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TrafficBound:
     """Lower bounds on the traffic of a fast memory, for any schedule."""
 
@@ -28,7 +28,7 @@ class TrafficBound:
         return jnp.maximum(jnp.maximum(self.compulsory_bytes, self.copies_bytes), self.pebble_bytes)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LevelBalance:
     """Traffic of one memory level per step and chip, with required and available bytes per FLOP."""
 
@@ -53,7 +53,7 @@ class LevelBalance:
     """Elasticity of the wall time per effective token, checkpoints and failures included."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class MemoryBalance:
     """Balance of all memory levels of a design under a workload, and HBM traffic over its bound."""
 
@@ -104,7 +104,7 @@ class MemoryBalance:
         return 1 + jnp.argmax(self.demand_ratios[..., 1:], axis=-1)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class OperandDelivery:
     """Operand delivery to the MAC units: bytes and energy per FLOP of a GEMM."""
 
@@ -131,7 +131,7 @@ class OperandDelivery:
         )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class DeliveryComparison:
     """Operand delivery to equal MAC units in three organizations."""
 

@@ -1,11 +1,10 @@
 """Result of `hwdse.evaluate`: times, traffic, energies, areas and costs, with breakdowns."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TimeParts:
     """Time of one step by bounding resource; the sum is `step_time_s`.
 
@@ -42,7 +41,7 @@ class TimeParts:
     """Optimizer update."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class EnergyParts:
     """Energy of one step of all chips; the sum is `step_energy_j`."""
 
@@ -64,7 +63,7 @@ class EnergyParts:
     """Static energy: leakage and idle clock."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class AreaParts:
     """Die area of one chip in mm², all compute dies together; the sum is `die_area_mm2`."""
 
@@ -84,7 +83,7 @@ class AreaParts:
     """Area that no design parameter changes: control, DMA, host interface."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class MemoryParts:
     """Peak HBM footprint in bytes of a chip of the most loaded stage, by use."""
 
@@ -102,7 +101,7 @@ class MemoryParts:
     """Runtime outside of the tensors: driver context, buffers of communicators."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Evaluation:
     """Metrics of one design under one workload. All fields are scalars (arrays under `vmap`).
 

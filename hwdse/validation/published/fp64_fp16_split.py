@@ -9,7 +9,6 @@ and optionally `ratio_note` (1:N, then any text).
 import re
 from pathlib import Path
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +20,7 @@ from hwdse.models.precision.precision_mix import (
     fp64_fraction_for_ratio,
     split_time_ratio,
 )
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerConstraint, Scalar
 from hwdse.numerics.relaxation import Relaxation
 from hwdse.search.descent.minimize import minimize
@@ -54,7 +54,7 @@ LEARNING_RATE = 0.2
 """Generous for one dimension."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Split:
     """Search variables of an area split, and its job."""
 

@@ -1,14 +1,13 @@
 """Trainium kernel as stages of TensorE work, lane instructions and DMA transfers."""
 
-import flax.struct
-
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 FORMAT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "tf32": 4.0, "fp8": 1.0, "mx": 1.0}
 """Bytes of one element by format; `mx` without its scales."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class MatmulWork:
     """Equal matmul instructions of TensorE."""
 
@@ -20,15 +19,15 @@ class MatmulWork:
     """Columns of the stationary tile."""
     moving: Leaf
     """Columns of the moving tile."""
-    kind: str = flax.struct.field(pytree_node=False)
+    kind: str = struct.field(pytree_node=False)
     """"matmul"; "sparse", with structured sparsity; "transpose"; "broadcast"."""
-    format: str = flax.struct.field(pytree_node=False)
+    format: str = struct.field(pytree_node=False)
     """Number format: a key of `FORMAT_BYTES`."""
-    is_model_flop: bool = flax.struct.field(pytree_node=False)
+    is_model_flop: bool = struct.field(pytree_node=False)
     """True if it counts as model FLOP, false if it only moves data."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LaneWork:
     """Equal instructions of a lane engine."""
 
@@ -36,17 +35,17 @@ class LaneWork:
     """Instructions."""
     elements: Leaf
     """Elements per partition and instruction."""
-    engine: str = flax.struct.field(pytree_node=False)
+    engine: str = struct.field(pytree_node=False)
     """"vector", "scalar" or "gpsimd"."""
-    operation: str = flax.struct.field(pytree_node=False)
+    operation: str = struct.field(pytree_node=False)
     """Key of `models.compute.neuron_engines.LANE_CYCLES`."""
-    format: str = flax.struct.field(pytree_node=False)
+    format: str = struct.field(pytree_node=False)
     """Number format: a key of `FORMAT_BYTES`."""
-    in_psum: bool = flax.struct.field(pytree_node=False)
+    in_psum: bool = struct.field(pytree_node=False)
     """True if an operand is in PSUM."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Transfer:
     """DMA transfer between HBM and SBUF."""
 
@@ -54,13 +53,13 @@ class Transfer:
     """Bytes transferred."""
     row_bytes: Leaf
     """Bytes per row that is contiguous on both sides."""
-    is_write: bool = flax.struct.field(pytree_node=False)
+    is_write: bool = struct.field(pytree_node=False)
     """True for SBUF to HBM."""
-    is_transpose: bool = flax.struct.field(pytree_node=False)
+    is_transpose: bool = struct.field(pytree_node=False)
     """True for a transposing copy."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class KernelStage:
     """Work that the engines overlap; the next stage depends on all of its results."""
 
@@ -74,7 +73,7 @@ class KernelStage:
     """Instructions that wait for the result of another engine."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Kernel:
     """Kernel as a sequence of stages."""
 

@@ -9,10 +9,10 @@ doi 10.1145/3581784.3607102); `DATAFLOW` is a second set of traffic counts.
 
 from dataclasses import dataclass, replace
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.workload.transformer.dense_transformer import (
     ACTIVATION_FLOP,
@@ -56,7 +56,7 @@ and values have two backward GEMMs with separate operands.
 """
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class KernelWork:
     """Work of kernels in one pass; one value per kernel in each field."""
 
@@ -68,7 +68,7 @@ class KernelWork:
     """HBM traffic."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Kernels:
     """Kernels in the order of the forward pass; zeros in a pass without the kernel."""
 
@@ -80,7 +80,7 @@ class Kernels:
     """Gradient of the weights."""
     parameters: Leaf
     """Parameters of each kernel."""
-    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    names: tuple[str, ...] = struct.field(pytree_node=False)
     """Name of each kernel."""
 
 

@@ -1,8 +1,8 @@
 """Operators as loops over seven dimensions: GEMMs and convolutions."""
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import PerOp
 
 DIMS = "RSPQCKN"
@@ -14,7 +14,7 @@ RELEVANT = {"weights": "RSCK", "inputs": "RSPQCN", "outputs": "PQKN"}
 """Dimensions that index each operand. R with P, and S with Q, index the inputs jointly (halo)."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Operators:
     """Distinct operators; each field of shape `PerOp`.
 
@@ -46,7 +46,7 @@ class Operators:
     """Input columns between neighboring filter columns."""
     count: PerOp
     """Executions per pass of the network."""
-    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    names: tuple[str, ...] = struct.field(pytree_node=False)
     """Name of each operator."""
 
     @property

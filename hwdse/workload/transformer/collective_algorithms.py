@@ -8,9 +8,9 @@ chip (its own share included), a broadcast and a send transfer n. Ports are full
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 
 POST_RATIO = 0.25
@@ -21,7 +21,7 @@ takes 0.8 and 1.3 µs (measured_collectives_public).
 """
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class CollectiveWork:
     """Work of one chip: steps, and bytes per byte of message."""
 

@@ -1,8 +1,8 @@
 """Parameter counts of decoder transformers, per model, layer, rank and pipeline stage."""
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.workload.transformer.layer_stacks import (
     LayerStack,
@@ -24,7 +24,7 @@ LOGIT_BYTES = 6.0
 """Bytes per logit: FP32 logits and their 16-bit gradient."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LayerSlice:
     """Extents of a layer on one tensor-parallel rank."""
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 from hwdse.workload.gemms import ExecutionCounts, Gemms
 from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
@@ -15,7 +15,7 @@ OperatorFields = tuple[Leaf, ...]
 """Values of the fields of `Gemms` or of `ExecutionCounts` for one operator, in field order."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LayerSharding:
     """Sharding of one layer over ranks, and its recomputation. Default: one rank, none."""
 

@@ -16,15 +16,15 @@ that are not whole, which only a continuous relaxation has, count as evenly dist
 
 from collections.abc import Sequence
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.window_cuts import is_whole, smallest_cut_part
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class BlockParts:
     """Parts of the groups of one kind in equal blocks of chips: rows, domains, pods.
 
@@ -112,7 +112,7 @@ def block_parts(
     )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class PlacedGroup:
     """Part of a group within one scale-up domain, by dimension. Rings and switches have one
     dimension."""
@@ -143,7 +143,7 @@ class PlacedGroup:
         return product
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class NetworkGroup:
     """Group on the scale-out network: domains joined in pods."""
 
@@ -155,7 +155,7 @@ class NetworkGroup:
     """Parts in pods."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class FabricGroup:
     """Slowest group of a kind: its part in a scale-up domain and its part on the network."""
 
@@ -163,7 +163,7 @@ class FabricGroup:
     network: NetworkGroup
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class FabricShape:
     """Number and arrangement of the chips of a fabric."""
 

@@ -9,10 +9,10 @@ Sources: Lepikhin et al. (GShard), arXiv 2006.16668; DeepSeek-AI, arXiv 2412.194
 
 from dataclasses import replace
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.workload.transformer.dense_transformer import (
     ACTIVATION_BYTES,
@@ -169,7 +169,7 @@ def mixture_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Sca
     return ACTIVATION_BYTES * (elements + tokens * model.num_mlp_matrices * shared)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class ExpertMessages:
     """Messages of the expert collectives per layer, micro-batch and rank."""
 

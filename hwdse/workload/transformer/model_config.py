@@ -5,11 +5,11 @@ import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
-import flax.struct
 import jax
 import numpy as np
 from jax.core import Tracer
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 
 
@@ -22,7 +22,7 @@ class LayerKind(NamedTuple):
     """True for a mixture of experts, false for a dense MLP."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class LayerOverrides:
     """Layers of one kind in a model that mixes kinds: their number, and the fields that differ.
 
@@ -241,7 +241,7 @@ def _difference(first: Leaf, second: Leaf) -> Leaf:
     return None if traced else first - second
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TransformerTraining:
     """Pre-training job: model, sequence length and batch."""
 

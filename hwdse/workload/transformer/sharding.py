@@ -2,10 +2,10 @@
 
 from functools import singledispatch
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import num_tiles, scaled
 from hwdse.specs.design import Parallelism
@@ -27,7 +27,7 @@ from hwdse.workload.transformer.training_memory import (
 )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Messages:
     """Message sizes of the collectives of one chip: complete tensors, as in nccl-tests."""
 
@@ -65,7 +65,7 @@ class Messages:
     """Gradients of the mean layer on one tensor-parallel rank."""
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class ShardedStep:
     """One step on one chip: `num_micro_batches` passes over `layers_per_stage` layers and an LM
     head."""

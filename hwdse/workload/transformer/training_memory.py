@@ -2,9 +2,9 @@
 
 import functools
 
-import flax.struct
 import jax.numpy as jnp
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.design import Parallelism
@@ -37,7 +37,7 @@ def num_shards(is_sharded: Scalar, ranks: Scalar) -> Scalar:
     return 1.0 + is_sharded * (ranks - 1.0)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class StageParameters:
     """Parameters on one rank of the most loaded stage, by their number of replicas."""
 

@@ -1,21 +1,21 @@
 """Elasticities of power laws are their exponents."""
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import pytest
 
+from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.search.answers.elasticity import elasticities
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Inner:
     sizes: tuple[Leaf, ...]
-    kind: str = flax.struct.field(pytree_node=False)
+    kind: str = struct.field(pytree_node=False)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Outer:
     inner: Inner
     rate: Leaf

@@ -3,13 +3,13 @@ failed checks."""
 
 import math
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.search_toys import TOY_8, TOY_29, TOY_BASE, objective_8, objective_29
 
+from hwdse.numerics import struct
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, RELAXED, ROUNDING_SOURCES, num_tiles
 from hwdse.search.answers.optimality import fixed_report_evaluations, report_optimality
@@ -18,7 +18,7 @@ from hwdse.search.neighborhood.neighbors import neighbors, step_toward
 from hwdse.search.space.search_space import Choice, Dimension, SearchSpace
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Plane:
     x: object
     y: object

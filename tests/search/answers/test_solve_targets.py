@@ -2,18 +2,18 @@
 
 import math
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hwdse.numerics import struct
 from hwdse.numerics.relaxation import maximum, num_tiles
 from hwdse.search.answers.minimum_change import FreeParameter
 from hwdse.search.answers.solve_targets import solve
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Triple:
     a: object
     b: object

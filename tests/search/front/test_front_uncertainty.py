@@ -3,12 +3,12 @@
 import itertools
 import math
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hwdse.numerics import struct
 from hwdse.numerics.relaxation import EXACT
 from hwdse.objectives import exact_objectives_fn
 from hwdse.search.front.front_search import search_front
@@ -31,7 +31,7 @@ from hwdse.search.uncertainty.uncertain_constants import (
 )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Machine:
     a: object
     b: object

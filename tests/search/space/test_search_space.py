@@ -1,6 +1,5 @@
 """Search spaces and point sequences: rounding, inverses, variants, agreement of device and host."""
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
+from hwdse.numerics import struct
 from hwdse.search.space import point_sequences
 from hwdse.search.space.dimension import Ranges
 from hwdse.search.space.search_space import (
@@ -21,14 +21,14 @@ from hwdse.search.space.search_space import (
 )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Engine:
     rows: object
     clock_hz: object
-    dataflow: str = flax.struct.field(pytree_node=False)
+    dataflow: str = struct.field(pytree_node=False)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Machine:
     engine: Engine
     sizes: tuple
@@ -151,11 +151,11 @@ def test_variants_are_combined_and_described():
     assert text["engine.dataflow"] == "output_stationary"
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class IndexedEngine:
     rows: object
-    kind: str = flax.struct.field(pytree_node=False)
-    mode: str = flax.struct.field(pytree_node=False)
+    kind: str = struct.field(pytree_node=False)
+    mode: str = struct.field(pytree_node=False)
     kind_index: object = None
 
 

@@ -4,7 +4,6 @@ objectives."""
 import itertools
 import math
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwdse.numerics import struct
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.descent.minimize import minimize
 from hwdse.search.space.search_space import Dimension, SearchSpace
@@ -30,7 +30,7 @@ from hwdse.search.uncertainty.uncertainty_propagation import (
 )
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Pair:
     a: object
     b: object
