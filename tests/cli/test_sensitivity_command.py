@@ -10,8 +10,8 @@ SLOPES = {"chip.hbm.latency_s": math.nan, "chip.array.rows": -0.5, "parallelism.
 
 
 def test_a_derivative_that_is_not_a_number_is_said(capsys, monkeypatch):
-    module = "hwdse.search.answers.elasticity.elasticities"
-    monkeypatch.setattr(module, lambda *_: dict(SLOPES))
+    module = "hwdse.analysis.metric_slopes.metric_elasticities"
+    monkeypatch.setattr(module, lambda *_: {"time_per_token": dict(SLOPES)})
     assert run(["sensitivity", "trn2_llama3_70b"]) == Exit.OK
     printed = " ".join(capsys.readouterr().out.split())
     assert "chip.hbm.latency, parallelism.tensor" in printed

@@ -117,21 +117,18 @@ def _print_slopes(
 
 def _elasticities(loaded, metric: str) -> tuple[float, dict[str, float]]:
     """Value of a metric and its elasticity to every parameter."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    import jax
-
+    from hwdse.analysis.metric_slopes import metric_elasticities
     from hwdse.config.schema.range_ends import inside_ranges
-    from hwdse.evaluation import evaluate, evaluate_exact
-    from hwdse.numerics.relaxation import safe_log
+    from hwdse.evaluation import evaluate_exact
     from hwdse.objectives import OBJECTIVES
-    from hwdse.search.answers.elasticity import elasticities
 
-    def log_metric(design):
-        return safe_log(OBJECTIVES[metric](evaluate(design, loaded.workload)))
-
-    with jax.enable_x64(True):
-        value = float(OBJECTIVES[metric](evaluate_exact(loaded.base, loaded.workload)))
-        return value, elasticities(log_metric, inside_ranges(loaded.base))
+    base, workload = loaded.base, loaded.workload
+    with ThreadPoolExecutor(max_workers=1) as pool:  # both programs compile at the same time
+        evaluation = pool.submit(evaluate_exact, base, workload)
+        slopes = metric_elasticities(inside_ranges(base), workload, (metric,))[metric]
+        return float(OBJECTIVES[metric](evaluation.result())), slopes
 
 
 def _value_at(design, path: str) -> tuple[str, str]:
