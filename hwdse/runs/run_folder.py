@@ -6,6 +6,7 @@ name, then renamed; its metadata hold the hash of the config. The files therefor
 finished chunks, and a run killed at any moment can be resumed.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -197,20 +198,26 @@ def create_run(
     seed: int,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     call: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
     """Start a run in a new or empty folder; with `resume`, continue the run in the folder.
+
+    With `overwrite`, the files of a run in the folder are removed first, and other files remain.
 
     A folder with another config, seed or version of hwdse is refused: its parts belong to another
     problem. `command` and `call` (arguments and working folder) are informative and may differ.
     """
     folder = Path(folder)
-    if is_run_folder(folder):
+    is_replaced = overwrite and is_run_folder(folder)
+    if is_replaced:
+        clear_run(folder)
+    elif is_run_folder(folder):
         if not resume:
             raise RunError(f"{folder}: already a run folder; add --resume or choose another folder")
         run = _matching_run(folder, config, seed)
         return _write_record(folder, {**run.record, "status": "running"})
-    if folder.exists() and not _is_free(folder):
+    if folder.exists() and not is_replaced and not _is_free(folder):
         raise RunError(f"{folder}: neither empty nor a run folder")
     folder.mkdir(parents=True, exist_ok=True)
     return _write_record(
@@ -243,6 +250,9 @@ def clear_run(folder: Path) -> None:
     for pattern in reversed(RESULT_FILES):
         for path in Path(folder).glob(pattern):
             path.unlink(missing_ok=True)
+    for inner in {Path(pattern).parent for pattern in RESULT_FILES} - {Path()}:
+        with contextlib.suppress(OSError):  # absent, or with files of the user
+            (folder / inner).rmdir()
 
 
 def _is_free(folder: Path) -> bool:

@@ -142,6 +142,15 @@ def test_clearing_a_run_leaves_files_of_others(tmp_path):
         clear_run(record.folder)
 
 
+def test_a_run_with_pictures_and_files_of_others_is_replaced(tmp_path):
+    record = create_run(tmp_path / "run", {"a": 1}, "", seed=0)
+    for name in ("best.toml", "plots/pareto.png", "notes.txt"):
+        record.write_text(name, "x")
+    replaced = create_run(record.folder, {"a": 2}, "", seed=1, overwrite=True)
+    assert replaced.record["seed"] == 1
+    assert {path.name for path in record.folder.iterdir()} == {"notes.txt", "run.json"}
+
+
 def test_an_ended_run_is_replaced_on_request_only(tmp_path, capsys):
     (tmp_path / "small.toml").write_text(SEARCH)
     folder = tmp_path / "run"

@@ -10,7 +10,7 @@ import numpy as np
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.run_call import at_end_of_call, call_record, command_line
 from hwdse.runs.folder_lock import lock_folder
-from hwdse.runs.run_folder import Run, clear_run, create_run, is_run_folder, open_run, run_hash
+from hwdse.runs.run_folder import Run, create_run, is_run_folder, open_run, run_hash
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -43,11 +43,12 @@ def start_run(
         out = Path("runs") / name
     out.mkdir(parents=True, exist_ok=True)
     at_end_of_call(lock_folder(out, is_shared=is_shared).release)
-    if overwrite and is_run_folder(out):
-        clear_run(out)
-    elif is_named and not (resume or extends) and is_run_folder(out):
+    if is_named and not (resume or overwrite or extends) and is_run_folder(out):
         _refuse_ended(out)
-    return create_run(out, requested, command_line(), seed, resume=True, call=call_record())
+    return create_run(
+        out, requested, command_line(), seed,
+        resume=True, overwrite=overwrite, call=call_record(),
+    )  # fmt: skip
 
 
 def _refuse_ended(folder: Path) -> None:

@@ -8,7 +8,7 @@ indices and re-evaluates them in float64. Memory does not grow with the number o
 results are float64, and the result of a chunk does not depend on the worker.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -102,6 +102,7 @@ class ChunkRunner:
         bases = tuple(map(host_leaves, plan.space.program_bases(base)))
         self.evaluator = Float64Evaluator(plan, bases, evaluate_objectives, evaluate_with_metrics)
         self._plan = plan
+        self._known = _known_leaves(bases)
         self._screen = screen
         self._margin = SCREEN_MARGINS[screen]
         self._keep = keep
@@ -149,7 +150,8 @@ class ChunkRunner:
         return screen_chunk(
             self._words,
             chunk_words(plan.sequence, start),
-            base,
+            _other_leaves(base, self._known),
+            known=self._known,
             evaluate_objectives=evaluator.evaluate_objectives,
             space=plan.space,
             sequence=plan.sequence,
@@ -234,12 +236,43 @@ def sweep_chunks(
         yield runner.harvest(launched)
 
 
-@partial(search_jit, static_argnames=("evaluate_objectives", "space", "sequence", "block"))
+_OTHER = "other"
+"""Mark of a leaf whose value is an argument of the screening program."""
+
+
+def _known_leaves(bases: Sequence[Any]) -> Any:
+    """Base with leaves that are 0 in all bases, or 1 in all, and marks for all other leaves.
+
+    Zeros and ones turn features off: known to the program, they save two fifths of its time.
+    """
+    first, *others = bases
+
+    def known(leaf: float, *same: float) -> float | str:
+        return leaf if leaf in (0.0, 1.0) and all(x == leaf for x in same) else _OTHER
+
+    return jax.tree.map(known, first, *others)
+
+
+def _other_leaves(base: Any, known: Any) -> list[float]:
+    """Leaves of a base that `known` marks."""
+    pairs = zip(jax.tree.leaves(base), jax.tree.leaves(known), strict=True)
+    return [leaf for leaf, value in pairs if value == _OTHER]
+
+
+def _joined(known: Any, others: Sequence[Any]) -> Any:
+    """Base with the marked leaves filled in."""
+    leaves, structure = jax.tree.flatten(known)
+    following = iter(others)
+    return structure.unflatten([next(following) if x == _OTHER else x for x in leaves])
+
+
+@partial(search_jit, static_argnames=("known", "evaluate_objectives", "space", "sequence", "block"))
 def _screen_chunk(
     words: Any,
     shift: Any,
-    base: Any,
+    others: Sequence[Any],
     *,
+    known: Any,
     evaluate_objectives: EvaluateObjectives,
     space: SearchSpace,
     sequence: PointSequence,
@@ -249,7 +282,7 @@ def _screen_chunk(
 
     The largest constraint value is NaN where any objective is not finite.
     """
-    dtype = jnp.result_type(float).type
+    base, dtype = _joined(known, others), jnp.result_type(float).type
     units = jnp.stack(unit_rows(sequence, words, shift, dtype, jnp))
 
     def one(unit):
