@@ -66,13 +66,14 @@ class ProgramStore:
         expected = self._expected.pop(path.name, None)
         try:
             program = _read(path) if expected is None else expected.result()
-            os.utime(path)  # the least recently used programs are removed first
         except FileNotFoundError:
             return None
         except Exception:  # of pickle, XLA or the file system: compile again
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the least recently used programs are removed first
         return program
 
     def save(self, key: bytes, compiled: Any, num_arguments: int, structure: Any) -> Future[None]:

@@ -9,8 +9,11 @@ import pytest
 
 from hwdse.cli.shared.compilation_cache import (
     JAX_VARIABLE,
+    MAX_RECENT,
+    RECENT,
     VARIABLE,
     enable_compilation_cache,
+    expected_programs,
     prune,
 )
 from hwdse.numerics import program_store
@@ -61,6 +64,57 @@ def test_the_least_recently_used_program_is_removed_first(tmp_path):
     assert len(list((tmp_path / "node").iterdir())) == 3
 
 
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Open store that records the names of expected programs in `expected`."""
+    program_store.open_store(tmp_path)
+    store = program_store.active_store()
+    store.expected = []
+    monkeypatch.setattr(store, "expect", store.expected.append)
+    return store
+
+
+def call(store, line, *used):
+    """Names that are expected for a command line, which then uses programs."""
+    store.used_names[:] = []
+    with expected_programs(line.split()):
+        store.used_names += used
+    return store.expected[-1]
+
+
+def test_a_command_expects_the_programs_of_its_last_run(store):
+    for name in ("a.program", "b.program"):
+        (store.folder / name).write_bytes(b"")
+    assert call(store, "evaluate x", "a.program", "gone.program") == []
+    assert call(store, "sweep x", "b.program") == []
+    assert call(store, "evaluate x") == ["a.program"]
+    assert call(store, "evaluate x --json") == ["a.program"]  # a new line: those of the last one
+    assert call(store, "evaluate y", "b.program") == ["a.program"]
+    assert call(store, "evaluate z") == ["b.program"]
+    assert call(store, "show x") == []
+
+
+def test_the_record_of_recent_lines_stays_short(store):
+    for number in range(MAX_RECENT + 5):
+        call(store, f"evaluate {number}", "a.program")
+    assert len(json.loads((store.folder / RECENT).read_text())) == MAX_RECENT
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"evaluate x": 3}', '{"evaluate x": [3]}', "\\x00"]
+)
+def test_a_damaged_record_is_ignored_and_replaced(store, text):
+    (store.folder / RECENT).write_text(text)
+    assert call(store, "evaluate x", "a.program") == []
+    assert json.loads((store.folder / RECENT).read_text()) == {"evaluate x": ["a.program"]}
+
+
+def test_only_files_of_the_store_are_expected(store):
+    (store.folder.parent / "b.program").write_bytes(b"")
+    (store.folder / RECENT).write_text('{"evaluate x": ["../b.program"]}')
+    assert call(store, "evaluate x") == []
+
+
 def evaluated(folder):
     """Standard output and programs of a new process."""
     environ = {name: value for name, value in os.environ.items() if name != JAX_VARIABLE}
@@ -90,3 +144,6 @@ def test_the_second_process_compiles_nothing_and_prints_the_same(tmp_path):
     assert stderr.endswith("lowered 0\n")
     assert second == first
     assert sum(path.suffix == program_store.SUFFIX for path in programs) == 1
+    (recent,) = (path for path in programs if path.name == RECENT)
+    (name,) = json.loads(recent.read_text())["evaluate trn2_llama3_70b --json"]
+    assert recent.with_name(name) in programs

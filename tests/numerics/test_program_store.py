@@ -79,6 +79,38 @@ def test_a_second_process_neither_traces_nor_compiles(store, without_compiler):
     assert first.tobytes() == cycles().tobytes() == want.tobytes()
 
 
+def test_expected_programs_are_loaded_before_they_are_asked_for(tmp_path, without_compiler):
+    first, names = cycles_of_a_process(tmp_path, [])
+    without_compiler()
+    program_store.open_store(tmp_path)
+    store = program_store.active_store()
+    store.expect(names)
+    [future.result() for future in store._expected.values()]
+    for path in files(store):
+        path.rename(path.with_suffix(".away"))  # it is not read again
+    second = cycles()
+    program_store.close_store()
+    assert first.tobytes() == second.tobytes()
+
+
+def test_wrong_expectations_change_nothing(tmp_path):
+    first, names = cycles_of_a_process(tmp_path, ["absent.program"])
+    (tmp_path / "broken.program").write_bytes(b"x")
+    second, again = cycles_of_a_process(tmp_path, ["broken.program", "absent.program"])
+    assert names == again
+    assert first.tobytes() == second.tobytes()
+
+
+def cycles_of_a_process(folder, expected):
+    """Cycles, and names of the programs that a process with these expectations has used."""
+    store = opened(folder)
+    store.expect(expected)
+    found = cycles()
+    finish(store)
+    program_store.close_store()
+    return found, store.used_names
+
+
 def test_results_keep_structure_and_types(store, without_compiler):
     def results():
         folds = quick_jit(systolic.folds_of)(GEMMS, ARRAY)
