@@ -24,6 +24,7 @@ from hwdse.config.schema.user_paths import format_value, leaf_paths, short_path
 from hwdse.evaluation import evaluate_exact
 from hwdse.jobs.composed_job import Job, job
 from hwdse.jobs.job_results import ResultTable
+from hwdse.report.parameter_words import LEVEL_WORDS
 from hwdse.search.space.pytree_path import get_path
 from hwdse.workload.gemms import Gemms, LayerList
 from hwdse.workload.transformer.dense_transformer import num_active_parameters, num_parameters
@@ -203,14 +204,13 @@ def _balance(chip: Any, peak: float) -> dict[str, float]:
 
 
 def _memory_table(chip: Any, peak: float) -> ResultTable:
-    labels = {"sram": "SRAM", "hbm": "HBM", "link": "scale-up port", "network": "scale-out port"}
     rows = []
     for name, flop_per_byte in _balance(chip, peak).items():
         part = getattr(chip, name)
         has_size = hasattr(part, "capacity_bytes")
         size = format_value(f"{name}.capacity_bytes", part.capacity_bytes) if has_size else "-"
         rate = format_value(f"{name}.bandwidth_bytes_per_s", part.bandwidth_bytes_per_s)
-        rows.append((labels[name], size, rate, f"{flop_per_byte:,.0f}"))
+        rows.append((LEVEL_WORDS[name], size, rate, f"{flop_per_byte:,.0f}"))
     heads = ("level", "capacity", "bandwidth", "balance point (FLOP/B, BF16)")
     return _table("memories and ports", heads, rows)
 

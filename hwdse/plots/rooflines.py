@@ -1,6 +1,6 @@
 """Rooflines: operators of a workload on a chip, and one operator at every level of memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,52 @@ def plot_roofline(
     )  # fmt: skip
     _along_slope(axes, (left, ridge), slope, f"{memory} {scaled_text(slope, 'B/s')}")
     LabelLayer(axes, _labels(operators))
+
+
+def plot_chip_roofline(
+    axes: Axes, peaks_flop_per_s: Mapping[str, float], bandwidths_bytes_per_s: Mapping[str, float]
+) -> None:
+    """Draw the roofline of each memory and port of a chip under the peak rate of each format.
+
+    A point marks where a bandwidth reaches the first peak: the balance point.
+    """
+    peaks = {name: rate / TERA for name, rate in peaks_flop_per_s.items()}
+    slopes = {name: rate / TERA for name, rate in bandwidths_bytes_per_s.items()}
+    first, top = next(iter(peaks.values())), max(peaks.values())
+    left = 0.05 * first / max(slopes.values())
+    right = 600.0 * first / min(slopes.values())
+    low = 0.5 * min(*peaks.values(), max(slopes.values()) * left)
+    _log_axes(axes, (left, right), (low, 3.0 * top))
+    for index, (name, slope) in enumerate(slopes.items()):
+        color, style = level_color(index), LEVEL_LINES[index % len(LEVEL_LINES)]
+        axes.plot(
+            [low / slope, top / slope], [low, top], color=color, linewidth=1.5, linestyle=style,
+            label=f"{name} {scaled_text(slope, 'B/s')}", zorder=2,
+        )  # fmt: skip
+        axes.scatter(
+            [first / slope], [first], s=46, color=color, edgecolors="white", linewidths=0.8,
+            marker=LEVEL_MARKERS[index % len(LEVEL_MARKERS)], zorder=6,
+        )  # fmt: skip
+    for name, peak in peaks.items():
+        start = peak / max(slopes.values())
+        axes.plot([start, right], [peak, peak], color=INK, linewidth=1.4, zorder=3)
+        axes.annotate(
+            f"{name} {scaled_text(peak, 'FLOP/s')}", (right, peak), (-4, 3), fontsize=8.5,
+            textcoords="offset points", ha="right",
+        )  # fmt: skip
+    axes.set_xlabel("Arithmetic intensity (FLOP per byte of the level)")
+    axes.set_ylabel("Attainable rate per chip (TFLOP/s)")
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, handlelength=2.6,
+        columnspacing=1.4, fontsize=8,
+    )  # fmt: skip
+    LabelLayer(
+        axes,
+        [
+            Label(f"{first / slope:,.0f} FLOP/B", (first / slope, first), level_color(index))
+            for index, slope in enumerate(slopes.values())
+        ],
+    )
 
 
 def plot_level_rooflines(

@@ -18,12 +18,12 @@ from hwdse.plots.figure_files import PlotFiles, new_figure, new_keyed_figure
 from hwdse.plots.fronts.front_projections import plot_pairs, plot_parallel_coordinates
 from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker, plot_pareto
 from hwdse.plots.fronts.uncertainty_plots import plot_front_uncertainty
-from hwdse.plots.rooflines import OperatorPoint, plot_roofline
+from hwdse.plots.rooflines import OperatorPoint, plot_chip_roofline, plot_roofline
 from hwdse.plots.tornado_bars import plot_tornado
 from hwdse.report.breakdowns import part_label, parts_of
 from hwdse.report.metrics import is_core, metric_of
 from hwdse.report.number_texts import number_cells, prefix_of, spaced
-from hwdse.report.parameter_words import grouped_elasticities
+from hwdse.report.parameter_words import LEVEL_WORDS, grouped_elasticities
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -43,6 +43,8 @@ CROSSED_DESIGNS = 6
 """Number of designs of a front with drawn percentile intervals; more would overlap."""
 NUM_FRONT_POINTS = 400
 """Points of the drawn percentile interval of a front."""
+FORMATS = ("BF16", "FP8", "FP32", "FP64")
+"""Number formats of a chip with a peak rate; balance points are those of the first."""
 BOUNDS = ("matrix", "vector", "sram", "hbm")
 """Resources that can bound an operator."""
 GEMM_WORDS = {
@@ -100,6 +102,20 @@ def save_breakdown(
         plot_breakdown(ax, list(evaluations), parts, label, totals, colors)
     note = "Percentages in the legends are in the order of the bars." if len(each) > 1 else ""
     return files.save(figure, "breakdown", "Time and energy by cause", note)
+
+
+def save_chip_roofline(values: Mapping[str, Any], files: PlotFiles) -> list[Path]:
+    """Write the rooflines of the memories and ports of a chip, from the values of its sheet; their
+    paths."""
+    figure, (ax,) = new_figure()
+    peaks = {name: values[f"{name.lower()}_flop_per_s"] for name in FORMATS}
+    bandwidths = {
+        label: peaks["BF16"] / values["balance_flop_per_byte"][name]
+        for name, label in LEVEL_WORDS.items()
+    }
+    plot_chip_roofline(ax, peaks, bandwidths)
+    note = "Points: balance points, where a bandwidth sustains the BF16 peak."
+    return files.save(figure, "roofline", "Rooflines", note)
 
 
 def save_roofline(

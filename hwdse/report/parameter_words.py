@@ -8,6 +8,8 @@ DESIGN, CONSTANTS, OPERATION = (
     "Design", "Technology, efficiency, software", "Scale, operation, prices"
 )  # fmt: skip
 """Groups of parameters, in the order of plots."""
+LEVEL_WORDS = {"sram": "SRAM", "hbm": "HBM", "link": "scale-up port", "network": "scale-out port"}
+"""Words for the memories and ports of a chip, by field."""
 _FABRIC = ("torus", "pod_chips", "network_oversubscription", "topology")
 """Beginnings of the parameters of a cluster that are part of its design."""
 _CONSTANT_ENDS = ("efficiency_fraction", "overlap_fraction", "eager_fraction", "latency_s", "_j",

@@ -24,11 +24,21 @@ def plot_files(
     return PlotFiles(folder, tuple(formats), loaded.title, small_print)
 
 
+def sheet_files(
+    title: str, values: Mapping[str, Any], folder: Path, formats: Sequence[str] = DEFAULT_FORMATS
+) -> PlotFiles:
+    """Target of the plots of the sheet of one item."""
+    return PlotFiles(folder, tuple(formats), title, _small_print(values))
+
+
 def provenance(resolved: Mapping[str, Any]) -> str:
     """Program, version and a hash of the base inputs, without a date."""
+    return _small_print({name: resolved.get(name) for name in MODEL_INPUTS})
+
+
+def _small_print(inputs: Mapping[str, Any]) -> str:
     from importlib.metadata import version
 
     from hwdse.runs.run_folder import run_hash
 
-    inputs = {name: resolved.get(name) for name in MODEL_INPUTS}
     return f"hwdse {version('hwdse')}, analytical model, base inputs {run_hash(inputs, 0)[:8]}."

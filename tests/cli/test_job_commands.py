@@ -74,6 +74,19 @@ def test_the_numbers_of_a_sheet_are_those_of_the_chip(capsys):
     assert values["sustained_flop_per_s"] < values["bf16_flop_per_s"]
 
 
+@pytest.mark.parametrize("command", ["show", "evaluate"])
+@pytest.mark.parametrize("name", ["h100", "dgx_h100"])
+def test_rooflines_of_a_chip_are_drawn(command, name, capsys, folder):
+    files = told(capsys, command, name, "--plots", "drawn", "--format", "png")["files"]
+    assert files == ["drawn/roofline.png"]
+    assert (folder / files[0]).stat().st_size > 10_000
+
+
+def test_a_model_has_no_plots(capsys, folder):
+    assert "expected a chip or a system" in refused(capsys, "show", "llama3_8b", "--plots", "p")
+    assert not (folder / "p").exists()
+
+
 def test_a_sheet_names_what_is_assumed(capsys):
     values = told(capsys, "show", "h100")["values"]
     assert all(note.startswith("assumed") for note in values["assumed"].values())

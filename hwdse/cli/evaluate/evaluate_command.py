@@ -33,10 +33,10 @@ def run(
       hwdse evaluate --system trn2_ultraserver:16 --model llama3_70b --strategy best
       hwdse evaluate trn2_llama3_70b --set chip.hbm.bandwidth="4 TB/s" --plots plots
     """
-    if not sets and plots is None and (item := item_of(config)) is not None:
+    if not sets and (item := item_of(config)) is not None:
         from hwdse.cli.jobs.show_command import show
 
-        return show(item.name, json=json)
+        return show(item.name, plots, formats, json=json)
     from hwdse.cli.shared import metric_tables
     from hwdse.cli.shared.reliance_output import print_notes, print_reliance, reliance_json
     from hwdse.config import load_search

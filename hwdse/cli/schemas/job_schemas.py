@@ -81,6 +81,7 @@ def _sheet(kind: str) -> Schema:
             "title": text("Title of the file."),
             "values": values.get(kind, names(leaf(), "All parameters by path.")),
             "not_modeled": results.not_modeled(),
+            "files": results.files(),
         },
         f"Output of `hwdse show` for the kind {kind}.",
     )

@@ -71,6 +71,9 @@ def nsga2_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: in
     Dimensions are reals; choices and variants are categories (mixed mating of pymoo if there are
     any). Infeasible points are ranked by total violation.
     """
+    if _has_one_point(evaluator):
+        random_search(evaluator, base, 1, seed)
+        return
     termination = _require("pymoo.termination").get_termination("n_eval", num_evaluations)
     static_problem = _require("pymoo.problems.static").StaticProblem
     pymoo_evaluator = _require("pymoo.core.evaluator").Evaluator()
@@ -133,6 +136,9 @@ def tpe_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: int)
 
     Stops after `TPE_TRIALS` trials.
     """
+    if _has_one_point(evaluator):
+        random_search(evaluator, base, 1, seed)
+        return
     optuna = _require("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
@@ -163,6 +169,9 @@ def cma_es_search(evaluator: Evaluator, base: Any, num_evaluations: int, seed: i
     cmaes = _require("cmaes")
     if evaluator.shape[0] > 1:
         raise ValueError("CMA-ES has one objective")
+    if _has_one_point(evaluator):
+        random_search(evaluator, base, 1, seed)
+        return
     sizes, num_reals = _category_sizes(evaluator), len(evaluator.space.dimensions)
     num_dims = num_reals + len(sizes)
     bounds = np.repeat([[0.0, 1.0]], num_dims, axis=0)
@@ -189,6 +198,11 @@ def _category_sizes(evaluator: Evaluator) -> list[int]:
     """Numbers of alternatives per choice, then of the variants if there are several."""
     sizes = [len(choice.table) for choice in evaluator.space.choices]
     return [*sizes, len(evaluator.bases)] if len(evaluator.bases) > 1 else sizes
+
+
+def _has_one_point(evaluator: Evaluator) -> bool:
+    """Whether nothing is searched: samplers of pymoo and cmaes fail without a dimension."""
+    return not evaluator.space.dimensions and not _category_sizes(evaluator)
 
 
 def _snapped(
