@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hwdse.config import ConfigError, load_search, to_toml
 from hwdse.config.design.strategy import parse_strategy, text_of
-from hwdse.config.files.named_items import find_item, system_and_count
+from hwdse.config.files.named_items import FOLDERS, find_item, system_and_count
 from hwdse.config.files.toml_files import preset_root
 from hwdse.config.search.job_source import JobSource
 
@@ -161,3 +161,14 @@ def test_items_are_found_by_name_and_by_their_keys(tmp_path, monkeypatch):
         find_item("h10")
     with pytest.raises(ConfigError, match="h100 is a chip: expected a job"):
         load_search("h100")
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_files_in_a_folder_named_as_one_of_the_presets_have_its_kind(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(FOLDERS[kind])
+    folder.mkdir()
+    for preset in (preset_root() / folder).glob("*.toml"):
+        copy = folder / preset.name
+        copy.write_text(preset.read_text())
+        assert find_item(str(copy)).kind == find_item(str(preset)).kind == kind

@@ -9,7 +9,7 @@ from typing import Any
 
 from hwdse.config.files.base_files import BASE
 from hwdse.config.files.errors import ConfigError, MissingFileError, did_you_mean
-from hwdse.config.files.toml_files import find_file, preset_names, read_toml
+from hwdse.config.files.toml_files import find_file, preset_names, preset_root, read_toml
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -36,7 +36,17 @@ _MARKS = (
     ("model", "model"),
     ("accelerator", "levels"),
     ("task", "attention_fraction"),
-    ("software", "dispatch_time"),
+    *(
+        ("software", key)
+        for key in (
+            "dispatch_time",
+            "elementwise_traffic_ratio",
+            "elementwise_overlap_fraction",
+            "fused_attention_fraction",
+            "num_elementwise_kernels",
+            "step_overhead",
+        )
+    ),
     ("system", "chip"),
 )
 """Keys that only one kind of file has."""
@@ -85,7 +95,7 @@ def find_item(text: str) -> Item:
             found = find_file(folder, name)
         except MissingFileError:
             continue
-        if found.suffix == ".toml" and found.parent.name not in FOLDERS.values():
+        if found.suffix == ".toml" and found.parent != preset_root() / folder:
             return Item(_kind_of(read_toml(found, name).tables, found), name)
         return Item(kind, name)
     hint = did_you_mean(name, known)
@@ -106,7 +116,7 @@ def system_and_count(text: str) -> tuple[str, int | None]:
 
 
 def _kind_of(tables: Mapping[str, Any], path: Path) -> str:
-    """Kind of a file by its keys, else by its base. Raises `ConfigError`."""
+    """Kind of a file by its keys, else by its base, else by its folder. Raises `ConfigError`."""
     for kind, key in _MARKS:
         if key in tables:
             return kind
@@ -117,6 +127,9 @@ def _kind_of(tables: Mapping[str, Any], path: Path) -> str:
         for kind, folder in FOLDERS.items():
             if base in preset_names(folder):
                 return kind
+    for kind, folder in FOLDERS.items():
+        if path.parent.name == folder:
+            return kind
     raise ConfigError(f"{path}: expected a file of a job, system, chip, model, task or core")
 
 

@@ -200,6 +200,23 @@ def test_fronts_ranks_crowding_and_volume_agree_with_pymoo(num_objectives, level
         )
 
 
+@pytest.mark.skipif(not HAS_OPTUNA, reason="pymoo or optuna is not installed")
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_method_evaluates_the_one_design_of_a_search_without_parameters(name):
+    def evaluate_base(plane, relaxation):
+        value, constraint_values = bowl(plane, relaxation)
+        return jnp.reshape(value, 1), constraint_values
+
+    batches = []
+    evaluator = Evaluator(
+        evaluate_base, SearchSpace(()), PLANE, lambda batch, _: batches.append(batch)
+    )
+    BASELINES[name](evaluator, PLANE, 10, 0)
+    assert 1 <= evaluator.num_evaluations <= 10
+    for batch in batches:
+        np.testing.assert_array_equal(batch.log_objectives, 8.0 + PLANE.kind)
+
+
 def test_crowding_distance_of_a_worked_case():
     log_objectives = np.asarray([[0.0, 4.0], [1.0, 3.0], [3.0, 1.0], [4.0, 0.0]])
     np.testing.assert_allclose(crowding_distance(log_objectives), [np.inf, 1.5, 1.5, np.inf])
