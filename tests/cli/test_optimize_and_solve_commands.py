@@ -426,3 +426,27 @@ def test_compare_search_refuses_a_robust_objective(capsys, tmp_path):
     err = capsys.readouterr().err
     assert "robust = 'mean': expected none" in err
     assert err.count("\n") == 1
+
+
+ONLY_VARIANTS = """title = "variants"
+[design]
+system = "dgx_h100"
+model = "llama3_8b"
+strategy = "TP8"
+global_batch = 64
+[objective]
+minimize = "time_per_token"
+[[variants]]
+path = "chip.array.dataflow"
+values = ["weight_stationary_overlapped", "output_stationary_overlapped"]
+"""
+
+
+def test_a_search_without_ranges_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "variants.toml").write_text(ONLY_VARIANTS)
+    assert run(["optimize", "variants.toml", "--evaluations", "500"]) == Exit.OK
+    printed = capsys.readouterr().out
+    assert "unchanged   feasible" in printed
+    assert "no neighbors: no parameter has a range" in printed
+    assert "bound by" not in printed.partition("optimality report")[2]

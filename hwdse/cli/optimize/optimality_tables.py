@@ -110,7 +110,8 @@ def print_optimality(
     """Print the optimality report, binding constraints and shadow prices."""
     say(f"optimality report{_fixed_text(loaded, result)}")
     print_table("", ["", ""], _report_rows(loaded, report), left=2)
-    print_table("", ["parameter", "elasticity", "bound by"], _binding_rows(loaded, report))
+    if binding := _binding_rows(loaded, report):
+        print_table("", ["parameter", "elasticity", "bound by"], binding)
     if prices := _price_rows(loaded, result, report):
         print_table("", ["limit", "shadow price per +1 %", "per +1 unit"], prices)
 
@@ -150,6 +151,8 @@ def _report_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[lis
 
 def _neighborhood_text(report: "OptimalityReport") -> str:
     """Result of the comparison with the neighbors."""
+    if report.is_exhaustive and not report.num_neighbors:
+        return "no neighbors: no parameter has a range"
     count = f"{report.num_neighbors:,}"
     among = f"all {count} neighbors" if report.is_exhaustive else f"{count} sampled neighbors"
     if report.is_local_optimum:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from hwdse.specs.results.evaluation_result import Evaluation
 
 NAME = "optimize"
+UNCHANGED_RATIO = 1.0 + 1e-6
+"""Objectives that differ by less are equal: the search and `evaluate` round differently."""
 
 
 def run(
@@ -301,9 +303,10 @@ def objective_line(loaded: "LoadedSearch", result: "SearchResult", before: "Eval
         return f"objective: {loaded.robust.text} of {metric.label}   optimum {cell}   {status}"
     baseline = float(OBJECTIVES[loaded.objective](before))
     cells = metric.cells([baseline, optimum])
-    factor = f"{baseline / optimum:.3g}x lower"
-    if optimum >= baseline:
-        factor = "unchanged" if optimum == baseline else f"{optimum / baseline:.3g}x higher"
+    ratio, side = (baseline / optimum, "lower") if optimum < baseline else (
+        optimum / baseline, "higher"
+    )  # fmt: skip
+    factor = "unchanged" if ratio < UNCHANGED_RATIO else f"{ratio:.3g}x {side}"
     is_met = all(row["is_met"] for row in limit_rows(loaded, before))
     start = cells[0] if is_met else f"{cells[0]} (infeasible)"
     values = f"baseline {start}   optimum {cells[1]}   {factor}"
