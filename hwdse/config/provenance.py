@@ -175,8 +175,8 @@ def origins(loaded: LoadedSearch) -> dict[str, Origin]:
 
 
 def _usual_band(kind: str, path: str) -> float:
-    """Usual half-width of the band by kind; none for a count that is known."""
-    is_known = kind not in UNSURE and rule_of(field_name(path)).is_whole
+    """Usual half-width of the band by kind; none for a count that a file gives, unless assumed."""
+    is_known = kind not in ("assumed", "default") and rule_of(field_name(path)).is_whole
     return 0.0 if is_known else KINDS[kind]
 
 

@@ -64,7 +64,7 @@ def reliances(loaded: LoadedSearch, design: Any, metric: str) -> list[Reliance]:
         if last_loaded is loaded and last_design == design and last_metric == metric:
             return answer
     known = origins(loaded)
-    unsure = [path for path, origin in known.items() if origin.kind in UNSURE]
+    unsure = [path for path, origin in known.items() if origin.kind in UNSURE and origin.band > 0]
     leaves = {path: get_path(design, path) for path in unsure if not path.startswith("workload.")}
     ends = range_ends(design)
     before = _log_metric(design, loaded.workload, metric)

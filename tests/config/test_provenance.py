@@ -9,6 +9,7 @@ from hwdse.config import load_search
 from hwdse.config.files.toml_files import preset_names, preset_root
 from hwdse.config.provenance import KINDS, UNSURE, commented_keys, kind_of, origins
 from hwdse.config.search.job_source import JobSource
+from hwdse.jobs.reliance import reliances
 
 TEXT = """\
 name = "x"  # a title
@@ -76,6 +77,24 @@ def test_a_base_keeps_its_comments_and_own_bands_count(tmp_path, monkeypatch):
     own = found["chip.hbm.energy_j_per_byte"]
     assert (own.place, own.band, own.kind) == ("c.toml line 3", 0.12, "published")
     assert found["chip.array.rows"].place.startswith("h100 line")
+
+
+def test_a_count_of_an_own_file_is_known_without_a_comment(tmp_path, monkeypatch):
+    """Lists of counts as well: a domain of four times four chips has no band."""
+    monkeypatch.chdir(tmp_path)
+    Path("s.toml").write_text(
+        'base = "trn2_ultraserver"\n[cluster]\nnum_chips = 16\ntorus_sizes = [4, 4]\n'
+        "torus_bandwidth_fractions = [0.5, 0.5]\ntorus_latency_ratios = [1, 1]\n"
+    )
+    design = {"system": "s.toml", "model": "llama3_8b", "strategy": "TP4"}
+    loaded = load_search(JobSource(None, {"design": design}))
+    found = origins(loaded)
+    counts = ("cluster.num_chips", "cluster.torus_sizes.0", "cluster.torus_sizes.1")
+    assert {(found[path].kind, found[path].band) for path in counts} == {("unmarked", 0.0)}
+    assert found["cluster.torus_latency_ratios.0"].band > 0.0
+    relied = reliances(loaded, loaded.base, "time_per_token")
+    assert relied[0].effect < 1.0
+    assert not {one.path for one in relied} & set(counts)
 
 
 def test_levels_of_cores_are_found_by_name():
