@@ -21,14 +21,15 @@ def number_cells(values: Sequence[float], decimals: int, min_digits: int = MIN_D
     """Numbers of one row or column with the same decimals.
 
     There are at least `decimals`, and as many as give the smallest number `min_digits` significant
-    digits; integers need none. Thousands are separated from 10,000 on.
+    digits; integers need none. Thousands are separated from 10,000 on. A number that is rounded to
+    zero has no sign.
     """
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if min_digits and not all(size.is_integer() for size in sizes):
         needed = min_digits - 1 - math.floor(math.log10(min(sizes)) + 1e-12)
         decimals = min(max(decimals, needed), MAX_DECIMALS)
     return [
-        f"{value:{',' if abs(value) >= 1e4 else ''}.{decimals}f}" if math.isfinite(value) else "-"
+        f"{value:z{',' if abs(value) >= 1e4 else ''}.{decimals}f}" if math.isfinite(value) else "-"
         for value in values
     ]
 

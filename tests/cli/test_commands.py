@@ -21,7 +21,7 @@ from hwdse.cli.sweep import front_tables
 from hwdse.config import load_search
 from hwdse.evaluation import evaluate_exact
 from hwdse.report.evaluation_json import limit_rows
-from hwdse.report.number_texts import human_count
+from hwdse.report.number_texts import human_count, number_cells
 from hwdse.runs.atomic_files import read_csv_columns
 from hwdse.runs.run_folder import open_run
 
@@ -140,6 +140,7 @@ def test_evaluate_prints_the_values_of_the_library(search, capsys, tmp_path):
         assert name in captured.err
     assert run(["evaluate", str(search)]) == Exit.OK
     text = capsys.readouterr().out
+    assert f"strategy: {told['strategy']}\n" in text
     assert "bottlenecks (share of step time):" in text
     assert "share (%)" in text
     assert "100.0" in text
@@ -318,3 +319,8 @@ def test_a_design_on_its_limit_meets_it_up_to_rounding():
             dataclasses.replace(loaded, limits={"die_area": share * area}), evaluation
         )
         assert rows[0]["is_met"] is is_met
+
+
+def test_numbers_that_round_to_zero_have_no_sign():
+    assert number_cells([-3.3e-16, 1.5], 3, 0) == ["0.000", "1.500"]
+    assert number_cells([-12345.6, -0.04], 1, 0) == ["-12,345.6", "0.0"]

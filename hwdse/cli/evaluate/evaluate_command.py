@@ -40,6 +40,7 @@ def run(
     from hwdse.cli.shared import metric_tables
     from hwdse.cli.shared.reliance_output import print_notes, print_reliance, reliance_json
     from hwdse.config import load_search
+    from hwdse.config.design.strategy import text_of
     from hwdse.evaluation import evaluate_exact
     from hwdse.report.breakdowns import bottlenecks
     from hwdse.report.evaluation_json import evaluation_json, limit_rows, warnings_json
@@ -49,7 +50,7 @@ def run(
     loaded = load_search(config, sets or ())
     evaluation = evaluate_exact(loaded.base, loaded.workload)
     limits = limit_rows(loaded, evaluation)
-    of_core = is_core(loaded)
+    of_core, strategy = is_core(loaded), text_of(loaded.base, loaded.workload)
     files = []
     if plots is not None:
         from hwdse.jobs.reliance import resting_plot_files
@@ -62,6 +63,7 @@ def run(
             {
                 "title": loaded.title,
                 "labels": dict(loaded.labels),
+                "strategy": strategy or None,
                 **evaluation_json(evaluation),
                 "limits": limits,
                 "warnings": warnings_json(loaded.base, evaluation),
@@ -75,6 +77,7 @@ def run(
         metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
         metric_tables.print_breakdowns(evaluation, loaded)
         metric_tables.print_limits(limits, of_core=of_core)
+        metric_tables.print_strategy(strategy)
         say(bottlenecks(evaluation, loaded))
         print_reliance(loaded, loaded.base)
         print_notes(loaded)

@@ -41,6 +41,7 @@ def evaluate_schema() -> Schema:
     job = {
         "title": text("Title of the job."),
         "labels": results.labels(),
+        "strategy": nullable(text("Parallelism strategy; null for layers and cores.")),
         **results.evaluated(),
         "limits": results.limits(),
         "warnings": results.warnings(),

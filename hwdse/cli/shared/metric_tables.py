@@ -64,6 +64,12 @@ def print_breakdown(
     print_table("", [label, f"{quantity} ({prefix}{unit})", "share (%)"], rows)
 
 
+def print_strategy(text: str) -> None:
+    """Print the parallelism strategy; nothing for layers and cores, which have none."""
+    if text:
+        say(f"strategy: {text}")
+
+
 def print_limits(rows: list[dict[str, Any]], *, of_core: bool = False) -> None:
     """Print the constraints; nothing if there are none."""
     if not rows:
