@@ -119,3 +119,18 @@ def test_merging_keeps_every_own_value_and_is_idempotent(base, own):
             assert merged[key] == value
     assert merge_tables(merged, {}) == merged
     assert merge_tables({}, own) == own or {"capacity", "capacity_bytes"} <= set(own)
+
+
+def test_a_base_of_another_kind_is_named():
+    file = written("c.toml", 'base = "trainium2"\n')
+    expected = "preset of systems, which the file is read as; 'trainium2' is a preset of chips"
+    with pytest.raises(ConfigError, match=expected):
+        load_system(file)
+
+
+def test_other_dimensions_of_a_torus_name_all_lists_that_follow():
+    file = written("s.toml", 'base = "trn2_ultraserver"\n[cluster]\ntorus_sizes = [8, 8]\n')
+    with pytest.raises(ConfigError) as caught:
+        load_system(file)
+    for part in ("torus_bandwidth_fractions", "torus_sizes = [8, 8]", "torus_latency_ratios"):
+        assert part in str(caught.value)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwdse.config.files.errors import ConfigLocation, MissingFileError
-from hwdse.config.files.toml_files import TomlFile, find_file, read_toml
+from hwdse.config.files.toml_files import FOLDERS, TomlFile, find_file, preset_names, read_toml
 from hwdse.units.parse_units import split_field
 
 BASE = "base"
@@ -56,7 +56,7 @@ def _read(folder: str, path: Path, label: str | None, chain: tuple[Path, ...]) -
     try:
         found = find_file(folder, named, path.parent)
     except MissingFileError as error:
-        raise where.error(BASE, named, error.expected) from None
+        raise where.error(BASE, named, _other_kind(folder, named) or error.expected) from None
     chain = (*chain, path.resolve())
     if found.resolve() in chain or len(chain) >= MAX_DEPTH:
         raise where.error(BASE, named, f"a file that does not lead back, at most {MAX_DEPTH} deep")
@@ -77,6 +77,15 @@ def _read(folder: str, path: Path, label: str | None, chain: tuple[Path, ...]) -
         uncertain_constants={**constants, **file.uncertain_constants},
         bases=(base, *base.bases),
     )
+
+
+def _other_kind(folder: str, named: str) -> str:
+    """Expected base of a file of `folder` whose base is a preset of another kind; else empty."""
+    others = [other for other in FOLDERS if other != folder]
+    found = [other for other in others if named in preset_names(other)]
+    if not found:
+        return ""
+    return f"a preset of {folder}, which the file is read as; {named!r} is a preset of {found[0]}"
 
 
 def merge_tables(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,15 +69,14 @@ def check_chip(chip: Chip, where: ConfigLocation) -> None:
 def check_cluster(cluster: Cluster, where: ConfigLocation) -> None:
     """Check the torus tables (equal lengths, fractions with sum 1) and whole scale-up domains."""
     sizes, fractions = cluster.torus_sizes, cluster.torus_bandwidth_fractions
-    if len(sizes) != len(fractions):
-        raise where.error(
-            "torus_bandwidth_fractions", list(fractions), f"{len(sizes)} numbers, one per dimension"
-        )
     ratios = cluster.torus_latency_ratios
-    if len(sizes) != len(ratios):
-        raise where.error(
-            "torus_latency_ratios", list(ratios), f"{len(sizes)} numbers, one per dimension"
-        )
+    lists = {"torus_bandwidth_fractions": fractions, "torus_latency_ratios": ratios}
+    wrong = [name for name, values in lists.items() if len(values) != len(sizes)]
+    if wrong:
+        also = f", as for {wrong[1]} = {list(ratios)}" if len(wrong) > 1 else ""
+        shown = [int(size) if float(size).is_integer() else size for size in sizes]
+        dimensions = f"{len(sizes)} numbers, one per dimension of torus_sizes = {shown}{also}"
+        raise where.error(wrong[0], list(lists[wrong[0]]), dimensions)
     if not math.isclose(sum(fractions), 1.0, rel_tol=1e-9):
         raise where.error("torus_bandwidth_fractions", list(fractions), "numbers with the sum 1")
     if cluster.topology not in MULTI_DIMENSIONAL and len(sizes) != 1:
