@@ -26,7 +26,7 @@ from hwdse.jobs.compared_metrics import (
     rows_table,
 )
 from hwdse.jobs.composed_job import Job, job
-from hwdse.jobs.equal_totals import with_total
+from hwdse.jobs.equal_totals import TOLERANCE, with_total
 from hwdse.jobs.job_results import DEFAULT_FORMATS, ResultTable
 from hwdse.jobs.variants import Axis, parse_axis, short_axis, with_value
 from hwdse.report.evaluation_json import warnings_json
@@ -78,11 +78,25 @@ class Comparison(ResultTable):
             lines += [f"strategy of all: {texts[0]}"] if texts[0] else []
         else:
             lines += [f"{label}: {text}" for label, text in zip(self.labels, texts, strict=True)]
+        lines += self._unequal_totals()
         for label, warnings in zip(self.labels, self.warnings, strict=True):
             lines += [f"{label}: {warning['text']}" for warning in warnings]
         for label, one in zip(self.labels, self.jobs, strict=True):
             lines += [f"{label}: not modeled: {note}" for note in one.loaded.notes]
         return tuple(lines)
+
+    def _unequal_totals(self) -> list[str]:
+        """A line for each job whose total that `equal` names differs from that of the first."""
+        if self.equal is None:
+            return []
+        total = TOTALS[self.equal]
+        each = [total(one, result) for one, result in zip(self.jobs, self.results, strict=True)]
+        return [
+            f"{label}: {value / each[0]:.2f}x the {self.equal} of {self.labels[0]}, the nearest "
+            "with a whole number of systems"
+            for label, value in zip(self.labels, each, strict=True)
+            if abs(value / each[0] - 1.0) > TOLERANCE
+        ]
 
     @property
     def warnings(self) -> list[list[dict[str, str]]]:

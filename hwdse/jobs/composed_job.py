@@ -154,7 +154,21 @@ class Job:
         limits: Mapping[str, Any] | None = None,
         strategy: str | None = None,
     ) -> "Search":
-        """Search of the job over `variables`; see `jobs.job_search.search_of`."""
+        """Search of the job over `variables`.
+
+        `variables` maps paths to `(low, high)`, `(low, high, step)` or a list of values: texts with
+        units, or numbers in SI base units. `limits` maps names such as `die_area` to upper limits.
+        `strategy` is `"best"` or `"all"` to search the parallelism strategy as well. Values of a
+        search file remain unless they are given. Raises `ConfigError` with one line.
+
+        >>> import hwdse
+        >>> training = hwdse.job(system="dgx_h100", model="llama3_8b", strategy="TP8")
+        >>> ranges = {"chip.hbm.bandwidth": ("2 TB/s", "8 TB/s"), "chip.array.rows": [32, 64]}
+        >>> limits = {"die_area": "1100 mm^2"}
+        >>> found = training.search(ranges, minimize="energy_delay", limits=limits)
+        >>> len(found.loaded.space.dimensions)
+        1
+        """
         from hwdse.jobs.job_search import search_of
 
         return search_of(self, variables or {}, minimize, front, limits or {}, strategy)

@@ -49,14 +49,15 @@ class Axis:
 def parse_axis(text: str) -> Axis:
     """Axis of a text `PATH=A,B,C` or `PATH=LOW..HIGH UNIT:N` with N equal steps.
 
-    Raises `ConfigError` with one line.
+    Values that contain commas, such as strategies, are separated by semicolons. Raises
+    `ConfigError` with one line.
     """
     path, mark, rest = (part.strip() for part in text.partition("="))
     if not (path and mark and rest):
         raise ConfigError(f"--vary {text}: expected PATH=A,B,C or PATH=LOW..HIGH UNIT:N")
     match = _RANGE.fullmatch(rest)
     if match is None:
-        values = tuple(part.strip() for part in rest.split(","))
+        values = tuple(part.strip() for part in rest.split(";" if ";" in rest else ","))
         if "" in values or len(set(values)) < len(values):
             raise ConfigError(f"--vary {text}: expected distinct values, such as {path}=A,B,C")
         return Axis(path, values)

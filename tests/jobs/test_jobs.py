@@ -131,6 +131,15 @@ def test_a_search_in_one_line(tmp_path):
         core.search({"accelerator.rows": 3})
 
 
+def test_a_search_of_a_job_keeps_its_title(tmp_path):
+    file = tmp_path / "job.toml"
+    file.write_text('title = "mine"\n[design]\nsystem = "dgx_h100"\nmodel = "llama3_8b"\n'
+                    'strategy = "TP8"\n')  # fmt: skip
+    mine = hwdse.job(file)
+    assert mine.search({"chip.array.rows": [32, 64]}).job.title == "mine"
+    assert mine.with_(count=2).title != "mine"
+
+
 @pytest.mark.parametrize("equal", sorted(TOTALS))
 def test_totals_are_near_those_of_the_first_job(equal, training):
     pair = hwdse.compare([training, training.with_(system="dgx_a100", count=1)], equal=equal)
@@ -139,6 +148,16 @@ def test_totals_are_near_those_of_the_first_job(equal, training):
     ]
     one_system = totals[1] / (pair.values["num_chips"][1] / 8.0)
     assert abs(totals[1] - totals[0]) <= one_system
+
+
+def test_totals_that_whole_systems_cannot_equal_are_told():
+    parts = {"model": "llama3_8b", "batch": 64, "strategy": "TP8"}
+    found = hwdse.compare(["dgx_h100", "trn2_ultraserver", "dgx_a100"], equal="chips", **parts)
+    assert found.ratios("num_chips") == (1.0, 8.0, 1.0)
+    told = (
+        "Trn2 UltraServer: 8.00x the chips of DGX H100, the nearest with a whole number of systems"
+    )
+    assert [note for note in found.notes if "nearest" in note] == [told]
 
 
 def test_comparing_a_job_with_itself_gives_ratios_of_one(training):
@@ -168,3 +187,8 @@ def test_wrong_axes_are_refused(text):
 
 def test_ranges_are_linear_with_units():
     assert parse_axis("x=2..8TB/s:7").values == tuple(f"{n} TB/s" for n in range(2, 9))
+
+
+def test_semicolons_separate_values_with_commas():
+    axis = parse_axis("strategy=TP8 PP2, ZeRO-1; best")
+    assert axis.values == ("TP8 PP2, ZeRO-1", "best")

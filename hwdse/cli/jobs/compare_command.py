@@ -44,8 +44,8 @@ def run(
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            "--vary", metavar="PATH=VALUES", help="Variants: values A,B,C or a range LOW..HIGH:N. "
-            "Repeatable."
+            "--vary", metavar="PATH=VALUES", help="Variants: values A,B,C (A;B if they contain "
+            "commas) or a range LOW..HIGH:N. Repeatable."
         ),
     ] = None,
     sets: Sets = None,

@@ -159,7 +159,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     entries = [*file_entries(parts.files), *((where.table("uncertain"), item) for item in given)]
     uncertain_constants = make_uncertain_constants(entries, roots, base)
     design, plain = with_explicit_strategy(merged["design"], checked.design, roots, parts.roots)
-    is_other_job = bool(source.tables) or any(names_other_job(text) for text in overrides)
+    is_other_job = "design" in source.tables or any(names_other_job(text) for text in overrides)
     loaded = LoadedSearch(
         title=job_title(checked, parts.labels, is_other_job=is_other_job),
         seed=checked.seed,
