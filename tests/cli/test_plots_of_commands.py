@@ -1,5 +1,8 @@
 """Plots of the commands: formats, words for parameters and operators, systems beside a front."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import typer
 
@@ -25,6 +28,7 @@ from hwdse.report.parameter_words import (
 )
 from hwdse.report.plot_targets import provenance
 from hwdse.runs.run_folder import create_run
+from hwdse.search.space.search_space import Choice, SearchSpace
 from hwdse.workload.transformer.micro_batch_gemms import GEMM_NAMES
 
 
@@ -128,6 +132,19 @@ def test_systems_beside_a_front_are_real():
     for design in found.values():
         assert design.cluster.num_chips == loaded.base.cluster.num_chips
         assert design.parallelism == loaded.base.parallelism
+
+
+def test_parts_of_labels_that_name_a_path_are_rows_of_that_path():
+    paths = tuple(f"cluster.torus_bandwidth_fractions.{i}" for i in range(2))
+    labels = tuple(f"{paths[0]} {a}, {paths[1]} {b}, TP8" for a, b in ((0.3, 0.7), (0.6, 0.4)))
+    choice = Choice(" x ".join(paths), paths, ((0.3, 0.7), (0.6, 0.4)), labels)
+    loaded = dataclasses.replace(
+        load_search("trn2_llama3_70b", ()), space=SearchSpace((), (choice,))
+    )
+    rows = front_tables._name_rows(loaded, {choice.name: np.array(labels, object)})
+    assert rows == [
+        (paths[0], ["0.3", "0.6"]), (paths[1], ["0.7", "0.4"]), (choice.name, ["TP8", "TP8"])
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hwdse.runs.run_folder import Run
     from hwdse.runs.sweep_job import SweepJob
     from hwdse.search.pareto.pareto_archive import DesignSet
+    from hwdse.search.space.search_space import Choice
     from hwdse.specs.results.evaluation_result import Evaluation
 
 SHOWN_DESIGNS = 5
@@ -127,10 +128,20 @@ def _name_rows(
         parts = [label.split(", ") for label in _values_of(columns, choice.name)]
         if len({len(part) for part in parts}) > 1:
             parts = [[", ".join(part)] for part in parts]
-        rows += [(choice.name, list(values)) for values in zip(*parts, strict=True)]
+        rows += [_part_row(choice, list(values)) for values in zip(*parts, strict=True)]
     for variant in loaded.space.variants:
         rows.append((variant.path, [str(value) for value in _values_of(columns, variant.path)]))
     return rows
+
+
+def _part_row(choice: "Choice", values: list[str]) -> tuple[str, list[str]]:
+    """Row of one part of the labels; a part that begins with a path is a row of that path."""
+    from hwdse.config.schema.user_paths import short_path
+
+    words = {value.partition(" ")[0] for value in values}
+    if len(words) == 1 and words <= set(map(short_path, choice.paths)):
+        return words.pop(), [value.partition(" ")[2] for value in values]
+    return choice.name, values
 
 
 def _values_of(columns: Mapping[str, np.ndarray], name: str) -> list[Any]:
