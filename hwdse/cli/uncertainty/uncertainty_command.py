@@ -129,7 +129,7 @@ def _checked_uncertainty(text: str) -> str:
     try:
         relative_uncertainty(path, relative_fraction(value))
     except ValueError as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{path}: expected ")
         raise CommandError(f"--uncertain {text}: expected {reason}") from None
     return f"uncertain.{text}"
 

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from hwdse.config.files.errors import ConfigError, ConfigLocation
+from hwdse.config.files.errors import ConfigError, ConfigLocation, Mistakes
 from hwdse.config.schema.field_rules import in_unit_of_key
 from hwdse.config.schema.user_paths import (
     Roots,
@@ -39,8 +39,12 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def apply_overrides(roots: Roots, changes: Mapping[str, Any], where: ConfigLocation) -> Roots:
-    """A copy of the specs with changed values, each checked by the rule of its field."""
+    """A copy of the specs with changed values, each checked by the rule of its field.
+
+    Raises `ConfigError` with a line for each wrong path and value.
+    """
     done: dict[str, str] = {}
+    mistakes = Mistakes()
     for text, value in changes.items():
         try:
             path = resolve(roots, text)
@@ -49,6 +53,8 @@ def apply_overrides(roots: Roots, changes: Mapping[str, Any], where: ConfigLocat
             given = in_unit_of_key(field_name(text), value)
             roots = replace_value(roots, path, check_value(roots, path, given))
         except ValueError as error:
-            raise where.error(text, value, str(error)) from None
-        done[path] = text
+            mistakes.errors.append(where.error(text, value, str(error)))
+        else:
+            done[path] = text
+    mistakes.finish()
     return roots

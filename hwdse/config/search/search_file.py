@@ -148,7 +148,10 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     parts = mistakes.run(kind.load, checked.design, folder, where.table("design"))
     mistakes.finish()
     objective, front = named
-    roots = _with_overrides(parts.roots, checked.overrides, changes, where)
+    roots = mistakes.run(_with_overrides, parts.roots, checked.overrides, changes, where)
+    if roots is None:
+        mistakes.run(_variables_and_variants, checked, parts.roots, where)
+    mistakes.finish()
     fixed = _set_strategy_fields((*flatten(checked.overrides), *changes))
     most = min(1.0, limits.get("hbm_used_ratio", 1.0))
     roots = kind.with_strategy(roots, checked.design, fixed, most, where.table("design"))
@@ -231,11 +234,15 @@ def _with_overrides(
     roots: Roots, overrides: Mapping[str, Any], changes: Mapping[str, Any], where: ConfigLocation
 ) -> Roots:
     """Specs with the values of [overrides], then those of `--set`."""
+    mistakes = Mistakes()
     for values, place in (
         (flatten(overrides), where.table("overrides")),
         (changes, ConfigLocation("--set")),
     ):
-        roots = apply_overrides(roots, with_shard_fractions(values, place, "parallelism."), place)
+        given = mistakes.run(with_shard_fractions, values, place, "parallelism.")
+        if given is not None:
+            roots = mistakes.run(apply_overrides, roots, given, place) or roots
+    mistakes.finish()
     return roots
 
 
@@ -326,26 +333,39 @@ def _limits(table: Mapping[str, Any], kind: DesignKind, where: ConfigLocation) -
     return limits
 
 
+def _made(
+    name: str, model: Any, make: Callable, checked: Any, roots: Roots, where: ConfigLocation
+) -> tuple:
+    """Objects of the tables of one name. Raises `ConfigError` with all mistakes."""
+
+    def one(table: Any, place: ConfigLocation) -> Any:
+        return make(check(model, table, place), roots, place)
+
+    mistakes = Mistakes()
+    made = tuple(
+        mistakes.run(one, table, where.table(f"{name} {number}"))
+        for number, table in enumerate(getattr(checked, name), 1)
+    )
+    mistakes.finish()
+    return made
+
+
+def _variables_and_variants(
+    checked: Any, roots: Roots, where: ConfigLocation
+) -> tuple[tuple, tuple]:
+    mistakes = Mistakes()
+    rest = checked, roots, where
+    dimensions = mistakes.run(_made, "variables", VARIABLE_TABLE, make_dimensions, *rest)
+    variants = mistakes.run(_made, "variants", VARIANT_TABLE, make_variant, *rest)
+    mistakes.finish()
+    return dimensions, variants
+
+
 def _space(
     checked: Any, roots: Roots, base: Any, kind: DesignKind, where: ConfigLocation
 ) -> SearchSpace:
-    mistakes = Mistakes()
-
-    def one(model: Any, make: Callable, table: Any, place: ConfigLocation) -> Any:
-        return make(check(model, table, place), roots, place)
-
-    def made(name: str, model: Any, make: Callable) -> tuple:
-        tables = enumerate(getattr(checked, name), 1)
-        return tuple(
-            mistakes.run(one, model, make, table, where.table(f"{name} {number}"))
-            for number, table in tables
-        )
-
-    dimensions = made("variables", VARIABLE_TABLE, make_dimensions)
-    variants = made("variants", VARIANT_TABLE, make_variant)
-    mistakes.finish()
-    choices = made("choices", CHOICE_TABLE, make_choice)
-    mistakes.finish()
+    dimensions, variants = _variables_and_variants(checked, roots, where)
+    choices = _made("choices", CHOICE_TABLE, make_choice, checked, roots, where)
     check_distinct(dimensions, choices, variants, where)
     space = SearchSpace(tuple(itertools.chain(*dimensions)), choices, variants)
     bases = space.variant_bases(base)

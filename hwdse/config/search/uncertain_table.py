@@ -75,14 +75,21 @@ def make_uncertain_constants(
 ) -> tuple[UncertainConstant, ...]:
     """Uncertain constants of the entries; the last entry of a path applies.
 
-    `base` is the design with the nominal values. Raises `ConfigError` with one line.
+    `base` is the design with the nominal values. Raises `ConfigError` with a line for each entry
+    that is wrong.
     """
     found: dict[str, UncertainConstant] = {}
-    for where, entry in entries:
+
+    def add(where: ConfigLocation, entry: Any) -> None:
         checked = check(UNCERTAIN_TABLE, entry, where)
         path = _design_path(checked.path, roots, where)
         found.pop(path, None)
         found[path] = _uncertain_constant(path, checked, float(get_value(roots, path)), where)
+
+    mistakes = Mistakes()
+    for where, entry in entries:
+        mistakes.run(add, where, entry)
+    mistakes.finish()
     return tuple(found.values())
 
 
@@ -126,4 +133,4 @@ def _uncertain_constant(
         return UncertainConstant(path, low / nominal, high / nominal, name, *ends)
     except ValueError as error:
         key, value = ("relative", entry.relative) if is_relative else ("low", entry.low)
-        raise where.error(key, value, str(error).removeprefix(f"{path}: ")) from None
+        raise where.error(key, value, str(error).removeprefix(f"{path}: expected ")) from None

@@ -109,8 +109,8 @@ def relative_uncertainty(
     width = relative * (OUTER_SIGMAS if distribution == "normal" else 1.0)
     if width > 1.0:
         raise ValueError(
-            f"{path}: a normal distribution of this width reaches zero; use a smaller relative "
-            f'uncertainty or distribution = "lognormal"'
+            f"{path}: expected a relative uncertainty with which a normal distribution stays above "
+            f'zero, or distribution = "lognormal"'
         )
     return UncertainConstant(path, 1.0 - width, 1.0 + width, distribution, highest, lowest)
 
