@@ -119,6 +119,31 @@ def test_all_mistakes_of_a_file_come_at_once(tmp_path, monkeypatch):
     assert lines[-1] == "and 10 more mistakes"
 
 
+def test_all_mistakes_of_overrides_and_sets_and_variables_come_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    design = '[design]\nsystem = "dgx_h100"\nmodel = "llama3_8b"\n'
+    Path("j.toml").write_text(
+        design + "[overrides]\nchip.foo = 1\nchip.hbm.bandwidth = 3\nchip.num_dies = 2.5\n"
+        '[[variables]]\npath = "chip.bar"\nlow = 1\nhigh = 2\n'
+    )
+    with pytest.raises(ConfigError) as error:
+        load_search("j.toml", ["cluster.foo=1", "chip.array.clock=3"])
+    lines = str(error.value).splitlines()
+    words = ("chip.foo", "bandwidth = 3", "num_dies = 2.5", "cluster.foo", "clock = 3", "chip.bar")
+    assert len(lines) == len(words)
+    for word, line in zip(words, lines, strict=True):
+        assert word in line
+    Path("u.toml").write_text(
+        design + '[[uncertain]]\npath = "chip.foo"\nrelative = "30 %"\n'
+        '[[uncertain]]\npath = "chip.hbm.energy"\nrelative = "80 %"\ndistribution = "normal"\n'
+    )
+    with pytest.raises(ConfigError) as error:
+        load_search("u.toml")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2
+    assert "expected a relative uncertainty with which a normal distribution stays" in lines[1]
+
+
 def test_a_misspelled_required_key_is_one_mistake(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("j.toml").write_text('[design]\nsystme = "dgx_h100"\nmodel = "llama3_8b"\n')

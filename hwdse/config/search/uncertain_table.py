@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, StrictStr, create_model
 
-from hwdse.config.files.errors import ConfigLocation, did_you_mean, listed
+from hwdse.config.files.errors import ConfigLocation, Mistakes, did_you_mean, listed
 from hwdse.config.files.toml_files import TomlFile
 from hwdse.config.files.uncertainty_suffix import relative_fraction
 from hwdse.config.schema.field_rules import LARGEST, in_unit_of_key, rule_of
