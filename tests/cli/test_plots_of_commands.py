@@ -12,6 +12,7 @@ from hwdse.cli.shared.exit_codes import Exit
 from hwdse.cli.sweep import front_tables
 from hwdse.config import load_search
 from hwdse.config.schema.user_paths import leaf_paths
+from hwdse.config.search import search_file
 from hwdse.evaluation import evaluate_exact
 from hwdse.jobs.reliance import resting_plot_files
 from hwdse.plots.figure_files import FORMATS
@@ -132,6 +133,23 @@ def test_systems_beside_a_front_are_real():
     for design in found.values():
         assert design.cluster.num_chips == loaded.base.cluster.num_chips
         assert design.parallelism == loaded.base.parallelism
+
+
+def test_systems_beside_a_front_do_not_rank_the_searched_strategies(tmp_path, monkeypatch):
+    file = tmp_path / "s.toml"
+    file.write_text(
+        '[design]\nsystem = "dgx_h100"\nmodel = "llama3_8b"\nstrategy = "TP8"\n'
+        '[objective]\nminimize = "energy_delay"\nfront = ["time_per_token", "energy_per_token"]\n'
+        '[[choices]]\npath = "parallelism"\nvalues = "best"\n'
+    )
+    loaded = load_search(file)
+    assert loaded.space.choices
+    ranked = []
+    space = search_file._space
+    monkeypatch.setattr(search_file, "_space", lambda *a: ranked.append(space(*a)) or ranked[-1])
+    name, design = next(front_tables._other_systems(loaded, str(file), ()))
+    assert [one.choices for one in ranked] == [()] * len(ranked)
+    assert (name, design.parallelism.tensor) == ("DGX A100 80 GB", 8.0)
 
 
 def test_parts_of_labels_that_name_a_path_are_rows_of_that_path():

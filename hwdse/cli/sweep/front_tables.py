@@ -301,16 +301,21 @@ def _other_cores(
 def _other_systems(
     loaded: "LoadedSearch", config: str, sets: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
+    """System presets with the chips of the base design, without the choices of the search: for
+    each system, the best of thousands of strategies would be ranked once more."""
     from hwdse.config import ConfigError, load_search, load_system
     from hwdse.config.files.toml_files import preset_names
+    from hwdse.config.search.job_source import JobSource
 
     base: Any = loaded.base
+    source = config if isinstance(config, JobSource) else JobSource(config)
+    source = JobSource(source.path, {**source.tables, "choices": []})
     for name in preset_names("systems"):
         system = load_system(name)
         count = float(base.cluster.num_chips) / float(system.cluster.num_chips)
         changes = [f'design.system="{name}"', f"design.num_systems={count:g}"]
         try:
-            yield system.name, load_search(config, [*sets, *changes]).base
+            yield system.name, load_search(source, [*sets, *changes]).base
         except ConfigError:
             continue
 

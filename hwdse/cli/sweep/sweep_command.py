@@ -33,6 +33,8 @@ from hwdse.cli.shared.table_output import note, print_json, progress_bar, say, t
 from hwdse.report.number_texts import human_count
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
 
     from hwdse.config import LoadedSearch
@@ -147,7 +149,7 @@ def run(
             job, record, share, workers, scheduler, functools.partial(_progress, job),
             is_interrupted if is_interruptible() else None,
         )  # fmt: skip
-        markers = prepare if prepared is None else prepared.result
+        markers = prepare if prepared is None else functools.partial(_awaited, prepared)
         _finish(loaded, job, record, result, is_stopped, shard, markers, (kinds, json))
 
 
@@ -157,6 +159,13 @@ def _prepared(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> "list
     from hwdse.report import evaluation_plots  # noqa: F401  # takes half a second
 
     return preset_markers(loaded, config, sets)
+
+
+def _awaited(prepared: "Future[list[Marker]]") -> "list[Marker]":
+    """Markers that a thread prepares; a line on stderr if the sweep has ended before it."""
+    if not prepared.done():
+        note("evaluating the preset systems of the plot")
+    return prepared.result()
 
 
 @contextmanager
