@@ -144,7 +144,9 @@ def progress_bar(
 
         def update(done: int | float, extra: str) -> None:
             state = progress.tasks[0]
-            rate = f"{human_count(state.speed)} {unit}/s" if state.speed else ""
+            # Chunks may end together: at the end, the mean over the time of the bar.
+            speed = done / state.elapsed if done >= total and state.elapsed else state.speed
+            rate = f"{human_count(speed)} {unit}/s" if speed else ""
             progress.update(task, completed=done, extra=extra, rate=rate)
 
         yield update
