@@ -123,6 +123,12 @@ def test_a_missing_a_new_and_a_wrong_value_are_mistakes(capsys):
     assert mistakes("evaluate", {**output, "more": 1})
 
 
+def test_outputs_of_all_tests_are_checked(monkeypatch):
+    monkeypatch.setattr("support.json_outputs.mistakes", lambda command, value: [command])
+    with pytest.raises(AssertionError, match="presets"):
+        run(["presets", "chip", "--json"])
+
+
 def test_descriptions_have_units():
     fields = schema_of("evaluate")["$defs"]["metrics"]["properties"]
     assert fields["step_time_s"]["description"].endswith("[s]")

@@ -4,10 +4,14 @@ import functools
 import json
 from types import SimpleNamespace
 
-import click
 import pytest
 
 from hwdse.cli.shared import table_output
+
+try:  # newer typers have a click of their own, with the context
+    from typer._click.globals import get_current_context
+except ImportError:
+    from click import get_current_context
 
 
 @functools.cache
@@ -35,7 +39,7 @@ def outputs_meet_their_schema(monkeypatch):
     """Fail a test whose command prints JSON that does not meet its schema."""
 
     def checked(value, **options):
-        context = click.get_current_context(silent=True)
+        context = get_current_context(silent=True)
         if context is not None and context.info_name != "schema":
             found = mistakes(context.info_name, value)
             assert not found, "\n".join(found)

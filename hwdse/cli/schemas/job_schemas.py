@@ -74,6 +74,7 @@ def _sheet(kind: str) -> Schema:
         "system": system_values(),
         "model": model_values(),
         "task": names(leaf(), "Keys of the task."),
+        "accelerator": names(either(leaf(), flag(), items(text())), "All parameters by path."),
     }
     return fixed(
         {

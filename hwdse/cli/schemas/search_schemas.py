@@ -163,6 +163,7 @@ def pareto_schema() -> Schema:
     """Output of `hwdse pareto`."""
     run = {
         "run": text("Run folder."),
+        "status": text("Status of the run: finished, stopped, interrupted, infeasible, running."),
         "designs": count("Designs of its front."),
         "on_merged_front": count("Designs of its front on the merged front."),
         "hypervolume": number("Hypervolume in the logarithms of the objectives."),
@@ -209,6 +210,7 @@ def compare_search_schema() -> Schema:
             "budget": count("Evaluations per search."),
             "methods": items(fixed(row), "Methods, best first, one entry per task."),
             "ranking": items(text(), "The ranking in words."),
+            "zero_hypervolume": nullable(text("Reason of hypervolumes of zero, if there are any.")),
             "files": results.files(),
         }
     )
