@@ -90,7 +90,7 @@ def _check_content(path: Path, *, is_shared: bool) -> None:
     """Raise `RunError` if the file names a process that may still run."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     if not isinstance(holder, dict) or holder.get("process") == os.getpid():
         return
@@ -104,7 +104,7 @@ def _holder(descriptor: int) -> dict[str, Any]:
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
         found = json.loads(os.read(descriptor, 4096))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

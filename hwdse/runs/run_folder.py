@@ -263,6 +263,10 @@ def _is_free(folder: Path) -> bool:
     )
 
 
+_KINDS = {"config": dict, "versions": dict, "summary": dict, "seed": int, "config_hash": str}
+"""Kinds of values of a run record that are read without further checks."""
+
+
 def open_run(folder: Path) -> Run:
     """Open a run folder and remove temporary files of killed writers.
 
@@ -274,13 +278,16 @@ def open_run(folder: Path) -> Run:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{folder}: not a run folder ({RECORD_NAME} not found)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise RunError(f"{path}: cannot be read: {_first_line(error)}") from error
     missing = {"config", "config_hash", "seed", "versions"}.difference(
         record if isinstance(record, dict) else ()
     )
     if missing:
         raise RunError(f"{path}: not a run record; missing: {', '.join(sorted(missing))}")
+    for name, kind in _KINDS.items():
+        if not isinstance(record.get(name, kind()), kind):
+            raise RunError(f"{path}: not a run record; wrong kind of value: {name}")
     if (found := record.get("format", 1)) != RUN_FORMAT:
         writer = record["versions"].get("hwdse", "unknown")
         raise RunError(

@@ -73,7 +73,7 @@ def test_the_file_of_an_ended_process_is_no_lock(tmp_path, kind):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 4000])
 def test_a_damaged_file_is_no_lock(tmp_path, kind, text):
     (tmp_path / LOCK_NAME).write_text(text)
     lock_folder(tmp_path).release()

@@ -149,6 +149,20 @@ def test_a_folder_without_a_valid_record_is_no_run(tmp_path, text):
         open_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("config", 5), ("versions", [1]), ("summary", [1]), ("seed", "x")]
+)
+def test_values_of_a_wrong_kind_in_a_record_are_refused_in_one_line(tmp_path, key, value):
+    make_run(tmp_path / "run").finish("finished")
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(RunError, match=f"wrong kind of value: {key}"):
+        open_run(tmp_path / "run")
+    path.write_text("[" * 100_000)
+    with pytest.raises(RunError, match="cannot be read"):
+        open_run(tmp_path / "run")
+
+
 @pytest.mark.parametrize("found", [None, 1, 3])
 def test_a_run_of_another_format_is_refused_in_one_line(tmp_path, found):
     make_run(tmp_path / "run")
