@@ -100,9 +100,10 @@ def test_the_record_of_recent_lines_stays_short(store):
     assert len(json.loads((store.folder / RECENT).read_text())) == MAX_RECENT
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"evaluate x": 3}', '{"evaluate x": [3]}', "\\x00"]
-)
+DAMAGED = ("", "[]", "{", '{"evaluate x": 3}', '{"evaluate x": [3]}', "\x00", "[" * 100_000)
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_record_is_ignored_and_replaced(store, text):
     (store.folder / RECENT).write_text(text)
     assert call(store, "evaluate x", "a.program") == []

@@ -82,7 +82,7 @@ def _recent(path: Path) -> dict[str, list[str]]:
     """Names of programs by command line, oldest first; empty if the file is not as written."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     is_valid = isinstance(found, dict) and all(
         isinstance(names, list) and all(isinstance(name, str) for name in names)
