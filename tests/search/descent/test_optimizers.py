@@ -11,6 +11,7 @@ from support.plane_problem import PLANE, PLANE_EFFORT, PLANE_SPACE, bowl
 
 from hwdse.search.descent.minimize import minimize
 from hwdse.search.descent.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
+from hwdse.search.evaluation.gradient_cost import GRADIENT_COST_EVALUATIONS
 
 NUM_STEPS = 80
 
@@ -79,7 +80,7 @@ def test_stopped_search_returns_the_best_design_so_far():
 
 
 def test_local_search_ends_after_the_round_in_which_time_is_up():
-    first = 64 + 3 * 4 * 200 + 4
+    first = 64 + GRADIENT_COST_EVALUATIONS * 4 * 200 + 4
     spent = [0]
     with jax.enable_x64(True):
         found = minimize(
