@@ -188,8 +188,14 @@ def as_markdown(results: dict) -> str:
         ("full evaluations per second, float32 batch", f"{sweep['evaluations_per_s']:,.0f}"),
         ("full evaluations per CPU second", f"{sweep['evaluations_per_cpu_s']:,.0f}"),
         ("compile time of that batch (s)", f"{sweep['compile_s']:.1f}"),
-        ("gradient / evaluation, smooth relaxation, 64 designs (descent)", f"{smooth_ratio:.2f}"),
-        ("gradient / evaluation, exact model, 512 designs", f"{exact_ratio:.2f}"),
+        (
+            "gradient / evaluation, smooth relaxation, 64 designs, base as constants",
+            f"{smooth_ratio:.2f}",
+        ),
+        (
+            "gradient / evaluation, exact model, 512 designs, base as constants",
+            f"{exact_ratio:.2f}",
+        ),
     ]
     if "scalesim" in results:
         peer = results["scalesim"]
