@@ -166,6 +166,14 @@ def test_explain_prints_origin_band_and_effect(capsys):
     assert 0.0 < found["elasticities"]["die_area"] < 1.0
 
 
+def test_explain_takes_a_job_by_flags(capsys):
+    flags = ["--system", "dgx_h100:2", *WORK]
+    found = told(capsys, "explain", "chip.hbm.bandwidth", *flags)
+    assert "2 x DGX H100" in found["title"]
+    assert told(capsys, "explain", "chip.hbm.bandwidth", "dgx_h100:2", *WORK) == found
+    assert "model" in refused(capsys, "explain", "chip.hbm.bandwidth", "--system", "dgx_h100")
+
+
 def test_explain_follows_set_and_chooses_a_job_on_a_core(capsys):
     assert "Gemmini" in output(capsys, "explain", "accelerator.rows")
     found = told(capsys, "explain", "chip.hbm.bandwidth", "--set", 'chip.hbm.bandwidth="4 TB/s"')

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwdse.cli.shared.common_options import Json, Sets
+from hwdse.cli.shared.common_options import JobOrDefault, Json, Sets
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json, print_table, say
 from hwdse.report.number_texts import signed
@@ -23,10 +23,7 @@ def run(
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="Path such as chip.process.sram_area.")
     ],
-    job: Annotated[
-        str | None,
-        typer.Argument(metavar="JOB", help="Job in which the constant is used."),
-    ] = None,
+    job: JobOrDefault = None,
     sets: Sets = None,
     json: Json = False,
 ) -> None:
@@ -39,6 +36,7 @@ def run(
     Examples:
       hwdse explain chip.process.sram_area
       hwdse explain chip.hbm.bandwidth trn2_llama3_70b
+      hwdse explain chip.hbm.bandwidth --system dgx_h100:4 --model llama3_8b
     """
     from hwdse.config import load_search
     from hwdse.jobs.explanation import explain

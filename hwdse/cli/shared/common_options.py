@@ -42,6 +42,10 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="Config file (TOML) or preset name.")]
+JobOrDefault = Annotated[
+    str | None, typer.Argument(metavar="JOB", help="Job in which the constant is used.")
+]
+"""Config file or preset that a command can do without."""
 Sets = Annotated[
     list[str] | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hwdse.cli.shared.common_options import Config, parse_count
+from hwdse.cli.shared.common_options import Config, JobOrDefault, parse_count
 
 FLAGS: dict[str, tuple[str, str, Any]] = {
     "system": ("NAME[:N]", "System preset or file, and their number.", str),
@@ -36,17 +36,23 @@ class JobParts(dict[str, Any]):
     """Arguments of `hwdse.job` that a command line gives; a parameter of this type gets flags."""
 
 
+CONFIGS = (Config, JobOrDefault)
+"""Types of a parameter that names a job."""
 NOT_PARTS = ("system", "core")
 """Flags that a parameter of type `JobParts` leaves out: the command names the systems itself."""
 
 
 def with_job_flags(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Command function whose parameter of type `Config` or `JobParts` is given by flags.
+    """Command function whose parameter of type `Config`, `JobOrDefault` or `JobParts` is given by
+    flags.
 
-    It receives a `JobSource` in place of a `Config`, which flags may replace or complete.
+    It receives a `JobSource` in place of a config, which flags may replace or complete; `None` in
+    place of a `JobOrDefault` that is not given.
     """
     parameters = list(inspect.signature(run).parameters.values())
-    config = next((one.name for one in parameters if one.annotation == Config), None)
+    kinds = {one.annotation: one.name for one in parameters if one.annotation in CONFIGS}
+    config = next(iter(kinds.values()), None)
+    has_default = JobOrDefault in kinds
     parts = next((one.name for one in parameters if one.annotation is JobParts), None)
     if config is None and parts is None:
         return run
@@ -55,7 +61,9 @@ def with_job_flags(run: Callable[..., Any]) -> Callable[..., Any]:
     def command(**values: Any) -> Any:
         flags = {flag: values.pop(flag) for flag in names}
         if config is not None:
-            return run(**{**values, config: job_source(values[config], flags)})
+            is_default = has_default and values[config] is None and not any(flags.values())
+            source = None if is_default else job_source(values[config], flags)
+            return run(**{**values, config: source})
         given = {name: value for name, value in flags.items() if value is not None}
         return run(**{**values, str(parts): JobParts(given)})
 
@@ -66,7 +74,7 @@ def with_job_flags(run: Callable[..., Any]) -> Callable[..., Any]:
     made: list[inspect.Parameter] = []
     for one in parameters:
         one = one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        if one.name == config:
+        if one.name == config and not has_default:
             one = one.replace(annotation=OptionalConfig, default=None)
         made += extra if one.name == parts else [one]
     if config is not None:
