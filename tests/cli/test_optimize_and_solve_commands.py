@@ -450,3 +450,22 @@ def test_a_search_without_ranges_says_so(tmp_path, monkeypatch, capsys):
     assert "unchanged   feasible" in printed
     assert "no neighbors: no parameter has a range" in printed
     assert "bound by" not in printed.partition("optimality report")[2]
+
+
+def test_variants_of_other_structure_are_swept(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    schemes = (
+        ONLY_VARIANTS.partition("[[variants]]")[0]
+        + """
+[[variables]]
+path = "chip.hbm.bandwidth"
+low = "2 TB/s"
+high = "4 TB/s"
+[[variants]]
+path = "checkpointing.scheme"
+values = ["blocking", "async"]
+"""
+    )
+    (tmp_path / "schemes.toml").write_text(schemes)
+    assert run(["sweep", "schemes.toml", "--points", "64", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["num_points"] == 64

@@ -102,7 +102,7 @@ class ChunkRunner:
         bases = tuple(map(host_leaves, plan.space.program_bases(base)))
         self.evaluator = Float64Evaluator(plan, bases, evaluate_objectives, evaluate_with_metrics)
         self._plan = plan
-        self._known = _known_leaves(bases)
+        self._known = [_known_leaves(base, bases) for base in bases]
         self._screen = screen
         self._margin = SCREEN_MARGINS[screen]
         self._keep = keep
@@ -146,12 +146,12 @@ class ChunkRunner:
         """Result of `screen_chunk` for the points of a chunk."""
         plan, evaluator = self._plan, self.evaluator
         variant, start, _ = plan.chunk(index)
-        base = evaluator.bases[variant]
+        base, known = evaluator.bases[variant], self._known[variant]
         return screen_chunk(
             self._words,
             chunk_words(plan.sequence, start),
-            _other_leaves(base, self._known),
-            known=self._known,
+            _other_leaves(base, known),
+            known=known,
             evaluate_objectives=evaluator.evaluate_objectives,
             space=plan.space,
             sequence=plan.sequence,
@@ -240,17 +240,19 @@ _OTHER = "other"
 """Mark of a leaf whose value is an argument of the screening program."""
 
 
-def _known_leaves(bases: Sequence[Any]) -> Any:
-    """Base with leaves that are 0 in all bases, or 1 in all, and marks for all other leaves.
+def _known_leaves(base: Any, bases: Sequence[Any]) -> Any:
+    """Base with leaves that are 0 in all bases of its program, or 1 in all, and marks for others.
 
-    Zeros and ones turn features off: known to the program, they save two fifths of its time.
+    Zeros and ones turn features off: known to the program, they save two fifths of its time. Bases
+    of equal structure share a program.
     """
-    first, *others = bases
-
-    def known(leaf: float, *same: float) -> float | str:
-        return leaf if leaf in (0.0, 1.0) and all(x == leaf for x in same) else _OTHER
-
-    return jax.tree.map(known, first, *others)
+    leaves, structure = jax.tree.flatten(base)
+    alike = [jax.tree.leaves(x) for x in bases if jax.tree.structure(x) == structure]
+    known = [
+        leaf if leaf in (0.0, 1.0) and all(x[index] == leaf for x in alike) else _OTHER
+        for index, leaf in enumerate(leaves)
+    ]
+    return structure.unflatten(known)
 
 
 def _other_leaves(base: Any, known: Any) -> list[float]:
