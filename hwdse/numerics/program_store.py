@@ -93,7 +93,7 @@ class ProgramStore:
             # A structure cannot be pickled, a value of that structure can.
             skeleton = jax.tree.unflatten(structure, range(structure.num_leaves))
             body = zlib.compress(pickle.dumps((executable, num_arguments, skeleton)), 1)
-            with _replacing(self._path(key)) as temporary:
+            with replacing(self._path(key)) as temporary:
                 temporary.write_bytes(sealed(body))
 
     def _path(self, key: bytes) -> Path:
@@ -159,7 +159,8 @@ def _loaded(executable: bytes, num_arguments: int, skeleton: Any) -> tuple[Any, 
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
+    """Temporary file beside `path` that takes its place at the end of the block."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -122,10 +122,7 @@ def plot_chip_roofline(
         )  # fmt: skip
     axes.set_xlabel("Arithmetic intensity (FLOP per byte of the level)")
     axes.set_ylabel("Attainable rate per chip (TFLOP/s)")
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, handlelength=2.6,
-        columnspacing=1.4, fontsize=8,
-    )  # fmt: skip
+    _legend_below(axes)
     LabelLayer(
         axes,
         [
@@ -166,15 +163,20 @@ def plot_level_rooflines(
         _point(axes, index, intensity[index], slopes[index], peak, reached)
     axes.set_xlabel("Arithmetic intensity at the level (MAC/B)")
     axes.set_ylabel("Achieved rate (TMAC/s)")
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, handlelength=2.6,
-        columnspacing=1.4, fontsize=8,
-    )  # fmt: skip
+    _legend_below(axes)
     labels = [
         Label(notes[index], (float(intensity[index]), reached), level_color(index))
         for index in shown
     ]
     LabelLayer(axes, labels)
+
+
+def _legend_below(axes: Axes) -> None:
+    """Legend in two columns below the label of the horizontal axis."""
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, handlelength=2.6,
+        columnspacing=1.4, fontsize=8,
+    )  # fmt: skip
 
 
 def level_color(index: int) -> str:

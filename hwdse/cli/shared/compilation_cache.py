@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hwdse.numerics.program_store import SUFFIX, active_store, open_store
+from hwdse.numerics.program_store import SUFFIX, active_store, open_store, replacing
 
 VARIABLE = "HWDSE_CACHE"
 """Environment variable: a folder or `off`. Default: `hwdse` in the cache folder of the user."""
@@ -72,10 +72,8 @@ def expected_programs(arguments: Sequence[str]) -> Iterator[None]:
         used = store.used_names[:MAX_EXPECTED]
         if used and (recent.pop(line, None) != used or line != alike[-1]):
             kept = [*recent.items(), (line, used)][-MAX_RECENT:]
-            temporary = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), replacing(path) as temporary:
                 temporary.write_text(json.dumps(dict(kept)))
-                os.replace(temporary, path)
 
 
 def _recent(path: Path) -> dict[str, list[str]]:
