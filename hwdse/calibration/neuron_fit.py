@@ -4,8 +4,8 @@
 
 Four constants for all models, releases and sizes: the sustained matrix rate of the chip
 (configs/chips/trainium1.toml), the minimum times of a layer pass and of a step
-(configs/software/neuron.toml), and the fraction of TP collectives overlapped with GEMMs
-(`neuron_jobs.TENSOR_OVERLAP_FRACTION`). Least squares of the logarithm of model over measurement,
+and the slices of its products whose TP collectives overlap (configs/software/neuron.toml). Least
+squares of the logarithm of model over measurement,
 with equal weight per model. Held-out errors: every other row, and each model family with the
 constants of the others.
 """
@@ -27,7 +27,7 @@ CONSTANTS = [
     Constant(CHIP, "chip.matrix_efficiency_fraction", 0.7, 0.3, 1.0),
     Constant(SOFTWARE, "software.dispatch_time_s", 1e-3, 1e-5, 1e-2),
     Constant(SOFTWARE, "software.step_overhead_s", 0.05, 1e-4, 1.0),
-    Constant(SOFTWARE, "parallelism.tensor_overlap_fraction", 0.3, 0.01, 1.0),
+    Constant(SOFTWARE, "software.num_tensor_slices", 1.4, 1.01, 50.0),
 ]
 FAMILIES = ("gpt3", "llama", "bert", "vit")
 

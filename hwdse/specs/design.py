@@ -27,8 +27,9 @@ class Parallelism:
     """Sequences per micro-batch and data-parallel replica (MBS). Typical: 1."""
     recompute_fraction: Leaf
     """Fraction of the layers with full activation recomputation. Typical: 0."""
-    tensor_overlap_fraction: Leaf
-    """Fraction of the tensor-parallel collectives overlapped with GEMMs. Typical: 0.5. Assumed."""
+    tensor_overlap_fraction: Leaf | None = None
+    """Fraction of the tensor-parallel collectives that GEMMs hide. Default: computed from the
+    software stack (`num_tensor_slices`)."""
     context: Leaf = 1.0
     """Context-parallel (CP) degree: ranks that share the tokens of a sequence. Typical: 1."""
     expert: Leaf = 1.0
@@ -49,10 +50,12 @@ class Parallelism:
     weight_shard_fraction: Leaf = 0.0
     """1: the weights are sharded over the replicas and gathered per layer before each use (ZeRO
     stage 3, FSDP). 0: they are replicated."""
-    data_overlap_fraction: Leaf = 1.0
-    """Fraction of the compute time available to overlap data-parallel collectives. Typical: 1."""
-    expert_overlap_fraction: Leaf = 0.0
-    """Fraction of the compute time available to overlap expert all-to-alls. Typical: 0."""
+    data_overlap_fraction: Leaf | None = None
+    """Fraction of the data-parallel collectives that passes over other layers hide. Default:
+    computed from the software stack (`data_overlap_fraction`)."""
+    expert_overlap_fraction: Leaf | None = None
+    """Fraction of the expert all-to-alls that the layers of another micro-batch hide. Default:
+    computed from the software stack (`expert_overlap_fraction`)."""
 
 
 @struct.dataclass

@@ -39,6 +39,22 @@ class Software:
     gather_network_fraction: Leaf = 1.0
     """Fraction of a server's scale-out ports used by collectives of ZeRO stage 3: 1 if each rank
     uses its own port, 1 / 8 for one ring of eight ranks. Typical: 0.108 (DeepSpeed, fitted)."""
+    num_tensor_slices: Leaf = 1.0
+    """Slices of a GEMM whose tensor-parallel collectives overlap with the other slices. Typical: 1
+    (collectives and GEMMs in turn), 4 (userbuffers of Transformer Engine)."""
+    send_overlap_fraction: Leaf = 1.0
+    """Fraction of the sends between pipeline stages that other work of a stage can hide. Typical: 1
+    (sent by copy engines), 0 (stages wait for each send)."""
+    data_overlap_fraction: Leaf = 1.0
+    """Fraction of the data-parallel collectives that passes over other layers can hide. Typical: 1,
+    or 0 (one reduction after the backward pass)."""
+    expert_overlap_fraction: Leaf = 0.0
+    """Fraction of the expert all-to-alls that the layers of another micro-batch can hide. Typical:
+    0, or 1 (DualPipe, combined 1F1B)."""
+    collective_engine_fraction: Leaf = 0.0
+    """Share of the matrix engines that a collective takes while it overlaps with products. Typical:
+    0 (own DMA and collective engines), 0.15 (20 of 132 SMs; DeepSeek-V3, arXiv 2412.19437, 3.2.1).
+    """
     step_overhead_s: Leaf = 0.0
     """Host work per step: batch, loss scaling, gradient clipping, metrics. Typical: 4.06 ms
     (Megatron-DeepSpeed, fitted)."""

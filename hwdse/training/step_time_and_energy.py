@@ -7,6 +7,7 @@ energies are sums over all chips.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from hwdse.models.network import pipeline_and_overlap
 from hwdse.models.silicon import area
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import Relaxation, positive_part, total
+from hwdse.numerics.relaxation import Relaxation, total
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.results.evaluation_result import EnergyParts, TimeParts
@@ -132,11 +133,20 @@ def step_times(
         layer=both,
         head=_head_pass(head, each, design),
         pipeline_s=pipeline_and_overlap.pipeline_send_time_s(
-            each.send_s, step.num_micro_batches, step.pipeline, parallelism.virtual_pipeline
+            each.send_s,
+            step.num_micro_batches,
+            (step.pipeline, parallelism.virtual_pipeline),
+            passes_s,
+            design.software.send_overlap_fraction,
         ),
         data_s=pipeline_and_overlap.exposed_data_parallel_time_s(
-            each.reduce_s, each.update_gather_s, passes_s, parallelism.data_overlap_fraction
-        ),
+            each.reduce_s,
+            each.update_gather_s,
+            passes_s,
+            step.layers_per_stage,
+            free_overlap_fractions(design).data,
+        )
+        + _ends_of_prefetch_s(each, forward, backward),
         bubble_s=pipeline_and_overlap.bubble_time_s(
             sum(passes_s), step.pipeline, parallelism.virtual_pipeline
         ),
@@ -148,13 +158,51 @@ def step_times(
     )
 
 
+class OverlapFractions(NamedTuple):
+    """Fraction of each kind of collective that costs no time next to enough compute."""
+
+    tensor: Leaf
+    """Tensor- and context-parallel collectives."""
+    data: Leaf
+    expert: Leaf
+
+
+def free_overlap_fractions(design: Design) -> OverlapFractions:
+    """Overlap of the strategy where it states a fraction, else that of the software stack."""
+    given, software = design.parallelism, design.software
+    sliced = pipeline_and_overlap.sliced_overlap_fraction(software.num_tensor_slices)
+
+    def free(own: Leaf | None, computed: Scalar) -> Leaf:
+        if own is not None:
+            return own
+        engines = software.collective_engine_fraction
+        return pipeline_and_overlap.free_overlap_fraction(computed, engines)
+
+    return OverlapFractions(
+        free(given.tensor_overlap_fraction, sliced),
+        free(given.data_overlap_fraction, software.data_overlap_fraction),
+        free(given.expert_overlap_fraction, software.expert_overlap_fraction),
+    )
+
+
+def _ends_of_prefetch_s(each: Collectives, forward: PassTimes, backward: PassTimes) -> Scalar:
+    """Exposed once per step with sharded weights: first gather and last reduce-scatter.
+
+    Weights are gathered one layer ahead, and gradients are scattered one layer behind. The first
+    layer of a step has none before it, the last one none after it. Zero without sharded weights.
+    """
+    hidden_s = each.layer_gather_s + each.layer_reduce_s - backward.data_s
+    first_s = each.layer_gather_s - forward.data_s
+    return first_s + jnp.minimum(each.layer_reduce_s, hidden_s)
+
+
 def _layer_passes(
     step: ShardedStep, layer: OperatorCosts, each: Collectives, design: Design
 ) -> tuple[PassTimes, PassTimes]:
     """Forward and backward pass of one micro-batch through one layer."""
     messages, parallelism, software = step.messages, design.parallelism, design.software
     recompute = parallelism.recompute_fraction
-    exposed = 1.0 - parallelism.tensor_overlap_fraction
+    overlap = free_overlap_fractions(design)
     spread = 1.0 + software.dispatch_spread_ratio * jnp.log2(step.tensor)
     dispatch_s = software.dispatch_time_s * spread
     unfused = (1.0 - software.elementwise_overlap_fraction) * design.chip.launch_latency_s
@@ -162,15 +210,15 @@ def _layer_passes(
     backward_kernels_s = (BACKWARD_ELEMENTWISE_KERNELS + recompute) * kernels_s
     # Forward: all-to-alls to the experts and back. Backward: the same, plus the recomputed ones.
     expert_s = messages.num_expert * each.expert_s / (2.0 + recompute)
-    hidden = parallelism.expert_overlap_fraction
+    exposed_s = pipeline_and_overlap.exposed_time_s
     forward_s = layer.forward_s + kernels_s
     backward_s = layer.time_s - layer.forward_s + backward_kernels_s
     forward = _pass_times(
         forward_s,
         (
-            exposed * messages.num_tensor_forward * each.tensor_s,
-            exposed * each.context_s,
-            positive_part(expert_s - hidden * forward_s),
+            exposed_s(messages.num_tensor_forward * each.tensor_s, forward_s, overlap.tensor),
+            exposed_s(each.context_s, forward_s, overlap.tensor),
+            exposed_s(expert_s, forward_s, overlap.expert),
         ),
         dispatch_s,
         each.layer_gather_s,
@@ -179,9 +227,9 @@ def _layer_passes(
     backward = _pass_times(
         backward_s,
         (
-            exposed * messages.num_tensor_backward * each.tensor_s,
-            exposed * (2.0 + recompute) * each.context_s,
-            positive_part((1.0 + recompute) * expert_s - hidden * backward_s),
+            exposed_s(messages.num_tensor_backward * each.tensor_s, backward_s, overlap.tensor),
+            exposed_s((2.0 + recompute) * each.context_s, backward_s, overlap.tensor),
+            exposed_s((1.0 + recompute) * expert_s, backward_s, overlap.expert),
         ),
         (1.0 + recompute) * dispatch_s,
         each.layer_gather_s + each.layer_reduce_s,
@@ -195,11 +243,12 @@ def _head_pass(head: OperatorCosts, each: Collectives, design: Design) -> PassTi
 
     The tensor-parallel ranks gather the input of the head and sum its gradient.
     """
-    exposed = 1.0 - design.parallelism.tensor_overlap_fraction
+    overlap = free_overlap_fractions(design).tensor
+    tensor_s = pipeline_and_overlap.exposed_time_s(2.0 * each.tensor_s, head.time_s, overlap)
     none = 0.0 * each.tensor_s
     return _pass_times(
         head.time_s,
-        (exposed * 2.0 * each.tensor_s, none, none),
+        (tensor_s, none, none),
         design.software.dispatch_time_s,
         2.0 * each.head_gather_s + each.head_reduce_s,
         design,
@@ -220,8 +269,8 @@ def _pass_times(
     """
     issued_s = kernels_s + sum(exposed_s)
     paced_s = pipeline_and_overlap.paced_time_s(issued_s, dispatch_s)
-    overlap = design.parallelism.data_overlap_fraction
-    data_s = pipeline_and_overlap.overlapped_time_s(paced_s, gather_s, overlap) - paced_s
+    overlap = free_overlap_fractions(design).data
+    data_s = pipeline_and_overlap.exposed_time_s(gather_s, paced_s, overlap)
     return PassTimes(kernels_s, *exposed_s, paced_s - issued_s, data_s)
 
 

@@ -111,7 +111,11 @@ def test_parameters_together(seed):
     generator = np.random.default_rng(seed)
     coupled = ("parallelism.", "cluster.num_chips", "cluster.torus", "chip.num_dies",
                "chip.array.num_arrays", "chip.process.", "cluster.pod")  # fmt: skip
-    paths = [path for path in paths_of(loaded) if path.startswith(coupled)]
+    paths = [
+        path
+        for path in paths_of(loaded)
+        if path.startswith(coupled) and get_path(loaded.base, path) is not None
+    ]
     for _ in range(12):
         some = generator.choice(paths, int(generator.integers(2, 4)), replace=False)
         tables = [table_for(path, float(get_path(loaded.base, path)), generator) for path in some]

@@ -32,6 +32,11 @@ STACK = Software(
     optimizer_traffic_ratio=1.2,
     num_layer_messages=2.0,
     gather_network_fraction=0.5,
+    num_tensor_slices=2.0,
+    send_overlap_fraction=0.4,
+    data_overlap_fraction=0.4,
+    expert_overlap_fraction=0.4,
+    collective_engine_fraction=0.1,
     step_overhead_s=5e-3,
 )
 STRATEGY = Parallelism(
@@ -39,7 +44,6 @@ STRATEGY = Parallelism(
     pipeline=4.0,
     micro_batch=1.0,
     recompute_fraction=0.25,
-    tensor_overlap_fraction=0.3,
     context=2.0,
     expert=4.0,
     virtual_pipeline=2.0,
@@ -48,9 +52,8 @@ STRATEGY = Parallelism(
     optimizer_shard_fraction=0.5,
     gradient_shard_fraction=0.5,
     weight_shard_fraction=0.5,
-    data_overlap_fraction=0.3,
-    expert_overlap_fraction=0.3,
 )
+OVERLAPS = ("tensor_overlap_fraction", "data_overlap_fraction", "expert_overlap_fraction")
 """Every parameter inside its range, so that it can vary in both directions."""
 BASE = load_search("trn2_llama3_70b").base.replace(
     chip=load_chip("a100"),
@@ -108,12 +111,12 @@ def random_designs(count):
         fractions = {
             name: float(rng.choice([0.0, 1.0, rng.uniform()]))
             for name in STRATEGY.__dataclass_fields__
-            if name.endswith("_fraction")
+            if name.endswith("_fraction") and name not in OVERLAPS
         }
         fractions["attention_recompute_fraction"] *= 1.0 - fractions["recompute_fraction"]
         software = Software(
             **{
-                name: getattr(STACK, name) * float(rng.choice([0.1, 1.0, 2.0]))
+                name: getattr(STACK, name) * float(rng.choice([0.5, 1.0, 2.0]))
                 for name in STACK.__dataclass_fields__
             }
         ).replace(fused_attention_fraction=float(rng.choice([0.0, 1.0])))
@@ -144,10 +147,8 @@ def test_parts_of_random_steps_sum_to_totals(name):
     for part, degree in (("context_comm", "context"), ("pipeline_comm", "pipeline")):
         alone = np.array([getattr(x, degree) == 1.0 for x in parallelisms])
         assert np.all(getattr(found.time, part)[alone] == 0.0)
-    no_overlap = np.array(
-        [x.tensor > 1.0 and x.tensor_overlap_fraction < 1.0 for x in parallelisms]
-    )
-    assert np.array_equal(found.time.tensor_comm > 0.0, no_overlap)
+    is_alone = np.array([x.tensor == 1.0 for x in parallelisms])
+    assert np.array_equal(found.time.tensor_comm == 0.0, is_alone)
 
 
 # Slopes --------------------------------------------------------------------------------------
@@ -166,13 +167,15 @@ FASTER = (
     "software.fused_attention_fraction",
     "software.elementwise_overlap_fraction",
     "software.gather_network_fraction",
-    "parallelism.tensor_overlap_fraction",
-    "parallelism.data_overlap_fraction",
-    "parallelism.expert_overlap_fraction",
+    "software.num_tensor_slices",
+    "software.send_overlap_fraction",
+    "software.data_overlap_fraction",
+    "software.expert_overlap_fraction",
     "parallelism.virtual_pipeline",
     "parallelism.optimizer_shard_fraction",
 )
 SLOWER = (
+    "software.collective_engine_fraction",
     "chip.launch_latency_s",
     "chip.link.latency_s",
     "chip.link.collective_launch_s",
@@ -188,7 +191,7 @@ SLOWER = (
 )
 LEFT_OUT = {
     "experts": "",
-    "dense": "parallelism.expert_overlap_fraction",
+    "dense": "software.expert_overlap_fraction",
 }  # no experts there
 
 
@@ -209,7 +212,7 @@ def test_every_parameter_changes_time_with_the_right_sign(name):
 
 @pytest.mark.parametrize("name", sorted(JOBS))
 def test_every_strategy_field_changes_memory_with_the_right_sign(name):
-    """Memory falls with sharding and recomputation; overlap does not change it."""
+    """Memory falls with sharding and recomputation."""
     less = {
         "context": "activations",
         "sequence_parallel_fraction": "activations",
@@ -223,9 +226,8 @@ def test_every_strategy_field_changes_memory_with_the_right_sign(name):
         "virtual_pipeline": "activations",  # VPP 2 to 4; VPP 1 is another schedule
     }
     more = {"micro_batch": "activations"}
-    none = ("tensor_overlap_fraction", "data_overlap_fraction", "expert_overlap_fraction")
     base = set_path(BASE, "parallelism.weight_shard_fraction", 0.25)  # below that of gradients
-    fields = [*less, *more, *none]
+    fields = [*less, *more]
     designs = [base] + [
         set_path(base, f"parallelism.{x}", 2.0 * get_path(base, f"parallelism.{x}")) for x in fields
     ]
@@ -233,8 +235,23 @@ def test_every_strategy_field_changes_memory_with_the_right_sign(name):
     for index, field in enumerate(fields, start=1):
         part = getattr(memory, {**less, **more}.get(field, "activations"))
         sign = np.sign(part[index] - part[0])
-        assert sign == (-1.0 if field in less else 1.0 if field in more else 0.0), field
-    assert set(STRATEGY.__dataclass_fields__) == {*fields, "expert"}
+        assert sign == (-1.0 if field in less else 1.0), field
+    assert set(STRATEGY.__dataclass_fields__) == {*fields, *OVERLAPS, "expert"}
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_fractions_of_the_strategy_replace_the_overlap_of_the_stack(name):
+    free = 0.9  # share of the engines that collectives leave
+    own = {"tensor": 0.5 * free, "data": 0.4 * free, "expert": 0.4 * free}
+    given = BASE.replace(
+        parallelism=STRATEGY.replace(**{f"{kind}_overlap_fraction": own[kind] for kind in own})
+    )
+    hidden = BASE.replace(parallelism=STRATEGY.replace(**dict.fromkeys(OVERLAPS, 1.0)))
+    exposed = BASE.replace(parallelism=STRATEGY.replace(**dict.fromkeys(OVERLAPS, 0.0)))
+    alone = run(name, [BASE])
+    found = run(name, [given, hidden, exposed])
+    assert found.step_time_s[0] == pytest.approx(alone.step_time_s[0], rel=1e-12)
+    assert found.step_time_s[1] < found.step_time_s[0] < found.step_time_s[2]
 
 
 def test_step_overhead_adds_up_and_dispatch_counts_for_short_kernels_only():
@@ -252,9 +269,15 @@ def test_step_overhead_adds_up_and_dispatch_counts_for_short_kernels_only():
 
 
 def test_bubble_falls_with_virtual_pipeline_stages():
-    found = run("dense", [BASE, scaled("parallelism.virtual_pipeline", 3.0)])
+    in_chunks = scaled("parallelism.virtual_pipeline", 3.0)
+    exposed = [set_path(x, "software.send_overlap_fraction", 0.0) for x in (BASE, in_chunks)]
+    found = run("dense", exposed)
     assert found.time.bubble[1] == pytest.approx(found.time.bubble[0] / 3.0, rel=1e-12)
     assert found.time.pipeline_comm[1] > found.time.pipeline_comm[0]
+    # With copy engines only the sends that fill and drain the pipeline are left.
+    sent = [set_path(x, "software.send_overlap_fraction", 1.0) for x in (BASE, in_chunks)]
+    found = run("dense", sent)
+    assert found.time.pipeline_comm[1] == pytest.approx(found.time.pipeline_comm[0], rel=1e-12)
 
 
 def test_elementwise_traffic_adds_to_gemm_traffic():
@@ -283,23 +306,26 @@ SMOOTH = (
     "software.gather_network_fraction",
     "software.step_overhead_s",
     "parallelism.recompute_fraction",
-    "parallelism.tensor_overlap_fraction",
+    "software.num_tensor_slices",
+    "software.send_overlap_fraction",
+    "software.data_overlap_fraction",
+    "software.expert_overlap_fraction",
+    "software.collective_engine_fraction",
     "parallelism.virtual_pipeline",
     "parallelism.attention_recompute_fraction",
     "parallelism.sequence_parallel_fraction",
     "parallelism.optimizer_shard_fraction",
     "parallelism.gradient_shard_fraction",
     "parallelism.weight_shard_fraction",
-    "parallelism.data_overlap_fraction",
-    "parallelism.expert_overlap_fraction",
 )
 
 
 def edges():
     """Degrees of 1, few, many; fractions of 0 and 1; smallest and largest sizes."""
     job = JOBS["experts"]
-    ones = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
-    all_of_it = {x: 1.0 for x in STRATEGY.__dataclass_fields__ if x.endswith("_fraction")}
+    ones = Parallelism(1.0, 1.0, 1.0, 0.0)
+    shares = (x for x in STRATEGY.__dataclass_fields__ if x.endswith("_fraction"))
+    all_of_it = {x: 1.0 for x in shares if x not in OVERLAPS}
     wide = STRATEGY.replace(
         tensor=64.0, context=64.0, expert=256.0, pipeline=61.0, virtual_pipeline=1.0
     )

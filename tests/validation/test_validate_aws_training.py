@@ -11,7 +11,6 @@ from hwdse.cli.evaluate.validate_command import run
 from hwdse.config import load_chip, load_system
 from hwdse.config.hardware.load_specs import load_software
 from hwdse.training.gemm_operator_costs import peak_flop_per_s
-from hwdse.validation.aws import neuron_jobs
 from hwdse.validation.aws.aws_training import COLUMNS, measured_runs, release_group, validate
 from hwdse.validation.aws.neuron_jobs import core_of, job_of, problem_of, stack_of
 from hwdse.validation.aws.neuron_models import find_model, plain_name, unexpressed_reason
@@ -251,7 +250,7 @@ def test_constants_are_those_of_the_fit():
             load_chip("trainium1").matrix_efficiency_fraction,
             load_software("neuron").dispatch_time_s,
             load_software("neuron").step_overhead_s,
-            neuron_jobs.TENSOR_OVERLAP_FRACTION,
+            load_software("neuron").num_tensor_slices,
         ],
         float,
     )

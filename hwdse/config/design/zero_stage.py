@@ -16,9 +16,8 @@ _DEFAULTS = {
     "pipeline": 1.0,
     "micro_batch": 1.0,
     "recompute_fraction": 0.0,
-    "tensor_overlap_fraction": 0.5,
 }
-"""Values of the keys that a file leaves out: one rank, half of the TP traffic hidden (assumed)."""
+"""Values of the keys that a file leaves out: one rank."""
 _FIELDS: Any = {name: number_field(name, default=value) for name, value in _DEFAULTS.items()}
 PARALLELISM_TABLE: Any = create_model(
     "ParallelismTable", __base__=spec_model(Parallelism), zero=(Any, Field(None)), **_FIELDS

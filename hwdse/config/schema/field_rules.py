@@ -146,6 +146,7 @@ AT_LEAST_ONE = frozenset(
         "expert",
         "virtual_pipeline",
         "num_layer_messages",
+        "num_tensor_slices",
         "remote_every_count",
         "num_kept",
     )

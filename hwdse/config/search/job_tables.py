@@ -95,7 +95,8 @@ def with_explicit_strategy(
     if "parallelism" not in roots or is_listed or roots["parallelism"] is before["parallelism"]:
         return design, before
     rest = {key: value for key, value in design.items() if key != "strategy"}
-    fields = {name: float(value) for name, value in leaf_paths(roots["parallelism"]).items()}
+    leaves = leaf_paths(roots["parallelism"])
+    fields = {name: float(value) for name, value in leaves.items() if value is not None}
     plain = {**before, "parallelism": roots["parallelism"]}
     return {**rest, "parallelism": fields}, plain
 

@@ -22,9 +22,29 @@ def paced_time_s(kernels_s: Scalar, dispatch_s: Scalar) -> Scalar:
     return jnp.where(dispatch_s > 0.0, both, kernels_s)
 
 
-def overlapped_time_s(first_s: Scalar, second_s: Scalar, overlap_fraction: Scalar) -> Scalar:
-    r"""Time of two partly overlapping activities, $a + b - f \min(a, b)$ (s)."""
-    return first_s + second_s - overlap_fraction * jnp.minimum(first_s, second_s)
+def exposed_time_s(collective_s: Scalar, compute_s: Scalar, overlap_fraction: Scalar) -> Scalar:
+    r"""Time that a collective c adds to compute t that hides a fraction of it,
+    $c - f \min(c, t)$ (s)."""
+    return collective_s - overlap_fraction * jnp.minimum(collective_s, compute_s)
+
+
+def sliced_overlap_fraction(num_slices: Scalar) -> Scalar:
+    r"""Fraction of a collective that overlaps with the product before or after it, $1 - 1 / s$.
+
+    The product runs in s slices, and the collective of each slice while the next one is computed.
+    The first or last slice has no partner. One slice: no overlap. Source: Wang et al., ASPLOS 2023
+    (decomposed collectives), section 4; Transformer Engine, userbuffers.
+    """
+    return 1.0 - 1.0 / num_slices
+
+
+def free_overlap_fraction(overlap_fraction: Scalar, engine_fraction: Scalar) -> Scalar:
+    """Fraction of a collective that costs no time, if it takes a share of the matrix engines.
+
+    Products are slower by that share as long as the collective runs: of each hidden second,
+    `engine_fraction` seconds are lost.
+    """
+    return overlap_fraction * (1.0 - engine_fraction)
 
 
 def bubble_time_s(stage_time_s: Scalar, pipeline: Scalar, virtual_pipeline: Scalar) -> Scalar:
@@ -37,30 +57,47 @@ def bubble_time_s(stage_time_s: Scalar, pipeline: Scalar, virtual_pipeline: Scal
 
 
 def pipeline_send_time_s(
-    point_to_point_s: Scalar, num_micro_batches: Scalar, pipeline: Scalar, virtual_pipeline: Scalar
+    point_to_point_s: Scalar,
+    num_micro_batches: Scalar,
+    stages: tuple[Scalar, Scalar],
+    pass_s: tuple[Scalar, Scalar],
+    overlap_fraction: Scalar,
 ) -> Scalar:
-    """Exposed transfers between stages: $2 (m v + p - 1) t$ (s), zero without a pipeline.
+    r"""Exposed transfers between stages (s), zero without a pipeline.
 
-    One activation forward and one gradient backward per micro-batch and virtual stage. Assumes no
-    overlap, as Calculon v0.1.0.
+    One activation forward and one gradient backward per micro-batch and virtual stage, each of time
+    t. The $p - 1$ sends that fill the pipeline, and those that drain it, are exposed. The others
+    hide behind the work of a virtual stage as far as it takes as long: without overlap
+    $2 (m v + p - 1) t$ as Calculon v0.1.0, with full overlap
+    $2 (p - 1) t + m v ((t - T_f / v)^+ + (t - T_b / v)^+)$. `stages` holds p and v, `pass_s` the
+    passes $T_f$ and $T_b$ of one micro-batch on one stage.
     """
-    sends = 2.0 * (num_micro_batches * virtual_pipeline + pipeline - 1.0) * point_to_point_s
-    return jnp.where(pipeline > 1.0, sends, 0.0)
+    (pipeline, virtual_pipeline), t = stages, point_to_point_s
+    num_sends = num_micro_batches * virtual_pipeline
+    steady_s = sum(exposed_time_s(t, x / virtual_pipeline, overlap_fraction) for x in pass_s)
+    sends_s = num_sends * steady_s + 2.0 * (pipeline - 1.0) * t
+    return jnp.where(pipeline > 1.0, sends_s, 0.0)
 
 
 def exposed_data_parallel_time_s(
     reduce_scatter_s: Scalar,
     all_gather_s: Scalar,
     pass_s: tuple[Scalar, Scalar],
+    num_layers: Scalar,
     overlap_fraction: Scalar,
 ) -> Scalar:
-    """Exposed time of the gradient reduce-scatter and the all-gather of new weights (s).
+    r"""Exposed time of the gradient reduce-scatter and the all-gather of new weights (s).
 
-    $(r - f T_b)^+ + (g - f T_f)^+$: reduce-scatter r and all-gather g (s), overlap fraction f,
-    passes $T_f$ and $T_b$ of one micro-batch on one stage (`pass_s`). Gradients of the last
-    backward pass leave layer by layer, and weights arrive layer by layer before the first forward
-    pass.
+    $r - f \min(r (1 - 1/L), T_b)$ for the reduce-scatter r, and the same for the all-gather g with
+    $T_f$: overlap fraction f, passes $T_f$ and $T_b$ of one micro-batch on one stage of L layers.
+    Gradients of the last backward pass leave layer by layer, and those of the layer that ends it
+    have nothing left to hide behind. Weights arrive layer by layer before the first forward pass,
+    which waits for the first layer.
     """
+    rest = positive_part(1.0 - 1.0 / jnp.maximum(num_layers, 1.0))
+
+    def exposed_s(time_s: Scalar, compute_s: Scalar) -> Scalar:
+        return time_s - overlap_fraction * jnp.minimum(rest * time_s, compute_s)
+
     forward_s, backward_s = pass_s
-    reduce_s = positive_part(reduce_scatter_s - overlap_fraction * backward_s)
-    return reduce_s + positive_part(all_gather_s - overlap_fraction * forward_s)
+    return exposed_s(reduce_scatter_s, backward_s) + exposed_s(all_gather_s, forward_s)

@@ -23,8 +23,6 @@ from hwdse.validation.measured.training_jobs import Job, cell_number
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 SOFTWARE = "neuron"
-TENSOR_OVERLAP_FRACTION = 0.321
-"""Fraction of TP collectives overlapped with GEMMs. Fitted (calibration/neuron_fit.py)."""
 CHECKPOINT_INTERVAL_S = 3600.0
 """Without effect on the step time."""
 
@@ -153,7 +151,7 @@ def _system(server: str, cores_per_chip: float) -> tuple[Chip, Cluster]:
 
 
 def parallelism_of(row: Mapping[str, str], model: NeuronModel, stack: Stack) -> Parallelism:
-    """Parallelism of a row: sequence-parallel norms, gradients reduced after the last micro-batch.
+    """Parallelism of a row: sequence-parallel norms.
 
     NeuronX Distributed, with an FP32 optimizer, recomputes attention.
     """
@@ -164,10 +162,8 @@ def parallelism_of(row: Mapping[str, str], model: NeuronModel, stack: Stack) -> 
         micro_batch=cell_number(row["batch"]),
         recompute_fraction=float(recompute == "full"),
         attention_recompute_fraction=float(recompute == "selective"),
-        tensor_overlap_fraction=TENSOR_OVERLAP_FRACTION,
         sequence_parallel_fraction=1.0,
         optimizer_shard_fraction=float(stack.is_shared),
-        data_overlap_fraction=0.0,
     )
 
 

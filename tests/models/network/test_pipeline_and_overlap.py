@@ -10,15 +10,19 @@ from jax.test_util import check_grads
 from hwdse.models.network.pipeline_and_overlap import (
     bubble_time_s,
     exposed_data_parallel_time_s,
-    overlapped_time_s,
+    exposed_time_s,
+    free_overlap_fraction,
     paced_time_s,
     pipeline_send_time_s,
+    sliced_overlap_fraction,
 )
 from hwdse.numerics.jit_compile import quick_jit
 
 SECONDS = st.floats(1e-9, 1e3)
 PACED = quick_jit(paced_time_s)
-OVERLAPPED = quick_jit(overlapped_time_s)
+EXPOSED = quick_jit(exposed_time_s)
+MANY = 1e20
+"""Layers of a stage whose first and last layer take no time."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +31,13 @@ def _float64():
         yield
 
 
-def exposed(reduce_s, gather_s, forward_s, backward_s, overlap=1.0):
-    return float(exposed_data_parallel_time_s(reduce_s, gather_s, (forward_s, backward_s), overlap))
+def exposed(reduce_s, gather_s, forward_s, backward_s, overlap=1.0, layers=MANY):
+    passes_s = (forward_s, backward_s)
+    return float(exposed_data_parallel_time_s(reduce_s, gather_s, passes_s, layers, overlap))
+
+
+def sends(time_s, micro_batches, stages, pass_s=(1.0, 2.0), overlap=0.0):
+    return pipeline_send_time_s(time_s, micro_batches, stages, pass_s, overlap)
 
 
 # The host ------------------------------------------------------------------------------------
@@ -68,14 +77,31 @@ def test_pacing_has_finite_slopes_at_its_edges():
 
 
 @settings(max_examples=60, deadline=None)
-@given(first_s=SECONDS, second_s=SECONDS, overlap=st.floats(0.0, 1.0))
-def test_overlapped_time_is_between_the_longer_and_the_sum(first_s, second_s, overlap):
+@given(collective_s=SECONDS, compute_s=SECONDS, overlap=st.floats(0.0, 1.0))
+def test_with_compute_a_collective_takes_from_the_longer_to_the_sum(
+    collective_s, compute_s, overlap
+):
     with jax.enable_x64(True):
-        time_s = float(OVERLAPPED(first_s, second_s, overlap))
-        assert max(first_s, second_s) <= time_s * (1.0 + 1e-12)
-        assert time_s <= (first_s + second_s) * (1.0 + 1e-12)
-        assert float(OVERLAPPED(first_s, second_s, 0.0)) == first_s + second_s
-        assert float(OVERLAPPED(first_s, second_s, 1.0)) == pytest.approx(max(first_s, second_s))
+        time_s = compute_s + float(EXPOSED(collective_s, compute_s, overlap))
+        assert max(collective_s, compute_s) <= time_s * (1.0 + 1e-12)
+        assert time_s <= (collective_s + compute_s) * (1.0 + 1e-12)
+        assert float(EXPOSED(collective_s, compute_s, 0.0)) == collective_s
+        hidden = compute_s + float(EXPOSED(collective_s, compute_s, 1.0))
+        assert hidden == pytest.approx(max(collective_s, compute_s))
+
+
+def test_slices_hide_all_but_one():
+    assert sliced_overlap_fraction(1.0) == 0.0
+    assert sliced_overlap_fraction(4.0) == pytest.approx(0.75)
+    # A product of 4 s in 4 slices, a collective of 2 s: 3 of 4 slices of the collective are hidden.
+    assert exposed_time_s(2.0, 4.0, sliced_overlap_fraction(4.0)) == pytest.approx(0.5)
+
+
+def test_a_collective_takes_its_share_of_the_engines():
+    # One second behind products that run at 85 % meanwhile: 0.15 s of their work is left over.
+    assert exposed_time_s(1.0, 5.0, free_overlap_fraction(1.0, 0.15)) == pytest.approx(0.15)
+    assert free_overlap_fraction(0.6, 0.0) == pytest.approx(0.6)
+    assert free_overlap_fraction(0.6, 1.0) == 0.0
 
 
 def test_data_parallel_time_is_hidden_behind_its_passes():
@@ -85,6 +111,14 @@ def test_data_parallel_time_is_hidden_behind_its_passes():
     # A short gather does not offset a long reduction.
     assert exposed(3.0, 0.0, 1.0, 2.0) == pytest.approx(1.0)
     assert exposed(0.0, 3.0, 1.0, 2.0) == pytest.approx(2.0)
+
+
+def test_the_layer_at_the_end_of_a_pass_hides_nothing():
+    # Ten layers: a tenth of each collective has no pass beside it.
+    assert exposed(2.0, 1.0, 5.0, 9.0, layers=10.0) == pytest.approx(0.3)
+    assert exposed(2.0, 1.0, 5.0, 9.0, layers=1.0) == 3.0
+    shares = [exposed(2.0, 1.0, 1.0, 2.0, layers=n) for n in (1.0, 2.0, 4.0, 64.0)]
+    assert np.all(np.diff(shares) <= 0.0)
 
 
 def test_without_overlap_all_data_parallel_time_is_exposed():
@@ -99,7 +133,7 @@ def test_without_overlap_all_data_parallel_time_is_exposed():
 
 def test_no_pipeline_has_no_bubble_and_sends_nothing():
     assert bubble_time_s(1.0, 1.0, 1.0) == 0.0
-    assert pipeline_send_time_s(1e-3, 64.0, 1.0, 1.0) == 0.0
+    assert sends(1e-3, 64.0, (1.0, 1.0)) == 0.0
 
 
 @pytest.mark.parametrize("virtual_pipeline", [1.0, 2.0, 6.0])
@@ -112,22 +146,33 @@ def test_bubble_fraction_equals_that_of_narayanan(virtual_pipeline):
 
 def test_sends_by_hand():
     # 16 micro-batches on 4 stages: 19 slots, one send forward and one backward in each
-    assert pipeline_send_time_s(1e-3, 16.0, 4.0, 1.0) == pytest.approx(2.0 * 19.0 * 1e-3)
+    assert sends(1e-3, 16.0, (4.0, 1.0)) == pytest.approx(2.0 * 19.0 * 1e-3)
     # Every virtual stage sends each micro-batch; the ramp has as many slots as before.
-    assert pipeline_send_time_s(1e-3, 16.0, 4.0, 3.0) == pytest.approx(2.0 * 51.0 * 1e-3)
+    assert sends(1e-3, 16.0, (4.0, 3.0)) == pytest.approx(2.0 * 51.0 * 1e-3)
+
+
+def test_sends_hide_unless_the_stage_is_too_short():
+    # Only the three sends that fill and the three that drain the pipeline are left.
+    assert sends(1e-3, 16.0, (4.0, 1.0), overlap=1.0) == pytest.approx(2.0 * 3.0 * 1e-3)
+    # A virtual stage of 0.4 ms forward and 0.8 ms backward hides that much of each send of 1 ms.
+    short = sends(1e-3, 16.0, (4.0, 2.0), (0.8e-3, 1.6e-3), overlap=1.0)
+    assert short == pytest.approx(2.0 * 3.0 * 1e-3 + 32.0 * (0.6e-3 + 0.2e-3))
+    times = [float(sends(1e-3, 16.0, (4.0, 2.0), overlap=f)) for f in (0.0, 0.5, 1.0)]
+    assert times[1] == pytest.approx((times[0] + times[2]) / 2.0)
 
 
 def test_virtual_stages_trade_bubble_for_sends():
     chunks = np.array([1.0, 2.0, 4.0, 8.0])
     bubbles = jax.vmap(lambda v: bubble_time_s(1.0, 8.0, v))(chunks)
-    sends = jax.vmap(lambda v: pipeline_send_time_s(1e-3, 16.0, 8.0, v))(chunks)
+    send_s = jax.vmap(lambda v: sends(1e-3, 16.0, (8.0, v)))(chunks)
     assert np.all(np.diff(bubbles) < 0.0)
-    assert np.all(np.diff(sends) > 0.0)
+    assert np.all(np.diff(send_s) > 0.0)
 
 
 def test_gradients():
     check_grads(bubble_time_s, (0.3, 4.0, 2.0), order=1)
-    check_grads(pipeline_send_time_s, (0.1, 16.0, 4.0, 2.0), order=1)
-    check_grads(overlapped_time_s, (1.0, 2.0, 0.4), order=1)
-    check_grads(exposed_data_parallel_time_s, (3.0, 2.0, (1.0, 1.5), 0.7), order=1)
-    assert jax.grad(pipeline_send_time_s, 2)(0.1, 16.0, 1.0, 1.0) == 0.0
+    check_grads(sends, (0.1, 16.0, (4.0, 2.0), (0.1, 0.3), 0.6), order=1)
+    check_grads(exposed_time_s, (1.0, 2.0, 0.4), order=1)
+    check_grads(sliced_overlap_fraction, (2.5,), order=1)
+    check_grads(exposed_data_parallel_time_s, (3.0, 2.0, (1.0, 1.5), 8.0, 0.7), order=1)
+    assert jax.grad(sends, 2)(0.1, 16.0, (1.0, 1.0))[0] == 0.0
