@@ -70,10 +70,16 @@ def at_clock_voltage(accelerator: Accelerator) -> Accelerator:
     )
 
 
+def _voltage_v(accelerator: Accelerator) -> Scalar:
+    """Supply voltage of the clock of the core."""
+    ratio = accelerator.clock_hz / accelerator.nominal_clock_hz
+    return voltage_and_leakage.supply_voltage_v(ratio, accelerator.process)
+
+
 def leakage_w(accelerator: Accelerator) -> Scalar:
     """Static power of the core in W at the supply voltage of its clock."""
-    process, ratio = accelerator.process, accelerator.clock_hz / accelerator.nominal_clock_hz
-    voltage_ratio = voltage_and_leakage.supply_voltage_v(ratio, process) / process.nominal_voltage_v
+    process = accelerator.process
+    voltage_ratio = _voltage_v(accelerator) / process.nominal_voltage_v
     area_mm2 = total(core_area_mm2(accelerator))
     return voltage_and_leakage.leakage_power_w(area_mm2, voltage_ratio, process)
 
@@ -209,6 +215,7 @@ def evaluate_core(
         hardware_flop=flop,
         peak_flop_per_s=peak,
         throttled_clock_ratio=one,
+        supply_voltage_v=one * _voltage_v(accelerator),
         reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, 1.0),
         **dict.fromkeys(_ZERO_FIELDS, zero),
     )

@@ -71,6 +71,7 @@ HEADLINE = (
     Metric("chip energy per token (mJ)", "energy_per_token_j", 1e3, 1),
     Metric("mean chip power (W)", "chip_power_w", 1.0, 1),
     Metric("throttled clock (% of set clock)", "throttled_clock_ratio", 100.0, 1),
+    Metric("supply voltage (V)", "supply_voltage_v", 1.0, 3),
     Metric("die area per chip (mm²)", "die_area_mm2", 1.0, 1),
     Metric("chip manufacturing cost (USD)", "chip_cost_usd", 1.0, 0),
     Metric("peak HBM usage (%)", "hbm_used_ratio", 100.0, 1),

@@ -5,13 +5,15 @@ strategies. It imports only `numerics`, `specs`, `workload`, `models` and `core`
 on first use:
 
 - `evaluate_cluster`: `Evaluation` of a design under a training workload.
-- `run_step`: times and energy of one step without failures and power limit, a `StepRun`.
+- `step_work`: what no clock changes in a step, a `StepWork`.
+- `run_step`: times and energy of that step at a clock, without failures, a `StepRun`.
+- `StepWork`: sharding, work of operators and collectives of one step.
 - `StepRun`: sharding, operator costs, times and energy of one step.
 - `operator_costs`: time, traffic and work of GEMM operators on one chip.
 - `OperatorCosts`: result of `operator_costs`.
 - `peak_flop_per_s`: 16-bit peak of the matrix engines of a chip.
 - `collective_time_s`: time of one collective on the fabric of a cluster.
-- `throttled_clock_ratio`: clock over set clock at which a step meets the power limit.
+- `operating_point`: clock and voltage at which a step meets the power limit.
 - `goodput`: productive fraction of wall time of a job: failures, checkpoints, stragglers.
 - `enumerate_strategies`: valid parallelism strategies of a job on a number of chips.
 - `StrategyOptions`: values of each field that `enumerate_strategies` includes.
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, peak_flop_per_s
     from hwdse.training.hierarchical_collectives import collective_time_s
     from hwdse.training.job_goodput import goodput
-    from hwdse.training.power_cap import throttled_clock_ratio
-    from hwdse.training.step_time_and_energy import StepRun, run_step
+    from hwdse.training.power_cap import operating_point
+    from hwdse.training.step_time_and_energy import StepRun, StepWork, run_step, step_work
     from hwdse.training.strategy_enumeration import (
         StrategyOptions,
         enumerate_strategies,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OperatorCosts",
     "StepRun",
+    "StepWork",
     "StrategyMetrics",
     "StrategyOptions",
     "collective_time_s",
@@ -57,14 +60,15 @@ __all__ = [
     "evaluate_cluster",
     "evaluate_strategies",
     "goodput",
+    "operating_point",
     "operator_costs",
     "peak_flop_per_s",
     "ranked",
     "representatives",
     "run_step",
+    "step_work",
     "strategy_at",
     "strategy_label",
-    "throttled_clock_ratio",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -78,10 +82,12 @@ __getattr__, __dir__ = lazy_names(
         ),
         "hierarchical_collectives": ("collective_time_s",),
         "job_goodput": ("goodput",),
-        "power_cap": ("throttled_clock_ratio",),
+        "power_cap": ("operating_point",),
         "step_time_and_energy": (
             "StepRun",
+            "StepWork",
             "run_step",
+            "step_work",
         ),
         "strategy_enumeration": (
             "StrategyOptions",

@@ -1,8 +1,9 @@
 """Time, memory traffic and operation counts of GEMM operators on one chip.
 
 Each operator takes as long as its slowest resource: matrix engines, vector engines, SRAM or HBM
-(roofline with full overlap). `operator_costs` multiplies the costs of one execution by the
-execution counts (forward, backward, recompute) and assigns the time to the bounding resource.
+(roofline with full overlap). `operator_work` counts what no clock changes; `costs_at_clock` turns
+it into times, multiplies the costs of one execution by the execution counts (forward, backward,
+recompute) and assigns the time to the bounding resource.
 `Design.mapping` selects the HBM traffic model: closed-form tilings or the mapper.
 """
 
@@ -19,7 +20,12 @@ from hwdse.models.memory import hbm_traffic
 from hwdse.models.precision import precision_mix
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
-from hwdse.numerics.relaxation import Relaxation, materialize, materialize_in_gradients
+from hwdse.numerics.relaxation import (
+    Relaxation,
+    is_known,
+    materialize,
+    materialize_in_gradients,
+)
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.chip import Chip, Memory, SystolicArray
 from hwdse.specs.software import Software
@@ -144,6 +150,74 @@ MAPPINGS: Mapping[str, Callable[[Gemms, OperatorInputs, Design, Relaxation], Per
 
 
 @struct.dataclass
+class OperatorWork:
+    """Work, traffic and times at the set clock of one execution of each operator.
+
+    A power limit is met by a root search over the clock (`power_cap`), which repeats only
+    `costs_at_clock`.
+    """
+
+    num_macs: Leaf
+    vector_flop: Leaf
+    hbm_bytes: Leaf
+    sram_bytes: Leaf
+    accumulator_bytes: Leaf
+    matrix_s: Leaf
+    vector_s: Leaf
+    sram_s: Leaf
+    fused_s: Leaf
+    """Slowest of matrix engines, vector engines and SRAM."""
+    gemm_s: Leaf
+    """Slowest of matrix engines and SRAM."""
+    gemm_hbm_s: Leaf
+    """HBM time of the operands of the products, at any clock."""
+    elementwise_hbm_s: Leaf
+    """HBM time of the elementwise work, at any clock."""
+    launch_s: Leaf
+    overlap_fraction: Leaf
+    """Fraction of the elementwise work fused into the kernels of the products."""
+
+
+def operator_work(
+    gemms: Gemms, executions: ExecutionCounts, design: Design, relaxation: Relaxation
+) -> OperatorWork:
+    """Operations, bytes and times at the set clock of one execution of each operator."""
+    gemms = materialize(gemms)
+    inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0])
+    array, size, software = inputs.array, inputs.bytes_per_element, inputs.software
+    cycles = cycles_of(gemms, array, relaxation)
+    elementwise_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
+    gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
+    hbm_bytes = gemm_bytes + elementwise_bytes
+    # Bytes from HBM are written to the scratchpad and then read into the array.
+    sram_bytes = materialize_in_gradients(
+        hbm_bytes + size * scratchpad_words(gemms, array, relaxation)
+    )
+    vector_flop = gemms.vector_flop * gemms.count
+    matrix_s = cycles / (array.clock_hz * _matrix_rate_ratio(inputs, executions))
+    vector_s = vector_flop / inputs.vector_flop_per_s
+    sram_s = sram_bytes / inputs.sram.bandwidth_bytes_per_s
+    gemm_s = hbm_traffic.roofline_time_s(matrix_s, sram_s, relaxation=relaxation)
+    return OperatorWork(
+        num_macs=gemms.num_macs,
+        vector_flop=vector_flop,
+        hbm_bytes=hbm_bytes,
+        sram_bytes=sram_bytes,
+        accumulator_bytes=hbm_traffic.ACCUMULATOR_BYTES
+        * accumulator_words(gemms, array, relaxation),
+        matrix_s=matrix_s,
+        vector_s=vector_s,
+        sram_s=sram_s,
+        fused_s=hbm_traffic.roofline_time_s(gemm_s, vector_s, relaxation=relaxation),
+        gemm_s=gemm_s,
+        gemm_hbm_s=gemm_bytes / inputs.hbm_bytes_per_s,
+        elementwise_hbm_s=elementwise_bytes / inputs.hbm_bytes_per_s,
+        launch_s=inputs.launch_latency_s,
+        overlap_fraction=software.elementwise_overlap_fraction,
+    )
+
+
+@struct.dataclass
 class BoundTimes:
     """Seconds of one execution of each operator, in total and by bounding resource."""
 
@@ -154,18 +228,10 @@ class BoundTimes:
     hbm_s: Leaf
 
 
-def _overlapped_times(
-    matrix_s: PerOp | None,
-    vector_s: PerOp | None,
-    sram_s: PerOp | None,
-    hbm_s: PerOp,
-    relaxation: Relaxation,
+def _assigned(
+    total_s: PerOp, matrix_s: PerOp, vector_s: PerOp, sram_s: PerOp, hbm_s: PerOp
 ) -> BoundTimes:
-    """Times with full overlap; all time is assigned to the slowest resource. None: not used."""
-    times_s = [x for x in (matrix_s, vector_s, sram_s, hbm_s) if x is not None]
-    total_s = hbm_traffic.roofline_time_s(*times_s, relaxation=relaxation)
-    none = jnp.zeros_like(total_s)
-    matrix_s, vector_s, sram_s = (none if x is None else x for x in (matrix_s, vector_s, sram_s))
+    """All of a time, assigned to the slowest resource."""
     slowest = jnp.maximum(jnp.maximum(matrix_s, vector_s), jnp.maximum(sram_s, hbm_s))
     is_matrix = matrix_s >= slowest
     is_vector = ~is_matrix & (vector_s >= slowest)
@@ -180,25 +246,34 @@ def _overlapped_times(
     )
 
 
-def _bound_times(
-    matrix_s: PerOp,
-    vector_s: PerOp,
-    sram_s: PerOp,
-    hbm_s: tuple[PerOp, PerOp],
-    overlap: PerOp,
-    relaxation: Relaxation,
-) -> BoundTimes:
-    """Times with a fraction `overlap` of the elementwise work fused into the GEMM kernels.
+def _bound_times(work: OperatorWork, clock_ratio: PerOp, relaxation: Relaxation) -> BoundTimes:
+    """Times at a clock, with full overlap inside a kernel.
 
-    The remaining elementwise work runs in separate kernels. `hbm_s` holds the HBM time of the GEMM
-    operands and the HBM time of the elementwise work.
+    The fused part of the elementwise work runs in the kernels of the products, the remainder in
+    separate kernels.
     """
-    gemm_hbm_s, elementwise_hbm_s = hbm_s
-    fused = _overlapped_times(
-        matrix_s, vector_s, sram_s, gemm_hbm_s + elementwise_hbm_s, relaxation
+    period = 1.0 / clock_ratio
+    matrix_s, vector_s, sram_s = (period * x for x in (work.matrix_s, work.vector_s, work.sram_s))
+    hbm_s, elementwise_hbm_s, gemm_hbm_s = (
+        work.gemm_hbm_s + work.elementwise_hbm_s,
+        work.elementwise_hbm_s,
+        work.gemm_hbm_s,
     )
-    gemm = _overlapped_times(matrix_s, None, sram_s, gemm_hbm_s, relaxation)
-    elementwise = _overlapped_times(None, vector_s, None, elementwise_hbm_s, relaxation)
+
+    def slowest_s(*times_s: PerOp) -> PerOp:
+        return hbm_traffic.roofline_time_s(*times_s, relaxation=relaxation)
+
+    fused = _assigned(slowest_s(period * work.fused_s, hbm_s), matrix_s, vector_s, sram_s, hbm_s)
+    if is_known(work.overlap_fraction, 1.0):
+        return fused
+    none = jnp.zeros_like(hbm_s)
+    gemm = _assigned(
+        slowest_s(period * work.gemm_s, gemm_hbm_s), matrix_s, none, sram_s, gemm_hbm_s
+    )
+    elementwise = _assigned(
+        slowest_s(vector_s, elementwise_hbm_s), none, vector_s, none, elementwise_hbm_s
+    )
+    overlap = work.overlap_fraction
     return jax.tree.map(
         lambda both, first, second: overlap * both + (1.0 - overlap) * (first + second),
         fused,
@@ -207,32 +282,15 @@ def _bound_times(
     )
 
 
-def operator_costs(
-    gemms: Gemms, executions: ExecutionCounts, design: Design, relaxation: Relaxation
+def costs_at_clock(
+    work: OperatorWork, executions: ExecutionCounts, clock_ratio: PerOp, relaxation: Relaxation
 ) -> OperatorCosts:
-    """Costs of each operator times its execution counts, on one chip."""
-    gemms = materialize(gemms)
-    inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0])
-    array, size, software = inputs.array, inputs.bytes_per_element, inputs.software
-    cycles = cycles_of(gemms, array, relaxation)
-    elementwise_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
-    gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
-    hbm_bytes = gemm_bytes + elementwise_bytes
-    # Bytes from HBM are written to the scratchpad and then read into the array.
-    sram_bytes = materialize_in_gradients(
-        hbm_bytes + size * scratchpad_words(gemms, array, relaxation)
-    )
-    accumulator_bytes = hbm_traffic.ACCUMULATOR_BYTES * accumulator_words(gemms, array, relaxation)
-    vector_flop = gemms.vector_flop * gemms.count
-    bound_times = _bound_times(
-        cycles / (array.clock_hz * _matrix_rate_ratio(inputs, executions)),
-        vector_flop / inputs.vector_flop_per_s,
-        sram_bytes / inputs.sram.bandwidth_bytes_per_s,
-        (gemm_bytes / inputs.hbm_bytes_per_s, elementwise_bytes / inputs.hbm_bytes_per_s),
-        software.elementwise_overlap_fraction,
-        relaxation,
-    )
-    time_s = bound_times.total_s + inputs.launch_latency_s
+    """Costs of each operator times its execution counts, at `clock_ratio` times the set clock.
+
+    Matrix engines, vector engines and SRAM follow the clock; HBM and launches do not.
+    """
+    bound_times = _bound_times(work, clock_ratio, relaxation)
+    time_s = bound_times.total_s + work.launch_s
     once = OperatorCosts(
         time_s=time_s,
         forward_s=time_s,
@@ -240,18 +298,26 @@ def operator_costs(
         vector_s=bound_times.vector_s,
         sram_s=bound_times.sram_s,
         hbm_s=bound_times.hbm_s,
-        launch_s=inputs.launch_latency_s,
-        num_macs=gemms.num_macs,
-        model_macs=gemms.num_macs,
-        vector_flop=vector_flop,
-        hbm_bytes=hbm_bytes,
-        sram_bytes=sram_bytes,
-        accumulator_bytes=accumulator_bytes,
+        launch_s=work.launch_s,
+        num_macs=work.num_macs,
+        model_macs=work.num_macs,
+        vector_flop=work.vector_flop,
+        hbm_bytes=work.hbm_bytes,
+        sram_bytes=work.sram_bytes,
+        accumulator_bytes=work.accumulator_bytes,
     )
     costs = jax.tree.map(lambda x: executions.total * x, once)
     return dataclasses.replace(
-        costs, model_macs=executions.model * gemms.num_macs, forward_s=executions.forward * time_s
+        costs, model_macs=executions.model * work.num_macs, forward_s=executions.forward * time_s
     )
+
+
+def operator_costs(
+    gemms: Gemms, executions: ExecutionCounts, design: Design, relaxation: Relaxation
+) -> OperatorCosts:
+    """Costs of each operator times its execution counts, on one chip at its set clock."""
+    work = operator_work(gemms, executions, design, relaxation)
+    return costs_at_clock(work, executions, 1.0, relaxation)
 
 
 def _matrix_rate_ratio(inputs: OperatorInputs, executions: ExecutionCounts) -> PerOp:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.models.energy import voltage_and_leakage
+from hwdse.models.energy.voltage_and_leakage import OperatingPoint
 from hwdse.models.network import pipeline_and_overlap
 from hwdse.models.silicon import area
 from hwdse.numerics import struct
@@ -24,7 +25,9 @@ from hwdse.specs.results.evaluation_result import EnergyParts, TimeParts
 from hwdse.training.fp64_work import Fp64Work, fp64_work
 from hwdse.training.gemm_operator_costs import (
     OperatorCosts,
-    operator_costs,
+    OperatorWork,
+    costs_at_clock,
+    operator_work,
     sum_operators,
     vector_rate_flop_per_s,
 )
@@ -60,7 +63,7 @@ class PassTimes:
 
 @struct.dataclass
 class StepTimes:
-    """Seconds and sent bytes of one step on one chip, beyond the operator costs."""
+    """Seconds of one step on one chip, beyond the operator costs."""
 
     layer: PassTimes
     """One micro-batch in one layer, forward and backward together."""
@@ -72,10 +75,6 @@ class StepTimes:
     fp64: Fp64Work
     optimizer_s: Leaf
     overhead_s: Leaf
-    link_bytes: Leaf
-    """Bytes that one chip sends per step over the scale-up fabric."""
-    network_bytes: Leaf
-    """Bytes that one chip sends per step over the scale-out network."""
 
 
 @struct.dataclass
@@ -94,40 +93,70 @@ class StepRun:
         return total(self.energy) / (self.step_time_s * design.cluster.num_chips)
 
 
-def run_step(
+@struct.dataclass
+class StepWork:
+    """Parts of a step that no clock changes: sharding, operators, collectives, die area."""
+
+    step: ShardedStep
+    operators: OperatorWork
+    collectives: Collectives
+    link_bytes: Leaf
+    """Bytes that one chip sends per step over the scale-up fabric."""
+    network_bytes: Leaf
+    """Bytes that one chip sends per step over the scale-out network."""
+    die_area_mm2: Leaf
+
+
+def step_work(
     design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation
-) -> StepRun:
-    """Times and energy of a step without failures and without a power limit."""
+) -> StepWork:
+    """Sharded step of a workload with the work of its operators and its collectives."""
     step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
-    costs = operator_costs(step.gemms, step.executions, design, relaxation)
+    groups = RankGroups.of(step, design)
+    link_bytes, network_bytes = sent_bytes(step, design, groups)
+    return StepWork(
+        step=step,
+        operators=operator_work(step.gemms, step.executions, design, relaxation),
+        collectives=collectives(step, design, groups),
+        link_bytes=link_bytes,
+        network_bytes=network_bytes,
+        die_area_mm2=total(area.area_parts_mm2(design.chip)),
+    )
+
+
+def run_step(
+    work: StepWork, design: Design, relaxation: Relaxation, point: OperatingPoint
+) -> StepRun:
+    """Times and energy of a step without failures, at an operating point of its chips."""
+    step, slowed = work.step, with_clock_ratio(design, point.clock_ratio)
+    costs = costs_at_clock(work.operators, step.executions, point.clock_ratio, relaxation)
     layer, head = sum_operators(costs, step.executions.is_lm_head)
-    times = step_times(step, layer, head, design)
+    times = step_times(work, layer, head, slowed)
     elapsed_s = step_time_s(step, times)
-    die_area_mm2 = total(area.area_parts_mm2(design.chip))
-    energy = energy_parts(step, layer, head, times, elapsed_s, die_area_mm2, design)
+    energy = energy_parts(work, layer, head, times, elapsed_s, slowed, point)
     return StepRun(step, layer, head, times, elapsed_s, energy)
 
 
 def with_clock_ratio(design: Design, ratio: Scalar) -> Design:
-    """Design with the clock of its matrix and vector engines, and the voltage, scaled."""
-    array = design.chip.array
-    slower = dataclasses.replace(array, clock_hz=array.clock_hz * ratio)
-    return dataclasses.replace(design, chip=dataclasses.replace(design.chip, array=slower))
+    """Design with the clock of its engines and SRAM, and the voltage, scaled."""
+    chip = design.chip
+    array = dataclasses.replace(chip.array, clock_hz=chip.array.clock_hz * ratio)
+    bandwidth = chip.sram.bandwidth_bytes_per_s * ratio
+    sram = dataclasses.replace(chip.sram, bandwidth_bytes_per_s=bandwidth)
+    return dataclasses.replace(design, chip=dataclasses.replace(chip, array=array, sram=sram))
 
 
 def step_times(
-    step: ShardedStep, layer: OperatorCosts, head: OperatorCosts, design: Design
+    work: StepWork, layer: OperatorCosts, head: OperatorCosts, design: Design
 ) -> StepTimes:
-    """Exposed times and sent bytes of one step, beyond the operator costs."""
-    parallelism, groups = design.parallelism, RankGroups.of(step, design)
-    each = collectives(step, design, groups)
+    """Exposed times of one step, beyond the operator costs."""
+    step, each, parallelism = work.step, work.collectives, design.parallelism
     forward, backward = _layer_passes(step, layer, each, design)
     both = jax.tree.map(jnp.add, forward, backward)
     passes_s = (
         step.layers_per_stage * forward.total_s,
         step.layers_per_stage * backward.total_s,
     )
-    link_bytes, network_bytes = sent_bytes(step, design, groups)
     trains = jnp.where(step.checkpoint_bytes > 0.0, 1.0, 0.0)
     return StepTimes(
         layer=both,
@@ -153,8 +182,6 @@ def step_times(
         fp64=fp64_work(2.0 * per_step(step, layer.model_macs, head.model_macs), design),
         optimizer_s=_optimizer_s(step, design.chip),
         overhead_s=trains * design.software.step_overhead_s,
-        link_bytes=link_bytes,
-        network_bytes=network_bytes,
     )
 
 
@@ -338,22 +365,21 @@ def time_parts(
 
 
 def energy_parts(
-    step: ShardedStep,
+    work: StepWork,
     layer: OperatorCosts,
     head: OperatorCosts,
     times: StepTimes,
     elapsed_s: Scalar,
-    die_area_mm2: Scalar,
     design: Design,
+    point: OperatingPoint,
 ) -> EnergyParts:
     """Joules of one step, summed over all chips."""
-    chip, process = design.chip, design.chip.process
-    dynamic = voltage_and_leakage.dynamic_energy_ratio(
-        chip.array.clock_hz / chip.nominal_clock_hz, process
-    )
+    step, chip, process = work.step, design.chip, design.chip.process
+    voltage_ratio = point.voltage_v / process.nominal_voltage_v
+    dynamic = voltage_ratio**2
     mac_j = dynamic * process.mac_energy_j
 
-    def work(name: str) -> Leaf:
+    def of_step(name: str) -> Leaf:
         return per_step(step, getattr(layer, name), getattr(head, name))
 
     macro = chip.sram.capacity_bytes / chip.num_scratchpads
@@ -362,17 +388,18 @@ def energy_parts(
         voltage_and_leakage.ACCUMULATOR_MACRO_BYTES, chip.sram.energy_j_per_byte
     )
     per_chip = EnergyParts(
-        matrix=process.mac_overhead_ratio * mac_j * work("num_macs"),
+        matrix=process.mac_overhead_ratio * mac_j * of_step("num_macs"),
         fp64=dynamic * times.fp64.energy_j,
         vector=mac_j
         * voltage_and_leakage.VECTOR_ENERGY_RATIO
-        * (work("vector_flop") + step.optimizer_flop),
-        sram=dynamic * (sram_j * work("sram_bytes") + accumulator_j * work("accumulator_bytes")),
+        * (of_step("vector_flop") + step.optimizer_flop),
+        sram=dynamic
+        * (sram_j * of_step("sram_bytes") + accumulator_j * of_step("accumulator_bytes")),
         hbm=chip.hbm.energy_j_per_byte
-        * (work("hbm_bytes") + step.optimizer_traffic_bytes + times.fp64.traffic_bytes),
-        link=chip.link.energy_j_per_byte * times.link_bytes,
-        network=chip.network.energy_j_per_byte * times.network_bytes,
-        static=voltage_and_leakage.leakage_power_w(die_area_mm2, jnp.sqrt(dynamic), process)
+        * (of_step("hbm_bytes") + step.optimizer_traffic_bytes + times.fp64.traffic_bytes),
+        link=chip.link.energy_j_per_byte * work.link_bytes,
+        network=chip.network.energy_j_per_byte * work.network_bytes,
+        static=voltage_and_leakage.leakage_power_w(work.die_area_mm2, voltage_ratio, process)
         * elapsed_s,
     )
     return jax.tree.map(lambda joules: joules * design.cluster.num_chips, per_chip)

@@ -14,11 +14,13 @@ from hwdse.evaluation import evaluate
 from hwdse.models.energy.voltage_and_leakage import (
     dynamic_energy_ratio,
     leakage_power_w,
+    operating_points,
     supply_voltage_v,
 )
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
-from hwdse.training.power_cap import MIN_CLOCK_RATIO, throttled_clock_ratio
+from hwdse.training.power_cap import LOWEST, operating_point
+from hwdse.training.step_time_and_energy import step_work, with_clock_ratio
 
 
 def limited(numbers):
@@ -89,15 +91,15 @@ def test_power_meets_the_limit_and_a_high_limit_changes_nothing(free, capped):
 
 
 def test_throttled_design_equals_the_design_with_that_clock(capped):
-    array = BASE.chip.array
-    slow = array.replace(clock_hz=array.clock_hz * float(capped.throttled_clock_ratio[SAME]))
-    scaled = run_once(BASE.replace(chip=BASE.chip.replace(array=slow)))
+    scaled = run_once(with_clock_ratio(BASE, float(capped.throttled_clock_ratio[SAME])))
     for name in ("step_time_s", "step_energy_j", "cost_per_token_usd", "carbon_per_token_g"):
         assert getattr(scaled, name) == pytest.approx(float(getattr(capped, name)[SAME]), rel=1e-9)
 
 
 def test_unreachable_limit_gives_the_lowest_clock_and_a_higher_power(capped):
-    assert capped.throttled_clock_ratio[-1] == pytest.approx(MIN_CLOCK_RATIO)
+    lowest = operating_points(BASE.chip)(LOWEST)
+    assert capped.throttled_clock_ratio[-1] == pytest.approx(float(lowest.clock_ratio))
+    assert capped.supply_voltage_v[-1] == pytest.approx(float(lowest.voltage_v))
     assert capped.chip_power_w[-1] > UNREACHABLE_W
     assert np.isfinite(capped.step_time_s[-1])
 
@@ -127,7 +129,7 @@ def test_gradients_are_finite_in_float32_and_at_the_edges():
 
 
 def test_no_limit_needs_no_computation():
-    assert throttled_clock_ratio(BASE, JOB, EXACT) == 1.0
+    assert operating_point(step_work(BASE, LAYERS, EXACT), BASE, EXACT).clock_ratio == 1.0
     assert "power_limit_w" not in str(jax.tree_util.tree_flatten_with_path(BASE)[0])
 
 

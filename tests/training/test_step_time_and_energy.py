@@ -13,9 +13,8 @@ from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
 from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, sum_operators
-from hwdse.training.step_time_and_energy import step_time_s, step_times
+from hwdse.training.step_time_and_energy import step_time_s, step_times, step_work
 from hwdse.workload.gemms import Gemms, single_executions
-from hwdse.workload.transformer.sharding import shard
 
 JOBS = {
     "dense": training(GPT3_175B).replace(global_batch=512.0),
@@ -348,15 +347,16 @@ def schedule(design, job):
 
     This excludes the model of single GEMMs, whose gradients have separate tests.
     """
-    step = shard(job, design.parallelism, design.cluster.num_chips, design.software)
+    work = step_work(design, job, EXACT)
+    step = work.step
     seconds = 1e-14 * (step.gemms.num_macs + step.gemms.vector_flop * step.gemms.count)
     costs = OperatorCosts(
         *[step.executions.total * seconds] * len(OperatorCosts.__dataclass_fields__)
     )
     costs = costs.replace(forward_s=step.executions.forward * seconds)
     layer, head = sum_operators(costs, step.executions.is_lm_head)
-    times = step_times(step, layer, head, design)
-    num_bytes = total(step.memory) + times.link_bytes + times.network_bytes
+    times = step_times(work, layer, head, design)
+    num_bytes = total(step.memory) + work.link_bytes + work.network_bytes
     return step_time_s(step, times) + 1e-12 * num_bytes
 
 

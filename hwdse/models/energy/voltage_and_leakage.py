@@ -1,11 +1,14 @@
 """Supply voltage of a clock, access energy of SRAM, and leakage power."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from hwdse.numerics.array_types import Scalar
+from hwdse.numerics import struct
+from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known
-from hwdse.specs.hardware.chip import Process
+from hwdse.specs.hardware.chip import Chip, Process
 
 SRAM_REFERENCE_BYTES = 65536.0
 SRAM_EXPONENT = 0.52
@@ -20,6 +23,8 @@ ACCUMULATOR_MACRO_BYTES = 2.0 * 1024.0**2
 """PSUM of one TensorEngine, 2 MiB: AWS Neuron SDK, NKI architecture guides."""
 LARGEST_RISE = 40.0
 """Largest exponent of leakage, so that it and its slope stay finite in float32."""
+SMALLEST_OVERDRIVE_V = 1e-3
+"""Least supply above the threshold, should the greatest voltage of a process leave none."""
 _NEWTON_STEPS = 8
 
 
@@ -45,6 +50,23 @@ def _log_overdrive_jvp(primals, tangents):
     return y, (tangents[0] + tangents[1] / voltage) / slope
 
 
+@struct.dataclass
+class OperatingPoint:
+    """Clock and supply voltage of the engines and scratchpads of a chip."""
+
+    clock_ratio: Leaf
+    """Clock over the set clock of the chip."""
+    voltage_v: Leaf
+
+
+def _overdrive_v(clock_ratio: Scalar, process: Process) -> Scalar:
+    """Supply above the threshold for `clock_ratio` times the nominal clock (V)."""
+    nominal_over = process.nominal_voltage_v - process.threshold_voltage_v
+    log_nominal = VELOCITY_EXPONENT * jnp.log(nominal_over) - jnp.log(process.nominal_voltage_v)
+    log_target = log_nominal + jnp.log(clock_ratio)
+    return jnp.exp(_log_overdrive(log_target, process.threshold_voltage_v))
+
+
 def supply_voltage_v(clock_ratio: Scalar, process: Process) -> Scalar:
     r"""Supply voltage for `clock_ratio` times the nominal clock (V).
 
@@ -53,13 +75,42 @@ def supply_voltage_v(clock_ratio: Scalar, process: Process) -> Scalar:
     falls. Holds for some tens of percent around the nominal clock. Threshold and nominal voltage
     are those of the process. Source: Sakurai and Newton, IEEE JSSC 25(2), 1990.
     """
-    nominal_over = process.nominal_voltage_v - process.threshold_voltage_v
-    log_nominal = VELOCITY_EXPONENT * jnp.log(nominal_over) - jnp.log(process.nominal_voltage_v)
-    log_target = log_nominal + jnp.log(clock_ratio)
-    voltage_v = process.threshold_voltage_v + jnp.exp(
-        _log_overdrive(log_target, process.threshold_voltage_v)
-    )
-    return jnp.maximum(voltage_v, process.min_voltage_v)
+    over_v = _overdrive_v(clock_ratio, process)
+    return jnp.maximum(process.threshold_voltage_v + over_v, process.min_voltage_v)
+
+
+def operating_points(chip: Chip) -> Callable[[Scalar], OperatingPoint]:
+    r"""Operating points of a chip as a function of $z = \ln(o / o_{set}) \le 0$.
+
+    o is the supply above the threshold, $o_{set}$ that of the set clock, at most what the greatest
+    voltage leaves. z = 0 is the highest operating point: the set clock, or the clock of the
+    greatest voltage if that is lower. By the law of `supply_voltage_v`,
+    $f / f_{set} = e^{\alpha z} (V_t + o_{set}) / (V_t + o)$: explicit in o, so that a search over z
+    inverts nothing.
+    """
+    process = chip.process
+    threshold_v = process.threshold_voltage_v
+    wanted_v = _overdrive_v(chip.array.clock_hz / chip.nominal_clock_hz, process)
+    set_v, set_ratio = wanted_v, 1.0
+    if process.max_voltage_v is not None:
+        greatest_v = jnp.maximum(process.max_voltage_v - threshold_v, SMALLEST_OVERDRIVE_V)
+        set_v = jnp.minimum(wanted_v, greatest_v)
+        set_ratio = (set_v / wanted_v) ** VELOCITY_EXPONENT * (
+            (threshold_v + wanted_v) / (threshold_v + set_v)
+        )
+
+    def point(log_share: Scalar) -> OperatingPoint:
+        over_v = set_v * jnp.exp(log_share)
+        speed = jnp.exp(VELOCITY_EXPONENT * log_share) * (threshold_v + set_v)
+        return OperatingPoint(
+            set_ratio * speed / (threshold_v + over_v),
+            jnp.maximum(threshold_v + over_v, process.min_voltage_v),
+        )
+
+    def highest() -> OperatingPoint:
+        return OperatingPoint(set_ratio, jnp.maximum(threshold_v + set_v, process.min_voltage_v))
+
+    return lambda log_share: highest() if is_known(log_share, 0.0) else point(log_share)
 
 
 def dynamic_energy_ratio(clock_ratio: Scalar, process: Process) -> Scalar:

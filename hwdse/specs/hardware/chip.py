@@ -110,6 +110,9 @@ class Process:
     Actuary)."""
     min_voltage_v: Leaf = 0.0
     """Lowest supply voltage. At a lower clock the voltage stays constant."""
+    max_voltage_v: Leaf | None = None
+    """Greatest supply voltage. A set clock that needs more runs at the clock of this voltage.
+    Optional: without it any clock can be set."""
     leakage_voltage_v: Leaf = 0.0
     """Scale V0 of a static power proportional to V e^(V / V0). Zero: proportional to V^2."""
     mac_overhead_ratio: Leaf = 1.0

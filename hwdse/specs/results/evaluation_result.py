@@ -158,7 +158,9 @@ class Evaluation:
     peak_flop_per_s: Leaf
     """Peak 16-bit rate of the matrix engines of one chip, at the set clock."""
     throttled_clock_ratio: Leaf = 1.0
-    """Throttled clock over set clock; 1 without a power limit."""
+    """Clock over set clock: lower if the power limit or the greatest voltage binds."""
+    supply_voltage_v: Leaf = 0.0
+    """Supply voltage of the engines and scratchpads at that clock."""
     reticle_used_ratio: Leaf = 0.0
     """Die area over the reticle limit of 858 mm²; above 1 the die cannot be manufactured."""
     chip_operating_cost_usd_per_s: Leaf = 0.0
