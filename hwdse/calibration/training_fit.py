@@ -23,10 +23,10 @@ from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.space.pytree_path import get_path, set_path
+from hwdse.validation.measured.training_cells import cell_number
 from hwdse.validation.measured.training_jobs import (
     SYSTEMS,
     Job,
-    cell_number,
     job_of,
     problem_of,
     software_name,
@@ -117,7 +117,7 @@ def read_runs(paths: Sequence[Path]) -> list[FittedRun]:
                 continue
             if not row["micro_batch"] and row["source_id"] != "narayanan2021":
                 continue
-            chip = SYSTEMS[row["accelerator"]][1]
+            chip = SYSTEMS[row["accelerator"]].chip
             time_s = cell_number(row["step_time_s"])
             runs.append(FittedRun(job_of(row), chip, software_name(row), row["source_id"], time_s))
     return runs

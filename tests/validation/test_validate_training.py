@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwdse.config import load_workload
 from hwdse.validation.measured import training_runs, vtrain
 from hwdse.validation.measured.training_jobs import (
     OTHER,
     SOURCES,
+    SYSTEMS,
+    domain_chips,
     job_of,
     problem_of,
+    slice_sizes,
     software_name,
 )
 
@@ -200,12 +204,142 @@ def test_row_is_converted_to_its_parallelism():
     assert job.design.software.fused_attention_fraction == 0.0
 
 
-def test_stacks_depend_on_sources_and_not_on_rows():
+def test_stacks_depend_on_sources_and_chips_alone():
     for row in ROWS:
         source = SOURCES.get(row["source_id"], OTHER)
-        stacks = {source.software, source.zero3_software}
-        if not row["model"].endswith("/MegaScale"):
-            assert software_name(row) in stacks
-    unknown = {**row_of("mp0017"), "source_id": "somebody2031"}
-    assert software_name(unknown) == OTHER.software
+        chip = SYSTEMS.get(row["accelerator"])
+        if chip is not None and not row["model"].endswith("/MegaScale"):
+            of_chip = source.software or chip.software
+            assert software_name(row) in {of_chip, source.zero3_software}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "stack"),
+    [("A100", "megatron_lm"), ("GB200", "megatron_bridge"), ("TPUv7x", "maxtext")],
+)
+def test_unknown_sources_run_the_stack_of_the_years_of_their_chip(accelerator, stack):
+    unknown = {**row_of("mp0017"), "source_id": "somebody2031", "accelerator": accelerator}
+    assert software_name(unknown) == stack
     assert problem_of(unknown) is None
+
+
+# Columns of 2025-26 --------------------------------------------------------------------------
+
+MIXTURE = {
+    **row_of("mp0017"),
+    "source_id": "somebody2031",
+    "scope": "iteration of a mixture of experts",
+    "accelerator": "GB200",
+    "chips_per_node": "72",
+    "num_chips": "64",
+    "number_format": "mxfp8",
+    "model": "A mixture",
+    "num_layers": "48",
+    "hidden": "2048",
+    "feedforward": "6144",
+    "mlp_matrices": "3",
+    "num_heads": "32",
+    "num_kv_heads": "4",
+    "head_dim": "128",
+    "vocab": "151936",
+    "seq_len": "4096",
+    "global_batch": "512",
+    "micro_batch": "2",
+    "tp": "1",
+    "pp": "1",
+    "dp": "64",
+    "cp": "1",
+    "ep": "8",
+    "pp_interleave": "1",
+    "recompute": "none",
+    "sequence_parallel": "false",
+    "data_sharding": "zero1",
+    "model_kind": "mixture",
+    "num_experts": "128",
+    "experts_per_token": "8",
+    "num_shared_experts": "1",
+    "expert_feedforward": "768",
+    "num_dense_layers": "1",
+    "head_norms": "2",
+}
+
+
+def test_columns_of_experts_are_those_of_a_preset():
+    row = {**MIXTURE, "num_shared_experts": "0", "num_dense_layers": "0"}
+    preset = load_workload("qwen3_30b_a3b").model
+    assert job_of(row).workload.model == preset
+    shared = job_of(MIXTURE).workload.model
+    assert (shared.num_shared_experts, shared.num_dense_layers) == (1.0, 1.0)
+
+
+def test_a_mixture_without_its_columns_is_skipped_with_a_reason():
+    assert problem_of(MIXTURE) is None
+    bare = {**MIXTURE, "num_experts": ""}
+    assert problem_of(bare) == "no num_experts or expert_feedforward"
+    latent = {**MIXTURE, "model_kind": "mixture, latent attention"}
+    assert problem_of(latent) == "no preset for model A mixture"
+
+
+def test_multi_token_prediction_adds_a_layer_and_a_pass_of_the_head():
+    plain, more = (job_of({**MIXTURE, "mtp_layers": n}).workload.model for n in ("0", "1"))
+    assert (plain.num_layers, plain.num_predicted_tokens) == (48.0, 1.0)
+    assert (more.num_layers, more.num_predicted_tokens) == (49.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [
+        ("mixture, half of the layers with a window", (1.0, 1.0)),
+        ("dense, 5 of 6 layers with a window", (5.0, 1.0)),
+    ],
+)
+def test_windows_of_some_layers(kind, runs):
+    row = {**MIXTURE, "model_kind": kind, "attention_window": "128"}
+    layers = job_of(row).workload.model.layers
+    assert tuple(entry.count for entry in layers) == runs
+    assert (layers[0].sliding_window, layers[1].sliding_window) == (128.0, None)
+
+
+def test_overlap_of_a_recipe_replaces_that_of_its_source():
+    stated = job_of({**MIXTURE, "dp_overlap": "false", "moe_overlap": "true"}).design.parallelism
+    assert (stated.data_overlap_fraction, stated.expert_overlap_fraction) == (0.0, 1.0)
+    unstated = job_of(MIXTURE).design.parallelism
+    assert (unstated.data_overlap_fraction, unstated.expert_overlap_fraction) == (1.0, 0.0)
+
+
+def test_graphs_of_the_whole_iteration_leave_no_host_work():
+    hosts = [
+        job_of({**MIXTURE, "cuda_graph": text}).design.software.dispatch_time_s
+        for text in ("none", "transformer_engine attn+moe_router", "full_iteration")
+    ]
+    assert hosts[0] > hosts[1] > hosts[2] == 0.0
+
+
+def test_adapters_train_their_own_parameters_alone():
+    row = {**MIXTURE, "scope": "LoRA iteration, packed", "model": "Llama-2-70B"}
+    sizes = {"num_layers": "80", "hidden": "8192", "feedforward": "28672", "num_heads": "64"}
+    dense = {"num_kv_heads": "8", "vocab": "32000", "model_kind": "dense", "num_experts": ""}
+    workload = job_of({**row, **sizes, **dense, "head_norms": ""}).workload
+    # Rank 16 on the query, key, value and output matrices of 80 layers: 44,564,480 parameters.
+    assert workload.trainable_fraction == pytest.approx(44_564_480 / 68_976_648_192, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "num_chips", "expected"),
+    [
+        ((16.0, 20.0, 28.0), 128.0, (4.0, 4.0, 8.0)),
+        ((16.0, 20.0, 28.0), 256.0, (4.0, 8.0, 8.0)),
+        ((16.0, 16.0), 32.0, (4.0, 8.0)),
+        ((16.0, 16.0), 512.0, (16.0, 16.0)),
+        ((16.0, 16.0, 16.0), 6144.0, (16.0, 16.0, 12.0)),
+    ],
+)
+def test_slices_of_tpu_pods(sizes, num_chips, expected):
+    assert slice_sizes(sizes, num_chips) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_chips", "expected"), [(72.0, 72.0), (64.0, 72.0), (256.0, 64.0), (2560.0, 64.0)]
+)
+def test_jobs_on_several_racks_use_a_power_of_two_of_each(num_chips, expected):
+    assert domain_chips(72.0, num_chips) == expected

@@ -56,6 +56,7 @@ WHOLE = frozenset(
         "expert",
         "virtual_pipeline",
         "num_layer_messages",
+        "num_predicted_tokens",
         "seq_len",
         "global_batch",
         "remote_every_count",
@@ -124,6 +125,7 @@ MAY_BE_ZERO = frozenset(
         *LATENT,
         *MIXTURE,
         "optimizer_state_bytes_per_parameter",
+        "segment_tokens",
         "fp64_flop_per_s",
         "dispatch_time_s",
         "dispatch_spread_ratio",
@@ -147,6 +149,7 @@ AT_LEAST_ONE = frozenset(
         "virtual_pipeline",
         "num_layer_messages",
         "num_tensor_slices",
+        "num_predicted_tokens",
         "remote_every_count",
         "num_kept",
     )

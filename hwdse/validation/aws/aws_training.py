@@ -23,7 +23,8 @@ from hwdse.validation.aws.neuron_jobs import (
     server_name,
 )
 from hwdse.validation.aws.neuron_models import plain_name
-from hwdse.validation.measured.training_jobs import Job, cell_number
+from hwdse.validation.measured.training_cells import cell_number
+from hwdse.validation.measured.training_jobs import Job
 from hwdse.validation.measured.training_times import results_of
 from hwdse.validation.shared.reference_table import (
     Comparison,

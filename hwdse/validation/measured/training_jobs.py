@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from hwdse.config import load_chip, load_software, load_system, load_workload
+from hwdse.config import load_chip, load_software, load_system
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.cluster import Cluster
-from hwdse.specs.number_formats import PrecisionMix
+from hwdse.validation.measured.training_cells import cell_number
+from hwdse.validation.measured.training_models import adapter_fraction, model_of, model_problem
+from hwdse.validation.measured.training_recipes import mix_of, overlaps_of, software_of
+from hwdse.workload.transformer.dense_transformer import num_parameters
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
 GBIT_PER_S = 1e9 / 8.0
@@ -22,8 +25,8 @@ CHECKPOINT_INTERVAL_S = 3600.0
 class Source:
     """Properties of all runs of a source that the rows do not contain."""
 
-    software: str
-    """Preset of configs/software."""
+    software: str | None
+    """Preset of configs/software; None for the stack of the chip's years."""
     network_gbit_per_s: float | None = None
     """Bandwidth per chip between servers, if different from the chip preset."""
     gradient_bytes: float = 2.0
@@ -40,6 +43,12 @@ class Source:
     """Fraction of the gradient reductions that is overlapped, for unsharded weights."""
     is_block_parallel: bool = False
     """True for parallel attention and MLP with one shared norm and one pair of collectives."""
+    number_format: str = ""
+    """Format of rows that state none."""
+    adapter_rank: float = 16.0
+    """Rank of the adapters of LoRA rows."""
+    segment_tokens: float = 0.0
+    """Tokens per document of packed rows, mean over tokens; 0: as long as the sequence."""
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
@@ -64,6 +73,14 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "deepseekv3": Source(
             "deepseek", 400.0, expert_overlap_fraction=1.0, data_overlap_fraction=1.0
         ),
+        # Documents of SQuAD, about 200 tokens with their question (assumed).
+        "megatron_bridge": Source(None, data_overlap_fraction=1.0, segment_tokens=200.0),
+        # LoRA of rank 16 on the attention, documents cut to the sequence length; closed-division
+        # runs that name no format are in eight bits (mlcommons/training, llama2_70b_lora).
+        "mlperf_training_5.1": Source(
+            None, data_overlap_fraction=1.0, number_format="float8 tensorwise"
+        ),
+        "tpu_recipes": Source(None, data_overlap_fraction=1.0),
     }
 )
 OWN_STACKS: Mapping[str, Source] = MappingProxyType(
@@ -81,23 +98,45 @@ OWN_STACKS: Mapping[str, Source] = MappingProxyType(
     }
 )
 """Sources by the stack at the end of a model name, if different from the source of the row."""
-OTHER = Source("megatron_lm")
+OTHER = Source(None, data_overlap_fraction=1.0)
 """Default for sources not in the list."""
 
-SYSTEMS: Mapping[str, tuple[str, str]] = MappingProxyType(
+
+class Machine(NamedTuple):
+    """Presets of an accelerator."""
+
+    system: str
+    """Preset of configs/systems; rows give the chips of a scale-up domain."""
+    chip: str
+    """Preset of configs/chips."""
+    software: str
+    """Preset of configs/software: usual training stack of the chip's years."""
+
+
+SYSTEMS: Mapping[str, Machine] = MappingProxyType(
     {
-        "A100": ("dgx_a100", "a100"),
-        "A100-80GB": ("dgx_a100", "a100"),
-        "A100 (Ampere)": ("dgx_a100", "a100"),
-        "A100-40GB": ("dgx_a100", "a100_40"),
-        "H100-80GB": ("dgx_h100", "h100"),
-        "H100-96GB (500 W, 2.4 TB/s)": ("dgx_h100", "h100_96gb"),
-        "H800": ("dgx_h100", "h800"),
-        "B200-SXM": ("p6_b200", "b200"),
-        "TPUv4": ("tpu_v4_pod", "tpu_v4"),
+        "A100": Machine("dgx_a100", "a100", "megatron_lm"),
+        "A100-80GB": Machine("dgx_a100", "a100", "megatron_lm"),
+        "A100 (Ampere)": Machine("dgx_a100", "a100", "megatron_lm"),
+        "A100-40GB": Machine("dgx_a100", "a100_40", "megatron_lm"),
+        "H100-80GB": Machine("dgx_h100", "h100", "megatron_bridge"),
+        "H100-96GB (500 W, 2.4 TB/s)": Machine("dgx_h100", "h100_96gb", "megatron_bridge"),
+        "H200-SXM": Machine("dgx_h200", "h200", "megatron_bridge"),
+        "H800": Machine("dgx_h100", "h800", "megatron_bridge"),
+        "B200-SXM": Machine("p6_b200", "b200", "megatron_bridge"),
+        "B300-SXM": Machine("p6_b300", "b300", "megatron_bridge"),
+        "GB200": Machine("gb200_nvl72", "gb200", "megatron_bridge"),
+        "GB300": Machine("gb300_nvl72", "gb300", "megatron_bridge"),
+        "MI300X": Machine("mi300x_platform", "mi300x", "megatron_bridge"),
+        "MI350X": Machine("mi350x_platform", "mi350x", "megatron_bridge"),
+        "MI355X": Machine("mi355x_platform", "mi355x", "megatron_bridge"),
+        "TPUv4": Machine("tpu_v4_pod", "tpu_v4", "compiled"),
+        "TPUv5p": Machine("tpu_v5p_pod", "tpu_v5p", "maxtext"),
+        "TPUv6e": Machine("tpu_v6e_pod", "tpu_v6e", "maxtext"),
+        "TPUv7x": Machine("tpu_v7x_pod", "tpu_v7x", "maxtext"),
     }
 )
-"""Presets of configs/systems and configs/chips by the accelerator name in reference files."""
+"""Presets by the accelerator name in reference files."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +147,17 @@ class Job:
     workload: TransformerTraining
 
 
-SCOPES = ("iteration", "whole pre-training")
+LORA = "LoRA iteration, packed"
+"""Scope of rows whose weights are frozen, with low-rank adapters on the attention."""
+PACKED = (LORA, "fine-tuning iteration, packed")
+"""Scopes of rows whose sequences hold several documents."""
+SCOPES = (
+    "iteration",
+    "whole pre-training",
+    "iteration of a mixture of experts",
+    "iteration with windowed attention",
+    *PACKED,
+)
 WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "recompute": ("", "none", "selective", "full"),
@@ -129,11 +178,6 @@ WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 WEIGHT_SHARDING = ("zero3", "2D weight sharding")
 
 
-def cell_number(cell: str, default: float = math.nan) -> float:
-    """Number in a cell, or the default if empty."""
-    return float(cell) if cell else default
-
-
 def problem_of(row: Mapping[str, str]) -> str | None:
     """Reason why the model cannot represent a row; None if it can."""
     if row["scope"] not in SCOPES:
@@ -143,11 +187,17 @@ def problem_of(row: Mapping[str, str]) -> str | None:
             return f"{column} {row[column]}"
     if row["accelerator"] not in SYSTEMS:
         return f"no preset for accelerator {row['accelerator']}"
-    for column in ("num_layers", "hidden", "num_heads", "seq_len", "global_batch", "num_chips"):
-        if not row[column]:
-            return f"no {column}"
+    problem = model_problem(row)
+    if problem:
+        return problem
+    num_chips = cell_number(row["num_chips"])
     ranks = math.prod(cell_number(row[degree], 1.0) for degree in ("tp", "pp", "cp"))
-    return "more ranks than chips" if ranks > cell_number(row["num_chips"]) else None
+    if ranks > num_chips:
+        return "more ranks than chips"
+    experts = (
+        cell_number(row["ep"], 1.0) * cell_number(row["tp"], 1.0) * cell_number(row["pp"], 1.0)
+    )
+    return "experts over tensor ranks" if experts > num_chips else None
 
 
 def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
@@ -161,13 +211,13 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
     num_virtual = cell_number(row["pp_interleave"], source.virtual_pipeline or 1.0)
     pipeline = cell_number(row["pp"], 1.0)
     selective = row["recompute"] == "selective"
-    return Parallelism(
+    strategy = Parallelism(
         tensor=cell_number(row["tp"], 1.0),
         pipeline=pipeline,
         micro_batch=cell_number(row["micro_batch"], 1.0),
         recompute_fraction=float(row["recompute"] == "full"),
         tensor_overlap_fraction=source.tensor_overlap_fraction,
-        context=cell_number(row["cp"], 1.0),
+        context=cell_number(row["cp"], _unstated_context(row)),
         expert=cell_number(row["ep"], 1.0),
         virtual_pipeline=num_virtual if pipeline > 1.0 else 1.0,
         attention_recompute_fraction=float(selective),
@@ -180,6 +230,15 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
         ),
         expert_overlap_fraction=source.expert_overlap_fraction,
     )
+    return strategy.replace(**overlaps_of(row))
+
+
+def _unstated_context(row: Mapping[str, str]) -> float:
+    """Context ranks of a row that states no degrees: several per sequence where chips outnumber
+    the sequences."""
+    if any(row[degree] for degree in ("tp", "pp", "dp")):
+        return 1.0
+    return max(cell_number(row["num_chips"]) / cell_number(row["global_batch"]), 1.0)
 
 
 def software_name(row: Mapping[str, str]) -> str:
@@ -187,7 +246,7 @@ def software_name(row: Mapping[str, str]) -> str:
     source = source_of(row)
     if row["data_sharding"] == "zero3" and source.zero3_software:
         return source.zero3_software
-    return source.software
+    return source.software or SYSTEMS[row["accelerator"]].software
 
 
 def source_of(row: Mapping[str, str]) -> Source:
@@ -196,72 +255,48 @@ def source_of(row: Mapping[str, str]) -> Source:
     return own or SOURCES.get(row["source_id"], OTHER)
 
 
-NAMED_MODELS = MappingProxyType({"deepseekv2": "deepseek_v2", "deepseekv3": "deepseek_v3"})
-"""Presets of models with more parameters than the columns, by the start of the name without
-hyphens."""
-TRUNCATED_DENSE_LAYERS = 1.0
-"""Dense layers of a mixture of experts with reduced depth."""
-
-
-@cache
-def _named_model(name: str) -> Any:
-    workload: Any = load_workload(NAMED_MODELS[name])
-    return workload.model
-
-
-def _preset_model(row: Mapping[str, str]) -> Transformer | None:
-    """Preset of the model of a row with the depth of the row; None for other models."""
-    name = row["model"].lower().replace("-", "").partition(" ")[0]
-    if name not in NAMED_MODELS:
-        return None
-    model, num_layers = _named_model(name), cell_number(row["num_layers"])
-    if num_layers == model.num_layers:
-        return model
-    return replace(model, num_layers=num_layers, num_dense_layers=TRUNCATED_DENSE_LAYERS)
-
-
-def model_of(row: Mapping[str, str]) -> Transformer:
-    """Model of a row: a preset by name, else a dense decoder with the sizes of the row."""
-    preset = _preset_model(row)
-    if preset is not None:
-        return preset
-    heads, hidden = cell_number(row["num_heads"]), cell_number(row["hidden"])
-    matrices = cell_number(row["mlp_matrices"], 2.0)
-    is_gated = matrices > 2.5
-    vocabulary = cell_number(row["vocab"], 51200.0)
-    return Transformer(
-        num_layers=cell_number(row["num_layers"]),
-        hidden=hidden,
-        feedforward=cell_number(row["feedforward"], 4.0 * hidden),
-        num_heads=heads,
-        num_kv_heads=cell_number(row["num_kv_heads"], heads),
-        head_dim=cell_number(row["head_dim"], hidden / heads),
-        vocabulary=vocabulary,
-        num_positions=0.0 if is_gated else cell_number(row["seq_len"]),
-        num_mlp_matrices=matrices,
-        num_embeddings=2.0 if is_gated else 1.0,
-        num_norm_vectors=1.0 if is_gated else 2.0,
-        num_bias=0.0 if is_gated else 1.0,
-        num_layer_norms=1.0 if source_of(row).is_block_parallel else 2.0,
-    )
-
-
 @cache
 def preset_of(accelerator: str) -> tuple[Cluster, Any]:
     """Cluster and chip of an accelerator of `SYSTEMS`."""
-    cluster, chip = SYSTEMS[accelerator]
-    return load_system(cluster).cluster, load_chip(chip)
+    machine = SYSTEMS[accelerator]
+    return load_system(machine.system).cluster, load_chip(machine.chip)
 
 
 def slice_sizes(sizes: tuple[float, ...], num_chips: float) -> tuple[float, ...]:
-    """Dimensions of the equal slices of a job that spans several tori, of whole planes each.
+    """Dimensions of the torus of a job: a slice of one pod, or equal slices of several.
 
+    Slices of a pod are as near to a cube as their chips allow, the largest dimension last: 128
+    chips are 4 x 4 x 8 (Google Cloud TPU documentation). Slices of several pods have whole planes:
     PaLM trained on 2 x 3072 chips of two TPU v4 pods, 16 x 16 x 12 each (arXiv 2204.02311, 4.1).
     """
     num_pods = math.ceil(num_chips / math.prod(sizes))
-    if num_pods == 1:
-        return sizes
-    return (*sizes[:-1], num_chips / num_pods / math.prod(sizes[:-1]))
+    if num_pods > 1:
+        return (*sizes[:-1], num_chips / num_pods / math.prod(sizes[:-1]))
+    slices, left = [], num_chips
+    for dimensions in range(len(sizes), 0, -1):
+        largest = left ** (1.0 / dimensions) + 1e-9
+        slices.append(max(n for n in range(1, int(largest) + 1) if left % n == 0))
+        left /= slices[-1]
+    return tuple(map(float, slices))
+
+
+def domain_chips(per_node: float, num_chips: float) -> float:
+    """Chips that a job uses in each scale-up domain.
+
+    All of them if they divide the job, else the largest power of two that does: jobs on racks of
+    72 GPUs use 64 of each (2560 and 5120 GPUs in MLPerf Training v5.1, 512 in the v5.1 8B runs).
+    """
+    if num_chips <= per_node or num_chips % per_node == 0.0:
+        return per_node
+    power = 2.0 ** math.floor(math.log2(per_node))
+    return power if num_chips % power == 0.0 else per_node
+
+
+def trainable_fraction(row: Mapping[str, str], model: Transformer, source: Source) -> float:
+    """Fraction of the weights that a row trains: all, or the adapters of LoRA."""
+    if row["scope"] != LORA:
+        return 1.0
+    return adapter_fraction(model, source.adapter_rank, float(num_parameters(model)))
 
 
 def job_of(row: Mapping[str, str]) -> Job:
@@ -274,24 +309,26 @@ def job_of(row: Mapping[str, str]) -> Job:
     num_chips = cell_number(row["num_chips"])
     per_node = cell_number(row["chips_per_node"], 8.0)
     if len(cluster.torus_sizes) == 1:
-        cluster = replace(cluster, torus_sizes=(per_node,))
+        cluster = replace(cluster, torus_sizes=(domain_chips(per_node, num_chips),))
     else:
         cluster = replace(cluster, torus_sizes=slice_sizes(cluster.torus_sizes, num_chips))
-    is_fp8 = "8" in row["number_format"]
+    model = model_of(row, source.is_block_parallel)
     design = Design(
         chip=chip,
         cluster=replace(cluster, num_chips=num_chips),
-        mix=PrecisionMix(fp64_flop_fraction=0.0, fp8_flop_fraction=float(is_fp8)),
+        mix=mix_of(row, source.number_format),
         parallelism=parallelism_of(row, source),
         checkpoint_interval_s=CHECKPOINT_INTERVAL_S,
-        software=load_software(software_name(row)),
+        software=software_of(row, load_software(software_name(row))),
     )
     job = TransformerTraining(
-        model=model_of(row),
+        model=model,
         seq_len=cell_number(row["seq_len"]),
         global_batch=cell_number(row["global_batch"]),
         attention_fraction=0.5,
         gradient_element_bytes=source.gradient_bytes,
         optimizer_state_bytes_per_parameter=12.0,
+        trainable_fraction=trainable_fraction(row, model, source),
+        segment_tokens=source.segment_tokens if row["scope"] in PACKED else 0.0,
     )
     return Job(design, job)

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hwdse.validation.measured.training_jobs import Job, cell_number, job_of, problem_of
+from hwdse.validation.measured.training_cells import cell_number, cell_text
+from hwdse.validation.measured.training_jobs import (
+    PACKED,
+    Job,
+    job_of,
+    problem_of,
+    software_name,
+)
 from hwdse.validation.measured.training_times import Result, results_of
 from hwdse.validation.shared.reference_table import (
     Comparison,
@@ -105,6 +112,7 @@ def report_of(
         "utilization_without_time": Comparison(stated, utilization),
         "peak_memory": Comparison(_column(rows, "peak_memory_bytes"), memory),
     }
+    pairs = list(zip(rows, problems, strict=True))
     given = {name: c for name, c in comparisons.items() if np.any(c.is_scored)}
     return build_report(
         kind,
@@ -114,8 +122,17 @@ def report_of(
         group_by={
             "source": [row["source_id"] for row in rows],
             "accelerator": [row["accelerator"] for row in rows],
+            "kind": [_kind(row) for row in rows],
+            "format": [row["number_format"] or "not stated" for row in rows],
+            "stack": ["" if problem else software_name(row) for row, problem in pairs],
         },
     )
+
+
+def _kind(row: dict[str, str]) -> str:
+    """Kind of the model and of the training of a row."""
+    model = cell_text(row, "model_kind").partition(",")[0] or "not stated"
+    return f"{model}, {row['scope'].partition(' ')[0]}" if row["scope"] in PACKED else model
 
 
 def _column(rows: Sequence[dict[str, str]], name: str) -> np.ndarray:

@@ -28,6 +28,7 @@ from hwdse.workload.transformer.gemm_groups import (
     linear_group,
     stack_gemms,
     tokens_of,
+    trained_group,
 )
 from hwdse.workload.transformer.latent_attention import (
     NORM_TRAFFIC,
@@ -167,7 +168,10 @@ def mean_layer_gemms(
             members.setdefault((entry, part.kind_of(stack.kind)), []).append(index)
         for (entry, _), indices in members.items():
             first = stacks[indices[0]]
-            found = part.gemms(replace(job, model=first.model), sharding, first.kind)
+            found = [
+                trained_group(group, job.trainable_fraction)
+                for group in part.gemms(replace(job, model=first.model), sharding, first.kind)
+            ]
             if len(members) > 1:
                 count = sum(stacks[index].count for index in indices)
                 share, mark = count / job.model.num_layers, f"_{entry + 1}" if entry >= 0 else ""

@@ -81,9 +81,13 @@ def linear_gemms(
     ]
 
 
+WEIGHT_GRADIENT = "_dw"
+"""End of the name of the weight-gradient GEMM of a matrix."""
+
+
 def linear_names(name: str) -> tuple[str, str, str]:
     """Names of the forward, input-gradient (dx) and weight-gradient (dw) GEMMs of a matrix."""
-    return name, f"{name}_dx", f"{name}_dw"
+    return name, f"{name}_dx", f"{name}{WEIGHT_GRADIENT}"
 
 
 def linear_group(
@@ -95,6 +99,15 @@ def linear_group(
     """
     executions = [(1.0, 0.0, recompute, model, 1.0)] + 2 * [(0.0, 1.0, 0.0, model, 1.0)]
     return GemmGroup(linear_names(name), gemms, executions)
+
+
+def trained_group(group: GemmGroup, trainable: Scalar) -> GemmGroup:
+    """The group with the weight-gradient GEMMs of the trained fraction of the weights only."""
+    executions = [
+        (*(trainable * x for x in runs[:4]), runs[4]) if name.endswith(WEIGHT_GRADIENT) else runs
+        for name, runs in zip(group.names, group.executions, strict=True)
+    ]
+    return GemmGroup(group.names, group.gemms, executions)
 
 
 def stacked_fields(operators: list[OperatorFields]) -> tuple[PerOp, ...]:
@@ -159,14 +172,16 @@ Forward: read, write; read, write and a mask of one byte. Backward: one more rea
 def attended_fraction(job: TransformerTraining) -> Scalar:
     r"""Fraction of the score matrix that a fused kernel computes.
 
-    $f (1 - (1 - w / s)^2)$ for a sliding window of w of s keys: half of it is the band below the
-    diagonal of $w - w^2 / 2s$ keys per query. $f$ is `attention_fraction`, which is also the value
-    without a window. Assumes that kernels skip the blocks outside of the band as those above the
-    diagonal.
+    $f (d / s) (1 - (1 - w / d)^2)$ for documents of d of s tokens and a sliding window of w keys:
+    half of it is the band below the diagonal of $w - w^2 / 2d$ keys per query. $f$ is
+    `attention_fraction`, which is also the value of a sequence of one document without a window.
+    Assumes that kernels skip the blocks outside of the band, and between documents, as those above
+    the diagonal.
     """
-    window = job.model.sliding_window
-    outside = jnp.where(window > 0.0, jnp.maximum(1.0 - window / job.seq_len, 0.0), 0.0)
-    return job.attention_fraction * (1.0 - outside * outside)
+    window, segment = job.model.sliding_window, job.segment_tokens
+    document = jnp.where(segment > 0.0, jnp.minimum(segment, job.seq_len), job.seq_len)
+    outside = jnp.where(window > 0.0, jnp.maximum(1.0 - window / document, 0.0), 0.0)
+    return job.attention_fraction * document / job.seq_len * (1.0 - outside * outside)
 
 
 def core_work(

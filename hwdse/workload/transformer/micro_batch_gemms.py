@@ -19,6 +19,7 @@ from hwdse.workload.transformer.gemm_groups import (
     linear_names,
     stack_gemms,
     tokens_of,
+    trained_group,
 )
 from hwdse.workload.transformer.model_config import TransformerTraining
 
@@ -61,13 +62,20 @@ def layer_sharding(parallelism: Parallelism, software: Software) -> LayerShardin
 def lm_head_gemms(
     job: TransformerTraining, sharding: LayerSharding
 ) -> tuple[Gemms, ExecutionCounts]:
-    """Vocabulary projection with the loss, per micro-batch, on one rank of the last stage."""
+    """Vocabulary projection with the loss, per micro-batch, on one rank of the last stage.
+
+    It runs once per predicted token.
+    """
     tokens, width = tokens_of(job, sharding), job.model.vocabulary / sharding.tensor
     logits = tokens * width
     loss = (SOFTMAX_FLOP[0] * logits, SOFTMAX_FLOP[1] * logits)
     extra = (LOGIT_STREAMS[0] * logits, LOGIT_STREAMS[1] * logits)
     gemms = linear_gemms(tokens, job.model.hidden, width, loss, extra)
-    return stack_gemms([linear_group("head", gemms, recompute=0.0)])
+    head = trained_group(linear_group("head", gemms, recompute=0.0), job.trainable_fraction)
+    runs = [
+        (*(job.model.num_predicted_tokens * x for x in row[:4]), row[4]) for row in head.executions
+    ]
+    return stack_gemms([head._replace(executions=runs)])
 
 
 def micro_batch_gemms(

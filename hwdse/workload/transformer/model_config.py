@@ -146,6 +146,11 @@ class Transformer:
     num_lm_head_bias: Leaf = 0.0
     """1 if the output projection to the vocabulary has a bias, 0 if not. Typical: 0, or 1
     (GPT-J)."""
+    num_predicted_tokens: Leaf = 1.0
+    """Tokens that a position predicts, each with a pass of the LM head: 1, and one more for every
+    module of multi-token prediction (MTP, arXiv 2412.19437, section 2.2). The layer of a module
+    counts in `num_layers`; its projection of 2 hidden x hidden is left out. Typical: 1, or 2
+    (DeepSeek-V3 in pre-training)."""
     layers: tuple[LayerOverrides, ...] = ()
     """Kinds of layers that the model mixes, in order; empty if all layers follow from the fields
     above."""
@@ -260,3 +265,11 @@ class TransformerTraining:
     optimizer_state_bytes_per_parameter: Leaf
     """Bytes of master weights and moments per parameter. Typical: 12 B (Adam in mixed precision,
     ZeRO, section 3.1)."""
+    trainable_fraction: Leaf = 1.0
+    """Fraction of the weights that are trained. Frozen weights have no weight-gradient GEMM, no
+    gradient, no optimizer state and no data-parallel reduction; the gradients of their inputs are
+    computed. The GEMMs of adapters are left out. Typical: 1, or 0.0006 (LoRA of rank 16 on the
+    attention of Llama 2 70B: 44.6 M parameters of 69.0 G)."""
+    segment_tokens: Leaf = 0.0
+    """Tokens per document in a packed sequence, mean over tokens; a token attends only to its own
+    document. 0: one document per sequence. Typical: 0."""

@@ -133,7 +133,9 @@ def shard(
     sharding = layer_sharding(parallelism, software)
     gemms, executions, layer_macs = micro_batch_gemms(workload, sharding)
     parameters = StageParameters.of(model, parallelism, replicas)
-    updated = parameters.per_replica(parallelism.optimizer_shard_fraction)
+    updated = workload.trainable_fraction * parameters.per_replica(
+        parallelism.optimizer_shard_fraction
+    )
     state_bytes = workload.optimizer_state_bytes_per_parameter * updated
     traffic_bytes = 2.0 * state_bytes + (workload.gradient_element_bytes + WEIGHT_BYTES) * updated
     return ShardedStep(
@@ -149,18 +151,24 @@ def shard(
         replicas=replicas,
         num_micro_batches=num_micro_batches,
         full_micro_batches=workload.global_batch / (data * parallelism.micro_batch),
-        messages=_training_messages(workload, sharding, parameters),
+        messages=_training_messages(
+            workload, sharding, parameters, parallelism.weight_shard_fraction
+        ),
         memory=training_memory(workload, parallelism, sharding, parameters, num_micro_batches),
         optimizer_flop=OPTIMIZER_FLOP * updated,
         optimizer_traffic_bytes=software.optimizer_traffic_ratio * traffic_bytes,
-        checkpoint_bytes=num_parameters(model)
+        checkpoint_bytes=workload.trainable_fraction
+        * num_parameters(model)
         * (WEIGHT_BYTES + workload.optimizer_state_bytes_per_parameter),
         tokens_per_step=workload.seq_len * workload.global_batch,
     )
 
 
 def _training_messages(
-    job: TransformerTraining, sharding: LayerSharding, parameters: StageParameters
+    job: TransformerTraining,
+    sharding: LayerSharding,
+    parameters: StageParameters,
+    weight_shard: Scalar,
 ) -> Messages:
     """Messages of a chip with the given parameters.
 
@@ -168,7 +176,8 @@ def _training_messages(
     all-gathers and 2 reduce-scatters forward, 4 and 2 backward, since the inputs of the weight
     gradients are gathered again (Korthikanti et al., arXiv 2205.05198, section 4.2.2). Parallel
     attention and MLP share them (one norm per layer). Norms after attention and MLP (Gemma) add
-    none.
+    none. Replicas gather all weights of ZeRO stage 3 (`weight_shard` of them), else the trained
+    ones.
     """
     model = job.model
     sequence_bytes = ACTIVATION_BYTES * tokens_of(job, sharding) * model.hidden
@@ -177,6 +186,8 @@ def _training_messages(
     if any(kind.is_mixture for kinds in model.kinds for kind in kinds):
         experts = mean_expert_messages(job, sharding)
         stage_experts, layer_experts = parameters.experts, parameters.layer_experts
+    gradient_bytes = job.trainable_fraction * job.gradient_element_bytes
+    weight_bytes = WEIGHT_BYTES * (weight_shard + (1.0 - weight_shard) * job.trainable_fraction)
     backward = 4.0 + 2.0 * sharding.sequence_parallel_fraction + 4.0 * sharding.recompute_fraction
     return Messages(
         tensor_bytes=sequence_bytes,
@@ -187,13 +198,13 @@ def _training_messages(
         expert_gather_bytes=experts.gather_bytes,
         num_expert=experts.num_all_to_alls,
         pipeline_bytes=sequence_bytes / sharding.sequence_shards,
-        gradient_bytes=job.gradient_element_bytes * parameters.shared,
-        weight_bytes=WEIGHT_BYTES * parameters.shared,
-        expert_gradient_bytes=scaled(stage_experts, job.gradient_element_bytes),
-        expert_weight_bytes=scaled(stage_experts, WEIGHT_BYTES),
+        gradient_bytes=gradient_bytes * parameters.shared,
+        weight_bytes=weight_bytes * parameters.shared,
+        expert_gradient_bytes=scaled(stage_experts, gradient_bytes),
+        expert_weight_bytes=scaled(stage_experts, weight_bytes),
         layer_weight_bytes=WEIGHT_BYTES * parameters.layer,
         layer_expert_bytes=scaled(layer_experts, WEIGHT_BYTES),
-        layer_gradient_bytes=job.gradient_element_bytes * parameters.layer,
+        layer_gradient_bytes=gradient_bytes * parameters.layer,
     )
 
 

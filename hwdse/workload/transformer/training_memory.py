@@ -150,8 +150,10 @@ def training_memory(
     activations, buffers = _peak_activations(job, parallelism, sharding, num_micro_batches)
     return MemoryParts(
         weights=WEIGHT_BYTES * parameters.per_replica(parallelism.weight_shard_fraction),
-        gradients=job.gradient_element_bytes * parameters.per_replica(gradient_sharding),
-        optimizer=job.optimizer_state_bytes_per_parameter * state,
+        gradients=job.trainable_fraction
+        * job.gradient_element_bytes
+        * parameters.per_replica(gradient_sharding),
+        optimizer=job.trainable_fraction * job.optimizer_state_bytes_per_parameter * state,
         activations=activations,
         buffers=buffers + WEIGHT_BYTES * gathered,
     )
