@@ -123,7 +123,7 @@ def design_precision_balance(design: Design, evaluation: Evaluation) -> Precisio
     difference of a few percent to a search with the full model.
     """
     chip, mix = design.chip, design.mix
-    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
+    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip)
     rest_s = evaluation.mfu_fraction * evaluation.step_time_s
     fixed_s = evaluation.step_time_s - evaluation.time.matrix - evaluation.time.fp64
     total_budget = 1.0 + chip.process.fp64_area_ratio * chip.fp64_per_fp16_ratio
@@ -146,7 +146,7 @@ def _job(
     chip: Chip, mix: PrecisionMix, kappa: Scalar, times: tuple[Scalar, Scalar], *, is_emulated: bool
 ) -> _Job:
     share, gemms = mix.fp64_flop_fraction, mix.fp64_gemm_fraction
-    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
+    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip)
     rest = (1.0 - share) * times[0] / speedup
     emulation = chip.emulated_fp64_flop_ratio * share * gemms
     whole_peak = peak_flop_per_s(chip) * (1.0 + kappa * chip.fp64_per_fp16_ratio)

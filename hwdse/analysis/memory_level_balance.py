@@ -66,7 +66,7 @@ class LevelElasticities:
 def sustained_flop_per_s(design: Design) -> Scalar:
     """Sustained FLOP/s of large GEMMs in the format mix on one chip."""
     chip, mix = design.chip, design.mix
-    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
+    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip)
     return chip.matrix_efficiency_fraction * peak_flop_per_s(chip) * speedup
 
 

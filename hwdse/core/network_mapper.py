@@ -108,7 +108,7 @@ def step_partitions(step: ShardedStep, design: Design) -> tuple[Operators, PerOp
     parts is the number of executions on the busiest core per step. Second result: parts per GEMM.
     """
     chip, mix = design.chip, design.mix
-    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio)
+    speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip)
     partitions = partition_gemms(
         step.gemms, chip, speedup, precision_mix.mix_bytes_per_element(mix)
     )

@@ -44,25 +44,33 @@ FORMATS: Mapping[str, NumberFormat] = MappingProxyType(
         "mxfp6_e2m3": NumberFormat(4.0, 2.0, 6.0, **_MX),
         "mxfp6_e3m2": NumberFormat(3.0, 3.0, 6.0, **_MX),
         "mxfp4_e2m1": NumberFormat(2.0, 2.0, 4.0, **_MX),
+        "nvfp4_e2m1": NumberFormat(2.0, 2.0, 4.0, scale_bits=8.0, block_elements=16.0),
     }
 )
 """Number formats by name.
 
 FP64, FP32, FP16: IEEE 754-2019, table 3.5. TF32: NVIDIA A100 whitepaper (19 bits used, 32
 stored). FP8: OCP 8-bit floating point specification 1.0. Blocks of 32 elements with an 8-bit
-power-of-two scale: OCP Microscaling Formats (MX) specification 1.0, table 1.
+power-of-two scale: OCP Microscaling Formats (MX) specification 1.0, table 1. NVFP4: blocks of 16
+elements with an FP8 scale (NVIDIA, arXiv 2509.25149, section 2).
 """
 
 
 @struct.dataclass
 class PrecisionMix:
-    """Fractions of the work of a job by number format; the remaining matrix work is 16-bit."""
+    """Fractions of the work of a job by number format; the remaining matrix work is 16-bit.
+
+    Low precision is for products with weights: the attention core and the LM head are 16-bit, as
+    in the recipes of Transformer Engine.
+    """
 
     fp64_flop_fraction: Leaf
     """Fraction of all FLOP that requires FP64, in phases serialized with the other work. Typical:
     1e-4 (data pipeline, evaluation). Assumed."""
     fp8_flop_fraction: Leaf
     """Fraction of the GEMM FLOP in FP8. Typical: 0 (BF16 training)."""
+    fp4_flop_fraction: Leaf = 0.0
+    """Fraction of the GEMM FLOP in FP4 (NVFP4, MXFP4). Typical: 0; at most what FP8 leaves."""
     fp64_gemm_fraction: Leaf = 0.0
     """Fraction of the FP64 FLOP in large GEMMs, which the 16-bit engines can emulate."""
     fp64_traffic_bytes_per_flop: Leaf = 0.0

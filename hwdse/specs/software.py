@@ -24,6 +24,9 @@ class Software:
     elementwise_traffic_ratio: Leaf = 1.0
     """HBM traffic of norms, activations and residuals over that of fully fused kernels. Typical:
     1.33 (Megatron-LM), up to 8 (Megatron Core, fitted)."""
+    cast_traffic_ratio: Leaf = 0.0
+    """HBM traffic to bring activations into FP8 or FP4, over that of separate casts of the inputs
+    of all low-precision products. Typical: 0 (all fused into other kernels), 1 (none fused)."""
     elementwise_overlap_fraction: Leaf = 1.0
     """Fraction of the elementwise work that overlaps with GEMMs on separate engines. Typical: 1
     (Neuron), 0 (GPUs, one kernel at a time)."""

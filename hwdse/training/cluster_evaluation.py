@@ -110,7 +110,7 @@ def _mfu_fraction(
 
     Recomputed and padded work does not count.
     """
-    speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
+    speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip)
     model_flop = 2.0 * per_step(step, layer.model_macs, head.model_macs)
     batch_flop = model_flop * step.full_micro_batches / step.num_micro_batches
     return batch_flop / (elapsed_s * peak_flop_per_s(design.chip) * speedup)

@@ -70,6 +70,10 @@ def vector_rate_flop_per_s(chip: Chip) -> Scalar:
     return chip.vector_flop_per_s * chip.array.clock_hz / chip.nominal_clock_hz
 
 
+WIDE_BYTES = 2.0
+"""Bytes per operand element of the products that no low precision is for."""
+
+
 @struct.dataclass
 class OperatorInputs:
     """Design values that operator costs depend on, one element per operator."""
@@ -79,6 +83,9 @@ class OperatorInputs:
     sram: Memory
     hbm: Memory
     bytes_per_element: Leaf
+    """Operands in the formats of the mix."""
+    cast_bytes_per_element: Leaf
+    """HBM bytes to bring one activation into them."""
     matrix_efficiency_fraction: Leaf
     attention_efficiency_fraction: Leaf
     matrix_speedup_ratio: Leaf
@@ -105,9 +112,10 @@ def _operator_inputs(design: Design, num_operators: int) -> OperatorInputs:
         sram=chip.sram,
         hbm=chip.hbm,
         bytes_per_element=precision_mix.mix_bytes_per_element(mix),
+        cast_bytes_per_element=precision_mix.mix_cast_bytes_per_element(mix),
         matrix_efficiency_fraction=chip.matrix_efficiency_fraction,
         attention_efficiency_fraction=chip.attention_efficiency_fraction,
-        matrix_speedup_ratio=precision_mix.mix_matrix_speedup_ratio(mix, chip.fp8_speedup_ratio),
+        matrix_speedup_ratio=precision_mix.mix_matrix_speedup_ratio(mix, chip),
         hbm_bytes_per_s=chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s,
         vector_flop_per_s=vector_rate_flop_per_s(chip),
         launch_latency_s=chip.launch_latency_s,
@@ -138,7 +146,7 @@ def _mapped_bytes(
     gemms: Gemms, inputs: OperatorInputs, design: Design, relaxation: Relaxation
 ) -> PerOp:
     """HBM bytes of the best mapping on one core of the chip (`core/mapper`)."""
-    speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip.fp8_speedup_ratio)
+    speedup = precision_mix.mix_matrix_speedup_ratio(design.mix, design.chip)
     size = precision_mix.mix_bytes_per_element(design.mix)
     return mapped_traffic_bytes(gemms, design.chip, speedup, size, relaxation)
 
@@ -184,9 +192,14 @@ def operator_work(
     """Operations, bytes and times at the set clock of one execution of each operator."""
     gemms = materialize(gemms)
     inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0])
-    array, size, software = inputs.array, inputs.bytes_per_element, inputs.software
+    array, software, is_low = inputs.array, inputs.software, executions.is_low_precision
+    size = WIDE_BYTES + is_low * (inputs.bytes_per_element - WIDE_BYTES)
+    inputs = dataclasses.replace(inputs, bytes_per_element=size)
     cycles = cycles_of(gemms, array, relaxation)
     elementwise_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
+    cast_bytes = software.cast_traffic_ratio * inputs.cast_bytes_per_element
+    num_cast = is_low * executions.casts_input * gemms.m * gemms.k * gemms.count
+    elementwise_bytes = elementwise_bytes + cast_bytes * num_cast
     gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
     hbm_bytes = gemm_bytes + elementwise_bytes
     # Bytes from HBM are written to the scratchpad and then read into the array.
@@ -326,7 +339,8 @@ def _matrix_rate_ratio(inputs: OperatorInputs, executions: ExecutionCounts) -> P
     fused = software.fused_attention_fraction
     attention = fused * inputs.attention_efficiency_fraction + (1.0 - fused)
     linear = inputs.matrix_speedup_ratio
-    by_kind = executions.is_linear * linear + (1.0 - executions.is_linear) * attention
+    is_low, is_linear = executions.is_low_precision, executions.is_linear
+    by_kind = is_low * linear + (is_linear - is_low) + (1.0 - is_linear) * attention
     return inputs.matrix_efficiency_fraction * by_kind
 
 

@@ -87,6 +87,14 @@ class ExecutionCounts:
     """1 for operators executed once on the last stage, 0 for operators of each layer."""
     is_linear: PerOp
     """1 for GEMMs with weights, which low-precision formats accelerate; 0 for attention."""
+    casts_input: PerOp
+    """1 for GEMMs whose operand A is brought into the format of the mix: activations, and their
+    gradients. 0 for weight gradients, which have both from other GEMMs, and for attention."""
+
+    @property
+    def is_low_precision(self) -> PerOp:
+        """1 for GEMMs that run in the formats of the mix; attention and LM head are 16-bit."""
+        return self.is_linear * (1.0 - self.is_lm_head)
 
     @property
     def total(self) -> PerOp:
@@ -107,4 +115,4 @@ class LayerList:
 def single_executions(num_operators: int) -> ExecutionCounts:
     """Counts of operators executed once, forward, in each layer."""
     one, zero = jnp.ones(num_operators), jnp.zeros(num_operators)
-    return ExecutionCounts(one, zero, zero, one, zero, one)
+    return ExecutionCounts(one, zero, zero, one, zero, one, zero)

@@ -142,6 +142,7 @@ AT_LEAST_ONE = frozenset(
         "network_oversubscription_ratio",
         "mac_overhead_ratio",
         "fp8_speedup_ratio",
+        "fp4_speedup_ratio",
         "fp64_area_ratio",
         "load_imbalance_ratio",
         "context",

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Scalar
-from hwdse.specs.number_formats import PrecisionMix
+from hwdse.specs.hardware.chip import Chip
+from hwdse.specs.number_formats import FORMATS, PrecisionMix
 
 SMALLEST_FRACTION = 1e-12
 """Smallest distance of fractions from 0 and 1, so that logarithms and gradients stay finite."""
@@ -132,16 +133,32 @@ def fp64_flop_per_s(
     return native + vector_flop_per_s / software_fp64_flop_ratio
 
 
+FP4_BYTES = FORMATS["nvfp4_e2m1"].stored_bits / 8.0
+"""Bytes per FP4 element with its share of the block scale: 9/16."""
+
+
 def mix_bytes_per_element(mix: PrecisionMix) -> Scalar:
-    """Mean bytes per operand element of the GEMMs: 2, and 1 for the FP8 fraction."""
-    return 2.0 - mix.fp8_flop_fraction
+    """Mean bytes per operand element of the GEMMs: 2, 1 in FP8, 9/16 in FP4."""
+    return 2.0 - mix.fp8_flop_fraction - (2.0 - FP4_BYTES) * mix.fp4_flop_fraction
 
 
-def mix_matrix_speedup_ratio(mix: PrecisionMix, fp8_speedup_ratio: Scalar) -> Scalar:
-    """Speed of the GEMMs relative to all of them in 16 bits.
+def mix_cast_bytes_per_element(mix: PrecisionMix) -> Scalar:
+    """HBM bytes to bring one 16-bit activation into the formats of its GEMMs, mean of the mix.
 
-    $1 / ((1 - x) + x / s)$ for a fraction x in FP8 that runs s times as fast. Assumes serialized
-    phases. Source: Amdahl, AFIPS 1967.
+    One read, and two writes: rows for the product and columns for the weight gradient, which sums
+    over the other extent (Transformer Engine keeps both). Of FP4 one more read, for the largest
+    magnitude of the tensor, which its block scales are relative to (arXiv 2509.25149, section 2).
     """
-    share = mix.fp8_flop_fraction
-    return 1.0 / ((1.0 - share) + share / fp8_speedup_ratio)
+    fp4 = mix.fp4_flop_fraction * (4.0 + 2.0 * FP4_BYTES)
+    return mix.fp8_flop_fraction * (2.0 + 2.0 * 1.0) + fp4
+
+
+def mix_matrix_speedup_ratio(mix: PrecisionMix, chip: Chip) -> Scalar:
+    r"""Speed of the GEMMs of a chip relative to all of them in 16 bits.
+
+    $1 / ((1 - x_8 - x_4) + x_8 / s_8 + x_4 / s_4)$ for fractions x in FP8 and FP4 that run s times
+    as fast. Assumes serialized phases. Source: Amdahl, AFIPS 1967.
+    """
+    eight, four = mix.fp8_flop_fraction, mix.fp4_flop_fraction
+    low = eight / chip.fp8_speedup_ratio + four / chip.fp4_speedup_ratio
+    return 1.0 / ((1.0 - eight - four) + low)

@@ -195,6 +195,8 @@ class Chip:
     attention_efficiency_fraction: Leaf = 1.0
     """Matrix rate of a fused attention kernel over that of large GEMMs. Typical: 0.32
     (H100), 0.47 (A100), fitted."""
+    fp4_speedup_ratio: Leaf = 1.0
+    """Peak FP4 rate over peak FP16 rate. Default: 1, no FP4 units. Typical: 4 (B200), 6 (GB300)."""
     hbm_efficiency_fraction: Leaf = 1.0
     """Sustained over peak HBM bandwidth of long streams. Typical: 0.85."""
     power_limit_w: Leaf | None = None

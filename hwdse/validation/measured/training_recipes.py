@@ -24,9 +24,8 @@ CAPTURED: Mapping[str, float] = MappingProxyType(
 """Fraction of the host's work that CUDA graphs replay, by the text of `cuda_graph`."""
 CAPTURED_MODULES = 0.5
 """The same for graphs of single modules, as in `transformer_engine attn+moe_router`. Assumed."""
-EIGHT_BIT = ("8", "nvfp4")
-"""Parts of the names of number formats whose GEMMs run in eight bits; nvfp4 as long as the model
-has no rate for four."""
+EIGHT_BIT, FOUR_BIT = "8", "fp4"
+"""Parts of the names of number formats whose GEMMs run in eight and in four bits."""
 
 
 def overlaps_of(row: Mapping[str, str]) -> dict[str, float]:
@@ -38,8 +37,12 @@ def overlaps_of(row: Mapping[str, str]) -> dict[str, float]:
 def mix_of(row: Mapping[str, str], unstated: str) -> PrecisionMix:
     """Number formats of a row; `unstated` is the format of rows that name none."""
     name = row["number_format"] or unstated
-    is_fp8 = any(part in name for part in EIGHT_BIT)
-    return PrecisionMix(fp64_flop_fraction=0.0, fp8_flop_fraction=float(is_fp8))
+    is_fp4, is_fp8 = FOUR_BIT in name, EIGHT_BIT in name
+    return PrecisionMix(
+        fp64_flop_fraction=0.0,
+        fp8_flop_fraction=float(is_fp8),
+        fp4_flop_fraction=float(is_fp4),
+    )
 
 
 def software_of(row: Mapping[str, str], software: Software) -> Software:

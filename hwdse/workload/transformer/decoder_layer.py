@@ -75,7 +75,7 @@ def grouped_query_core(job: TransformerTraining, sharding: LayerSharding) -> Gem
     return GemmGroup(
         CORE_NAMES,
         gemms,
-        [(1.0, 2.0, recompute, 2.0, 0.0), (1.0, 2.0 + fused, recompute, 4.0, 0.0)],
+        [(1.0, 2.0, recompute, 2.0, 0.0, 0.0), (1.0, 2.0 + fused, recompute, 4.0, 0.0, 0.0)],
     )
 
 
@@ -175,18 +175,12 @@ def mean_layer_gemms(
             if len(members) > 1:
                 count = sum(stacks[index].count for index in indices)
                 share, mark = count / job.model.num_layers, f"_{entry + 1}" if entry >= 0 else ""
-                groups += [_scaled(group, share, mark) for group in found]
+                groups += [group.scaled(share, mark) for group in found]
             else:
                 groups += found
             for index in indices if len(stacks) > 1 else ():
                 macs[index] = macs[index] + sum(_num_macs(group) for group in found)
     return groups, tuple(macs)
-
-
-def _scaled(group: GemmGroup, share: Scalar, mark: str) -> GemmGroup:
-    """The group with its executions times `share`, and names that end with `mark`."""
-    rows = [(*(share * x for x in row[:4]), row[4]) for row in group.executions]
-    return GemmGroup(tuple(f"{name}{mark}" for name in group.names), group.gemms, rows)
 
 
 def _num_macs(group: GemmGroup) -> Scalar:

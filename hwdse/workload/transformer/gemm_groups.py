@@ -58,8 +58,22 @@ class GemmGroup(NamedTuple):
     gemms: list[OperatorFields]
     """Fields of `Gemms` per operator."""
     executions: list[OperatorFields]
-    """Forward, backward, recomputed and model executions per operator, and 1 for GEMMs with
-    weights."""
+    """Forward, backward, recomputed and model executions per operator, 1 for GEMMs with weights,
+    and 1 for GEMMs whose first operand is cast."""
+
+    def scaled(self, share: Scalar, mark: str = "") -> "GemmGroup":
+        """The group with its executions times `share`, and names that end with `mark`."""
+        rows = [scaled_executions(row, share) for row in self.executions]
+        return GemmGroup(tuple(f"{name}{mark}" for name in self.names), self.gemms, rows)
+
+
+NUM_COUNTS = 4
+"""Leading fields of executions that are counts."""
+
+
+def scaled_executions(row: OperatorFields, share: Scalar) -> OperatorFields:
+    """Executions of one operator times `share`."""
+    return (*(share * x for x in row[:NUM_COUNTS]), *row[NUM_COUNTS:])
 
 
 def linear_gemms(
@@ -97,14 +111,18 @@ def linear_group(
 
     `model` is the share of each execution that counts as model FLOP.
     """
-    executions = [(1.0, 0.0, recompute, model, 1.0)] + 2 * [(0.0, 1.0, 0.0, model, 1.0)]
+    executions = [
+        (1.0, 0.0, recompute, model, 1.0, 1.0),
+        (0.0, 1.0, 0.0, model, 1.0, 1.0),
+        (0.0, 1.0, 0.0, model, 1.0, 0.0),
+    ]
     return GemmGroup(linear_names(name), gemms, executions)
 
 
 def trained_group(group: GemmGroup, trainable: Scalar) -> GemmGroup:
     """The group with the weight-gradient GEMMs of the trained fraction of the weights only."""
     executions = [
-        (*(trainable * x for x in runs[:4]), runs[4]) if name.endswith(WEIGHT_GRADIENT) else runs
+        scaled_executions(runs, trainable) if name.endswith(WEIGHT_GRADIENT) else runs
         for name, runs in zip(group.names, group.executions, strict=True)
     ]
     return GemmGroup(group.names, group.gemms, executions)
@@ -124,13 +142,11 @@ def stack_gemms(groups: list[GemmGroup]) -> tuple[Gemms, ExecutionCounts]:
         [gemm for group in groups for gemm in group.gemms]
     )
     gemms = Gemms(m, k, n, count, a_in_hbm, b_in_hbm, c_in_hbm, vector_flop, extra_bytes)
-    forward, backward, recompute, model, is_linear = stacked_fields(
+    forward, backward, recompute, model, is_linear, casts = stacked_fields(
         [counts for group in groups for counts in group.executions]
     )
     zero = jnp.zeros_like(forward)
-    executions = ExecutionCounts(
-        forward, backward, recompute, model, is_lm_head=zero, is_linear=is_linear
-    )
+    executions = ExecutionCounts(forward, backward, recompute, model, zero, is_linear, casts)
     return gemms, executions
 
 

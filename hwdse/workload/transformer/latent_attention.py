@@ -88,7 +88,7 @@ def latent_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
             (queries, key_dim(model), keys, count, 1.0, 1.0, in_memory, vector, extra),
             (queries, keys, model.v_head_dim, count, in_memory, 1.0, 1.0, 0.0, 0.0),
         ],
-        [(1.0, 2.0 + fused, recompute, 3.0, 0.0), (1.0, 2.0, recompute, 3.0, 0.0)],
+        [(1.0, 2.0 + fused, recompute, 3.0, 0.0, 0.0), (1.0, 2.0, recompute, 3.0, 0.0, 0.0)],
     )
 
 

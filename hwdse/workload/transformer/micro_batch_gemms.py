@@ -72,10 +72,7 @@ def lm_head_gemms(
     extra = (LOGIT_STREAMS[0] * logits, LOGIT_STREAMS[1] * logits)
     gemms = linear_gemms(tokens, job.model.hidden, width, loss, extra)
     head = trained_group(linear_group("head", gemms, recompute=0.0), job.trainable_fraction)
-    runs = [
-        (*(job.model.num_predicted_tokens * x for x in row[:4]), row[4]) for row in head.executions
-    ]
-    return stack_gemms([head._replace(executions=runs)])
+    return stack_gemms([head.scaled(job.model.num_predicted_tokens)])
 
 
 def micro_batch_gemms(
