@@ -33,8 +33,11 @@ class Parallelism:
     context: Leaf = 1.0
     """Context-parallel (CP) degree: ranks that share the tokens of a sequence. Typical: 1."""
     expert: Leaf = 1.0
-    """Expert-parallel (EP) degree: ranks that share the routed experts of a layer, at most the
-    data-parallel degree. Typical: 1 (dense model)."""
+    """Expert-parallel (EP) degree: groups of `expert_tensor` ranks that share the routed experts of
+    a layer, at most all ranks of a pipeline stage. Typical: 1 (dense model)."""
+    expert_tensor: Leaf | None = None
+    """Ranks that shard each routed expert (ETP): a divisor of `tensor`. Default: `tensor`. Typical:
+    1, whole experts, so that an expert group spans tensor ranks."""
     virtual_pipeline: Leaf = 1.0
     """Virtual pipeline stages per stage (VPP, interleaved 1F1B). Typical: 1."""
     attention_recompute_fraction: Leaf = 0.0
@@ -56,6 +59,11 @@ class Parallelism:
     expert_overlap_fraction: Leaf | None = None
     """Fraction of the expert all-to-alls that the layers of another micro-batch hide. Default:
     computed from the software stack (`expert_overlap_fraction`)."""
+
+    @property
+    def expert_shards(self) -> Leaf:
+        """Ranks that shard each routed expert."""
+        return self.tensor if self.expert_tensor is None else self.expert_tensor
 
 
 @struct.dataclass

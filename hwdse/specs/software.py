@@ -54,6 +54,9 @@ class Software:
     expert_overlap_fraction: Leaf = 0.0
     """Fraction of the expert all-to-alls that the layers of another micro-batch can hide. Typical:
     0, or 1 (DualPipe, combined 1F1B)."""
+    node_dispatch_fraction: Leaf = 0.0
+    """Part of the expert all-to-alls that sends a token once to each scale-up domain, and there
+    once to each rank. Typical: 0 (a message per expert: all-to-all of NCCL), 1 (DeepEP)."""
     collective_engine_fraction: Leaf = 0.0
     """Share of the matrix engines that a collective takes while it overlaps with products. Typical:
     0 (own DMA and collective engines), 0.15 (20 of 132 SMs; DeepSeek-V3, arXiv 2412.19437, 3.2.1).

@@ -16,6 +16,7 @@ relaxation are equal here: the gradient is that of the fastest variant.
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 from hwdse.models.network.scale_out_collectives import scale_out_works
 from hwdse.models.network.topology_collectives import TOPOLOGIES, fastest_time_s
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import is_known
+from hwdse.numerics.relaxation import SMALLEST, is_known
 from hwdse.numerics.ties import larger, smaller
 from hwdse.specs.hardware.chip import Chip, Link
 from hwdse.specs.hardware.cluster import Cluster
@@ -75,6 +76,39 @@ def _domain_bytes(kind: str, message_bytes: Scalar, group: FabricGroup) -> Scala
     return message_bytes
 
 
+class Copies(NamedTuple):
+    """Copies of each element of an all-to-all, as of a token for its experts."""
+
+    number: Scalar
+    """Destinations of an element, chosen at random."""
+    once_fraction: Scalar
+    """Part of the traffic that is sent once to each domain and forwarded inside it once to each
+    rank; the rest is sent once per destination."""
+
+
+def distinct_places(number: Scalar, places: Scalar) -> Scalar:
+    r"""Distinct places of `number` random choices with replacement, $b (1 - (1 - 1/b)^k)$; at most
+    `number`."""
+    missed = jnp.maximum(1.0 - 1.0 / jnp.maximum(places, 1.0), SMALLEST)
+    return places * -jnp.expm1(number * jnp.log(missed))
+
+
+def copy_ratios(copies: Copies, group: FabricGroup) -> tuple[Scalar, Scalar]:
+    """Bytes inside the domain and to other domains over those of one message per destination.
+
+    A message per destination counts as `message_bytes` of an all-to-all. Sent once to each domain,
+    an element crosses the network once for all its destinations there, and each rank that has some
+    gets it once over the scale-up fabric. Source: DeepSeek-AI, arXiv 2412.19437, section 3.2.2.
+    """
+    number = jnp.maximum(copies.number, 1.0)
+    ranks, domains = group.network.num_chips, group.network.domains.mean_blocks
+    once_inside = distinct_places(number, ranks) / number
+    once_across = distinct_places(number, domains) / number
+    plain_inside = group.domain.num_chips / ranks
+    once = copies.once_fraction
+    return once * once_inside + (1.0 - once) * plain_inside, once * once_across + (1.0 - once)
+
+
 def _pipelined_s(tiers_s: Callable[[float], tuple[Scalar, Scalar]]) -> Scalar:
     """Seconds of one piece through both tiers or of several pipelined pieces, whichever is less.
 
@@ -100,21 +134,32 @@ def _start_s(group: FabricGroup, chip: Chip, *, is_eager: bool) -> Scalar:
 
 
 def placed_time_s(
-    kind: str, message_bytes: Scalar, group: FabricGroup, chip: Chip, cluster: Cluster
+    kind: str,
+    message_bytes: Scalar,
+    group: FabricGroup,
+    chip: Chip,
+    cluster: Cluster,
+    copies: Copies | None = None,
 ) -> Scalar:
-    """Seconds of one collective of a placed group; see `collective_time_s`."""
+    """Seconds of one collective of a placed group; see `collective_time_s`.
+
+    `copies` says how an all-to-all sends elements with several destinations; None: one by one.
+    """
 
     inside = TOPOLOGIES[cluster.topology].works(kind, group.domain)
     across = scale_out_works(kind, group.network, cluster.network_oversubscription_ratio)
     is_inside, is_across = group.domain.num_chips > 1.0, group.network.domains.num_blocks > 1.0
-    inside_bytes = _domain_bytes(kind, message_bytes, group)
+    inside_bytes, across_bytes = _domain_bytes(kind, message_bytes, group), message_bytes
+    if copies is not None:
+        ratios = copy_ratios(copies, group)
+        inside_bytes, across_bytes = (ratio * message_bytes for ratio in ratios)
 
     def protocol_s(is_eager: bool) -> Scalar:
         link, network = (_effective_link(x, is_eager=is_eager) for x in (chip.link, chip.network))
 
         def tiers_s(part: float) -> tuple[Scalar, Scalar]:
             inside_s = fastest_time_s(inside, part * inside_bytes, link)
-            across_s = fastest_time_s(across, part * message_bytes, network)
+            across_s = fastest_time_s(across, part * across_bytes, network)
             return jnp.where(is_inside, inside_s, 0.0), jnp.where(is_across, across_s, 0.0)
 
         start_s = _start_s(group, chip, is_eager=is_eager)
@@ -149,8 +194,10 @@ def collective_time_s(
     return placed_time_s(kind, message_bytes, group, chip, cluster)
 
 
-def placed_bytes(kind: str, message_bytes: Scalar, group: FabricGroup) -> tuple[Leaf, Leaf]:
-    """Bytes that one chip of a placed group sends; see `collective_bytes`."""
+def placed_bytes(
+    kind: str, message_bytes: Scalar, group: FabricGroup, copies: Copies | None = None
+) -> tuple[Leaf, Leaf]:
+    """Bytes that one chip of a placed group sends; see `collective_bytes`, `placed_time_s`."""
     p, d = group.network.num_chips, group.network.domains.mean_blocks
     is_apart = jnp.minimum(d - 1.0, 1.0)
     if kind == "point_to_point":
@@ -160,7 +207,8 @@ def placed_bytes(kind: str, message_bytes: Scalar, group: FabricGroup) -> tuple[
         is_inside = jnp.minimum(p / d - 1.0, 1.0)
         return message_bytes * is_inside, message_bytes * is_apart * d / p
     if kind == "all_to_all":
-        return message_bytes * (1.0 / d - 1.0 / p), message_bytes * (1.0 - 1.0 / d)
+        inside, across = (1.0 / d, 1.0) if copies is None else copy_ratios(copies, group)
+        return message_bytes * inside * (1.0 - d / p), message_bytes * across * (1.0 - 1.0 / d)
     size = message_bytes * (2.0 if kind == "all_reduce" else 1.0)
     return size * (p - d) / p, size * (d - 1.0) / p
 

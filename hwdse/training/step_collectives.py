@@ -13,7 +13,12 @@ from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import is_known, materialize_in_gradients, scaled
 from hwdse.specs.design import Design
-from hwdse.training.hierarchical_collectives import place_on_cluster, placed_bytes, placed_time_s
+from hwdse.training.hierarchical_collectives import (
+    Copies,
+    place_on_cluster,
+    placed_bytes,
+    placed_time_s,
+)
 from hwdse.workload.transformer.group_placement import FabricGroup
 from hwdse.workload.transformer.sharding import Messages, ShardedStep
 
@@ -63,18 +68,20 @@ class RankGroup:
         """True unless the group is known to be one chip or the message to be empty."""
         return not is_known(self.num_chips, 1.0) and not is_known(message_bytes, 0.0)
 
-    def time_s(self, kind: str, message_bytes: Scalar) -> Scalar:
+    def time_s(self, kind: str, message_bytes: Scalar, copies: Copies | None = None) -> Scalar:
         """Seconds of one collective of the group."""
         if not self.runs(message_bytes):
             return 0.0
-        design = self.design
-        return placed_time_s(kind, message_bytes, self.placed, design.chip, design.cluster)
+        chip, cluster = self.design.chip, self.design.cluster
+        return placed_time_s(kind, message_bytes, self.placed, chip, cluster, copies)
 
-    def sent_bytes(self, kind: str, message_bytes: Scalar) -> tuple[Scalar, Scalar]:
+    def sent_bytes(
+        self, kind: str, message_bytes: Scalar, copies: Copies | None = None
+    ) -> tuple[Scalar, Scalar]:
         """Bytes that one chip sends over the scale-up fabric and over the scale-out network."""
         if not self.runs(message_bytes):
             return 0.0, 0.0
-        return placed_bytes(kind, message_bytes, self.placed)
+        return placed_bytes(kind, message_bytes, self.placed, copies)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class RankGroups:
     tensor: RankGroup
     context: RankGroup
     expert: RankGroup
+    expert_shards: RankGroup
+    """Ranks that shard each of their experts."""
     replicas: RankGroup
     """Ranks with the same weights, routed experts excluded."""
     same_experts: RankGroup
@@ -94,17 +103,20 @@ class RankGroups:
     def of(cls, step: ShardedStep, design: Design) -> "RankGroups":
         """Groups of a parallelism strategy.
 
-        Expert groups are consecutive replicas; ranks with the same experts are one expert group
-        apart. Plain numbers of the strategy stay plain.
+        Expert groups are consecutive ranks or, if the tensor ranks shard each expert, consecutive
+        replicas; ranks with the same experts are one expert group apart. Plain numbers of the
+        strategy stay plain.
         """
         parallelism = design.parallelism
-        copies = jnp.maximum(step.replicas / step.expert, 1.0)
+        ranks = step.expert * step.expert_tensor
+        copies = jnp.maximum(step.replicas * step.tensor / ranks, 1.0)
         return cls(
             RankGroup(parallelism.tensor, 1.0, design),
             RankGroup(parallelism.context, step.tensor, design),
-            RankGroup(parallelism.expert, step.tensor, design),
+            RankGroup(parallelism.expert, step.expert_tensor, design),
+            RankGroup(step.expert_tensor, 1.0, design),
             RankGroup(step.replicas, step.tensor, design),
-            RankGroup(copies, step.tensor * step.expert, design),
+            RankGroup(copies, ranks, design),
             RankGroup(parallelism.pipeline, step.tensor * step.replicas, design),
         )
 
@@ -125,13 +137,14 @@ def collectives(step: ShardedStep, design: Design, groups: RankGroups) -> Collec
     gathers = {
         "tensor": Gather(groups.tensor, messages.tensor_bytes),
         "context": Gather(groups.context, messages.context_bytes),
-        "tokens": Gather(groups.tensor, messages.expert_gather_bytes),
+        "tokens": Gather(groups.expert_shards, messages.expert_gather_bytes),
         **_step_gathers(messages, groups, design),
         **_micro_batch_gathers(step, groups, design),
     }
     gather_s = _gathers_s(gathers, design)
     num, unsharded = design.software.num_layer_messages, 1.0 - sharded
-    exchange_s = groups.expert.time_s("all_to_all", messages.expert_bytes)
+    copies = Copies(messages.expert_copies, design.software.node_dispatch_fraction)
+    exchange_s = groups.expert.time_s("all_to_all", messages.expert_bytes, copies)
     return Collectives(
         tensor_s=gather_s["tensor"],
         context_s=gather_s["context"],
@@ -244,11 +257,12 @@ def sent_bytes(step: ShardedStep, design: Design, groups: RankGroups) -> tuple[S
         (num_context, groups.context, "all_gather", messages.context_bytes),
         (1.0, groups.replicas, "all_gather", shared_bytes),
         (num_sends, groups.pipeline, "point_to_point", messages.pipeline_bytes),
-        (num_expert, groups.expert, "all_to_all", messages.expert_bytes),
-        (num_expert, groups.tensor, "all_gather", messages.expert_gather_bytes),
+        (num_expert, groups.expert_shards, "all_gather", messages.expert_gather_bytes),
         (1.0, groups.same_experts, "all_gather", expert_bytes),
     ]
-    link_bytes, network_bytes = 0.0, 0.0
+    copies = Copies(messages.expert_copies, design.software.node_dispatch_fraction)
+    exchanged = groups.expert.sent_bytes("all_to_all", messages.expert_bytes, copies)
+    link_bytes, network_bytes = (num_expert * x for x in exchanged)
     for count, group, kind, size in parts:
         link, network = group.sent_bytes(kind, size)
         link_bytes, network_bytes = link_bytes + count * link, network_bytes + count * network

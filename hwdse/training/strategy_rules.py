@@ -130,6 +130,14 @@ def _dividing(key: str, extents: Callable[[Job], list[float]], name: str) -> Str
 
 
 _RANKS = ("tensor", "pipeline", "context")
+EXPERT_WIDTH = _dividing("tensor", _expert_widths, "the feedforward size of an expert")
+EXPERT_GROUPS = StrategyRule(
+    "expert",
+    (*_RANKS, "expert"),
+    lambda degrees, job: job.data(degrees) % degrees["expert"] == 0,
+    lambda degrees, job: f"a divisor of {job.data(degrees):g}, the data-parallel ranks",
+)
+"""Rules of strategies whose tensor ranks shard each expert."""
 _BATCH = (*_RANKS, "micro_batch")
 RULES = (
     StrategyRule(
@@ -150,7 +158,7 @@ RULES = (
         ),
     ),
     _dividing("tensor", _dense_widths, "the feedforward size of the model"),
-    _dividing("tensor", _expert_widths, "the feedforward size of an expert"),
+    EXPERT_WIDTH,
     _dividing("context", lambda job: [job.training.seq_len], "the tokens of a sequence"),
     StrategyRule(
         "tensor",
@@ -180,12 +188,7 @@ RULES = (
         lambda _, __: "1 for a model without experts",
     ),
     _dividing("expert", _experts, "the experts of a layer"),
-    StrategyRule(
-        "expert",
-        (*_RANKS, "expert"),
-        lambda degrees, job: job.data(degrees) % degrees["expert"] == 0,
-        lambda degrees, job: f"a divisor of {job.data(degrees):g}, the data-parallel ranks",
-    ),
+    EXPERT_GROUPS,
     StrategyRule(
         "micro_batch",
         _BATCH,
@@ -251,7 +254,43 @@ RULES = (
     ),
 )
 """Rules in the order in which they are checked: later ones may rely on earlier ones."""
-_FIELDS = tuple(dict.fromkeys(name for rule in RULES for name in rule.fields))
+OWN_SHARDS = (
+    StrategyRule(
+        "expert_tensor",
+        ("tensor", "expert_tensor"),
+        lambda degrees, _: degrees["tensor"] % degrees["expert_tensor"] == 0,
+        lambda degrees, _: f"a divisor of tensor, {degrees['tensor']:g}",
+    ),
+    _dividing("expert_tensor", _expert_widths, "the feedforward size of an expert"),
+    StrategyRule(
+        "expert_tensor",
+        ("tensor", "expert_tensor", "sequence_parallel_fraction"),
+        lambda degrees, _: (
+            (degrees["expert_tensor"] == degrees["tensor"])
+            | (degrees["sequence_parallel_fraction"] == 1)
+        ),
+        lambda degrees, _: f"{degrees['tensor']:g}, the tensor ranks, without sequence parallelism",
+    ),
+    StrategyRule(
+        "expert",
+        (*_RANKS, "expert", "expert_tensor"),
+        lambda degrees, job: (
+            degrees["tensor"]
+            * degrees["context"]
+            * job.data(degrees)
+            % (degrees["expert"] * degrees["expert_tensor"])
+            == 0
+        ),
+        lambda degrees, job: (
+            "a divisor of "
+            f"{degrees['tensor'] * degrees['context'] * job.data(degrees):g} ranks of a stage over "
+            f"expert_tensor = {degrees['expert_tensor']:g}"
+        ),
+    ),
+)
+"""Rules of strategies whose experts have shards of their own, in place of `EXPERT_WIDTH` and
+`EXPERT_GROUPS`."""
+_FIELDS = tuple(dict.fromkeys(name for rule in (*RULES, *OWN_SHARDS) for name in rule.fields))
 
 
 def strategy_problem(
@@ -260,7 +299,10 @@ def strategy_problem(
     """Key that makes a strategy impossible on `num_chips` with its allowed values, or None."""
     job = Job(training, num_chips)
     degrees = {name: getattr(parallelism, name) for name in _FIELDS}
-    broken = next((rule for rule in RULES if not rule.holds(degrees, job)), None)
+    rules: Iterable[StrategyRule] = RULES
+    if parallelism.expert_tensor is not None:
+        rules = (*(x for x in RULES if x not in (EXPERT_WIDTH, EXPERT_GROUPS)), *OWN_SHARDS)
+    broken = next((rule for rule in rules if not rule.holds(degrees, job)), None)
     return None if broken is None else (broken.key, broken.expected(degrees, job))
 
 

@@ -12,7 +12,7 @@ from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.validation.measured.training_cells import cell_number
 from hwdse.validation.measured.training_models import adapter_fraction, model_of, model_problem
-from hwdse.validation.measured.training_recipes import mix_of, overlaps_of, software_of
+from hwdse.validation.measured.training_recipes import mix_of, software_of
 from hwdse.workload.transformer.dense_transformer import num_parameters
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
@@ -35,12 +35,6 @@ class Source:
     """Virtual pipeline stages, if not stated in the rows."""
     zero3_software: str | None = None
     """Stack of the ZeRO-3 rows, if different."""
-    weight_overlap_fraction: float = 1.0
-    """Fraction of the weight all-gathers that is overlapped with compute."""
-    tensor_overlap_fraction: float = 0.0
-    expert_overlap_fraction: float = 0.0
-    data_overlap_fraction: float = 0.0
-    """Fraction of the gradient reductions that is overlapped, for unsharded weights."""
     is_block_parallel: bool = False
     """True for parallel attention and MLP with one shared norm and one pair of collectives."""
     number_format: str = ""
@@ -54,9 +48,7 @@ class Source:
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         # 8 x 200 Gb/s HDR per DGX A100; FP16 gradients, FP32 accumulators (arXiv 2104.04473, 5.1).
-        "narayanan2021": Source(
-            "megatron_lm", 200.0, zero3_software="deepspeed_zero3", weight_overlap_fraction=0.7
-        ),
+        "narayanan2021": Source("megatron_lm", 200.0, zero3_software="deepspeed_zero3"),
         "korthikanti2022": Source("megatron_lm", 200.0),
         "vtrain_multi": Source("megatron_deepspeed", 100.0),
         "vtrain_single": Source("megatron_deepspeed", 100.0),
@@ -64,41 +56,33 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "megascale2024": Source("megatron_lm", 200.0, virtual_pipeline=6.0),
         "mosaicml_llm_foundry": Source("llm_foundry", 200.0),
         "torchtitan": Source("torchtitan", 400.0),
-        # Overlapped gradient reductions, stages of one layer (arXiv 2407.21783, 3.3.2).
-        "llama3": Source("llama3", 400.0, virtual_pipeline=8.0, data_overlap_fraction=1.0),
+        # Stages of one layer (arXiv 2407.21783, 3.3.2).
+        "llama3": Source("llama3", 400.0, virtual_pipeline=8.0),
         "simumax_b200": Source("megatron_core", gradient_bytes=4.0),
         # Parallel attention and MLP (arXiv 2204.02311, section 2).
         "palm2022": Source("compiled", is_block_parallel=True),
-        # DualPipe overlaps all-to-alls and gradient reductions (arXiv 2412.19437, section 3.2.1).
-        "deepseekv3": Source(
-            "deepseek", 400.0, expert_overlap_fraction=1.0, data_overlap_fraction=1.0
-        ),
+        "deepseekv3": Source("deepseek", 400.0),
         # Documents of SQuAD, about 200 tokens with their question (assumed).
-        "megatron_bridge": Source(None, data_overlap_fraction=1.0, segment_tokens=200.0),
+        "megatron_bridge": Source(None, segment_tokens=200.0),
         # LoRA of rank 16 on the attention, documents cut to the sequence length; closed-division
         # runs that name no format are in eight bits (mlcommons/training, llama2_70b_lora).
-        "mlperf_training_5.1": Source(
-            None, data_overlap_fraction=1.0, number_format="float8 tensorwise"
-        ),
-        "tpu_recipes": Source(None, data_overlap_fraction=1.0),
+        "mlperf_training_5.1": Source(None, number_format="float8 tensorwise"),
+        "tpu_recipes": Source(None),
     }
 )
 OWN_STACKS: Mapping[str, Source] = MappingProxyType(
     {
-        # Parallel blocks, TP collectives overlapped with GEMMs, gradient reductions with the
-        # backward pass (arXiv 2402.15627, sections 3.1 and 3.2).
+        # Parallel blocks (arXiv 2402.15627, section 3.1).
         "MegaScale": Source(
             "megascale",
             200.0,
             virtual_pipeline=6.0,
-            tensor_overlap_fraction=1.0,
-            data_overlap_fraction=1.0,
             is_block_parallel=True,
         )
     }
 )
 """Sources by the stack at the end of a model name, if different from the source of the row."""
-OTHER = Source(None, data_overlap_fraction=1.0)
+OTHER = Source(None)
 """Default for sources not in the list."""
 
 
@@ -194,10 +178,8 @@ def problem_of(row: Mapping[str, str]) -> str | None:
     ranks = math.prod(cell_number(row[degree], 1.0) for degree in ("tp", "pp", "cp"))
     if ranks > num_chips:
         return "more ranks than chips"
-    experts = (
-        cell_number(row["ep"], 1.0) * cell_number(row["tp"], 1.0) * cell_number(row["pp"], 1.0)
-    )
-    return "experts over tensor ranks" if experts > num_chips else None
+    experts = cell_number(row["ep"], 1.0) * cell_number(row["pp"], 1.0)
+    return "more expert ranks than chips" if experts > num_chips else None
 
 
 def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
@@ -211,26 +193,28 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
     num_virtual = cell_number(row["pp_interleave"], source.virtual_pipeline or 1.0)
     pipeline = cell_number(row["pp"], 1.0)
     selective = row["recompute"] == "selective"
-    strategy = Parallelism(
+    is_sequence_parallel = row["sequence_parallel"] == "true"
+    experts = cell_number(row["ep"], 1.0)
+    return Parallelism(
         tensor=cell_number(row["tp"], 1.0),
         pipeline=pipeline,
         micro_batch=cell_number(row["micro_batch"], 1.0),
         recompute_fraction=float(row["recompute"] == "full"),
-        tensor_overlap_fraction=source.tensor_overlap_fraction,
         context=cell_number(row["cp"], _unstated_context(row)),
-        expert=cell_number(row["ep"], 1.0),
+        expert=experts,
+        # Megatron Core: an expert group spans tensor ranks, which have whole experts.
+        expert_tensor=(
+            1.0
+            if row["sequence_parallel"] == "true" and cell_number(row["ep"], 1.0) > 1.0
+            else None
+        ),
         virtual_pipeline=num_virtual if pipeline > 1.0 else 1.0,
         attention_recompute_fraction=float(selective),
-        sequence_parallel_fraction=float(row["sequence_parallel"] == "true"),
+        sequence_parallel_fraction=float(is_sequence_parallel),
         optimizer_shard_fraction=float(sharding != "none"),
         gradient_shard_fraction=float(keeps_weights),
         weight_shard_fraction=float(has_sharded_weights),
-        data_overlap_fraction=(
-            source.weight_overlap_fraction if has_sharded_weights else source.data_overlap_fraction
-        ),
-        expert_overlap_fraction=source.expert_overlap_fraction,
     )
-    return strategy.replace(**overlaps_of(row))
 
 
 def _unstated_context(row: Mapping[str, str]) -> float:

@@ -45,13 +45,13 @@ def gemm_names(job: TransformerTraining) -> tuple[str, ...]:
 
 
 def layer_sharding(parallelism: Parallelism, software: Software) -> LayerSharding:
-    """Sharding of one layer under a parallelism strategy. Tensor ranks also shard each expert."""
+    """Sharding of one layer under a parallelism strategy."""
     return LayerSharding(
         micro_batch=parallelism.micro_batch,
         tensor=parallelism.tensor,
         context=parallelism.context,
         expert=parallelism.expert,
-        expert_tensor=parallelism.tensor,
+        expert_tensor=parallelism.expert_shards,
         sequence_parallel_fraction=parallelism.sequence_parallel_fraction,
         recompute_fraction=parallelism.recompute_fraction,
         attention_recompute_fraction=parallelism.attention_recompute_fraction,

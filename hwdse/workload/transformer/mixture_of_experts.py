@@ -181,28 +181,26 @@ class ExpertMessages:
     gather_bytes: Leaf
     """Message that the ranks sharding an expert gather after each dispatch, and reduce-scatter
     before each combine; 0 if all ranks have the tokens."""
+    copies: Leaf
+    """Experts per token."""
 
 
-def expert_messages(
-    job: TransformerTraining, sharding: LayerSharding, bytes_per_element: Scalar = ACTIVATION_BYTES
-) -> ExpertMessages:
-    """Messages of the routed tokens. Each token is sent once per expert.
-
-    For libraries that send a token once per node, or in 8 bits, pass a smaller
-    `bytes_per_element`.
-    """
+def expert_messages(job: TransformerTraining, sharding: LayerSharding) -> ExpertMessages:
+    """Messages of the routed tokens, one per expert; `training.hierarchical_collectives.Copies`
+    says how many of them a library sends."""
     model = job.model
     routed = (
         _own_tokens(job, sharding)
         * model.experts_per_token
         * busiest_rank_ratio(model, sharding.expert)
     )
-    sent = bytes_per_element * routed * model.hidden
+    sent = ACTIVATION_BYTES * routed * model.hidden
     gathered = jnp.minimum(sharding.expert_tensor, sharding.sequence_shards)
     return ExpertMessages(
         all_to_all_bytes=sent,
         num_all_to_alls=2.0 * (1.0 + sharding.recompute_fraction) + 2.0,
         gather_bytes=jnp.where(gathered > 1.0, sent * gathered, 0.0),
+        copies=model.experts_per_token,
     )
 
 

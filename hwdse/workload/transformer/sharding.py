@@ -44,6 +44,8 @@ class Messages:
     """Tokens sent to the experts of a layer, or back, per chip and micro-batch."""
     expert_gather_bytes: Leaf
     """Tokens that the ranks sharding an expert gather after it, or reduce-scatter before it."""
+    expert_copies: Leaf
+    """Experts of each of these tokens."""
     num_expert: Leaf
     """All-to-alls per layer, mean over all layers: forward, backward and recomputed."""
     pipeline_bytes: Leaf
@@ -86,6 +88,8 @@ class ShardedStep:
     """Context-parallel degree."""
     expert: Leaf
     """Expert-parallel degree."""
+    expert_tensor: Leaf
+    """Ranks that shard each expert."""
     data: Leaf
     """Data-parallel degree."""
     replicas: Leaf
@@ -147,6 +151,7 @@ def shard(
         tensor=tensor,
         context=parallelism.context,
         expert=parallelism.expert,
+        expert_tensor=parallelism.expert_shards,
         data=data,
         replicas=replicas,
         num_micro_batches=num_micro_batches,
@@ -182,7 +187,7 @@ def _training_messages(
     model = job.model
     sequence_bytes = ACTIVATION_BYTES * tokens_of(job, sharding) * model.hidden
     blocks = mean_of_kinds(job, lambda part, _: _tensor_parallel_blocks(part.model))
-    experts, stage_experts, layer_experts = ExpertMessages(0.0, 0.0, 0.0), 0.0, 0.0
+    experts, stage_experts, layer_experts = ExpertMessages(0.0, 0.0, 0.0, 1.0), 0.0, 0.0
     if any(kind.is_mixture for kinds in model.kinds for kind in kinds):
         experts = mean_expert_messages(job, sharding)
         stage_experts, layer_experts = parameters.experts, parameters.layer_experts
@@ -196,6 +201,7 @@ def _training_messages(
         context_bytes=mean_of_kinds(job, lambda part, kind: context_bytes(part, sharding, kind)),
         expert_bytes=experts.all_to_all_bytes,
         expert_gather_bytes=experts.gather_bytes,
+        expert_copies=experts.copies,
         num_expert=experts.num_all_to_alls,
         pipeline_bytes=sequence_bytes / sharding.sequence_shards,
         gradient_bytes=gradient_bytes * parameters.shared,
@@ -239,11 +245,12 @@ def _shard_layers(
         tensor=one,
         context=one,
         expert=one,
+        expert_tensor=one,
         data=one * num_chips,
         replicas=one * num_chips,
         num_micro_batches=one,
         full_micro_batches=one,
-        messages=Messages(*[zero] * 15),
+        messages=Messages(*[zero] * 16),
         memory=MemoryParts(weights, zero, zero, largest, zero),
         optimizer_flop=zero,
         optimizer_traffic_bytes=zero,

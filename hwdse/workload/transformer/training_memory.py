@@ -58,16 +58,16 @@ class StageParameters:
     def of(
         cls, model: Transformer, parallelism: Parallelism, replicas: Scalar
     ) -> "StageParameters":
-        """Stage parameters under a parallelism strategy whose tensor ranks also shard each
-        expert."""
+        """Stage parameters under a parallelism strategy."""
         tensor, pipeline, expert = parallelism.tensor, parallelism.pipeline, parallelism.expert
-        stage, experts = stage_parameters(model, tensor, pipeline, expert, tensor)
+        shards = parallelism.expert_shards
+        stage, experts = stage_parameters(model, tensor, pipeline, expert, shards)
         stacks = layer_stacks(model)
-        each = tuple(stack_parameters(stack, tensor, expert, tensor) for stack in stacks)
-        routed = tuple(routed_parameters(stack, expert, tensor) for stack in stacks)
+        each = tuple(stack_parameters(stack, tensor, expert, shards) for stack in stacks)
+        routed = tuple(routed_parameters(stack, expert, shards) for stack in stacks)
         layer = mean_over_layers(model, stacks, each)
         layer_experts = mean_over_layers(model, stacks, routed)
-        copies = jnp.maximum(replicas / expert, 1.0)
+        copies = jnp.maximum(replicas * tensor / (expert * shards), 1.0)
         return cls(stage - experts, experts, layer - layer_experts, layer_experts, replicas, copies)
 
     def per_replica(self, is_sharded: Scalar) -> Scalar:
