@@ -16,6 +16,10 @@ class Software:
     """Host time to issue the forward pass of one layer; the backward pass takes as long again.
     Kernels shorter than this time wait. Typical: 0 s (compiled graph), 1.58 ms (Megatron Core,
     fitted)."""
+    expert_sync_s: Leaf = 0.0
+    """Time per MoE layer and forward pass in which a chip waits for its host to read the tokens of
+    each expert. Typical: 0 s (fixed shapes, counts stay on the chip), 3 ms (dropless, all-to-all of
+    NCCL, fitted)."""
     dispatch_spread_ratio: Leaf = 0.0
     """Relative delay of the slowest host of a tensor-parallel group, per doubling of the group.
     Typical: 0.055 (Megatron-DeepSpeed, fitted)."""

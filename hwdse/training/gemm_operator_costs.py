@@ -15,7 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.core.mapper.chip_gemm_mapper import mapped_traffic_bytes
-from hwdse.models.compute.systolic import accumulator_words, cycles_of, scratchpad_words
+from hwdse.models.compute.systolic import (
+    accumulator_words,
+    cycles_of,
+    num_rounds,
+    scratchpad_words,
+)
 from hwdse.models.memory import hbm_traffic
 from hwdse.models.precision import precision_mix
 from hwdse.numerics import struct
@@ -208,6 +213,9 @@ def operator_work(
     )
     vector_flop = gemms.vector_flop * gemms.count
     matrix_s = cycles / (array.clock_hz * _matrix_rate_ratio(inputs, executions))
+    if not is_known(array.fold_overhead_cycles, 0.0):
+        rounds = num_rounds(gemms, array, relaxation)
+        matrix_s = matrix_s + rounds * array.fold_overhead_cycles / array.clock_hz
     vector_s = vector_flop / inputs.vector_flop_per_s
     sram_s = sram_bytes / inputs.sram.bandwidth_bytes_per_s
     gemm_s = hbm_traffic.roofline_time_s(matrix_s, sram_s, relaxation=relaxation)

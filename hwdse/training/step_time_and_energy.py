@@ -237,6 +237,7 @@ def _layer_passes(
     backward_kernels_s = (BACKWARD_ELEMENTWISE_KERNELS + recompute) * kernels_s
     # Forward: all-to-alls to the experts and back. Backward: the same, plus the recomputed ones.
     expert_s = messages.num_expert * each.expert_s / (2.0 + recompute)
+    wait_s = messages.num_expert / (2.0 * (1.0 + recompute) + 2.0) * software.expert_sync_s
     exposed_s = pipeline_and_overlap.exposed_time_s
     forward_s = layer.forward_s + kernels_s
     backward_s = layer.time_s - layer.forward_s + backward_kernels_s
@@ -247,7 +248,7 @@ def _layer_passes(
             exposed_s(each.context_s, forward_s, overlap.tensor),
             exposed_s(expert_s, forward_s, overlap.expert),
         ),
-        dispatch_s,
+        (dispatch_s, wait_s),
         each.layer_gather_s,
         design,
     )
@@ -258,7 +259,7 @@ def _layer_passes(
             exposed_s((2.0 + recompute) * each.context_s, backward_s, overlap.tensor),
             exposed_s((1.0 + recompute) * expert_s, backward_s, overlap.expert),
         ),
-        (1.0 + recompute) * dispatch_s,
+        ((1.0 + recompute) * dispatch_s, recompute * wait_s),
         each.layer_gather_s + each.layer_reduce_s,
         design,
     )
@@ -276,7 +277,7 @@ def _head_pass(head: OperatorCosts, each: Collectives, design: Design) -> PassTi
     return _pass_times(
         head.time_s,
         (tensor_s, none, none),
-        design.software.dispatch_time_s,
+        (design.software.dispatch_time_s, 0.0),
         2.0 * each.head_gather_s + each.head_reduce_s,
         design,
     )
@@ -285,17 +286,19 @@ def _head_pass(head: OperatorCosts, each: Collectives, design: Design) -> PassTi
 def _pass_times(
     kernels_s: Scalar,
     exposed_s: tuple[Scalar, Scalar, Scalar],
-    dispatch_s: Scalar,
+    host_s: tuple[Scalar, Scalar],
     gather_s: Scalar,
     design: Design,
 ) -> PassTimes:
     """Times of one pass through a layer.
 
     Kernels and exposed collectives run one after another. The pass takes at least the dispatch time
-    of the host and, as far as the two overlap, the time to gather the weights.
+    of the host, and waits for it (`host_s`: dispatch, waits). It takes as well, as far as the two
+    overlap, the time to gather the weights.
     """
+    dispatch_s, wait_s = host_s
     issued_s = kernels_s + sum(exposed_s)
-    paced_s = pipeline_and_overlap.paced_time_s(issued_s, dispatch_s)
+    paced_s = pipeline_and_overlap.paced_time_s(issued_s, dispatch_s) + wait_s
     overlap = free_overlap_fractions(design).data
     data_s = pipeline_and_overlap.exposed_time_s(gather_s, paced_s, overlap)
     return PassTimes(kernels_s, *exposed_s, paced_s - issued_s, data_s)

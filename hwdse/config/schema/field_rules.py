@@ -128,6 +128,7 @@ MAY_BE_ZERO = frozenset(
         "segment_tokens",
         "fp64_flop_per_s",
         "dispatch_time_s",
+        "expert_sync_s",
         "dispatch_spread_ratio",
         "num_elementwise_kernels",
         "step_overhead_s",

@@ -277,6 +277,11 @@ def folds_of(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT)
     return _selected(FOLDS, gemms, array, relaxation)
 
 
+def num_rounds(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> PerOp:
+    """Folds of all counts of each operator that run one after another on the arrays of a chip."""
+    return _num_rounds(folds_of(gemms, array, relaxation), gemms, array, relaxation)
+
+
 def cycles_of(gemms: Gemms, array: SystolicArray, relaxation: Relaxation = EXACT) -> PerOp:
     """Cycles of all counts of each operator on an array under its dataflow."""
     return _selected(DATAFLOWS, gemms, array, relaxation)

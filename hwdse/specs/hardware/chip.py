@@ -21,6 +21,10 @@ class SystolicArray:
     """Set clock of the arrays, before throttling. Typical: 2.4 GHz (Trainium2)."""
     dataflow: str = struct.field(pytree_node=False)
     """Entry of `models.compute.systolic.DATAFLOWS`. Typical: "weight_stationary_overlapped"."""
+    fold_overhead_cycles: Leaf = 0.0
+    """Cycles per tile of results in which a kernel's tile multiplies nothing, in any format: its
+    prologue and epilogue. Typical: 0 (Trainium, TPU), 500 (tiles of a GPU's thread blocks,
+    fitted)."""
     dataflow_index: Leaf | None = struct.field(default=None, metadata={"in_files": False})
     """Number of the dataflow in use, from 0, if `dataflow` has several names joined by `|`: one
     compiled program for all of them."""
