@@ -38,7 +38,8 @@ SMOOTH_PATHS = (
     "cluster.downtime_s",
     "cluster.storage_bandwidth_bytes_per_s",
     "cluster.electricity_usd_per_j",
-    "cluster.power_overhead_ratio",
+    "cluster.host_power_w",
+    "cluster.pue_ratio",
     "cluster.lifetime_s",
     "checkpoint_interval_s",
 )

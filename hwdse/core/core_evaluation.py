@@ -127,6 +127,7 @@ def _energy_parts(costs: MappingCosts, operators: Operators, static_j: Scalar) -
         hbm=dram_j,
         link=zero,
         network=zero,
+        clock=zero,
         static=static_j,
     )
 

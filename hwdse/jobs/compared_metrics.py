@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hwdse.jobs.composed_job import Job
+from hwdse.models.silicon import cost
 from hwdse.report.number_texts import MIN_DIGITS, number_cells
 
 SECONDS_PER_HOUR = 3600.0
@@ -20,9 +21,9 @@ def num_chips(one: Job, result: Any) -> float:
 
 
 def facility_power_w(one: Job, result: Any) -> float:
-    """Power of all chips with cooling and conversion."""
-    overhead = float(one.design.cluster.power_overhead_ratio)
-    return num_chips(one, result) * float(result.chip_power_w) * overhead
+    """Power of all chips with hosts, conversion and cooling."""
+    of_chip_w = cost.facility_power_w(result.chip_power_w, one.design.cluster)
+    return num_chips(one, result) * float(of_chip_w)
 
 
 def cost_usd_per_h(one: Job, result: Any) -> float:

@@ -1,8 +1,8 @@
 """Jobs side by side: metrics of each, relative to the first, at equal chips, power, cost or area.
 
 The number of systems of every job but the first is chosen so that its total of the quantity is that
-of the first. The totals are those of the whole cluster: chips; facility power, `num_chips` x
-`chip_power_w` x `power_overhead_ratio`; operating cost per hour; die area. Systems are whole and
+of the first. The totals are those of the whole cluster: chips; facility power, chips with hosts,
+supplies and cooling; operating cost per hour; die area. Systems are whole and
 need a valid strategy, so the totals differ by a few percent; they are rows of the table.
 """
 

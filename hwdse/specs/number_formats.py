@@ -76,6 +76,10 @@ class PrecisionMix:
     fp64_traffic_bytes_per_flop: Leaf = 0.0
     """HBM bytes per FLOP of the other FP64 work: inverse arithmetic intensity; 0 if HBM does not
     bound it."""
+    operand_activity_ratio: Leaf = 1.0
+    """Energy of the matrix engines over that with random operands, by the bits that switch.
+    Typical: 1 (training), 0.6 (GEMM of constant bytes on B300: 0.24 against 0.41 pJ/FLOP above
+    clocks)."""
 
 
 @struct.dataclass

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hwdse.models.energy import voltage_and_leakage
+from hwdse.models.energy import chip_energy
+from hwdse.models.energy.chip_energy import ChipWork
 from hwdse.models.energy.voltage_and_leakage import OperatingPoint
 from hwdse.models.network import pipeline_and_overlap
+from hwdse.models.precision import precision_mix
 from hwdse.models.silicon import area
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
@@ -133,7 +135,7 @@ def run_step(
     layer, head = sum_operators(costs, step.executions.is_lm_head)
     times = step_times(work, layer, head, slowed)
     elapsed_s = step_time_s(step, times)
-    energy = energy_parts(work, layer, head, times, elapsed_s, slowed, point)
+    energy = energy_parts(work, layer, head, times, elapsed_s, design, point)
     return StepRun(step, layer, head, times, elapsed_s, energy)
 
 
@@ -377,32 +379,34 @@ def energy_parts(
     point: OperatingPoint,
 ) -> EnergyParts:
     """Joules of one step, summed over all chips."""
-    step, chip, process = work.step, design.chip, design.chip.process
-    voltage_ratio = point.voltage_v / process.nominal_voltage_v
-    dynamic = voltage_ratio**2
-    mac_j = dynamic * process.mac_energy_j
+    step = work.step
 
     def of_step(name: str) -> Leaf:
         return per_step(step, getattr(layer, name), getattr(head, name))
 
-    macro = chip.sram.capacity_bytes / chip.num_scratchpads
-    sram_j = voltage_and_leakage.sram_energy_j_per_byte(macro, chip.sram.energy_j_per_byte)
-    accumulator_j = voltage_and_leakage.sram_energy_j_per_byte(
-        voltage_and_leakage.ACCUMULATOR_MACRO_BYTES, chip.sram.energy_j_per_byte
+    one_chip = ChipWork(
+        num_macs=of_step("num_macs"),
+        vector_flop=of_step("vector_flop") + step.optimizer_flop,
+        sram_bytes=of_step("sram_bytes"),
+        accumulator_bytes=of_step("accumulator_bytes"),
+        hbm_bytes=of_step("hbm_bytes") + step.optimizer_traffic_bytes + times.fp64.traffic_bytes,
+        link_bytes=work.link_bytes,
+        network_bytes=work.network_bytes,
+        fp64_j=times.fp64.energy_j,
+        elapsed_s=elapsed_s,
+        resident_s=elapsed_s - waiting_time_s(step, times),
     )
-    per_chip = EnergyParts(
-        matrix=process.mac_overhead_ratio * mac_j * of_step("num_macs"),
-        fp64=dynamic * times.fp64.energy_j,
-        vector=mac_j
-        * voltage_and_leakage.VECTOR_ENERGY_RATIO
-        * (of_step("vector_flop") + step.optimizer_flop),
-        sram=dynamic
-        * (sram_j * of_step("sram_bytes") + accumulator_j * of_step("accumulator_bytes")),
-        hbm=chip.hbm.energy_j_per_byte
-        * (of_step("hbm_bytes") + step.optimizer_traffic_bytes + times.fp64.traffic_bytes),
-        link=chip.link.energy_j_per_byte * work.link_bytes,
-        network=chip.network.energy_j_per_byte * work.network_bytes,
-        static=voltage_and_leakage.leakage_power_w(work.die_area_mm2, voltage_ratio, process)
-        * elapsed_s,
-    )
+    mac_ratio = precision_mix.mix_mac_energy_ratio(design.mix)
+    per_chip = chip_energy.energy_parts(one_chip, design.chip, mac_ratio, work.die_area_mm2, point)
     return jax.tree.map(lambda joules: joules * design.cluster.num_chips, per_chip)
+
+
+def waiting_time_s(step: ShardedStep, times: StepTimes) -> Scalar:
+    """Seconds of a step without a resident kernel: pipeline bubble and waits for the host.
+
+    A chip of a less loaded stage waits longer; this is left out.
+    """
+    host_s = step.num_micro_batches * (
+        step.layers_per_stage * times.layer.host_s + times.head.host_s
+    )
+    return times.bubble_s + host_s + times.overhead_s

@@ -12,7 +12,7 @@ from hwdse.search.uncertainty.uncertain_constants import perturbed, relative_unc
 from hwdse.search.uncertainty.uncertainty_propagation import variance_budget
 
 EFFICIENCY = "chip.matrix_efficiency_fraction"
-OVERHEAD = "cluster.power_overhead_ratio"
+OVERHEAD = "cluster.pue_ratio"
 
 
 @pytest.fixture(scope="module")

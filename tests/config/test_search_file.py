@@ -160,7 +160,12 @@ def test_broken_file(text, line):
         ),
         ('"torus"', '"tours"', 'x.toml [cluster] topology = "tours": expected one of ring, torus'),
         ('"torus"', '"switch"', "x.toml [cluster] torus_sizes = [4, 4, 4]: expected one number"),
-        ("ratio = 2.0", "ratio = 0.5", "x.toml [cluster] power_overhead_ratio = 0.5: expected a"),
+        ("pue_ratio = 1.1", "pue_ratio = 0.5", "x.toml [cluster] pue_ratio = 0.5: expected a"),
+        (
+            "pue_ratio = 1.1",
+            "power_overhead_ratio = 2.0",
+            "x.toml [cluster] power_overhead_ratio = 2: expected host_power, the constant watts",
+        ),
         ('"trainium2"', '"trainum2"', 'x.toml chip = "trainum2": expected a path ending in .toml'),
         (
             "[published]",

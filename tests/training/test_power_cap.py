@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.designs import BASE, JOB, LAYERS, run_once
+from support.designs import BASE as LIMITED
+from support.designs import JOB, LAYERS, run_once
 
 import hwdse
 from hwdse.config import load_search
@@ -21,6 +22,9 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.training.power_cap import LOWEST, operating_point
 from hwdse.training.step_time_and_energy import step_work, with_clock_ratio
+
+BASE = LIMITED.replace(chip=LIMITED.chip.replace(power_limit_w=None))
+"""The main job without the power limit of its chip."""
 
 
 def limited(numbers):
@@ -141,12 +145,30 @@ def test_power_limit_is_set_and_searched_like_other_parameters(tmp_path):
     more = '[[variables]]\npath = "chip.power_limit"\nlow = "100 W"\nhigh = "300 W"\n\n[[choices]]'
     file = tmp_path / "capped.toml"
     file.write_text(text.replace("[[choices]]", more, 1))
-    assert searched.base.chip.power_limit_w is None
-    assert load_search(file).base.chip.power_limit_w == 300.0  # upper end of the range
+    assert searched.base.chip.power_limit_w == 500.0
+    found = load_search(file)
+    assert "chip.power_limit_w" in {dim.path for dim in found.space.dimensions}
     process = ('min_voltage="0.6 V"', 'leakage_voltage="0.4 V"', "mac_overhead_ratio=1.2")
     base = load_search("trn2_llama3_70b", [f"chip.process.{text}" for text in process]).base
     assert base.chip.process.min_voltage_v == 0.6
     assert base.chip.process.mac_overhead_ratio == 1.2
+
+
+@pytest.mark.parametrize("field", ["min_voltage_v", "max_voltage_v"])
+def test_a_wider_voltage_range_never_slows_a_design(free, field):
+    """A lower least voltage leaves more clock under a limit, a greater one more clock without."""
+    volts = np.linspace(0.46, 0.74, 8) if field == "min_voltage_v" else np.linspace(0.5, 1.2, 8)
+    limit_w = 0.5 * float(free.chip_power_w) if field == "min_voltage_v" else 1e6
+
+    def time_s(volts):
+        process = BASE.chip.process.replace(**{field: volts})
+        chip = BASE.chip.replace(process=process, power_limit_w=limit_w)
+        return evaluate(BASE.replace(chip=chip), LAYERS).step_time_s
+
+    found = np.asarray(quick_jit(jax.vmap(time_s))(volts))
+    widening = -found[::-1] if field == "min_voltage_v" else -found
+    assert np.all(np.diff(widening) >= -1e-9 * found[0])
+    assert found.max() > found.min()
 
 
 def test_voltage_has_a_lower_bound():

@@ -103,6 +103,9 @@ MAY_BE_ZERO = frozenset(
         "energy_slope",
         "energy_exponent",
         "leakage_w_per_mm2",
+        "clock_energy_j_per_mm2",
+        "host_power_w",
+        "supply_loss_fraction",
         "defects_per_mm2",
         "threshold_voltage_v",
         "wafer_cost_usd",
@@ -139,7 +142,7 @@ MAY_BE_ZERO = frozenset(
 
 AT_LEAST_ONE = frozenset(
     (
-        "power_overhead_ratio",
+        "pue_ratio",
         "network_oversubscription_ratio",
         "mac_overhead_ratio",
         "fp8_speedup_ratio",

@@ -183,6 +183,13 @@ def _mistake(model: type[BaseModel], table: Any, where: ConfigLocation, entry: A
     return _describe(model, where, str(written), value, entry, is_item)
 
 
+REMOVED = {
+    "power_overhead_ratio": "host_power, the constant watts of a chip's host, with "
+    "supply_loss_fraction and pue_ratio in its place"
+}
+"""Keys of earlier versions, and what takes their place."""
+
+
 def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel]:
     inner = model.model_fields[name].annotation
     options = typing.get_args(inner) or (inner,)
@@ -197,6 +204,8 @@ def _describe(
         if (name := field_of(key, names)) is not None:
             other = split_field(name)[0] if key == name else name
             return where.error(key, value, f"the key once; it is also given as {other}")
+        if (advice := REMOVED.get(key)) is not None:
+            return where.error(key, value, advice)
         options = listed(short_names(names))
         return where.error(key, value, f"one of the keys {options}{near_field(key, names)}")
     if kind == "missing":

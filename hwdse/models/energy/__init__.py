@@ -3,5 +3,5 @@
 - `arithmetic_unit_costs`: energy and area of multipliers and adders by operand width and node.
 - `data_movement_energy`: energy per bit of DRAM, links and SRAM ports.
 - `voltage_and_leakage`: supply voltage of a clock, energy of SRAM accesses, leakage.
-- `peak_power`: power and energy per FLOP at peak.
+- `chip_energy`: energy of a chip by part.
 """

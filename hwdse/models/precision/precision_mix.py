@@ -142,6 +142,20 @@ def mix_bytes_per_element(mix: PrecisionMix) -> Scalar:
     return 2.0 - mix.fp8_flop_fraction - (2.0 - FP4_BYTES) * mix.fp4_flop_fraction
 
 
+FP8_ENERGY_RATIO = 0.5
+"""Energy of a product in FP8 over that in 16 bits. B300, one GEMM of constant operands: 0.41 above
+idle and clocks; H200 and B200 at their limits, random operands, block-scaled: 0.5."""
+FP4_ENERGY_RATIO = 0.3
+"""The same in FP4. B200 at its limit, random operands, NVFP4."""
+
+
+def mix_mac_energy_ratio(mix: PrecisionMix) -> Scalar:
+    """Mean energy of a MAC relative to 16 bits and random operands."""
+    eight = (1.0 - FP8_ENERGY_RATIO) * mix.fp8_flop_fraction
+    four = (1.0 - FP4_ENERGY_RATIO) * mix.fp4_flop_fraction
+    return mix.operand_activity_ratio * (1.0 - eight - four)
+
+
 def mix_cast_bytes_per_element(mix: PrecisionMix) -> Scalar:
     """HBM bytes to bring one 16-bit activation into the formats of its GEMMs, mean of the mix.
 

@@ -1,5 +1,6 @@
 """CO2 equivalents of manufacturing and operation of a chip."""
 
+from hwdse.models.silicon.cost import facility_energy_j
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import SMALLEST
 from hwdse.specs.hardware.chip import Chip, Process
@@ -34,9 +35,10 @@ def step_carbon_g(
 ) -> Scalar:
     r"""Carbon of one training step of the cluster: amortized embodied carbon plus operation (g).
 
-    $N (C_{chip} + C_{server}) T / L + CI_{grid} \cdot PUE \cdot E$; N chips, step time T, lifetime
-    L, step energy E. `power_overhead_ratio` includes hosts and network. Source: ACT, equation 1.
+    $N (C_{chip} + C_{server}) T / L + CI_{grid} E_{facility}$; N chips, step time T, lifetime L,
+    `cost.facility_energy_j`. Source: ACT, equation 1.
     """
     made_g = cluster.num_chips * (chip_g + cluster.server_carbon_g)
-    run_g = step_energy_j * cluster.power_overhead_ratio * cluster.grid_carbon_g_per_j
+    facility_j = facility_energy_j(step_energy_j, step_time_s, cluster)
+    run_g = facility_j * cluster.grid_carbon_g_per_j
     return made_g * step_time_s / cluster.lifetime_s + run_g

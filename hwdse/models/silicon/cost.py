@@ -38,12 +38,28 @@ def chip_cost_usd(good_die_usd: Scalar, chip: Chip) -> Scalar:
     return (bonded_usd + chip.package_cost_usd + hbm_usd / bonds) / chip.package_yield_fraction
 
 
+def facility_power_w(chip_power_w: Scalar, cluster: Cluster) -> Scalar:
+    r"""Facility power of one chip, $(P_{chip} + P_{host}) / (1 - l) \cdot PUE$ (W).
+
+    l is the loss of the power supplies of a node.
+    """
+    node_w = (chip_power_w + cluster.host_power_w) / (1.0 - cluster.supply_loss_fraction)
+    return node_w * cluster.pue_ratio
+
+
+def facility_energy_j(step_energy_j: Scalar, step_time_s: Scalar, cluster: Cluster) -> Scalar:
+    """Facility energy of one step of all chips (J)."""
+    num_chips = cluster.num_chips
+    chip_w = step_energy_j / (num_chips * step_time_s)
+    return num_chips * step_time_s * facility_power_w(chip_w, cluster)
+
+
 def chip_operating_cost_usd_per_s(
     chip_usd: Scalar, chip_power_w: Scalar, cluster: Cluster
 ) -> Scalar:
     """Cost per chip and second: capital with its server, and electricity (USD/s)."""
     capital_usd = chip_usd + cluster.server_cost_usd_per_chip
-    facility_w = chip_power_w * cluster.power_overhead_ratio
+    facility_w = facility_power_w(chip_power_w, cluster)
     return capital_usd / cluster.lifetime_s + facility_w * cluster.electricity_usd_per_j
 
 
@@ -52,7 +68,7 @@ def step_cost_usd(
 ) -> Scalar:
     """Cost of one step: amortized capital and facility electricity (USD)."""
     capital_usd = cluster.num_chips * (chip_usd + cluster.server_cost_usd_per_chip)
-    facility_j = step_energy_j * cluster.power_overhead_ratio
+    facility_j = facility_energy_j(step_energy_j, step_time_s, cluster)
     return (
         capital_usd * step_time_s / cluster.lifetime_s + facility_j * cluster.electricity_usd_per_j
     )

@@ -103,8 +103,8 @@ class Process:
     """Threshold voltage of the alpha-power law. Typical: 0.3 V. Assumed (Sakurai and Newton, JSSC
     1990)."""
     leakage_w_per_mm2: Leaf
-    """Static power density at the nominal voltage: leakage and idle clock. Typical: 0.18 W/mm²
-    (idle power of TPU v4)."""
+    """Idle power density at the nominal voltage: leakage, idle memory. Typical: 0.087 W/mm² (idle
+    power of H100 and B200)."""
     wafer_cost_usd: Leaf
     """Cost of one processed 300 mm wafer. Typical: 16,988 USD (N5, CSET 2020)."""
     defects_per_mm2: Leaf
@@ -118,10 +118,13 @@ class Process:
     """Greatest supply voltage. A set clock that needs more runs at the clock of this voltage.
     Optional: without it any clock can be set."""
     leakage_voltage_v: Leaf = 0.0
-    """Scale V0 of a static power proportional to V e^(V / V0). Zero: proportional to V^2."""
+    """Scale V0 of an idle power proportional to V e^(V / V0). Zero: proportional to V^2."""
+    clock_energy_j_per_mm2: Leaf = 0.0
+    """Energy per area and cycle of clock trees, schedulers and caches at the nominal voltage, while
+    kernels are resident. Typical: 120 pJ/mm² (N5)."""
     mac_overhead_ratio: Leaf = 1.0
     """Matrix engine energy over that of its multipliers and adders: instructions, operand delivery,
-    clock. Typical: 1, included in the MAC energy."""
+    registers. Typical: 1 (systolic arrays), 2.6 (H100), 1.4 (B200)."""
     die_link_area_mm2_per_bytes_per_s: Leaf = 0.4055 / 256e9
     """Die-to-die PHY area per bandwidth. Default: a UCIe module for advanced packages, 64 lanes at
     32 GT/s, 0.4055 mm² (CATCH, io_definitions.xml)."""

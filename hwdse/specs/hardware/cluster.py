@@ -51,9 +51,15 @@ class Cluster:
     Assumed."""
     electricity_usd_per_j: Leaf
     """Electricity price. Typical: 0.08 USD/kWh. Assumed, US industrial price."""
-    power_overhead_ratio: Leaf
-    """Facility power over chip power: host, network, cooling (PUE included). Typical: 2.0
-    (Trainium2)."""
+    host_power_w: Leaf
+    """Constant power of a chip's share of its node: processors, memory, network cards, switches.
+    Typical: 206 W (HGX H100: 1.65 kW for 8)."""
+    supply_loss_fraction: Leaf
+    """Loss of the power supplies of a node, over what they take. Typical: 0.027 (HGX H100, 0.023 to
+    0.03 measured)."""
+    pue_ratio: Leaf
+    """Power of the facility over that of its nodes: cooling, distribution. Typical: 1.1 (Google
+    fleet)."""
     server_cost_usd_per_chip: Leaf
     """Capital cost per chip of host, network and rack, without the package. Typical: 5000 USD
     (Trainium2). Assumed."""

@@ -59,8 +59,10 @@ class EnergyParts:
     """Scale-up fabric."""
     network: Leaf
     """Scale-out network."""
+    clock: Leaf
+    """Clock trees, schedulers and caches while kernels are resident."""
     static: Leaf
-    """Static energy: leakage and idle clock."""
+    """Idle power: leakage, idle memory."""
 
 
 @struct.dataclass

@@ -1,10 +1,10 @@
-"""Energy and area of operations, units, instructions and chips at peak rate.
+"""Energy and area of operations, units and instructions.
 
 The file has one operation per row: columns `kind`, `format`, `node_nm`, `energy_pj`, `area_um2`,
 `per`, `note`. Kinds: `add` and `mult` of a format; `mac` of a format, or of "A mult + B add";
 `flop` and `fma` of a unit; `instr`, from the MACs of an instruction; `fpu`, whose area column
-contains transistors; `chip`, a chip with all parts on at peak rate. Rows whose note excludes
-their use are skipped.
+contains transistors; `chip`, a power limit over a printed peak rate. The last kind and rows whose
+note excludes their use are skipped.
 """
 
 import re
@@ -14,15 +14,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from hwdse.config import load_chip
-from hwdse.config.files.toml_files import preset_names
 from hwdse.models.energy import arithmetic_unit_costs as units
-from hwdse.models.energy.peak_power import idle_and_transfer_power_w, peak_energy_j_per_flop
-from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.models.silicon.die_area_from_units import INT32_UNIT_MTR, float_unit_mtr
-from hwdse.numerics.relaxation import total
 from hwdse.specs.number_formats import FORMATS
-from hwdse.training.gemm_operator_costs import peak_flop_per_s
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
@@ -74,6 +68,8 @@ def _predictions(table: ReferenceTable, index: int) -> Predictions:
     kind, name = row["kind"], row["format"]
     if kind not in KINDS:
         raise NoModelError(f"kind {kind}: no model")
+    if kind == "chip":
+        raise NoModelError("power limit over printed peak: no chip reaches that rate at its limit")
     if "do not use" in row["note"]:
         raise NoModelError("excluded by the note in the file")
     if kind == "fpu":
@@ -81,8 +77,6 @@ def _predictions(table: ReferenceTable, index: int) -> Predictions:
     node_nm = table.numbers("node_nm", may_be_empty=True)[index]
     if not node_nm > 0.0:
         raise NoModelError("no node")
-    if kind == "chip":
-        return _chip_predictions(name, node_nm)
     ratios = float(units.node_energy_ratio(node_nm)), float(units.node_area_ratio(node_nm))
     if kind == "instr":
         return _instruction_predictions(name, ratios)
@@ -157,22 +151,3 @@ def _unit_transistors(text: str) -> Predictions:
         raise NoModelError("no transistor count of this unit")
     mantissa_bits = units.format_of(name).significand_bits - 1.0
     return {"transistors": MTR * float(float_unit_mtr(mantissa_bits))}
-
-
-def _chip_predictions(text: str, node_nm: float) -> Predictions:
-    """Energy per FLOP with all parts on; memory, links and area come from the chip preset."""
-    preset = _preset_of(text)
-    if preset is None:
-        raise NoModelError("no preset of this chip")
-    chip, number = load_chip(preset), units.format_of(_format_name(text))
-    mac_j = units.format_mac_energy_j(number, FORMATS["fp32"], units.node_energy_ratio(node_nm))
-    rest_w = idle_and_transfer_power_w(chip, total(area_parts_mm2(chip)))
-    return {"energy_pj": PJ * float(peak_energy_j_per_flop(mac_j, rest_w, peak_flop_per_s(chip)))}
-
-
-def _preset_of(text: str) -> str | None:
-    """Chip preset with the longest file name that the text begins with."""
-    flat = re.sub(r"[^a-z0-9]", "", text.lower().split("/")[0])
-    names = sorted(preset_names("chips"), key=len, reverse=True)
-    matches = (n for n in names if flat.startswith(n.replace("_", "")))
-    return next(matches, None)

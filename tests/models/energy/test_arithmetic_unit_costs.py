@@ -1,4 +1,4 @@
-"""Laws of energy and area of arithmetic, data movement energy, and power of chips at peak."""
+"""Laws of energy and area of arithmetic, and data movement energy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from hwdse.calibration.matrix_overhead_fit import fit_overhead_ratio, leave_one_out_errors
-from hwdse.config import load_chip
 from hwdse.models.energy import arithmetic_unit_costs as units
 from hwdse.models.energy.data_movement_energy import (
     DRAM_PJ_PER_BIT,
@@ -16,23 +14,8 @@ from hwdse.models.energy.data_movement_energy import (
     SRAM_WRITE_RATIO,
     j_per_byte,
 )
-from hwdse.models.energy.peak_power import (
-    PEAK_OVERHEAD_RATIO,
-    idle_and_transfer_power_w,
-    peak_energy_j_per_flop,
-)
 from hwdse.models.energy.voltage_and_leakage import sram_energy_j_per_byte
-from hwdse.models.silicon.area import area_parts_mm2
-from hwdse.numerics.relaxation import total
 from hwdse.specs.number_formats import FORMATS
-from hwdse.training.gemm_operator_costs import peak_flop_per_s
-
-CHIPS = (  # preset, format, node, board power over specified peak in pJ/FLOP
-    ("a100", "fp16", 7.0, 400.0 / 312.0),
-    ("h100", "fp16", 5.0, 700.0 / 989.0),
-    ("b200", "fp16", 4.0, 1000.0 / 2250.0),
-    ("tpu_v4", "bf16", 7.0, 192.0 / 275.0),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -112,31 +95,3 @@ def test_data_movement_energy():
     read = sram_energy_j_per_byte(2.0**20, SRAM_PORT_J_PER_BYTE[45.0])
     assert 1e12 * read == pytest.approx(5.62, rel=0.05)
     assert 1e12 * SRAM_WRITE_RATIO * read == pytest.approx(5.34, rel=0.15)
-
-
-@pytest.fixture(scope="module")
-def peaks():
-    """Datapath, other and board power of each chip in pJ/FLOP."""
-    with jax.enable_x64(True):
-        columns = []
-        for preset, name, node_nm, all_in in CHIPS:
-            chip = load_chip(preset)
-            ratio = units.node_energy_ratio(node_nm)
-            mac_j = float(units.format_mac_energy_j(FORMATS[name], FORMATS["fp32"], ratio))
-            rest_w = float(idle_and_transfer_power_w(chip, total(area_parts_mm2(chip))))
-            whole_j = peak_energy_j_per_flop(mac_j, rest_w, peak_flop_per_s(chip))
-            rest = 1e12 * rest_w / float(peak_flop_per_s(chip))
-            columns.append((0.5e12 * mac_j, rest, all_in, 1e12 * float(whole_j)))
-        return np.array(columns).T
-
-
-def test_one_overhead_factor_gives_the_power_of_four_chips(peaks):
-    datapath, rest, all_in, model = peaks
-    assert fit_overhead_ratio(datapath, rest, all_in) == pytest.approx(
-        PEAK_OVERHEAD_RATIO, abs=0.005
-    )
-    assert model == pytest.approx(all_in, rel=0.18)  # target: 25 %
-
-
-def test_any_held_out_chip_is_predicted(peaks):
-    assert np.all(np.abs(leave_one_out_errors(*peaks[:3])) < 0.25)

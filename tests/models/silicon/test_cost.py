@@ -72,15 +72,19 @@ def test_step_by_hand(cluster):
         num_chips=100.0,
         server_cost_usd_per_chip=1000.0,
         lifetime_s=1e8,
-        power_overhead_ratio=2.0,
+        host_power_w=500.0,
+        supply_loss_fraction=0.04,
+        pue_ratio=1.28,
         electricity_usd_per_j=1e-8,
     )
-    # 100 chips x 3000 USD x 10 s / 1e8 s, and 2 x 1e6 J
+    # 100 chips x 3000 USD x 10 s / 1e8 s, and (1000 + 500) W / 0.96 x 1.28 of 100 chips for 10 s
     assert step_cost_usd(2000.0, 10.0, 1e6, cluster) == pytest.approx(0.03 + 0.02)
 
 
 def test_idle_steps_cost_capital_and_amortized_steps_electricity(cluster):
     assert step_cost_usd(2000.0, 10.0, 0.0, cluster) > 0.0
     free = cluster.replace(server_cost_usd_per_chip=0.0)
-    joules = 1e6 * cluster.power_overhead_ratio * cluster.electricity_usd_per_j
-    assert step_cost_usd(0.0, 10.0, 1e6, free) == pytest.approx(joules)
+    joules = 1e6 + 10.0 * cluster.num_chips * cluster.host_power_w
+    facility_j = joules / (1.0 - cluster.supply_loss_fraction) * cluster.pue_ratio
+    usd = facility_j * cluster.electricity_usd_per_j
+    assert step_cost_usd(0.0, 10.0, 1e6, free) == pytest.approx(usd)

@@ -103,7 +103,9 @@ def test_operating_cost_by_hand():
     cluster = load_system("trn2_ultraserver").cluster.replace(
         server_cost_usd_per_chip=1000.0,
         lifetime_s=4e8,
-        power_overhead_ratio=2.0,
+        host_power_w=300.0,
+        supply_loss_fraction=0.0,
+        pue_ratio=1.25,
         electricity_usd_per_j=1e-8,
     )
     assert 1e8 * chip_operating_cost_usd_per_s(3000.0, 500.0, cluster) == pytest.approx(
@@ -125,6 +127,12 @@ def test_carbon_of_chips_and_steps_by_hand():
     memory = 65e-9 * chip.hbm.capacity_bytes
     assert chip_carbon_g(470.0, 0.5, chip) == pytest.approx(silicon + memory + 150.0)
     cluster = load_system("trn2_ultraserver").cluster.replace(
-        num_chips=10.0, lifetime_s=1e8, power_overhead_ratio=2.0, grid_carbon_g_per_j=1e-4
+        num_chips=10.0,
+        lifetime_s=1e8,
+        host_power_w=500.0,
+        supply_loss_fraction=0.25,
+        pue_ratio=1.0,
+        grid_carbon_g_per_j=1e-4,
     )
+    # 1 kW a chip and 500 W of its host, behind a supply that loses a quarter
     assert step_carbon_g(2e4, 100.0, 1e6, cluster) == pytest.approx(0.2 + 200.0)
