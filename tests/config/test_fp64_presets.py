@@ -65,7 +65,16 @@ class TestSunway:
         assert system.cluster.num_chips == 420 * system.cluster.torus_sizes[0]
 
 
-@pytest.mark.parametrize(("name", "chips"), [("mi300x_platform", 8), ("p6_b300", 8)])
+SERVERS = [
+    ("mi300x_platform", 8),
+    ("mi350x_platform", 8),
+    ("mi355x_platform", 8),
+    ("p6_b300", 8),
+    ("dgx_h200", 8),
+]
+
+
+@pytest.mark.parametrize(("name", "chips"), SERVERS)
 def test_server_values_are_sums_over_chips(name, chips):
     system = load_system(name)
     assert system.cluster.num_chips == chips

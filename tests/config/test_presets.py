@@ -19,19 +19,34 @@ CHIPS = [
     "a100",
     "b200",
     "b300",
+    "gb300",
     "h100",
     "h200",
     "inferentia2",
     "mi300x",
+    "mi350x",
+    "mi355x",
     "tpu_v4",
     "tpu_v5p",
     "tpu_v6e",
+    "tpu_v7x",
     "trainium1",
     "trainium2",
     "trainium3",
 ]
 SYSTEMS = ["p5_48xlarge", "trn1_32xlarge", "trn2_48xlarge", "trn2_ultraserver", "trn3_ultraserver"]
-GPUS = {"a100", "h100", "h200", "b200", "b300", "mi300x", "p5_48xlarge"}
+GPUS = {
+    "a100",
+    "h100",
+    "h200",
+    "b200",
+    "b300",
+    "gb300",
+    "mi300x",
+    "mi350x",
+    "mi355x",
+    "p5_48xlarge",
+}
 EXCESS = {  # printed 16-bit peak over rows x cols x arrays x 2 x clock, less one
     "inferentia2": 0.0354,
     "trainium1": 0.0354,
@@ -42,10 +57,14 @@ EXCESS = {  # printed 16-bit peak over rows x cols x arrays x 2 x clock, less on
     "h200": -0.0004,
     "b200": -0.0023,
     "b300": -0.0023,
+    "gb300": 0.0010,
     "mi300x": -0.0003,
+    "mi350x": 0.0000,
+    "mi355x": 0.0000,
     "tpu_v4": -0.0009,
     "tpu_v5p": 0.0005,
     "tpu_v6e": 0.0005,
+    "tpu_v7x": 0.0001,
 }
 EXCESS_FP8 = {
     "inferentia2": 0.0354,
@@ -56,9 +75,13 @@ EXCESS_FP8 = {
     "h200": 0.0001,
     "b200": -0.0023,
     "b300": -0.0023,
+    "gb300": 0.0010,
     "mi300x": 0.0000,
+    "mi350x": 0.0000,
+    "mi355x": 0.0000,
     "tpu_v5p": 0.0005,
     "tpu_v6e": 0.0005,
+    "tpu_v7x": 0.0001,
 }
 
 

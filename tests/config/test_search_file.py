@@ -330,7 +330,7 @@ def test_no_such_file(load, name):
     with pytest.raises(ConfigError) as caught:
         load(name)
     assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 300
+    assert len(str(caught.value)) < 320
 
 
 def test_near_names_are_suggested():

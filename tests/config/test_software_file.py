@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hwdse.config import ConfigError, load_search, load_software
-from hwdse.config.files.toml_files import preset_root
+from hwdse.config.files.toml_files import MAX_LISTED, preset_root
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.software import COMPILED, Software
 
@@ -89,7 +89,7 @@ def test_broken_stacks(old, new, line):
 def test_unknown_stacks_are_reported_with_the_known_ones():
     with pytest.raises(ConfigError, match="did you mean 'megatron_lm'") as caught:
         load_software("megatron")
-    assert all(name in str(caught.value) for name in NAMES)
+    assert all(name in str(caught.value) for name in NAMES[:MAX_LISTED])
     text = changed(SEARCH, "num_systems", 'software = "megatron"\nnum_systems')
     line = message(load_search, text)
     assert line.startswith('x.toml [design] software = "megatron": expected')

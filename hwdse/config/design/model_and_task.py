@@ -9,7 +9,7 @@ keys of the task beside `[model]`, are read as a model with that recipe.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +45,12 @@ TASK_FIELDS = tuple(
     if entry.metadata.get("pytree_node", True) and entry.name != "model"
 )
 """Fields of a training job that belong to its task."""
+REQUIRED_FIELDS = tuple(
+    entry.name
+    for entry in fields(TransformerTraining)
+    if entry.name in TASK_FIELDS and entry.default is MISSING
+)
+"""Fields of a task without a default."""
 DEFAULT_TASK = "pretraining"
 """Task of a job that names none."""
 _TASK_VALUES: Any = {name: number_field(name, is_optional=True) for name in TASK_FIELDS}
@@ -140,7 +146,7 @@ def training_file(
     order = (default.values, model.recipe) if task is None else (model.recipe, task.values)
     values = {**order[0], **order[1], **own}
     where = ConfigLocation(model.files[0].label)
-    for name in TASK_FIELDS:
+    for name in REQUIRED_FIELDS:
         if name not in values:
             raise where.missing(name, f"a value in one of {_PLACES}")
     training = TransformerTraining(model=model.model, **values)
