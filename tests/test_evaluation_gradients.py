@@ -16,6 +16,7 @@ from support.designs import (
 )
 
 from hwdse.evaluation import evaluate
+from hwdse.models.silicon.area import WHITE_SPACE_FRACTION
 from hwdse.search.space.search_space import get_path, set_path
 
 SMOOTH_PATHS = (
@@ -96,5 +97,6 @@ def test_gradients_agree_with_finite_differences_at_unrounded_fields(slopes_by_f
 def test_area_gradient_is_zero_for_prices_and_exact_for_sram(slopes_by_field):
     slopes = jax.tree.map(lambda x: x[-1], slopes_by_field[".die_area_mm2"])
     assert slopes.cluster.electricity_usd_per_j == 0.0
-    assert slopes.chip.sram.capacity_bytes == BASE.chip.process.sram_area_mm2_per_byte
+    with_white_space = BASE.chip.process.sram_area_mm2_per_byte / (1.0 - WHITE_SPACE_FRACTION)
+    assert slopes.chip.sram.capacity_bytes == pytest.approx(with_white_space, rel=1e-12)
     assert slopes.chip.array.rows > 0.0

@@ -22,6 +22,7 @@ from hwdse.numerics.relaxation import safe_log, total
 from hwdse.objectives import OBJECTIVES
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import Design
+from hwdse.specs.hardware.chip import Chip
 
 NUM_POINTS = 65
 """Values of one grid."""
@@ -32,6 +33,7 @@ NEAR_OPTIMAL_FRACTION = 0.01
 """Largest relative difference to the optimal metric that counts as near optimal."""
 MIN_ARRAYS_FRACTION = 1e-3
 """Smallest fraction of the matrix engines that remains at iso-area."""
+_NEWTON_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,25 @@ def at_iso_area(design: Design, area_mm2: Scalar) -> Design:
     """Design with the number of matrix engines that makes its die area `area_mm2`.
 
     The number of engines may be fractional. The ratio of native FP64 units to engines is constant;
-    all other blocks keep their size. At least `MIN_ARRAYS_FRACTION` of the engines remains, also
-    if the other blocks alone exceed the area.
+    ports of the on-chip network follow the engines; all other blocks keep their size. At least
+    `MIN_ARRAYS_FRACTION` of the engines remains, also if the other blocks alone exceed the area.
+    Newton's method: the area is linear in the number of engines on both sides of the number of
+    scratchpads.
     """
-    parts = area_parts_mm2(design.chip)
-    engines_mm2 = parts.matrix + parts.fp64
-    others_mm2 = total(parts) - engines_mm2
-    share = jnp.maximum((area_mm2 - others_mm2) / engines_mm2, MIN_ARRAYS_FRACTION)
     array = design.chip.array
-    return replace(
-        design,
-        chip=replace(design.chip, array=replace(array, num_arrays=array.num_arrays * share)),
-    )
+
+    def with_arrays(num_arrays: Scalar) -> Chip:
+        return replace(design.chip, array=replace(array, num_arrays=num_arrays))
+
+    def area_of(num_arrays: Scalar) -> Scalar:
+        return total(area_parts_mm2(with_arrays(num_arrays)))
+
+    least = MIN_ARRAYS_FRACTION * jnp.asarray(array.num_arrays, dtype=float)
+    num_arrays = jnp.asarray(array.num_arrays, dtype=float)
+    for _ in range(_NEWTON_STEPS):
+        now_mm2, mm2_per_array = jax.jvp(area_of, (num_arrays,), (jnp.ones_like(num_arrays),))
+        num_arrays = jnp.maximum(num_arrays + (area_mm2 - now_mm2) / mm2_per_array, least)
+    return replace(design, chip=with_arrays(num_arrays))
 
 
 def with_value(design: Design, parameter: BalancedParameter, value: Leaf) -> Design:

@@ -37,9 +37,12 @@ def core_area_mm2(accelerator: Accelerator) -> AreaParts:
         fp64=zero,
         vector=zero,
         sram=sum(sram_bytes, start=zero) * process.sram_area_mm2_per_byte,
+        on_chip_network=zero,
         hbm_phy=dram.read_bandwidth_bytes_per_s * process.hbm_phy_area_mm2_per_bytes_per_s,
         link_phy=zero,
         other=accelerator.fixed_area_mm2 + zero,
+        white_space=zero,
+        base_dies=zero,
     )
 
 

@@ -43,8 +43,11 @@ PART_LABELS = {
     "link": "scale-up fabric",
     "network": "scale-out network",
     "static": "static (leakage, idle clock)",
+    "on_chip_network": "on-chip network",
     "hbm_phy": "HBM PHY",
     "link_phy": "scale-up PHY",
+    "white_space": "white space",
+    "base_dies": "base dies",
     "runtime": "runtime, communicators",
 }
 """Labels of the parts of time, energy, area and memory; others are their own labels."""

@@ -79,8 +79,8 @@ class Process:
     """Process node: unit areas, energies, voltage law, wafer cost and fab emissions."""
 
     mac_area_mm2: Leaf
-    """Area of one 16-bit multiplier with 32-bit accumulation, its registers and share of control.
-    Typical: 595 µm² (N5)."""
+    """Area of one PE of a systolic array: a 16-bit multiplier with 32-bit accumulation, its
+    registers and share of control. Typical: 595 µm² (N5)."""
     mac_energy_j: Leaf
     """Energy of that operation at `nominal_voltage_v`. Typical: 0.413 pJ (N5)."""
     fp64_area_ratio: Leaf
@@ -89,14 +89,24 @@ class Process:
     fp64_energy_ratio: Leaf
     """Energy per FP64 FLOP over energy per FP16 FLOP. Typical: 7.35 (Horowitz, 45 nm)."""
     sram_area_mm2_per_byte: Leaf
-    """SRAM area. Typical: 0.68 mm²/MiB (N5)."""
+    """Area of scratchpads without the ports that their bandwidth needs. Typical: 0.68 mm²/MiB
+    (N5)."""
+    cache_area_mm2_per_byte: Leaf
+    """The same of hardware caches, with tags and queues. Typical: 1.67 mm²/MiB (N5)."""
+    sram_port_area_mm2_per_byte: Leaf
+    """Area of ports, banks and their wires per byte per cycle. Typical: 2229 µm²/B (N5)."""
+    network_port_area_mm2_per_byte: Leaf
+    """Area of the on-chip network per byte per cycle that enters it. Typical: 7765 µm²/B (N5)."""
     hbm_phy_area_mm2_per_bytes_per_s: Leaf
     """HBM interface area per bandwidth. Typical: 0.0230 mm²/(GB/s) (N5, HBM3)."""
     link_phy_area_mm2_per_bytes_per_s: Leaf
     """Scale-up interface area per bandwidth in one direction. Typical: 0.175 mm²/(GB/s) (N5,
     PCIe 5)."""
-    vector_area_mm2_per_flop_per_s: Leaf
-    """Vector engine area per FP32 rate. Typical: 10.3 mm²/(TFLOP/s) (N5)."""
+    vector_unit_area_mm2: Leaf
+    """Area of one FP32 and one INT32 unit. Typical: 3497 µm² (N5)."""
+    issue_lane_area_mm2: Leaf
+    """Area of the control of one lane of the vector engines: issue, addresses, caches of
+    instructions, special functions. Typical: 7842 µm² (N5)."""
     nominal_voltage_v: Leaf
     """Supply voltage at the nominal clock. Typical: 0.75 V (N5). Assumed."""
     threshold_voltage_v: Leaf
@@ -184,8 +194,7 @@ class Chip:
     """Start-up time of one operator whose work is not queued. Typical: 1.3 µs (Trainium2).
     Assumed."""
     fixed_area_mm2: Leaf
-    """Die area that no other field changes: control, DMA, host interface. Typical: 15.2 mm²
-    (Trainium2)."""
+    """Die area that no other field changes: host interface. Typical: 11.2 mm² (16 PCIe 5 lanes)."""
     num_dies: Leaf
     """Compute dies per package. Typical: 2 (Trainium2)."""
     package_cost_usd: Leaf
@@ -217,6 +226,37 @@ class Chip:
     """Yield of package assembly, independent of the number of bonds."""
     num_hbm_stacks: Leaf = 0.0
     """HBM stacks bonded to the package. Only used with a bond yield. Typical: 4 (Trainium2)."""
+    spare_unit_ratio: Leaf = 1.0
+    """Compute units on the dies over those in use; the others are disabled for yield. Typical:
+    144 / 132 (H100)."""
+    spare_sram_ratio: Leaf = 1.0
+    """SRAM on the compute dies, spare included, over `sram.capacity_bytes`. Typical: 96 / 83
+    (H100); below 1 with a cache in base dies (MI300X)."""
+    cache_fraction: Leaf = 0.0
+    """Share of the SRAM that is a hardware cache with tags. Typical: 0.6 (H100, L2)."""
+    dot_product_length: Leaf = 1.0
+    """Products that are aligned and added before one FP32 accumulation. Default: 1, each PE
+    accumulates (systolic). Typical: 16 (H100)."""
+    narrowest_speedup_ratio: Leaf = 1.0
+    """Products of the narrowest format per 16-bit multiplier and cycle; at least
+    `fp8_speedup_ratio`. Typical: 4 (FP4 of B200)."""
+    accumulator_column_bytes: Leaf = 16384.0
+    """Accumulators and registers per column of an array. Default: 16 KiB, equal for PSUM of
+    Trainium2 (2 MiB per 128 columns), accumulators of TPU v1, registers of A100 and H100."""
+    array_port_bytes: Leaf = 0.0
+    """Bytes per cycle between the on-chip network and one array. Default: 0, derived: both
+    operands of an array that has no scratchpad of its own. Typical: 256 (H100, 64 per SM)."""
+    vector_clock_hz: Leaf = 0.0
+    """Clock of the vector engines that gives `vector_flop_per_s`. Default: 0, `nominal_clock_hz`.
+    Typical: 1.08 GHz (Trainium2)."""
+    issue_lane_ratio: Leaf = 1.0
+    """Lanes with control over FP32 units. Typical: 1 (H100), 2 (A100), 0.5 (MI300X, packed
+    FP32)."""
+    fp64_shared_fraction: Leaf = 0.0
+    """Share of the FP64 rate that runs on multipliers of the matrix engines. Typical: 0.5 (H100:
+    67 TFLOP/s with, 34 without)."""
+    num_base_dies: Leaf = 0.0
+    """Active dies below the compute dies, with the interfaces. Typical: 4 (MI300X)."""
     hbm_carbon_g_per_byte: Leaf = 65e-9
     """CO2 equivalent of DRAM manufacturing. Typical: 65 g/GB, DDR4 at 10 nm (ACT,
     dram_hynix.yaml)."""

@@ -10,8 +10,6 @@ DENSITY_ANCHORS = ((65.0, 3.3), (40.0, 7.7), (28.0, 15.3), (20.0, 22.1), (14.0, 
                    (10.0, 52.5), (7.0, 96.3), (5.0, 138.2), (3.0, 138.2 * 1.6))  # fmt: skip
 """Peak logic density (million transistors per mm²) by node (nm). Source: CSET 2020 (Khan and Mann),
 as in ttm-cas; 3 nm by TSMC's factor over N5."""
-UTILIZATION = 0.645
-"""Realized over peak density of standard cells, fitted by its source on A100 and TPU v4."""
 
 
 def log_interpolated(node_nm: Scalar, anchors: tuple[tuple[float, float], ...]) -> Scalar:

@@ -70,19 +70,25 @@ class AreaParts:
     """Die area of one chip in mm², all compute dies together; the sum is `die_area_mm2`."""
 
     matrix: Leaf
-    """Matrix engines."""
+    """Matrix engines with accumulators and registers."""
     fp64: Leaf
     """FP64 units."""
     vector: Leaf
     """Vector engines."""
     sram: Leaf
-    """SRAM."""
+    """SRAM with its ports."""
+    on_chip_network: Leaf
+    """Network between scratchpads, arrays and interfaces."""
     hbm_phy: Leaf
     """HBM interfaces."""
     link_phy: Leaf
     """Scale-up and die-to-die interfaces."""
     other: Leaf
-    """Area that no design parameter changes: control, DMA, host interface."""
+    """Area that no design parameter changes: host interface."""
+    white_space: Leaf
+    """Area without counted units: channels, edges, test structures."""
+    base_dies: Leaf
+    """Active dies below the compute dies."""
 
 
 @struct.dataclass

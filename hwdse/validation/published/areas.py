@@ -1,18 +1,24 @@
 """Areas of memories, units and dies against published areas.
 
 The file has one area per row: columns `item`, `node` (such as N7), `value`, `unit`. Scored rows
-are results of the model: SRAM macros from cells, caches, units from transistor counts, matrix
-units from the MAC area of the process, and dies ("... die", or their cores) from `configs/dies`.
-Cells, PHYs, controllers and other constants are inputs of the model and are skipped.
+are results of the model: SRAM macros from cells, units from transistor counts, matrix units from
+the MAC area of the process, and dies from chip presets: "H100 die" (one of equal dies), "MI300X
+compute die", "MI300X base die", "A100 die, largest block (cores)". The area is that of limits,
+cost and leakage (`models/silicon/area`). Cells, caches, PHYs, controllers and other constants are
+inputs of the model and are skipped.
 """
 
 import re
 from pathlib import Path
 
+from hwdse.config.hardware.load_specs import load_chip
 from hwdse.config.hardware.process_presets import load_process
-from hwdse.config.hardware.published_dies import load_dies
-from hwdse.models.silicon import die_area_from_units
+from hwdse.models.silicon import area, unit_areas
+from hwdse.numerics.relaxation import total
+from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.hardware.process_nodes import logic_density_mtr_per_mm2
+from hwdse.specs.results.evaluation_result import AreaParts
+from hwdse.validation.published.operation_energy import preset_named_in
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
@@ -41,7 +47,7 @@ def validate(path: Path) -> ValidationReport:
 
 def _kind_of(item: str) -> str:
     """Group of an item."""
-    words = ("macro", "cache", "FPU", "MXU", "cores", "die")
+    words = ("macro", "FPU", "MXU", "cores", "die")
     return next((word for word in words if word in item), "other")
 
 
@@ -50,10 +56,6 @@ def _predictions(table: ReferenceTable, index: int) -> Predictions:
     item, unit = row["item"], row["unit"]
     if item.startswith("sram macro"):
         return {"area": _macro(row["node"], unit)}
-    if item.startswith("gpu cache") and unit == "mm2/MiB":
-        return {
-            "area": MIB * float(die_area_from_units.cache_area_mm2_per_byte(_node_nm(row["node"])))
-        }
     unit_name = re.fullmatch(r"(\w+) FPU", item)
     if unit_name and unit == "um2":
         return {"area": _float_unit_um2(unit_name[1], row["node"])}
@@ -75,14 +77,14 @@ def _node_nm(node: str) -> float:
 
 def _macro(node: str, unit: str) -> float:
     """Area per MiB (mm²), or the density in decimal or binary megabits."""
-    cell = die_area_from_units.BITCELL_UM2.get(_node_nm(node))
+    cell = unit_areas.BITCELL_UM2.get(_node_nm(node))
     if cell is None:
         raise NoModelError("no bit cell of this node")
-    per_byte = float(die_area_from_units.macro_area_mm2_per_byte(cell))
+    per_byte = float(unit_areas.macro_area_mm2_per_byte(cell))
     if unit == "mm2/MiB":
         return MIB * per_byte
     if unit in BITS_PER_MBIT:
-        return die_area_from_units.BITS_PER_BYTE / per_byte / BITS_PER_MBIT[unit]
+        return unit_areas.BITS_PER_BYTE / per_byte / BITS_PER_MBIT[unit]
     raise NoModelError(f"unit {unit}: not known")
 
 
@@ -91,7 +93,7 @@ def _float_unit_um2(name: str, node: str) -> float:
     if name not in MANTISSA_BITS:
         raise NoModelError("no transistor count of this unit")
     density = float(logic_density_mtr_per_mm2(_node_nm(node)))
-    return UM2 * float(die_area_from_units.float_unit_mtr(MANTISSA_BITS[name])) / density
+    return UM2 * float(unit_areas.float_unit_mtr(MANTISSA_BITS[name])) / density
 
 
 def _mac_mm2(node: str) -> float:
@@ -102,10 +104,24 @@ def _mac_mm2(node: str) -> float:
 
 
 def _die(item: str) -> float:
-    """Area of a die from its unit counts, or of its cores (mm²)."""
-    plans = load_dies()
-    name = next((n for n in sorted(plans, key=len, reverse=True) if item.startswith(n)), None)
-    if name is None:
-        raise NoModelError("no counts of this die")
-    parts = die_area_from_units.die_area_parts_mm2(plans[name][0])
-    return float(parts.cores if "cores" in item else parts.total)
+    """Area of one die of a preset, or of the cores on all its dies (mm²)."""
+    preset = preset_named_in(item)
+    if preset is None:
+        raise NoModelError("no preset of this chip")
+    chip = load_chip(preset)
+    parts = area.area_parts_mm2(chip)
+    if "cores" in item:
+        return _cores_mm2(chip, parts)
+    stacked = float(parts.base_dies)
+    if "base die" in item:
+        if stacked == 0.0:
+            raise NoModelError("no base dies")
+        return (float(total(parts)) - stacked) / chip.num_base_dies
+    return (stacked or float(total(parts))) / chip.num_dies
+
+
+def _cores_mm2(chip: Chip, parts: AreaParts) -> float:
+    """Engines with registers and first-level SRAM: without caches, network and interfaces (mm²)."""
+    cache_bytes = chip.sram.capacity_bytes * chip.spare_sram_ratio * chip.cache_fraction
+    caches = cache_bytes * chip.process.cache_area_mm2_per_byte
+    return float(parts.matrix + parts.fp64 + parts.vector + parts.sram - caches)

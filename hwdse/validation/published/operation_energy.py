@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from hwdse.models.energy import arithmetic_unit_costs as units
-from hwdse.models.silicon.die_area_from_units import INT32_UNIT_MTR, float_unit_mtr
+from hwdse.models.silicon.unit_areas import INT32_UNIT_MTR, float_unit_mtr
 from hwdse.specs.number_formats import FORMATS
 from hwdse.validation.shared.reference_table import (
     Comparison,
