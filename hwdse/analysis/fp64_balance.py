@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
 from hwdse.models.precision import format_split, fp64_emulation, precision_mix
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
@@ -96,7 +97,7 @@ def precision_balance(
     time, optimal_time = jnp.minimum(*current), jnp.minimum(*optimum)
     slope = jnp.where(is_emulated, slopes[1], slopes[0])
     share = jnp.where(optimum_is_emulated, shares[1], shares[0])
-    hbm_bytes_per_s = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
+    hbm_bytes_per_s = sustained_hbm_bytes_per_s(chip)
     useful = format_split.useful_peak_flop_per_s(mix.fp64_traffic_bytes_per_flop, hbm_bytes_per_s)
     return PrecisionBalance(
         current_ratio=chip.fp64_per_fp16_ratio,
@@ -151,7 +152,7 @@ def _job(
     emulation = chip.emulated_fp64_flop_ratio * share * gemms
     whole_peak = peak_flop_per_s(chip) * (1.0 + kappa * chip.fp64_per_fp16_ratio)
     native, both = fp64_rates(chip)
-    hbm_bytes_per_s = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
+    hbm_bytes_per_s = sustained_hbm_bytes_per_s(chip)
     return _Job(
         sixteen_bit=rest + emulation if is_emulated else rest,
         gemms=0.0 * share if is_emulated else share * gemms,

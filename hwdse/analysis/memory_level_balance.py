@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from hwdse.evaluation import evaluate
 from hwdse.models.memory.io_lower_bound import demand_ratio, gemm_traffic_bound, safe_ratio
+from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
 from hwdse.models.precision import precision_mix
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
@@ -160,7 +161,7 @@ def _sustained_bandwidths(chip: Chip) -> dict[str, Scalar]:
     """Sustained bandwidths of one chip in bytes per second."""
     return {
         "sram": chip.sram.bandwidth_bytes_per_s,
-        "hbm": chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s,
+        "hbm": sustained_hbm_bytes_per_s(chip),
         "link": chip.link.bandwidth_efficiency_fraction * chip.link.bandwidth_bytes_per_s,
         "network": chip.network.bandwidth_efficiency_fraction * chip.network.bandwidth_bytes_per_s,
     }

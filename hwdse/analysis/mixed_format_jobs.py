@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from hwdse.models.energy import arithmetic_unit_costs
+from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
 from hwdse.models.precision import format_split
 from hwdse.numerics.array_types import PerOp, Scalar
 from hwdse.specs.hardware.chip import Chip
@@ -68,7 +69,7 @@ def format_peak_flop_per_s(chip: Chip, number_format: str) -> Scalar:
 def job_phase_times_s(job: JobPhases, total_flop: Scalar, chip: Chip) -> PerOp:
     """Seconds of each phase of a job on one chip, bound by its units or by sustained HBM."""
     peaks = jnp.stack([jnp.asarray(format_peak_flop_per_s(chip, name)) for name in job.formats])
-    bytes_per_s = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
+    bytes_per_s = sustained_hbm_bytes_per_s(chip)
     flop = total_flop * job.flop_fraction
     return format_split.phase_times_s(flop, peaks, job.traffic_bytes_per_flop, bytes_per_s)
 

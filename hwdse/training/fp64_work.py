@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from hwdse.models.energy import voltage_and_leakage
+from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
 from hwdse.models.precision import precision_mix
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
@@ -63,7 +64,7 @@ def fp64_work(other_flop: Scalar, design: Design) -> Fp64Work:
     remaining_flop = flop * (1.0 - mix.fp64_gemm_fraction)
     rate = fp64_rates(chip)[1]
     emulated_rate = peak_flop_per_s(chip) / chip.emulated_fp64_flop_ratio
-    hbm_bytes_per_s = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
+    hbm_bytes_per_s = sustained_hbm_bytes_per_s(chip)
     # A factor, not a maximum of two times: both are zero without FP64, and a tie halves slopes.
     wait_ratio = jnp.maximum(1.0, rate * mix.fp64_traffic_bytes_per_flop / hbm_bytes_per_s)
     native_j = _energy_j_per_flop(chip)

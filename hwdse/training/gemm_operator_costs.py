@@ -21,7 +21,7 @@ from hwdse.models.compute.systolic import (
     num_rounds,
     scratchpad_words,
 )
-from hwdse.models.memory import hbm_traffic
+from hwdse.models.memory import hbm_traffic, scratchpad_limits
 from hwdse.models.precision import precision_mix
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
@@ -102,7 +102,7 @@ class OperatorInputs:
     software: Software
 
 
-def _operator_inputs(design: Design, num_operators: int) -> OperatorInputs:
+def _operator_inputs(design: Design, num_operators: int, relaxation: Relaxation) -> OperatorInputs:
     """Design values repeated for every operator; plain Python numbers stay scalars.
 
     Every leaf is repeated by its own matmul. Its derivative is a sum over operators that XLA on
@@ -114,14 +114,14 @@ def _operator_inputs(design: Design, num_operators: int) -> OperatorInputs:
     inputs = OperatorInputs(
         array=chip.array,
         num_scratchpads=chip.num_scratchpads,
-        sram=chip.sram,
+        sram=scratchpad_limits.balanced_sram(chip, relaxation),
         hbm=chip.hbm,
         bytes_per_element=precision_mix.mix_bytes_per_element(mix),
         cast_bytes_per_element=precision_mix.mix_cast_bytes_per_element(mix),
         matrix_efficiency_fraction=chip.matrix_efficiency_fraction,
         attention_efficiency_fraction=chip.attention_efficiency_fraction,
         matrix_speedup_ratio=precision_mix.mix_matrix_speedup_ratio(mix, chip),
-        hbm_bytes_per_s=chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s,
+        hbm_bytes_per_s=scratchpad_limits.sustained_hbm_bytes_per_s(chip),
         vector_flop_per_s=vector_rate_flop_per_s(chip),
         launch_latency_s=chip.launch_latency_s,
         software=design.software,
@@ -195,11 +195,15 @@ def operator_work(
     gemms: Gemms, executions: ExecutionCounts, design: Design, relaxation: Relaxation
 ) -> OperatorWork:
     """Operations, bytes and times at the set clock of one execution of each operator."""
-    gemms = materialize(gemms)
-    inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0])
+    inputs = _operator_inputs(design, jnp.asarray(gemms.m).shape[0], relaxation)
     array, software, is_low = inputs.array, inputs.software, executions.is_low_precision
     size = WIDE_BYTES + is_low * (inputs.bytes_per_element - WIDE_BYTES)
     inputs = dataclasses.replace(inputs, bytes_per_element=size)
+    gemms = materialize(
+        scratchpad_limits.with_spilled_scores(
+            gemms, 1.0 - executions.is_linear, inputs.sram, inputs.num_scratchpads, array, size
+        )
+    )
     cycles = cycles_of(gemms, array, relaxation)
     elementwise_bytes = software.elementwise_traffic_ratio * gemms.count * gemms.extra_bytes
     cast_bytes = software.cast_traffic_ratio * inputs.cast_bytes_per_element

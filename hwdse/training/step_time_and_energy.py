@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from hwdse.models.energy import chip_energy
 from hwdse.models.energy.chip_energy import ChipWork
 from hwdse.models.energy.voltage_and_leakage import OperatingPoint
+from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
 from hwdse.models.network import pipeline_and_overlap
 from hwdse.models.precision import precision_mix
 from hwdse.models.silicon import area
@@ -310,8 +311,7 @@ def _optimizer_s(step: ShardedStep, chip: Chip) -> Scalar:
     """Time to update a chip's share of the parameters, bound by vector engines or HBM."""
     return jnp.maximum(
         step.optimizer_flop / vector_rate_flop_per_s(chip),
-        step.optimizer_traffic_bytes
-        / (chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s),
+        step.optimizer_traffic_bytes / sustained_hbm_bytes_per_s(chip),
     )
 
 

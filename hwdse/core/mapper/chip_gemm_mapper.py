@@ -55,8 +55,8 @@ def chip_core(
 def _levels(chip: Chip, size: Leaf, in_hbm: Operands) -> tuple[Level, ...]:
     """Memory levels of a core.
 
-    A fraction `RESIDENT_FRACTION` of the scratchpad holds tiles, the remainder is for double
-    buffering. Registers are part of the MAC energy.
+    A fraction `RESIDENT_FRACTION` of the scratchpad holds tiles in use, the remainder streamed data
+    and what arrives. Registers are part of the MAC energy.
     """
     share, num_arrays = 1.0 / chip.num_scratchpads, chip.array.num_arrays / chip.num_scratchpads
     slope = (

@@ -226,6 +226,9 @@ class Chip:
     """Yield of package assembly, independent of the number of bonds."""
     num_hbm_stacks: Leaf = 0.0
     """HBM stacks bonded to the package. Only used with a bond yield. Typical: 4 (Trainium2)."""
+    hbm_latency_s: Leaf = 0.7e-6
+    """Time from a request to the HBM until its data arrive in SRAM. Default: 0.7 µs, GPUs under
+    load. Typical: 2 µs (Trainium2, DMA)."""
     spare_unit_ratio: Leaf = 1.0
     """Compute units on the dies over those in use; the others are disabled for yield. Typical:
     144 / 132 (H100)."""

@@ -171,12 +171,12 @@ def test_no_tiling_of_a_convolution_is_below_the_bound(window, channels, log_byt
 
 
 def test_best_tiling_of_a_large_gemm_is_near_the_bound():
-    """A square of FP32 sums in 3/4 of the memory: 1.15 times the bound for such sums."""
+    """A square of FP32 sums in 3/8 of the memory: 1.63 times the bound for such sums."""
     gemm = product(65536.0, 65536.0, 65536.0)
     fast = 24.0 * 2.0**20
     best = min(float(tiling_traffic_bytes(gemm, fast, 1.0, 2.0, tiling)) for tiling in TILINGS)
     ratio = best / float(gemm_traffic_bound(gemm, fast, 2.0).bytes)
-    assert 1.0 <= ratio < 1.25
+    assert 1.0 <= ratio < 1.7
 
 
 def test_more_memory_never_raises_the_bound():
