@@ -135,7 +135,9 @@ def balanced_sram_bytes(
     """
     other = jax.lax.stop_gradient(other_hbm_bytes)
     design, workload = jax.lax.stop_gradient((design, workload))
-    step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+    step = shard(
+        workload, design.parallelism, design.cluster.num_chips, design.software, design.mix
+    )
     chip = design.chip
     rate, bandwidth = sustained_flop_per_s(design), _sustained_bandwidths(chip)["hbm"]
 
@@ -275,7 +277,9 @@ def memory_balance(
     Pure; use `vmap` for batches.
     """
     result, of_step, of_token = level_elasticities(design, workload, relaxation)
-    step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+    step = shard(
+        workload, design.parallelism, design.cluster.num_chips, design.software, design.mix
+    )
     operator_traffic, sram_bytes = (
         _step_traffic(step, design, relaxation),
         design.chip.sram.capacity_bytes,

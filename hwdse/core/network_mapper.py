@@ -88,7 +88,9 @@ def _executed(operators: Operators, best: BestMapping) -> tuple[Operators, BestM
 @cache
 def _mapped_chip() -> Callable[..., tuple[Operators, Accelerator, BestMapping]]:
     def mapped(design: Design, workload: Any) -> tuple[Operators, Accelerator, BestMapping]:
-        step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+        step = shard(
+            workload, design.parallelism, design.cluster.num_chips, design.software, design.mix
+        )
         parts, copies, core = step_partitions(step, design)
         best = best_mapping(parts, core)
         # Time of a GEMM on the busiest core times its energy on all cores.

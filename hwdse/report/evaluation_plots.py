@@ -132,7 +132,9 @@ def save_roofline(
     from hwdse.workload.transformer.sharding import shard
 
     def operator_arrays(leaves):
-        step = shard(workload, leaves.parallelism, leaves.cluster.num_chips, leaves.software)
+        step = shard(
+            workload, leaves.parallelism, leaves.cluster.num_chips, leaves.software, leaves.mix
+        )
         rows = operator_costs(step.gemms, step.executions, leaves, EXACT)
         parts = jnp.stack([getattr(rows, f"{kind}_s") for kind in BOUNDS])
         kinds = jnp.argmax(parts, axis=0)

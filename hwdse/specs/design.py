@@ -43,6 +43,24 @@ class Parallelism:
     attention_recompute_fraction: Leaf = 0.0
     """Fraction of the layers with selective recomputation, of the attention core only. Typical:
     0."""
+    norm_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers whose norm outputs are recomputed (`layernorm` of Megatron Core), in
+    layers without full recomputation. Typical: 0."""
+    activation_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers whose gated products, inputs of the last MLP matrix, are recomputed
+    (`moe_act` of Megatron Core). Typical: 0."""
+    mlp_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers whose dense MLP is recomputed from its normalized input (`mlp` of
+    Megatron Core). Typical: 0."""
+    projection_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers whose queries, keys and values of latent attention are recomputed
+    from the latents (`mla_up_proj` of Megatron Core). Typical: 0."""
+    output_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers whose attention output projection and residual are recomputed from
+    the attention output (MaxText, without `out_proj`). Typical: 0."""
+    offload_fraction: Leaf = 0.0
+    """Fraction of the saved activations that is moved to host memory until the backward pass, at
+    no cost in time (assumed hidden). Typical: 0."""
     sequence_parallel_fraction: Leaf = 1.0
     """1: norms and residuals are sharded by tokens over the TP ranks. 0: they are replicated."""
     optimizer_shard_fraction: Leaf = 1.0

@@ -82,6 +82,10 @@ class PrecisionMix:
     clocks)."""
 
 
+WIDE = PrecisionMix(fp64_flop_fraction=0.0, fp8_flop_fraction=0.0)
+"""All work in 16 bits."""
+
+
 @struct.dataclass
 class JobPhases:
     """Phases of a job, as arrays with one entry per phase."""

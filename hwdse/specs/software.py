@@ -65,6 +65,19 @@ class Software:
     """Share of the matrix engines that a collective takes while it overlaps with products. Typical:
     0 (own DMA and collective engines), 0.15 (20 of 132 SMs; DeepSeek-V3, arXiv 2412.19437, 3.2.1).
     """
+    low_precision_kept_fraction: Leaf = 0.0
+    """Fraction of the GEMM inputs saved for the backward pass in the format of the GEMM, FP8 or
+    FP4, rather than 16 bits. Typical: 0 (torchao), 1 (Transformer Engine)."""
+    activation_input_bytes: Leaf = 2.0
+    """Bytes per element of the saved inputs of activation functions. Typical: 2, or 1
+    (`activation_func_fp8_input_store` of Megatron Core)."""
+    num_loss_tiles: Leaf = 1.0
+    """Parts of the tokens of a micro-batch for which LM head and loss run one after another, with
+    the logits of one part in memory. Typical: 1, or 16 (`num_vocab_tiling` of MaxText)."""
+    expert_output_kept_fraction: Leaf = 1.0
+    """1: the outputs of the routed experts are saved for the gradient of their router weights. 0:
+    the weights are applied before the last matrix, whose input is saved. Typical: 0 (Megatron Core
+    since 0.12)."""
     step_overhead_s: Leaf = 0.0
     """Host work per step: batch, loss scaling, gradient clipping, metrics. Typical: 4.06 ms
     (Megatron-DeepSpeed, fitted)."""

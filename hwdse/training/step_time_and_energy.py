@@ -114,7 +114,9 @@ def step_work(
     design: Design, workload: TransformerTraining | LayerList, relaxation: Relaxation
 ) -> StepWork:
     """Sharded step of a workload with the work of its operators and its collectives."""
-    step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+    step = shard(
+        workload, design.parallelism, design.cluster.num_chips, design.software, design.mix
+    )
     groups = RankGroups.of(step, design)
     link_bytes, network_bytes = sent_bytes(step, design, groups)
     return StepWork(

@@ -129,6 +129,30 @@ def _dividing(key: str, extents: Callable[[Job], list[float]], name: str) -> Str
     )
 
 
+MODULES = (
+    "attention_recompute_fraction",
+    "norm_recompute_fraction",
+    "activation_recompute_fraction",
+    "mlp_recompute_fraction",
+    "projection_recompute_fraction",
+    "output_recompute_fraction",
+)
+"""Fields for modules that are recomputed in layers without full recomputation."""
+
+
+def _beside_full_recomputation(key: str) -> StrategyRule:
+    """Rule that only layers without full recomputation recompute a module."""
+    return StrategyRule(
+        key,
+        ("recompute_fraction", key),
+        lambda degrees, _: degrees["recompute_fraction"] + degrees[key] <= 1,
+        lambda degrees, _: (
+            f"at most {1.0 - degrees['recompute_fraction']:g}, the layers without full "
+            "recomputation"
+        ),
+    )
+
+
 _RANKS = ("tensor", "pipeline", "context")
 EXPERT_WIDTH = _dividing("tensor", _expert_widths, "the feedforward size of an expert")
 EXPERT_GROUPS = StrategyRule(
@@ -200,17 +224,7 @@ RULES = (
             f"divide the global batch of {job.training.global_batch:g} sequences"
         ),
     ),
-    StrategyRule(
-        "attention_recompute_fraction",
-        ("recompute_fraction", "attention_recompute_fraction"),
-        lambda degrees, _: (
-            degrees["recompute_fraction"] + degrees["attention_recompute_fraction"] <= 1
-        ),
-        lambda degrees, _: (
-            f"at most {1.0 - degrees['recompute_fraction']:g}, the layers without full "
-            "recomputation"
-        ),
-    ),
+    *(_beside_full_recomputation(key) for key in MODULES),
     StrategyRule(
         "optimizer_shard_fraction",
         ("optimizer_shard_fraction", "gradient_shard_fraction", "weight_shard_fraction"),

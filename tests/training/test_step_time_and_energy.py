@@ -11,9 +11,11 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, total
 from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.specs.design import Parallelism
+from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.software import Software
 from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, sum_operators
 from hwdse.training.step_time_and_energy import step_time_s, step_times, step_work
+from hwdse.training.strategy_rules import MODULES
 from hwdse.workload.gemms import Gemms, single_executions
 
 JOBS = {
@@ -37,6 +39,11 @@ STACK = Software(
     expert_overlap_fraction=0.4,
     collective_engine_fraction=0.1,
     step_overhead_s=5e-3,
+    cast_traffic_ratio=0.5,
+    low_precision_kept_fraction=0.5,
+    activation_input_bytes=1.5,
+    num_loss_tiles=2.0,
+    expert_output_kept_fraction=0.5,
 )
 STRATEGY = Parallelism(
     tensor=4.0,
@@ -47,6 +54,12 @@ STRATEGY = Parallelism(
     expert=4.0,
     virtual_pipeline=2.0,
     attention_recompute_fraction=0.25,
+    norm_recompute_fraction=0.25,
+    activation_recompute_fraction=0.25,
+    mlp_recompute_fraction=0.25,
+    projection_recompute_fraction=0.25,
+    output_recompute_fraction=0.25,
+    offload_fraction=0.25,
     sequence_parallel_fraction=0.5,
     optimizer_shard_fraction=0.5,
     gradient_shard_fraction=0.5,
@@ -56,6 +69,7 @@ OVERLAPS = ("tensor_overlap_fraction", "data_overlap_fraction", "expert_overlap_
 """Every parameter inside its range, so that it can vary in both directions."""
 BASE = load_search("trn2_llama3_70b").base.replace(
     chip=load_chip("a100"),
+    mix=PrecisionMix(fp64_flop_fraction=1e-4, fp8_flop_fraction=0.25),
     cluster=SYSTEM.cluster.replace(num_chips=512.0),
     parallelism=STRATEGY,
     software=STACK,
@@ -112,7 +126,8 @@ def random_designs(count):
             for name in STRATEGY.__dataclass_fields__
             if name.endswith("_fraction") and name not in OVERLAPS
         }
-        fractions["attention_recompute_fraction"] *= 1.0 - fractions["recompute_fraction"]
+        for module in MODULES:
+            fractions[module] *= 1.0 - fractions["recompute_fraction"]
         software = Software(
             **{
                 name: getattr(STACK, name) * float(rng.choice([0.5, 1.0, 2.0]))
@@ -181,17 +196,30 @@ SLOWER = (
     "software.dispatch_time_s",
     "software.dispatch_spread_ratio",
     "software.elementwise_traffic_ratio",
+    "software.cast_traffic_ratio",
     "software.num_elementwise_kernels",
     "software.optimizer_traffic_ratio",
     "software.num_layer_messages",
     "software.step_overhead_s",
     "parallelism.recompute_fraction",
-    "parallelism.attention_recompute_fraction",
+    *(f"parallelism.{module}" for module in MODULES),
 )
 LEFT_OUT = {
-    "experts": "",
-    "dense": "software.expert_overlap_fraction",
-}  # no experts there
+    "experts": (),
+    "dense": (
+        "software.expert_overlap_fraction",
+        "parallelism.projection_recompute_fraction",
+    ),
+}
+"""Parameters without effect: no experts, no latent attention."""
+OF_MEMORY = {
+    "runtime_memory_bytes",
+    "low_precision_kept_fraction",
+    "activation_input_bytes",
+    "num_loss_tiles",
+    "expert_output_kept_fraction",
+}
+"""Fields of a stack that change the memory alone."""
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
@@ -202,11 +230,11 @@ def test_every_parameter_changes_time_with_the_right_sign(name):
     times = run(name, designs).step_time_s.reshape(len(paths), len(factors))
     for path, row in zip(paths, times, strict=True):
         step = np.diff(row) * (1.0 if path in SLOWER else -1.0)
-        if path != LEFT_OUT[name]:
+        if path not in LEFT_OUT[name]:
             assert np.all(step >= -1e-12 * row[0]), (path, row)
             assert np.any(step > 0.0), (path, row)
     of_stack = {x.partition(".")[2] for x in paths if x.startswith("software")}
-    assert of_stack | {"runtime_memory_bytes"} == set(Software.__dataclass_fields__)
+    assert of_stack | OF_MEMORY == set(Software.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
@@ -216,7 +244,8 @@ def test_every_strategy_field_changes_memory_with_the_right_sign(name):
         "context": "activations",
         "sequence_parallel_fraction": "activations",
         "recompute_fraction": "activations",
-        "attention_recompute_fraction": "activations",
+        **dict.fromkeys(MODULES, "activations"),
+        "offload_fraction": "activations",
         "optimizer_shard_fraction": "optimizer",
         "gradient_shard_fraction": "gradients",
         "weight_shard_fraction": "weights",
@@ -232,6 +261,8 @@ def test_every_strategy_field_changes_memory_with_the_right_sign(name):
     ]
     memory = run(name, designs).hbm
     for index, field in enumerate(fields, start=1):
+        if f"parallelism.{field}" in LEFT_OUT[name]:
+            continue
         part = getattr(memory, {**less, **more}.get(field, "activations"))
         sign = np.sign(part[index] - part[0])
         assert sign == (-1.0 if field in less else 1.0), field
@@ -311,7 +342,7 @@ SMOOTH = (
     "software.expert_overlap_fraction",
     "software.collective_engine_fraction",
     "parallelism.virtual_pipeline",
-    "parallelism.attention_recompute_fraction",
+    *(f"parallelism.{module}" for module in MODULES),
     "parallelism.sequence_parallel_fraction",
     "parallelism.optimizer_shard_fraction",
     "parallelism.gradient_shard_fraction",

@@ -343,3 +343,51 @@ def test_slices_of_tpu_pods(sizes, num_chips, expected):
 )
 def test_jobs_on_several_racks_use_a_power_of_two_of_each(num_chips, expected):
     assert domain_chips(72.0, num_chips) == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ({"recompute_modules": "none"}, {}),
+        (
+            {"recompute_modules": "layernorm+moe_act"},
+            {"norm_recompute_fraction": 1.0, "activation_recompute_fraction": 1.0},
+        ),
+        ({"recompute_modules": "mla_up_proj"}, {"projection_recompute_fraction": 1.0}),
+        (
+            {"recompute_modules": "block: 5 layer(s) a stage in full", "pp": "4"},
+            {"recompute_fraction": 5.0 / 12.0, "pipeline": 4.0},
+        ),
+        ({"offload": "activations of 12 layers to the host"}, {"offload_fraction": 0.25}),
+        (
+            {"recompute_modules": "custom: decoder_layer_input=offload", "recompute": "full"},
+            {"recompute_fraction": 1.0, "offload_fraction": 1.0},
+        ),
+        (
+            {
+                "recompute_modules": "custom: decoder_layer_input=device query_proj=device "
+                "key_proj=device value_proj=device context=device",
+                "recompute": "full",
+            },
+            {
+                "recompute_fraction": 0.0,
+                "mlp_recompute_fraction": 1.0,
+                "norm_recompute_fraction": 1.0,
+                "output_recompute_fraction": 1.0,
+                "attention_recompute_fraction": 0.0,
+                "offload_fraction": 0.0,
+            },
+        ),
+    ],
+)
+def test_words_of_recomputation_and_offload(cells, expected):
+    parallelism = job_of({**MIXTURE, **cells}).design.parallelism
+    plain = job_of(MIXTURE).design.parallelism
+    assert parallelism == plain.replace(**expected)
+
+
+def test_recipes_of_a_source_hold_for_their_model():
+    row = {**MIXTURE, "source_id": "megatron_bridge"}
+    assert job_of(row).workload.optimizer_state_bytes_per_parameter == 12.0
+    deepseek = job_of({**row, "model": "DeepSeek-V3", "num_layers": "61"})
+    assert deepseek.workload.optimizer_state_bytes_per_parameter == 8.0

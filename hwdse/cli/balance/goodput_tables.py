@@ -65,7 +65,9 @@ def _schemes(design: "Design", workload: Any) -> Any:
     from hwdse.training.job_goodput import SCHEMES, checkpoint_times, goodput, two_level_times
     from hwdse.workload.transformer.sharding import shard
 
-    step = shard(workload, design.parallelism, design.cluster.num_chips, design.software)
+    step = shard(
+        workload, design.parallelism, design.cluster.num_chips, design.software, design.mix
+    )
     times = checkpoint_times(step.checkpoint_bytes, design)
     count = best_integer_schedule(two_level_times(times, design.cluster))[1]
     found = {}

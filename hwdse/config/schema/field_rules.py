@@ -58,6 +58,7 @@ WHOLE = frozenset(
         "virtual_pipeline",
         "num_layer_messages",
         "num_predicted_tokens",
+        "num_loss_tiles",
         "seq_len",
         "global_batch",
         "remote_every_count",
@@ -165,6 +166,7 @@ AT_LEAST_ONE = frozenset(
         "num_layer_messages",
         "num_tensor_slices",
         "num_predicted_tokens",
+        "num_loss_tiles",
         "remote_every_count",
         "num_kept",
     )

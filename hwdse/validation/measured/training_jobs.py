@@ -12,7 +12,12 @@ from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.validation.measured.training_cells import cell_number
 from hwdse.validation.measured.training_models import adapter_fraction, model_of, model_problem
-from hwdse.validation.measured.training_recipes import mix_of, software_of
+from hwdse.validation.measured.training_recipes import (
+    mix_of,
+    recipe_of,
+    recomputation_of,
+    software_of,
+)
 from hwdse.workload.transformer.dense_transformer import num_parameters
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 
@@ -195,7 +200,7 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
     selective = row["recompute"] == "selective"
     is_sequence_parallel = row["sequence_parallel"] == "true"
     experts = cell_number(row["ep"], 1.0)
-    return Parallelism(
+    strategy = Parallelism(
         tensor=cell_number(row["tp"], 1.0),
         pipeline=pipeline,
         micro_batch=cell_number(row["micro_batch"], 1.0),
@@ -215,6 +220,7 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
         gradient_shard_fraction=float(keeps_weights),
         weight_shard_fraction=float(has_sharded_weights),
     )
+    return replace(strategy, **recomputation_of(row))
 
 
 def _unstated_context(row: Mapping[str, str]) -> float:
@@ -311,7 +317,7 @@ def job_of(row: Mapping[str, str]) -> Job:
         global_batch=cell_number(row["global_batch"]),
         attention_fraction=0.5,
         gradient_element_bytes=source.gradient_bytes,
-        optimizer_state_bytes_per_parameter=12.0,
+        optimizer_state_bytes_per_parameter=recipe_of(row).state_bytes,
         trainable_fraction=trainable_fraction(row, model, source),
         segment_tokens=source.segment_tokens if row["scope"] in PACKED else 0.0,
     )

@@ -20,6 +20,7 @@ from hwdse.workload.transformer.dense_transformer import (
 )
 from hwdse.workload.transformer.gemm_groups import (
     CORE_NAMES,
+    LOG_SUM_ELEMENTS,
     GemmGroup,
     LayerSharding,
     core_work,
@@ -35,7 +36,7 @@ from hwdse.workload.transformer.latent_attention import (
     RESIDUAL_TRAFFIC,
     latent_context_bytes,
     latent_core,
-    latent_kept_elements,
+    latent_kept_bytes,
     latent_projections,
 )
 from hwdse.workload.transformer.layer_stacks import layer_stacks, mean_over_layers
@@ -43,6 +44,7 @@ from hwdse.workload.transformer.mixture_of_experts import (
     mixture_gemms,
     mixture_kept_bytes,
     mlp_gemms,
+    mlp_kept_bytes_per_element,
 )
 from hwdse.workload.transformer.model_config import LayerKind, TransformerTraining
 
@@ -84,13 +86,14 @@ def grouped_query_projections(job: TransformerTraining, sharding: LayerSharding)
     model, part = job.model, layer_slice(job.model, sharding.tensor)
     tokens = tokens_of(job, sharding)
     own = tokens / sharding.sequence_shards * model.hidden
-    norm = elementwise(own, NORM_FLOP, NORM_TRAFFIC)
+    norm = elementwise(own, NORM_FLOP, NORM_TRAFFIC).recomputed(sharding.norm_recompute_fraction)
     residual = elementwise(own, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     qkv_width = part.query_width + part.kv_width
     qkv = linear_gemms(tokens, model.hidden, qkv_width, norm.vector, norm.extra)
     out = linear_gemms(tokens, part.query_width, model.hidden, residual.vector, residual.extra)
     recompute, distinct = sharding.recompute_fraction, distinct_qkv_fraction(model, sharding.tensor)
-    return [linear_group("qkv", qkv, recompute, distinct), linear_group("out", out, recompute)]
+    repeated = recompute + sharding.output_recompute_fraction
+    return [linear_group("qkv", qkv, recompute, distinct), linear_group("out", out, repeated)]
 
 
 def _projections(
@@ -194,23 +197,42 @@ def kept_bytes(
 ) -> tuple[Scalar, Scalar]:
     """Activation bytes that one layer saves for its backward pass on one rank.
 
-    First value, without recomputation: norm inputs and outputs (sharded by sequence parallelism),
-    queries, keys and values, attention output with its FP32 log-sum, outputs of the MLP matrices
-    and the gated product. Second value, with full recomputation: the input of the layer. Scores are
-    not included, see `score_bytes`.
+    First value, without full recomputation: norm inputs and outputs (sharded by sequence
+    parallelism), queries, keys and values, attention output with its FP32 log-sum, outputs of the
+    MLP matrices and the gated product. Norm outputs and gated product serve the weight gradients
+    alone: frozen layers do not save them. Second value, with full recomputation: the input of the
+    layer. Scores are not included, see `score_bytes`.
     """
-    model, part = job.model, layer_slice(job.model, sharding.tensor)
-    tokens = tokens_of(job, sharding)
+    model, tokens = job.model, tokens_of(job, sharding)
     if kind.is_latent:
-        attention = latent_kept_elements(model, sharding)
+        attention = latent_kept_bytes(job, sharding)
     else:
-        attention = 2.0 * part.query_width + part.kv_width + 2.0 * part.num_heads
+        attention = _grouped_query_kept_bytes(job, sharding)
     if kind.is_mixture:
         mlp = mixture_kept_bytes(job, sharding)
     else:
-        mlp = ACTIVATION_BYTES * tokens * model.num_mlp_matrices * part.feedforward
+        mlp = tokens * (1.0 - sharding.mlp_recompute_fraction) * _mlp_kept_bytes(job, sharding)
     own = recomputed_bytes(job, sharding)
-    return 2.0 * model.num_layer_norms * own + ACTIVATION_BYTES * tokens * attention + mlp, own
+    normalized = (1.0 - sharding.norm_recompute_fraction) * job.trainable_fraction
+    normalized = normalized * sharding.kept_input_bytes / ACTIVATION_BYTES
+    # All norms but the first follow the output projection.
+    inputs = 1.0 + (model.num_layer_norms - 1.0) * (1.0 - sharding.output_recompute_fraction)
+    norms = (inputs + model.num_layer_norms * normalized) * own
+    return norms + tokens * attention + mlp, own
+
+
+def _grouped_query_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
+    """Bytes per token of queries, keys, values, and of the attention output with its log-sum."""
+    part = layer_slice(job.model, sharding.tensor)
+    elements = 2.0 * part.query_width + part.kv_width + LOG_SUM_ELEMENTS * part.num_heads
+    copy = job.trainable_fraction * sharding.kept_copy_bytes * part.query_width
+    return ACTIVATION_BYTES * elements + copy
+
+
+def _mlp_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
+    """Bytes per token of the outputs of the first MLP matrices and of the gated product."""
+    model, width = job.model, layer_slice(job.model, sharding.tensor).feedforward
+    return width * mlp_kept_bytes_per_element(job, sharding, model.num_mlp_matrices)
 
 
 def recomputed_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:

@@ -38,6 +38,27 @@ class LayerSharding:
     """Fraction of the layers with recomputation of scores and values only."""
     fused_attention_fraction: Leaf = 1.0
     """Fraction of the attention with scores kept on chip."""
+    norm_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers with recomputed norm outputs."""
+    activation_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers with recomputed products of activation function and gate."""
+    mlp_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers with a recomputed dense MLP."""
+    projection_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers with recomputed up projections of latent attention."""
+    output_recompute_fraction: Leaf = 0.0
+    """Fraction of the layers with a recomputed output projection of the attention."""
+    kept_input_bytes: Leaf = 2.0
+    """Bytes per element of a GEMM input saved for the weight gradient alone."""
+    kept_copy_bytes: Leaf = 0.0
+    """The same of an input that the backward pass needs in 16 bits as well: a second copy in low
+    precision, or 0."""
+    activation_input_bytes: Leaf = 2.0
+    """Bytes per element of the saved inputs of activation functions."""
+    expert_output_kept_fraction: Leaf = 1.0
+    """Fraction of the outputs of routed experts that is saved."""
+    num_loss_tiles: Leaf = 1.0
+    """Parts of the tokens for which the logits are in memory one after another."""
 
     @property
     def sequence_shards(self) -> Scalar:
@@ -159,6 +180,13 @@ class Elementwise:
     extra: tuple[Leaf, Leaf]
     """HBM bytes."""
 
+    def recomputed(self, fraction: Scalar) -> "Elementwise":
+        """The work with a fraction of the forward work repeated in the backward pass."""
+        return Elementwise(
+            (self.vector[0], self.vector[1] + fraction * self.vector[0]),
+            (self.extra[0], self.extra[1] + fraction * self.extra[0]),
+        )
+
     def __add__(self, other: "Elementwise") -> "Elementwise":
         return Elementwise(
             (self.vector[0] + other.vector[0], self.vector[1] + other.vector[1]),
@@ -178,6 +206,8 @@ def elementwise(
 
 CORE_NAMES = ("scores", "values")
 """Operators of the attention between the projections."""
+LOG_SUM_ELEMENTS = 2.0
+"""16-bit elements of the FP32 log-sum that fused attention saves per query and head."""
 SCORE_STREAMS = (9.0, 11.0)
 """HBM bytes per 16-bit score of softmax and dropout, forward and backward, without fused attention.
 

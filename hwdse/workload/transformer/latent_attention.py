@@ -11,6 +11,7 @@ from hwdse.numerics.array_types import Scalar
 from hwdse.workload.transformer.dense_transformer import ACTIVATION_BYTES, NORM_FLOP, RESIDUAL_FLOP
 from hwdse.workload.transformer.gemm_groups import (
     CORE_NAMES,
+    LOG_SUM_ELEMENTS,
     GemmGroup,
     LayerSharding,
     core_work,
@@ -45,6 +46,7 @@ def latent_projections(job: TransformerTraining, sharding: LayerSharding) -> lis
     latents = model.q_lora_rank + model.kv_lora_rank
     query_in = jnp.where(model.q_lora_rank > 0.0, model.q_lora_rank, model.hidden)
     norm = elementwise(own * (model.hidden + latents), NORM_FLOP, NORM_TRAFFIC)
+    norm = norm.recomputed(sharding.norm_recompute_fraction)
     residual = elementwise(own * model.hidden, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     nothing = elementwise(0.0, (0.0, 0.0), (0.0, 0.0))
     names = ("latents", "query_up", "key_value_up", "out")
@@ -55,14 +57,14 @@ def latent_projections(job: TransformerTraining, sharding: LayerSharding) -> lis
         (tokens, heads * model.v_head_dim, model.hidden, residual),
     ]
     model_shares = [sharding.sequence_shards / sharding.tensor, 1.0, 1.0, 1.0]
+    recompute = sharding.recompute_fraction
+    ups = recompute + sharding.projection_recompute_fraction
+    recomputed = [recompute, ups, ups, recompute + sharding.output_recompute_fraction]
     return [
-        linear_group(
-            name,
-            linear_gemms(m, k, n, beside.vector, beside.extra),
-            sharding.recompute_fraction,
-            share,
+        linear_group(name, linear_gemms(m, k, n, beside.vector, beside.extra), repeats, share)
+        for name, (m, k, n, beside), repeats, share in zip(
+            names, sizes, recomputed, model_shares, strict=True
         )
-        for name, (m, k, n, beside), share in zip(names, sizes, model_shares, strict=True)
     ]
 
 
@@ -92,17 +94,23 @@ def latent_core(job: TransformerTraining, sharding: LayerSharding) -> GemmGroup:
     )
 
 
-def latent_kept_elements(model: Transformer, sharding: LayerSharding) -> Scalar:
-    """16-bit elements per token that attention saves for its backward pass on one rank.
+def latent_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
+    """Bytes per token that attention saves for its backward pass on one rank.
 
     Latents before and after their norms (of the rank's own tokens) and once gathered, queries,
-    keys, values, output, and its FP32 log-sum.
+    keys, values unless they are recomputed from the latents, output, and its FP32 log-sum.
     """
+    model = job.model
     latents = model.q_lora_rank + model.kv_lora_rank
     heads = model.num_heads / sharding.tensor
-    expanded = heads * (2.0 * key_dim(model) + 2.0 * model.v_head_dim + 2.0)
+    kept = 1.0 - sharding.projection_recompute_fraction
+    projected = heads * kept * (2.0 * key_dim(model) + model.v_head_dim)
+    output = heads * model.v_head_dim
     gathered = jnp.where(sharding.sequence_shards > 1.0, latents + model.qk_rope_head_dim, 0.0)
-    return (2.0 * latents + model.qk_rope_head_dim) / sharding.sequence_shards + gathered + expanded
+    own = (2.0 * latents + model.qk_rope_head_dim) / sharding.sequence_shards
+    copy = job.trainable_fraction * sharding.kept_copy_bytes * output
+    elements = own + gathered + projected + output + LOG_SUM_ELEMENTS * heads
+    return ACTIVATION_BYTES * elements + copy
 
 
 def latent_context_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Scalar
 from hwdse.specs.design import Parallelism
+from hwdse.specs.number_formats import FORMATS, WIDE, PrecisionMix
 from hwdse.specs.software import Software
 from hwdse.workload.gemms import ExecutionCounts, Gemms
 from hwdse.workload.transformer.decoder_layer import mean_layer_gemms
-from hwdse.workload.transformer.dense_transformer import SOFTMAX_FLOP
+from hwdse.workload.transformer.dense_transformer import ACTIVATION_BYTES, SOFTMAX_FLOP
 from hwdse.workload.transformer.gemm_groups import (
     CORE_NAMES,
     LayerSharding,
@@ -44,8 +45,23 @@ def gemm_names(job: TransformerTraining) -> tuple[str, ...]:
     return (*(name for group in groups for name in group.names), *linear_names("head"))
 
 
-def layer_sharding(parallelism: Parallelism, software: Software) -> LayerSharding:
-    """Sharding of one layer under a parallelism strategy."""
+LOW_BYTES = {
+    "fp8_flop_fraction": FORMATS["fp8_e4m3"].stored_bits / 8.0,
+    "fp4_flop_fraction": FORMATS["nvfp4_e2m1"].stored_bits / 8.0,
+}
+"""Bytes per saved element by the field of `PrecisionMix` whose GEMMs use it."""
+
+
+def layer_sharding(
+    parallelism: Parallelism, software: Software, mix: PrecisionMix = WIDE
+) -> LayerSharding:
+    """Sharding of one layer under a parallelism strategy.
+
+    Inputs of low-precision GEMMs are saved in that format as far as the stack does so.
+    """
+    low = [(getattr(mix, name), size) for name, size in LOW_BYTES.items()]
+    kept = software.low_precision_kept_fraction
+    saved_bytes = kept * sum(share * (ACTIVATION_BYTES - size) for share, size in low)
     return LayerSharding(
         micro_batch=parallelism.micro_batch,
         tensor=parallelism.tensor,
@@ -56,6 +72,16 @@ def layer_sharding(parallelism: Parallelism, software: Software) -> LayerShardin
         recompute_fraction=parallelism.recompute_fraction,
         attention_recompute_fraction=parallelism.attention_recompute_fraction,
         fused_attention_fraction=software.fused_attention_fraction,
+        norm_recompute_fraction=parallelism.norm_recompute_fraction,
+        activation_recompute_fraction=parallelism.activation_recompute_fraction,
+        mlp_recompute_fraction=parallelism.mlp_recompute_fraction,
+        projection_recompute_fraction=parallelism.projection_recompute_fraction,
+        kept_input_bytes=ACTIVATION_BYTES - saved_bytes,
+        kept_copy_bytes=kept * sum(share * size for share, size in low),
+        output_recompute_fraction=parallelism.output_recompute_fraction,
+        activation_input_bytes=software.activation_input_bytes,
+        expert_output_kept_fraction=software.expert_output_kept_fraction,
+        num_loss_tiles=software.num_loss_tiles,
     )
 
 

@@ -73,14 +73,17 @@ def mlp_gemms(
     """GEMM groups of a dense MLP: up (with gate) and down, with its norm and residual."""
     model = job.model
     own = _own_tokens(job, sharding) * model.hidden
-    norm = _norms(model, own)
+    repeats = 1.0 - sharding.mlp_recompute_fraction  # with the MLP: by the recomputed GEMM
+    norm = _norms(model, own).recomputed(repeats * sharding.norm_recompute_fraction)
     residual = elementwise(own, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
-    up = norm + _activation(model, tokens * width)
+    act = _activation(model, tokens * width)
+    up = norm + act.recomputed(repeats * sharding.activation_recompute_fraction)
     up_width = (model.num_mlp_matrices - 1.0) * width
     first = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra)
     last = linear_gemms(tokens, width, model.hidden, residual.vector, residual.extra)
     recompute = sharding.recompute_fraction
-    return [linear_group("up", first, recompute), linear_group("down", last, recompute)]
+    repeated = recompute + sharding.mlp_recompute_fraction
+    return [linear_group("up", first, repeated), linear_group("down", last, recompute)]
 
 
 def _norms(model: Transformer, elements: Scalar) -> Elementwise:
@@ -113,7 +116,7 @@ def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
     model, recompute = job.model, sharding.recompute_fraction
     own = _own_tokens(job, sharding)
     tokens = expert_tokens(job, sharding)
-    beside = _norms(model, own * model.hidden)
+    beside = _norms(model, own * model.hidden).recomputed(sharding.norm_recompute_fraction)
     beside = beside + elementwise(own * model.hidden, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
     beside = beside + elementwise(own * model.num_experts, SOFTMAX_FLOP, (4.0, 4.0))
     router = linear_gemms(own, model.hidden, model.num_experts, beside.vector, beside.extra)
@@ -121,7 +124,8 @@ def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
     count = model.num_experts / sharding.expert
     sort = elementwise(tokens * model.hidden, (0.0, 1.0), COPY_TRAFFIC)
     add = elementwise(tokens * model.hidden, (2.0, 2.0), COPY_TRAFFIC)
-    up = sort + _activation(model, tokens * width)
+    act = _activation(model, tokens * width)
+    up = sort + act.recomputed(sharding.activation_recompute_fraction)
     up_width = (model.num_mlp_matrices - 1.0) * width
     gemms_up = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra, count)
     gemms_down = linear_gemms(tokens, width, model.hidden, add.vector, add.extra, count)
@@ -151,22 +155,37 @@ def _shared_expert_gemms(job: TransformerTraining, sharding: LayerSharding) -> l
     return [linear_group("shared_up", up, recompute), linear_group("shared_down", down, recompute)]
 
 
+def mlp_kept_bytes_per_element(
+    job: TransformerTraining, sharding: LayerSharding, num_matrices: Scalar
+) -> Scalar:
+    """Bytes that an MLP saves per token and inner element: outputs of its first matrices, and the
+    gated product, which only the weight gradient of the last one needs."""
+    product = (1.0 - sharding.activation_recompute_fraction) * job.trainable_fraction
+    first = sharding.activation_input_bytes * (num_matrices - 1.0)
+    return first + product * sharding.kept_input_bytes
+
+
 def mixture_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
     """Activation bytes that the experts of one layer save for the backward pass on the busiest
     rank.
 
     Router logits. Per routed token: its sorted copy, the outputs of the matrices, the gated
-    product, and the expert output, which the gradient of its router weight requires. The shared
-    MLP.
+    product, and the expert output, which the gradient of its router weight requires unless the
+    stack applies the weight before the last matrix. The shared MLP.
     """
-    model = job.model
+    model, inputs = job.model, job.trainable_fraction * sharding.kept_input_bytes
     width = model.expert_feedforward / sharding.expert_tensor
     routed = expert_tokens(job, sharding) * model.num_experts / sharding.expert
-    elements = routed * (2.0 * model.hidden + model.num_mlp_matrices * width)
-    elements = elements + LOGIT_ELEMENTS * _own_tokens(job, sharding) * model.num_experts
+    each = mlp_kept_bytes_per_element(job, sharding, model.num_mlp_matrices)
+    outputs = ACTIVATION_BYTES * sharding.expert_output_kept_fraction
+    logits = ACTIVATION_BYTES * LOGIT_ELEMENTS * _own_tokens(job, sharding) * model.num_experts
     shared = model.num_shared_experts * model.expert_feedforward / sharding.tensor
     tokens = tokens_of(job, sharding)
-    return ACTIVATION_BYTES * (elements + tokens * model.num_mlp_matrices * shared)
+    return (
+        routed * ((inputs + outputs) * model.hidden + each * width)
+        + logits
+        + tokens * (each * shared)
+    )
 
 
 @struct.dataclass

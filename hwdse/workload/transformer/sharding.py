@@ -9,6 +9,7 @@ from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import num_tiles, scaled
 from hwdse.specs.design import Parallelism
+from hwdse.specs.number_formats import WIDE, PrecisionMix
 from hwdse.specs.results.evaluation_result import MemoryParts
 from hwdse.specs.software import COMPILED, Software
 from hwdse.workload.gemms import ExecutionCounts, Gemms, LayerList, single_executions
@@ -122,6 +123,7 @@ def shard(
     parallelism: Parallelism,
     num_chips: Scalar,
     software: Software = COMPILED,
+    mix: PrecisionMix = WIDE,
 ) -> ShardedStep:
     r"""Work of one chip per training step under TP, CP, EP, DP and PP.
 
@@ -134,7 +136,7 @@ def shard(
     data = num_chips / (tensor * pipeline * parallelism.context)
     replicas = data * parallelism.context
     num_micro_batches = num_tiles(workload.global_batch, data * parallelism.micro_batch)
-    sharding = layer_sharding(parallelism, software)
+    sharding = layer_sharding(parallelism, software, mix)
     gemms, executions, layer_macs = micro_batch_gemms(workload, sharding)
     parameters = StageParameters.of(model, parallelism, replicas)
     updated = workload.trainable_fraction * parameters.per_replica(
@@ -228,6 +230,7 @@ def _shard_layers(
     parallelism: Parallelism,
     num_chips: Scalar,
     software: Software = COMPILED,
+    mix: PrecisionMix = WIDE,
 ) -> ShardedStep:
     """One pass over the layers per chip, on its own inputs, without messages or checkpoints."""
     gemms = jax.tree.map(jnp.asarray, workload.gemms)

@@ -80,8 +80,8 @@ def _working_bytes(job: TransformerTraining, sharding: LayerSharding) -> tuple[S
     """Backward buffers of the largest GEMM of a layer, and of the LM head.
 
     Both include the FP32 gradient of the weight matrix before accumulation. Activation gradients of
-    the layer: inner elements of the MLP and one hidden state. Of the head: FP32 logits and two
-    hidden states.
+    the layer: inner elements of the MLP and one hidden state. Of the head: FP32 logits of one tile
+    of tokens, and two hidden states.
     """
     model, tokens = job.model, tokens_of(job, sharding)
     widths = [
@@ -92,7 +92,8 @@ def _working_bytes(job: TransformerTraining, sharding: LayerSharding) -> tuple[S
     vocabulary = model.vocabulary / sharding.tensor
     hidden_bytes = ACTIVATION_BYTES * tokens * model.hidden
     layer = SUM_BYTES * model.hidden * inner + ACTIVATION_BYTES * tokens * inner + hidden_bytes
-    head = SUM_BYTES * model.hidden * vocabulary + LOGIT_BYTES * tokens * vocabulary
+    logit_bytes = LOGIT_BYTES * tokens / sharding.num_loss_tiles * vocabulary
+    head = SUM_BYTES * model.hidden * vocabulary + logit_bytes
     return layer, head + 2.0 * hidden_bytes
 
 
@@ -107,6 +108,8 @@ def _peak_activations(
     The first stage has the most micro-batches, the last stage the LM head. 1F1B keeps
     $\min(p, m)$ micro-batches on the first stage; with v virtual stages per stage
     $1 + (p - 1) / (p v)$ times as many (Narayanan et al., SC 2021; Korthikanti et al., 4.2.3).
+    Layers that do not fill the virtual stages leave the first stage short, beside its embedding:
+    the second then holds the most, $2 / (p v)$ less.
     """
     full, recomputed = mean_kept_bytes(job, sharding)
     scores = mean_of_kinds(job, lambda part, _: score_bytes(part, sharding))
@@ -114,18 +117,24 @@ def _peak_activations(
     core_recompute = parallelism.attention_recompute_fraction
     layers = num_tiles(job.model.num_layers, parallelism.pipeline)
     kept = (1.0 - recompute - core_recompute) * scores + (1.0 - recompute) * full
-    one_pass = layers * (kept + recompute * recomputed)
-    virtual = 1.0 + (parallelism.pipeline - 1.0) / (
-        parallelism.pipeline * parallelism.virtual_pipeline
-    )
+    one_pass = layers * (1.0 - parallelism.offload_fraction) * (kept + recompute * recomputed)
+    stages, chunks = parallelism.pipeline, parallelism.pipeline * parallelism.virtual_pipeline
+    is_short = jnp.where(layers * stages > job.model.num_layers, 1.0, 0.0)
+    virtual = 1.0 + (stages - 1.0 - 2.0 * is_short) / chunks
     virtual = jnp.where(parallelism.virtual_pipeline > 1.0, virtual, 1.0)
-    first = jnp.minimum(num_micro_batches, parallelism.pipeline) * virtual * one_pass
+    first = jnp.minimum(num_micro_batches, stages) * virtual * one_pass
     layer_buffers, head_buffers = _working_bytes(job, sharding)
     # The backward pass of a recomputed layer needs all of its activations.
     running = recompute * (full + scores) + core_recompute * scores
     is_first = first + running + layer_buffers >= one_pass + head_buffers
     activations = jnp.where(is_first, first + running, one_pass)
     return activations, jnp.where(is_first, layer_buffers, head_buffers)
+
+
+def _weight_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:
+    """Bytes per stored weight: 16 bits if it is trained, the format of saved inputs if frozen."""
+    trained = job.trainable_fraction
+    return trained * WEIGHT_BYTES + (1.0 - trained) * sharding.kept_input_bytes
 
 
 def training_memory(
@@ -138,7 +147,8 @@ def training_memory(
     """Peak HBM footprint of a chip of the most loaded stage, by kind of tensor.
 
     With sharded weights (ZeRO stage 3) two layers are gathered at a time: the executed layer and
-    the next one.
+    the next one. Frozen weights are stored in the format of their GEMMs as far as the stack saves
+    inputs in it. Recomputed modules of one layer, which exist twice for a moment, are left out.
     """
     gathered = (
         2.0 * parallelism.weight_shard_fraction * (parameters.layer + parameters.layer_experts)
@@ -149,7 +159,8 @@ def training_memory(
     state = parameters.per_replica(parallelism.optimizer_shard_fraction)
     activations, buffers = _peak_activations(job, parallelism, sharding, num_micro_batches)
     return MemoryParts(
-        weights=WEIGHT_BYTES * parameters.per_replica(parallelism.weight_shard_fraction),
+        weights=_weight_bytes(job, sharding)
+        * parameters.per_replica(parallelism.weight_shard_fraction),
         gradients=job.trainable_fraction
         * job.gradient_element_bytes
         * parameters.per_replica(gradient_sharding),
