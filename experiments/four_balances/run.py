@@ -23,6 +23,7 @@ from hwdse.analysis.resource_balance import parameter_balances
 from hwdse.config import load_system, load_workload
 from hwdse.evaluation import evaluate
 from hwdse.models.precision.precision_mix import fp64_fraction_for_ratio
+from hwdse.models.silicon.area import fp64_cost_ratio
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.chip import Chip
@@ -89,7 +90,7 @@ def shares_for(design: Design, evaluation: Evaluation) -> dict[str, float]:
     """FP64 shares for which 1:100 and the own ratio of the chip are optimal."""
     chip = design.chip
     emulating = dataclasses.replace(chip, emulated_fp64_flop_ratio=EMULATED["flop_ratio"])
-    kappa = chip.process.fp64_area_ratio
+    kappa = fp64_cost_ratio(chip)
     # 16-bit GEMMs take the time that the arrays need for them in this job.
     at_peak_s = evaluation.mfu_fraction * evaluation.step_time_s
     rest = evaluation.time.matrix / at_peak_s

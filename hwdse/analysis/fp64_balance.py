@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
 from hwdse.models.precision import format_split, fp64_emulation, precision_mix
+from hwdse.models.silicon.area import fp64_cost_ratio
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import SMALLEST, SMALLEST_DIVISOR
@@ -85,7 +86,7 @@ def precision_balance(
     serialized phases as in `evaluate`, units that scale with their share, and constant memory and
     vector engines.
     """
-    kappa = chip.process.fp64_area_ratio if cost_ratio is None else cost_ratio
+    kappa = fp64_cost_ratio(chip) if cost_ratio is None else cost_ratio
     times = (rest_time_ratio, fixed_time_ratio)
     native, emulated = (_job(chip, mix, kappa, times, is_emulated=x) for x in (False, True))
     current_share = _current_share(chip, kappa)
@@ -127,7 +128,7 @@ def design_precision_balance(design: Design, evaluation: Evaluation) -> Precisio
     speedup = precision_mix.mix_matrix_speedup_ratio(mix, chip)
     rest_s = evaluation.mfu_fraction * evaluation.step_time_s
     fixed_s = evaluation.step_time_s - evaluation.time.matrix - evaluation.time.fp64
-    total_budget = 1.0 + chip.process.fp64_area_ratio * chip.fp64_per_fp16_ratio
+    total_budget = 1.0 + fp64_cost_ratio(chip) * chip.fp64_per_fp16_ratio
     all_s = rest_s * speedup / (total_budget * jnp.maximum(1.0 - mix.fp64_flop_fraction, 1e-6))
     return precision_balance(
         chip,

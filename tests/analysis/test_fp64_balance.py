@@ -14,7 +14,9 @@ from hwdse.config import load_chip, load_search
 from hwdse.config.files.errors import ConfigError
 from hwdse.evaluation import evaluate
 from hwdse.models.energy import voltage_and_leakage
+from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
 from hwdse.models.precision import precision_mix
+from hwdse.models.silicon.area import fp64_cost_ratio
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.number_formats import JobPhases, PrecisionMix
 from hwdse.training.fp64_work import fp64_rates, fp64_work
@@ -30,7 +32,7 @@ def with_fp64_ratio(chip, ratio):
 
 CHIP = load_chip("b200")
 BARE = CHIP.replace(software_fp64_flop_ratio=1e9, fp64_per_fp16_ratio=0.01)
-KAPPA = CHIP.process.fp64_area_ratio
+KAPPA = float(fp64_cost_ratio(CHIP))
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +128,7 @@ def _rebuilt_times(chip, mix, ratios):
 
 def test_memory_bound_limits_the_useful_fp64_ratio():
     free, bound = balance(BARE, mix_of(0.1)), balance(BARE, mix_of(0.1, 0.0, 2.0))
-    bandwidth = BARE.hbm_efficiency_fraction * BARE.hbm.bandwidth_bytes_per_s
+    bandwidth = float(sustained_hbm_bytes_per_s(BARE))
     assert bound.optimal_ratio < free.optimal_ratio
     assert bound.largest_useful_ratio == pytest.approx(
         bandwidth / 2.0 / float(peak_flop_per_s(BARE)), rel=1e-9
@@ -221,7 +223,7 @@ def test_native_fp64_energy_is_that_of_its_units():
 
 
 def test_other_fp64_work_is_memory_bound():
-    bandwidth = CHIP.hbm_efficiency_fraction * CHIP.hbm.bandwidth_bytes_per_s
+    bandwidth = float(sustained_hbm_bytes_per_s(CHIP))
     bound = work(CHIP, mix_of(0.5, 0.0, 8.0))
     assert bound.time_s == pytest.approx(8e18 / bandwidth, rel=1e-12)
     assert bound.traffic_bytes == 8e18
@@ -265,7 +267,7 @@ def test_serialized_phases_take_the_sum_and_overlapped_phases_the_maximum():
     formats = ("fp64", "fp32", "bf16", "fp8_e4m3")
     job = JobPhases(np.array([0.01, 0.04, 0.55, 0.4]), np.array([4.0, 0.0, 0.0, 0.0]), formats)
     times = np.asarray(job_phase_times_s(job, 1e18, CHIP))
-    bandwidth = CHIP.hbm_efficiency_fraction * CHIP.hbm.bandwidth_bytes_per_s
+    bandwidth = float(sustained_hbm_bytes_per_s(CHIP))
     assert times[0] == pytest.approx(1e16 * 4.0 / bandwidth)
     assert times[2] == pytest.approx(0.55e18 / float(peak_flop_per_s(CHIP)))
     assert times[3] == pytest.approx(0.4 / 0.55 / CHIP.fp8_speedup_ratio * times[2])

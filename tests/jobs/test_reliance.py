@@ -22,7 +22,11 @@ from hwdse.search.answers.elasticity import elasticities
 from hwdse.search.space.pytree_path import get_path
 
 METRIC = "energy_per_token"
-KINKS = {"accelerator.nominal_clock_hz", "software.fused_attention_fraction"}
+KINKS = {
+    "accelerator.nominal_clock_hz",
+    "software.fused_attention_fraction",
+    "chip.issue_lane_ratio",
+}
 """Constants at a kink or inside a rounded count, where automatic differentiation returns a mean of
 both sides, or the slope of the quotient that is rounded."""
 

@@ -211,7 +211,7 @@ def test_base_units_have_size_one(unit):
         ("energy_j_per_byte", "energy", "J/B"),
         ("hbm_phy_area_mm2_per_bytes_per_s", "hbm_phy_area", "mm^2/(B/s)"),
         ("sram_port_area_mm2_per_byte", "sram_port_area", "mm^2/B"),
-        ("vector_unit_area_mm2", "vector_unit_area", "mm^2"),
+        ("fp32_unit_area_mm2", "fp32_unit_area", "mm^2"),
         ("sram_area_mm2_per_byte", "sram_area", "mm^2/B"),
         ("leakage_w_per_mm2", "leakage", "W/mm^2"),
         ("defects_per_mm2", "defects", "1/mm^2"),

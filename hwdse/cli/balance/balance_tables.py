@@ -158,9 +158,10 @@ def _fp64_fraction_for_one_percent(page: Page) -> float:
     import jax
 
     from hwdse.models.precision.precision_mix import fp64_fraction_for_ratio
+    from hwdse.models.silicon.area import fp64_cost_ratio
 
     with jax.enable_x64(True):
-        kappa = page.design.chip.process.fp64_area_ratio
+        kappa = fp64_cost_ratio(page.design.chip)
         return float(fp64_fraction_for_ratio(0.01, kappa, 1.0))
 
 

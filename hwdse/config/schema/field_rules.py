@@ -94,6 +94,7 @@ MAY_BE_ZERO = frozenset(
         "accumulator_column_bytes",
         "vector_clock_hz",
         "fp64_shared_fraction",
+        "int32_per_fp32_ratio",
         "hbm_carbon_g_per_byte",
         "package_carbon_g",
         "grid_carbon_g_per_j",

@@ -79,6 +79,22 @@ def area_parts_mm2(chip: Chip) -> AreaParts:
     )
 
 
+def fp64_cost_ratio(chip: Chip) -> Scalar:
+    r"""Area per FP64 FLOP/s over area per 16-bit FLOP/s.
+
+    Dedicated FP64 units over a matrix engine with its accumulators, narrow formats and network
+    ports. Assumes that the limit of shared multipliers (`own_fp64_ratio`) does not bind, and no
+    ports of arrays beyond the number of scratchpads.
+    """
+    process, length = chip.process, chip.dot_product_length
+    products = jnp.maximum(chip.narrowest_speedup_ratio, chip.fp8_speedup_ratio)
+    rows_mm2 = chip.array.rows * process.mac_area_mm2
+    plain, engine = (rows_mm2 * datapath_ratio(length, x) for x in (1.0, products))
+    ports_mm2 = chip.array_port_bytes * process.network_port_area_mm2_per_byte / chip.array.cols
+    column = engine + chip.accumulator_column_bytes * process.sram_area_mm2_per_byte + ports_mm2
+    return process.fp64_area_ratio * (1.0 - chip.fp64_shared_fraction) * plain / column
+
+
 def own_fp64_ratio(chip: Chip) -> Scalar:
     r"""FP64 rate of dedicated units over the 16-bit rate.
 
@@ -94,12 +110,14 @@ def own_fp64_ratio(chip: Chip) -> Scalar:
 def vector_area_mm2(chip: Chip) -> Scalar:
     """Vector engines (mm²): FP32 and INT32 units by rate, and control of their lanes.
 
-    With fewer lanes than FP32 units, several operations of a lane are packed in one wide unit.
+    With fewer lanes than FP32 units, several operations of a lane are packed in one wide unit. The
+    three counts are those of the published block diagrams.
     """
     process, ratio = chip.process, chip.issue_lane_ratio
     given = jnp.asarray(chip.vector_clock_hz)
     clock_hz = jnp.where(given > 0.0, given, chip.nominal_clock_hz)
-    per_unit = jnp.minimum(ratio, 1.0) * process.vector_unit_area_mm2
+    per_unit = jnp.minimum(ratio, 1.0) * process.fp32_unit_area_mm2
+    per_unit += chip.int32_per_fp32_ratio * process.int32_unit_area_mm2
     per_unit += ratio * process.issue_lane_area_mm2
     return chip.spare_unit_ratio * chip.vector_flop_per_s / clock_hz * per_unit
 

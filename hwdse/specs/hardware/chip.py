@@ -102,8 +102,10 @@ class Process:
     link_phy_area_mm2_per_bytes_per_s: Leaf
     """Scale-up interface area per bandwidth in one direction. Typical: 0.175 mm²/(GB/s) (N5,
     PCIe 5)."""
-    vector_unit_area_mm2: Leaf
-    """Area of one FP32 and one INT32 unit. Typical: 3497 µm² (N5)."""
+    fp32_unit_area_mm2: Leaf
+    """Area of one FP32 unit of the vector engines. Typical: 1504 µm² (N5)."""
+    int32_unit_area_mm2: Leaf
+    """Area of one INT32 unit of the vector engines. Typical: 1993 µm² (N5)."""
     issue_lane_area_mm2: Leaf
     """Area of the control of one lane of the vector engines: issue, addresses, caches of
     instructions, special functions. Typical: 7842 µm² (N5)."""
@@ -255,6 +257,8 @@ class Chip:
     issue_lane_ratio: Leaf = 1.0
     """Lanes with control over FP32 units. Typical: 1 (H100), 2 (A100), 0.5 (MI300X, packed
     FP32)."""
+    int32_per_fp32_ratio: Leaf = 1.0
+    """INT32 units over FP32 units. Typical: 0.5 (H100)."""
     fp64_shared_fraction: Leaf = 0.0
     """Share of the FP64 rate that runs on multipliers of the matrix engines. Typical: 0.5 (H100:
     67 TFLOP/s with, 34 without)."""

@@ -83,7 +83,8 @@ def test_parts_by_hand(chip):
     capacity = chip.sram.capacity_bytes * process.sram_area_mm2_per_byte
     assert parts.sram == pytest.approx(capacity + ports)
     lanes = 4.42368e12 / 1.08e9
-    per_lane = process.vector_unit_area_mm2 + process.issue_lane_area_mm2
+    per_lane = process.fp32_unit_area_mm2 + process.int32_unit_area_mm2
+    per_lane += process.issue_lane_area_mm2
     assert parts.vector == pytest.approx(lanes * per_lane)
     moved = 2.0 * (2.9e12 + 640e9) / 2.4e9  # each array has its own scratchpad
     assert parts.on_chip_network == pytest.approx(moved * process.network_port_area_mm2_per_byte)
