@@ -170,13 +170,12 @@ VALIDATIONS = (
         "MAPE,max", "none",
     ),
     Validation(
-        "Die area from unit counts (`configs/dies/`), not from the chip presets",
-        "dies of A100, H100, TPU v4, MI210", "area die_areas.csv",
+        "Die area of the chip presets, as in limits, cost and leakage",
+        "dies of 7 presets, MI300X compute and base dies", "area die_areas.csv",
         "",
-        "MAPE,max", "constants of the process, on all but H100",
-        remark="The printed area of TPU v4 is an upper bound. H100 is the die that no constant "
-        "was fitted on. Errors in this order: +11, +7, -10 and -17 %. "
-        "`evaluate` and the limits use the area of the chip preset instead: see the table above.",
+        "MAPE,max", "sources of the process constants, on A100, MI210 and TPU v4",
+        remark="The printed area of TPU v4 is an upper bound, those of B200 and B300 are about "
+        "the limit of the reticle. Base dies of MI300X (N6) count as N5.",
     ),
     Validation(
         "Dies per wafer, yield, die cost", "worked examples", "cost cost.csv", "", "max",

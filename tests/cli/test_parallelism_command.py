@@ -131,7 +131,7 @@ def test_a_limit_of_the_hardware_excludes_no_strategy(capsys):
     found = told(capsys, "--set", "limits.die_area=1 mm^2")
     assert found["num_feasible"] > 0
     (text,) = found["always_violated"]
-    assert text == "die area per chip 470.0 mm², 470 times the limit of 1.0 mm²"
+    assert text == "die area per chip 602.0 mm², 602 times the limit of 1.0 mm²"
 
 
 @pytest.mark.parametrize(
