@@ -1,8 +1,9 @@
 """Origin of every constant of a job: file, line, kind and note, from the comments of its files.
 
 A comment beside a key, above it, or beside the head of its table says where the value is from.
-Its first word gives the kind: `assumed`, `derived`, `fitted` or `measured`; every other comment
-names a source, and the value is published. A value that no file gives is a default of the code.
+Its first word gives the kind: `assumed`, `class`, `derived`, `fitted` or `measured`; every other
+comment names a source, and the value is published. A value that no file gives is a default of the
+code. The band of a kind is a convention; a class (`configs/classes`) gives the ends of its own.
 """
 
 import re
@@ -23,6 +24,7 @@ KINDS: Mapping[str, float] = MappingProxyType(
         "measured": 0.05,
         "fitted": 0.1,
         "derived": 0.15,
+        "class": 0.3,
         "unmarked": 0.3,
         "default": 0.3,
         "assumed": 0.5,
@@ -30,9 +32,11 @@ KINDS: Mapping[str, float] = MappingProxyType(
 )
 """Kinds of constants with the relative half-width of their band. The widths are conventions of
 hwdse, not measured; a value with its own (`"0.9 pJ/bit +- 30 %"`) has that."""
-UNSURE = ("assumed", "default", "unmarked")
+UNSURE = ("assumed", "class", "default", "unmarked")
 """Kinds without a source for the value."""
-_FIRST_WORD = re.compile(r"(assumed|derived|fitted|measured|default)\b", re.IGNORECASE)
+NOT_MEASURED = (*UNSURE, "derived", "fitted")
+"""Kinds whose band an answer is tested over: all but given, published and measured values."""
+_FIRST_WORD = re.compile(r"(assumed|class|derived|fitted|measured|default)\b", re.IGNORECASE)
 _HEAD = re.compile(r"\s*\[\[?\s*([\w.\-]+)\s*\]\]?\s*(?:#\s*(.*))?$")
 _KEY = re.compile(r"\s*([\w.\-]+)\s*=(.*)$")
 _CHOICES = (
@@ -85,6 +89,14 @@ class Origin:
     """`FILE line N`, `--set`, or `default of hwdse`."""
     band: float
     """Relative half-width of the band around the value."""
+    ends: tuple[float, float] | None = None
+    """Ends of the band in base units, of a value of a class."""
+
+    def interval(self, path: str, value: float) -> tuple[float, float]:
+        """Ends of the band around a value, inside the range of its field."""
+        rule = rule_of(field_name(path))
+        low, high = self.ends or (value * (1.0 - self.band), value * (1.0 + self.band))
+        return max(min(low, value), rule.low), min(max(high, value), rule.high)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class StrategyMetrics:
     time: TimeParts
     hbm: MemoryParts
 
+    @property
+    def energy_delay_j_s(self) -> Leaf:
+        """Product of time and energy per token."""
+        return self.time_per_token_s * self.energy_per_token_j
+
 
 def strategy_metrics_of(evaluation: Evaluation) -> StrategyMetrics:
     """Metrics of one strategy."""

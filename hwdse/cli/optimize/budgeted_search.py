@@ -23,6 +23,8 @@ DEFAULT_SEARCH_EVALUATIONS = 10_000
 REPORT_FRACTION = 1.0 / 3.0
 """Fraction of the evaluations kept for the optimality report, which also has those that the search
 leaves over."""
+MIN_SEARCH_AGAIN = 500
+"""Smallest search with other strategies, in evaluations."""
 REPORT_TIME_FRACTION = 0.3
 """Fraction of the time kept for the optimality report, of which half is compilation."""
 LATEST_REPORT_FRACTION = 1.0 - 0.5 * REPORT_TIME_FRACTION
@@ -175,6 +177,35 @@ def search(
         end = format_metric(math.exp(best.log_objective), unit) if best.is_feasible else "none"
         update(100.0 if has_time else total, f"best {end}")
     return best, num_rounds
+
+
+def search_again(
+    loaded: "LoadedSearch",
+    objective: "ObjectiveFn",
+    budget: SearchBudgetOptions,
+    seed: int,
+    start: Any,
+    *,
+    spent: int,
+    has_report: bool,
+) -> "SearchResult | None":
+    """Best design of a search that begins at a design, with the evaluations that are left; None if
+    these are fewer than `MIN_SEARCH_AGAIN`."""
+    import jax
+
+    from hwdse.search.descent.minimize import allocate_evaluations, minimize
+
+    total = budget.total(has_report)
+    share = 1.0 - REPORT_FRACTION if has_report else 1.0
+    left = share * total - spent if math.isfinite(total) else DEFAULT_SEARCH_EVALUATIONS
+    if left < MIN_SEARCH_AGAIN:
+        return None
+    with jax.enable_x64(True):
+        return minimize(
+            objective, loaded.space, start, seed=seed, optimizer=budget.optimizer,
+            schedule=budget.schedule, learning_rate=budget.learning_rate,
+            **allocate_evaluations(int(left), loaded.space.num_variants),
+        )  # fmt: skip
 
 
 def join_rounds(first: "SearchResult", second: "SearchResult") -> "SearchResult":

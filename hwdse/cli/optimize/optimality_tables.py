@@ -17,6 +17,7 @@ from hwdse.report.number_texts import number_cells, percent, spaced
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
+    from hwdse.jobs.footing.strategy_check import StrategyCheck
     from hwdse.search.answers.optimality import OptimalityReport
     from hwdse.search.evaluation.search_result import ObjectiveFn, SearchResult
 
@@ -105,19 +106,56 @@ def with_optimality_report(
 
 
 def print_optimality(
-    loaded: "LoadedSearch", result: "SearchResult", report: "OptimalityReport"
+    loaded: "LoadedSearch",
+    result: "SearchResult",
+    report: "OptimalityReport",
+    strategies: "StrategyCheck | None" = None,
 ) -> None:
-    """Print the optimality report, binding constraints and shadow prices."""
-    say(f"optimality report{_fixed_text(loaded, result)}")
-    print_table("", ["", ""], _report_rows(loaded, report), left=2)
+    """Print the optimality report with its scope, binding constraints and shadow prices."""
+    say("optimality report")
+    rows = [["scope", scope_text(loaded, result)], *_report_rows(loaded, report)]
+    if strategies is not None:
+        rows.append(["strategies on this design", strategies_text(strategies)])
+    print_table("", ["", ""], rows, left=2)
     if binding := _binding_rows(loaded, report):
         print_table("", ["parameter", "elasticity", "bound by"], binding)
     if prices := _price_rows(loaded, result, report):
         print_table("", ["limit", "shadow price per +1 %", "per +1 unit"], prices)
 
 
-def _fixed_text(loaded: "LoadedSearch", result: "SearchResult") -> str:
-    """Choices and variants that the report keeps fixed, in parentheses."""
+def scope_text(loaded: "LoadedSearch", result: "SearchResult") -> str:
+    """Parameters that the report covers, and what it keeps fixed."""
+    fixed = _fixed_texts(loaded, result)
+    kept = f"; local optimum also over {_other_choices(loaded)}" if loaded.space.choices else ""
+    count = len(loaded.space.dimensions)
+    parameters = f"{count} parameters within their ranges" if count != 1 else "1 parameter"
+    bound = f"bound and gap for {', '.join(fixed)} only" if fixed else "all that is searched"
+    return f"{parameters}; {bound}{kept}; all other values as in the base design"
+
+
+def _other_choices(loaded: "LoadedSearch") -> str:
+    """Alternatives that are neighbors of a design."""
+    return ", ".join(
+        f"the {len(choice.table):,} "
+        f"{'strategies' if choice.name == 'parallelism' else 'alternatives of ' + choice.name} kept"
+        for choice in loaded.space.choices
+    )
+
+
+def strategies_text(found: "StrategyCheck") -> str:
+    """Outcome of the check of all strategies on the design."""
+    count = f"{len(found.strategies):,}"
+    within = f"{found.num_feasible:,} meet the limits"
+    if not found.num_better:
+        return f"none of all {count} is better ({within})"
+    factor = math.exp(found.log_objective - found.best_log_objective)
+    better = f"{found.num_better:,} of all {count} are better ({within}), the best {factor:.2f}x"
+    reason = "" if found.is_searched else '; values = "best" searches them'
+    return f"{better}: {found.best_label}{reason}"
+
+
+def _fixed_texts(loaded: "LoadedSearch", result: "SearchResult") -> list[str]:
+    """Choices and variants that the bound keeps fixed."""
     from hwdse.cli.shared.parameter_cells import choice_labels
     from hwdse.config.schema.user_paths import field_name
     from hwdse.search.space.pytree_path import get_path
@@ -130,7 +168,7 @@ def _fixed_text(loaded: "LoadedSearch", result: "SearchResult") -> str:
             )
     for variant in loaded.space.variants:
         texts.append(f"{spaced(field_name(variant.path))} {get_path(result.design, variant.path)}")
-    return f" ({'; '.join(texts)})" if texts else ""
+    return texts
 
 
 def _report_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[list[str]]:
@@ -269,6 +307,7 @@ def optimality_json(
     """Optimality report in base units."""
     paths = [dimension.path for dimension in loaded.space.dimensions]
     return {
+        "scope": scope_text(loaded, result),
         "lower_bound": math.exp(report.log_bound) if _is_known(report) else None,
         "passed_bound_checks": report.passed_bound_checks,
         "optimality_gap": report.optimality_gap if _is_known(report) else None,

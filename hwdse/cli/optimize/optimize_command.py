@@ -26,10 +26,10 @@ from hwdse.cli.shared.table_output import note, print_json, print_table, say
 from hwdse.search.evaluation.gradient_cost import GRADIENT_COST_EVALUATIONS
 
 if TYPE_CHECKING:
+    from hwdse.cli.optimize.answer_reports import Answer
     from hwdse.cli.optimize.budgeted_search import Clock, SearchBudgetOptions
     from hwdse.config import LoadedSearch
     from hwdse.runs.run_folder import Run
-    from hwdse.search.answers.optimality import OptimalityReport
     from hwdse.search.evaluation.search_result import SearchResult
     from hwdse.specs.results.evaluation_result import Evaluation
 
@@ -96,6 +96,13 @@ def run(
     front: Annotated[
         bool, typer.Option("--front", help="Search the Pareto front of [objective] front.")
     ] = False,
+    robust: Annotated[
+        bool,
+        typer.Option(
+            "--robust",
+            help="Search the design of least regret over the bands around constants too.",
+        ),
+    ] = False,
     sets: Sets = None,
     out: Out = None,
     resume: Resume = False,
@@ -107,10 +114,12 @@ def run(
     """Minimize the objective of a config within its limits.
 
     Runs a multi-start gradient search on the smooth relaxation, rounds to the parameter steps,
-    refines by local search with the exact model and reports optimality. Writes best.toml (input of
-    `hwdse evaluate`) and plots to the run folder. --front searches the Pareto front instead;
-    `hwdse pareto` merges its folder with those of sweeps. Ctrl-C keeps the best design so far;
-    `hwdse optimize --resume FOLDER` continues.
+    refines by local search with the exact model, reports optimality and what the answer rests on:
+    constants that change the design or lose more than 5 % over their bands, and the regret of
+    keeping it. --robust also writes robust.toml, the design of least regret. Writes best.toml
+    (input of `hwdse evaluate`) and plots to the run folder. --front searches the Pareto front
+    instead; `hwdse pareto` merges its folder with those of sweeps. Ctrl-C keeps the best design so
+    far; `hwdse optimize --resume FOLDER` continues.
 
     \b
     Examples:
@@ -137,16 +146,20 @@ def run(
     if front:
         from hwdse.cli.optimize.optimize_front import run_front
 
-        _check_front({**budget.options(math.inf, neighbors), "time_s": time})
+        _check_front(
+            {**budget.options(math.inf, neighbors), "time_s": time, "robust": robust or None}
+        )
         return run_front(
             loaded, config, start, num_evaluations=evaluations or DEFAULT_SEARCH_EVALUATIONS,
             sets=list(sets or ()), seed=seed, formats=parse_formats(formats), resume=resume,
             json=json,
         )  # fmt: skip
+    if robust:
+        _check_robust(loaded)
     clock.limit_s = math.inf if budget.time_s is None else budget.time_s
     _optimize(
         loaded, budget, start, seed, neighbors, clock, formats=parse_formats(formats),
-        resume=resume, json=json,
+        resume=resume, finds_robust=robust, json=json,
     )  # fmt: skip
 
 
@@ -155,7 +168,21 @@ def _check_front(given: dict[str, Any]) -> None:
     for name, value in given.items():
         if name != "evaluations" and value is not None:
             flag = name.removesuffix("_s").replace("_", "-")
-            raise CommandError(f"--{flag} {value}: not with --front, which has --evaluations only")
+            given_value = "" if value is True else f" {value}"
+            raise CommandError(
+                f"--{flag}{given_value}: not with --front, which has --evaluations only"
+            )
+
+
+def _check_robust(loaded: "LoadedSearch") -> None:
+    """Raise `CommandError` for a config without a design of least regret."""
+    if loaded.robust is not None:
+        raise CommandError(
+            f'--robust: not with robust = "{loaded.robust.text}" in [objective], a statistic of a '
+            "sample of the uncertain constants in place of the regret"
+        )
+    if getattr(loaded.base, "runs_long", False):
+        raise CommandError('--robust: not with mapping = "optimize", which takes too long')
 
 
 def _optimize(
@@ -168,16 +195,12 @@ def _optimize(
     *,
     formats: tuple[str, ...],
     resume: bool,
+    finds_robust: bool,
     json: bool,
 ) -> None:
     """Search, report and write a run folder, which `start(options)` returns."""
-    from hwdse.cli.optimize import optimality_tables
-    from hwdse.cli.optimize.budgeted_search import (
-        LATEST_REPORT_FRACTION,
-        evaluations_by_stage,
-        search,
-        spent_lines,
-    )
+    from hwdse.cli.optimize import answer_reports, optimality_tables
+    from hwdse.cli.optimize.budgeted_search import evaluations_by_stage, search, spent_lines
     from hwdse.cli.optimize.stopped_search import SearchKeeper
     from hwdse.cli.shared.interrupts import on_interrupt
     from hwdse.cli.shared.start_run import explain_infeasible
@@ -188,33 +211,31 @@ def _optimize(
     has_report = optimality_tables.has_optimality_report(loaded, num_neighbors, total)
     record = start({"command": NAME, **budget.options(total, num_neighbors)})
     keeper = SearchKeeper(loaded, record, clock, resume=resume)
-    objective, report = objective_fn(loaded), None
+    question = answer_reports.Question(
+        loaded, objective_fn(loaded), budget, seed, num_neighbors, total, has_report, finds_robust
+    )
     with on_interrupt(keeper.stop):
         result, num_rounds = search(
-            loaded, objective, budget, seed, log=keeper.log, clock=clock, has_report=has_report,
-            on_progress=keeper.save_if_due,
+            loaded, question.objective, budget, seed, log=keeper.log, clock=clock,
+            has_report=has_report, on_progress=keeper.save_if_due,
         )  # fmt: skip
-        if has_report and not clock.is_over(LATEST_REPORT_FRACTION):
-            result, report = optimality_tables.with_optimality_report(
-                loaded, objective, result, seed, num_neighbors,
-                max_evaluations=total - result.num_evaluations, should_stop=clock.is_over,
-            )  # fmt: skip
+        answer = answer_reports.answered(question, result, clock, keeper.keep)
+        loaded, result = answer.loaded, answer.result
         keeper.keep(result)
+        answer_reports.write_answer(answer, record)
         before, after, files = _evaluate_and_plot(loaded, result, record, formats)
-        spent = evaluations_by_stage(result, report)
+        spent = evaluations_by_stage(result, answer.optimality)
         markers = optimum_markers(loaded, result.design, after) if result.is_feasible else []
         keeper.finish(objective=math.exp(result.log_objective), markers=markers, **spent)
     if json:
         values = _as_json(loaded, result, before, after, record, files)
         values |= {**spent, "seconds": clock.elapsed_s, "rounds": num_rounds}
-        if report is not None:
-            values["optimality"] = optimality_tables.optimality_json(loaded, result, report)
-        print_json(values)
+        print_json({**values, **answer_reports.answer_json(answer)})
     else:
-        _print(loaded, result, before, after, report)
+        _print(answer, before, after)
         for line in spent_lines(loaded, result, spent, total, clock):
             say(line)
-        if report is None and result.is_feasible and num_neighbors != 0:
+        if answer.optimality is None and result.is_feasible and num_neighbors != 0:
             say(optimality_tables.missing_report_line(loaded, num_neighbors, total))
     for path in (record.folder / "best.toml", *files):
         note(f"wrote {path}")
@@ -254,35 +275,31 @@ def _evaluate_and_plot(
     return before, after, files
 
 
-def _print(
-    loaded: "LoadedSearch",
-    result: "SearchResult",
-    before: "Evaluation",
-    after: "Evaluation",
-    report: "OptimalityReport | None",
-) -> None:
-    from hwdse.cli.optimize import optimality_tables
+def _print(answer: "Answer", before: "Evaluation", after: "Evaluation") -> None:
+    from hwdse.cli.optimize import answer_reports
     from hwdse.cli.shared import metric_tables
     from hwdse.cli.shared.reliance_output import print_notes, print_reliance
     from hwdse.report.breakdowns import bottlenecks
     from hwdse.report.evaluation_json import limit_rows
     from hwdse.report.metrics import is_core
 
+    loaded, result = answer.loaded, answer.result
     of_core = is_core(loaded)
     say(loaded.title)
     say(objective_line(loaded, result, before))
+    answer_reports.say_fair_base(answer)
     metric_tables.print_warnings(result.design, after)
     say("")
     metric_tables.print_headline({"baseline": before, "optimum": after}, loaded, "")
     if changes := changed_parameters(loaded, result.design):
         print_table("", ["changed parameter", "unit", "baseline", "optimum"], changes)
     metric_tables.print_limits(limit_rows(loaded, after), of_core=of_core)
-    if report is not None:
-        optimality_tables.print_optimality(loaded, result, report)
-    elif prices := _search_prices(loaded, result):
+    answer_reports.print_answer(answer)
+    if answer.optimality is None and (prices := _search_prices(loaded, result)):
         say(f"shadow prices (per +1 % of a limit): {prices}")
     say(bottlenecks(after, loaded))
-    print_reliance(loaded, result.design)
+    if answer.reliance is None:
+        print_reliance(loaded, result.design)
     print_notes(loaded)
 
 

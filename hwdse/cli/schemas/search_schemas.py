@@ -48,9 +48,66 @@ def _optimum() -> Schema:
             "seconds": number("Time of the search.", "s"),
             "rounds": count("Rounds of the search; above 1 with --time."),
             "optimality": optimality(),
+            "strategies": _strategies(),
+            "regret": regret(),
         },
         "Optimum of one objective.",
-        (*results.ROBUST, "optimality"),
+        (*results.ROBUST, "optimality", "strategies", "regret"),
+    )
+
+
+def _strategies() -> Schema:
+    return fixed(
+        {
+            "is_searched": flag("True if the search may take any of them."),
+            "evaluated": count("Parallelism strategies evaluated on the optimum."),
+            "feasible": count("Those that meet all limits."),
+            "better": count("Those that also have a better objective than the optimum."),
+            "best": text("The best of them, or the nearest to the limits."),
+            "base_best": nullable(text("Best strategy of the base design; null if none meets.")),
+            "base_value": number("Objective of the base design with it."),
+        },
+        "All parallelism strategies, if the search chooses one.",
+    )
+
+
+@shared
+def regret() -> Schema:
+    """Regret of the optimum over the bands around its constants, also in rests_on.json."""
+    from hwdse.config.provenance import NOT_MEASURED
+
+    loss = {
+        "regret": number("Loss of keeping the design, relative; null over a limit or unknown."),
+        "is_over_limit": flag("True if the design breaks a limit that another design meets."),
+    }
+    changed = names(leaf(), "Searched values that differ from those of the optimum, by path.")
+    scenario = {
+        "path": text("Path of the constant."),
+        "kind": text("Kind of the constant.", NOT_MEASURED),
+        "note": text("Comment of its file, or meaning of a default."),
+        "nominal": number("Nominal value."),
+        "value": number("End of the band."),
+        "effect": number("Largest |change of ln(objective)| over the band, with the limits."),
+        "objective_ratio": number("Objective of the optimum over its nominal one."),
+        "best_ratio": number("Objective of the best design found over the nominal one."),
+        **loss,
+        "best_design": nullable(changed),
+    }
+    robust = {
+        "value": number("Objective at the nominal values."),
+        "nominal_loss": number("Objective over that of the optimum, minus 1."),
+        "is_feasible": flag("True if it meets the limits in all scenarios that some design does."),
+        "regrets": items(fixed(loss), "Regrets in the order of the scenarios."),
+        "design": changed,
+    }
+    return fixed(
+        {
+            "rests_on": items(text(), "Paths of the constants that decide the design."),
+            "bands": count("Constants with a band that are not searched."),
+            "evaluations": count("Evaluations of the study, beside those of the command."),
+            "scenarios": items(fixed(scenario), "A constant at one end of its band."),
+            "robust": nullable(fixed(robust, "Design of least regret, with --robust.")),
+        }
     )
 
 
@@ -60,6 +117,7 @@ def optimality() -> Schema:
     by_path = "by path of the parameter"
     return fixed(
         {
+            "scope": text("Parameters that the report covers, and what it keeps fixed."),
             "lower_bound": number("Best possible value of the objective, or null if unknown."),
             "passed_bound_checks": flag("True for a lower bound, false for an estimate."),
             "optimality_gap": number("Objective over the lower bound, minus 1."),

@@ -27,6 +27,7 @@ from hwdse.workload.gemms import LayerList
 
 if TYPE_CHECKING:
     from hwdse.numerics.factored_program import Columns
+    from hwdse.training.strategy_enumeration import StrategyOptions
 
 MAX_STAGES = 10_000
 """Deepest pipeline that is enumerated; limits the time for absurd layer counts."""
@@ -93,9 +94,21 @@ def all_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
 
 def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """The best strategies of `training.strategy_enumeration`, evaluated on the base design."""
-    from hwdse.training.strategy_enumeration import FIELDS, StrategyOptions, enumerate_strategies
+    from hwdse.training.strategy_enumeration import FIELDS, enumerate_strategies
 
     training = _training(table, roots, where)
+    options = strategy_options(table, where)
+    strategies = enumerate_strategies(training, roots["cluster"].num_chips, options)
+    if not len(strategies):
+        raise _none_allowed(table, where)
+    columns = {name: strategies[name] for name in FIELDS}
+    return _choice(columns, roots, _num_kept(table, where))
+
+
+def strategy_options(table: Any, where: ConfigLocation) -> "StrategyOptions":
+    """Options of `training.strategy_enumeration` of a checked table with `values = "best"`."""
+    from hwdse.training.strategy_enumeration import StrategyOptions
+
     if table.recompute_fraction is not None:
         expected = f"recompute in place of it, a list of {listed(tuple(RECOMPUTE))}"
         raise where.error("recompute_fraction", table.recompute_fraction, expected)
@@ -110,13 +123,7 @@ def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     ):
         if getattr(table, name) is not None:
             given[name] = _members(table, name, allowed, where)
-    strategies = enumerate_strategies(
-        training, roots["cluster"].num_chips, StrategyOptions(**given)
-    )
-    if not len(strategies):
-        raise _none_allowed(table, where)
-    columns = {name: strategies[name] for name in FIELDS}
-    return _choice(columns, roots, _num_kept(table, where))
+    return StrategyOptions(**given)
 
 
 def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None = None) -> Choice:
@@ -137,11 +144,26 @@ def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None =
     name_of: Callable[..., str] = strategy_label
     if tuple(columns) == _BASE_FIELDS:
         name_of = _short_name
+    return choice_of(strategies.take(rows), tuple(columns), num_chips, name_of)
+
+
+def choice_of(
+    strategies: "Columns",
+    fields: tuple[str, ...],
+    num_chips: float,
+    name_of: Callable[..., str] | None = None,
+) -> Choice:
+    """Choice of all these strategies, with the fields that they set."""
+    from hwdse.training.strategy_enumeration import strategy_label
+
+    name_of = name_of or strategy_label
+    rows = range(len(strategies))
+    columns = [strategies[name] for name in fields]
     return Choice(
         "parallelism",
-        tuple(f"parallelism.{name}" for name in columns),
-        tuple(tuple(float(column[row]) for column in columns.values()) for row in rows),
-        tuple(name_of(strategies, int(row), num_chips) for row in rows),
+        tuple(f"parallelism.{name}" for name in fields),
+        tuple(tuple(float(column[row]) for column in columns) for row in rows),
+        tuple(name_of(strategies, row, num_chips) for row in rows),
     )
 
 
