@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from hwdse.config.design.strategy import within_limits
 from hwdse.config.files.errors import ConfigError, listed
 from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import ResultTable
@@ -29,7 +30,7 @@ _SHOWN = (
 
 
 def strategy_table(job: AnyJob, top: int, sort_by: str, options: Mapping[str, Any]) -> ResultTable:
-    """The best strategies of a job that fit the HBM; see `Job.strategies`.
+    """The best strategies of a job that meet its limits; see `Job.strategies`.
 
     Raises `ConfigError` for layers and cores, unknown options, and jobs without a strategy.
     """
@@ -48,7 +49,7 @@ def strategy_table(job: AnyJob, top: int, sort_by: str, options: Mapping[str, An
         raise ConfigError(f"{job.title}: no strategy is possible with these options")
     metrics = evaluate_strategies(design, work, strategies)
     limit = min(1.0, job.loaded.limits.get("hbm_used_ratio", 1.0))
-    rows = ranked(metrics, sort_by, limit)
+    rows = within_limits(metrics, job.loaded.limits, ranked(metrics, sort_by, limit))
     labels = [strategy_label(strategies, int(row), num_chips) for row in rows[:top]]
     cells = [
         number_cells(

@@ -11,6 +11,7 @@ from hwdse.config.design.strategy import parse_strategy, text_of
 from hwdse.config.files.named_items import FOLDERS, find_item, system_and_count
 from hwdse.config.files.toml_files import preset_root
 from hwdse.config.search.job_source import JobSource
+from hwdse.evaluation import evaluate_exact
 
 JOB = {"system": "dgx_h100", "model": "llama3_8b", "global_batch": 64, "seq_len": 2048}
 
@@ -197,3 +198,17 @@ def test_files_in_a_folder_named_as_one_of_the_presets_have_its_kind(kind, tmp_p
         copy = folder / preset.name
         copy.write_text(preset.read_text())
         assert find_item(str(copy)).kind == find_item(str(preset)).kind == kind
+
+
+def test_the_best_strategy_meets_all_limits_that_a_strategy_can_meet():
+    """The fastest strategy has the highest power of all but a few; a limit below it chooses
+    another one, and a limit that no strategy meets chooses as without it."""
+    free = loaded(["limits.chip_power=100 kW"])
+    power = evaluate_exact(free.base, free.workload).chip_power_w
+    job = loaded([f'limits.chip_power="{0.97 * power} W"'])
+    assert job.base.parallelism != free.base.parallelism
+    found = evaluate_exact(job.base, job.workload)
+    assert found.chip_power_w <= 0.97 * power
+    assert found.hbm_used_ratio <= 1.0
+    impossible = loaded(['limits.die_area="1 mm^2"'])
+    assert impossible.base == free.base

@@ -169,6 +169,7 @@ def _raise_broken_pipe() -> None:
 
 
 def jsonable(value: Any) -> Any:
+    """Value with JSON types only; numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -5,18 +5,22 @@ commas between the parts; parts that it leaves out have the default of `[design.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdse.config.files.errors import ConfigLocation
+from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.schema.user_paths import Roots
 from hwdse.training.strategy_enumeration import RECOMPUTE, ZERO, ZERO_FIELDS, StrategyOptions
 from hwdse.workload.gemms import LayerList
 
+if TYPE_CHECKING:
+    from hwdse.training.strategy_ranking import StrategyMetrics
+
 BEST = "best"
-"""Strategy of a job that gives none: the fastest per token of all that fit the HBM."""
+"""Strategy of a job that gives none: the fastest per token of all that meet the limits."""
 DEGREES = {
     "TP": "tensor",
     "PP": "pipeline",
@@ -26,6 +30,8 @@ DEGREES = {
     "MBS": "micro_batch",
 }
 """Parts of a strategy text that are one number."""
+LIMIT_ROUNDING = 1.0 + 1e-12
+"""Factor on limits: a value at its limit meets it."""
 _PART = re.compile(
     r"(?P<name>TP|PP|CP|EP|DP|VPP|MBS|micro-batch|ZeRO)[ =-]*(?P<number>\d+)"
     r"|(?P<recompute>no|selective|full) recompute"
@@ -75,13 +81,17 @@ def parse_strategy(text: str, num_chips: float) -> dict[str, float]:
 
 
 def with_strategy(
-    roots: Roots, table: Any, given: Iterable[str], max_hbm_ratio: float, where: ConfigLocation
+    roots: Roots,
+    table: Any,
+    given: Iterable[str],
+    limits: Mapping[str, float],
+    where: ConfigLocation,
 ) -> Roots:
     """Specs with the strategy of a `[design]` table.
 
-    Without the keys `strategy` and `parallelism`, it is the best one. Fields of `Parallelism` in
-    `given` were set by the user and remain. Raises `ConfigError` for a text that is no strategy
-    and for a job without one.
+    `limits` are those of the config; the HBM must suffice in any case. Without the keys `strategy`
+    and `parallelism`, it is the best one. Fields of `Parallelism` in `given` were set by the user
+    and remain. Raises `ConfigError` for a text that is no strategy and for a job without one.
     """
     text = table.strategy
     if isinstance(roots["workload"], LayerList):
@@ -102,11 +112,33 @@ def with_strategy(
             raise where.error("strategy", text, str(error)) from None
         new = {name: value for name, value in values.items() if name not in fixed}
         return {**roots, "parallelism": roots["parallelism"].replace(**new)}
-    return {**roots, "parallelism": _best(roots, fixed, max_hbm_ratio, where)}
+    return {**roots, "parallelism": _best(roots, fixed, limits, where)}
 
 
-def _best(roots: Roots, fixed: set[str], max_hbm_ratio: float, where: ConfigLocation) -> Any:
-    """The fastest strategy that fits, or the one with the least memory if none fits."""
+def limited_values(metrics: Any, name: str) -> np.ndarray:
+    """Values of the metric of a limit, of an evaluation or of the metrics of strategies."""
+    field = "hbm_used_ratio" if name == "memory_used_ratio" else metric_field(name)
+    return np.asarray(getattr(metrics, field), float)
+
+
+def within_limits(
+    metrics: "StrategyMetrics", limits: Mapping[str, float], rows: np.ndarray
+) -> np.ndarray:
+    """Rows of strategies, in their order, that meet the limits of a config.
+
+    A limit that none of the rows meets, as one on the area of the given chip, excludes none: no
+    strategy helps there, and the job's warnings say so.
+    """
+    for name, limit in limits.items():
+        is_met = limited_values(metrics, name)[rows] <= limit * LIMIT_ROUNDING
+        if is_met.any():
+            rows = rows[is_met]
+    return rows
+
+
+def _best(roots: Roots, fixed: set[str], limits: Mapping[str, float], where: ConfigLocation) -> Any:
+    """The fastest strategy that meets the limits, or the one with the least memory if none fits
+    the HBM."""
     from hwdse.numerics.factored_program import Columns
     from hwdse.specs.design import Design
     from hwdse.training.strategy_enumeration import FIELDS, enumerate_strategies, strategy_at
@@ -131,7 +163,8 @@ def _best(roots: Roots, fixed: set[str], max_hbm_ratio: float, where: ConfigLoca
     strategies = Columns.of(kept)
     specs = {name: value for name, value in roots.items() if name != "workload"}
     metrics = evaluate_strategies(Design(**specs), job, strategies)
-    order = ranked(metrics, "time_per_token", max_hbm_ratio)
+    order = ranked(metrics, "time_per_token", min(1.0, limits.get("hbm_used_ratio", 1.0)))
+    order = within_limits(metrics, limits, order)
     row = int(order[0]) if len(order) else least_hbm_index(metrics)
     return strategy_at(strategies, row, base)
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from hwdse.config.design.strategy import limited_values
 from hwdse.config.files.errors import ConfigLocation
+from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.schema.schema import check
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.config.search.parallelism_choices import NUM_KEPT, choice_of, strategy_options
 from hwdse.config.search.search_file import CHOICE_TABLE
 from hwdse.evaluation import evaluate_exact
 from hwdse.numerics.factored_program import Columns
-from hwdse.objectives import CONSTRAINTS, OBJECTIVES
 from hwdse.search.evaluation.search_result import ROUNDING
 from hwdse.specs.design import Design
 from hwdse.training.strategy_enumeration import (
@@ -111,10 +112,10 @@ def scores(metrics: Any, loaded: LoadedSearch) -> tuple[np.ndarray, np.ndarray]:
     """ln of the objective, and the violation of the limits, of an evaluation or of the
     `StrategyMetrics` of strategies, which have the fields that objectives and limits take."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.asarray(OBJECTIVES[loaded.objective](metrics), float))
+        logs = np.log(np.asarray(getattr(metrics, metric_field(loaded.objective)), float))
         broken = np.zeros_like(logs)
         for name, limit in loaded.limits.items():
-            over = np.log(np.asarray(CONSTRAINTS[name](metrics), float) / limit)
+            over = np.log(limited_values(metrics, name) / limit)
             broken = broken + np.where(over <= ROUNDING, 0.0, over)
     return (
         np.where(np.isnan(logs), np.inf, logs),
