@@ -26,6 +26,7 @@ KINDS = {  # kind of file: (folder of configs/, heading, text)
     "task": ("tasks", "Task", "The work on a model: sequences, batch, bytes of the state."),
     "software": ("software", "Software", "A training stack: host time, kernels, overheads."),
     "process": ("processes", "Process", "A node: areas, energies, voltage, wafer price."),
+    "class": ("classes", "Class", "Efficiencies of chips without a fit of their own."),
     "reliability": ("reliability", "Reliability", "Failure rates of a fleet."),
     "accelerator": ("accelerators", "Accelerator", "One core below memories of any depth."),
     "engines": ("engines", "Engines", "NeuronCore engines, used by kernel models."),

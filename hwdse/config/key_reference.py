@@ -27,6 +27,9 @@ from hwdse.config.hardware.cpus import CPU_TABLES
 from hwdse.config.hardware.failure_rates import RELIABILITY_TABLES
 from hwdse.config.hardware.load_specs import (
     CHIP_TABLES,
+    CLASS_FIELDS,
+    CLASS_TABLES,
+    DEFAULT_CLASS,
     PROCESS_TABLES,
     SOFTWARE_TABLES,
     SYSTEM_TABLES,
@@ -106,6 +109,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "name": "Title of the preset in tables and plots.",
         "sources": "Publications and documents of the numbers.",
+        "bands": "Least and greatest value of each constant among the fitted chips.",
         "published": "Published values of the vendor. Not part of the model.",
         "chip": "Chip preset or path of a chip file.",
         "system": "System preset or path of a system file.",
@@ -210,9 +214,11 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
             for name in LayerOverrides.__dataclass_fields__
             if name != "count"
         },
+        **{f"chip:.{name}": "value of class" for name in CLASS_FIELDS},
     }
 )
-"""Defaults of keys that may be left out only together, or for a short form."""
+"""Defaults of keys that may be left out only together, for a short form, or for the value of
+another file; `table.key`, after `kind:` where only one kind of file has it."""
 _WITH_BASE = (
     "chip",
     "system",
@@ -225,6 +231,16 @@ _WITH_BASE = (
     "engines",
     "simd",
     "search",
+)
+_CLASS = KeyRow(
+    key="class",
+    field="class",
+    unit="",
+    allowed="text",
+    is_whole=False,
+    default=DEFAULT_CLASS,
+    meaning="Class preset or path: efficiencies, with bands, that the chip does not give: matured, "
+    "new, own.",
 )
 _BASE = KeyRow("base", "base", "", "text", False, "none", MEANINGS["base"])
 SHORT_FORMS: Mapping[tuple[str, str], tuple[KeyRow, ...]] = MappingProxyType(
@@ -243,6 +259,7 @@ SHORT_FORMS: Mapping[tuple[str, str], tuple[KeyRow, ...]] = MappingProxyType(
         for kind in ("chip", "accelerator")
     }
     | {(kind, ""): (_BASE,) for kind in _WITH_BASE}
+    | {("chip", ""): (_BASE, _CLASS)}
     | {
         ("accelerator", "levels"): (
             KeyRow(
@@ -385,7 +402,7 @@ def _default(info: FieldInfo, unit: str) -> str:
     return str(value)
 
 
-def _row(name: str, info: FieldInfo, table: str, spec: type | None) -> KeyRow:
+def _row(kind: str, name: str, info: FieldInfo, table: str, spec: type | None) -> KeyRow:
     rule = _rule(info)
     unit = rule.unit if rule is not None else ""
     return KeyRow(
@@ -394,7 +411,9 @@ def _row(name: str, info: FieldInfo, table: str, spec: type | None) -> KeyRow:
         unit=unit,
         allowed=_allowed(name, table, info, rule),
         is_whole=rule is not None and rule.is_whole,
-        default=DEFAULTS.get(f"{table}.{name}") or _default(info, unit),
+        default=DEFAULTS.get(f"{kind}:{table}.{name}")
+        or DEFAULTS.get(f"{table}.{name}")
+        or _default(info, unit),
         meaning=_meaning(name, table, spec),
     )
 
@@ -438,7 +457,7 @@ def _tables(
             continue
         inner = _inner(info)
         if inner is None:
-            rows.append(_row(key, info, name, spec))
+            rows.append(_row(kind, key, info, name, spec))
             continue
         short = split_field(key)[0]
         own = hints.get(key) if isinstance(hints.get(key), type) else _SPECS.get(key)
@@ -499,6 +518,7 @@ def key_tables() -> tuple[KeyTable, ...]:
         *_tables("task", "", TASK_TABLES, TransformerTraining),
         *_tables("software", "", SOFTWARE_TABLES, Software),
         *_tables("process", "", PROCESS_TABLES, Process),
+        *_tables("class", "", CLASS_TABLES, Chip),
         *_tables("reliability", "", RELIABILITY_TABLES),
         *_tables("accelerator", "", ACCELERATOR_TABLES, Accelerator, left_out=("levels",)),
         *_tables("accelerator", "levels", LEVEL_TABLE, Level, is_list=True),

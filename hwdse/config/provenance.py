@@ -50,6 +50,7 @@ _CHOICES = (
 _ROOTS: Mapping[str, str] = MappingProxyType(
     {
         "chip": "chip",
+        "class": "chip",
         "process": "chip.process",
         "task": "workload",
         "software": "software",
@@ -176,7 +177,11 @@ def origins(loaded: LoadedSearch) -> dict[str, Origin]:
                 origin_kind = "given"
             width = _usual_band(origin_kind, path) if band is None else band
             place = f"{file.label} line {entry.line}"
-            found |= dict.fromkeys(leaves, Origin(origin_kind, entry.comment, place, width))
+            ends = None
+            if kind == "class":
+                origin_kind = kind
+                ends, width = _class_band(file, entry.key)
+            found |= dict.fromkeys(leaves, Origin(origin_kind, entry.comment, place, width, ends))
     for text in loaded.overrides:
         path = find_path(roots, _changed_path(text))
         if path is None:
@@ -211,9 +216,9 @@ def job_roots(loaded: LoadedSearch) -> Roots:
 
 
 def _in_order(files: Iterable[tuple[str, TomlFile]]) -> list[tuple[str, TomlFile]]:
-    """Files with the weaker first: processes before chips, chips before systems, search last."""
+    """Files with the weaker first: classes and processes, chips, systems, others, search."""
     order = list(_ROOTS)
-    ranks = {"process": 0, "chip": 1, "accelerator": 1, "system": 2, "search": 9}
+    ranks = {"class": 0, "process": 0, "chip": 1, "accelerator": 1, "system": 2, "search": 9}
     each = [(kind, one) for kind, file in files for one in (*reversed(file.bases), file)]
     known = [(kind, file) for kind, file in each if kind in order]
     return sorted(known, key=lambda item: ranks.get(item[0], 3))
@@ -242,6 +247,12 @@ def _band(file: TomlFile, entry: CommentedKey) -> float | None:
     path = f"{entry.table}.{entry.key}" if entry.table else entry.key
     text = file.uncertain_constants.get(path)
     return None if text is None else float(text.rstrip(" %")) / 100.0
+
+
+def _class_band(file: TomlFile, key: str) -> tuple[tuple[float, float], float]:
+    """Ends of the band of a constant of a class, and its larger relative half."""
+    value, (low, high) = float(file.tables[key]), map(float, file.tables["bands"][key])
+    return (low, high), max(value - low, high - value) / value
 
 
 def _default(roots: Roots, path: str) -> Origin:

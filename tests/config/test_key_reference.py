@@ -12,6 +12,7 @@ from hwdse.specs.hardware.chip import Chip
 KINDS = {
     "accelerators": "accelerator",
     "chips": "chip",
+    "classes": "class",
     "systems": "system",
     "engines": "engines",
     "processes": "process",

@@ -60,7 +60,7 @@ def test_later_files_and_flags_win():
     assert found["chip.hbm.bandwidth_bytes_per_s"].kind == "given"
     assert found["chip.hbm.capacity_bytes"].place.startswith("trainium2 line")
     assert found["chip.process.sram_area_mm2_per_byte"].place.startswith("n5 line")
-    assert found["chip.matrix_efficiency_fraction"].kind == "default"
+    assert found["chip.matrix_efficiency_fraction"].kind == "class"
     assert found["workload.model.num_layers"].note == "Llama 3 paper, table 3"
     assert found["cluster.torus_sizes.1"].kind == "published"
     assert found["parallelism.tensor_overlap_fraction"].kind == "assumed"

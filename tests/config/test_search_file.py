@@ -434,7 +434,7 @@ def test_search_space_of_the_reference_search():
     assert json.loads(json.dumps(search.resolved)) == search.resolved
     assert search.resolved["design"]["chip"]["hbm"]["bandwidth_bytes_per_s"] == 2.9e12
     kinds = [source["kind"] for source in search.resolved["sources"]]
-    assert kinds == ["search", "system", "chip", "process", "model", "task", "software"]
+    assert kinds == ["search", "system", "chip", "class", "process", "model", "task", "software"]
 
 
 def test_every_strategy_of_the_reference_search_uses_all_chips():

@@ -89,7 +89,7 @@ def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
         "software": stack.software,
         "workload": job.workload,
     }
-    files = zip(("system", "chip", "process"), system.files, strict=False)
+    files = zip(("system", "chip", "class", "process"), system.files, strict=False)
     return BaseParts(
         roots=roots,
         mapping=table.mapping,

@@ -22,6 +22,7 @@ FOLDERS: Mapping[str, str] = MappingProxyType(
         "operators": "operators",
         "software": "software",
         "process": "processes",
+        "class": "classes",
         "reliability": "reliability",
     }
 )

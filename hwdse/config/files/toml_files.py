@@ -13,6 +13,7 @@ FOLDERS = (
     "chips",
     "systems",
     "processes",
+    "classes",
     "models",
     "tasks",
     "accelerators",

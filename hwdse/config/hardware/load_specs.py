@@ -137,6 +137,27 @@ CHIP_TABLES = create_model(
     published=published_field(_CHIP_PUBLISHED),
 )
 PROCESS_TABLES = create_model("ProcessTables", __config__=STRICT, **COMMON, **spec_fields(Process))
+CLASS_FIELDS = (
+    "matrix_efficiency_fraction",
+    "attention_efficiency_fraction",
+    "hbm_efficiency_fraction",
+)
+"""Constants of a chip that its class gives if the chip does not."""
+DEFAULT_CLASS = "own"
+"""Class of a chip that names none."""
+_BAND = Annotated[list[float], Field(min_length=2, max_length=2)]
+CLASS_TABLES = create_model(
+    "ClassTables",
+    __config__=STRICT,
+    **COMMON,
+    **{name: number_field(name) for name in CLASS_FIELDS},
+    bands=(
+        create_model(
+            "BandsTable", __config__=STRICT, **{name: (_BAND, Field()) for name in CLASS_FIELDS}
+        ),
+        Field(),
+    ),
+)
 SYSTEM_TABLES = create_model(
     "SystemTables",
     __config__=STRICT,
@@ -189,15 +210,30 @@ def with_process(tables: dict[str, Any], file: TomlFile) -> tuple[dict, tuple[To
     return {**tables, "process": overlay(values, own, Process)}, (base,)
 
 
+def with_class(tables: dict[str, Any], file: TomlFile) -> tuple[dict[str, Any], TomlFile]:
+    """The tables with the constants of the class of the chip that they do not give, and its file.
+
+    No chip has an efficiency of 1 for want of a fit: a class is the spread of the fitted chips.
+    """
+    named, where = tables.get("class", DEFAULT_CLASS), ConfigLocation(file.label)
+    if not isinstance(named, str):
+        raise where.error("class", named, "the name of a class")
+    found = open_file("classes", named, NamedIn(file.path.parent, where, "class"))
+    check(CLASS_TABLES, found.tables, ConfigLocation(found.label))
+    values = {name: found.tables[name] for name in CLASS_FIELDS}
+    return {**values, **{k: v for k, v in tables.items() if k != "class"}}, found
+
+
 def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) -> ChipFile:
     """Load a chip from a preset or a TOML file, with its published values and sources."""
     file = open_file("chips", name_or_path, named_in)
-    tables, files = with_process(file.tables, file)
+    tables, class_file = with_class(file.tables, file)
+    tables, files = with_process(tables, file)
     checked = check(CHIP_TABLES, tables, ConfigLocation(file.label))
     chip = to_spec(Chip, checked)
     check_chip(chip, ConfigLocation(file.label))
     sources = tuple(checked.sources)
-    return ChipFile(checked.name, published_of(checked), sources, (file, *files), chip)
+    return ChipFile(checked.name, published_of(checked), sources, (file, class_file, *files), chip)
 
 
 def load_chip(name_or_path: str | Path) -> Chip:
