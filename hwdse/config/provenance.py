@@ -3,7 +3,7 @@
 A comment beside a key, above it, or beside the head of its table says where the value is from.
 Its first word gives the kind: `assumed`, `class`, `derived`, `fitted` or `measured`; every other
 comment names a source, and the value is published. A value that no file gives is a default of the
-code. The band of a kind is a convention; a class (`configs/classes`) gives the ends of its own.
+code. The band for a kind is a convention; a class (`configs/classes`) gives the ends of its own.
 """
 
 import re
@@ -250,7 +250,7 @@ def _band(file: TomlFile, entry: CommentedKey) -> float | None:
 
 
 def _class_band(file: TomlFile, key: str) -> tuple[tuple[float, float], float]:
-    """Ends of the band of a constant of a class, and its larger relative half."""
+    """Ends of the band for a constant of a class, and its larger relative half."""
     value, (low, high) = float(file.tables[key]), map(float, file.tables["bands"][key])
     return (low, high), max(value - low, high - value) / value
 

@@ -6,6 +6,7 @@ supplies and cooling; operating cost per hour; die area. Systems are whole and
 need a valid strategy, so the totals differ by a few percent; they are rows of the table.
 """
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,14 @@ from hwdse.jobs.compared_metrics import (
 )
 from hwdse.jobs.composed_job import Job, job
 from hwdse.jobs.equal_totals import TOLERANCE, with_total
+from hwdse.jobs.footing.figure_bands import (
+    Footing,
+    UnlikeConstant,
+    bands_json,
+    figure_texts,
+    footing,
+    unlike_constants,
+)
 from hwdse.jobs.job_results import DEFAULT_FORMATS, ResultTable
 from hwdse.jobs.variants import Axis, parse_axis, short_axis, with_value
 from hwdse.report.evaluation_json import warnings_json
@@ -38,6 +47,8 @@ AXIS_WORDS = {
     "seq": "tokens per sequence",
 }
 """Labels of varied parts of a job."""
+MAX_BANDED = 6
+"""Largest number of jobs whose bands are computed: a fifth of a second each."""
 MAX_COLUMNS = 4
 """Largest number of jobs that are columns; more are rows."""
 
@@ -52,7 +63,7 @@ class Comparison(ResultTable):
     >>> [f"{ratio:.2f}" for ratio in pair.ratios("die_area_mm2")]
     ['1.00', '1.00']
     >>> sorted(pair.as_json())
-    ['equal', 'jobs', 'title']
+    ['equal', 'jobs', 'title', 'unlike_kinds']
     """
 
     labels: tuple[str, ...] = field(kw_only=True)
@@ -79,6 +90,7 @@ class Comparison(ResultTable):
         else:
             lines += [f"{label}: {text}" for label, text in zip(self.labels, texts, strict=True)]
         lines += self._unequal_totals()
+        lines += self._footing_lines()
         for label, warnings in zip(self.labels, self.warnings, strict=True):
             lines += [f"{label}: {warning['text']}" for warning in warnings]
         for label, one in zip(self.labels, self.jobs, strict=True):
@@ -97,6 +109,41 @@ class Comparison(ResultTable):
             for label, value in zip(self.labels, each, strict=True)
             if abs(value / each[0] - 1.0) > TOLERANCE
         ]
+
+    @functools.cached_property
+    def footings(self) -> tuple[Footing, ...]:
+        """Bands for the figures of each job; none for more than `MAX_BANDED` jobs."""
+        if len(self.jobs) > MAX_BANDED:
+            return ()
+        return tuple(footing(one.loaded, one.design) for one in self.jobs)
+
+    @property
+    def unlike(self) -> list[UnlikeConstant]:
+        """Constants that decide and are not of one kind in all jobs."""
+        return unlike_constants(self.labels, self.footings) if self.footings else []
+
+    def _footing_lines(self) -> list[str]:
+        """Bands for the time per token or pass, and the constants of unlike kinds."""
+        lines = []
+        sides = [one.figures for one in self.footings]
+        if sides and all(sides):
+            of_core = is_on_core(self.jobs[0])
+            texts = [figure_texts(one, of_core=of_core) for one in self.footings]
+            name = next(iter(texts[0]))
+            bands = [next(iter(figures.values())) for figures in sides]
+            parts = [f"{label} {t[name]}" for label, t in zip(self.labels, texts, strict=True)]
+            lines.append(f"bands for {name} from the kinds of all constants: {'; '.join(parts)}")
+            overlapping = [
+                label
+                for label, band in zip(self.labels[1:], bands[1:], strict=True)
+                if band.overlaps(bands[0])
+            ]
+            if overlapping and self.unlike:
+                lines.append(
+                    f"not told apart from {self.labels[0]}, with constants of unlike kinds and "
+                    f"bands that overlap: {', '.join(overlapping)}"
+                )
+        return [*lines, *(one.text() for one in self.unlike)]
 
     @property
     def warnings(self) -> list[list[dict[str, str]]]:
@@ -123,12 +170,14 @@ class Comparison(ResultTable):
                 },
                 "metrics": {name: values[index] for name, values in self.values.items()},
                 "ratios": {name: self.ratios(name)[index] for name in self.values},
+                "bands": bands_json(self.footings[index]) if self.footings else {},
                 "warnings": self.warnings[index],
                 "not_modeled": list(one.loaded.notes),
             }
             for index, (label, one) in enumerate(zip(self.labels, self.jobs, strict=True))
         ]
-        return {"title": self.title, "equal": self.equal, "jobs": jobs}
+        unlike = [one.as_json() for one in self.unlike]
+        return {"title": self.title, "equal": self.equal, "jobs": jobs, "unlike_kinds": unlike}
 
     def plot(
         self, folder: str | Path = ".", formats: Sequence[str] = DEFAULT_FORMATS

@@ -1,4 +1,4 @@
-"""Bands of figures from kinds of constants: laws, and sides of unlike kinds."""
+"""Bands for figures from kinds of constants: laws, and sides of unlike kinds."""
 
 import math
 

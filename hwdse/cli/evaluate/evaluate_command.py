@@ -1,5 +1,7 @@
 """`hwdse evaluate`: all metrics of one design and workload."""
 
+from typing import TYPE_CHECKING, Any
+
 from hwdse.cli.shared.common_options import (
     DEFAULT_FORMATS,
     Config,
@@ -11,6 +13,10 @@ from hwdse.cli.shared.common_options import (
 )
 from hwdse.cli.shared.job_flags import item_of
 from hwdse.cli.shared.table_output import print_json, say, tell_files
+
+if TYPE_CHECKING:
+    from hwdse.config import LoadedSearch
+    from hwdse.specs.results.evaluation_result import Evaluation
 
 NAME = "evaluate"
 
@@ -37,20 +43,12 @@ def run(
         from hwdse.cli.jobs.show_command import show
 
         return show(item.name, plots, formats, json=json)
-    from hwdse.cli.shared import metric_tables
-    from hwdse.cli.shared.reliance_output import print_notes, print_reliance, reliance_json
     from hwdse.config import load_search
-    from hwdse.config.design.strategy import text_of
     from hwdse.evaluation import evaluate_exact
-    from hwdse.report.breakdowns import bottlenecks
-    from hwdse.report.evaluation_json import evaluation_json, limit_rows, warnings_json
-    from hwdse.report.metrics import is_core
 
     kinds = parse_formats(formats)
     loaded = load_search(config, sets or ())
     evaluation = evaluate_exact(loaded.base, loaded.workload)
-    limits = limit_rows(loaded, evaluation)
-    of_core, strategy = is_core(loaded), text_of(loaded.base, loaded.workload)
     files = []
     if plots is not None:
         from hwdse.jobs.reliance import resting_plot_files
@@ -59,26 +57,45 @@ def run(
         target = resting_plot_files(loaded, plots, kinds, loaded.base)
         files = save_evaluation(loaded, loaded.base, evaluation, target)
     if json:
-        print_json(
-            {
-                "title": loaded.title,
-                "labels": dict(loaded.labels),
-                "strategy": strategy or None,
-                **evaluation_json(evaluation),
-                "limits": limits,
-                "warnings": warnings_json(loaded.base, evaluation),
-                "not_modeled": loaded.notes,
-                "rests_on": reliance_json(loaded, loaded.base),
-                "files": files,
-            }
-        )
+        print_json({**_as_json(loaded, evaluation), "files": files})
     else:
-        metric_tables.print_warnings(loaded.base, evaluation)
-        metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
-        metric_tables.print_breakdowns(evaluation, loaded)
-        metric_tables.print_limits(limits, of_core=of_core)
-        metric_tables.print_strategy(strategy)
-        say(bottlenecks(evaluation, loaded))
-        print_reliance(loaded, loaded.base)
-        print_notes(loaded)
+        _print(loaded, evaluation)
     tell_files(files)
+
+
+def _as_json(loaded: "LoadedSearch", evaluation: "Evaluation") -> dict[str, Any]:
+    from hwdse.cli.shared.reliance_output import reliance_json
+    from hwdse.config.design.strategy import text_of
+    from hwdse.jobs.footing.figure_bands import bands_json, footing
+    from hwdse.report.evaluation_json import evaluation_json, limit_rows, warnings_json
+
+    return {
+        "title": loaded.title,
+        "labels": dict(loaded.labels),
+        "strategy": text_of(loaded.base, loaded.workload) or None,
+        **evaluation_json(evaluation),
+        "limits": limit_rows(loaded, evaluation),
+        "warnings": warnings_json(loaded.base, evaluation),
+        "not_modeled": loaded.notes,
+        "rests_on": reliance_json(loaded, loaded.base),
+        "bands": bands_json(footing(loaded, loaded.base)),
+    }
+
+
+def _print(loaded: "LoadedSearch", evaluation: "Evaluation") -> None:
+    from hwdse.cli.shared import metric_tables
+    from hwdse.cli.shared.reliance_output import print_bands, print_notes, print_reliance
+    from hwdse.config.design.strategy import text_of
+    from hwdse.report.breakdowns import bottlenecks
+    from hwdse.report.evaluation_json import limit_rows
+    from hwdse.report.metrics import is_core
+
+    metric_tables.print_warnings(loaded.base, evaluation)
+    metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
+    metric_tables.print_breakdowns(evaluation, loaded)
+    metric_tables.print_limits(limit_rows(loaded, evaluation), of_core=is_core(loaded))
+    metric_tables.print_strategy(text_of(loaded.base, loaded.workload))
+    say(bottlenecks(evaluation, loaded))
+    print_reliance(loaded, loaded.base)
+    print_bands(loaded, loaded.base)
+    print_notes(loaded)

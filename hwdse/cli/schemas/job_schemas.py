@@ -47,6 +47,7 @@ def evaluate_schema() -> Schema:
         "warnings": results.warnings(),
         "not_modeled": results.not_modeled(),
         "rests_on": results.rests_on(),
+        "bands": results.bands(),
         "files": results.files(),
     }
     return either(fixed(job, "Evaluation of a job."), *_sheets())
@@ -162,6 +163,7 @@ def compare_schema() -> Schema:
                 "varied": names(text(), "Varied parts and parameters with their values."),
                 "metrics": values(metrics, "Metrics in SI base units."),
                 "ratios": values(metrics, "Metrics over those of the first job."),
+                "bands": results.bands(),
                 "warnings": results.warnings(),
                 "not_modeled": results.not_modeled(),
             }
@@ -173,6 +175,7 @@ def compare_schema() -> Schema:
             "title": text("Title of the comparison."),
             "equal": nullable(text("Total that is equal.", tuple(TOTALS))),
             "jobs": {"description": "The jobs on systems, or on cores.", **either(*jobs)},
+            "unlike_kinds": results.unlike_kinds(),
             "rests_on": results.rests_on(),
             "files": results.files(),
         }

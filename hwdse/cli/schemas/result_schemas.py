@@ -87,6 +87,30 @@ def rests_on() -> Schema:
 
 
 @shared
+def bands() -> Schema:
+    """Bands for the figures from the kinds of the constants."""
+    ends = {"low": number("Lower end in the base unit."), "high": number("Upper end.")}
+    return names(fixed(ends), "Bands for figures by name; empty if they take long.")
+
+
+@shared
+def unlike_kinds() -> Schema:
+    """Constants whose kinds differ between compared sides."""
+    from hwdse.config.provenance import KINDS
+
+    side = {
+        "label": text("Name of the side."),
+        "kind": text("Kind of the constant there.", tuple(KINDS)),
+        "value": number("Value in the base unit of the path."),
+        "low": number("Lower end of its band."),
+        "high": number("Upper end of its band."),
+        "effect_ratio": number("Largest |change of ln(figure)| over the band."),
+    }
+    row = {"path": text("Path of the constant."), "sides": items(fixed(side))}
+    return items(fixed(row), "Constants that decide and are not of one kind on all sides.")
+
+
+@shared
 def not_modeled() -> Schema:
     """Parts of imported files that are not modeled."""
     return items(text(), "Parts of imported files that are not modeled.")

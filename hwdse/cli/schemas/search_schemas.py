@@ -231,6 +231,7 @@ def pareto_schema() -> Schema:
         {
             "objectives": items(text(), "Names of the objectives."),
             "runs": items(fixed(run)),
+            "unlike_kinds": results.unlike_kinds(),
             "front": results.front(),
             "rests_on": results.rests_on(),
             "files": results.files(),

@@ -28,6 +28,17 @@ def reliance_json(loaded: "LoadedSearch", design: Any, *metrics: str) -> list[di
     return reliance_rows(relied_constants(loaded, design, *metrics)[1])
 
 
+def print_bands(loaded: "LoadedSearch", design: Any) -> None:
+    """Print the bands for the figures of a design; nothing if they take long."""
+    from hwdse.jobs.footing.figure_bands import figure_texts, footing
+    from hwdse.report.metrics import is_core
+
+    texts = figure_texts(footing(loaded, design), of_core=is_core(loaded))
+    if texts:
+        listed = "; ".join(f"{name} {text}" for name, text in texts.items())
+        say(f"bands from the kinds of all constants: {listed}")
+
+
 def print_notes(loaded: "LoadedSearch") -> None:
     """Print the parts of imported files that are not modeled."""
     for text in loaded.notes:

@@ -246,13 +246,17 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
     For a cluster: other systems with the same number of chips and the parallelism strategy of the
     base design. Systems that cannot have that number of chips are left out. For a core: other
     accelerators with optimized mappings. Designs that exceed their memory are left out. The note of
-    a marker names the other limits that the design exceeds.
+    a marker names the other limits that the design exceeds. If the efficiencies of the chips are
+    not of one kind, its label names the kind.
     """
+    from hwdse.jobs.footing.figure_bands import efficiency_kind
     from hwdse.plots.fronts.pareto_plots import Marker
 
     found: dict[str, Marker] = {}
+    kinds: dict[str, str] = {}
 
-    def add(label: str, design: Any, role: str) -> None:
+    def add(label: str, one: "LoadedSearch", role: str) -> None:
+        design = one.base
         if label in found:
             return
         evaluation = evaluate_exact(design, loaded.workload)
@@ -260,12 +264,17 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
             return
         if (values := objective_values(loaded, design, evaluation)) is not None:
             found[label] = Marker(label, values, role, limits_note(loaded, evaluation))
+            kinds[label] = efficiency_kind(one)
 
-    add(loaded.labels["system"], loaded.base, "baseline")
+    add(loaded.labels["system"], loaded, "baseline")
     designs = _other_cores if is_core(loaded) else _other_systems
-    for label, design in designs(loaded, config, sets):
-        add(label, design, "preset")
-    return list(found.values())
+    for label, one in designs(loaded, config, sets):
+        add(label, one, "preset")
+    if len(set(kinds.values())) < 2:
+        return list(found.values())
+    return [
+        dataclasses.replace(one, label=f"{label} ({kinds[label]})") for label, one in found.items()
+    ]
 
 
 def optimum_markers(
@@ -285,7 +294,7 @@ def optimum_markers(
 
 def _other_cores(
     loaded: "LoadedSearch", config: str, sets: Sequence[str]
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, "LoadedSearch"]]:
     """Accelerator presets that have all paths of the search file."""
     from hwdse.config import ConfigError, list_presets, load_search
 
@@ -293,14 +302,14 @@ def _other_cores(
         if entry.kind == "accelerator" and loaded.base.mapping == "optimize":
             try:
                 change = f'design.accelerator="{entry.name}"'
-                yield entry.title, load_search(config, [*sets, change]).base
+                yield entry.title, load_search(config, [*sets, change])
             except ConfigError:
                 continue
 
 
 def _other_systems(
     loaded: "LoadedSearch", config: str, sets: Sequence[str]
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, "LoadedSearch"]]:
     """System presets with the chips of the base design, without the choices of the search: for
     each system, the best of thousands of strategies would be ranked once more."""
     from hwdse.config import ConfigError, load_search, load_system
@@ -315,7 +324,7 @@ def _other_systems(
         count = float(base.cluster.num_chips) / float(system.cluster.num_chips)
         changes = [f'design.system="{name}"', f"design.num_systems={count:g}"]
         try:
-            yield system.name, load_search(source, [*sets, *changes]).base
+            yield system.name, load_search(source, [*sets, *changes])
         except ConfigError:
             continue
 

@@ -12,6 +12,8 @@ from hwdse.cli.shared.table_output import note, print_json, print_table, say, te
 if TYPE_CHECKING:
     import numpy as np
 
+    from hwdse.config import LoadedSearch
+    from hwdse.jobs.footing.figure_bands import UnlikeConstant
     from hwdse.jobs.reliance import Reliance
     from hwdse.plots.figure_files import PlotFiles
     from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker
@@ -73,34 +75,50 @@ def run(
     if len(objectives) > 1:
         target = _plot_files(records[0], out, parse_formats(formats), as_sentence(line))
         files += evaluation_plots.save_pareto(
-            _front_points(records, values, mask),
-            objectives,
-            _markers(everyone),
-            target,
-            of_core=of_core,
-            rule=_rule(records[0]),
-        )
+            _front_points(records, values, mask), objectives, _markers(everyone), target,
+            of_core=of_core, rule=_rule(records[0]),
+        )  # fmt: skip
+    unlike = _unlike(everyone, objectives[0])
     if json:
         told = {"objectives": objectives, "runs": table, "front": merged, "files": files}
+        told["unlike_kinds"] = [one.as_json() for one in unlike]
         print_json({**told, "rests_on": reliance_rows(rests_on)})
     else:
         _print(table, objectives)
-        if line:
-            say(line)
+        for text in filter(None, (line, *(one.text() for one in unlike))):
+            say(text)
     tell_files(files)
 
 
 def _reliances(folder: str, objective: str) -> "list[Reliance]":
-    """Assumed and default constants that the best design of a run rests on; none without its
-    file."""
-    from hwdse.config import ConfigError, load_search
+    """Constants without a source that the best design of a run rests on; none without its file."""
     from hwdse.jobs.reliance import reliances
 
-    try:
-        best = load_search(Path(folder) / f"best_{objective}.toml")
-    except ConfigError:  # of an interrupted run, or with files that have moved
-        return []
-    return reliances(best, best.base, objective)
+    best = _best_of(Path(folder), objective)
+    return [] if best is None else reliances(best, best.base, objective)
+
+
+def _best_of(folder: Path, objective: str) -> "LoadedSearch | None":
+    """Best design of a run; None without its file."""
+    from hwdse.config import ConfigError, load_search
+
+    for name in (f"best_{objective}.toml", "best.toml"):
+        try:
+            return load_search(folder / name)
+        except ConfigError:  # of an interrupted run, or with files that have moved
+            continue
+    return None
+
+
+def _unlike(records: "list[Run]", objective: str) -> "list[UnlikeConstant]":
+    """Constants that decide and are not of one kind in the best designs of all runs."""
+    from hwdse.jobs.footing.figure_bands import footing, unlike_constants
+
+    sides = {}
+    for record in records if len(records) > 1 else ():
+        if (best := _best_of(record.folder, objective)) is not None:
+            sides[record.folder.name] = footing(best, best.base)
+    return unlike_constants(list(sides), list(sides.values()))
 
 
 def _print(table: list[dict[str, Any]], objectives: list[str]) -> None:

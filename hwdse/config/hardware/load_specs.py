@@ -145,18 +145,17 @@ CLASS_FIELDS = (
 """Constants of a chip that its class gives if the chip does not."""
 DEFAULT_CLASS = "own"
 """Class of a chip that names none."""
-_BAND = Annotated[list[float], Field(min_length=2, max_length=2)]
+_BANDS: dict[str, Any] = {
+    name: (Annotated[list[float], Field(min_length=2, max_length=2)], Field())
+    for name in CLASS_FIELDS
+}
+_CLASS_VALUES: dict[str, Any] = {name: number_field(name) for name in CLASS_FIELDS}
 CLASS_TABLES = create_model(
     "ClassTables",
     __config__=STRICT,
     **COMMON,
-    **{name: number_field(name) for name in CLASS_FIELDS},
-    bands=(
-        create_model(
-            "BandsTable", __config__=STRICT, **{name: (_BAND, Field()) for name in CLASS_FIELDS}
-        ),
-        Field(),
-    ),
+    **_CLASS_VALUES,
+    bands=(create_model("BandsTable", __config__=STRICT, **_BANDS), Field()),
 )
 SYSTEM_TABLES = create_model(
     "SystemTables",

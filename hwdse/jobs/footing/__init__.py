@@ -1,1 +1,1 @@
-"""Ground that results stand on: kinds and bands of constants, regret, unlike sides."""
+"""Ground that results stand on: kinds and bands for constants, regret, unlike sides."""

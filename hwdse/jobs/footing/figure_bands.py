@@ -1,8 +1,8 @@
-"""Bands of the figures of a design from the kinds of its constants, and sides of unlike kinds.
+"""Bands for the figures of a design from the kinds of its constants, and sides of unlike kinds.
 
 Each constant moves alone to both ends of its band; the changes of ln(figure) are added as squares,
-those up and those down apart: independent constants, to first order in the band of each
-(JCGM 100:2008, GUM, equation 10). The bands of the kinds are conventions, so that of a figure is an
+those up and those down apart: independent constants, to first order in each band
+(JCGM 100:2008, GUM, equation 10). The bands for the kinds are conventions; that of a figure is an
 order of magnitude, not a confidence interval.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwdse.config.provenance import Origin, origins
+from hwdse.config.provenance import UNSURE, Origin, origins
 from hwdse.config.schema.user_paths import format_value, short_path
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.evaluation import evaluate_exact
@@ -53,24 +53,38 @@ class BandedConstant:
 
 @dataclass(frozen=True)
 class Footing:
-    """Bands of the figures of a design, and the constants that make them."""
+    """Bands for the figures of a design, and the constants that make them."""
 
     figures: Mapping[str, FigureBand]
     constants: Mapping[str, BandedConstant]
 
 
 _latest: list[tuple[LoadedSearch, Any, Footing]] = []
-"""Last question and answer: table, JSON and picture of a command ask the same."""
+"""Last questions and answers: table, JSON and picture of a command ask the same."""
+
+
+EFFICIENCIES = (
+    "chip.matrix_efficiency_fraction",
+    "chip.attention_efficiency_fraction",
+    "chip.hbm_efficiency_fraction",
+)
+"""Constants of a chip that a class gives; those that decide between chips."""
+
+
+def efficiency_kind(loaded: LoadedSearch) -> str:
+    """Kind of the matrix efficiency of the chip of a job; empty for a core."""
+    found = origins(loaded).get(EFFICIENCIES[0])
+    return "" if found is None else found.kind
 
 
 def footing(loaded: LoadedSearch, design: Any) -> Footing:
-    """Bands of the figures of a design; none for a core with an optimized mapping, which takes
+    """Bands for the figures of a design; none for a core with an optimized mapping, which takes
     long."""
     for last_loaded, last_design, answer in _latest:
         if last_loaded is loaded and last_design == design:
             return answer
     answer = _footing(loaded, design)
-    _latest[:] = [(loaded, design, answer)]
+    _latest[:] = [*_latest[-7:], (loaded, design, answer)]
     return answer
 
 
@@ -121,6 +135,24 @@ def _logs(design: Any, workload: Any, names: Sequence[str]) -> dict[str, float]:
     return {name: math.log(value) for name, value in values.items() if value > 0.0}
 
 
+def figure_texts(found: Footing, *, of_core: bool) -> dict[str, str]:
+    """Band for each figure in the unit of its table, such as `1.9 to 4.1 µs`, by its name."""
+    from hwdse.report.metrics import CORE_HEADLINE, HEADLINE
+
+    metrics = {metric.field: metric for metric in (CORE_HEADLINE if of_core else HEADLINE)}
+    texts = {}
+    for field, band in found.figures.items():
+        metric = metrics[field]
+        low, high = metric.cells([band.low, band.high])
+        texts[metric.name] = f"{low} to {high} {metric.unit}"
+    return texts
+
+
+def bands_json(found: Footing) -> dict[str, dict[str, float]]:
+    """Ends of the band for each figure in base units."""
+    return {name: {"low": one.low, "high": one.high} for name, one in found.figures.items()}
+
+
 @dataclass(frozen=True)
 class UnlikeConstant:
     """A constant that decides and is not of one kind on all sides."""
@@ -130,7 +162,7 @@ class UnlikeConstant:
     """Label and constant of each side that has it."""
 
     def text(self) -> str:
-        """Line with kind, value and band of each side."""
+        """Line with kind, value and band for each side."""
         parts = [
             f"{label} {format_value(self.path, one.value, 3)} ({one.origin.kind}, "
             f"{format_value(self.path, one.low, 3)} to {format_value(self.path, one.high, 3)})"
@@ -139,7 +171,7 @@ class UnlikeConstant:
         return f"unlike kinds of {short_path(self.path)}: {'; '.join(parts)}"
 
     def as_json(self) -> dict[str, Any]:
-        """Path, and kind, value and band of each side in base units."""
+        """Path, and kind, value and band for each side in base units."""
         return {
             "path": self.path,
             "sides": [
@@ -151,8 +183,8 @@ class UnlikeConstant:
 
 
 def unlike_constants(labels: Sequence[str], sides: Sequence[Footing]) -> list[UnlikeConstant]:
-    """Constants whose kinds differ between the sides and that move a figure of one of them by
-    `MIN_EFFECT` or more, largest effect first. A value that the user gives is his own."""
+    """Constants with a source on some sides and without one (`UNSURE`) on others that move a figure
+    of one of them by `MIN_EFFECT` or more, largest effect first."""
     found = []
     for path in dict.fromkeys(path for side in sides for path in side.constants):
         pairs = tuple(
@@ -160,8 +192,8 @@ def unlike_constants(labels: Sequence[str], sides: Sequence[Footing]) -> list[Un
             for label, side in zip(labels, sides, strict=True)
             if path in side.constants
         )
-        kinds = {one.origin.kind for _, one in pairs}
+        has_source = {one.origin.kind not in UNSURE for _, one in pairs}
         effect = max(one.effect for _, one in pairs)
-        if len(kinds) > 1 and effect >= MIN_EFFECT:
+        if len(has_source) > 1 and effect >= MIN_EFFECT:
             found.append((-effect, UnlikeConstant(path, pairs)))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])][:MAX_UNLIKE]
