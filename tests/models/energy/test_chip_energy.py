@@ -35,7 +35,7 @@ def power_w(name, area_mm2, work):
 
 @pytest.mark.parametrize(
     ("name", "area_mm2", "idle_w", "resident_w"),
-    [("h100", H100_MM2, 70.0, 275.0), ("b200", B200_MM2, 141.0, 480.0)],
+    [("h100", H100_MM2, 70.0, 275.0), ("b200", B200_MM2, 141.0, 440.0)],
 )
 def test_idle_and_clock_power_are_those_measured(name, area_mm2, idle_w, resident_w):
     idle = NOTHING.replace(elapsed_s=1.0)
