@@ -1,7 +1,8 @@
 """Efficiencies of chips and costs of training stacks, fitted on published training runs.
 
     python -m hwdse.calibration.training_fit tests/data/measured_training_public.csv \
-        tests/data/measured_vtrain_single_node_public.csv
+        tests/data/measured_vtrain_single_node_public.csv \
+        tests/data/measured_training_2026_public.csv
 
 Prints the constants of configs/chips and configs/software: one set per chip and one per stack,
 none per row, model or size. Least squares of the logarithm of model over measurement, with equal
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 from scipy.optimize import least_squares
 
+from hwdse.config import load_software
 from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
@@ -49,21 +51,19 @@ class Constant:
     high: float
 
 
-def _chip(*names: str) -> list[Constant]:
-    """Constants of the first chip, shared by its variants."""
-    name = "|".join(names)
-    return [
-        Constant(name, "chip.matrix_efficiency_fraction", 0.75, 0.3, 1.0),
-        Constant(name, "chip.attention_efficiency_fraction", 0.5, 0.1, 1.0),
-    ]
+def _chips(*names: str) -> list[Constant]:
+    """Sustained matrix rate that chips share; what a power limit takes is not part of it."""
+    return [Constant("|".join(names), "chip.matrix_efficiency_fraction", 0.75, 0.3, 1.0)]
 
 
 def _stack(name: str, *paths: str) -> list[Constant]:
     known = {
         "dispatch_time_s": (5e-4, 1e-6, 3e-3),
         "dispatch_spread_ratio": (0.05, 1e-3, 0.3),
+        "expert_sync_s": (5e-3, 1e-5, 3e-2),
         "elementwise_traffic_ratio": (2.0, 0.5, 8.0),
-        "step_overhead_s": (5e-3, 1e-5, 0.05),
+        "attention_efficiency_fraction": (0.5, 0.1, 1.0),
+        "step_overhead_s": (5e-3, 1e-5, 0.1),
         "gather_network_fraction": (0.2, 0.05, 1.0),
     }
     return [Constant(name, f"software.{path}", *known[path]) for path in paths]
@@ -71,7 +71,8 @@ def _stack(name: str, *paths: str) -> list[Constant]:
 
 GROUPS: dict[str, list[Constant]] = {
     "A100": [
-        *_chip("a100", "a100_40"),
+        *_chips("a100", "a100_40"),
+        Constant("a100|a100_40", "chip.attention_efficiency_fraction", 0.5, 0.1, 1.0),
         *_stack("megatron_lm", "elementwise_traffic_ratio"),
         *_stack(
             "megatron_deepspeed",
@@ -83,15 +84,33 @@ GROUPS: dict[str, list[Constant]] = {
         *_stack("llm_foundry", "dispatch_time_s", "elementwise_traffic_ratio"),
         *_stack("deepspeed_zero3", "gather_network_fraction"),
     ],
-    "H100": _chip("h100"),
-    "H100-96GB": [*_chip("h100_96gb"), *_stack("torchtitan", "elementwise_traffic_ratio")],
-    "B200": [
-        *_chip("b200"),
+    "Hopper and Blackwell": [
+        *_chips("h100", "h100_96gb", "h800", "h200", "gh200", "b200", "gb200", "b300", "gb300"),
+        *_stack(
+            "megatron_bridge",
+            "dispatch_time_s",
+            "expert_sync_s",
+            "elementwise_traffic_ratio",
+            "step_overhead_s",
+        ),
+        *_stack("llm_foundry_h100", "attention_efficiency_fraction"),
+        *_stack("torchtitan", "elementwise_traffic_ratio"),
         *_stack("megatron_core", "dispatch_time_s", "elementwise_traffic_ratio"),
+    ],
+    "CDNA 3 and 4": _chips("mi300x", "mi350x", "mi355x"),
+    "TPU": [
+        *_chips("tpu_v4", "tpu_v5p", "tpu_v6e", "tpu_v7x"),
+        *_stack("maxtext", "elementwise_traffic_ratio"),
     ],
 }
 """Constants fitted together, on the runs of their chips. Stacks fitted in earlier groups are fixed
 in later groups."""
+
+
+LEFT_OUT = ("chip", "model")
+"""Properties of runs whose groups are left out one by one."""
+BY_MODEL = ("megatron_bridge", "mlperf_training_5.1", "tpu_recipes")
+"""Sources with many models, repeated for each release of the software or submitter."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,13 @@ class FittedRun:
     chip: str
     software: str
     source: str
+    model: str
     step_time_s: float
+
+    @property
+    def weight_key(self) -> str:
+        """Runs that count as one: those of a source, or of a model of `BY_MODEL`."""
+        return f"{self.source} {self.model}" if self.source in BY_MODEL else self.source
 
 
 def read_runs(paths: Sequence[Path]) -> list[FittedRun]:
@@ -119,12 +144,17 @@ def read_runs(paths: Sequence[Path]) -> list[FittedRun]:
                 continue
             chip = SYSTEMS[row["accelerator"]].chip
             time_s = cell_number(row["step_time_s"])
-            runs.append(FittedRun(job_of(row), chip, software_name(row), row["source_id"], time_s))
+            source, model = row["source_id"], row["model"].partition(" ")[0]
+            runs.append(FittedRun(job_of(row), chip, software_name(row), source, model, time_s))
     return runs
 
 
 class Batch:
-    """Runs as batches of one pytree structure each, with constants set by preset."""
+    """Runs as batches of one pytree structure each, with constants set by preset.
+
+    Where a row takes a part of a constant of its stack, such as the host time that no graph
+    replays, it takes the same part of another value.
+    """
 
     def __init__(self, runs: Sequence[FittedRun]):
         self.runs = runs
@@ -141,10 +171,21 @@ class Batch:
                     [self.runs[i].chip in names or self.runs[i].software in names for i in indices]
                 )
                 if chosen.any():
-                    mixed = np.where(chosen, value, get_path(design, constant.path))
+                    given = get_path(design, constant.path)
+                    part = np.array([self._part(i, constant) for i in indices])
+                    mixed = np.where(chosen, part * value, given)
                     design = set_path(design, constant.path, mixed)
             times[indices] = np.asarray(_step_times()(design, workload))
         return times
+
+    def _part(self, index: int, constant: Constant) -> float:
+        """Value of a run over that of its stack."""
+        root, _, field = constant.path.partition(".")
+        if root != "software":
+            return 1.0
+        run = self.runs[index]
+        own = float(getattr(load_software(run.software), field))
+        return float(getattr(run.job.design.software, field)) / own if own else 1.0
 
 
 @cache
@@ -153,10 +194,10 @@ def _step_times() -> Callable[..., Any]:
 
 
 def fit(runs: Sequence[FittedRun], constants: Sequence[Constant]) -> np.ndarray:
-    """Fitted values of the constants, with equal weight per source."""
+    """Fitted values of the constants, with equal weight per source or model."""
     batch = Batch(runs)
-    sources = [run.source for run in runs]
-    weights = np.array([1.0 / np.sqrt(sources.count(source)) for source in sources])
+    keys = [run.weight_key for run in runs]
+    weights = np.array([1.0 / np.sqrt(keys.count(key)) for key in keys])
     bounds = [np.log([getattr(c, name) for c in constants]) for name in ("low", "high")]
 
     def residuals(logs: np.ndarray) -> np.ndarray:
@@ -206,7 +247,34 @@ def report(runs: Sequence[FittedRun]) -> Iterator[str]:
         yield _error_line("fitted on all", own, [*constants, *fixed], [*values, *known])
         half = fit_with(own[::2], constants, fixed, known)
         yield _error_line("every other, held out", own[1::2], [*constants, *fixed], [*half, *known])
+        for kind in LEFT_OUT:
+            yield from _left_out(kind, own, constants, fixed, known)
         fitted += list(zip(constants, values, strict=True))
+
+
+def _left_out(
+    kind: str,
+    runs: Sequence[FittedRun],
+    constants: Sequence[Constant],
+    fixed: Sequence[Constant],
+    known: Sequence[float],
+) -> Iterator[str]:
+    """Errors of the runs of each chip or model with constants fitted on the others."""
+    runs = [run for run in runs if run.source in BY_MODEL]
+    names = sorted({getattr(run, kind) for run in runs})
+    if len(names) < 3:
+        return
+    found = []
+    for name in names:
+        rest = [run for run in runs if getattr(run, kind) != name]
+        own = [run for run in runs if getattr(run, kind) == name]
+        values = fit_with(rest, constants, fixed, known)
+        times_s = Batch(own).step_times_s([*constants, *fixed], np.array([*values, *known]))
+        error = times_s / np.array([run.step_time_s for run in own]) - 1.0
+        found.append(error)
+        yield f"  {kind} {name} left out: {np.abs(error).mean():.1%}, bias {error.mean():+.1%} ({len(own)})"
+    size = np.abs(np.concatenate(found))
+    yield f"  each {kind} left out: {size.mean():.1%}, median {np.median(size):.1%} ({len(size)})"
 
 
 def fit_with(

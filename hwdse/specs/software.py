@@ -25,6 +25,9 @@ class Software:
     Typical: 0.055 (Megatron-DeepSpeed, fitted)."""
     fused_attention_fraction: Leaf = 1.0
     """Fraction of the attention with scores kept on chip; the others are written to HBM."""
+    attention_efficiency_fraction: Leaf = 1.0
+    """Rate of the stack's fused attention kernel over that of the best one of the chip
+    (`chip.attention_efficiency_fraction`). Typical: 1, 0.5 (FlashAttention-2 on H100, fitted)."""
     elementwise_traffic_ratio: Leaf = 1.0
     """HBM traffic of norms, activations and residuals over that of fully fused kernels. Typical:
     1.33 (Megatron-LM), up to 8 (Megatron Core, fitted)."""

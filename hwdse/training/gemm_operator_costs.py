@@ -349,7 +349,8 @@ def _matrix_rate_ratio(inputs: OperatorInputs, executions: ExecutionCounts) -> P
     """Sustained MAC rate of an operator over the peak rate of the arrays at 16 bits."""
     software = inputs.software
     fused = software.fused_attention_fraction
-    attention = fused * inputs.attention_efficiency_fraction + (1.0 - fused)
+    kernel = software.attention_efficiency_fraction * inputs.attention_efficiency_fraction
+    attention = fused * kernel + (1.0 - fused)
     linear = inputs.matrix_speedup_ratio
     is_low, is_linear = executions.is_low_precision, executions.is_linear
     by_kind = is_low * linear + (is_linear - is_low) + (1.0 - is_linear) * attention

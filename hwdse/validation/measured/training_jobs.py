@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -40,6 +40,8 @@ class Source:
     """Virtual pipeline stages, if not stated in the rows."""
     zero3_software: str | None = None
     """Stack of the ZeRO-3 rows, if different."""
+    chip_software: Mapping[str, str] = field(default_factory=dict)
+    """Stacks by accelerator, if different."""
     is_block_parallel: bool = False
     """True for parallel attention and MLP with one shared norm and one pair of collectives."""
     number_format: str = ""
@@ -59,7 +61,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "vtrain_single": Source("megatron_deepspeed", 100.0),
         # 200 Gb/s per GPU (arXiv 2402.15627, 3.6); 6 virtual pipeline stages (6.1).
         "megascale2024": Source("megatron_lm", 200.0, virtual_pipeline=6.0),
-        "mosaicml_llm_foundry": Source("llm_foundry", 200.0),
+        "mosaicml_llm_foundry": Source(
+            "llm_foundry", 200.0, chip_software={"H100-80GB": "llm_foundry_h100"}
+        ),
         "torchtitan": Source("torchtitan", 400.0),
         # Stages of one layer (arXiv 2407.21783, 3.3.2).
         "llama3": Source("llama3", 400.0, virtual_pipeline=8.0),
@@ -236,7 +240,8 @@ def software_name(row: Mapping[str, str]) -> str:
     source = source_of(row)
     if row["data_sharding"] == "zero3" and source.zero3_software:
         return source.zero3_software
-    return source.software or SYSTEMS[row["accelerator"]].software
+    own = source.chip_software.get(row["accelerator"]) or source.software
+    return own or SYSTEMS[row["accelerator"]].software
 
 
 def source_of(row: Mapping[str, str]) -> Source:

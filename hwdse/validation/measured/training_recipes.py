@@ -29,6 +29,12 @@ CAPTURED: Mapping[str, float] = MappingProxyType(
 """Fraction of the host's work that CUDA graphs replay, by the text of `cuda_graph`."""
 CAPTURED_MODULES = 0.5
 """The same for graphs of single modules, as in `transformer_engine attn+moe_router`. Assumed."""
+GRAPHS_OF_SOURCE: Mapping[str, str] = MappingProxyType({"mlperf_training_5.1": "full_iteration"})
+"""Text of `cuda_graph` of rows that have none: MLPerf submissions capture an iteration."""
+COUNTED_BY_HOST = ("", "alltoall", "deepep")
+"""Dispatchers whose host reads how many tokens each expert has before it issues the layer."""
+DROPPED = "dropped"
+"""Word of a note on recipes with a capacity per expert, whose shapes are fixed."""
 ONCE_PER_NODE = ("hybridep", "deepep")
 """Dispatchers that send a token once to each scale-up domain."""
 EIGHT_BIT, FOUR_BIT = "8", "fp4"
@@ -150,13 +156,20 @@ def mix_of(row: Mapping[str, str], unstated: str) -> PrecisionMix:
 
 def software_of(row: Mapping[str, str], software: Software) -> Software:
     """Stack with the overlap, the dispatcher and the memory of a recipe, without the host's work
-    that its CUDA graphs replay."""
+    that its CUDA graphs replay.
+
+    The host reads the tokens of each expert for all-to-alls of NCCL, unless tokens beyond a
+    capacity are dropped or a graph holds the whole iteration.
+    """
     recipe = recipe_of(row)
-    captured = CAPTURED.get(cell_text(row, "cuda_graph"), CAPTURED_MODULES)
+    graph = cell_text(row, "cuda_graph") or GRAPHS_OF_SOURCE.get(row["source_id"], "")
+    captured = CAPTURED.get(graph, CAPTURED_MODULES)
     dispatcher = cell_text(row, "moe_dispatcher")
+    reads_counts = dispatcher in COUNTED_BY_HOST and DROPPED not in cell_text(row, "note")
     return replace(
         software,
         dispatch_time_s=(1.0 - captured) * software.dispatch_time_s,
+        expert_sync_s=float(reads_counts and captured < 1.0) * software.expert_sync_s,
         node_dispatch_fraction=(
             float(dispatcher in ONCE_PER_NODE) if dispatcher else software.node_dispatch_fraction
         ),
