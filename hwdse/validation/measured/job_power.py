@@ -2,7 +2,8 @@
 
 The kind of a file follows from its columns. Serving: GPU boards at the measured tokens per second
 (`served_work`). Training: boards or whole nodes at the measured FLOP per second; bytes from HBM per
-FLOP are those of the model's own steps, and a node adds the watts of its host and the loss of its supply.
+FLOP are those of the model's own steps. A node adds the watts of its host and the loss of its
+supply.
 """
 
 import math
