@@ -8,8 +8,10 @@ ones, which hold the power limit of training.
 
 import math
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,12 +53,19 @@ of its FP8 peak in long products, B200 0.54."""
 TERA = 1e12
 
 
+Sizes = tuple[PerPoint, PerPoint, PerPoint]
+"""Extents m, n, k of products."""
+
+
 @cache
 def _base() -> Design:
     """One chip that runs layer lists; the chip is replaced."""
-    design = load_search("trn2_llama3_70b").base
-    parallelism = design.parallelism.replace(tensor=1.0, pipeline=1.0)
-    return design.replace(cluster=design.cluster.replace(num_chips=1.0), parallelism=parallelism)
+    design: Any = load_search("trn2_llama3_70b").base
+    return replace(
+        design,
+        cluster=replace(design.cluster, num_chips=1.0),
+        parallelism=replace(design.parallelism, tensor=1.0, pipeline=1.0),
+    )
 
 
 def _design(preset: str, limit_w: Leaf, fp8_fraction: Leaf) -> Design:
@@ -64,17 +73,16 @@ def _design(preset: str, limit_w: Leaf, fp8_fraction: Leaf) -> Design:
     chip, area_mm2 = chip_and_area(preset)
     missing_mm2 = area_mm2 - total(area_parts_mm2(chip))
     kernel_ratio = 1.0 - (1.0 - FP8_EFFICIENCY_RATIO) * fp8_fraction
-    chip = chip.replace(
+    chip = replace(
+        chip,
         power_limit_w=limit_w,
         fixed_area_mm2=chip.fixed_area_mm2 + missing_mm2,
         matrix_efficiency_fraction=LARGE_PRODUCT_EFFICIENCY * kernel_ratio,
     )
-    return _base().replace(chip=chip, mix=PrecisionMix(0.0, fp8_fraction))
+    return replace(_base(), chip=chip, mix=PrecisionMix(0.0, fp8_fraction))
 
 
-def rates_at_limit(
-    preset: str, sizes: tuple[PerPoint, PerPoint, PerPoint], limit_w: PerPoint, fp8: PerPoint
-) -> np.ndarray:
+def rates_at_limit(preset: str, sizes: Sizes, limit_w: PerPoint, fp8: PerPoint) -> np.ndarray:
     """Rate of products of m, n, k at a power limit (FLOP/s)."""
 
     def rate(m: Leaf, n: Leaf, k: Leaf, limit_w: Leaf, fp8: Leaf) -> Leaf:
@@ -109,9 +117,10 @@ def validate(path: Path) -> ValidationReport:
     rate, power = np.full(len(table), math.nan), np.full(len(table), math.nan)
     for preset in sorted({name for name in presets if name is not None}):
         chosen = np.array([name == preset for name in presets]) & ~np.isnan(fp8)
-        rate[chosen & at_limit] = _rates(table, preset, chosen & at_limit, fp8)
+        if np.any(chosen & at_limit):
+            rate[chosen & at_limit] = _rates(table, preset, chosen & at_limit, fp8)
         for index in np.flatnonzero(chosen & ~at_limit):
-            power[index] = _power_w(table, preset, index, fp8[index])
+            power[index] = _power_w(table, preset, int(index), float(fp8[index]))
     numbers = {name: table.numbers(name, at_least=0.0) for name in ("tflop_s", "power_w")}
     return build_report(
         "kernel_power",
@@ -130,9 +139,9 @@ def validate(path: Path) -> ValidationReport:
 
 
 def _rates(table: ReferenceTable, preset: str, chosen: np.ndarray, fp8: np.ndarray) -> np.ndarray:
-    sizes = tuple(table.numbers(name, at_least=1.0)[chosen] for name in ("m", "n", "k"))
+    m, n, k = (table.numbers(name, at_least=1.0)[chosen] for name in ("m", "n", "k"))
     limit_w = table.numbers("power_limit_w", at_least=1.0)[chosen]
-    return rates_at_limit(preset, sizes, limit_w, fp8[chosen]) if chosen.any() else np.empty(0)
+    return rates_at_limit(preset, (m, n, k), limit_w, fp8[chosen])
 
 
 def _power_w(table: ReferenceTable, preset: str, index: int, fp8: float) -> float:

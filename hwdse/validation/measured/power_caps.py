@@ -52,7 +52,7 @@ def slowdown(
     switched = ratios * (volts / float(process.nominal_voltage_v)) ** 2
     share = (np.asarray(limit_w) - idle_w) / (np.asarray(power_w) - idle_w)
     clock = np.interp(share, switched, ratios)
-    return clocked_fraction / clock + 1.0 - clocked_fraction
+    return np.asarray(clocked_fraction / clock + 1.0 - clocked_fraction)
 
 
 def validate(path: Path) -> ValidationReport:
