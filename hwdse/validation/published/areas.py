@@ -2,9 +2,9 @@
 
 The file has one area per row: columns `item`, `node` (such as N7), `value`, `unit`. Scored rows
 are results of the model: SRAM macros from cells, units from transistor counts, matrix units from
-the MAC area of the process, and dies from chip presets: "H100 die" (one of equal dies), "MI300X
-compute die", "MI300X base die", "A100 die, largest block (cores)". The area is that of limits,
-cost and leakage (`models/silicon/area`). Cells, caches, PHYs, controllers and other constants are
+the MAC area of the process, and dies from chip presets: "H100 die" (one of equal dies), "B200
+dies" (all of a package), "MI300X compute die" (XCD), "MI300X base die" (IOD), "A100 die, largest
+block (cores)". The area is that of limits, cost and leakage (`models/silicon/area`). Cells, caches, PHYs, controllers and other constants are
 inputs of the model and are skipped.
 """
 
@@ -62,7 +62,7 @@ def _predictions(table: ReferenceTable, index: int) -> Predictions:
     engine = re.fullmatch(r"MXU (\d+)x(\d+) (?:bf16|fp16)", item)
     if engine and unit == "mm2":
         return {"area": float(engine[1]) * float(engine[2]) * _mac_mm2(row["node"])}
-    if " die" in item and unit == "mm2":
+    if re.search(r" die| XCD| IOD", item) and unit == "mm2":
         return {"area": _die(item)}
     raise NoModelError(INPUT)
 
@@ -104,7 +104,7 @@ def _mac_mm2(node: str) -> float:
 
 
 def _die(item: str) -> float:
-    """Area of one die of a preset, or of the cores on all its dies (mm²)."""
+    """Area of one die of a preset, of all its dies, or of the cores on them (mm²)."""
     preset = preset_named_in(item)
     if preset is None:
         raise NoModelError("no preset of this chip")
@@ -112,8 +112,10 @@ def _die(item: str) -> float:
     parts = area.area_parts_mm2(chip)
     if "cores" in item:
         return _cores_mm2(chip, parts)
+    if "dies" in item:
+        return float(total(parts))
     stacked = float(parts.base_dies)
-    if "base die" in item:
+    if "base die" in item or "IOD" in item:
         if stacked == 0.0:
             raise NoModelError("no base dies")
         return (float(total(parts)) - stacked) / chip.num_base_dies
