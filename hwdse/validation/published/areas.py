@@ -4,8 +4,8 @@ The file has one area per row: columns `item`, `node` (such as N7), `value`, `un
 are results of the model: SRAM macros from cells, units from transistor counts, matrix units from
 the MAC area of the process, and dies from chip presets: "H100 die" (one of equal dies), "B200
 dies" (all of a package), "MI300X compute die" (XCD), "MI300X base die" (IOD), "A100 die, largest
-block (cores)". The area is that of limits, cost and leakage (`models/silicon/area`). Cells, caches, PHYs, controllers and other constants are
-inputs of the model and are skipped.
+block (cores)". The area is that of limits, cost and leakage (`models/silicon/area`). Cells, caches,
+PHYs, controllers and other constants are inputs of the model and are skipped.
 """
 
 import re
