@@ -300,10 +300,10 @@ def test_windows_of_some_layers(kind, runs):
     assert (layers[0].sliding_window, layers[1].sliding_window) == (128.0, None)
 
 
-def test_overlap_of_a_recipe_replaces_that_of_its_source():
-    stated = job_of({**MIXTURE, "dp_overlap": "false", "moe_overlap": "true"}).design.parallelism
+def test_overlap_of_a_recipe_replaces_that_of_its_stack():
+    stated = job_of({**MIXTURE, "dp_overlap": "false", "moe_overlap": "true"}).design.software
     assert (stated.data_overlap_fraction, stated.expert_overlap_fraction) == (0.0, 1.0)
-    unstated = job_of(MIXTURE).design.parallelism
+    unstated = job_of(MIXTURE).design.software
     assert (unstated.data_overlap_fraction, unstated.expert_overlap_fraction) == (1.0, 0.0)
 
 
@@ -391,3 +391,16 @@ def test_recipes_of_a_source_hold_for_their_model():
     assert job_of(row).workload.optimizer_state_bytes_per_parameter == 12.0
     deepseek = job_of({**row, "model": "DeepSeek-V3", "num_layers": "61"})
     assert deepseek.workload.optimizer_state_bytes_per_parameter == 8.0
+
+
+@pytest.mark.parametrize(
+    ("cells", "context"),
+    [
+        ({"cp": "1", "dp": "64", "global_batch": "512"}, 1.0),
+        ({"cp": "2", "dp": "32", "global_batch": "512"}, 2.0),
+        ({"cp": "", "dp": "", "tp": "", "pp": "", "global_batch": "8"}, 8.0),
+        ({"cp": "1", "dp": "64", "global_batch": "16"}, 4.0),
+    ],
+)
+def test_every_replica_has_a_sequence(cells, context):
+    assert job_of({**MIXTURE, "model_kind": "dense", **cells}).design.parallelism.context == context

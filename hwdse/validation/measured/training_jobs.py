@@ -209,7 +209,7 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
         pipeline=pipeline,
         micro_batch=cell_number(row["micro_batch"], 1.0),
         recompute_fraction=float(row["recompute"] == "full"),
-        context=cell_number(row["cp"], _unstated_context(row)),
+        context=_context(row),
         expert=experts,
         # Megatron Core: an expert group spans tensor ranks, which have whole experts.
         expert_tensor=(
@@ -227,12 +227,12 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
     return replace(strategy, **recomputation_of(row))
 
 
-def _unstated_context(row: Mapping[str, str]) -> float:
-    """Context ranks of a row that states no degrees: several per sequence where chips outnumber
-    the sequences."""
-    if any(row[degree] for degree in ("tp", "pp", "dp")):
-        return 1.0
-    return max(cell_number(row["num_chips"]) / cell_number(row["global_batch"]), 1.0)
+def _context(row: Mapping[str, str]) -> float:
+    """Context ranks of a row, and enough that no replica is without a sequence: rows that do not
+    state their degrees are read so."""
+    others = cell_number(row["tp"], 1.0) * cell_number(row["pp"], 1.0)
+    sharing = cell_number(row["num_chips"]) / (others * cell_number(row["global_batch"]))
+    return max(cell_number(row["cp"], 1.0), sharing)
 
 
 def software_name(row: Mapping[str, str]) -> str:
