@@ -62,6 +62,7 @@ def _stack(name: str, *paths: str) -> list[Constant]:
         "dispatch_spread_ratio": (0.05, 1e-3, 0.3),
         "expert_sync_s": (5e-3, 1e-5, 3e-2),
         "elementwise_traffic_ratio": (2.0, 0.5, 8.0),
+        "matrix_efficiency_fraction": (0.8, 0.3, 1.0),
         "attention_efficiency_fraction": (0.5, 0.1, 1.0),
         "step_overhead_s": (5e-3, 1e-5, 0.1),
         "gather_network_fraction": (0.2, 0.05, 1.0),
@@ -94,8 +95,13 @@ GROUPS: dict[str, list[Constant]] = {
             "step_overhead_s",
         ),
         *_stack("llm_foundry_h100", "attention_efficiency_fraction"),
-        *_stack("torchtitan", "elementwise_traffic_ratio"),
-        *_stack("megatron_core", "dispatch_time_s", "elementwise_traffic_ratio"),
+        *_stack("torchtitan", "attention_efficiency_fraction", "elementwise_traffic_ratio"),
+        *_stack(
+            "megatron_core",
+            "dispatch_time_s",
+            "matrix_efficiency_fraction",
+            "elementwise_traffic_ratio",
+        ),
     ],
     "CDNA 3 and 4": _chips("mi300x", "mi350x", "mi355x"),
     "TPU": [
@@ -166,26 +172,32 @@ class Batch:
         times = np.empty(len(self.runs))
         for indices, (design, workload) in self.groups:
             for constant, value in zip(constants, values, strict=True):
-                names = constant.preset.split("|")
-                chosen = np.array(
-                    [self.runs[i].chip in names or self.runs[i].software in names for i in indices]
-                )
-                if chosen.any():
+                parts = self._parts(constant)[indices]
+                if not np.isnan(parts).all():
                     given = get_path(design, constant.path)
-                    part = np.array([self._part(i, constant) for i in indices])
-                    mixed = np.where(chosen, part * value, given)
+                    mixed = np.where(np.isnan(parts), given, parts * value)
                     design = set_path(design, constant.path, mixed)
             times[indices] = np.asarray(_step_times()(design, workload))
         return times
 
-    def _part(self, index: int, constant: Constant) -> float:
-        """Value of a run over that of its stack."""
+    @cache  # noqa: B019: a batch lives as long as its fit
+    def _parts(self, constant: Constant) -> np.ndarray:
+        """Value of each run over that of its stack; NaN for runs of other presets."""
+        names = constant.preset.split("|")
         root, _, field = constant.path.partition(".")
-        if root != "software":
-            return 1.0
-        run = self.runs[index]
-        own = float(getattr(load_software(run.software), field))
-        return float(getattr(run.job.design.software, field)) / own if own else 1.0
+        parts = np.full(len(self.runs), np.nan)
+        for index, run in enumerate(self.runs):
+            if run.chip in names or run.software in names:
+                parts[index] = 1.0
+                own = _stack_value(run.software, field) if root == "software" else 0.0
+                if own:
+                    parts[index] = float(getattr(run.job.design.software, field)) / own
+        return parts
+
+
+@cache
+def _stack_value(software: str, field: str) -> float:
+    return float(getattr(load_software(software), field))
 
 
 @cache
@@ -272,7 +284,8 @@ def _left_out(
         times_s = Batch(own).step_times_s([*constants, *fixed], np.array([*values, *known]))
         error = times_s / np.array([run.step_time_s for run in own]) - 1.0
         found.append(error)
-        yield f"  {kind} {name} left out: {np.abs(error).mean():.1%}, bias {error.mean():+.1%} ({len(own)})"
+        mean = f"{np.abs(error).mean():.1%}, bias {error.mean():+.1%}"
+        yield f"  {kind} {name} left out: {mean} ({len(own)})"
     size = np.abs(np.concatenate(found))
     yield f"  each {kind} left out: {size.mean():.1%}, median {np.median(size):.1%} ({len(size)})"
 

@@ -25,6 +25,9 @@ class Software:
     Typical: 0.055 (Megatron-DeepSpeed, fitted)."""
     fused_attention_fraction: Leaf = 1.0
     """Fraction of the attention with scores kept on chip; the others are written to HBM."""
+    matrix_efficiency_fraction: Leaf = 1.0
+    """Rate of the stack's products over that of the best ones of the chip
+    (`chip.matrix_efficiency_fraction`): kernels, accumulation of weight gradients. Typical: 1."""
     attention_efficiency_fraction: Leaf = 1.0
     """Rate of the stack's fused attention kernel over that of the best one of the chip
     (`chip.attention_efficiency_fraction`). Typical: 1, 0.5 (FlashAttention-2 on H100, fitted)."""

@@ -354,7 +354,7 @@ def _matrix_rate_ratio(inputs: OperatorInputs, executions: ExecutionCounts) -> P
     linear = inputs.matrix_speedup_ratio
     is_low, is_linear = executions.is_low_precision, executions.is_linear
     by_kind = is_low * linear + (is_linear - is_low) + (1.0 - is_linear) * attention
-    return inputs.matrix_efficiency_fraction * by_kind
+    return software.matrix_efficiency_fraction * inputs.matrix_efficiency_fraction * by_kind
 
 
 def sum_operators(costs: OperatorCosts, is_lm_head: PerOp) -> tuple[OperatorCosts, OperatorCosts]:
