@@ -151,6 +151,24 @@ VALIDATIONS = (
         "nccl measured_nccl_all_reduce_public.csv", "", "MAPE", "on half of the rows",
     ),
     Validation(
+        "Slowdown under power caps, five GPUs", "epochs and products, measured",
+        "power_caps measured_power_cap_public.csv", "", "MAPE", "threshold and least voltage, time "
+        "share",
+    ),
+    Validation(
+        "Products at the power limit and below, H200 and B200", "single kernels, measured",
+        "kernel_power measured_kernel_power_public.csv", "", "MAPE", "energy per FLOP, efficiency",
+        remark="Readings below the limit lag behind the load; the meter scatters by 17 to 30 %.",
+    ),
+    Validation(
+        "Power of GPUs that serve at their measured rates", "ML.ENERGY Benchmark, measured",
+        "power measured_serving_energy_public.csv", "", "MAPE", "clock energy, bytes of sampling",
+    ),
+    Validation(
+        "Power of chips and nodes that train at their measured rates", "MLPerf and others",
+        "power measured_training_power.csv", "", "MAPE", "none",
+    ),
+    Validation(
         "Collectives in the convention of ASTRA-sim", "ASTRA-sim, analytical backend",
         "astrasim astrasim_collectives_public.csv", "", "unequal", "none",
     ),

@@ -1,12 +1,14 @@
 """Warnings of an evaluated design that cannot run as it is.
 
 A design may not fit its memory, may lose more work to failures than it does, or may exceed its
-power limit at the lowest clock. Its metrics are then those of a design that cannot run.
+power limit at the lowest clock. Its metrics are then those of a design that cannot run. A clock
+above that of the greatest voltage is not reached; the metrics are those of the lower clock.
 """
 
 import dataclasses
 from dataclasses import dataclass
 
+from hwdse.models.energy.voltage_and_leakage import operating_points
 from hwdse.models.reliability.single_level_checkpoint import job_mtbf_s
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
@@ -16,6 +18,8 @@ MIN_GOODPUT_FRACTION = 1e-6
 """Goodput below which a job makes no progress: one step takes a million."""
 TOLERANCE = 1e-9
 """Relative excess that is rounding error."""
+CLOCK_TOLERANCE = 1e-5
+"""Relative distance of two clocks that is rounding error, also in float32."""
 GB = 1e9
 
 
@@ -24,7 +28,7 @@ class DesignWarning:
     """Reason why a design cannot run."""
 
     kind: str
-    """`memory`, `progress` or `power`."""
+    """`memory`, `progress`, `power` or `clock`."""
     text: str
     """One line with the numbers."""
 
@@ -41,6 +45,8 @@ def design_warnings(
             found.append(DesignWarning("progress", _progress_text(design, evaluation)))
         if not meets_power_limit(design, evaluation):
             found.append(DesignWarning("power", _power_text(design, evaluation)))
+        if not reaches_set_clock(design):
+            found.append(DesignWarning("clock", _clock_text(design)))
     return tuple(found)
 
 
@@ -58,6 +64,27 @@ def meets_power_limit(design: Design, evaluation: Evaluation) -> bool:
     """True without a power limit, or if the throttled chip meets it."""
     limit_w = design.chip.power_limit_w
     return limit_w is None or bool(evaluation.chip_power_w <= limit_w * (1.0 + TOLERANCE))
+
+
+def highest_clock_ratio(design: Design) -> float:
+    """Clock of the greatest voltage over the set clock, at most 1."""
+    return float(operating_points(design.chip)(0.0).clock_ratio)
+
+
+def reaches_set_clock(design: Design) -> bool:
+    """True if the greatest voltage of the process allows the set clock."""
+    return highest_clock_ratio(design) >= 1.0 - CLOCK_TOLERANCE
+
+
+def _clock_text(design: Design) -> str:
+    chip = design.chip
+    clock_hz = float(chip.array.clock_hz)
+    highest = format_quantity(highest_clock_ratio(design) * clock_hz, "Hz")
+    return (
+        f"CLOCK NOT REACHED: {format_quantity(clock_hz, 'Hz')} needs more than the greatest "
+        f"voltage, {format_quantity(float(chip.process.max_voltage_v or 0.0), 'V')}; runs at "
+        f"{highest}"
+    )
 
 
 def _memory_text(design: Design | CoreDesign, evaluation: Evaluation) -> str:

@@ -78,6 +78,24 @@ def test_failures_that_outrun_the_work(run):
     assert kinds(*run(lambda design: with_mtbf(design, 365.0 * 86400.0))) == []
 
 
+def test_a_clock_above_the_greatest_voltage_runs_slower(run):
+    def at(factor):
+        def changed(design):
+            array = design.chip.array
+            array = array.replace(clock_hz=factor * array.clock_hz)
+            return design.replace(chip=design.chip.replace(array=array))
+
+        return changed
+
+    design, evaluation = run(at(2.0))
+    (warning,) = design_warnings(design, evaluation)
+    assert warning.kind == "clock"
+    assert warning.text.startswith("CLOCK NOT REACHED: 4.8 GHz needs more than the greatest")
+    assert evaluation.supply_voltage_v <= design.chip.process.max_voltage_v * (1.0 + 1e-9)
+    # beyond the greatest voltage a higher set clock brings nothing
+    assert run(at(2.5))[1].step_time_s == pytest.approx(float(evaluation.step_time_s), rel=1e-9)
+
+
 def test_a_power_limit_out_of_reach(run):
     def with_limit(design, power_w):
         return design.replace(chip=design.chip.replace(power_limit_w=power_w))
