@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwdse.validation.measured import job_power, kernel_power, power_caps
-from hwdse.validation.measured.served_work import DecodingStep, served_models, step_work
-from hwdse.validation.measured.steady_power import WorkRates, chip_and_area, power_at_rates_w
+from hwdse.validation.power import job_power, kernel_power, power_caps
+from hwdse.validation.power.served_work import DecodingStep, served_models, step_work
+from hwdse.validation.power.steady_power import WorkRates, chip_and_area, power_at_rates_w
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -10,8 +10,8 @@ import math
 from pathlib import Path
 
 from hwdse.config import load_system
-from hwdse.validation.measured.served_work import DecodingStep, served_models, step_work
-from hwdse.validation.measured.steady_power import (
+from hwdse.validation.power.served_work import DecodingStep, served_models, step_work
+from hwdse.validation.power.steady_power import (
     WorkRates,
     chip_and_area,
     power_at_rates_w,

@@ -25,7 +25,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, total
 from hwdse.specs.design import Design
 from hwdse.specs.number_formats import PrecisionMix
-from hwdse.validation.measured.steady_power import (
+from hwdse.validation.power.steady_power import (
     WorkRates,
     chip_and_area,
     power_at_rates_w,

@@ -1,0 +1,1 @@
+"""Power of chips against measurements: caps, single products, serving and training jobs."""
