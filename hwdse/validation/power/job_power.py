@@ -30,10 +30,10 @@ SERVING_COLUMN = "output_tokens_per_s"
 TRAINING_BYTES_PER_FLOP = 1.5e-3
 """HBM bytes per FLOP of a training step. Derived: the model's own steps of GPT-3 175B, Llama 2 70B
 and Llama 3 8B on H100 with the Megatron Core stack have 1.2e-3, 1.4e-3 and 1.9e-3."""
-PRODUCT_BYTES_PER_FLOP = 3e-4
+PRODUCT_BYTES_PER_FLOP = 3.7e-4
 """HBM bytes per FLOP of large products: three matrices of 8192 x 8192 in 16 bits."""
 TRAINING_FP8_FRACTION = 0.9
-"""Part of the FLOP of FP8 training in FP8; attention and the LM head are 16-bit."""
+"""Part of the FLOP of FP8 training in FP8; attention and the LM head are 16-bit. Assumed."""
 CONSTANT_ACTIVITY_RATIO = 0.6
 """Activity of constant operands, see `PrecisionMix.operand_activity_ratio`."""
 HOST_SYSTEM = "dgx_h100"

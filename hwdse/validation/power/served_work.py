@@ -18,7 +18,7 @@ SAMPLING_BYTES_PER_ENTRY = 350.0
 passes. Fitted on serving rows of H100 and B200."""
 EXPERT_ROWS, EXPERT_ROWS_FP8 = 16.0, 128.0
 """Least rows of a product of one expert: kernels pad the tokens of an expert to a block. FP8 of
-DeepGEMM: 128 rows (its README); 16-bit kernels of vLLM for few tokens: 16."""
+DeepGEMM: 128 rows; 16-bit kernels of vLLM for few tokens: 16. Assumed, not looked up."""
 
 
 @dataclass(frozen=True)
