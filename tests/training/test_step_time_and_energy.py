@@ -40,6 +40,8 @@ STACK = Software(
     collective_engine_fraction=0.1,
     step_overhead_s=5e-3,
     cast_traffic_ratio=0.5,
+    expert_sync_s=1e-3,
+    node_dispatch_fraction=0.5,
     low_precision_kept_fraction=0.5,
     activation_input_bytes=1.5,
     num_loss_tiles=2.0,
@@ -185,6 +187,7 @@ FASTER = (
     "software.send_overlap_fraction",
     "software.data_overlap_fraction",
     "software.expert_overlap_fraction",
+    "software.node_dispatch_fraction",
     "parallelism.virtual_pipeline",
     "parallelism.optimizer_shard_fraction",
 )
@@ -197,6 +200,7 @@ SLOWER = (
     "software.dispatch_spread_ratio",
     "software.elementwise_traffic_ratio",
     "software.cast_traffic_ratio",
+    "software.expert_sync_s",
     "software.num_elementwise_kernels",
     "software.optimizer_traffic_ratio",
     "software.num_layer_messages",
@@ -208,6 +212,8 @@ LEFT_OUT = {
     "experts": (),
     "dense": (
         "software.expert_overlap_fraction",
+        "software.node_dispatch_fraction",
+        "software.expert_sync_s",
         "parallelism.projection_recompute_fraction",
     ),
 }
@@ -266,7 +272,7 @@ def test_every_strategy_field_changes_memory_with_the_right_sign(name):
         part = getattr(memory, {**less, **more}.get(field, "activations"))
         sign = np.sign(part[index] - part[0])
         assert sign == (-1.0 if field in less else 1.0), field
-    assert set(STRATEGY.__dataclass_fields__) == {*fields, *OVERLAPS, "expert"}
+    assert set(STRATEGY.__dataclass_fields__) == {*fields, *OVERLAPS, "expert", "expert_tensor"}
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
