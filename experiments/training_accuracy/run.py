@@ -13,8 +13,8 @@ import pathlib
 import jax
 
 from hwdse.calibration.training_fit import read_runs, report
-from hwdse.validation.measured import training_runs, vtrain
 from hwdse.validation.shared.reference_table import Metrics
+from hwdse.validation.training import training_runs, vtrain
 
 HERE = pathlib.Path(__file__).parent
 DATA = HERE.parents[1] / "tests" / "data"

@@ -25,17 +25,17 @@ from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.search.space.pytree_path import get_path, set_path
-from hwdse.validation.measured.training_cells import cell_number
-from hwdse.validation.measured.training_jobs import (
+from hwdse.validation.shared.reference_table import read_table
+from hwdse.validation.training.training_cells import cell_number
+from hwdse.validation.training.training_jobs import (
     SYSTEMS,
     Job,
     job_of,
     problem_of,
     software_name,
 )
-from hwdse.validation.measured.training_times import batches_of
-from hwdse.validation.measured.vtrain import COMMON
-from hwdse.validation.shared.reference_table import read_table
+from hwdse.validation.training.training_times import batches_of
+from hwdse.validation.training.vtrain import COMMON
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from hwdse.config import load_workload
 from hwdse.specs.design import Parallelism
 from hwdse.training.strategy_rules import strategy_problem
 from hwdse.validation.aws import neuron_jobs
-from hwdse.validation.measured import training_jobs
-from hwdse.validation.measured.vtrain import COMMON
+from hwdse.validation.training import training_jobs
+from hwdse.validation.training.vtrain import COMMON
 from hwdse.workload.transformer.model_config import LayerOverrides
 
 DATA = Path(__file__).parents[1] / "data"

@@ -14,7 +14,7 @@ from hwdse.training.gemm_operator_costs import peak_flop_per_s
 from hwdse.validation.aws.aws_training import COLUMNS, measured_runs, release_group, validate
 from hwdse.validation.aws.neuron_jobs import core_of, job_of, problem_of, stack_of
 from hwdse.validation.aws.neuron_models import find_model, plain_name, unexpressed_reason
-from hwdse.validation.measured.training_times import results_of
+from hwdse.validation.training.training_times import results_of
 from hwdse.workload.transformer.dense_transformer import layer_parameters, num_parameters
 
 FILE = Path(__file__).parents[1] / "data" / "aws_training_public.csv"

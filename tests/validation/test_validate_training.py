@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hwdse.config import load_workload
-from hwdse.validation.measured import training_runs, vtrain
-from hwdse.validation.measured.training_jobs import (
+from hwdse.validation.training import training_runs, vtrain
+from hwdse.validation.training.training_jobs import (
     OTHER,
     SOURCES,
     SYSTEMS,

@@ -14,7 +14,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import total
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
-from hwdse.validation.measured.training_jobs import job_of, problem_of
+from hwdse.validation.training.training_jobs import job_of, problem_of
 from hwdse.workload.transformer.decoder_layer import kept_bytes, score_bytes
 from hwdse.workload.transformer.gemm_groups import LayerSharding
 from hwdse.workload.transformer.model_config import LayerKind

@@ -28,8 +28,8 @@ KINDS = {
     "precision": "published.fp64_fp16_split",
     "scalesim": "simulators.scalesim",
     "timeloop": "simulators.timeloop",
-    "training": "measured.training_runs",
-    "vtrain": "measured.vtrain",
+    "training": "training.training_runs",
+    "vtrain": "training.vtrain",
     "zigzag": "simulators.zigzag",
 }
 """Module of `hwdse.validation` by kind."""

@@ -19,8 +19,8 @@ from hwdse.training.strategy_ranking import evaluate_strategies
 from hwdse.validation.aws.aws_training import measured_runs
 from hwdse.validation.aws.neuron_jobs import degree, job_of
 from hwdse.validation.aws.neuron_models import plain_name
-from hwdse.validation.measured.training_jobs import Job
 from hwdse.validation.shared.reference_table import Comparison, ValidationReport, build_report
+from hwdse.validation.training.training_jobs import Job
 
 CHIP = "trainium1"
 NUM_BEST = 5

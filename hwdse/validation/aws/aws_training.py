@@ -23,9 +23,6 @@ from hwdse.validation.aws.neuron_jobs import (
     server_name,
 )
 from hwdse.validation.aws.neuron_models import plain_name
-from hwdse.validation.measured.training_cells import cell_number
-from hwdse.validation.measured.training_jobs import Job
-from hwdse.validation.measured.training_times import results_of
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
@@ -34,6 +31,9 @@ from hwdse.validation.shared.reference_table import (
     printed_resolution,
     read_table,
 )
+from hwdse.validation.training.training_cells import cell_number
+from hwdse.validation.training.training_jobs import Job
+from hwdse.validation.training.training_times import results_of
 from hwdse.workload.transformer.dense_transformer import layer_parameters
 
 COLUMNS = (

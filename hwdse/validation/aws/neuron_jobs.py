@@ -19,8 +19,8 @@ from hwdse.specs.hardware.chip import Chip, Link, Memory
 from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.number_formats import PrecisionMix
 from hwdse.validation.aws.neuron_models import NeuronModel, find_model, unexpressed_reason
-from hwdse.validation.measured.training_cells import cell_number
-from hwdse.validation.measured.training_jobs import Job
+from hwdse.validation.training.training_cells import cell_number
+from hwdse.validation.training.training_jobs import Job
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 SOFTWARE = "neuron"

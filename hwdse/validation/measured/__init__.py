@@ -1,1 +1,1 @@
-"""Validations against measurements: collectives, training runs, RTL cycles of Gemmini."""
+"""Validations against measurements: collectives, power, RTL cycles of Gemmini."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.software import Software
-from hwdse.validation.measured.training_cells import cell_number, cell_text
+from hwdse.validation.training.training_cells import cell_number, cell_text
 
 OVERLAPS: Mapping[str, tuple[str, float, float]] = MappingProxyType(
     {

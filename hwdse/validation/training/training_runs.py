@@ -11,15 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hwdse.validation.measured.training_cells import cell_number, cell_text
-from hwdse.validation.measured.training_jobs import (
-    PACKED,
-    Job,
-    job_of,
-    problem_of,
-    software_name,
-)
-from hwdse.validation.measured.training_times import Result, results_of
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
@@ -27,6 +18,15 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
+from hwdse.validation.training.training_cells import cell_number, cell_text
+from hwdse.validation.training.training_jobs import (
+    PACKED,
+    Job,
+    job_of,
+    problem_of,
+    software_name,
+)
+from hwdse.validation.training.training_times import Result, results_of
 
 COLUMNS = (
     "source_id",

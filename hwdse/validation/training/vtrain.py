@@ -8,10 +8,10 @@ file with the columns of `training_runs.py` is scored as there.
 
 from pathlib import Path
 
-from hwdse.validation.measured.training_runs import COLUMNS as TRAINING_COLUMNS
-from hwdse.validation.measured.training_runs import report_of
-from hwdse.validation.measured.training_runs import validate as validate_training
 from hwdse.validation.shared.reference_table import ValidationReport, read_table
+from hwdse.validation.training.training_runs import COLUMNS as TRAINING_COLUMNS
+from hwdse.validation.training.training_runs import report_of
+from hwdse.validation.training.training_runs import validate as validate_training
 
 COLUMNS = (
     "num_chips",

@@ -11,7 +11,7 @@ import numpy as np
 from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, total
-from hwdse.validation.measured.training_jobs import Job
+from hwdse.validation.training.training_jobs import Job
 
 
 class Result(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 
 from hwdse.config import load_workload
 from hwdse.config.files.toml_files import preset_names
-from hwdse.validation.measured.training_cells import cell_number, cell_text
+from hwdse.validation.training.training_cells import cell_number, cell_text
 from hwdse.workload.transformer.model_config import LayerOverrides, Transformer
 
 NAMED_MODELS = MappingProxyType({"deepseekv2": "deepseek_v2", "deepseekv3": "deepseek_v3"})

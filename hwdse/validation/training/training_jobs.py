@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from hwdse.config import load_chip, load_software, load_system
 from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.cluster import Cluster
-from hwdse.validation.measured.training_cells import cell_number
-from hwdse.validation.measured.training_models import adapter_fraction, model_of, model_problem
-from hwdse.validation.measured.training_recipes import (
+from hwdse.validation.training.training_cells import cell_number
+from hwdse.validation.training.training_models import adapter_fraction, model_of, model_problem
+from hwdse.validation.training.training_recipes import (
     mix_of,
     recipe_of,
     recomputation_of,

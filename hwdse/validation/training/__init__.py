@@ -1,0 +1,1 @@
+"""Published training runs: rows as jobs, their times and memory."""
