@@ -12,7 +12,7 @@ from hwdse.config.files.toml_files import preset_root
 from hwdse.config.schema.metric_fields import SCALARS, metric_field
 from hwdse.config.search.metric_names import objective_columns
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES
-from hwdse.search.space.pytree_path import set_path
+from hwdse.search.space.pytree_path import get_path, set_path
 from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
 from hwdse.workload.gemms import LayerList
 
@@ -212,7 +212,7 @@ def test_broken_workload():
             "x.toml [objective] front = ['time_per_token']: expected two or more distinct",
         ),
         ("die_area =", "die_aera =", 'x.toml [limits] die_aera = "'),
-        ('"183.3 W"', '"500 mm^2"', 'x.toml [limits] chip_power = "500 mm^2": expected a finite'),
+        ('"151 W"', '"500 mm^2"', 'x.toml [limits] chip_power = "500 mm^2": expected a finite'),
         ("ratio = 1 ", "ratio = 0 ", "x.toml [limits] hbm_used_ratio = 0: expected a number above"),
         (
             "tensor = 16",
@@ -290,9 +290,13 @@ def test_broken_workload():
         (
             'path = "parallelism"',
             'path = "mix"',
-            'x.toml [choices 1] values = "all": expected a li',
+            'x.toml [choices 1] values = "best": expected a l',
         ),
-        ("[1, 2]", "[0.5]", "x.toml [choices 1] micro_batch = [0.5]: expected a list of numbers"),
+        (
+            'values = "best"',
+            'micro_batch = [0.5]\nvalues = "best"',
+            "x.toml [choices 1] micro_batch = [0.5]: expected a list of numbers",
+        ),
         ("seed = 0", "seed = -1", "x.toml seed = -1: expected a whole number from 0 to 4294967295"),
     ],
 )
@@ -385,7 +389,7 @@ def test_layer_lists_need_no_strategy():
     assert isinstance(load_search("x.toml").workload, LayerList)
     line = message(load_search, text)
     assert line == (
-        'x.toml [choices 1] values = "all": expected a training workload; a layer list has no '
+        'x.toml [choices 1] values = "best": expected a training workload; a layer list has no '
         "parallelism strategies"
     )
 
@@ -441,14 +445,16 @@ def test_every_strategy_of_the_reference_search_uses_all_chips():
     search = load_search("trn2_llama3_70b")
     (choice,) = search.space.choices
     assert len(set(choice.labels)) == len(choice.labels) == len(set(choice.table))
-    for tensor, pipeline, micro_batch, recompute in choice.table:
-        data = 1024 / (tensor * pipeline)
+    fields = [path.removeprefix("parallelism.") for path in choice.paths]
+    rows = [dict(zip(fields, row, strict=True)) for row in choice.table]
+    for row in rows:
+        data = 1024 / (row["tensor"] * row["pipeline"] * row["context"])
         assert data.is_integer()
-        assert (1024 / (data * micro_batch)).is_integer()
-        assert 80 % pipeline == 0
-        assert 64 % tensor == 0
-        assert recompute in (0.0, 1.0)
-    assert (16.0, 4.0, 1.0, 0.0) in choice.table
+        assert (1024 / (data * row["micro_batch"])).is_integer()
+        assert 64 % row["tensor"] == 0
+        assert row["recompute_fraction"] in (0.0, 1.0)
+    own = search.base.parallelism  # the strategy of the base design is one of them
+    assert {name: getattr(own, name) for name in fields} in rows
 
 
 def test_listed_strategies_and_values():
@@ -490,7 +496,11 @@ def test_written_designs_read_back_exactly():
     again = load_search("best.toml")
     assert again.base == design
     assert again.workload == search.workload
-    assert again.space == search.space
+    assert again.space.dimensions == search.space.dimensions
+    assert again.space.variants == search.space.variants
+    (choice,) = again.space.choices  # the best strategies on that design, its own among them
+    own = tuple(get_path(design, path) for path in choice.paths)
+    assert own in choice.table
     assert again.limits == search.limits
     assert to_toml(again, again.base) == text
     for override in ("parallelism.tensor=8", "design.parallelism.tensor=8"):

@@ -229,7 +229,7 @@ def test_strategy_label():
 
 def search_text(choice):
     text = Path(__file__).parents[2].joinpath(f"configs/searches/{PRESET}.toml").read_text()
-    start, end = text.index('values = "all"'), text.index("[[variants]]")
+    start, end = text.index('values = "best"'), text.index("[[variants]]")
     return text[:start] + choice + "\n\n" + text[end:]
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_STUDIES = 3
 """Studies of one answer: each begins at the better design that the last one found, if any."""
+SAME_REGRET = 5e-4
+"""Loss below which the best design of a scenario counts as the chosen one: it prints as 0.0 %."""
 MAX_CHANGES = 2
 """Changed parameters of the best design of a scenario that are printed."""
 
@@ -114,7 +116,9 @@ def _row(
         cell = broken
     return [
         short_path(path).removeprefix("chip."), reliance.origins[path].kind, value, cell,
-        _regret_cell(scenario.regret), _changes(loaded, result.design, scenario.best_design),
+        _regret_cell(scenario.regret),
+        "the same" if scenario.regret < SAME_REGRET
+        else _changes(loaded, result.design, scenario.best_design),
     ]  # fmt: skip
 
 

@@ -102,7 +102,8 @@ def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     if not len(strategies):
         raise _none_allowed(table, where)
     columns = {name: strategies[name] for name in FIELDS}
-    return _choice(columns, roots, _num_kept(table, where))
+    is_free = options == type(options)() and table.keep is None
+    return _choice(columns, roots, _num_kept(table, where), with_own=is_free)
 
 
 def strategy_options(table: Any, where: ConfigLocation) -> "StrategyOptions":
@@ -126,8 +127,15 @@ def strategy_options(table: Any, where: ConfigLocation) -> "StrategyOptions":
     return StrategyOptions(**given)
 
 
-def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None = None) -> Choice:
-    """Choice of all these strategies, or of `num_kept` representatives."""
+def _choice(
+    columns: dict[str, np.ndarray],
+    roots: Roots,
+    num_kept: int | None = None,
+    *,
+    with_own: bool = False,
+) -> Choice:
+    """Choice of all these strategies, or of `num_kept` representatives, with the strategy of the
+    base design if asked for."""
     from hwdse.numerics.factored_program import Columns
     from hwdse.training.strategy_enumeration import FIELDS, strategy_label
     from hwdse.training.strategy_ranking import evaluate_strategies, representatives
@@ -141,10 +149,24 @@ def _choice(columns: dict[str, np.ndarray], roots: Roots, num_kept: int | None =
         specs = {name: value for name, value in roots.items() if name != "workload"}
         scores = evaluate_strategies(Design(**specs), roots["workload"], strategies)
         rows = representatives(strategies, scores, num_kept)
+        if with_own:
+            strategies = _with_own(strategies.take(rows), base)
+            rows = np.arange(len(strategies))
     name_of: Callable[..., str] = strategy_label
     if tuple(columns) == _BASE_FIELDS:
         name_of = _short_name
     return choice_of(strategies.take(rows), tuple(columns), num_chips, name_of)
+
+
+def _with_own(strategies: "Columns", own: Any) -> "Columns":
+    """Strategies with that of the base design, if it is not one of them."""
+    from hwdse.numerics.factored_program import Columns
+
+    values = {name: float(getattr(own, name)) for name in strategies.levels}
+    is_own = [strategies[name] == value for name, value in values.items()]
+    if np.logical_and.reduce(is_own).any():
+        return strategies
+    return Columns.of({name: np.append(strategies[name], values[name]) for name in values})
 
 
 def choice_of(
