@@ -1,20 +1,29 @@
 """Metrics, ranking and representatives of parallelism strategies."""
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.factored_program import Columns, FactoredProgram
+from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT
 from hwdse.specs.design import Design
 from hwdse.specs.results.evaluation_result import Evaluation, MemoryParts, TimeParts
 from hwdse.training.cluster_evaluation import evaluate_cluster
 from hwdse.workload.transformer.model_config import TransformerTraining
+
+MAX_PLAIN_ROWS = 1 << 16
+"""Strategies up to which one program for all designs is faster than one compiled for a design."""
+PLAIN_BLOCK = 1 << 12
+"""Strategies per call of that program."""
 
 
 @struct.dataclass
@@ -70,9 +79,38 @@ def strategy_program(
 def evaluate_strategies(
     design: Design, job: TransformerTraining, strategies: Columns
 ) -> StrategyMetrics:
-    """Metrics of every strategy, in float64."""
+    """Metrics of every strategy, in float64.
+
+    Up to `MAX_PLAIN_ROWS` strategies by one compiled program for all designs; more by
+    `strategy_program`, which is faster per row and compiled for each design.
+    """
     with jax.enable_x64(True):
-        return strategy_program(design, job, strategies).run()
+        if len(strategies) > MAX_PLAIN_ROWS:
+            return strategy_program(design, job, strategies).run()
+        base, work = jax.tree.map(float, design), jax.tree.map(float, job)
+        fields = {name: np.asarray(strategies[name], float) for name in strategies.levels}
+        program, results = _plain_program(), []
+        for start in range(0, len(strategies), PLAIN_BLOCK):
+            part = {name: column[start : start + PLAIN_BLOCK] for name, column in fields.items()}
+            size = len(next(iter(part.values())))
+            padded = {
+                n: np.pad(column, (0, PLAIN_BLOCK - size), "edge") for n, column in part.items()
+            }
+            found = program(base, work, padded)
+            results.append(jax.tree.map(lambda x, size=size: np.asarray(x)[:size], found))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+@functools.cache
+def _plain_program() -> Callable[[Design, TransformerTraining, Any], StrategyMetrics]:
+    """Metrics of `PLAIN_BLOCK` strategies of any design and job."""
+
+    def one(design: Design, job: TransformerTraining, fields: dict[str, Any]) -> StrategyMetrics:
+        parallelism = dataclasses.replace(design.parallelism, **fields)
+        found = evaluate_cluster(dataclasses.replace(design, parallelism=parallelism), job, EXACT)
+        return strategy_metrics_of(jax.tree.map(jnp.asarray, found))
+
+    return quick_jit(jax.vmap(one, in_axes=(None, None, 0)))
 
 
 METRICS: Mapping[str, str] = MappingProxyType(
