@@ -6,6 +6,7 @@ import functools
 import numpy as np
 
 from hwdse.config import load_search
+from hwdse.config.search.job_source import JobSource
 from hwdse.numerics.relaxation import total
 from hwdse.training.strategy_enumeration import FIELDS, enumerate_strategies
 from hwdse.training.strategy_ranking import evaluate_strategies
@@ -16,7 +17,8 @@ PRESET = "trn2_llama3_70b"
 @functools.cache
 def evaluated_strategies():
     """Base design, workload, all strategies of the default options, and their metrics."""
-    loaded = load_search(PRESET)
+    # Without the choice of strategies, whose ranking `known_metrics` stands for.
+    loaded = load_search(JobSource(PRESET, {"choices": []}))
     strategies = enumerate_strategies(loaded.workload, loaded.base.cluster.num_chips)
     return (
         loaded.base,
