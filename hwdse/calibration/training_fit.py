@@ -99,6 +99,7 @@ GROUPS: dict[str, list[Constant]] = {
             "elementwise_traffic_ratio",
             "step_overhead_s",
         ),
+        *_stack("mlperf_training", "elementwise_traffic_ratio", "step_overhead_s"),
         *_stack("llm_foundry_h100", "attention_efficiency_fraction"),
         *_stack("torchtitan", "attention_efficiency_fraction", "elementwise_traffic_ratio"),
         *_stack(

@@ -75,7 +75,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "megatron_bridge": Source(None, segment_tokens=200.0),
         # LoRA of rank 16 on the attention, documents cut to the sequence length; closed-division
         # runs that name no format are in eight bits (mlcommons/training, llama2_70b_lora).
-        "mlperf_training_5.1": Source(None, number_format="float8 tensorwise"),
+        "mlperf_training_5.1": Source("mlperf_training", number_format="float8 tensorwise"),
         "tpu_recipes": Source(None),
     }
 )
