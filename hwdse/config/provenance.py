@@ -44,6 +44,11 @@ _CHOICES = (
     "checkpointing",
     "mix",
     "tiles",
+    "software.matrix_efficiency_fraction",  # relative to the chip's own
+    "software.attention_efficiency_fraction",
+    "chip.spare_unit_ratio",  # structure of a chip: none of it by default
+    "chip.spare_sram_ratio",
+    "chip.dot_product_length",
     "cluster.schedule_availability_fraction",
 )
 """Paths whose values are choices of the user; their defaults are not constants."""
