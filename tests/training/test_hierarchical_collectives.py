@@ -18,9 +18,14 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.training.hierarchical_collectives import (
     COLLECTIVES,
     NUM_PIECES,
+    Copies,
     collective_bytes,
     collective_time_s,
+    copy_ratios,
+    distinct_places,
     place_on_cluster,
+    placed_bytes,
+    placed_time_s,
 )
 
 P5, ULTRA = load_system("p5_48xlarge"), load_system("trn2_ultraserver")
@@ -417,3 +422,59 @@ def test_preset_systems():
     assert rainier.cluster.num_chips == 7812 * 64
     time_s = seconds("all_reduce", 1e9, rainier.cluster.num_chips, 1.0, rainier)
     assert 1e-3 < time_s < 0.1
+
+
+# Copies of an element for several destinations ----------------------------------------------
+
+
+def exchange(copies, num_chips, size=1e8, system=P5):
+    """Seconds and sent bytes of an all-to-all with copies."""
+    group = place_on_cluster(num_chips, 1.0, system.cluster)
+    time_s = placed_time_s("all_to_all", size, group, system.chip, system.cluster, copies)
+    return float(time_s), *(float(x) for x in placed_bytes("all_to_all", size, group, copies))
+
+
+def test_distinct_places_by_hand():
+    assert distinct_places(1.0, 8.0) == pytest.approx(1.0)
+    assert distinct_places(2.0, 2.0) == pytest.approx(1.5)
+    assert distinct_places(8.0, 1.0) == pytest.approx(1.0)
+    assert distinct_places(8.0, 1e9) == pytest.approx(8.0)
+    assert jax.grad(distinct_places, 1)(8.0, 1.0) < math.inf
+
+
+def test_copies_to_one_destination_are_an_all_to_all():
+    for once in (0.0, 1.0):
+        for num_chips in (8.0, 16.0, 64.0):
+            group = place_on_cluster(num_chips, 1.0, P5.cluster)
+            inside, across = copy_ratios(Copies(1.0, once), group)
+            assert across == pytest.approx(1.0)
+            assert once == 1.0 or inside == pytest.approx(8.0 / num_chips)
+    plain = seconds("all_to_all", 1e8, 16.0, 1.0)
+    assert exchange(Copies(8.0, 0.0), 16.0)[0] == pytest.approx(plain, rel=1e-12)
+
+
+def test_a_token_crosses_the_network_once_for_each_node():
+    # Eight experts on two servers: 2 (1 - 2^-8) servers instead of eight messages.
+    group = place_on_cluster(16.0, 1.0, P5.cluster)
+    inside, across = copy_ratios(Copies(8.0, 1.0), group)
+    assert across == pytest.approx(2.0 * (1.0 - 0.5**8) / 8.0)
+    # Inside, each of the ranks that has an expert of the token gets it once.
+    assert inside == pytest.approx(16.0 * (1.0 - (15.0 / 16.0) ** 8) / 8.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    number=st.sampled_from([1.0, 2.0, 6.0, 8.0, 9.0]),
+    num_chips=st.sampled_from([8.0, 16.0, 64.0, 256.0]),
+    once=st.floats(0.0, 1.0),
+)
+def test_sending_once_never_sends_more_over_the_network(number, num_chips, once):
+    with jax.enable_x64(True):
+        _, _, plain = exchange(Copies(number, 0.0), num_chips)
+        _, link, network = exchange(Copies(number, once), num_chips)
+        assert 0.0 <= network <= plain * (1.0 + 1e-12)
+        assert link >= 0.0
+        # Worth the detour where a server has several of the experts of a token.
+        if num_chips == 16.0 and number >= 6.0:
+            slow_s = exchange(Copies(number, 0.0), num_chips)[0]
+            assert exchange(Copies(number, 1.0), num_chips)[0] <= slow_s

@@ -14,7 +14,7 @@ from hwdse.validation.training.vtrain import COMMON
 from hwdse.workload.transformer.model_config import LayerOverrides
 
 DATA = Path(__file__).parents[1] / "data"
-BASE = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
+BASE = Parallelism(1.0, 1.0, 1.0, 0.0)
 GPT3 = load_workload("gpt3_175b").replace(global_batch=1536.0)
 
 
@@ -49,6 +49,25 @@ def test_expert_degree_divides_experts_and_data_parallel_ranks():
         "expert", "a divisor of 8, the experts of a layer")  # fmt: skip
     assert strategy_problem(BASE.replace(expert=8.0, tensor=16.0), 64.0, job) == (
         "expert", "a divisor of 4, the data-parallel ranks")  # fmt: skip
+
+
+def test_experts_with_own_shards_span_tensor_ranks():
+    job = load_workload("mixtral_8x7b")
+    whole = BASE.replace(tensor=16.0, expert=8.0, expert_tensor=1.0)
+    assert strategy_problem(whole, 64.0, job) is None
+    problems = {
+        "expert_tensor": (whole.replace(expert_tensor=3.0), whole.replace(expert_tensor=32.0)),
+        "expert": (whole.replace(tensor=2.0, pipeline=8.0, expert=8.0, expert_tensor=2.0),),
+    }
+    for key, wrong in problems.items():
+        for strategy in wrong:
+            found = strategy_problem(strategy, 64.0, job)
+            assert found is not None
+            assert found[0] == key
+    # Without sequence parallelism every tensor rank has all tokens.
+    alone = whole.replace(sequence_parallel_fraction=0.0)
+    assert strategy_problem(alone, 64.0, job) == (
+        "expert_tensor", "16, the tensor ranks, without sequence parallelism")  # fmt: skip
 
 
 LLAMA = load_workload("llama3_8b").replace(seq_len=8190.0, global_batch=48.0)

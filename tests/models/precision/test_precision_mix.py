@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from hwdse.config import load_chip
 from hwdse.models.precision.precision_mix import (
     TWO_FLOAT_ADD_FLOP,
     TWO_FLOAT_MULTIPLY_FLOP,
@@ -20,6 +21,8 @@ from hwdse.models.precision.precision_mix import (
     fp64_fraction_for_ratio,
     fp64_per_fp16_ratio_of_area,
     mix_bytes_per_element,
+    mix_cast_bytes_per_element,
+    mix_mac_energy_ratio,
     mix_matrix_speedup_ratio,
     native_fp64_flop_per_s,
     split_time_ratio,
@@ -191,15 +194,43 @@ def test_a_chip_without_fp64_units_finishes():
 def test_bytes_and_speed_of_a_mix(share, num_bytes, speedup):
     mix = MIX.replace(fp8_flop_fraction=share)
     assert mix_bytes_per_element(mix) == num_bytes
-    assert mix_matrix_speedup_ratio(mix, 2.0) == pytest.approx(speedup)
+    assert mix_matrix_speedup_ratio(mix, narrow(2.0)) == pytest.approx(speedup)
+
+
+def narrow(eight, four=1.0):
+    """Chip with the given speed of narrow formats."""
+    return load_chip("h100").replace(fp8_speedup_ratio=eight, fp4_speedup_ratio=four)
+
+
+def test_mix_of_three_formats_by_hand():
+    mix = MIX.replace(fp8_flop_fraction=0.5, fp4_flop_fraction=0.25)
+    # A quarter in 16 bits, half at twice, a quarter at four times the rate: 0.5625 of the time.
+    assert mix_matrix_speedup_ratio(mix, narrow(2.0, 4.0)) == pytest.approx(1.0 / 0.5625)
+    assert mix_bytes_per_element(mix) == pytest.approx(0.25 * 2.0 + 0.5 + 0.25 * 0.5625)
+    # One 16-bit read and two FP8 writes; two reads and two FP4 writes with their scales.
+    assert mix_cast_bytes_per_element(mix) == pytest.approx(0.5 * 4.0 + 0.25 * (4.0 + 2.0 * 0.5625))
+    assert mix_cast_bytes_per_element(MIX.replace(fp8_flop_fraction=0.0)) == 0.0
+
+
+def test_narrow_formats_take_less_energy():
+    energies = [
+        mix_mac_energy_ratio(MIX.replace(fp8_flop_fraction=eight, fp4_flop_fraction=four))
+        for eight, four in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    ]
+    assert energies[0] == 1.0
+    assert energies[0] > energies[1] > energies[2] > 0.0
+    assert (
+        mix_mac_energy_ratio(MIX.replace(fp8_flop_fraction=0.0, operand_activity_ratio=0.6)) == 0.6
+    )
 
 
 def test_fp8_of_equal_speed_gives_no_speedup():
-    assert mix_matrix_speedup_ratio(MIX, 1.0) == 1.0
+    assert mix_matrix_speedup_ratio(MIX, narrow(1.0)) == 1.0
 
 
 def test_speedup_is_below_that_of_the_fast_format():
-    speedups = jax.vmap(lambda x: mix_matrix_speedup_ratio(MIX.replace(fp8_flop_fraction=x), 2.0))(
+    chip = narrow(2.0)
+    speedups = jax.vmap(lambda x: mix_matrix_speedup_ratio(MIX.replace(fp8_flop_fraction=x), chip))(
         jnp.linspace(0.0, 1.0, 33)
     )
     assert jnp.all(jnp.diff(speedups) > 0.0)
