@@ -13,7 +13,7 @@ on first use:
 - `OperatorCosts`: result of `operator_costs`.
 - `peak_flop_per_s`: 16-bit peak of the matrix engines of a chip.
 - `collective_time_s`: time of one collective on the fabric of a cluster.
-- `operating_point`: clock and voltage at which a step meets the power limit.
+- `run_within_limit`: the same at the highest clock at which the step meets the power limit.
 - `goodput`: productive fraction of wall time of a job: failures, checkpoints, stragglers.
 - `enumerate_strategies`: valid parallelism strategies of a job on a number of chips.
 - `StrategyOptions`: values of each field that `enumerate_strategies` includes.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, peak_flop_per_s
     from hwdse.training.hierarchical_collectives import collective_time_s
     from hwdse.training.job_goodput import goodput
-    from hwdse.training.power_cap import operating_point
+    from hwdse.training.power_cap import run_within_limit
     from hwdse.training.step_time_and_energy import StepRun, StepWork, run_step, step_work
     from hwdse.training.strategy_enumeration import (
         StrategyOptions,
@@ -60,12 +60,12 @@ __all__ = [
     "evaluate_cluster",
     "evaluate_strategies",
     "goodput",
-    "operating_point",
     "operator_costs",
     "peak_flop_per_s",
     "ranked",
     "representatives",
     "run_step",
+    "run_within_limit",
     "step_work",
     "strategy_at",
     "strategy_label",
@@ -82,11 +82,12 @@ __getattr__, __dir__ = lazy_names(
         ),
         "hierarchical_collectives": ("collective_time_s",),
         "job_goodput": ("goodput",),
-        "power_cap": ("operating_point",),
+        "power_cap": ("run_within_limit",),
         "step_time_and_energy": (
             "StepRun",
             "StepWork",
             "run_step",
+            "run_within_limit",
             "step_work",
         ),
         "strategy_enumeration": (

@@ -12,11 +12,10 @@ from hwdse.specs.design import Design
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.training.gemm_operator_costs import OperatorCosts, peak_flop_per_s
 from hwdse.training.job_goodput import checkpoint_storage_cost_usd, goodput
-from hwdse.training.power_cap import operating_point
+from hwdse.training.power_cap import run_within_limit
 from hwdse.training.step_time_and_energy import (
     StepRun,
     per_step,
-    run_step,
     step_work,
     time_parts,
 )
@@ -30,13 +29,12 @@ def evaluate_cluster(
 ) -> Evaluation:
     """`Evaluation` of a design under a training workload.
 
-    Runs the step at the clock allowed by the power limit (`operating_point`) and divides by
+    Runs the step at the clock allowed by the power limit (`run_within_limit`) and divides by
     goodput. Assumes that time lost to failures draws the same power as productive time.
     """
     chip = design.chip
     work = step_work(design, workload, relaxation)
-    point = operating_point(work, design, relaxation)
-    run = run_step(work, design, relaxation, point)
+    run = run_within_limit(work, design, relaxation)
     step, layer, head, times = run.step, run.layer, run.head, run.times
     elapsed_s, energy = run.step_time_s, run.energy
     area_parts, die_area_mm2 = area.area_parts_mm2(chip), work.die_area_mm2
@@ -68,8 +66,8 @@ def evaluate_cluster(
         + times.fp64.traffic_bytes,
         hardware_flop=2.0 * per_step(step, layer.num_macs, head.num_macs),
         peak_flop_per_s=peak_flop_per_s(chip),
-        throttled_clock_ratio=point.clock_ratio + 0.0 * elapsed_s,
-        supply_voltage_v=point.voltage_v + 0.0 * elapsed_s,
+        throttled_clock_ratio=run.point.clock_ratio + 0.0 * elapsed_s,
+        supply_voltage_v=run.point.voltage_v + 0.0 * elapsed_s,
         reticle_used_ratio=area.reticle_used_ratio(die_area_mm2, chip.num_dies),
         **_cost_and_carbon(run, die_area_mm2, effective_tokens, design),
     )

@@ -365,3 +365,28 @@ def sum_operators(costs: OperatorCosts, is_lm_head: PerOp) -> tuple[OperatorCost
     layer = jax.tree.map(lambda x: jnp.dot(x, 1.0 - is_lm_head), costs)
     head = jax.tree.map(lambda x: jnp.dot(x, is_lm_head), costs)
     return layer, head
+
+
+def layer_and_head_seconds(
+    work: OperatorWork, executions: ExecutionCounts, relaxation: Relaxation
+) -> Callable[[Scalar], tuple[Scalar, Scalar, Scalar]]:
+    """Sums of `time_s` of a layer, `forward_s` of a layer and `time_s` of the LM head, by clock.
+
+    Those sums of `costs_at_clock` that the step time depends on, in one product.
+    """
+    in_layer = 1.0 - executions.is_lm_head
+    weights = jnp.stack(
+        [
+            executions.total * in_layer,
+            executions.forward * in_layer,
+            executions.total * executions.is_lm_head,
+        ],
+        axis=-1,
+    )
+
+    def seconds(clock_ratio: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+        time_s = _bound_times(work, clock_ratio, relaxation).total_s + work.launch_s
+        layer_s, forward_s, head_s = jnp.unstack(time_s @ weights)
+        return layer_s, forward_s, head_s
+
+    return seconds

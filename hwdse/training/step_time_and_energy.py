@@ -7,6 +7,7 @@ energies are sums over all chips.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ from hwdse.training.gemm_operator_costs import (
     OperatorCosts,
     OperatorWork,
     costs_at_clock,
+    layer_and_head_seconds,
     operator_work,
     sum_operators,
     vector_rate_flop_per_s,
@@ -85,6 +87,7 @@ class StepRun:
     """One step: sharding, operator costs and times of one chip, energy of all chips."""
 
     step: ShardedStep
+    point: OperatingPoint
     layer: OperatorCosts
     head: OperatorCosts
     times: StepTimes
@@ -133,13 +136,43 @@ def run_step(
     work: StepWork, design: Design, relaxation: Relaxation, point: OperatingPoint
 ) -> StepRun:
     """Times and energy of a step without failures, at an operating point of its chips."""
-    step, slowed = work.step, with_clock_ratio(design, point.clock_ratio)
-    costs = costs_at_clock(work.operators, step.executions, point.clock_ratio, relaxation)
-    layer, head = sum_operators(costs, step.executions.is_lm_head)
-    times = step_times(work, layer, head, slowed)
-    elapsed_s = step_time_s(step, times)
-    energy = energy_parts(work, layer, head, times, elapsed_s, design, point)
-    return StepRun(step, layer, head, times, elapsed_s, energy)
+    costs = costs_at_clock(work.operators, work.step.executions, point.clock_ratio, relaxation)
+    layer, head = sum_operators(costs, work.step.executions.is_lm_head)
+    times = step_times(work, layer, head, with_clock_ratio(design, point.clock_ratio))
+    elapsed_s = step_time_s(work.step, times)
+    one_chip = _chip_work(work, layer, head, times, elapsed_s)
+    energy = jax.tree.map(
+        lambda joules: joules * design.cluster.num_chips,
+        chip_energy_parts(one_chip, work, design, point),
+    )
+    return StepRun(work.step, point, layer, head, times, elapsed_s, energy)
+
+
+def chip_work_by_clock(
+    work: StepWork, design: Design, relaxation: Relaxation
+) -> Callable[[Scalar], ChipWork]:
+    """Work of one chip in one step by its clock ratio; only the two times depend on it."""
+    executions = work.step.executions
+    costs = costs_at_clock(work.operators, executions, 1.0, relaxation)
+    set_layer, set_head = sum_operators(costs, executions.is_lm_head)
+    seconds = layer_and_head_seconds(work.operators, executions, relaxation)
+
+    def at_clock(clock_ratio: Scalar) -> ChipWork:
+        layer_s, forward_s, head_s = seconds(clock_ratio)
+        layer = dataclasses.replace(set_layer, time_s=layer_s, forward_s=forward_s)
+        head = dataclasses.replace(set_head, time_s=head_s)
+        times = step_times(work, layer, head, with_clock_ratio(design, clock_ratio))
+        return _chip_work(work, layer, head, times, step_time_s(work.step, times))
+
+    return at_clock
+
+
+def chip_energy_parts(
+    one_chip: ChipWork, work: StepWork, design: Design, point: OperatingPoint
+) -> EnergyParts:
+    """Energy of the work of one chip in one step at an operating point (J)."""
+    mac_ratio = precision_mix.mix_mac_energy_ratio(design.mix)
+    return chip_energy.energy_parts(one_chip, design.chip, mac_ratio, work.die_area_mm2, point)
 
 
 def with_clock_ratio(design: Design, ratio: Scalar) -> Design:
@@ -371,22 +404,16 @@ def time_parts(
     )
 
 
-def energy_parts(
-    work: StepWork,
-    layer: OperatorCosts,
-    head: OperatorCosts,
-    times: StepTimes,
-    elapsed_s: Scalar,
-    design: Design,
-    point: OperatingPoint,
-) -> EnergyParts:
-    """Joules of one step, summed over all chips."""
+def _chip_work(
+    work: StepWork, layer: OperatorCosts, head: OperatorCosts, times: StepTimes, elapsed_s: Scalar
+) -> ChipWork:
+    """Operations, bytes and times of one chip in one step, mean over the stages."""
     step = work.step
 
     def of_step(name: str) -> Leaf:
         return per_step(step, getattr(layer, name), getattr(head, name))
 
-    one_chip = ChipWork(
+    return ChipWork(
         num_macs=of_step("num_macs"),
         vector_flop=of_step("vector_flop") + step.optimizer_flop,
         sram_bytes=of_step("sram_bytes"),
@@ -398,9 +425,6 @@ def energy_parts(
         elapsed_s=elapsed_s,
         resident_s=elapsed_s - waiting_time_s(step, times),
     )
-    mac_ratio = precision_mix.mix_mac_energy_ratio(design.mix)
-    per_chip = chip_energy.energy_parts(one_chip, design.chip, mac_ratio, work.die_area_mm2, point)
-    return jax.tree.map(lambda joules: joules * design.cluster.num_chips, per_chip)
 
 
 def waiting_time_s(step: ShardedStep, times: StepTimes) -> Scalar:

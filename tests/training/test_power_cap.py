@@ -19,8 +19,8 @@ from hwdse.models.energy.voltage_and_leakage import (
     supply_voltage_v,
 )
 from hwdse.numerics.jit_compile import quick_jit
-from hwdse.numerics.relaxation import EXACT
-from hwdse.training.power_cap import LOWEST, operating_point
+from hwdse.numerics.relaxation import EXACT, total
+from hwdse.training.power_cap import LOWEST, run_within_limit
 from hwdse.training.step_time_and_energy import step_work, with_clock_ratio
 
 BASE = LIMITED.replace(chip=LIMITED.chip.replace(power_limit_w=None))
@@ -95,9 +95,12 @@ def test_power_meets_the_limit_and_a_high_limit_changes_nothing(free, capped):
 
 
 def test_throttled_design_equals_the_design_with_that_clock(capped):
-    scaled = run_once(with_clock_ratio(BASE, float(capped.throttled_clock_ratio[SAME])))
-    for name in ("step_time_s", "step_energy_j", "cost_per_token_usd", "carbon_per_token_g"):
-        assert getattr(scaled, name) == pytest.approx(float(getattr(capped, name)[SAME]), rel=1e-9)
+    """A slower scratchpad is also smaller; the throttle leaves the silicon as it is."""
+    slowed = with_clock_ratio(BASE, float(capped.throttled_clock_ratio[SAME]))
+    work = step_work(slowed, JOB, EXACT).replace(die_area_mm2=float(capped.die_area_mm2[SAME]))
+    scaled = run_within_limit(work, slowed, EXACT)
+    assert scaled.step_time_s == pytest.approx(float(capped.step_time_s[SAME]), rel=1e-9)
+    assert total(scaled.energy) == pytest.approx(float(capped.step_energy_j[SAME]), rel=1e-9)
 
 
 def test_unreachable_limit_gives_the_lowest_clock_and_a_higher_power(capped):
@@ -133,7 +136,7 @@ def test_gradients_are_finite_in_float32_and_at_the_edges():
 
 
 def test_no_limit_needs_no_computation():
-    assert operating_point(step_work(BASE, LAYERS, EXACT), BASE, EXACT).clock_ratio == 1.0
+    assert run_within_limit(step_work(BASE, LAYERS, EXACT), BASE, EXACT).point.clock_ratio == 1.0
     assert "power_limit_w" not in str(jax.tree_util.tree_flatten_with_path(BASE)[0])
 
 
