@@ -9,14 +9,11 @@ from hwdse.config.files.toml_files import preset_names
 from hwdse.config.hardware.load_specs import load_chip_file
 from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.energy.chip_energy import ChipWork, energy_parts
-from hwdse.models.precision.precision_mix import mix_mac_energy_ratio
+from hwdse.models.precision.precision_mix import mix_bytes_per_element, mix_mac_energy_ratio
 from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.numerics.relaxation import total
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.number_formats import PrecisionMix
-
-WIDE_BYTES = 2.0
-"""Bytes of an operand in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,22 @@ class WorkRates:
     hbm_bytes_per_s: float
     fp8_fraction: float = 0.0
     """Part of the FLOP in FP8."""
+    fp4_fraction: float = 0.0
+    """Part of the FLOP in FP4."""
     resident_fraction: float = 1.0
     """Share of the time that kernels are resident."""
     operand_activity_ratio: float = 1.0
     link_bytes_per_s: float = 0.0
+
+    @property
+    def mix(self) -> PrecisionMix:
+        """Formats and operand data of the FLOP."""
+        return PrecisionMix(
+            0.0,
+            self.fp8_fraction,
+            self.fp4_fraction,
+            operand_activity_ratio=self.operand_activity_ratio,
+        )
 
 
 @cache
@@ -52,7 +61,7 @@ def chip_work(rates: WorkRates, chip: Chip) -> ChipWork:
     and each pass of an array reads a row of operands for its columns and a column for its rows.
     """
     num_macs = 0.5 * rates.flop_per_s
-    operand_bytes = WIDE_BYTES - rates.fp8_fraction
+    operand_bytes = mix_bytes_per_element(rates.mix)
     reads = 1.0 / chip.array.rows + 1.0 / chip.array.cols
     return ChipWork(
         num_macs=num_macs,
@@ -73,10 +82,9 @@ def power_at_rates_w(rates: WorkRates, chip: Chip, die_area_mm2: float, limit_w:
 
     A chip at its limit does the measured work at a lower clock, at the power of the limit.
     """
-    mix = PrecisionMix(0.0, rates.fp8_fraction, operand_activity_ratio=rates.operand_activity_ratio)
     point = voltage_and_leakage.operating_points(chip)(0.0)
     parts = energy_parts(
-        chip_work(rates, chip), chip, mix_mac_energy_ratio(mix), die_area_mm2, point
+        chip_work(rates, chip), chip, mix_mac_energy_ratio(rates.mix), die_area_mm2, point
     )
     return float(jnp.minimum(total(parts), limit_w))
 
