@@ -19,6 +19,7 @@ from hwdse.validation.training import training_runs, vtrain
 HERE = pathlib.Path(__file__).parent
 DATA = HERE.parents[1] / "tests" / "data"
 RUNS = DATA / "measured_training_public.csv"
+RECENT = DATA / "measured_training_2026_public.csv"
 SINGLE = DATA / "measured_vtrain_single_node_public.csv"
 OTHERS = {
     "vtrain_single": "vTrain 8.4 % (profiles the GPU), Calculon 39 %",
@@ -39,7 +40,7 @@ NAMES = {
 def errors() -> dict[str, dict[str, Metrics]]:
     """Error metrics by source and quantity."""
     found: dict[str, dict[str, Metrics]] = {}
-    for result in (vtrain.validate(SINGLE), training_runs.validate(RUNS)):
+    for result in (vtrain.validate(SINGLE), *map(training_runs.validate, (RUNS, RECENT))):
         for group, metrics in result.groups.items():
             if group.startswith("source="):
                 found[group.removeprefix("source=")] = metrics
@@ -77,7 +78,7 @@ def main() -> None:
     (results / "errors.md").write_text(table(found))
     if options.fit:
         with jax.enable_x64(True):
-            text = "\n".join(report(read_runs([RUNS, SINGLE])))
+            text = "\n".join(report(read_runs([RUNS, SINGLE, RECENT])))
         (results / "fit.txt").write_text(text + "\n")
 
 

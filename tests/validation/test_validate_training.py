@@ -22,6 +22,7 @@ from hwdse.validation.training.training_jobs import (
 
 DATA = Path(__file__).parents[1] / "data"
 PUBLIC = DATA / "measured_training_public.csv"
+RECENT = DATA / "measured_training_2026_public.csv"
 SINGLE = DATA / "measured_vtrain_single_node_public.csv"
 LINES = [x for x in PUBLIC.read_text().splitlines() if not x.startswith("#")]
 ROWS = list(csv.DictReader(LINES))
@@ -405,3 +406,9 @@ def test_recipes_of_a_source_hold_for_their_model():
 )
 def test_every_replica_has_a_sequence(cells, context):
     assert job_of({**MIXTURE, "model_kind": "dense", **cells}).design.parallelism.context == context
+
+
+def test_most_runs_of_2025_and_2026_are_in_scope():
+    lines = [x for x in RECENT.read_text().splitlines() if not x.startswith("#")]
+    problems = [problem_of(row) for row in csv.DictReader(lines)]
+    assert problems.count(None) >= 0.85 * len(problems)
