@@ -117,15 +117,15 @@ VALIDATIONS = (
         "1 or 2 per family of chips, 1 to 4 per stack",
     ),
     Validation(
-        "Training step time of 2025-26 on H100, H200, B200, GB200, B300, GB300, MI355X, TPU v6e and "
+        "Training step time of 2025-26 on H100, H200, B200, GB200, B300, GB300, MI355X, TPU v6e, "
         "7x; dense and MoE, BF16, FP8 and FP4, LoRA, packed sequences",
         "published runs (Megatron-Bridge, MLPerf Training v5.1, TPU recipes)",
         "training measured_training_2026_public.csv", "step_time", "MAPE,median,max",
         "1 for Hopper and Blackwell, 1 for CDNA, 2 for TPUs; 4, 2 and 1 for the three stacks",
-        remark="Stacks follow from source and chip; number format, overlap, dispatcher, CUDA graphs "
-        "and recomputed modules from the columns of a row. The same setting on several releases of "
-        "the software differs by 2.6 % (dense) and 10.6 % (MoE) in the mean, and by up to 77 %. "
-        "Errors with a chip or a model left out of the fit are above.",
+        remark="Stacks follow from source and chip; number format, overlap, dispatcher, CUDA "
+        "graphs and recomputed modules from the columns of a row. The same setting on several "
+        "releases of the software differs by 2.9 % (dense) and 10.9 % (MoE) in the mean of these "
+        "rows, and by up to 77 %. Errors with a chip or a model left out of the fit are above.",
     ),
     Validation(
         "Peak memory of a chip in training", "Megatron Core on B200",
@@ -165,9 +165,8 @@ VALIDATIONS = (
         "Slowdown under power caps, five GPUs", "epochs and products, measured",
         "power_caps measured_power_cap_public.csv", "", "MAPE", "threshold and least voltage, time "
         "share, on V100, P100, RTX6000 and A40 together",
-        remark="Every cap that binds. One law for all: the threshold of 0.6 of nominal lies between "
-        "what the clocks of B300 say (0.66) and the slowdown of the four others (0.55). Epochs of "
-        "one model and one GPU with different batches differ among themselves.",
+        remark="Every cap that binds. One law for all: the threshold of 0.6 of nominal lies "
+        "between what the clocks of B300 say (0.66) and the slowdown of the four others (0.55).",
     ),
     Validation(
         "Products at the power limit and below, H200 and B200", "single kernels, measured",
@@ -185,10 +184,11 @@ VALIDATIONS = (
     ),
     Validation(
         "Power of chips and nodes that train at their measured rates", "MLPerf and others",
-        "power measured_training_power.csv", "", "MAPE", "watts of the host and loss of the supply, "
-        "from idle readings of the nodes; activity of constant operands, on B300",
+        "power measured_training_power.csv", "", "MAPE",
+        "watts of the host and loss of the supply, from idle readings of the nodes; activity of "
+        "constant operands, on B300",
         remark="The constants of the chips come from serving and single products: H100's own, "
-        "and B200's for B300. Rows that multiply hours by the TDP are no measurements, and skipped.",
+        "and B200's for B300. Rows that multiply hours by the TDP are no measurements: skipped.",
     ),
     Validation(
         "Collectives in the convention of ASTRA-sim", "ASTRA-sim, analytical backend",
@@ -201,8 +201,8 @@ VALIDATIONS = (
     Validation(
         "Energy per operation by format and node",
         "Horowitz, Jouppi, FPnew", "energy energy_per_op.csv", "", "median", "none",
-        remark="Rows of a power limit over a printed peak are skipped: no chip reaches that rate at "
-        "its limit. Measured power of whole chips is in the sections on power.",
+        remark="Rows of a power limit over a printed peak are skipped: no chip reaches that rate "
+        "at its limit. Measured power of whole chips is in the sections on power.",
     ),
     Validation(
         "Areas of memories, units and cores", "published areas", "area area.csv", "",
