@@ -156,7 +156,6 @@ AT_LEAST_ONE = frozenset(
         "mac_overhead_ratio",
         "fp8_speedup_ratio",
         "fp4_speedup_ratio",
-        "narrowest_speedup_ratio",
         "spare_unit_ratio",
         "dot_product_length",
         "fp64_area_ratio",

@@ -50,7 +50,7 @@ def area_parts_mm2(chip: Chip) -> AreaParts:
     """
     process, array, spare = chip.process, chip.array, chip.spare_unit_ratio
     num_macs = array.rows * array.cols * array.num_arrays * spare
-    products = jnp.maximum(chip.narrowest_speedup_ratio, chip.fp8_speedup_ratio)
+    products = jnp.maximum(chip.fp4_speedup_ratio, chip.fp8_speedup_ratio)
     length = chip.dot_product_length
     accumulator_bytes = array.cols * array.num_arrays * spare * chip.accumulator_column_bytes
     matrix = num_macs * process.mac_area_mm2 * datapath_ratio(length, products)
@@ -89,7 +89,7 @@ def fp64_cost_ratio(chip: Chip) -> Scalar:
     ports of arrays beyond the number of scratchpads.
     """
     process, length = chip.process, chip.dot_product_length
-    products = jnp.maximum(chip.narrowest_speedup_ratio, chip.fp8_speedup_ratio)
+    products = jnp.maximum(chip.fp4_speedup_ratio, chip.fp8_speedup_ratio)
     rows_mm2 = chip.array.rows * process.mac_area_mm2
     plain, engine = (rows_mm2 * datapath_ratio(length, x) for x in (1.0, products))
     ports_mm2 = chip.array_port_bytes * process.network_port_area_mm2_per_byte / chip.array.cols

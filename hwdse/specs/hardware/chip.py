@@ -242,9 +242,6 @@ class Chip:
     dot_product_length: Leaf = 1.0
     """Products that are aligned and added before one FP32 accumulation. Default: 1, each PE
     accumulates (systolic). Typical: 16 (H100)."""
-    narrowest_speedup_ratio: Leaf = 1.0
-    """Products of the narrowest format per 16-bit multiplier and cycle; at least
-    `fp8_speedup_ratio`. Typical: 4 (FP4 of B200)."""
     accumulator_column_bytes: Leaf = 16384.0
     """Accumulators and registers per column of an array. Default: 16 KiB, equal for PSUM of
     Trainium2 (2 MiB per 128 columns), accumulators of TPU v1, registers of A100 and H100."""

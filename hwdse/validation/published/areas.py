@@ -11,6 +11,7 @@ PHYs, controllers and other constants are inputs of the model and are skipped.
 import re
 from pathlib import Path
 
+from hwdse.config.files.toml_files import preset_names
 from hwdse.config.hardware.load_specs import load_chip
 from hwdse.config.hardware.process_presets import load_process
 from hwdse.models.silicon import area, unit_areas
@@ -18,7 +19,6 @@ from hwdse.numerics.relaxation import total
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.hardware.process_nodes import logic_density_mtr_per_mm2
 from hwdse.specs.results.evaluation_result import AreaParts
-from hwdse.validation.published.operation_energy import preset_named_in
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
@@ -127,3 +127,11 @@ def _cores_mm2(chip: Chip, parts: AreaParts) -> float:
     cache_bytes = chip.sram.capacity_bytes * chip.spare_sram_ratio * chip.cache_fraction
     caches = cache_bytes * chip.process.cache_area_mm2_per_byte
     return float(parts.matrix + parts.fp64 + parts.vector + parts.sram - caches)
+
+
+def preset_named_in(text: str) -> str | None:
+    """Chip preset with the longest file name that the text begins with."""
+    flat = re.sub(r"[^a-z0-9]", "", text.lower().split("/")[0])
+    names = sorted(preset_names("chips"), key=len, reverse=True)
+    matches = (n for n in names if flat.startswith(n.replace("_", "")))
+    return next(matches, None)

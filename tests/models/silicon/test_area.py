@@ -117,7 +117,7 @@ GROWING = {  # every unit takes area
     "array.rows": "matrix",
     "array.num_arrays": "matrix",
     "accumulator_column_bytes": "matrix",
-    "narrowest_speedup_ratio": "matrix",
+    "fp4_speedup_ratio": "matrix",
     "sram.capacity_bytes": "sram",
     "sram.bandwidth_bytes_per_s": "sram",
     "vector_flop_per_s": "vector",
