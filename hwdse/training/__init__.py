@@ -87,7 +87,6 @@ __getattr__, __dir__ = lazy_names(
             "StepRun",
             "StepWork",
             "run_step",
-            "run_within_limit",
             "step_work",
         ),
         "strategy_enumeration": (
