@@ -110,8 +110,8 @@ def _search(work: StepWork, design: Design, relaxation: Relaxation, log_limit: S
 
     Times are piecewise linear in the clock period but for host-paced layers, and the energy of
     given times is explicit in z. Each step takes times and their slopes of the full model at one
-    clock and solves for z with them, so that the second or third step is nearly exact. A bracket, halved
-    where the solution leaves it, keeps the search safe.
+    clock and solves for z with them, so that the second or third step is nearly exact. A bracket,
+    halved where the solution leaves it, keeps the search safe.
     """
     points = operating_points(design.chip)
     by_clock = chip_work_by_clock(work, design, relaxation)
