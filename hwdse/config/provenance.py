@@ -235,12 +235,15 @@ def _paths(kind: str, file: TomlFile, roots: Roots) -> Iterable[tuple[CommentedK
         return
     text = file.path.read_text(encoding="utf-8", errors="replace")
     special = dict(_TABLES.get(kind, {}))
+    root = _ROOTS[kind]
+    if kind == "process" and "accelerator" in roots:
+        root = "accelerator.process"
     for entry in commented_keys(text):
         if entry.table == "levels" and entry.key == "name":
             special["levels"] = f"accelerator.{entry.value}"
         head = special.get(entry.table)
         if head is None:
-            head = ".".join(part for part in (_ROOTS[kind], entry.table) if part)
+            head = ".".join(part for part in (root, entry.table) if part)
         for key in (entry.key, f"read_{entry.key}", f"write_{entry.key}"):  # short forms of levels
             path = f"{head}.{key}" if head else key
             if (known := find_path(roots, path)) is not None:  # not name, sources, published, ...

@@ -63,7 +63,7 @@ def test_later_files_and_flags_win():
     assert found["chip.matrix_efficiency_fraction"].kind == "class"
     assert found["workload.model.num_layers"].note == "Llama 3 paper, table 3"
     assert found["cluster.torus_sizes.1"].kind == "published"
-    assert found["parallelism.tensor_overlap_fraction"].kind == "assumed"
+    assert found["checkpoint_interval_s"].kind == "assumed"
     assert found["parallelism.tensor"].band == 0.0
     assert {one.kind for one in found.values()} <= set(KINDS)
     assert set(UNSURE) <= set(KINDS)
@@ -109,3 +109,11 @@ def test_every_value_of_a_chip_preset_has_a_note(name):
     text = (preset_root() / f"chips/{name}.toml").read_text()
     own = [one for one in commented_keys(text) if one.table != "published"]
     assert [o.key for o in own if not o.comment and o.key not in ("name", "sources")] == []
+
+
+def test_a_process_belongs_to_the_core_of_a_job_on_a_core():
+    loaded = load_search("gemmini_bert")
+    path = "accelerator.process.nominal_voltage_v"
+    assert path in {constant.path for constant in loaded.uncertain_constants}
+    found = origins(loaded)[path]
+    assert (found.kind, found.band) == ("assumed", 0.05)

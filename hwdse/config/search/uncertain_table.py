@@ -1,6 +1,6 @@
 """Uncertain constants of a search: `[uncertain]`, `[[uncertain]]`, texts such as "5 W +- 30 %"."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, StrictStr, create_model
@@ -35,19 +35,21 @@ UNCERTAIN_TABLE = create_model(
     distribution=(StrictStr | None, Field(None)),
 )
 _KEYS = {"relative", "low", "high", "distribution"}
-_PREFIXES = {"chip": "chip.", "process": "chip.process.", "accelerator": "accelerator.",
-           "software": "software.", "system": ""}  # fmt: skip
-"""Path prefix in a design of the keys of each kind of file."""
+_PREFIXES = {"chip": "chip.", "accelerator": "accelerator.", "software": "software.", "system": ""}
+"""Path prefix in a design of the keys of each kind of file. A process belongs to the chip or to the
+accelerator of the design."""
 
 
 def file_entries(
-    files: Iterable[tuple[str, TomlFile]],
+    files: Sequence[tuple[str, TomlFile]],
 ) -> list[tuple[ConfigLocation, dict[str, Any]]]:
     """Entries of values with an uncertainty in the files of a design."""
     found = []
+    owner = "accelerator" if any(kind == "accelerator" for kind, _ in files) else "chip"
+    prefixes = {**_PREFIXES, "process": f"{owner}.process."}
     for kind, file in files:
         for key, relative in file.uncertain_constants.items():
-            path = _PREFIXES.get(kind, "") + key.removeprefix("overrides.")
+            path = prefixes.get(kind, "") + key.removeprefix("overrides.")
             found.append((ConfigLocation(file.label), {"path": path, "relative": relative}))
     return found
 
