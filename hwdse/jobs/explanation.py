@@ -7,7 +7,6 @@ from typing import Any
 from hwdse.analysis.metric_slopes import metric_elasticities
 from hwdse.config.key_reference import field_docs
 from hwdse.config.provenance import job_roots, origins
-from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.range_ends import inside_ranges, range_ends
 from hwdse.config.schema.user_paths import (
     field_name,
@@ -57,7 +56,7 @@ class Explanation:
     place: str
     """File and line, `--set`, or `default of hwdse`."""
     band_ratio: float
-    """Relative half-width of the band around the value."""
+    """Relative half-width of the band around the value; of a class the larger half."""
     low_text: str
     """Lower end of the band; empty for names."""
     high_text: str
@@ -83,6 +82,7 @@ def explain(loaded: LoadedSearch, text: str, metrics: Sequence[str] = METRICS) -
         raise ValueError("a path that ends in a number or a name; found a table")
     origin, value = known[path], get_value(roots, path)
     is_number = isinstance(value, float | int)
+    ends = [format_value(path, x) for x in origin.interval(path, value)] if is_number else ["", ""]
     slopes, end = None, None
     if is_number and not path.startswith("workload."):
         each = metric_elasticities(inside_ranges(loaded.base), loaded.workload, metrics)
@@ -99,17 +99,11 @@ def explain(loaded: LoadedSearch, text: str, metrics: Sequence[str] = METRICS) -
         note="" if origin.kind == "default" else origin.note,
         place=origin.place,
         band_ratio=origin.band if is_number else 0.0,
-        low_text=_end_text(path, value, -origin.band) if is_number else "",
-        high_text=_end_text(path, value, origin.band) if is_number else "",
+        low_text=ends[0],
+        high_text=ends[1],
         one_sided=end,
         elasticities=slopes,
     )
-
-
-def _end_text(path: str, value: float, change: float) -> str:
-    """End of the band around a value, inside the range of its field."""
-    rule = rule_of(field_name(path))
-    return format_value(path, min(max(value * (1.0 + change), rule.low), rule.high))
 
 
 def _meaning(roots: Any, path: str) -> str:

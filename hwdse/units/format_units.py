@@ -23,6 +23,8 @@ _USUAL = MappingProxyType(
     }
 )
 """Customary units in place of base units without a prefix."""
+_USUAL_FROM = MappingProxyType({"J/mm^2": 1.0})
+"""Smallest value in a base unit with its customary unit: fabs use joules, clocks picojoules."""
 _LONG_TIMES = (("year", 2 * 31557600.0), ("d", 172800.0), ("h", 7200.0), ("min", 120.0))
 """Units of time and the smallest number of seconds printed in each."""
 
@@ -38,6 +40,7 @@ _PREFIXED = MappingProxyType(
         "J": ("f", "G"),
         "J s": ("f", ""),
         "J/B": ("f", "G"),
+        "J/mm^2": ("p", ""),
         "W": ("u", "G"),
         "V": ("m", ""),
         "g": ("u", "M"),
@@ -48,7 +51,7 @@ _PREFIXED = MappingProxyType(
 
 def _scaled_unit(value: float, unit: str) -> str:
     size = abs(value)
-    if unit in _USUAL:
+    if unit in _USUAL and size >= _USUAL_FROM.get(unit, 0.0):
         return _USUAL[unit]
     for name, smallest in _LONG_TIMES if unit == "s" else ():
         if size >= smallest:

@@ -1,6 +1,7 @@
 """Commands on jobs: show, new, explain, compare, and jobs of evaluate from names and flags."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hwdse.config.new_files import KINDS
 from hwdse.runs.atomic_files import read_csv_columns
 
 GEMMA = Path(__file__).parents[1] / "data" / "hf" / "gemma2_9b.json"
+CLASSES = Path(__file__).parents[2] / "configs" / "classes"
 WORK = ["--model", "llama3_8b", "--strategy", "TP8", "--batch", "64"]
 CORE = ["--layers", "bert_base"]
 
@@ -164,6 +166,16 @@ def test_explain_prints_origin_band_and_effect(capsys):
     assert found["unit"] == "mm^2/B"
     assert found["elasticities"]["time_per_token"] == 0.0
     assert 0.0 < found["elasticities"]["die_area"] < 1.0
+
+
+def test_explain_gives_the_ends_of_the_band_of_a_class(capsys):
+    text = output(capsys, "explain", "chip.matrix_efficiency_fraction", "trn2_llama3_70b")
+    found = told(capsys, "explain", "chip.matrix_efficiency_fraction", "trn2_llama3_70b")
+    bands = tomllib.loads((CLASSES / "matured.toml").read_text())["bands"]
+    low, high = bands["matrix_efficiency_fraction"]
+    assert found["kind"] == "class"
+    assert (found["low_text"], found["high_text"]) == (f"{low:g}", f"{high:g}")
+    assert f"of the class: {low:g} to {high:g}" in text
 
 
 def test_explain_takes_a_job_by_flags(capsys):

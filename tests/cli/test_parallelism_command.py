@@ -69,6 +69,8 @@ def test_the_table_has_one_row_per_strategy(capsys):
         lines = [line.split()[0] for line in part.splitlines() if line[:1].isdigit()]
         assert lines[:3] == ["1", "2", "3"]
     assert f"{len(evaluated_strategies()[2]):,} strategies evaluated in" in text
+    assert "efficiencies without a fit on Trainium2: chip.matrix_efficiency_fraction" in text
+    assert "(class, " in text
 
 
 def test_files_contain_all_strategies_that_fit_and_the_best_design(capsys, tmp_path):

@@ -7,7 +7,13 @@ import pytest
 from hwdse.config import load_search
 from hwdse.config.provenance import KINDS
 from hwdse.evaluation import evaluate_exact
-from hwdse.jobs.footing.figure_bands import FIGURES, footing, unlike_constants
+from hwdse.jobs.footing.figure_bands import (
+    EFFICIENCIES,
+    FIGURES,
+    footing,
+    unfitted_efficiencies,
+    unlike_constants,
+)
 
 JOB = ["design.system=dgx_h100", "design.num_systems=8", "parallelism.tensor=8"]
 
@@ -67,3 +73,12 @@ def test_class_and_fit_are_unlike(trainium, hopper):
 
 def test_equal_sides_are_alike(trainium):
     assert unlike_constants(["a", "b"], [trainium, trainium]) == []
+
+
+def test_efficiencies_without_a_fit_are_named_with_the_ends_of_their_class():
+    texts = unfitted_efficiencies(load_search("trn2_llama3_70b"))
+    assert [text.split()[0] for text in texts] == list(EFFICIENCIES)
+    assert all("(class, " in text and " to " in text for text in texts)
+    assert not unfitted_efficiencies(
+        load_search("trn2_llama3_70b", [*JOB, "design.num_systems=128"])
+    )

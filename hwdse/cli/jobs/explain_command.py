@@ -29,8 +29,8 @@ def run(
 ) -> None:
     """Explain one constant: value, source, band, and what depends on it.
 
-    Prints value, unit, kind (published, measured, derived, fitted, assumed, default), the line of
-    its file, its band, and the elasticities of time, energy and cost in the job.
+    Prints value, unit, kind (published, measured, derived, fitted, class, default, assumed), the
+    line of its file, its band, and the elasticities of time, energy and cost in the job.
 
     \b
     Examples:
@@ -61,8 +61,9 @@ def _print(found: "Explanation") -> None:
         say(found.meaning)
     rows = [["kind", found.kind], ["source", found.note or "-"], ["place", found.place]]
     if found.band_ratio:
-        band = f"± {100 * found.band_ratio:.3g} %: {found.low_text} to {found.high_text}"
-        rows.append(["band", band])
+        ends = f"{found.low_text} to {found.high_text}"
+        width = "of the class" if found.kind == "class" else f"± {100 * found.band_ratio:.3g} %"
+        rows.append(["band", f"{width}: {ends}"])
     if found.one_sided:
         rows.append(["derivatives", side_text(found.one_sided)])
     print_table("", ["", ""], rows, left=2)

@@ -145,7 +145,12 @@ def _run(
     overwrite: bool,
 ) -> None:
     from hwdse.cli.parallelism import strategy_tables
-    from hwdse.cli.shared.reliance_output import print_notes, print_reliance, reliance_json
+    from hwdse.cli.shared.reliance_output import (
+        print_notes,
+        print_reliance,
+        print_unfitted,
+        reliance_json,
+    )
     from hwdse.config import load_search
 
     loaded = load_search(config, sets or ())
@@ -166,6 +171,7 @@ def _run(
         say(strategy_tables.summary(found))
         if best is not None:
             print_reliance(loaded, best, metric)
+            print_unfitted(loaded)
         print_notes(loaded)
     tell_files(files)
     if not len(found.order):

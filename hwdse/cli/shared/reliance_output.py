@@ -39,6 +39,14 @@ def print_bands(loaded: "LoadedSearch", design: Any) -> None:
         say(f"bands from the kinds of all constants: {listed}")
 
 
+def print_unfitted(loaded: "LoadedSearch") -> None:
+    """Print the efficiencies of the chip that were not fitted on it; nothing if all were."""
+    from hwdse.jobs.footing.figure_bands import unfitted_efficiencies
+
+    if texts := unfitted_efficiencies(loaded):
+        say(f"efficiencies without a fit on {loaded.labels['chip']}: {'; '.join(texts)}")
+
+
 def print_notes(loaded: "LoadedSearch") -> None:
     """Print the parts of imported files that are not modeled."""
     for text in loaded.notes:

@@ -77,6 +77,21 @@ def efficiency_kind(loaded: LoadedSearch) -> str:
     return "" if found is None else found.kind
 
 
+def unfitted_efficiencies(loaded: LoadedSearch) -> list[str]:
+    """Texts of the efficiencies of the chip of a job that have no source, with their bands."""
+    texts = []
+    known = origins(loaded)
+    for path in EFFICIENCIES:
+        origin = known.get(path)
+        if origin is None or origin.kind not in UNSURE:
+            continue
+        value = float(get_path(loaded.base, path))
+        low, high = (format_value(path, end, 3) for end in origin.interval(path, value))
+        text = f"{short_path(path)} {format_value(path, value, 3)}"
+        texts.append(f"{text} ({origin.kind}, {low} to {high})")
+    return texts
+
+
 def footing(loaded: LoadedSearch, design: Any) -> Footing:
     """Bands for the figures of a design; none for a core with an optimized mapping, which takes
     long."""

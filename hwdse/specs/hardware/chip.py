@@ -41,7 +41,7 @@ class Memory:
     (Trainium2)."""
     energy_j_per_byte: Leaf
     """Access energy. Of SRAM: that of a 64 KiB macro, scaled to the scratchpad capacity by
-    `models.energy.voltage_and_leakage`; of HBM: the whole path. Typical: 0.161 pJ/B, 3.7 pJ/bit
+    `models.energy.voltage_and_leakage`; of HBM: the whole path. Typical: 0.161 pJ/B, 6.76 pJ/bit
     (Trainium2)."""
 
 
@@ -112,8 +112,8 @@ class Process:
     nominal_voltage_v: Leaf
     """Supply voltage at the nominal clock. Typical: 0.75 V (N5). Assumed."""
     threshold_voltage_v: Leaf
-    """Threshold voltage of the alpha-power law. Typical: 0.3 V. Assumed (Sakurai and Newton, JSSC
-    1990)."""
+    """Threshold voltage of the alpha-power law (Sakurai and Newton, JSSC 1990). Typical: 0.45 V
+    (N5), fitted on power caps."""
     leakage_w_per_mm2: Leaf
     """Idle power density at the nominal voltage: leakage, idle memory. Typical: 0.087 W/mm² (idle
     power of H100 and B200)."""
@@ -208,11 +208,11 @@ class Chip:
     """Write rate of one chip to remote storage: its share of the server's path. Typical:
     0.625 GB/s (Trainium2, EBS)."""
     matrix_efficiency_fraction: Leaf = 1.0
-    """Sustained over peak matrix rate of large GEMMs: clock under power, instruction issue.
-    Typical: 0.60 (H100), 0.79 (A100), fitted."""
+    """Sustained over peak matrix rate of large GEMMs at the set clock; what a power limit takes
+    comes on top. Typical: 0.65 (H100, B200), 0.79 (A100), fitted."""
     attention_efficiency_fraction: Leaf = 1.0
-    """Matrix rate of a fused attention kernel over that of large GEMMs. Typical: 0.32
-    (H100), 0.47 (A100), fitted."""
+    """Matrix rate of a fused attention kernel over that of large GEMMs. Typical: 0.85
+    (H100), 0.47 (A100)."""
     fp4_speedup_ratio: Leaf = 1.0
     """Peak FP4 rate over peak FP16 rate. Default: 1, no FP4 units. Typical: 4 (B200), 6 (GB300)."""
     hbm_efficiency_fraction: Leaf = 1.0
