@@ -28,6 +28,7 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, total
 from hwdse.specs.design import Design
 from hwdse.specs.number_formats import PrecisionMix
+from hwdse.specs.software import COMPILED
 from hwdse.validation.power.steady_power import (
     WorkRates,
     chip_and_area,
@@ -93,11 +94,12 @@ Sizes = tuple[PerPoint, PerPoint, PerPoint]
 
 @cache
 def _base() -> Design:
-    """One chip that runs layer lists; the chip is replaced."""
+    """One chip that runs layer lists without work of the host; the chip is replaced."""
     design: Any = load_search("trn2_llama3_70b").base
     return replace(
         design,
         cluster=replace(design.cluster, num_chips=1.0),
+        software=COMPILED,
         parallelism=replace(design.parallelism, tensor=1.0, pipeline=1.0),
     )
 
