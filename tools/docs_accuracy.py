@@ -171,9 +171,11 @@ VALIDATIONS = (
     Validation(
         "Products at the power limit and below, H200 and B200", "single kernels, measured",
         "kernel_power measured_kernel_power_public.csv", "rate_at_limit", "MAPE",
-        "energy per FLOP (with serving), efficiency of large products on H200 below its limit",
-        remark="Every fourth row of the source. Readings below the limit lag behind the load; the "
-        "meter scatters by 17 to 30 %.",
+        "energy per FLOP (with serving); efficiency and cast of the kernels of each format, "
+        "prologue of a tile, clock power between kernels, on these rows",
+        remark="Every fourth row of the source. A format has the same kernels on both chips. "
+        "Below the limit the meter shows a mean of the last second and lags behind the load; it "
+        "scatters by 17 to 30 %.",
     ),
     Validation(
         "Power of GPUs that serve at their measured rates", "ML.ENERGY Benchmark, measured",
