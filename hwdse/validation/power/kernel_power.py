@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.config import load_search
+from hwdse.config import load_system
 from hwdse.evaluation import evaluate
 from hwdse.models.precision.precision_mix import mix_bytes_per_element
 from hwdse.models.silicon.area import area_parts_mm2
@@ -26,9 +25,9 @@ from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerPoint
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, total
-from hwdse.specs.design import Design
+from hwdse.specs.design import Design, Parallelism
+from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.number_formats import PrecisionMix
-from hwdse.specs.software import COMPILED
 from hwdse.validation.power.steady_power import (
     WorkRates,
     chip_and_area,
@@ -85,6 +84,8 @@ load (derived, mean of 0.1 to 1.0). The remainder is the power before: a chip th
 WIDE_BYTES = 2.0
 """Bytes of a 16-bit element."""
 UNLIMITED_W = 1e9
+CHECKPOINT_INTERVAL_S = 3600.0
+"""Without effect on the time of a step."""
 TERA = 1e12
 
 
@@ -92,16 +93,13 @@ Sizes = tuple[PerPoint, PerPoint, PerPoint]
 """Extents m, n, k of products."""
 
 
+SYSTEM = "dgx_h100"
+"""System of the chip; it has no effect on a product of one chip."""
+
+
 @cache
-def _base() -> Design:
-    """One chip that runs layer lists without work of the host; the chip is replaced."""
-    design: Any = load_search("trn2_llama3_70b").base
-    return replace(
-        design,
-        cluster=replace(design.cluster, num_chips=1.0),
-        software=COMPILED,
-        parallelism=replace(design.parallelism, tensor=1.0, pipeline=1.0),
-    )
+def _cluster() -> Cluster:
+    return replace(load_system(SYSTEM).cluster, num_chips=1.0)
 
 
 @struct.dataclass
@@ -156,7 +154,8 @@ def _design(preset: str, row: Product) -> Design:
         hbm=replace(chip.hbm, energy_j_per_byte=hbm_j_per_byte),
     )
     mix = PrecisionMix(0.0, row.fp8_fraction, row.fp4_fraction)
-    return replace(_base(), chip=chip, mix=mix)
+    alone = Parallelism(tensor=1.0, pipeline=1.0, micro_batch=1.0, recompute_fraction=0.0)
+    return Design(chip, _cluster(), mix, alone, CHECKPOINT_INTERVAL_S)
 
 
 def product_times_s(preset: str, rows: Product) -> np.ndarray:
