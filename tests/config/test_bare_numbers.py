@@ -123,7 +123,7 @@ def test_set_accepts_zero_pure_numbers_and_named_units():
         ('low = "1 TB/s"', "low = 1", "x.toml [variables 4] low = 1"),
         ('high = "8 TB/s"', "high = 8", "x.toml [variables 4] high = 8"),
         ('step = "0.1 TB/s"', "step = 0.1", "x.toml [variables 4] step = 0.1"),
-        ('chip_power = "151 W"', "chip_power = 151", "x.toml [limits] chip_power = 151"),
+        ('chip_power = "290 W"', "chip_power = 290", "x.toml [limits] chip_power = 290"),
         ('checkpoint_interval = "60 min"', "checkpoint_interval = 60",
          "x.toml [design] checkpoint_interval = 60"),
         ("[limits]", "[overrides]\nchip.hbm.bandwidth = 4\n[limits]",

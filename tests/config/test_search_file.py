@@ -56,7 +56,7 @@ def changed(text: str, old: str, new: str) -> str:
             "rows = 128",
             "rowz = 128",
             "x.toml [array] rowz = 128: expected one of the keys rows, cols, num_arrays, clock, "
-            "dataflow; did you mean 'rows'?",
+            "dataflow, fold_overhead_cycles; did you mean 'rows'?",
         ),
         ("rows = 128", "#", "x.toml [array] rows is missing: expected a whole number above 0"),
         (
@@ -212,7 +212,7 @@ def test_broken_workload():
             "x.toml [objective] front = ['time_per_token']: expected two or more distinct",
         ),
         ("die_area =", "die_aera =", 'x.toml [limits] die_aera = "'),
-        ('"151 W"', '"500 mm^2"', 'x.toml [limits] chip_power = "500 mm^2": expected a finite'),
+        ('"290 W"', '"500 mm^2"', 'x.toml [limits] chip_power = "500 mm^2": expected a finite'),
         ("ratio = 1 ", "ratio = 0 ", "x.toml [limits] hbm_used_ratio = 0: expected a number above"),
         (
             "tensor = 16",
@@ -237,7 +237,8 @@ def test_broken_workload():
             '"chip.array.rows"',
             '"chip.array.row"',
             'x.toml [variables 1] path = "chip.array.row": expected a path of the design (here '
-            "rows, cols, num_arrays, clock, dataflow); did you mean 'chip.array.rows'?",
+            "rows, cols, num_arrays, clock, dataflow, fold_overhead_cycles); did you mean "
+            "'chip.array.rows'?",
         ),
         (
             '"chip.hbm.bandwidth"',

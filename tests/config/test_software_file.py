@@ -90,17 +90,15 @@ def test_unknown_stacks_are_reported_with_the_known_ones():
     with pytest.raises(ConfigError, match="did you mean 'megatron_lm'") as caught:
         load_software("megatron")
     assert all(name in str(caught.value) for name in NAMES[:MAX_LISTED])
-    text = changed(SEARCH, "num_systems", 'software = "megatron"\nnum_systems')
+    text = changed(SEARCH, 'software = "neuron"', 'software = "megatron"')
     line = message(load_search, text)
     assert line.startswith('x.toml [design] software = "megatron": expected')
     assert "did you mean 'megatron_lm'" in line
 
 
 def test_a_design_has_the_stack_of_its_file():
-    assert load_search("trn2_llama3_70b").base.software == COMPILED
-    Path("x.toml").write_text(
-        changed(SEARCH, "num_systems", 'software = "megatron_deepspeed"\nnum_systems')
-    )
+    assert load_search("trn2_llama3_70b").base.software == load_software("neuron")
+    Path("x.toml").write_text(changed(SEARCH, '"neuron"', '"megatron_deepspeed"'))
     search = load_search("x.toml")
     assert search.base.software == load_software("megatron_deepspeed")
     (source,) = [x for x in search.resolved["sources"] if x["kind"] == "software"]
