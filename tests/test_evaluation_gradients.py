@@ -33,7 +33,6 @@ SMOOTH_PATHS = (
     "chip.process.threshold_voltage_v",
     "chip.process.defects_per_mm2",
     "mix.fp64_flop_fraction",
-    "parallelism.tensor_overlap_fraction",
     "cluster.chip_mtbf_s",
     "cluster.restart_time_s",
     "cluster.downtime_s",

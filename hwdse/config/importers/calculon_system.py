@@ -22,6 +22,8 @@ SWITCH_OPS: Mapping[str, tuple[float, float | None]] = {
 """Factors (k, o) of the bytes k (1 + o / g) that g chips behind a switch move per message byte."""
 IN_SWITCH = ((1.0, 0.0), (1.0, 1.0))
 """Factors of an all-reduce inside the switch."""
+NO_POWER_LIMIT = "1 MW"
+"""More than any chip draws: its clock is never throttled."""
 STEPS = "hwdse derives the rate of smaller operations from tiles, launches and latencies"
 Found = tuple[dict[str, Any], list[str], dict[str, str]]
 """Tables, lines about what they do not express, and origins by path."""
@@ -46,6 +48,7 @@ def chip_tables(system: SourceTable, preset: PresetBase) -> Found:
         "attention_efficiency_fraction": 1.0,
         "hbm_efficiency_fraction": efficiency,
         "launch_latency": "0 s",
+        "power_limit": NO_POWER_LIMIT,
         "hbm": {
             "capacity": quantity(hbm.number("GiB"), "GiB"),
             "bandwidth": quantity(hbm.number("GBps"), "GB/s"),
@@ -71,6 +74,7 @@ def chip_tables(system: SourceTable, preset: PresetBase) -> Found:
         "attention_efficiency_fraction": "Calculon has one efficiency for all GEMMs",
         "hbm_efficiency_fraction": "mem1.MB_efficiency of large operations",
         "launch_latency": "Calculon has no launches",
+        "power_limit": "Calculon has none; more than any chip draws, in place of that of the base",
         "hbm.capacity": "mem1.GiB",
         "hbm.bandwidth": "mem1.GBps",
     }
