@@ -64,11 +64,6 @@ def short_path(path: str) -> str:
     return f"{head}.{short}" if head else short
 
 
-def process_path(roots: Roots) -> str:
-    """Path of the process in a design: of its core, or of its chip."""
-    return "accelerator.process" if "accelerator" in roots else "chip.process"
-
-
 def resolve(roots: Roots, text: str) -> str:
     """The path of Python names that `text` refers to.
 

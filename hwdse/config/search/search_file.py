@@ -158,8 +158,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     kind.check(base, roots["workload"], where)
     space = _space(checked, roots, base, kind, where)
     base = _with_searched(base, space)
-    items = ((where.table("uncertain"), item) for item in given)
-    entries = [*file_entries(parts.files, roots), *items]
+    entries = [*file_entries(parts.files), *((where.table("uncertain"), item) for item in given)]
     uncertain_constants = make_uncertain_constants(entries, roots, base)
     design, plain = with_explicit_strategy(merged["design"], checked.design, roots, parts.roots)
     is_other_job = "design" in source.tables or any(names_other_job(text) for text in overrides)
