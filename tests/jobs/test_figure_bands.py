@@ -51,7 +51,8 @@ def test_a_band_is_at_least_that_of_one_constant_and_at_most_the_sum(trainium):
 
 
 def test_a_given_value_narrows_the_band(trainium):
-    given = load_search("trn2_llama3_70b", ["chip.matrix_efficiency_fraction=0.588"])
+    value = load_search("trn2_llama3_70b").base.chip.matrix_efficiency_fraction
+    given = load_search("trn2_llama3_70b", [f"chip.matrix_efficiency_fraction={value}"])
     narrow = footing(given, given.base).figures["time_per_token_s"]
     wide = trainium.figures["time_per_token_s"]
     assert narrow.value == pytest.approx(wide.value, rel=1e-9)
