@@ -11,7 +11,7 @@ from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, smooth
 
-NUM_DESIGNS = 24_000
+NUM_DESIGNS = 8_000
 BATCH = 2_000
 
 
