@@ -38,7 +38,9 @@ def read_runs(path: Path) -> list[FittedRun]:
     MFU rows repeat throughputs and are left out.
     """
     return [
-        FittedRun(job_of(row), CHIP, SOFTWARE, plain_name(row["model"]), time_s)
+        FittedRun(
+            job_of(row), CHIP, SOFTWARE, plain_name(row["model"]), plain_name(row["model"]), time_s
+        )
         for row, time_s in measured_runs(path)
         if row["chip"].lower() == CHIP
     ]
