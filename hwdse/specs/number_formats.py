@@ -69,8 +69,6 @@ class PrecisionMix:
     1e-4 (data pipeline, evaluation). Assumed."""
     fp8_flop_fraction: Leaf
     """Fraction of the GEMM FLOP in FP8. Typical: 0 (BF16 training)."""
-    fp4_flop_fraction: Leaf = 0.0
-    """Fraction of the GEMM FLOP in FP4 (NVFP4, MXFP4). Typical: 0; at most what FP8 leaves."""
     fp64_gemm_fraction: Leaf = 0.0
     """Fraction of the FP64 FLOP in large GEMMs, which the 16-bit engines can emulate."""
     fp64_traffic_bytes_per_flop: Leaf = 0.0
@@ -80,6 +78,8 @@ class PrecisionMix:
     """Energy of the matrix engines over that with random operands, by the bits that switch.
     Typical: 1 (training), 0.6 (GEMM of constant bytes on B300: 0.24 against 0.41 pJ/FLOP above
     clocks)."""
+    fp4_flop_fraction: Leaf = 0.0
+    """Fraction of the GEMM FLOP in FP4 (NVFP4, MXFP4). Typical: 0; at most what FP8 leaves."""
 
 
 WIDE = PrecisionMix(fp64_flop_fraction=0.0, fp8_flop_fraction=0.0)
