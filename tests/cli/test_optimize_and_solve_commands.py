@@ -213,14 +213,14 @@ def test_sampled_uncertainty_agrees_with_the_linear_variance_budget(search, caps
     assert energy["p5"] < energy["nominal"] < energy["p95"]
     assert energy["sampled_log_sigma"] == pytest.approx(energy["linear_log_sigma"], rel=0.15)
     assert sum(energy["variance_contributions"].values()) == pytest.approx(1.0)
-    assert time["p5"] == time["p95"] == pytest.approx(time["nominal"])
+    assert [time["p5"], time["p95"]] == pytest.approx([time["nominal"]] * 2, rel=1e-12)
     sigma = found["constants"]["chip.hbm.energy_j_per_byte"]["log_sigma"]
     assert sigma == pytest.approx(math.log(1.3))
 
 
 def test_uncertainties_in_values_tables_and_options_are_equal(search):
-    assert load_search(search).uncertain_constants == ()
-    assert "uncertain" not in load_search(search).resolved
+    of_process = load_search(search).uncertain_constants
+    assert all(one.path.startswith("chip.process.") for one in of_process)
     text = '[overrides]\nchip.hbm.energy = "3.9 pJ/bit +- 30 %"\n'
     in_value = loaded_with(search, text)
     by_set = loaded_with(search, "", "chip.hbm.energy=3.9 pJ/bit ± 30%")
@@ -228,6 +228,7 @@ def test_uncertainties_in_values_tables_and_options_are_equal(search):
     listed = loaded_with(search, '[[uncertain]]\npath = "chip.hbm.energy"\nrelative = "30 %"\n')
     for other in (by_set, by_option, listed):
         assert other.uncertain_constants == in_value.uncertain_constants
+    assert in_value.uncertain_constants[:-1] == of_process
     assert in_value.base.chip.hbm.energy_j_per_byte == pytest.approx(8 * 3.9e-12)
     assert "uncertain" in in_value.resolved
 
@@ -246,12 +247,15 @@ def test_the_search_file_overrides_uncertainties_of_a_chip_file(search, tmp_path
     found = load_search(search)
     plain = load_search("trn2_llama3_70b")
     assert found.base.chip == plain.base.chip
-    assert len(found.uncertain_constants) == 1
-    assert found.uncertain_constants[0].log_sigma == pytest.approx(math.log(1.05))
-    search.write_text(
-        text + f'[[uncertain]]\npath = "{found.uncertain_constants[0].path}"\nrelative = "50 %"\n'
-    )
-    assert load_search(search).uncertain_constants[0].log_sigma == pytest.approx(math.log(1.5))
+    path = "chip.nominal_clock_hz"
+    assert _log_sigmas(found)[path] == pytest.approx(math.log(1.05))
+    assert _log_sigmas(found).keys() == {path, *_log_sigmas(plain)}
+    search.write_text(text + f'[[uncertain]]\npath = "{path}"\nrelative = "50 %"\n')
+    assert _log_sigmas(load_search(search))[path] == pytest.approx(math.log(1.5))
+
+
+def _log_sigmas(loaded):
+    return {one.path: one.log_sigma for one in loaded.uncertain_constants}
 
 
 def test_a_written_design_keeps_its_uncertainties(search, tmp_path):
@@ -282,7 +286,30 @@ def test_errors_in_uncertain_tables_are_one_line(search, extra, named):
     assert "\n" not in str(caught.value)
 
 
-def test_robust_objectives_need_uncertain_constants(search):
+def test_a_process_file_without_bands_has_no_uncertain_constants(search, tmp_path):
+    _write_without_bands(search, tmp_path)
+    loaded = load_search(search)
+    assert loaded.uncertain_constants == ()
+    assert "uncertain" not in loaded.resolved
+    assert loaded.base.chip == load_search("trn2_llama3_70b").base.chip
+
+
+def _write_without_bands(search, folder):
+    """The search on a copy of its system whose process has plain values."""
+    from hwdse.config.files.toml_files import preset_root
+
+    system, chip, process = (
+        (preset_root() / f"{name}.toml").read_text()
+        for name in ("systems/trn2_ultraserver", "chips/trainium2", "processes/n5")
+    )
+    (folder / "p.toml").write_text(re.sub(r" \+- \d+ %", "", process))
+    (folder / "c.toml").write_text(chip.replace('preset = "n5"', 'preset = "p.toml"'))
+    (folder / "s.toml").write_text(system.replace('"trainium2"', '"c.toml"'))
+    search.write_text(SEARCH.replace('"trn2_ultraserver"', '"s.toml"'))
+
+
+def test_robust_objectives_need_uncertain_constants(search, tmp_path):
+    _write_without_bands(search, tmp_path)
     with pytest.raises(ConfigError, match="uncertain constant"):
         load_search(search, ["objective.robust=worst"])
     with pytest.raises(ConfigError, match="quantile Q"):
@@ -348,7 +375,9 @@ def test_the_objective_of_a_robust_file_is_robust(search, monkeypatch):
     )
     loaded = loaded_with(search, UNCERTAIN, "objective.robust=worst", "objective.robust_samples=8")
     value, _ = objective_fn(loaded)(loaded.base, EXACT)
-    largest = sample_factors(loaded.uncertain_constants, 8, loaded.seed)[:, 0].max()
+    paths = [one.path for one in loaded.uncertain_constants]
+    factors = sample_factors(loaded.uncertain_constants, 8, loaded.seed)
+    largest = factors[:, paths.index("chip.hbm.energy_j_per_byte")].max()
     nominal = loaded.base.chip.hbm.energy_j_per_byte
     assert float(value) == pytest.approx(math.log(nominal * largest), rel=1e-6)
 

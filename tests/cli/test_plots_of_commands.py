@@ -130,9 +130,9 @@ def test_systems_beside_a_front_are_real():
     found = dict(front_tables._other_systems(loaded, "trn2_llama3_70b", ()))
     assert {"DGX H100", "trn2.48xlarge"} <= set(found)
     assert not any(" in " in label for label in found)  # no chip in a foreign system
-    for design in found.values():
-        assert design.cluster.num_chips == loaded.base.cluster.num_chips
-        assert design.parallelism == loaded.base.parallelism
+    for other in found.values():
+        assert other.base.cluster.num_chips == loaded.base.cluster.num_chips
+        assert other.base.parallelism == loaded.base.parallelism
 
 
 def test_systems_beside_a_front_do_not_rank_the_searched_strategies(tmp_path, monkeypatch):
@@ -147,9 +147,9 @@ def test_systems_beside_a_front_do_not_rank_the_searched_strategies(tmp_path, mo
     ranked = []
     space = search_file._space
     monkeypatch.setattr(search_file, "_space", lambda *a: ranked.append(space(*a)) or ranked[-1])
-    name, design = next(front_tables._other_systems(loaded, str(file), ()))
+    name, other = next(front_tables._other_systems(loaded, str(file), ()))
     assert [one.choices for one in ranked] == [()] * len(ranked)
-    assert (name, design.parallelism.tensor) == ("DGX A100 80 GB", 8.0)
+    assert (name, other.base.parallelism.tensor) == ("DGX A100 80 GB", 8.0)
 
 
 def test_parts_of_labels_that_name_a_path_are_rows_of_that_path():

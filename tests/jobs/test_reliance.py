@@ -127,6 +127,17 @@ def test_a_known_count_has_no_band():
     assert (found.kind, found.band) == ("published", 0.0)
 
 
+@pytest.mark.parametrize("name", ["trn2_llama3_70b", "gemmini_bert_explicit"])
+def test_constants_of_a_process_have_the_origin_and_the_band_of_its_file(name):
+    """Of a chip and of a core alike."""
+    loaded = load_search(name)
+    (path,) = (path for path in origins(loaded) if path.endswith(".process.nominal_voltage_v"))
+    found = origins(loaded)[path]
+    assert (found.kind, found.band) == ("assumed", 0.05)
+    assert found.place.startswith("n")
+    assert path in [one.path for one in loaded.uncertain_constants]
+
+
 def test_exact_evaluation_has_python_floats():
     loaded = load_search("gemmini_bert_explicit")
     result = evaluate_exact(loaded.base, loaded.workload)
