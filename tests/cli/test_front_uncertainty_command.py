@@ -98,8 +98,13 @@ def test_percentiles_of_a_robust_front(search, robust_run, tmp_path, capsys):
     assert (energy[0] < energy[1]).all()
     assert (energy[1] < energy[2]).all()
     assert (energy[0] < columns["robust_energy_per_token_j"]).all()
-    time = [front[f"time_per_token_s{end}"] for end in ("", ".p5", ".p95")]
-    np.testing.assert_allclose(time[1:], [time[0]] * 2, rtol=1e-12)
+    # Energies change the time of designs at the power limit of the chip only: the fastest ones.
+    time, least, most = (front[f"time_per_token_s{end}"] for end in ("", ".p5", ".p95"))
+    is_free = most <= least * (1.0 + 1e-12)
+    assert time[~is_free].max() < time[is_free].min()
+    np.testing.assert_allclose(least[is_free], time[is_free], rtol=1e-12)
+    assert (least <= time * (1.0 + 1e-12)).all()
+    assert (time <= most * (1.0 + 1e-12)).all()
     assert (front["meets_limits_fraction"] == 1.0).all()
     assert (front["on_front_fraction"] <= 1.0).all()
     written = read_csv_columns((tmp_path / "found" / "uncertainty.csv").read_text())
