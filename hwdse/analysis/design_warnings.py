@@ -8,7 +8,7 @@ above that of the greatest voltage is not reached; the metrics are those of the 
 import dataclasses
 from dataclasses import dataclass
 
-from hwdse.models.energy.voltage_and_leakage import operating_points
+from hwdse.models.energy.voltage_and_leakage import SMALLEST_OVERDRIVE_V, clock_ratio_at
 from hwdse.models.reliability.single_level_checkpoint import job_mtbf_s
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
@@ -67,8 +67,14 @@ def meets_power_limit(design: Design, evaluation: Evaluation) -> bool:
 
 
 def highest_clock_ratio(design: Design) -> float:
-    """Clock of the greatest voltage over the set clock, at most 1."""
-    return float(operating_points(design.chip)(0.0).clock_ratio)
+    """Clock of the greatest voltage over the set clock, at most 1. Compiles nothing."""
+    chip, process = design.chip, design.chip.process
+    if process.max_voltage_v is None:
+        return 1.0
+    least_v = float(process.threshold_voltage_v) + SMALLEST_OVERDRIVE_V
+    greatest_v = max(float(process.max_voltage_v), least_v)
+    highest_hz = float(chip.nominal_clock_hz) * float(clock_ratio_at(greatest_v, process))
+    return min(highest_hz / float(chip.array.clock_hz), 1.0)
 
 
 def reaches_set_clock(design: Design) -> bool:

@@ -79,6 +79,14 @@ def supply_voltage_v(clock_ratio: Scalar, process: Process) -> Scalar:
     return jnp.maximum(process.threshold_voltage_v + over_v, process.min_voltage_v)
 
 
+def clock_ratio_at(voltage_v: Scalar, process: Process) -> Scalar:
+    r"""Clock at a supply voltage over the nominal clock, the law of `supply_voltage_v`:
+    $((V - V_t) / (V_n - V_t))^\alpha V_n / V$, explicit and in plain arithmetic."""
+    threshold_v, nominal_v = process.threshold_voltage_v, process.nominal_voltage_v
+    over_ratio = (voltage_v - threshold_v) / (nominal_v - threshold_v)
+    return over_ratio**VELOCITY_EXPONENT * nominal_v / voltage_v
+
+
 def operating_points(chip: Chip) -> Callable[[Scalar], OperatingPoint]:
     r"""Operating points of a chip as a function of $z = \ln(o / o_{set}) \le 0$.
 
