@@ -153,7 +153,7 @@ def _design(preset: str, row: Product) -> Design:
         array=replace(chip.array, fold_overhead_cycles=FOLD_OVERHEAD_CYCLES),
         hbm=replace(chip.hbm, energy_j_per_byte=hbm_j_per_byte),
     )
-    mix = PrecisionMix(0.0, row.fp8_fraction, row.fp4_fraction)
+    mix = PrecisionMix(0.0, row.fp8_fraction, fp4_flop_fraction=row.fp4_fraction)
     alone = Parallelism(tensor=1.0, pipeline=1.0, micro_batch=1.0, recompute_fraction=0.0)
     return Design(chip, _cluster(), mix, alone, CHECKPOINT_INTERVAL_S)
 

@@ -189,7 +189,7 @@ def _training_messages(
     model = job.model
     sequence_bytes = ACTIVATION_BYTES * tokens_of(job, sharding) * model.hidden
     blocks = mean_of_kinds(job, lambda part, _: _tensor_parallel_blocks(part.model))
-    experts, stage_experts, layer_experts = ExpertMessages(0.0, 0.0, 0.0, 1.0), 0.0, 0.0
+    experts, stage_experts, layer_experts = ExpertMessages(0.0, 0.0, 0.0, 0.0), 0.0, 0.0
     if any(kind.is_mixture for kinds in model.kinds for kind in kinds):
         experts = mean_expert_messages(job, sharding)
         stage_experts, layer_experts = parameters.experts, parameters.layer_experts

@@ -65,8 +65,9 @@ def test_littles_law_limits_small_srams():
     small = with_sram(CHIP, 0.1)
     in_flight = sustained_hbm_bytes_per_s(small) * CHIP.hbm_latency_s
     assert in_flight == pytest.approx(IN_FLIGHT_FRACTION * 0.1 * MIB, rel=1e-6)
-    equal = with_sram(CHIP, 2.0 * 2.9e12 * 2e-6 / MIB)
-    assert sustained_hbm_bytes_per_s(equal) == pytest.approx(2.9e12 / 2.0**0.25)
+    streams = CHIP.hbm_efficiency_fraction * 2.9e12
+    equal = with_sram(CHIP, 2.0 * streams * 2e-6 / MIB)
+    assert sustained_hbm_bytes_per_s(equal) == pytest.approx(streams / 2.0**0.25)
 
 
 @given(
