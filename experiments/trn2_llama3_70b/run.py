@@ -40,13 +40,19 @@ def search_text(is_searched: Callable[[str], bool]) -> str:
     return head + "".join(kept)
 
 
-def optimum(text: str) -> dict:
-    """Output of `hwdse optimize --json` for a search."""
+INFEASIBLE = 3
+"""Exit code of a search without a design within the limits."""
+
+
+def optimum(text: str) -> dict | None:
+    """Output of `hwdse optimize --json` for a search; None if no design meets its limits."""
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "part.toml"
         file.write_text(text)
         command = [str(HWDSE), "optimize", str(file), "--json", "--out", f"{folder}/run"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == INFEASIBLE:
+        return None
     if done.returncode != 0:
         raise SystemExit(done.stderr or done.stdout)
     return json.loads(done.stdout)
@@ -57,6 +63,9 @@ def main() -> None:
     rows = {}
     for name, is_searched in PARTS.items():
         found = optimum(search_text(is_searched))
+        if found is None:
+            rows[name] = {"gain": None}
+            continue
         before = found["before"]["metrics"]
         base = before["time_per_token_s"] * before["energy_per_token_j"]
         rows[name] = {"gain": base / found["value"], "design": found["design"]}
@@ -65,7 +74,9 @@ def main() -> None:
         print(f"{name}: {rows[name]['gain']:.3f}", flush=True)
     lines = ["| searched, other parameters as in the preset | energy-delay product better by |"]
     lines += ["| --- | --- |"]
-    lines += [f"| {name} | {row['gain']:.2f}x |" for name, row in rows.items()]
+    for name, row in rows.items():
+        gain = "no design within the limits" if row["gain"] is None else f"{row['gain']:.2f}x"
+        lines.append(f"| {name} | {gain} |")
     (HERE / "results" / "gain.json").write_text(json.dumps(rows, indent=1) + "\n")
     (HERE / "results" / "gain.md").write_text("\n".join(lines) + "\n")
 
