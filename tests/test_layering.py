@@ -17,7 +17,7 @@ ORDER = (  # a room imports from its own place or an earlier one
     ("workload",),
     ("models",),
     ("core",),
-    ("training",),
+    ("training", "serving"),
     ("evaluation",),
     ("objectives",),
     ("analysis",),

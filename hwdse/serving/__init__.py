@@ -1,0 +1,1 @@
+"""Serving of language models: steps of an engine, queues, steady state, strategies."""
