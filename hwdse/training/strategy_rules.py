@@ -78,12 +78,14 @@ def _first_undivided(degree: float, extents: Iterable[float]) -> float:
 
 
 def _heads(job: Job) -> list[float]:
-    return [model.num_heads for model in job.models]
+    heads = [model.num_heads for model in job.models]
+    return [*heads, *(model.num_state_heads for model in job.models)]
 
 
 def _kv_heads(job: Job) -> list[float]:
-    """Key-value heads of the layers with grouped-query attention."""
-    return [model.num_kv_heads for model in job.models if model.kv_lora_rank == 0.0]
+    """Key-value heads of the layers with grouped-query attention, and groups of state heads."""
+    groups = [model.num_state_groups for model in job.models if model.num_state_heads > 0.0]
+    return [m.num_kv_heads for m in job.models if m.kv_lora_rank == 0.0] + groups
 
 
 def _dense_widths(job: Job) -> list[float]:

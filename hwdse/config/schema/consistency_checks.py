@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from hwdse.config.files.errors import ConfigLocation, listed
-from hwdse.config.schema.field_rules import BIASES
+from hwdse.config.schema.field_rules import BIASES, STATE, SWITCHES
 from hwdse.specs.design import Design
 from hwdse.specs.hardware.accelerator import OPERANDS, Accelerator
 from hwdse.specs.hardware.chip import Chip, Process
@@ -126,10 +126,12 @@ COUNTS: Mapping[str, tuple[float, ...]] = MappingProxyType(
         "num_embeddings": (1.0, 2.0),
         "num_norm_vectors": (0.0, 1.0, 2.0),
         "num_router_bias": (0.0, 1.0),
-        **dict.fromkeys(BIASES, (0.0, 1.0)),
+        **dict.fromkeys((*BIASES, *SWITCHES), (0.0, 1.0)),
     }
 )
 """Fields of a model with few possible numbers."""
+EXPERT_SIZES = ("experts_per_token", "num_shared_experts", "expert_feedforward", "expert_hidden")
+"""Fields of routed experts."""
 
 
 def _check_layer(model: Transformer, own: frozenset[str], where: ConfigLocation) -> None:
@@ -142,6 +144,7 @@ def _check_layer(model: Transformer, own: frozenset[str], where: ConfigLocation)
         expected = f"a divisor of num_heads, {model.num_heads:g}"
         raise where.error("num_kv_heads", model.num_kv_heads, expected)
     _check_latent(model, own, where)
+    _check_state(model, own, where)
     _check_mixture(model, own, where)
 
 
@@ -158,10 +161,25 @@ def _check_latent(model: Transformer, own: frozenset[str], where: ConfigLocation
         raise where.error("q_lora_rank", model.q_lora_rank, expected)
 
 
+def _check_state(model: Transformer, own: frozenset[str], where: ConfigLocation) -> None:
+    """Check that a state-space mixer is complete or absent, and that a layer has some part."""
+    if model.num_heads + model.num_state_heads + model.num_experts + model.feedforward == 0.0:
+        expected = "heads, state heads, experts or a feedforward size above 0 in every layer"
+        raise where.error("num_heads", 0.0, expected)
+    if model.num_state_heads == 0.0:
+        return
+    for name in STATE:
+        if getattr(model, name) == 0.0:
+            raise where.error(name, 0.0, "above 0 with num_state_heads")
+    if model.num_state_heads % model.num_state_groups != 0.0:
+        expected = f"a divisor of num_state_heads, {model.num_state_heads:g}"
+        raise where.error("num_state_groups", model.num_state_groups, expected)
+
+
 def _check_mixture(model: Transformer, own: frozenset[str], where: ConfigLocation) -> None:
     """Check that a mixture of experts is complete or absent."""
     if model.num_experts == 0.0:
-        for name in ("experts_per_token", "num_shared_experts", "expert_feedforward"):
+        for name in EXPERT_SIZES:
             if getattr(model, name) > 0.0 and name in own:
                 expected = "0 or left out without num_experts"
                 raise where.error(name, getattr(model, name), expected)

@@ -15,12 +15,24 @@ MIXTURE = (
     "experts_per_token",
     "num_shared_experts",
     "expert_feedforward",
+    "expert_hidden",
     "num_dense_layers",
     "num_router_bias",
 )
 """Counts of a mixture of experts."""
 BIASES = ("num_bias", "num_qkv_bias", "num_output_bias", "num_mlp_bias", "num_lm_head_bias")
 """Numbers of bias vectors of matrices: 0 or 1."""
+STATE = (
+    "num_state_heads",
+    "state_head_dim",
+    "state_dim",
+    "num_state_groups",
+    "state_conv_width",
+    "state_chunk",
+)
+"""Extents of state-space layers."""
+SWITCHES = ("num_attention_gates", "num_state_conv_bias", "num_delta_updates", "num_spread_layers")
+"""Features of a model or of its layers: 0 or 1."""
 WHOLE = frozenset(
     {
         "rows",
@@ -47,8 +59,11 @@ WHOLE = frozenset(
         "num_embeddings",
         "num_norm_vectors",
         *BIASES,
+        *STATE,
+        *SWITCHES,
         "count",
         "sliding_window",
+        "attention_chunk",
         "num_layer_norms",
         "num_head_norm_vectors",
         *LATENT,
@@ -131,7 +146,12 @@ MAY_BE_ZERO = frozenset(
         "server_cost_usd_per_chip",
         "num_positions",
         *BIASES,
+        *STATE,
+        *SWITCHES,
+        "feedforward",
+        "num_heads",
         "sliding_window",
+        "attention_chunk",
         "num_norm_vectors",
         "num_head_norm_vectors",
         *LATENT,

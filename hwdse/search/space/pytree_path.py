@@ -81,8 +81,8 @@ def _replaced(node: Any, head: str, new_child: Any) -> Any:
     for field in dataclasses.fields(node):
         items = getattr(node, field.name)
         if has_names(items) and head in item_names(items) and field.name != head:
-            return dataclasses.replace(node, **{field.name: _replaced(items, head, new_child)})
-    return dataclasses.replace(node, **{head: new_child})
+            return node.replace(**{field.name: _replaced(items, head, new_child)})
+    return node.replace(**{head: new_child})
 
 
 def readable(spec: Any, keys: tuple[Any, ...]) -> str:

@@ -149,6 +149,7 @@ SCOPES = (
     "whole pre-training",
     "iteration of a mixture of experts",
     "iteration with windowed attention",
+    "iteration of another architecture",
     *PACKED,
 )
 WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -12,9 +12,15 @@ from hwdse.config.files.toml_files import preset_names
 from hwdse.validation.training.training_cells import cell_number, cell_text
 from hwdse.workload.transformer.model_config import LayerOverrides, Transformer
 
-NAMED_MODELS = MappingProxyType({"deepseekv2": "deepseek_v2", "deepseekv3": "deepseek_v3"})
-"""Presets of models with more parameters than the columns, by the start of the name without
-hyphens."""
+NAMED_MODELS = MappingProxyType(
+    {
+        "deepseekv2": "deepseek_v2",
+        "deepseekv3": "deepseek_v3",
+        "nemotron35lightning": "nemotron_3_nano",
+    }
+)
+"""Presets of models with more parameters than the columns, by name in letters and digits; those
+with the name of a preset need no entry. Lightning has the shape of Nemotron 3 Nano."""
 TRUNCATED_DENSE_LAYERS = 1.0
 """Dense layers of a mixture of experts with reduced depth."""
 WINDOWED_LAYERS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -57,14 +63,15 @@ def _is_special(row: Mapping[str, str]) -> bool:
 
 def model_problem(row: Mapping[str, str]) -> str | None:
     """Reason why the columns and presets do not give the model of a row; None if they do."""
-    for column in ("num_layers", "hidden", "num_heads", "seq_len", "global_batch", "num_chips"):
+    kind, has_preset = cell_text(row, "model_kind"), _preset_name(row) is not None
+    if not has_preset and (LATENT in kind or kind == OTHER_KIND):
+        return f"no preset for model {row['model']}"
+    sizes = () if kind == OTHER_KIND else ("num_layers", "hidden", "num_heads")
+    for column in (*sizes, "seq_len", "global_batch", "num_chips"):
         if not row[column]:
             return f"no {column}"
-    if _preset_name(row):
+    if has_preset:
         return None
-    kind = cell_text(row, "model_kind")
-    if LATENT in kind:
-        return f"no preset for model {row['model']}"
     is_mixture = "mixture" in kind or "mixture" in row["scope"]
     if is_mixture and not (cell_text(row, "num_experts") and cell_text(row, "expert_feedforward")):
         return "no num_experts or expert_feedforward"
@@ -90,7 +97,8 @@ def model_of(row: Mapping[str, str], is_block_parallel: bool) -> Transformer:
 
 def _of_preset(name: str, row: Mapping[str, str]) -> Transformer:
     """Preset with the depth of the row."""
-    model, num_layers = _named_model(name), cell_number(row["num_layers"])
+    model = _named_model(name)
+    num_layers = cell_number(row["num_layers"], model.num_layers)
     if num_layers == model.num_layers:
         return model
     dense = min(model.num_dense_layers, TRUNCATED_DENSE_LAYERS)

@@ -47,6 +47,11 @@ from hwdse.workload.transformer.mixture_of_experts import (
     mlp_kept_bytes_per_element,
 )
 from hwdse.workload.transformer.model_config import LayerKind, TransformerTraining
+from hwdse.workload.transformer.state_space_gemms import (
+    state_context_bytes,
+    state_space_kept_bytes,
+    state_space_mixer,
+)
 
 SCORE_BYTES = 5.0
 """Bytes saved per score without fused attention: outputs of softmax and dropout, and a mask of one
@@ -88,7 +93,7 @@ def grouped_query_projections(job: TransformerTraining, sharding: LayerSharding)
     own = tokens / sharding.sequence_shards * model.hidden
     norm = elementwise(own, NORM_FLOP, NORM_TRAFFIC).recomputed(sharding.norm_recompute_fraction)
     residual = elementwise(own, RESIDUAL_FLOP, RESIDUAL_TRAFFIC)
-    qkv_width = part.query_width + part.kv_width
+    qkv_width = part.query_width + part.kv_width + model.num_attention_gates * part.query_width
     qkv = linear_gemms(tokens, model.hidden, qkv_width, norm.vector, norm.extra)
     out = linear_gemms(tokens, part.query_width, model.hidden, residual.vector, residual.extra)
     recompute, distinct = sharding.recompute_fraction, distinct_qkv_fraction(model, sharding.tensor)
@@ -99,24 +104,43 @@ def grouped_query_projections(job: TransformerTraining, sharding: LayerSharding)
 def _projections(
     job: TransformerTraining, sharding: LayerSharding, kind: LayerKind
 ) -> list[GemmGroup]:
+    if not kind.has_attention:
+        return []
     return (latent_projections if kind.is_latent else grouped_query_projections)(job, sharding)
 
 
 def _core(job: TransformerTraining, sharding: LayerSharding, kind: LayerKind) -> list[GemmGroup]:
+    if not kind.has_attention:
+        return []
     return [(latent_core if kind.is_latent else grouped_query_core)(job, sharding)]
 
 
+def _state(job: TransformerTraining, sharding: LayerSharding, kind: LayerKind) -> list[GemmGroup]:
+    return state_space_mixer(job, sharding, kind) if kind.has_state else []
+
+
 def _mlp(job: TransformerTraining, sharding: LayerSharding, kind: LayerKind) -> list[GemmGroup]:
+    if not (kind.has_attention or kind.has_state):  # the only norm of the layer is its own
+        norms = job.model.num_layer_norms + 1.0
+        job = replace(job, model=job.model.replace(num_layer_norms=norms))
     if kind.is_mixture:
-        return mixture_gemms(job, sharding)
+        return mixture_gemms(job, sharding, kind)
+    if not kind.has_mlp:
+        return []
     tokens = tokens_of(job, sharding)
     return mlp_gemms(job, tokens, job.model.feedforward / sharding.tensor, sharding)
 
 
-_HEADS = frozenset({"num_heads", "num_kv_heads", "head_dim"})
+_HEADS = frozenset({"num_heads", "num_kv_heads", "head_dim", "num_attention_gates"})
 _LATENT = frozenset({"q_lora_rank", "kv_lora_rank", "v_head_dim"})
 _KEYS = frozenset({"qk_nope_head_dim", "qk_rope_head_dim"})
-_EXPERTS = frozenset({"num_experts", "experts_per_token", "num_shared_experts"})
+_STATE = frozenset(
+    {
+        *("num_state_heads", "state_head_dim", "state_dim", "num_state_groups"),
+        *("state_conv_width", "state_chunk", "num_delta_updates"),
+    }
+)
+_EXPERTS = frozenset({"num_experts", "experts_per_token", "num_shared_experts", "expert_hidden"})
 _WIDTHS = frozenset({"feedforward", "expert_feedforward", "num_mlp_matrices"})
 
 
@@ -125,17 +149,31 @@ class _LayerPart(NamedTuple):
 
     gemms: Callable[[TransformerTraining, LayerSharding, LayerKind], list[GemmGroup]]
     fields: frozenset[str]
-    kind_of: Callable[[LayerKind], bool]
+    kind_of: Callable[[LayerKind], tuple[bool, ...]]
     """The part of a kind that selects the code path."""
 
 
 _PARTS = (
-    _LayerPart(_projections, _HEADS | _LATENT | _KEYS, lambda kind: kind.is_latent),
-    _LayerPart(_core, _HEADS | _LATENT | _KEYS | {"sliding_window"}, lambda kind: kind.is_latent),
+    _LayerPart(
+        _projections,
+        _HEADS | _LATENT | _KEYS,
+        lambda kind: (kind.is_latent, kind.has_attention),
+    ),
+    _LayerPart(
+        _core,
+        _HEADS | _LATENT | _KEYS | {"sliding_window", "attention_chunk"},
+        lambda kind: (kind.is_latent, kind.has_attention),
+    ),
+    _LayerPart(
+        _state, _STATE, lambda kind: (kind.has_state, kind.has_delta, kind.has_attention)
+    ),
     _LayerPart(
         _mlp,
         _EXPERTS | _WIDTHS | {"num_layer_norms", "load_imbalance_ratio"},
-        lambda kind: kind.is_mixture,
+        lambda kind: (
+            *(kind.is_mixture, kind.has_mlp, kind.has_expert_latent),
+            kind.has_attention or kind.has_state,
+        ),
     ),
 )
 """Parts of a layer, in the order of their operators."""
@@ -165,7 +203,7 @@ def mean_layer_gemms(
     groups: list[GemmGroup] = []
     macs: list[Scalar] = [0.0 for _ in stacks]
     for part in _PARTS:
-        members: dict[tuple[int, bool], list[int]] = {}
+        members: dict[tuple[int, tuple[bool, ...]], list[int]] = {}
         for index, stack in enumerate(stacks):
             entry = stack.entry if stack.own & part.fields else -1
             members.setdefault((entry, part.kind_of(stack.kind)), []).append(index)
@@ -204,12 +242,18 @@ def kept_bytes(
     layer. Scores are not included, see `score_bytes`.
     """
     model, tokens = job.model, tokens_of(job, sharding)
-    if kind.is_latent:
+    if not kind.has_attention:
+        attention = 0.0
+    elif kind.is_latent:
         attention = latent_kept_bytes(job, sharding)
     else:
         attention = _grouped_query_kept_bytes(job, sharding)
+    if kind.has_state:
+        attention = attention + state_space_kept_bytes(job, sharding)
     if kind.is_mixture:
         mlp = mixture_kept_bytes(job, sharding)
+    elif not kind.has_mlp:
+        mlp = 0.0
     else:
         mlp = tokens * (1.0 - sharding.mlp_recompute_fraction) * _mlp_kept_bytes(job, sharding)
     own = recomputed_bytes(job, sharding)
@@ -225,6 +269,7 @@ def _grouped_query_kept_bytes(job: TransformerTraining, sharding: LayerSharding)
     """Bytes per token of queries, keys, values, and of the attention output with its log-sum."""
     part = layer_slice(job.model, sharding.tensor)
     elements = 2.0 * part.query_width + part.kv_width + LOG_SUM_ELEMENTS * part.num_heads
+    elements = elements + job.model.num_attention_gates * part.query_width
     copy = job.trainable_fraction * sharding.kept_copy_bytes * part.query_width
     return ACTIVATION_BYTES * elements + copy
 
@@ -245,12 +290,16 @@ def context_bytes(job: TransformerTraining, sharding: LayerSharding, kind: Layer
     """Bytes of keys and values of one tensor rank for the full sequences of a micro-batch.
 
     Context ranks gather them or pass them around a ring: each rank sends and receives
-    $(c - 1) / c$ of them forward, the same again backward, and as many gradients.
+    $(c - 1) / c$ of them forward, the same again backward, and as many gradients. State-space
+    mixers exchange states.
     """
+    states = state_context_bytes(job, sharding) if kind.has_state else 0.0
+    if not kind.has_attention:
+        return jnp.asarray(states)
     if kind.is_latent:
-        return latent_context_bytes(job, sharding)
+        return latent_context_bytes(job, sharding) + states
     width = layer_slice(job.model, sharding.tensor).kv_width
-    return ACTIVATION_BYTES * job.seq_len * sharding.micro_batch * width
+    return ACTIVATION_BYTES * job.seq_len * sharding.micro_batch * width + states
 
 
 def score_bytes(job: TransformerTraining, sharding: LayerSharding) -> Scalar:

@@ -11,6 +11,7 @@ from hwdse.workload.transformer.layer_stacks import (
     stage_candidates,
 )
 from hwdse.workload.transformer.model_config import Transformer
+from hwdse.workload.transformer.state_space import state_parameters
 
 # Elementwise FLOP per element, forward and backward: Calculon v0.1.0, calculon/llm/layers.py
 # (LayerNorm 9N and 14N + 7N, Softmax 5N and 8N, GeLU 8N and 13N, Add N and 2N).
@@ -56,7 +57,8 @@ def distinct_qkv_fraction(model: Transformer, tensor: Scalar) -> Scalar:
     """Share of a rank's query, key and value projections that is not replicated on other ranks."""
     part = layer_slice(model, tensor)
     distinct_kv = 2.0 * model.num_kv_heads * model.head_dim / tensor
-    return (part.query_width + distinct_kv) / (part.query_width + part.kv_width)
+    queries = part.query_width + model.num_attention_gates * part.query_width
+    return (queries + distinct_kv) / (queries + part.kv_width)
 
 
 def _bias(model: Transformer, own: Leaf | None) -> Leaf:
@@ -67,7 +69,7 @@ def _bias(model: Transformer, own: Leaf | None) -> Leaf:
 def _projection_parameters(model: Transformer, tensor: Scalar) -> Scalar:
     """Parameters of the QKV and output projections of grouped-query attention, with biases."""
     part = layer_slice(model, tensor)
-    qkv_width = part.query_width + part.kv_width
+    qkv_width = part.query_width + part.kv_width + model.num_attention_gates * part.query_width
     biases = _bias(model, model.num_qkv_bias) * qkv_width
     biases = biases + _bias(model, model.num_output_bias) * model.hidden
     return model.hidden * (qkv_width + part.query_width) + biases
@@ -103,11 +105,25 @@ def attention_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
     return jnp.where(is_latent, latent, grouped) + norms + head_norms
 
 
-def mlp_parameters(model: Transformer, width: Scalar) -> Scalar:
-    """Parameters of an MLP with `width` inner elements on one rank, with biases."""
+def mlp_parameters(model: Transformer, width: Scalar, hidden: Scalar | None = None) -> Scalar:
+    """Parameters of an MLP with `width` inner elements on one rank, with biases.
+
+    `hidden` is the size of its input and output, by default that of the model.
+    """
+    hidden = model.hidden if hidden is None else hidden
     up_width = (model.num_mlp_matrices - 1.0) * width
-    biases = _bias(model, model.num_mlp_bias) * (up_width + model.hidden)
-    return model.hidden * (up_width + width) + biases
+    biases = _bias(model, model.num_mlp_bias) * (up_width + hidden)
+    return hidden * (up_width + width) + biases
+
+
+def expert_hidden(model: Transformer) -> Scalar:
+    """Elements of the input and output of a routed expert."""
+    return jnp.where(model.expert_hidden > 0.0, model.expert_hidden, model.hidden)
+
+
+def expert_parameters(model: Transformer, width: Scalar) -> Scalar:
+    """Parameters of one routed expert with `width` inner elements on one rank."""
+    return mlp_parameters(model, width, expert_hidden(model))
 
 
 def layer_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
@@ -116,18 +132,25 @@ def layer_parameters(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
 
 
 def mixture_layer_parameters(
-    model: Transformer, tensor: Scalar = 1.0, expert: Scalar = 1.0, expert_tensor: Scalar = 1.0
+    model: Transformer,
+    tensor: Scalar = 1.0,
+    expert: Scalar = 1.0,
+    expert_tensor: Scalar = 1.0,
+    mixers: Scalar | None = None,
 ) -> Scalar:
     """Parameters of one MoE layer on one rank.
 
     The routed experts are distributed over `expert` groups of ranks, and each expert is sharded
     over `expert_tensor` ranks. Attention and shared experts are sharded over `tensor` ranks. The
-    router is replicated.
+    router is replicated, as the projections to the input of the experts. `mixers` are the
+    parameters of the layer's mixers and norms, by default those of attention.
     """
     num_local = model.num_experts / expert
-    experts = num_local * mlp_parameters(model, model.expert_feedforward / expert_tensor)
+    experts = num_local * expert_parameters(model, model.expert_feedforward / expert_tensor)
     router = model.num_experts * (model.hidden + model.num_router_bias)
-    return attention_parameters(model, tensor) + experts + router + _shared(model, tensor)
+    router = router + 2.0 * model.hidden * model.expert_hidden
+    mixers = attention_parameters(model, tensor) if mixers is None else mixers
+    return mixers + experts + router + _shared(model, tensor)
 
 
 def _shared(model: Transformer, tensor: Scalar) -> Scalar:
@@ -140,9 +163,15 @@ def stack_parameters(
     stack: LayerStack, tensor: Scalar = 1.0, expert: Scalar = 1.0, expert_tensor: Scalar = 1.0
 ) -> Scalar:
     """Parameters of one layer of a stack on one rank."""
-    if stack.kind.is_mixture:
-        return mixture_layer_parameters(stack.model, tensor, expert, expert_tensor)
-    return layer_parameters(stack.model, tensor)
+    model, kind = stack.model, stack.kind
+    mixers = attention_parameters(model, tensor)
+    if not kind.has_attention:
+        mixers = model.num_norm_vectors * model.num_layer_norms * model.hidden
+    if kind.has_state:
+        mixers = mixers + state_parameters(model, tensor)
+    if kind.is_mixture:
+        return mixture_layer_parameters(model, tensor, expert, expert_tensor, mixers)
+    return mixers + mlp_parameters(model, model.feedforward / tensor) if kind.has_mlp else mixers
 
 
 def num_parameters(model: Transformer) -> Scalar:
@@ -168,7 +197,7 @@ def num_active_parameters(model: Transformer) -> Scalar:
     for stack in layer_stacks(model):
         if stack.kind.is_mixture:
             inner = stack.model
-            expert = mlp_parameters(inner, inner.expert_feedforward)
+            expert = expert_parameters(inner, inner.expert_feedforward)
             idle = idle + stack.count * (inner.num_experts - inner.experts_per_token) * expert
     return num_parameters(model) - idle
 
@@ -179,7 +208,7 @@ def routed_parameters(
     """Parameters of the routed experts of one layer of a stack on one rank; 0 if it has none."""
     if not stack.kind.is_mixture:
         return 0.0
-    one = mlp_parameters(stack.model, stack.model.expert_feedforward / expert_tensor)
+    one = expert_parameters(stack.model, stack.model.expert_feedforward / expert_tensor)
     return stack.model.num_experts / expert * one
 
 

@@ -106,7 +106,8 @@ def stage_candidates(
 
     The candidate of a kind has the most layers of it that $\lceil L / p \rceil$ consecutive layers
     can have; its other layers have the proportions of the other kinds in the model. Assumes
-    stages of consecutive layers of equal number, rounded up, that may begin at any layer.
+    stages of consecutive layers of equal number, rounded up, that may begin at any layer. With
+    `num_spread_layers` these are its share of the stage, rounded up.
     """
     layers = num_tiles(model.num_layers, pipeline)
     if len(stacks) == 1:
@@ -114,9 +115,11 @@ def stage_candidates(
     period = sum(stack.run for stack in stacks)
     repeats = _whole(layers, period)
     rest = layers - repeats * period
-    candidates = []
+    spread, candidates = model.num_spread_layers, []
     for most in stacks:
         own = jnp.minimum(repeats * most.run + jnp.minimum(rest, most.run), most.count)
+        share = num_tiles(layers * most.count, model.num_layers)
+        own = jnp.where(spread > 0.0, jnp.minimum(own, share), own)
         others = model.num_layers - most.count
         left = (layers - own) / jnp.where(others > 0.0, others, 1.0)
         candidates.append(tuple(own if stack is most else left * stack.count for stack in stacks))

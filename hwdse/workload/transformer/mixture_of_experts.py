@@ -20,6 +20,7 @@ from hwdse.workload.transformer.dense_transformer import (
     NORM_FLOP,
     RESIDUAL_FLOP,
     SOFTMAX_FLOP,
+    expert_hidden,
 )
 from hwdse.workload.transformer.gemm_groups import (
     Elementwise,
@@ -32,7 +33,7 @@ from hwdse.workload.transformer.gemm_groups import (
 )
 from hwdse.workload.transformer.latent_attention import NORM_TRAFFIC, RESIDUAL_TRAFFIC
 from hwdse.workload.transformer.layer_stacks import layer_stacks
-from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
+from hwdse.workload.transformer.model_config import LayerKind, Transformer, TransformerTraining
 
 COPY_TRAFFIC = (2.0 * ACTIVATION_BYTES, 2.0 * ACTIVATION_BYTES)
 """HBM bytes per element to sort tokens by expert, and back: one read and one write."""
@@ -106,12 +107,15 @@ def _activation(model: Transformer, elements: Scalar) -> Elementwise:
     return elementwise(elements, flop, (ACTIVATION_BYTES, 2.0 * ACTIVATION_BYTES))
 
 
-def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[GemmGroup]:
+def mixture_gemms(
+    job: TransformerTraining, sharding: LayerSharding, kind: LayerKind
+) -> list[GemmGroup]:
     """GEMM groups of an MoE layer on one rank: router, routed experts and shared experts.
 
     The vector work of norm and residual belongs to the router, sorting and summation of tokens to
     the experts. The model FLOP of the experts exclude the load imbalance. Without shared experts
-    their operators have count 0.
+    their operators have count 0. Each rank projects its own tokens to and from the input of the
+    experts, if that is not the hidden state.
     """
     model, recompute = job.model, sharding.recompute_fraction
     own = _own_tokens(job, sharding)
@@ -122,13 +126,14 @@ def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
     router = linear_gemms(own, model.hidden, model.num_experts, beside.vector, beside.extra)
     width = model.expert_feedforward / sharding.expert_tensor
     count = model.num_experts / sharding.expert
-    sort = elementwise(tokens * model.hidden, (0.0, 1.0), COPY_TRAFFIC)
-    add = elementwise(tokens * model.hidden, (2.0, 2.0), COPY_TRAFFIC)
+    hidden = expert_hidden(model)
+    sort = elementwise(tokens * hidden, (0.0, 1.0), COPY_TRAFFIC)
+    add = elementwise(tokens * hidden, (2.0, 2.0), COPY_TRAFFIC)
     act = _activation(model, tokens * width)
     up = sort + act.recomputed(sharding.activation_recompute_fraction)
     up_width = (model.num_mlp_matrices - 1.0) * width
-    gemms_up = linear_gemms(tokens, model.hidden, up_width, up.vector, up.extra, count)
-    gemms_down = linear_gemms(tokens, width, model.hidden, add.vector, add.extra, count)
+    gemms_up = linear_gemms(tokens, hidden, up_width, up.vector, up.extra, count)
+    gemms_down = linear_gemms(tokens, width, hidden, add.vector, add.extra, count)
     model_share = 1.0 / busiest_rank_ratio(model, sharding.expert)
     # Replicas of the router on tensor ranks without sequence parallelism are not model FLOP.
     router_share = sharding.sequence_shards / sharding.tensor
@@ -137,6 +142,12 @@ def mixture_gemms(job: TransformerTraining, sharding: LayerSharding) -> list[Gem
         linear_group("expert_up", gemms_up, recompute, model_share),
         linear_group("expert_down", gemms_down, recompute, model_share),
     ]
+    if kind.has_expert_latent:
+        none = (0.0, 0.0)
+        down = linear_gemms(own, model.hidden, model.expert_hidden, none, none)
+        up = linear_gemms(own, model.expert_hidden, model.hidden, none, none)
+        groups.append(linear_group("expert_in", down, recompute, router_share))
+        groups.append(linear_group("expert_out", up, recompute, router_share))
     return groups + _shared_expert_gemms(job, sharding)
 
 
@@ -182,7 +193,7 @@ def mixture_kept_bytes(job: TransformerTraining, sharding: LayerSharding) -> Sca
     shared = model.num_shared_experts * model.expert_feedforward / sharding.tensor
     tokens = tokens_of(job, sharding)
     return (
-        routed * ((inputs + outputs) * model.hidden + each * width)
+        routed * ((inputs + outputs) * expert_hidden(model) + each * width)
         + logits
         + tokens * (each * shared)
     )
@@ -213,7 +224,7 @@ def expert_messages(job: TransformerTraining, sharding: LayerSharding) -> Expert
         * model.experts_per_token
         * busiest_rank_ratio(model, sharding.expert)
     )
-    sent = ACTIVATION_BYTES * routed * model.hidden
+    sent = ACTIVATION_BYTES * routed * expert_hidden(model)
     gathered = jnp.minimum(sharding.expert_tensor, sharding.sequence_shards)
     return ExpertMessages(
         all_to_all_bytes=sent,

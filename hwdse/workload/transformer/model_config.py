@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -20,6 +21,16 @@ class LayerKind(NamedTuple):
     """True for latent attention, false for grouped-query attention."""
     is_mixture: bool
     """True for a mixture of experts, false for a dense MLP."""
+    has_attention: bool = True
+    """False for a layer without attention."""
+    has_state: bool = False
+    """True for a state-space mixer, instead of attention or parallel to it."""
+    has_mlp: bool = True
+    """False for a layer without experts and MLP."""
+    has_expert_latent: bool = False
+    """True for experts that process a projection of the hidden state."""
+    has_delta: bool = False
+    """True for a state that follows the gated delta rule."""
 
 
 @struct.dataclass
@@ -38,6 +49,16 @@ class LayerOverrides:
     num_kv_heads: Leaf | None = None
     head_dim: Leaf | None = None
     sliding_window: Leaf | None = None
+    attention_chunk: Leaf | None = None
+    num_attention_gates: Leaf | None = None
+    num_state_heads: Leaf | None = None
+    state_head_dim: Leaf | None = None
+    state_dim: Leaf | None = None
+    num_state_groups: Leaf | None = None
+    state_conv_width: Leaf | None = None
+    state_chunk: Leaf | None = None
+    num_state_conv_bias: Leaf | None = None
+    num_delta_updates: Leaf | None = None
     num_mlp_matrices: Leaf | None = None
     num_bias: Leaf | None = None
     num_qkv_bias: Leaf | None = None
@@ -54,6 +75,7 @@ class LayerOverrides:
     experts_per_token: Leaf | None = None
     num_shared_experts: Leaf | None = None
     expert_feedforward: Leaf | None = None
+    expert_hidden: Leaf | None = None
     num_router_bias: Leaf | None = None
     load_imbalance_ratio: Leaf | None = None
 
@@ -66,11 +88,14 @@ class LayerOverrides:
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True)
 class Transformer:
-    """Decoder transformer: grouped-query or latent attention, MLP of two or three matrices, MoE.
+    """Decoder: grouped-query or latent attention, state-space layers, MLP, mixture of experts.
 
     Fields from `num_layer_norms` on are optional in TOML. Their defaults mean that the model does
     not have the feature. Zero and above zero are different code paths for `num_experts`,
-    `num_dense_layers` and `kv_lora_rank`: see `kinds`.
+    `num_dense_layers`, `kv_lora_rank`, `num_heads`, `num_state_heads`, `num_delta_updates`,
+    `feedforward` and `expert_hidden`: see `kinds`. A layer has attention if it has heads, a state-space mixer if it
+    has state heads, and an MLP if it has experts or a feedforward size: zeros in `layers` give
+    layers of one of them alone (Nemotron-H), a model with both kinds of heads has them in parallel.
     """
 
     num_layers: Leaf
@@ -78,9 +103,10 @@ class Transformer:
     hidden: Leaf
     """Hidden size. Typical: 8192 (Llama 3 70B)."""
     feedforward: Leaf
-    """Inner size of the MLP of a dense layer. Typical: 28,672 (Llama 3 70B)."""
+    """Inner size of the MLP of a dense layer; 0 with 0 experts: no MLP. Typical: 28,672 (Llama 3
+    70B)."""
     num_heads: Leaf
-    """Query heads. Typical: 64 (Llama 3 70B)."""
+    """Query heads; 0 in layers without attention. Typical: 64 (Llama 3 70B)."""
     num_kv_heads: Leaf
     """Key-value heads of grouped-query attention; not used by latent attention. Typical: 8 (Llama 3
     70B)."""
@@ -135,6 +161,39 @@ class Transformer:
     sliding_window: Leaf = 0.0
     """Keys that a query attends to at most, its own included; 0 for all keys before it. Typical: 0,
     or 1024 in local layers (Gemma 3)."""
+    attention_chunk: Leaf = 0.0
+    """Tokens per chunk of chunked attention: a query attends to the keys of its own chunk up to
+    itself; 0 without chunks. Typical: 0, or 8192 in three of four layers (Llama 4)."""
+    num_attention_gates: Leaf = 0.0
+    """1 if the attention output is multiplied by a gate as wide as the queries, projected from the
+    hidden state; 0 if not. Not for latent attention. Typical: 0, or 1 (Qwen3.5)."""
+    num_state_heads: Leaf = 0.0
+    """Heads of a state-space mixer, each with a state of `state_head_dim` x `state_dim` (Mamba-2:
+    Dao and Gu, arXiv 2405.21060; gated delta rule: Yang et al., arXiv 2412.06464); 0 without.
+    Typical: 0, or 128 (Nemotron Nano v2)."""
+    state_head_dim: Leaf = 0.0
+    """Elements of the input (value) of a state head. Typical: 64 (Mamba-2)."""
+    state_dim: Leaf = 0.0
+    """Elements of the keys B and queries C of a state head. Typical: 128 (Mamba-2)."""
+    num_state_groups: Leaf = 0.0
+    """Groups of state heads with common keys and queries. Typical: 8 (Nemotron Nano v2)."""
+    state_conv_width: Leaf = 0.0
+    """Taps of the causal convolution before the state, one filter per channel. Typical: 4."""
+    state_chunk: Leaf = 0.0
+    """Tokens per chunk of the parallel scan in training and prefill: products within a chunk, a
+    recurrence between chunks. Typical: 128 (Nemotron), 64 (gated delta rule)."""
+    num_state_conv_bias: Leaf = 0.0
+    """1 if the convolution has a bias per channel, 0 if not. Typical: 1 (Mamba-2)."""
+    num_delta_updates: Leaf = 0.0
+    """1 if a token first removes what the state has for its key (gated delta rule), 0 if it only
+    decays the state (Mamba-2). Typical: 0, or 1 (Qwen3.5)."""
+    expert_hidden: Leaf = 0.0
+    """Elements of the hidden state that routed experts process, between a down and an up projection
+    that all of them share; 0: `hidden`, without projections. Typical: 0, or 1024 (Nemotron 3
+    Super)."""
+    num_spread_layers: Leaf = 0.0
+    """1 if the layers of each table `layers` are spread over the model, so that every pipeline
+    stage has its share of them; 0 if they are consecutive. Typical: 0, or 1 (Nemotron-H)."""
     num_qkv_bias: Leaf | None = None
     """1 or 0 for the biases of the query, key and value projections alone. Default: `num_bias`.
     Typical: 1 (Qwen2.5)."""
@@ -160,9 +219,10 @@ class Transformer:
         """Possible kinds of the layers of each entry of `layers`, or of all layers without entries.
 
         Determined from the numbers of this object, so a replaced number is never out of step with
-        them. A traced number may be zero or not: both kinds are then possible, and the numbers
-        decide which of them has layers. Inside `jit`, a model that was an argument has the kinds
-        of that argument.
+        them. A traced number of experts, of dense layers or latent elements may be zero or not:
+        both kinds are then possible, and the numbers decide which of them has layers. Traced
+        numbers of heads, of elements of an MLP or of an expert's input count as above zero.
+        Inside `jit`, a model that was an argument has the kinds of that argument.
         """
         return tuple(_possible_kinds(model) for model in self.layer_models)
 
@@ -181,8 +241,15 @@ class Transformer:
         return self.kinds, *(getattr(self, name) for name in _FIELDS)
 
     def replace(self, **changes: Any) -> Self:
-        """Copy with changed fields."""
-        return dataclasses.replace(self, **changes)
+        """Copy with changed fields.
+
+        Traced numbers that are not changed keep the kinds that they stood for.
+        """
+        copy = dataclasses.replace(self, **changes)
+        if "kinds" in self.__dict__ and len(copy.layer_models) == len(self.kinds):
+            same = not KIND_FIELDS & changes.keys()
+            copy.__dict__["kinds"] = self.kinds if same else _updated(self.kinds, copy, changes)
+        return copy
 
     def with_values(self, changes: dict[str, Any], kinds: tuple[LayerKind, ...]) -> Self:
         """Copy with changed fields and known kinds of layers; for traced numbers."""
@@ -211,6 +278,23 @@ class Transformer:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Transformer))
+KIND_FIELDS = frozenset(
+    {
+        *("layers", "num_layers", "num_dense_layers", "num_experts", "kv_lora_rank"),
+        *("num_heads", "num_state_heads", "feedforward"),
+        *("expert_hidden", "num_delta_updates"),
+    }
+)
+"""Fields that decide on the kinds of layers."""
+DECIDED_BY: Mapping[str, str] = MappingProxyType(
+    {
+        "has_attention": "num_heads",
+        "has_state": "num_state_heads",
+        "has_expert_latent": "expert_hidden",
+        "has_delta": "num_delta_updates",
+    }
+)
+"""Field by the part of a kind that it decides on."""
 
 
 def _signs(value: Leaf) -> tuple[bool, bool]:
@@ -224,6 +308,26 @@ def _signs(value: Leaf) -> tuple[bool, bool]:
     return bool(np.any(numbers <= 0)), bool(np.any(numbers > 0))
 
 
+def _is_positive(value: Leaf) -> bool:
+    """True for a number above zero, and for a traced number."""
+    return _signs(value)[1]
+
+
+def _updated(
+    before: tuple[tuple[LayerKind, ...], ...], model: Transformer, changes: dict[str, Any]
+) -> tuple[tuple[LayerKind, ...], ...]:
+    """Kinds of a changed model, with the parts that unchanged traced numbers decided on before."""
+    found = []
+    for old, layer in zip(before, model.layer_models, strict=True):
+        kept = {
+            flag: any(getattr(kind, flag) for kind in old)
+            for flag, name in DECIDED_BY.items()
+            if name not in changes and all(_signs(getattr(layer, name)))
+        }
+        found.append(tuple(kind._replace(**kept) for kind in _possible_kinds(layer)))
+    return tuple(found)
+
+
 def _possible_kinds(model: Transformer) -> tuple[LayerKind, ...]:
     """Kinds of layers that a model without entries in `layers` can have, dense layers first."""
     no_experts, has_experts = _signs(model.num_experts)
@@ -232,8 +336,11 @@ def _possible_kinds(model: Transformer) -> tuple[LayerKind, ...]:
     is_grouped, is_latent = _signs(model.kv_lora_rank)
     attentions = ((False, is_grouped), (True, is_latent))
     mlps = ((False, has_dense), (True, has_mixtures))
+    has_width, in_latent = _is_positive(model.feedforward), _is_positive(model.expert_hidden)
+    mixers = _is_positive(model.num_heads), _is_positive(model.num_state_heads)
+    has_delta = mixers[1] and _is_positive(model.num_delta_updates)
     return tuple(
-        LayerKind(latent, mixture)
+        LayerKind(latent, mixture, *mixers, mixture or has_width, mixture and in_latent, has_delta)
         for latent, can_attend in attentions
         for mixture, exists in mlps
         if can_attend and exists

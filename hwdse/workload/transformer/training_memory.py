@@ -23,6 +23,7 @@ from hwdse.workload.transformer.dense_transformer import (
 from hwdse.workload.transformer.gemm_groups import LayerSharding, tokens_of
 from hwdse.workload.transformer.layer_stacks import layer_stacks, mean_over_layers
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
+from hwdse.workload.transformer.state_space import state_slice
 
 WEIGHT_BYTES = 2.0
 """Bytes per 16-bit weight."""
@@ -84,9 +85,15 @@ def _working_bytes(job: TransformerTraining, sharding: LayerSharding) -> tuple[S
     of tokens, and two hidden states.
     """
     model, tokens = job.model, tokens_of(job, sharding)
+    stacks = layer_stacks(model)
     widths = [
         (stack.model.num_mlp_matrices - 1.0) * stack.model.feedforward / sharding.tensor
-        for stack in layer_stacks(model)
+        for stack in stacks
+    ]
+    widths += [
+        state_slice(stack.model, sharding.tensor).projected
+        for stack in stacks
+        if stack.kind.has_state
     ]
     inner = functools.reduce(jnp.maximum, widths)
     vocabulary = model.vocabulary / sharding.tensor
