@@ -39,6 +39,7 @@ from hwdse.jobs.footing.figure_bands import (
 from hwdse.jobs.job_results import DEFAULT_FORMATS, ResultTable
 from hwdse.jobs.variants import Axis, parse_axis, short_axis, with_value
 from hwdse.report.evaluation_json import warnings_json
+from hwdse.report.metrics import kind_of
 from hwdse.report.parameter_words import parameter_words
 
 AXIS_WORDS = {
@@ -127,8 +128,8 @@ class Comparison(ResultTable):
         lines = []
         sides = [one.figures for one in self.footings]
         if sides and all(sides):
-            of_core = is_on_core(self.jobs[0])
-            texts = [figure_texts(one, of_core=of_core) for one in self.footings]
+            kind = kind_of(self.jobs[0].loaded)
+            texts = [figure_texts(one, kind=kind) for one in self.footings]
             name = next(iter(texts[0]))
             bands = [next(iter(figures.values())) for figures in sides]
             parts = [f"{label} {t[name]}" for label, t in zip(self.labels, texts, strict=True)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hwdse.report.evaluation_json import warnings_json
-from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, is_core
+from hwdse.report.metrics import HEADLINES, kind_of
 from hwdse.specs.results.evaluation_result import Evaluation
 
 DEFAULT_FORMATS = ("png", "svg")
@@ -100,7 +100,7 @@ class JobResult(ResultTable):
 
 def metric_table(evaluation: Evaluation, job: Any) -> JobResult:
     """Table of the headline metrics of an evaluation."""
-    metrics = CORE_HEADLINE if is_core(job.loaded) else HEADLINE
+    metrics = HEADLINES[kind_of(job.loaded)]
     values = [getattr(evaluation, metric.field) for metric in metrics]
     if job.is_traced:
         return JobResult(job.title, ("metric",), (), {}, evaluation=evaluation, job=job)

@@ -20,7 +20,7 @@ from hwdse.config.search.write_toml import to_toml
 from hwdse.jobs.job_interface import AnyJob
 from hwdse.jobs.job_results import DEFAULT_FORMATS, ResultTable
 from hwdse.objectives import OBJECTIVES
-from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.metrics import kind_of, metric_of
 from hwdse.search.space.pytree_path import get_path
 
 
@@ -141,7 +141,7 @@ class FrontTable(ResultTable):
             self.objectives,
             [Marker(loaded.labels["system"], values, "baseline")],
             files,
-            of_core=is_core(loaded),
+            kind=kind_of(loaded),
         )
 
 
@@ -223,7 +223,7 @@ def outcome_of(job: AnyJob, found: Any) -> SearchOutcome:
     names = [variant.path for variant in loaded.space.variants]
     before = float(OBJECTIVES[loaded.objective](job.evaluate().evaluation))
     after = math.exp(found.log_objective)
-    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    metric = metric_of(loaded.objective, kind=kind_of(loaded))
     rows: list[tuple[str, ...]] = [(metric.label, *metric.cells([before, after]))]
     for path in paths:
         pair = [float(get_path(design, path)) for design in (loaded.base, found.design)]
@@ -258,7 +258,7 @@ def front_table(job: AnyJob, sweep_job: Any, rows: Any, num_evaluations: int) ->
     values = np.exp(rows.log_objectives)
     order = np.argsort(values[:, 0])
     paths = [dimension.path for dimension in job.loaded.space.dimensions]
-    metrics = [metric_of(name, of_core=is_core(job.loaded)) for name in objectives]
+    metrics = [metric_of(name, kind=kind_of(job.loaded)) for name in objectives]
     texts = [
         metric.cells(column.tolist())
         for metric, column in zip(metrics, values[order].T, strict=True)

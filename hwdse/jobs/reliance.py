@@ -13,7 +13,7 @@ from hwdse.config.schema.range_ends import range_ends
 from hwdse.config.schema.user_paths import format_value, short_path
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.evaluation import evaluate_exact
-from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.metrics import TRAINING, kind_of, metric_of
 from hwdse.search.space.pytree_path import get_path, set_path
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _log_metric(design: Any, workload: Any, metric: str) -> float:
     return math.log(value) if value > 0.0 else math.nan
 
 
-def reliance_line(found: Sequence[Reliance], metric: str, *, of_core: bool = False) -> str:
+def reliance_line(found: Sequence[Reliance], metric: str, *, kind: str = TRAINING) -> str:
     """One line: the constants without a source that change a metric most; may be empty.
 
     The percentages are elasticity times band: by how much the metric changes over the band.
@@ -97,7 +97,7 @@ def reliance_line(found: Sequence[Reliance], metric: str, *, of_core: bool = Fal
     named = ", ".join(one.text() for one in found[:NUM_NAMED])
     rest = len(found) - NUM_NAMED
     more = f"; {rest} more" if rest > 0 else ""
-    return f"{metric_of(metric, of_core=of_core).name} rests on: {named}{more}"
+    return f"{metric_of(metric, kind=kind).name} rests on: {named}{more}"
 
 
 def relied_constants(
@@ -118,7 +118,7 @@ def resting_plot_files(
     from hwdse.report.plot_targets import plot_files
 
     name, found = relied_constants(loaded, design, *metrics)
-    line = as_sentence(reliance_line(found, name, of_core=is_core(loaded)))
+    line = as_sentence(reliance_line(found, name, kind=kind_of(loaded)))
     return plot_files(loaded, folder, formats, line)
 
 

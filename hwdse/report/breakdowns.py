@@ -1,29 +1,32 @@
 """Parts of time, energy, area and memory of an evaluation with their labels."""
 
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from hwdse.report.metrics import is_core
+from hwdse.report.metrics import CORE, TRAINING, kind_of
 from hwdse.report.number_texts import percent, spaced
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
     from hwdse.specs.results.evaluation_result import Evaluation
 
-BREAKDOWNS = (
+_TRAINING_BREAKDOWNS = (
     ("step time", "time", "s"),
     ("step energy", "energy", "J"),
     ("die area per chip", "area", "mm²"),
     ("peak HBM usage", "hbm", "B"),
 )
 """Label, field of `Evaluation` that holds the parts, base unit of each part."""
-CORE_BREAKDOWNS = (
+_CORE_BREAKDOWNS = (
     ("time per pass", "time", "s"),
     ("energy per pass", "energy", "J"),
     ("die area", "area", "mm²"),
     ("DRAM footprint", "hbm", "B"),
 )
 """The same for a core."""
+BREAKDOWNS = MappingProxyType({TRAINING: _TRAINING_BREAKDOWNS, CORE: _CORE_BREAKDOWNS})
+"""Breakdowns of a kind of jobs."""
 BREAKDOWN_KEYS = {"time": "time_s", "energy": "energy_j", "area": "area_mm2", "hbm": "hbm_bytes"}
 """JSON key of each breakdown by its field of `Evaluation`."""
 PART_LABELS = {
@@ -53,9 +56,12 @@ PART_LABELS = {
 """Labels of the parts of time, energy, area and memory; others are their own labels."""
 OPTIMIZER_LABELS = {"time": "optimizer update", "hbm": "optimizer states"}
 """Label of the part `optimizer` by breakdown."""
-CORE_PARTS = {"matrix": "PE array", "sram": "on-chip memory", "hbm": "DRAM",
+_CORE_PARTS = {"matrix": "PE array", "sram": "on-chip memory", "hbm": "DRAM",
               "hbm_phy": "DRAM interface"}  # fmt: skip
 """Labels that differ for a core."""
+_OWN_PARTS = MappingProxyType({TRAINING: {}, CORE: _CORE_PARTS})
+STEP_WORDS = MappingProxyType({TRAINING: "step", CORE: "pass"})
+"""What the time of an evaluation belongs to."""
 
 
 def parts_of(evaluation: "Evaluation", field: str) -> dict[str, float]:
@@ -65,22 +71,22 @@ def parts_of(evaluation: "Evaluation", field: str) -> dict[str, float]:
     return dict(sorted(named.items(), key=lambda item: -item[1]))
 
 
-def part_label(name: str, field: str, *, of_core: bool = False) -> str:
+def part_label(name: str, field: str, *, kind: str = TRAINING) -> str:
     """Label of one part of the breakdown in a field of `Evaluation`: `exposed TP communication`
     for `tensor_comm`."""
     if name == "optimizer":
         return OPTIMIZER_LABELS[field]
-    labels = {**PART_LABELS, **CORE_PARTS} if of_core else PART_LABELS
+    labels = {**PART_LABELS, **_OWN_PARTS[kind]}
     return labels.get(name, spaced(name))
 
 
 def bottlenecks(evaluation: "Evaluation", loaded: "LoadedSearch") -> str:
     """One line: the largest parts of the step time."""
-    parts, of_core = parts_of(evaluation, "time"), is_core(loaded)
+    parts, kind = parts_of(evaluation, "time"), kind_of(loaded)
     whole = sum(parts.values())
     shares = [
-        f"{part_label(name, 'time', of_core=of_core)} {percent(value / whole, 0)}"
+        f"{part_label(name, 'time', kind=kind)} {percent(value / whole, 0)}"
         for name, value in list(parts.items())[:3]
         if value >= 0.005 * whole
     ]
-    return f"bottlenecks (share of {'pass' if of_core else 'step'} time): {', '.join(shares)}"
+    return f"bottlenecks (share of {STEP_WORDS[kind]} time): {', '.join(shares)}"

@@ -20,8 +20,8 @@ from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker, plot_pareto
 from hwdse.plots.fronts.uncertainty_plots import plot_front_uncertainty
 from hwdse.plots.rooflines import OperatorPoint, plot_chip_roofline, plot_roofline
 from hwdse.plots.tornado_bars import plot_tornado
-from hwdse.report.breakdowns import part_label, parts_of
-from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.breakdowns import STEP_WORDS, part_label, parts_of
+from hwdse.report.metrics import CORE, HEADLINES, TRAINING, kind_of, metric_of
 from hwdse.report.number_texts import number_cells, prefix_of, spaced
 from hwdse.report.parameter_words import LEVEL_WORDS, grouped_elasticities
 
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from hwdse.workload.loops.operators import Operators
 
 _SHARED_PARTS = ("matrix", "fp64", "vector", "sram", "hbm", "launch")
-SHARED_COLORS = tuple(part_label(name, "time") for name in _SHARED_PARTS)
-"""Parts that breakdowns of time and energy share; they have the same colors in both."""
-CORE_COLORS = tuple(part_label(name, "time", of_core=True) for name in _SHARED_PARTS)
-"""The same for a core."""
+SHARED_COLORS = {
+    kind: tuple(part_label(name, "time", kind=kind) for name in _SHARED_PARTS) for kind in HEADLINES
+}
+"""Parts that breakdowns of time and energy share, by kind of job; they have the same colors in
+both."""
 LABELED_OPERATORS = {"matrix": 14, "vector": 24, "sram": 24, "hbm": 24}
 """Labels in a roofline: the rank by time up to which operators have one, by what bounds them."""
 CROSSED_DESIGNS = 6
@@ -57,30 +58,28 @@ GEMM_WORDS = {
 GRADIENT_NOTE = "dx: gradient of the inputs; dw: gradient of the weights."
 
 
-def _axis(name: str, *, of_core: bool) -> tuple[float, str]:
+def _axis(name: str, *, kind: str) -> tuple[float, str]:
     """Factor from the base unit to that of the axis, and axis label."""
-    metric = metric_of(name, of_core=of_core)
+    metric = metric_of(name, kind=kind)
     return metric.scale, metric.label[0].upper() + metric.label[1:]
 
 
-SCALES = {name: _axis(name, of_core=False) for name in OBJECTIVES}
-"""Factor and axis label of each objective of chips in a cluster."""
-CORE_SCALES = {name: _axis(name, of_core=True) for name in OBJECTIVES}
-"""Factor and axis label of each objective of a core."""
+SCALES = {kind: {name: _axis(name, kind=kind) for name in OBJECTIVES} for kind in HEADLINES}
+"""Factor and axis label of each objective, by kind of job."""
 
 
 def save_evaluation(
     loaded: "LoadedSearch", design: Any, evaluation: "Evaluation", files: PlotFiles
 ) -> list[Path]:
     """Write breakdown and roofline of one design of a job; their paths."""
-    of_core = is_core(loaded)
-    paths = save_breakdown({loaded.labels["chip"]: evaluation}, files, of_core=of_core)
-    draw: Any = save_core_roofline if of_core else save_roofline
+    kind = kind_of(loaded)
+    paths = save_breakdown({loaded.labels["chip"]: evaluation}, files, kind=kind)
+    draw: Any = save_core_roofline if kind == CORE else save_roofline
     return [*paths, *draw(design, loaded.workload, evaluation, files)]
 
 
 def save_breakdown(
-    evaluations: Mapping[str, "Evaluation"], files: PlotFiles, *, of_core: bool = False
+    evaluations: Mapping[str, "Evaluation"], files: PlotFiles, *, kind: str = TRAINING
 ) -> list[Path]:
     """Write the plot of time and energy of designs as stacked bars; its paths."""
     height = 1.35 + 0.5 * len(evaluations)
@@ -91,14 +90,14 @@ def save_breakdown(
         first = getattr(next(iter(evaluations.values())), field)
         names = list(first.__dataclass_fields__)
         size, prefix = prefix_of(max(sum(one.values()) for one in each))
-        label = f"{title.replace('Step', 'Pass') if of_core else title} ({prefix}{unit})"
+        label = f"{title.replace('Step', STEP_WORDS[kind].capitalize())} ({prefix}{unit})"
         parts = {
-            part_label(n, field, of_core=of_core): np.array([one[n] for one in each]) / size
+            part_label(n, field, kind=kind): np.array([one[n] for one in each]) / size
             for n in names
         }
         cells = number_cells([sum(one.values()) / size for one in each], 0, 3)
         totals = [f"{cell} {prefix}{unit}" for cell in cells]
-        colors = CORE_COLORS if of_core else SHARED_COLORS
+        colors = SHARED_COLORS[kind]
         plot_breakdown(ax, list(evaluations), parts, label, totals, colors)
     note = "Percentages in the legends are in the order of the bars." if len(each) > 1 else ""
     return files.save(figure, "breakdown", "Time and energy by cause", note)
@@ -244,13 +243,13 @@ def save_convergence(
     files: PlotFiles,
     levels: Mapping[str, float] | None = None,
     *,
-    of_core: bool = False,
+    kind: str = TRAINING,
 ) -> list[Path]:
     """Write the plot of the best objective (base units) over evaluations; its paths.
 
     `levels` are named reference values such as that of the base design.
     """
-    scale, label = (CORE_SCALES if of_core else SCALES)[objective]
+    scale, label = SCALES[kind][objective]
     figure, (axes,) = new_figure()
     scaled = {name: (counts, scale * best) for name, (counts, best) in curves.items()}
     levels = {name: scale * value for name, value in (levels or {}).items()}
@@ -266,7 +265,7 @@ def save_pareto(
     cloud: np.ndarray | None = None,
     cloud_label: str = "",
     *,
-    of_core: bool = False,
+    kind: str = TRAINING,
     rule: str = "",
 ) -> list[Path]:
     """Write the plot of the Pareto front of one or several runs; its paths.
@@ -274,7 +273,7 @@ def save_pareto(
     Objectives are in base units. `cloud` are other designs. `rule` is the statistic of robust
     objectives. Three objectives are drawn as pairs, four and more as parallel coordinates.
     """
-    units = CORE_SCALES if of_core else SCALES
+    units = SCALES[kind]
     scales = np.array([units[name][0] for name in objectives])
     ends = f", {rule}" if rule else ""
     labels = [units[name][1] + ends for name in objectives]
@@ -306,10 +305,10 @@ def save_front_uncertainty(
     objectives: Sequence[str],
     files: PlotFiles,
     *,
-    of_core: bool = False,
+    kind: str = TRAINING,
 ) -> list[Path]:
     """Write the plot of the percentile intervals of each pair of objectives; their paths."""
-    paths, units = [], CORE_SCALES if of_core else SCALES
+    paths, units = [], SCALES[kind]
     shares, percentiles = sampled.is_on_front.mean(axis=0), sampled.percentiles
     for first, second in itertools.combinations(range(len(objectives)), 2):
         pair = [first, second]

@@ -7,6 +7,7 @@ units from there: the unit is part of the label, the cells hold numbers only.
 import math
 import re
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from hwdse.report.number_texts import MIN_DIGITS, number_cells, percent, relative_change, spaced
@@ -62,7 +63,9 @@ class Metric(NamedTuple):
         return relative_change(before, after)
 
 
-HEADLINE = (
+TRAINING, CORE = "training", "core"
+"""Kinds of jobs: chips in a cluster that train or run layers, and one core."""
+_TRAINING_HEADLINE = (
     Metric("step time (s)", "step_time_s", 1.0, 2),
     Metric("effective throughput (ktokens/s)", "effective_tokens_per_s", 1e-3, 1),
     Metric("effective time per token (µs)", "time_per_token_s", 1e6, 3),
@@ -79,7 +82,7 @@ HEADLINE = (
     Metric("CO2e, facility included (g/Mtoken)", "carbon_per_token_g", 1e6, 1),
 )
 """Metrics of chips in a cluster, in the order of the table."""
-CORE_HEADLINE = (
+_CORE_HEADLINE = (
     Metric("time per pass (ms)", "step_time_s", 1e3, 3),
     Metric("throughput (passes/s)", "effective_tokens_per_s", 1.0, 1),
     Metric("MAC utilization (%)", "mfu_fraction", 100.0, 1),
@@ -91,6 +94,8 @@ CORE_HEADLINE = (
     Metric("peak memory usage (%)", "hbm_used_ratio", 100.0, 1),
 )
 """Metrics of one core: a pass of its operator network takes the place of step and token."""
+HEADLINES = MappingProxyType({TRAINING: _TRAINING_HEADLINE, CORE: _CORE_HEADLINE})
+"""Metrics of the tables of a kind of jobs."""
 _OTHER_METRICS = {
     "energy_delay": Metric("energy-delay product per token (µJ·s)", "energy_delay_j_s", 1e6, 4),
     "hbm_used_ratio": Metric("peak HBM usage", "hbm_used_ratio", 1.0, 3),
@@ -104,20 +109,21 @@ _OTHER_CORE_METRICS = {
     "carbon_per_token": Metric("CO2e per pass (mg)", "carbon_per_token_g", 1e3, 3),
     "energy_delay": Metric("energy-delay product per pass (µJ·s)", "energy_delay_j_s", 1e6, 4),
 }
+_OTHERS = MappingProxyType({TRAINING: {}, CORE: _OTHER_CORE_METRICS})
 
 
-def metric_of(name: str, *, of_core: bool = False) -> Metric:
+def metric_of(name: str, *, kind: str = TRAINING) -> Metric:
     """Metric of an objective or constraint by its name in a config.
 
     One without a label of its own is labelled with its name and base unit.
     """
     from hwdse.config.schema.metric_fields import metric_field, metric_unit
 
-    special = {**_OTHER_METRICS, **(_OTHER_CORE_METRICS if of_core else {})}
+    special = {**_OTHER_METRICS, **_OTHERS[kind]}
     if name in special:
         return special[name]
     field = metric_field(name)
-    for metric in CORE_HEADLINE if of_core else HEADLINE:
+    for metric in HEADLINES[kind]:
         if metric.field == field:
             return metric
     unit = metric_unit(name).replace("mm^2", "mm²")
@@ -125,9 +131,9 @@ def metric_of(name: str, *, of_core: bool = False) -> Metric:
     return Metric(label, field, 1.0, MIN_DIGITS)
 
 
-def is_core(loaded: "LoadedSearch") -> bool:
-    """True if a search is about one core and not about chips in a cluster."""
-    return hasattr(loaded.base, "accelerator")
+def kind_of(loaded: "LoadedSearch") -> str:
+    """Kind of a job: the key of `HEADLINES`."""
+    return CORE if hasattr(loaded.base, "accelerator") else TRAINING
 
 
 def shown_value(evaluation: "Evaluation", field: str) -> float:

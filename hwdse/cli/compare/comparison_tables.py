@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdse.plots.comparison_curves import Curve
-from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.metrics import kind_of, metric_of
 from hwdse.report.number_texts import number_cells
 from hwdse.search.compare.method_comparison import (
     REFERENCE_POINTS,
@@ -106,7 +106,7 @@ def _value_cells(
     if task == "pareto":
         cells = number_cells(values, 4, 0)
     else:
-        cells = metric_of(loaded.objective, of_core=is_core(loaded)).cells(values)
+        cells = metric_of(loaded.objective, kind=kind_of(loaded)).cells(values)
     cells = [
         cell if math.isfinite(value) else "infeasible"
         for cell, value in zip(cells, values, strict=True)
@@ -116,7 +116,7 @@ def _value_cells(
 
 def _task_title(loaded: "LoadedSearch", task: str) -> str:
     if task == "single":
-        return f"{metric_of(loaded.objective, of_core=is_core(loaded)).label}, lower is better"
+        return f"{metric_of(loaded.objective, kind=kind_of(loaded)).label}, lower is better"
     names = ", ".join(name.replace("_", " ") for name in loaded.front_objectives)
     return f"hypervolume in the logarithms of {names}; higher is better"
 
@@ -126,7 +126,7 @@ def ranking(loaded: "LoadedSearch", rows: Sequence[Mapping[str, Any]]) -> list[s
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         chosen = [row for row in rows if row["task"] == task]
-        name = metric_of(loaded.objective, of_core=is_core(loaded)).name
+        name = metric_of(loaded.objective, kind=kind_of(loaded)).name
         what = name if task == "single" else "hypervolume"
         first = chosen[0]
         if len(chosen) < 2 or not math.isfinite(first["median"]):
@@ -206,9 +206,9 @@ def save_comparison(
     """Plot best objective and hypervolume over evaluations and time, with ranges over seeds."""
     from hwdse.plots.comparison_curves import plot_median_and_range
     from hwdse.plots.figure_files import new_figure
-    from hwdse.report.evaluation_plots import CORE_SCALES, SCALES
+    from hwdse.report.evaluation_plots import SCALES
 
-    scale, label = (CORE_SCALES if is_core(loaded) else SCALES)[loaded.objective]
+    scale, label = SCALES[kind_of(loaded)][loaded.objective]
     files = []
     for task in dict.fromkeys(task for task, _, _ in traces):
         figure, axes = new_figure(2, width_in=6.4, height_in=7.6)

@@ -88,12 +88,12 @@ def _print(loaded: "LoadedSearch", evaluation: "Evaluation") -> None:
     from hwdse.config.design.strategy import text_of
     from hwdse.report.breakdowns import bottlenecks
     from hwdse.report.evaluation_json import limit_rows
-    from hwdse.report.metrics import is_core
+    from hwdse.report.metrics import kind_of
 
     metric_tables.print_warnings(loaded.base, evaluation)
     metric_tables.print_headline({loaded.labels["system"]: evaluation}, loaded)
     metric_tables.print_breakdowns(evaluation, loaded)
-    metric_tables.print_limits(limit_rows(loaded, evaluation), of_core=is_core(loaded))
+    metric_tables.print_limits(limit_rows(loaded, evaluation), kind=kind_of(loaded))
     metric_tables.print_strategy(text_of(loaded.base, loaded.workload))
     say(bottlenecks(evaluation, loaded))
     print_reliance(loaded, loaded.base)

@@ -56,7 +56,7 @@ def run(
     from hwdse.config import load_search
     from hwdse.config.schema.range_ends import range_ends
     from hwdse.config.search.metric_names import parse_objective
-    from hwdse.report.metrics import is_core, metric_of
+    from hwdse.report.metrics import kind_of, metric_of
     from hwdse.units.parse_units import split_field
 
     kinds = parse_formats(formats)
@@ -86,7 +86,7 @@ def run(
             }
         )
     else:
-        found = metric_of(metric, of_core=is_core(loaded))
+        found = metric_of(metric, kind=kind_of(loaded))
         _print_slopes(f"{loaded.title}: {found.name} {found.text(value)}", loaded, shown, ends)
         rest = sum(abs(slope) >= MIN_ELASTICITY for _, slope in ordered) - len(shown)
         others = len(ordered) - len(shown)

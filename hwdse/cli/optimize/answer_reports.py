@@ -198,14 +198,14 @@ def print_answer(answer: Answer) -> None:
 def fair_base_line(answer: Answer) -> str:
     """Base design with its own best strategy, and the ratio of its objective to the optimum; empty
     without a check."""
-    from hwdse.report.metrics import is_core, metric_of
+    from hwdse.report.metrics import kind_of, metric_of
 
     base, loaded = answer.base_strategies, answer.loaded
     if base is None:
         return ""
     if not math.isfinite(base.best_log_objective):
         return "baseline: no strategy meets the limits"
-    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    metric = metric_of(loaded.objective, kind=kind_of(loaded))
     (cell,) = metric.cells([math.exp(base.best_log_objective)])
     ratio = math.exp(base.best_log_objective - answer.result.log_objective)
     return f"baseline with its best strategy ({base.best_label}): {cell}, {ratio:.3g}x the optimum"

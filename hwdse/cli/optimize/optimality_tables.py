@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.optimize.budgeted_search import REPORT_FRACTION
 from hwdse.cli.shared.table_output import print_table, say
-from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.metrics import kind_of, metric_of
 from hwdse.report.number_texts import number_cells, percent, spaced
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _fixed_texts(loaded: "LoadedSearch", result: "SearchResult") -> list[str]:
 
 
 def _report_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[list[str]]:
-    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    metric = metric_of(loaded.objective, kind=kind_of(loaded))
     kind = "lower bound" if report.passed_bound_checks else "estimate"
     bound = gap = f"unknown: {unknown_bound(report)}"
     if _is_known(report):
@@ -256,8 +256,8 @@ def _binding_rows(loaded: "LoadedSearch", report: "OptimalityReport") -> list[li
     """Rows of the parameters; unbound ones are counted if there are many parameters."""
     from hwdse.config.schema.user_paths import short_path
 
-    of_core = is_core(loaded)
-    labels = {name: metric_of(name, of_core=of_core).name for name in loaded.limits}
+    kind = kind_of(loaded)
+    labels = {name: metric_of(name, kind=kind).name for name in loaded.limits}
     rows, num_unbound = [], 0
     for dimension, slope, text in zip(
         loaded.space.dimensions, report.elasticities, report.bound_by, strict=True
@@ -278,7 +278,7 @@ def _price_rows(
     rows = []
     value = math.exp(result.log_objective)
     for name, price in unit_prices(loaded, result, report).items():
-        metric = metric_of(name, of_core=is_core(loaded))
+        metric = metric_of(name, kind=kind_of(loaded))
         relative = price * loaded.limits[name] / value
         step = UNIT_STEPS.get(metric.unit)
         per_unit = "-"

@@ -253,14 +253,14 @@ def _evaluate_and_plot(
     from hwdse.jobs.reliance import resting_plot_files
     from hwdse.objectives import OBJECTIVES
     from hwdse.report import evaluation_plots
-    from hwdse.report.metrics import is_core
+    from hwdse.report.metrics import kind_of
 
     before = evaluate_exact(loaded.base, loaded.workload)
     after = evaluate_exact(result.design, loaded.workload)
-    of_core = is_core(loaded)
+    kind = kind_of(loaded)
     target = resting_plot_files(loaded, record.folder / "plots", formats, result.design)
     pair = {loaded.labels["system"]: before, "optimum": after}
-    files = evaluation_plots.save_breakdown(pair, target, of_core=of_core)
+    files = evaluation_plots.save_breakdown(pair, target, kind=kind)
     counts, logs = result.history_evaluations, result.history_log_objective
     if np.isfinite(logs).any():
         curve = (counts, np.exp(np.where(np.isfinite(logs), logs, np.nan)))
@@ -270,7 +270,7 @@ def _evaluate_and_plot(
             loaded.objective,
             target,
             {f"base ({loaded.labels['system']})": value},
-            of_core=of_core,
+            kind=kind,
         )
     return before, after, files
 
@@ -281,10 +281,10 @@ def _print(answer: "Answer", before: "Evaluation", after: "Evaluation") -> None:
     from hwdse.cli.shared.reliance_output import print_notes, print_reliance
     from hwdse.report.breakdowns import bottlenecks
     from hwdse.report.evaluation_json import limit_rows
-    from hwdse.report.metrics import is_core
+    from hwdse.report.metrics import kind_of
 
     loaded, result = answer.loaded, answer.result
-    of_core = is_core(loaded)
+    kind = kind_of(loaded)
     say(loaded.title)
     say(objective_line(loaded, result, before))
     answer_reports.say_fair_base(answer)
@@ -293,7 +293,7 @@ def _print(answer: "Answer", before: "Evaluation", after: "Evaluation") -> None:
     metric_tables.print_headline({"baseline": before, "optimum": after}, loaded, "")
     if changes := changed_parameters(loaded, result.design):
         print_table("", ["changed parameter", "unit", "baseline", "optimum"], changes)
-    metric_tables.print_limits(limit_rows(loaded, after), of_core=of_core)
+    metric_tables.print_limits(limit_rows(loaded, after), kind=kind)
     answer_reports.print_answer(answer)
     if answer.optimality is None and (prices := _search_prices(loaded, result)):
         say(f"shadow prices (per +1 % of a limit): {prices}")
@@ -310,9 +310,9 @@ def objective_line(loaded: "LoadedSearch", result: "SearchResult", before: "Eval
     """
     from hwdse.objectives import OBJECTIVES
     from hwdse.report.evaluation_json import limit_rows
-    from hwdse.report.metrics import is_core, metric_of
+    from hwdse.report.metrics import kind_of, metric_of
 
-    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    metric = metric_of(loaded.objective, kind=kind_of(loaded))
     status = "feasible" if result.is_feasible else "infeasible"
     optimum = math.exp(result.log_objective)
     if loaded.robust is not None:
@@ -362,11 +362,11 @@ def _flat(row: tuple[str, list[str]]) -> list[str]:
 
 def _search_prices(loaded: "LoadedSearch", result: "SearchResult") -> str:
     """Shadow prices of the search, for a result without optimality report."""
-    from hwdse.report.metrics import is_core, metric_of
+    from hwdse.report.metrics import kind_of, metric_of
 
-    of_core = is_core(loaded)
+    kind = kind_of(loaded)
     return ", ".join(
-        f"{metric_of(name, of_core=of_core).name} {-price:+.3f} %"
+        f"{metric_of(name, kind=kind).name} {-price:+.3f} %"
         for name, price in zip(loaded.limits, result.multipliers, strict=True)
         if price > 1e-3
     )

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.shared.table_output import jsonable, print_table, say
-from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.metrics import kind_of, metric_of
 from hwdse.report.number_texts import percent
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _broken(loaded: "LoadedSearch", scenario: "Scenario") -> str:
         return ""
     name = list(loaded.limits)[int(values.argmax())]
     over = percent(math.expm1(float(values.max())))
-    return f"{metric_of(name, of_core=is_core(loaded)).name} {over} over"
+    return f"{metric_of(name, kind=kind_of(loaded)).name} {over} over"
 
 
 def _regret_cell(regret: float) -> str:
@@ -194,7 +194,7 @@ def _print_robust(
     from hwdse.search.space.pytree_path import get_path
 
     study = reliance.study
-    metric = metric_of(loaded.objective, of_core=is_core(loaded))
+    metric = metric_of(loaded.objective, kind=kind_of(loaded))
     nominal = (study.nominal.log_objective, float(robust.log_objectives[0]))
     regrets = ([one.regret for one in study.scenarios], robust.regrets.tolist())
     finite = [[one for one in each if math.isfinite(one)] for each in regrets]

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hwdse.cli.shared.table_output import print_table, say
-from hwdse.report.breakdowns import BREAKDOWNS, CORE_BREAKDOWNS, part_label, parts_of
+from hwdse.report.breakdowns import BREAKDOWNS, part_label, parts_of
 from hwdse.report.evaluation_json import limit_status
-from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, is_core, metric_of, shown_value
+from hwdse.report.metrics import HEADLINES, TRAINING, kind_of, metric_of, shown_value
 from hwdse.report.number_texts import number_cells, prefix_of, share_cell
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def print_headline(
     """Print the metrics of designs, one column per design, with the change for two of them."""
     found = list(evaluations.values())
     rows = []
-    for metric in CORE_HEADLINE if is_core(loaded) else HEADLINE:
+    for metric in HEADLINES[kind_of(loaded)]:
         values = [shown_value(evaluation, metric.field) for evaluation in found]
         change = [metric.change(*values)] if len(values) == 2 else []
         rows.append([metric.label, *metric.cells(values), *change])
@@ -39,13 +39,13 @@ def print_warnings(design: "Design | CoreDesign", evaluation: "Evaluation") -> N
 
 def print_breakdowns(evaluation: "Evaluation", loaded: "LoadedSearch") -> None:
     """Print the parts of time, energy, area and memory."""
-    of_core = is_core(loaded)
-    for label, field, unit in CORE_BREAKDOWNS if of_core else BREAKDOWNS:
-        print_breakdown(evaluation, field, label, unit, of_core=of_core)
+    kind = kind_of(loaded)
+    for label, field, unit in BREAKDOWNS[kind]:
+        print_breakdown(evaluation, field, label, unit, kind=kind)
 
 
 def print_breakdown(
-    evaluation: "Evaluation", field: str, label: str, unit: str, *, of_core: bool = False
+    evaluation: "Evaluation", field: str, label: str, unit: str, *, kind: str = TRAINING
 ) -> None:
     """Print the parts of one quantity with their shares; parts of zero are left out."""
     parts = parts_of(evaluation, field)
@@ -56,7 +56,7 @@ def print_breakdown(
     decimals = len(total_cell.partition(".")[2])
     cells = number_cells([value / size for value in shown.values()], decimals, 0)
     rows = [
-        [part_label(name, field, of_core=of_core), cell, share_cell(value, whole)]
+        [part_label(name, field, kind=kind), cell, share_cell(value, whole)]
         for (name, value), cell in zip(shown.items(), cells, strict=True)
     ]
     rows.append(["total", total_cell, share_cell(whole, whole)])
@@ -70,13 +70,13 @@ def print_strategy(text: str) -> None:
         say(f"strategy: {text}")
 
 
-def print_limits(rows: list[dict[str, Any]], *, of_core: bool = False) -> None:
+def print_limits(rows: list[dict[str, Any]], *, kind: str = TRAINING) -> None:
     """Print the constraints; nothing if there are none."""
     if not rows:
         return
     cells = []
     for row in rows:
-        metric = metric_of(row["name"], of_core=of_core)
+        metric = metric_of(row["name"], kind=kind)
         unit = "-" if metric.unit == "1" else metric.unit
         values = metric.cells([row["value"], row["limit"]])
         cells.append([metric.name, unit, *values, share_cell(row["value"], row["limit"]),

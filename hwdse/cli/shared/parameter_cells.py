@@ -4,7 +4,7 @@ without units in the cells."""
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, metric_of
+from hwdse.report.metrics import HEADLINES, metric_of
 from hwdse.report.number_texts import MIN_DIGITS, number_cells
 from hwdse.units.format_units import common_unit
 from hwdse.units.parse_units import split_field, unit_size
@@ -54,14 +54,14 @@ def parameter_row(
 
 
 def metric_row(
-    metric: "EvaluationMetric", values: Sequence[float], *, of_core: bool
+    metric: "EvaluationMetric", values: Sequence[float], *, kind: str
 ) -> tuple[str, list[str]]:
     """Label with unit and cells of one metric of several designs or samples."""
-    for known in CORE_HEADLINE if of_core else HEADLINE:
+    for known in HEADLINES[kind]:
         if known.field == metric.name:
             return known.label, known.cells(values)
     if metric.name == "energy_delay_j_s":
-        known = metric_of("energy_delay", of_core=of_core)
+        known = metric_of("energy_delay", kind=kind)
         return known.label, known.cells(values)
     unit, cells = quantity_row(values, metric.unit)
     return metric.label if unit == "-" else f"{metric.label} ({unit})", cells

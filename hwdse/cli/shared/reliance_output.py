@@ -14,10 +14,10 @@ def print_reliance(loaded: "LoadedSearch", design: Any, *metrics: str) -> None:
     The metric is the first of `metrics` that is an objective or a limit, else the objective.
     """
     from hwdse.jobs.reliance import reliance_line, relied_constants
-    from hwdse.report.metrics import is_core
+    from hwdse.report.metrics import kind_of
 
     name, found = relied_constants(loaded, design, *metrics)
-    if line := reliance_line(found, name, of_core=is_core(loaded)):
+    if line := reliance_line(found, name, kind=kind_of(loaded)):
         say(line)
 
 
@@ -31,9 +31,9 @@ def reliance_json(loaded: "LoadedSearch", design: Any, *metrics: str) -> list[di
 def print_bands(loaded: "LoadedSearch", design: Any) -> None:
     """Print the bands for the figures of a design; nothing if they take long."""
     from hwdse.jobs.footing.figure_bands import figure_texts, footing
-    from hwdse.report.metrics import is_core
+    from hwdse.report.metrics import kind_of
 
-    texts = figure_texts(footing(loaded, design), of_core=is_core(loaded))
+    texts = figure_texts(footing(loaded, design), kind=kind_of(loaded))
     if texts:
         listed = "; ".join(f"{name} {text}" for name, text in texts.items())
         say(f"bands from the kinds of all constants: {listed}")

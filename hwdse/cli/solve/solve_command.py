@@ -206,7 +206,7 @@ def _target_rows(
     from hwdse.cli.shared.parameter_cells import metric_row
     from hwdse.evaluation import evaluate_exact
     from hwdse.report.evaluation_json import BINDING_FRACTION
-    from hwdse.report.metrics import is_core
+    from hwdse.report.metrics import kind_of
 
     before = evaluate_exact(loaded.base, loaded.workload)
     rows = []
@@ -214,7 +214,7 @@ def _target_rows(
         targets, solved.constraint_values, solved.relaxed.multipliers, strict=True
     ):
         values = [float(target.metric.value(before)), _reached(target, violation)]
-        label, cells = metric_row(target.metric, values, of_core=is_core(loaded))
+        label, cells = metric_row(target.metric, values, kind=kind_of(loaded))
         unit = label.rpartition(" (")[2].removesuffix(")") if label.endswith(")") else "-"
         status = "violated" if violation > 0.0 else "met"
         if -BINDING_FRACTION <= violation <= 0.0:

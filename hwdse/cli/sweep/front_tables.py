@@ -14,7 +14,7 @@ from hwdse.cli.shared.table_output import print_table, say
 from hwdse.config.search.metric_names import objective_columns
 from hwdse.evaluation import evaluate_exact
 from hwdse.report.evaluation_json import limit_rows
-from hwdse.report.metrics import is_core, metric_of
+from hwdse.report.metrics import CORE, kind_of, metric_of
 from hwdse.report.number_texts import number_cells
 from hwdse.runs.atomic_files import csv_text
 
@@ -90,15 +90,15 @@ def shown_indices(count: int) -> np.ndarray:
 
 def _objective_rows(loaded: "LoadedSearch", columns: Mapping[str, np.ndarray]) -> list[list[str]]:
     """Rows of objectives and limit ratios."""
-    of_core, rule = is_core(loaded), loaded.robust.text if loaded.robust else ""
+    kind, rule = kind_of(loaded), loaded.robust.text if loaded.robust else ""
     names = objective_columns(loaded.front_objectives, is_robust=bool(rule))
     rows = []
     for objective, column in zip(loaded.front_objectives, names, strict=True):
-        metric = metric_of(objective, of_core=of_core)
+        metric = metric_of(objective, kind=kind)
         label = f"{metric.name}, {rule}" if rule else metric.name
         rows.append([label, printed_unit(metric.unit), *metric.cells(list(columns[column]))])
     for limit in loaded.limits:
-        label = f"{metric_of(limit, of_core=of_core).name}, of limit"
+        label = f"{metric_of(limit, kind=kind).name}, of limit"
         values = [100.0 * value for value in columns[f"{limit}_limit_ratio"]]
         rows.append([label, "%", *number_cells(values, 1, 0)])
     return rows
@@ -210,7 +210,7 @@ def write_front(
                 loaded, record.folder / "plots", formats, best_design(loaded, front),
                 loaded.front_objectives[0],
             ),
-            np.exp(cloud), "sampled feasible designs", of_core=is_core(loaded),
+            np.exp(cloud), "sampled feasible designs", kind=kind_of(loaded),
             rule=loaded.robust.text if loaded.robust else "",
         )  # fmt: skip
     return files
@@ -236,7 +236,7 @@ def _best_markers(
         values = columns.get(metric_field(name))
     if values is None:
         return []
-    label = f"lowest {metric_of(name, of_core=is_core(loaded)).name}"
+    label = f"lowest {metric_of(name, kind=kind_of(loaded)).name}"
     return [Marker(label, tuple(objectives[int(np.argmin(values))].tolist()), "best")]
 
 
@@ -267,7 +267,7 @@ def preset_markers(loaded: "LoadedSearch", config: str, sets: Sequence[str]) -> 
             kinds[label] = efficiency_kind(one)
 
     add(loaded.labels["system"], loaded, "baseline")
-    designs = _other_cores if is_core(loaded) else _other_systems
+    designs = _other_cores if kind_of(loaded) == CORE else _other_systems
     for label, one in designs(loaded, config, sets):
         add(label, one, "preset")
     if len(set(kinds.values())) < 2:
@@ -288,7 +288,7 @@ def optimum_markers(
     values = objective_values(loaded, design, evaluation)
     if values is None:
         return []
-    name = metric_of(loaded.objective, of_core=is_core(loaded)).name
+    name = metric_of(loaded.objective, kind=kind_of(loaded)).name
     return [dataclasses.asdict(Marker(f"optimum of the {name}", values, "best"))]
 
 

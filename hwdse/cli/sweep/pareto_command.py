@@ -46,6 +46,7 @@ def run(
 
     from hwdse.jobs.reliance import as_sentence, reliance_line, reliance_rows
     from hwdse.report import evaluation_plots
+    from hwdse.report.metrics import CORE, TRAINING
     from hwdse.runs.atomic_files import csv_text, replacing
     from hwdse.runs.run_folder import open_run
     from hwdse.search.pareto.dominance_and_hypervolume import merge_fronts
@@ -69,14 +70,14 @@ def run(
         temporary.write_text(csv_text(merged), encoding="utf-8")
     files = [out / "front.csv"]
     mask = np.isin(np.arange(len(everything)), indices)
-    of_core = "accelerator" in (records[0].config.get("design") or {})
+    kind = CORE if "accelerator" in (records[0].config.get("design") or {}) else TRAINING
     rests_on = _reliances(str(merged["run"][0]), objectives[0])
-    line = reliance_line(rests_on, objectives[0], of_core=of_core)
+    line = reliance_line(rests_on, objectives[0], kind=kind)
     if len(objectives) > 1:
         target = _plot_files(records[0], out, parse_formats(formats), as_sentence(line))
         files += evaluation_plots.save_pareto(
             _front_points(records, values, mask), objectives, _markers(everyone), target,
-            of_core=of_core, rule=_rule(records[0]),
+            kind=kind, rule=_rule(records[0]),
         )  # fmt: skip
     unlike = _unlike(everyone, objectives[0])
     if json:

@@ -12,7 +12,7 @@ from hwdse.cli.shared.table_output import print_json, print_table, progress_bar,
 from hwdse.cli.sweep.front_tables import shown_indices
 from hwdse.config.schema.metric_fields import metric_unit
 from hwdse.config.search.metric_names import objective_columns
-from hwdse.report.metrics import format_metric, is_core, metric_of
+from hwdse.report.metrics import format_metric, kind_of, metric_of
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -165,9 +165,7 @@ def _draw(
 
     objectives = loaded.front_objectives
     files = resting_plot_files(loaded, folder, formats, loaded.base, objectives[0])
-    return evaluation_plots.save_front_uncertainty(
-        sampled, objectives, files, of_core=is_core(loaded)
-    )
+    return evaluation_plots.save_front_uncertainty(sampled, objectives, files, kind=kind_of(loaded))
 
 
 def _print(loaded: "LoadedSearch", sampled: "SampledDesigns") -> None:
@@ -178,7 +176,7 @@ def _print(loaded: "LoadedSearch", sampled: "SampledDesigns") -> None:
     rows = []
     names = objective_columns(loaded.front_objectives, is_robust=False)
     for objective, name in zip(loaded.front_objectives, names, strict=True):
-        metric = metric_of(objective, of_core=is_core(loaded))
+        metric = metric_of(objective, kind=kind_of(loaded))
         keys = (name, *(f"{name}.{key}" for key in PERCENTILE_NAMES))
         cells = metric.cells([float(columns[key][i]) for key in keys for i in indices])
         for k, head in enumerate((metric.label, *(f"  {key}" for key in PERCENTILE_NAMES))):

@@ -135,9 +135,9 @@ def _checked_uncertainty(text: str) -> str:
 
 
 def _headlines(loaded: "LoadedSearch") -> list[str]:
-    from hwdse.report.metrics import CORE_HEADLINE, HEADLINE, is_core
+    from hwdse.report.metrics import HEADLINES, kind_of
 
-    names = CORE_HEADLINE if is_core(loaded) else HEADLINE
+    names = HEADLINES[kind_of(loaded)]
     return [field for _, field, _, _ in names]
 
 
@@ -186,13 +186,13 @@ def _print(
 ) -> None:
     from hwdse.cli.shared.parameter_cells import metric_row
     from hwdse.config.schema.user_paths import short_path
-    from hwdse.report.metrics import is_core
+    from hwdse.report.metrics import kind_of
 
-    of_core = is_core(loaded)
+    kind = kind_of(loaded)
     labels, cells, unaffected = [], [], []
     for i, metric in enumerate(metrics):
         values = [rows["nominal"][i], *rows["percentiles"][:, i]]
-        label, numbers = metric_row(metric, values, of_core=of_core)
+        label, numbers = metric_row(metric, values, kind=kind)
         labels.append(label.rpartition(" (")[0] or label)
         if len(metrics) > MAX_BUDGETS and budget.total_sigmas[i] == 0.0:
             unaffected.append(labels[i])

@@ -150,11 +150,11 @@ def _logs(design: Any, workload: Any, names: Sequence[str]) -> dict[str, float]:
     return {name: math.log(value) for name, value in values.items() if value > 0.0}
 
 
-def figure_texts(found: Footing, *, of_core: bool) -> dict[str, str]:
+def figure_texts(found: Footing, *, kind: str) -> dict[str, str]:
     """Band for each figure in the unit of its table, such as `1.9 to 4.1 µs`, by its name."""
-    from hwdse.report.metrics import CORE_HEADLINE, HEADLINE
+    from hwdse.report.metrics import HEADLINES
 
-    metrics = {metric.field: metric for metric in (CORE_HEADLINE if of_core else HEADLINE)}
+    metrics = {metric.field: metric for metric in HEADLINES[kind]}
     texts = {}
     for field, band in found.figures.items():
         metric = metrics[field]
