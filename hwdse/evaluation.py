@@ -12,24 +12,28 @@ from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.specs.design import CoreDesign, Design
+from hwdse.serving.serving_evaluation import evaluate_serving
 from hwdse.specs.results.evaluation_result import Evaluation
+from hwdse.specs.serving.engine import ServingDesign
 from hwdse.training.cluster_evaluation import evaluate_cluster
 from hwdse.workload.gemms import LayerList
 from hwdse.workload.loops.operators import Operators
+from hwdse.workload.serving.serving_task import ServingTask
 from hwdse.workload.transformer.model_config import TransformerTraining
 
-Workload = TransformerTraining | LayerList | Operators
+AnyDesign = Design | CoreDesign | ServingDesign
+Workload = TransformerTraining | LayerList | Operators | ServingTask
 
 
 def evaluate(
-    design: Design | CoreDesign,
+    design: AnyDesign,
     workload: Workload,
     relaxation: Relaxation = EXACT,
 ) -> Evaluation:
     """Metrics of one design under one workload: times, energies, areas, costs.
 
     A `Design` (cluster) runs a transformer training or a layer list, a `CoreDesign` the operators
-    of a network. Pure and differentiable in every leaf of `design`; batch with `jax.vmap`.
+    of a network, a `ServingDesign` a serving task. Pure and differentiable in every leaf of `design`; batch with `jax.vmap`.
     `relaxation` is `EXACT` or a smooth relaxation (`numerics.relaxation`).
 
     >>> import jax
@@ -43,15 +47,19 @@ def evaluate(
     workload = jax.tree.map(_own_copy, workload)
     if isinstance(design, CoreDesign) and isinstance(workload, Operators):
         return evaluate_core(design, workload, relaxation)
-    if isinstance(design, CoreDesign) or isinstance(workload, Operators):
+    if isinstance(design, ServingDesign) and isinstance(workload, ServingTask):
+        return evaluate_serving(design, workload, relaxation)
+    if not isinstance(design, Design) or not isinstance(
+        workload, TransformerTraining | LayerList
+    ):
         raise ValueError(
             f"a {type(design).__name__} cannot run a {type(workload).__name__}: a CoreDesign runs "
-            "Operators, a Design a TransformerTraining or a LayerList"
+            "Operators, a ServingDesign a ServingTask, a Design a TransformerTraining or a LayerList"
         )
     return evaluate_cluster(design, workload, relaxation)
 
 
-def evaluate_exact(design: Design | CoreDesign, workload: Workload) -> Evaluation:
+def evaluate_exact(design: AnyDesign, workload: Workload) -> Evaluation:
     """Evaluation by the exact model in float64, with Python floats as leaves.
 
     One compiled program serves all designs and workloads of the same structure.
@@ -62,7 +70,7 @@ def evaluate_exact(design: Design | CoreDesign, workload: Workload) -> Evaluatio
 
 
 @functools.cache
-def _compiled_evaluate() -> Callable[[Design | CoreDesign, Workload], Evaluation]:
+def _compiled_evaluate() -> Callable[[AnyDesign, Workload], Evaluation]:
     return quick_jit(lambda design, workload: evaluate(design, workload))
 
 

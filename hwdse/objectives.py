@@ -77,6 +77,46 @@ def carbon_per_token(evaluation: Evaluation) -> Scalar:
     return evaluation.carbon_per_token_g
 
 
+def ttft(evaluation: Evaluation) -> Scalar:
+    """Mean time to first token of a served request, in s."""
+    return evaluation.ttft_s
+
+
+def ttft_p99(evaluation: Evaluation) -> Scalar:
+    """99th percentile of the time to first token over requests, in s."""
+    return evaluation.ttft_p99_s
+
+
+def tpot(evaluation: Evaluation) -> Scalar:
+    """Mean time per output token after the first one, in s."""
+    return evaluation.tpot_s
+
+
+def tpot_p99(evaluation: Evaluation) -> Scalar:
+    """99th percentile of the time per output token over requests, in s."""
+    return evaluation.tpot_p99_s
+
+
+def request_latency(evaluation: Evaluation) -> Scalar:
+    """Mean time from sending a request to its last token, in s."""
+    return evaluation.request_latency_s
+
+
+def load_ratio(evaluation: Evaluation) -> Scalar:
+    """Offered over highest request rate of a service; limit 1."""
+    return evaluation.load_ratio
+
+
+SERVING_OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+    {
+        "ttft": ttft,
+        "ttft_p99": ttft_p99,
+        "tpot": tpot,
+        "tpot_p99": tpot_p99,
+        "request_latency": request_latency,
+    }
+)
+"""Objectives and limits of served requests; other jobs have no value for them."""
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
     {
         "time_per_token": time_per_token,
@@ -88,6 +128,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
         "chip_power": chip_power,
         "chip_cost": chip_cost,
         "carbon_per_token": carbon_per_token,
+        **SERVING_OBJECTIVES,
     }
 )
 """Objectives by name. Each value is positive; searches minimize its logarithm."""
@@ -103,6 +144,8 @@ CONSTRAINTS: Mapping[str, Objective] = MappingProxyType(
         "energy_per_token": energy_per_token,
         "reticle_used_ratio": reticle_used_ratio,
         "carbon_per_token": carbon_per_token,
+        **SERVING_OBJECTIVES,
+        "load_ratio": load_ratio,
     }
 )
 """Constraints by name. Each value has an upper limit in the same unit."""

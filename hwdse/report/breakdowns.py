@@ -4,7 +4,7 @@ import dataclasses
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from hwdse.report.metrics import CORE, TRAINING, kind_of
+from hwdse.report.metrics import CORE, SERVING, TRAINING, kind_of
 from hwdse.report.number_texts import percent, spaced
 
 if TYPE_CHECKING:
@@ -25,7 +25,16 @@ _CORE_BREAKDOWNS = (
     ("DRAM footprint", "hbm", "B"),
 )
 """The same for a core."""
-BREAKDOWNS = MappingProxyType({TRAINING: _TRAINING_BREAKDOWNS, CORE: _CORE_BREAKDOWNS})
+_SERVING_BREAKDOWNS = (
+    ("mean step time", "time", "s"),
+    ("mean step energy", "energy", "J"),
+    ("die area per chip", "area", "mm²"),
+    ("HBM usage", "hbm", "B"),
+)
+"""The same for a service."""
+BREAKDOWNS = MappingProxyType(
+    {TRAINING: _TRAINING_BREAKDOWNS, CORE: _CORE_BREAKDOWNS, SERVING: _SERVING_BREAKDOWNS}
+)
 """Breakdowns of a kind of jobs."""
 BREAKDOWN_KEYS = {"time": "time_s", "energy": "energy_j", "area": "area_mm2", "hbm": "hbm_bytes"}
 """JSON key of each breakdown by its field of `Evaluation`."""
@@ -59,8 +68,11 @@ OPTIMIZER_LABELS = {"time": "optimizer update", "hbm": "optimizer states"}
 _CORE_PARTS = {"matrix": "PE array", "sram": "on-chip memory", "hbm": "DRAM",
               "hbm_phy": "DRAM interface"}  # fmt: skip
 """Labels that differ for a core."""
-_OWN_PARTS = MappingProxyType({TRAINING: {}, CORE: _CORE_PARTS})
-STEP_WORDS = MappingProxyType({TRAINING: "step", CORE: "pass"})
+_SERVING_PARTS = {"host": "host and sampling", "launch": "issue and layers beyond kernels",
+                  "tensor_comm": "collectives"}  # fmt: skip
+"""Labels that differ for a service."""
+_OWN_PARTS = MappingProxyType({TRAINING: {}, CORE: _CORE_PARTS, SERVING: _SERVING_PARTS})
+STEP_WORDS = MappingProxyType({TRAINING: "step", CORE: "pass", SERVING: "step"})
 """What the time of an evaluation belongs to."""
 
 

@@ -63,8 +63,8 @@ class Metric(NamedTuple):
         return relative_change(before, after)
 
 
-TRAINING, CORE = "training", "core"
-"""Kinds of jobs: chips in a cluster that train or run layers, and one core."""
+TRAINING, CORE, SERVING = "training", "core", "serving"
+"""Kinds of jobs: chips in a cluster that train or run layers, one core, and a service."""
 _TRAINING_HEADLINE = (
     Metric("step time (s)", "step_time_s", 1.0, 2),
     Metric("effective throughput (ktokens/s)", "effective_tokens_per_s", 1e-3, 1),
@@ -94,7 +94,34 @@ _CORE_HEADLINE = (
     Metric("peak memory usage (%)", "hbm_used_ratio", 100.0, 1),
 )
 """Metrics of one core: a pass of its operator network takes the place of step and token."""
-HEADLINES = MappingProxyType({TRAINING: _TRAINING_HEADLINE, CORE: _CORE_HEADLINE})
+_SERVING_HEADLINE = (
+    Metric("output throughput (tokens/s)", "effective_tokens_per_s", 1.0, 1),
+    Metric("output throughput per chip (tokens/s)", "chip_tokens_per_s", 1.0, 1),
+    Metric("requests (1/s)", "requests_per_s", 1.0, 2),
+    Metric("output tokens/s per user", "interactivity_tokens_per_s", 1.0, 1),
+    Metric("time to first token, mean (ms)", "ttft_s", 1e3, 1),
+    Metric("time to first token, p99 (ms)", "ttft_p99_s", 1e3, 1),
+    Metric("time per output token, mean (ms)", "tpot_s", 1e3, 2),
+    Metric("time per output token, p99 (ms)", "tpot_p99_s", 1e3, 2),
+    Metric("request latency, mean (s)", "request_latency_s", 1.0, 3),
+    Metric("request latency, p99 (s)", "request_latency_p99_s", 1.0, 3),
+    Metric("decoding sequences per replica", "decode_sequences", 1.0, 1),
+    Metric("load (% of capacity)", "load_ratio", 100.0, 1),
+    Metric("KV cache usage (%)", "kv_used_ratio", 100.0, 1),
+    Metric("peak HBM usage (%)", "hbm_used_ratio", 100.0, 1),
+    Metric("chip energy per output token (mJ)", "energy_per_token_j", 1e3, 1),
+    Metric("mean chip power (W)", "chip_power_w", 1.0, 1),
+    Metric("throttled clock (% of set clock)", "throttled_clock_ratio", 100.0, 1),
+    Metric("supply voltage (V)", "supply_voltage_v", 1.0, 3),
+    Metric("die area per chip (mm²)", "die_area_mm2", 1.0, 1),
+    Metric("chip manufacturing cost (USD)", "chip_cost_usd", 1.0, 0),
+    Metric("cost, facility included (USD/M output tokens)", "cost_per_token_usd", 1e6, 3),
+    Metric("CO2e, facility included (g/M output tokens)", "carbon_per_token_g", 1e6, 1),
+)
+"""Metrics of a service: a token is an output token."""
+HEADLINES = MappingProxyType(
+    {TRAINING: _TRAINING_HEADLINE, CORE: _CORE_HEADLINE, SERVING: _SERVING_HEADLINE}
+)
 """Metrics of the tables of a kind of jobs."""
 _OTHER_METRICS = {
     "energy_delay": Metric("energy-delay product per token (µJ·s)", "energy_delay_j_s", 1e6, 4),
@@ -109,7 +136,12 @@ _OTHER_CORE_METRICS = {
     "carbon_per_token": Metric("CO2e per pass (mg)", "carbon_per_token_g", 1e3, 3),
     "energy_delay": Metric("energy-delay product per pass (µJ·s)", "energy_delay_j_s", 1e6, 4),
 }
-_OTHERS = MappingProxyType({TRAINING: {}, CORE: _OTHER_CORE_METRICS})
+_OTHER_SERVING_METRICS = {
+    "time_per_token": Metric("time per output token of all users (µs)", "time_per_token_s", 1e6, 3),
+}
+_OTHERS = MappingProxyType(
+    {TRAINING: {}, CORE: _OTHER_CORE_METRICS, SERVING: _OTHER_SERVING_METRICS}
+)
 
 
 def metric_of(name: str, *, kind: str = TRAINING) -> Metric:
@@ -133,7 +165,9 @@ def metric_of(name: str, *, kind: str = TRAINING) -> Metric:
 
 def kind_of(loaded: "LoadedSearch") -> str:
     """Kind of a job: the key of `HEADLINES`."""
-    return CORE if hasattr(loaded.base, "accelerator") else TRAINING
+    if hasattr(loaded.base, "accelerator"):
+        return CORE
+    return SERVING if hasattr(loaded.base, "engine") else TRAINING
 
 
 def shown_value(evaluation: "Evaluation", field: str) -> float:

@@ -12,16 +12,20 @@ FLAGS: dict[str, tuple[str, str, Any]] = {
     "system": ("NAME[:N]", "System preset or file, and their number.", str),
     "chip": ("NAME", "Chip in place of the chip of the system.", str),
     "model": ("NAME", "Model preset, TOML file or config.json.", str),
-    "task": ("NAME", "Task preset or file.  [default: pretraining]", str),
+    "task": ("NAME", "Task preset or file: training, or requests to serve.  [default: pretraining]", str),
     "batch": ("N", "Sequences per step.", int),
     "seq": ("N", "Tokens per sequence.", int),
     "strategy": ("TEXT", 'best, or a text such as "TP8 PP4, ZeRO-1".', str),
     "software": ("NAME", "Training stack.", str),
+    "engine": ("NAME", "Serving engine: the job is a service.", str),
+    "precision": ("NAME", "Formats of a service: bf16, fp8, nvfp4, ...", str),
+    "concurrency": ("N", "Requests in flight of a service.", float),
+    "rate": ("1/s", "Arrivals per second of a service.", float),
     "core": ("NAME", "Core (accelerator) in place of a system.", str),
     "layers": ("NAME", "CSV of layers or operators in place of a model.", str),
 }
 """Metavar, help and type of each flag, by name."""
-KEYS = {"batch": "global_batch", "seq": "seq_len", "core": "accelerator"}
+KEYS = {"rate": "arrival_rate_per_s", "batch": "global_batch", "seq": "seq_len", "core": "accelerator"}
 """Keys of `[design]` of the flags with another name."""
 OptionalConfig = Annotated[
     str | None,

@@ -21,6 +21,7 @@ FOLDERS: Mapping[str, str] = MappingProxyType(
         "accelerator": "accelerators",
         "operators": "operators",
         "software": "software",
+        "engine": "serving_engines",
         "process": "processes",
         "class": "classes",
         "reliability": "reliability",
@@ -37,6 +38,8 @@ _MARKS = (
     ("model", "model"),
     ("accelerator", "levels"),
     ("task", "attention_fraction"),
+    ("task", "input_tokens"),
+    ("engine", "token_budget"),
     *(
         ("software", key)
         for key in (
@@ -59,6 +62,7 @@ _HINTS: Mapping[str, str] = MappingProxyType(
         "accelerator": "--core {name} --layers NAME",
         "task": "--task {name}",
         "software": "--software {name}",
+        "engine": "--engine {name}",
         "operators": "--layers {name}",
     }
 )

@@ -16,6 +16,7 @@ FOLDERS = (
     "classes",
     "models",
     "tasks",
+    "serving_engines",
     "accelerators",
     "operators",
     "reliability",

@@ -11,6 +11,8 @@ from pydantic import Field, StrictStr, create_model
 
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
+from hwdse.config.design.serving_design_table import SERVING
+from hwdse.config.design.serving_files import is_serving_task
 from hwdse.config.design.zero_stage import with_shard_fractions
 from hwdse.config.files.base_files import read_with_base
 from hwdse.config.files.errors import (
@@ -93,7 +95,7 @@ SEARCH_TABLES: Mapping[DesignKind, Any] = MappingProxyType(
             overrides=(dict[str, Any], Field({})),
             uncertain=(Any, Field([])),
         )
-        for kind in (CLUSTER, CORE)
+        for kind in (CLUSTER, CORE, SERVING)
     }
 )
 VARIABLE_TABLE = create_model(
@@ -140,7 +142,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     where = ConfigLocation(f"{file.label} with --set" if overrides and source.path else file.label)
     merged, changes = _given_tables(source, file, overrides, where)
     given, design = merged.get("uncertain", []), merged.get("design")
-    kind = CORE if isinstance(design, dict) and "accelerator" in design else CLUSTER
+    kind = _kind(design, folder)
     checked = check(SEARCH_TABLES[kind], _with_shard_fractions(merged, where), where)
     mistakes = Mistakes()
     limits = mistakes.run(_limits, checked.limits, kind, where.table("limits"))
@@ -183,6 +185,16 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     )
     resolved = resolved_tables(loaded, loaded.files, parts.published)
     return dataclasses.replace(loaded, resolved=resolved)
+
+
+def _kind(design: Any, folder: Path) -> DesignKind:
+    """Kind of design of a table: the key that only one kind has, or the kind of its task."""
+    if not isinstance(design, dict):
+        return CLUSTER
+    if "accelerator" in design:
+        return CORE
+    is_served = "engine" in design or is_serving_task(design.get("task"), folder)
+    return SERVING if is_served else CLUSTER
 
 
 def _given_tables(

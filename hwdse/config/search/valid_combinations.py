@@ -19,6 +19,7 @@ import numpy as np
 
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
+from hwdse.config.design.serving_design_table import SERVING
 from hwdse.config.files.errors import ConfigError, ConfigLocation
 from hwdse.config.hardware.load_specs import DesignKind
 from hwdse.config.schema.field_rules import rule_of
@@ -27,6 +28,7 @@ from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.search.space.dimension import Dimension
 from hwdse.search.space.pytree_path import set_path
 from hwdse.search.space.search_space import Choice, SearchSpace
+from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.training.strategy_rules import strategy_problem
 from hwdse.units.format_units import format_field
@@ -129,10 +131,16 @@ class DesignChecker:
         return self.problem(values) is None
 
 
+def kind_of_design(design: Any) -> DesignKind:
+    """Kind of a design by its type."""
+    if isinstance(design, CoreDesign):
+        return CORE
+    return SERVING if isinstance(design, ServingDesign) else CLUSTER
+
+
 def checker_of(loaded: LoadedSearch) -> DesignChecker:
     """Check of the base design of a loaded search with some values replaced."""
-    kind = CORE if isinstance(loaded.base, CoreDesign) else CLUSTER
-    return DesignChecker((loaded.base,), loaded.workload, kind)
+    return DesignChecker((loaded.base,), loaded.workload, kind_of_design(loaded.base))
 
 
 def is_coupled(path: str) -> bool:

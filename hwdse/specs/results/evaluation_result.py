@@ -177,6 +177,30 @@ class Evaluation:
     """CO2 equivalent of manufacturing one accelerator package."""
     carbon_per_token_g: Leaf = 0.0
     """CO2 equivalent per effective token: depreciated manufacturing and electricity."""
+    ttft_s: Leaf = 0.0
+    """Serving: mean time from sending a request to its first token."""
+    ttft_p99_s: Leaf = 0.0
+    """Serving: 99th percentile of the time to first token over requests."""
+    tpot_s: Leaf = 0.0
+    """Serving: mean over requests of the time per output token after the first one."""
+    tpot_p99_s: Leaf = 0.0
+    """Serving: 99th percentile of the time per output token over requests."""
+    request_latency_s: Leaf = 0.0
+    """Serving: mean time from sending a request to its last token."""
+    request_latency_p99_s: Leaf = 0.0
+    """Serving: 99th percentile of that time."""
+    interactivity_tokens_per_s: Leaf = 0.0
+    """Serving: output tokens per second that a user sees, the inverse of `tpot_s`."""
+    chip_tokens_per_s: Leaf = 0.0
+    """Serving: output tokens per second and chip."""
+    requests_per_s: Leaf = 0.0
+    """Serving: answered requests per second of all replicas."""
+    decode_sequences: Leaf = 0.0
+    """Serving: mean sequences of a replica that decode."""
+    load_ratio: Leaf = 0.0
+    """Serving: offered over highest request rate; above 1 the load cannot be served."""
+    kv_used_ratio: Leaf = 0.0
+    """Serving: mean KV cache in use over its capacity."""
 
     @property
     def energy_delay_j_s(self) -> Leaf:
