@@ -10,6 +10,7 @@ from typing import Any
 from hwdse.config import load_workload
 from hwdse.config.files.toml_files import preset_names
 from hwdse.validation.training.training_cells import cell_number, cell_text
+from hwdse.validation.training.training_recipes import recipe_of
 from hwdse.workload.transformer.model_config import LayerOverrides, Transformer
 
 NAMED_MODELS = MappingProxyType(
@@ -87,12 +88,22 @@ def model_of(row: Mapping[str, str], is_block_parallel: bool) -> Transformer:
     """
     name = _preset_name(row)
     model = _of_columns(row, is_block_parallel) if name is None else _of_preset(name, row)
-    num_modules = cell_number(cell_text(row, "mtp_layers"), 0.0)
-    return replace(
-        model,
-        num_layers=model.num_layers + num_modules,
-        num_predicted_tokens=1.0 + num_modules,
-    )
+    unstated = recipe_of(row).prediction_modules
+    return _with_modules(model, cell_number(cell_text(row, "mtp_layers"), unstated))
+
+
+def _with_modules(model: Transformer, num_modules: float) -> Transformer:
+    """Model with modules of multi-token prediction: a layer each, or in a hybrid a layer of every
+    kind but state-space layers (`mtp_hybrid_override_pattern` "*E" of Megatron Core)."""
+    if model.num_state_heads == 0.0:
+        changes: dict[str, Any] = {"num_layers": model.num_layers + num_modules}
+    else:
+        layers = tuple(
+            replace(one, count=one.count + num_modules) if one.num_state_heads == 0.0 else one
+            for one in model.layers
+        )
+        changes = {"layers": layers, "num_layers": sum(one.count for one in layers)}
+    return replace(model, num_predicted_tokens=1.0 + num_modules, **changes)
 
 
 def _of_preset(name: str, row: Mapping[str, str]) -> Transformer:

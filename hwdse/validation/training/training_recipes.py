@@ -117,6 +117,8 @@ class ModelRecipe:
     """Bytes per element of the saved inputs of activation functions."""
     num_loss_tiles: float = 1.0
     """Parts of the tokens for the loss."""
+    prediction_modules: float = 0.0
+    """Modules of multi-token prediction, for rows that do not state them."""
 
 
 RECIPES: Mapping[tuple[str, str], ModelRecipe] = MappingProxyType(
@@ -124,6 +126,11 @@ RECIPES: Mapping[tuple[str, str], ModelRecipe] = MappingProxyType(
         # Moments in 16 bits (exp_avg_dtype, exp_avg_sq_dtype of the pre-training recipes).
         ("megatron_bridge", "deepseekv3"): ModelRecipe(state_bytes=8.0),
         ("megatron_bridge", "kimik2"): ModelRecipe(state_bytes=8.0),
+        # mtp_num_layers = 2 of recipes/nemotronh; the printed rates of Ultra count two as well.
+        **{
+            ("megatron_bridge", name): ModelRecipe(prediction_modules=2.0)
+            for name in ("nemotron3super", "nemotron3ultra", "nemotron3.5lightning")
+        },
         # FP8_ACT = 1 of the configs without tensor parallelism.
         ("mlperf_training_5.1", "llama270b"): ModelRecipe(activation_input_bytes=1.0),
         # num_vocab_tiling = 16.

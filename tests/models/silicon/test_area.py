@@ -30,6 +30,10 @@ PUBLISHED_MM2 = {
     "h100": 814.0,
     "h200": 814.0,
     "gh200": 814.0,
+    "h200_nvl": 814.0,
+    "h100_nvl": 814.0,
+    "l40s": 608.5,
+    "rtx_4090": 608.5,
     "b200": 1600.0,  # about: two dies at the limit of the reticle
     "gb200": 1600.0,
     "b300": 1600.0,
