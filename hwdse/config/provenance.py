@@ -44,6 +44,9 @@ _CHOICES = (
     "checkpointing",
     "mix",
     "tiles",
+    "strategy",
+    "formats",
+    "workload.requests",
     "software.matrix_efficiency_fraction",  # relative to the chip's own
     "software.attention_efficiency_fraction",
     "chip.spare_unit_ratio",  # structure of a chip: none of it by default
@@ -59,6 +62,8 @@ _ROOTS: Mapping[str, str] = MappingProxyType(
         "process": "chip.process",
         "task": "workload",
         "software": "software",
+        "engine": "engine",
+        "requests": "workload.requests",
         "accelerator": "accelerator",
         "system": "",
         "reliability": "",
@@ -77,6 +82,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "design.mix": "mix",
             "design.parallelism": "parallelism",
             "design.checkpointing": "checkpointing",
+            "design.formats": "formats",
         },
     }
 )

@@ -26,6 +26,7 @@ _DESIGN_KEYS = {
     "core": "accelerator",
     "batch": "global_batch",
     "seq": "seq_len",
+    "rate": "arrival_rate",
 }
 """Keys of `[design]` by argument, where they differ."""
 
@@ -199,11 +200,17 @@ def job(
     chip: str | None = None,
     core: str | None = None,
     layers: str | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    concurrency: float | None = None,
+    rate: float | str | None = None,
 ) -> Job:
     """Job of presets and files by name.
 
     `config` is a job or search file, or a preset of `configs/searches`; the other arguments take
     the place of its values, or are the whole job. Without a strategy it is the best one that fits.
+    An `engine`, or a task of requests such as `chat`, makes a service of the job; `concurrency`
+    (requests in flight) or `rate` (arrivals per second) is its load.
     Raises `ConfigError` with a line for each mistake.
 
     >>> import hwdse
@@ -225,6 +232,10 @@ def job(
         "chip": chip,
         "core": core,
         "layers": layers,
+        "engine": engine,
+        "precision": precision,
+        "concurrency": concurrency,
+        "rate": rate,
     }
     given = {name: value for name, value in parts.items() if value is not None}
     if config is None and not given:
@@ -235,7 +246,8 @@ def job(
 
 def _tables(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Tables of a job with the arguments of `job`."""
-    known = ("system", "model", "task", "strategy", "software", "chip", "layers", *_DESIGN_KEYS)
+    plain = ("system", "model", "task", "strategy", "software", "chip", "layers")
+    known = (*plain, "engine", "precision", "concurrency", *_DESIGN_KEYS)
     unknown = [name for name in parts if name not in known]
     if unknown:
         raise ConfigError(f"{unknown[0]}: expected one of {', '.join(known)}")
@@ -247,6 +259,8 @@ def _tables(parts: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"system = {parts['system']!r}: expected {error}") from None
         if number is not None:
             design.setdefault("num_systems", number)
+    if isinstance(design.get("arrival_rate"), int | float):
+        design["arrival_rate"] = f"{design['arrival_rate']!r} 1/s"
     return {"design": {key: _plain(value) for key, value in design.items()}}
 
 

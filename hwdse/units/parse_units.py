@@ -102,6 +102,7 @@ _FIELD_UNITS = (
     ("_usd_per_s", "USD/s", "55 USD/h"),
     ("_usd_per_j", "USD/J", "0.08 USD/kWh"),
     ("_per_mm2", "1/mm^2", "0.11 1/cm^2"),
+    ("_per_s", "1/s", "10 1/s"),
     ("_bytes", "B", "96 GiB"),
     ("_flop", "FLOP", "1 TFLOP"),
     ("_mm2", "mm^2", "814 mm^2"),

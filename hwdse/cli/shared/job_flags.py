@@ -25,7 +25,7 @@ FLAGS: dict[str, tuple[str, str, Any]] = {
     "layers": ("NAME", "CSV of layers or operators in place of a model.", str),
 }
 """Metavar, help and type of each flag, by name."""
-KEYS = {"rate": "arrival_rate_per_s", "batch": "global_batch", "seq": "seq_len", "core": "accelerator"}
+KEYS = {"rate": "arrival_rate", "batch": "global_batch", "seq": "seq_len", "core": "accelerator"}
 """Keys of `[design]` of the flags with another name."""
 OptionalConfig = Annotated[
     str | None,
@@ -124,6 +124,8 @@ def job_source(config: str | None, flags: dict[str, Any]) -> Any:
         if flag is not None and flag not in given:
             given[flag], config = config, None
     design = {KEYS.get(name, name): value for name, value in given.items()}
+    if "arrival_rate" in design:
+        design["arrival_rate"] = f"{design['arrival_rate']!r} 1/s"
     if "system" in design:
         design["system"], count = _with_count("--system ", design["system"])
         if count is not None:

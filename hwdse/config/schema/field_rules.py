@@ -33,6 +33,31 @@ STATE = (
 """Extents of state-space layers."""
 SWITCHES = ("num_attention_gates", "num_state_conv_bias", "num_delta_updates", "num_spread_layers")
 """Features of a model or of its layers: 0 or 1."""
+REQUESTS = (
+    "concurrency",
+    "arrival_rate_per_s",
+    "arrival_spread_ratio",
+    "cached_input_tokens",
+    "input_spread_ratio",
+    "output_spread_ratio",
+)
+"""Values of a stream of requests."""
+ENGINE = (
+    "step_host_s",
+    "sequence_s",
+    "logit_s",
+    "layer_s",
+    "quantization_s",
+    "expert_layer_s",
+    "expert_parallel_s",
+    "prefill_layer_s",
+    "prefill_expert_layer_s",
+    "request_host_s",
+    "exchange_launch_s",
+    "busiest_rank_ratio",
+    "page_tokens",
+)
+"""Costs of an inference stack."""
 WHOLE = frozenset(
     {
         "rows",
@@ -70,6 +95,8 @@ WHOLE = frozenset(
         *MIXTURE,
         "context",
         "expert",
+        "attention_data",
+        "draft_tokens",
         "virtual_pipeline",
         "num_layer_messages",
         "num_predicted_tokens",
@@ -165,6 +192,9 @@ MAY_BE_ZERO = frozenset(
         "num_elementwise_kernels",
         "step_overhead_s",
         "runtime_memory_bytes",
+        *REQUESTS,
+        *ENGINE,
+        "draft_tokens",
     }
 )
 """Fields that may be zero, meaning absent; all others are above zero."""

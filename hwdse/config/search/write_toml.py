@@ -17,10 +17,10 @@ from hwdse.config.schema.user_paths import (
 )
 from hwdse.config.search.search_file import LoadedSearch
 from hwdse.config.search.valid_combinations import checker_of
-from hwdse.specs.design import CoreDesign, Design
+from hwdse.evaluation import AnyDesign
 
 
-def to_toml(loaded: LoadedSearch, design: Design | CoreDesign) -> str:
+def to_toml(loaded: LoadedSearch, design: AnyDesign) -> str:
     """Text of a search file with the base design `design`, equal to the last bit.
 
     The tables are unchanged. Values that differ from them are in [overrides], by path, in SI base
