@@ -184,12 +184,11 @@ def operator_times(
     products = jnp.sum(operators.products.count * product_times_s(operators.products, on))
     attention = jnp.sum(operators.attentions.count * attention_times_s(operators.attentions, on))
     beside = operators.elementwise
-    elementwise = jnp.sum(
-        beside.count
-        * elementwise_time_s(
-            beside.hbm_bytes, on.rates, on.costs, beside.vector_flop, beside.num_kernels
-        )
+    vector_s = elementwise_time_s(
+        beside.hbm_bytes, on.rates, on.costs, beside.vector_flop, beside.num_kernels
     )
+    scan_s = beside.matrix_flop / (on.rates.matrix_flop_per_s * costs.matrix_fraction)
+    elementwise = jnp.sum(beside.count * (vector_s + scan_s))
     experts: Leaf = 0.0
     for each in operators.experts:
         is_spread = jnp.where(each.ranks > 1.0, 1.0, 0.0)
@@ -199,10 +198,10 @@ def operator_times(
     collectives: Leaf = 0.0
     for message in operators.messages:
         collectives = collectives + exposed * message.count * message_time_s(message, design)
-    layers = engine.layer_s * operators.num_layers
+    layers = engine.block_s * operators.num_blocks
     layers = layers + engine.quantization_s * operators.num_quantized
     busy = products + attention + elementwise + experts + collectives + layers
-    issue = engine.prefill_layer_s * operators.num_layers
+    issue = engine.prefill_block_s * operators.num_blocks
     issue = issue + engine.prefill_expert_layer_s * operators.num_expert_layers
     issue = issue * presence(load.prefill_tokens)
     per_sequence = engine.sequence_s + engine.logit_s * operators.vocabulary

@@ -23,9 +23,9 @@ class ServingEngine:
     (top-p sampling of vLLM)."""
     logit_s: Leaf = 0.0
     """The same per entry of the vocabulary of each such sequence. Typical: 0.2 ns."""
-    layer_s: Leaf = 0.0
-    """Time of a layer beyond its kernels: gaps in the graph, kernels that no operator names.
-    Typical: 5 µs."""
+    block_s: Leaf = 0.0
+    """Time of a block (attention, state-space mixer, MLP or experts) beyond its kernels: gaps in
+    the graph, kernels that no operator names. Typical: 3 µs."""
     quantization_s: Leaf = 0.0
     """Time per product whose activations are quantized to 8 or 4 bits, beyond the product.
     Typical: 10 µs."""
@@ -33,11 +33,11 @@ class ServingEngine:
     """Time of an MoE layer beyond its kernels: routing, sorting of tokens. Typical: 30 µs."""
     expert_parallel_s: Leaf = 0.0
     """Further time of an MoE layer whose experts are spread over ranks. Typical: 20 µs."""
-    prefill_layer_s: Leaf = 0.0
-    """Host time to issue one layer of a step that processes prompt tokens, outside of a graph of
-    fixed shape; kernels shorter than this wait. Typical: 0.3 ms."""
+    prefill_block_s: Leaf = 0.0
+    """Host time to issue one block of a step that processes prompt tokens, outside of a graph of
+    fixed shape; kernels shorter than this wait. Typical: 0.15 ms."""
     prefill_expert_layer_s: Leaf = 0.0
-    """The same for the experts of an MoE layer. Typical: 0.3 ms."""
+    """Further such time of the experts of an MoE layer. Typical: 0.2 ms."""
     request_host_s: Leaf = 0.0
     """Host time of a request before its first step and after its last one: HTTP, tokenization.
     Typical: 10 ms."""

@@ -4,13 +4,15 @@ import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.specs.serving.engine import ServingEngine, ServingFormats, ServingStrategy
+from hwdse.workload.serving.step_operators import NO_WINDOW
 from hwdse.workload.transformer.dense_transformer import (
-    attention_parameters,
+    mixer_parameters,
     routed_parameters,
     stack_parameters,
 )
 from hwdse.workload.transformer.layer_stacks import LayerStack, layer_stacks
 from hwdse.workload.transformer.model_config import Transformer
+from hwdse.workload.transformer.state_space import state_bytes
 
 
 def weight_bytes(model: Transformer, formats: ServingFormats, strategy: ServingStrategy) -> Scalar:
@@ -21,13 +23,12 @@ def weight_bytes(model: Transformer, formats: ServingFormats, strategy: ServingS
     total: Leaf = 0.0
     for stack in layer_stacks(model):
         experts = routed_parameters(stack, strategy.expert, strategy.expert_shards)
-        attention = attention_parameters(stack.model, strategy.tensor)
         layer = stack_parameters(stack, strategy.tensor, strategy.expert, strategy.expert_shards)
+        mixer = mixer_parameters(stack, strategy.tensor)
         router = stack.model.num_experts * stack.model.hidden if stack.kind.is_mixture else 0.0
-        dense = layer - attention - experts - router
         bits = (
-            formats.attention_bits * attention
-            + formats.dense_bits * dense
+            formats.attention_bits * mixer
+            + formats.dense_bits * (layer - mixer - experts - router)
             + formats.expert_bits * experts
             + 16.0 * router
         )
@@ -44,6 +45,8 @@ def layer_kv_elements(stack: LayerStack, tensor: Scalar) -> Scalar:
     latent and the rotary key of latent attention are on every rank.
     """
     model = stack.model
+    if not stack.kind.has_attention:
+        return 0.0
     if stack.kind.is_latent:
         return model.kv_lora_rank + model.qk_rope_head_dim
     return 2.0 * jnp.maximum(model.num_kv_heads / tensor, 1.0) * model.head_dim
@@ -65,13 +68,22 @@ def kv_bytes_per_token(
 def sequence_bytes(
     model: Transformer, formats: ServingFormats, strategy: ServingStrategy, tokens: Scalar
 ) -> Scalar:
-    """Bytes on one chip of a sequence of `tokens` tokens: KV cache, at most the window's."""
-    total: Leaf = 0.0
+    """Bytes on one chip of a sequence of `tokens` tokens: KV cache and recurrent states.
+
+    Layers with a window keep its tokens, layers with chunks those of a chunk.
+    """
+    kept_bytes: Leaf = 0.0
+    states: Leaf = 0.0
     for stack in layer_stacks(model):
-        window = stack.model.sliding_window
-        kept = jnp.where(window > 0.0, jnp.minimum(window, tokens), tokens)
-        total = total + stack.count * kept * layer_kv_elements(stack, strategy.tensor)
-    return total * formats.kv_bits / 8.0 / (strategy.pipeline * strategy.context)
+        each = stack.model
+        most = jnp.where(each.sliding_window > 0.0, each.sliding_window, NO_WINDOW)
+        most = jnp.where(each.attention_chunk > 0.0, each.attention_chunk, most)
+        elements = layer_kv_elements(stack, strategy.tensor) * jnp.minimum(most, tokens)
+        kept_bytes = kept_bytes + stack.count * elements * formats.kv_bits / 8.0
+        if stack.kind.has_state:
+            state = state_bytes(each, strategy.tensor, formats.state_bits / 8.0)
+            states = states + stack.count * state
+    return (kept_bytes / strategy.context + states) / strategy.pipeline
 
 
 def cache_bytes(

@@ -26,14 +26,27 @@ from hwdse.workload.transformer.dense_transformer import (
     ACTIVATION_FLOP,
     NORM_FLOP,
     RESIDUAL_FLOP,
+    expert_hidden,
     layer_slice,
 )
 from hwdse.workload.transformer.latent_attention import key_dim
 from hwdse.workload.transformer.layer_stacks import LayerStack, layer_stacks
 from hwdse.workload.transformer.model_config import Transformer
+from hwdse.workload.transformer.state_space import (
+    chunked_flop,
+    recurrent_flop,
+    state_bytes,
+    state_slice,
+)
 
 NO_WINDOW = 1e18
 """Window of full attention (tokens)."""
+STATE_PASSES = 6.0
+"""Elements moved per projected element of a prompt in a state-space layer: three reads, three
+writes. Assumed."""
+SCAN_KERNELS = 7.0
+"""Kernels of the scan of a prompt in chunks (mamba_ssm, ssd_combined: convolution, five of the
+scan, norm)."""
 NORM_TRAFFIC = 4.0
 """Elements moved per element of a norm fused with its residual: both read, both written."""
 FEWEST = 1e-3
@@ -93,10 +106,12 @@ class Experts:
 
 @struct.dataclass
 class Elementwise:
-    """Norms, activations, rotary embeddings, embedding look-up."""
+    """Norms, activations, rotary embeddings, recurrent states, embedding look-up."""
 
     hbm_bytes: Leaf
     vector_flop: Leaf
+    matrix_flop: Leaf
+    """FLOP on the matrix engines: scan of a state-space layer over a prompt."""
     num_kernels: Leaf
     count: Leaf
     """Executions per step."""
@@ -125,8 +140,8 @@ class StepOperators:
     experts: tuple[Experts, ...]
     elementwise: Elementwise
     messages: tuple[Message, ...]
-    num_layers: Leaf
-    """Layers that the chip passes in a step."""
+    num_blocks: Leaf
+    """Blocks that the chip passes in a step: attention, state-space mixers, MLPs, mixtures."""
     num_expert_layers: Leaf
     """MoE layers among them."""
     num_quantized: Leaf
@@ -192,8 +207,10 @@ class _Rows:
         self.product_formats.append(fmt)
         self.quantized = self.quantized + count * is_quantized(fmt)
 
-    def beside(self, traffic: Leaf, flop: Leaf, kernels: Leaf, count: Leaf) -> None:
-        self.elementwise.append((traffic, flop, kernels, count))
+    def beside(
+        self, traffic: Leaf, flop: Leaf, kernels: Leaf, count: Leaf, matrix_flop: Leaf = 0.0
+    ) -> None:
+        self.elementwise.append((traffic, flop, matrix_flop, kernels, count))
 
     def reduce(self, tokens: Leaf, hidden: Leaf, count: Leaf) -> None:
         size = ACTIVATION_BYTES * tokens * hidden
@@ -225,22 +242,21 @@ def step_operators(
 ) -> StepOperators:
     """Operators of one step of a replica on one of its chips."""
     rows = _Rows(group_load(load, strategy), formats, strategy)
+    num_blocks: Leaf = 0.0
     expert_layers: Leaf = 0.0
     for stack in layer_stacks(model):
-        if stack.kind.is_latent:
-            _latent_attention(rows, stack)
-        else:
-            _grouped_attention(rows, stack)
-        if stack.kind.is_mixture:
+        kind, blocks = stack.kind, _blocks(stack)
+        if kind.has_attention:
+            (_latent_attention if kind.is_latent else _grouped_attention)(rows, stack)
+        if kind.has_state:
+            _state_mixer(rows, stack)
+        if kind.is_mixture:
             _mixture(rows, stack)
             expert_layers = expert_layers + stack.count
-        else:
-            width = stack.model.feedforward / strategy.tensor
-            dense = kernel_format(formats.dense_bits, formats.dense_math_bits)
-            _mlp(rows, stack.model, width, stack.count, dense)
-            _norm(rows, stack.model, stack.count)
-            if_parallel = jnp.clip(stack.model.num_layer_norms - 1.0, 0.0, 1.0)
-            rows.reduce(rows.share.tokens, stack.model.hidden, stack.count * if_parallel)
+        elif kind.has_mlp:
+            _dense_mlp(rows, stack)
+        _norms(rows, stack)
+        num_blocks = num_blocks + blocks * stack.count
     sampled = _head(rows, model)
     return StepOperators(
         products=_stacked_products(rows),
@@ -248,12 +264,18 @@ def step_operators(
         experts=tuple(rows.experts),
         elementwise=Elementwise(*_columns(rows.elementwise)),
         messages=tuple(rows.messages),
-        num_layers=model.num_layers,
+        num_blocks=num_blocks,
         num_expert_layers=expert_layers,
         num_quantized=rows.quantized,
         sampled_sequences=sampled,
         vocabulary=model.vocabulary,
     )
+
+
+def _blocks(stack: LayerStack) -> float:
+    """Blocks of one layer: mixer of tokens, MLP; attention beside a state counts as one."""
+    kind = stack.kind
+    return float(kind.has_attention or kind.has_state) + float(kind.has_mlp)
 
 
 def _columns(rows: list[tuple[Leaf, ...]]) -> list[jax.Array]:
@@ -269,12 +291,13 @@ def _stacked_products(rows: _Rows) -> Products:
     return Products(*_columns(rows.products), fmt=jax.tree.map(stacked, *rows.product_formats))
 
 
-def _norm(rows: _Rows, model: Transformer, count: Leaf) -> None:
-    """Norm of the MLP or of the attention with its residual; half of those of a layer."""
+def _norms(rows: _Rows, stack: LayerStack) -> None:
+    """Norms of a layer, each with the residual before it."""
+    model = stack.model
     elements = rows.share.tokens * model.hidden
-    norms = 0.5 * model.num_layer_norms
-    flop = (norms * NORM_FLOP[0] + RESIDUAL_FLOP[0]) * elements
-    rows.beside(norms * NORM_TRAFFIC * ACTIVATION_BYTES * elements, flop, norms, count)
+    flop = (model.num_layer_norms * NORM_FLOP[0] + _blocks(stack) * RESIDUAL_FLOP[0]) * elements
+    traffic = model.num_layer_norms * NORM_TRAFFIC * ACTIVATION_BYTES * elements
+    rows.beside(traffic, flop, model.num_layer_norms, stack.count)
 
 
 def _grouped_attention(rows: _Rows, stack: LayerStack) -> None:
@@ -282,15 +305,15 @@ def _grouped_attention(rows: _Rows, stack: LayerStack) -> None:
     model, share, strategy = stack.model, rows.share, rows.strategy
     part, tokens = layer_slice(model, strategy.tensor), share.tokens
     fmt = kernel_format(rows.formats.attention_bits, rows.formats.attention_math_bits)
+    gates = model.num_attention_gates * part.query_width
     width = part.query_width + part.kv_width
-    rows.product(tokens, width, model.hidden, stack.count, fmt)
+    rows.product(tokens, width + gates, model.hidden, stack.count, fmt)
     rows.product(tokens, model.hidden, part.query_width, stack.count, fmt)
     kv_heads = part.kv_width / (2.0 * model.head_dim)
     sizes = (part.num_heads, kv_heads, model.head_dim, model.head_dim, 0.0)
     _core(rows, model, stack.count, sizes, sizes)
-    rotary = 2.0 * ACTIVATION_BYTES * tokens * width
-    rows.beside(rotary, 4.0 * tokens * width, 1.0, stack.count)
-    _norm(rows, model, stack.count)
+    rotary = ACTIVATION_BYTES * tokens * (2.0 * width + 3.0 * gates)
+    rows.beside(rotary, 4.0 * tokens * (width + gates), 1.0, stack.count)
     rows.reduce(tokens, model.hidden, stack.count)
 
 
@@ -314,8 +337,17 @@ def _latent_attention(rows: _Rows, stack: LayerStack) -> None:
     _core(rows, model, count, absorbed, plain)
     elements = tokens * (model.q_lora_rank + latent + rope + heads * key_dim(model))
     rows.beside(2.0 * ACTIVATION_BYTES * elements, NORM_FLOP[0] * elements, 2.0, count)
-    _norm(rows, model, count)
     rows.reduce(tokens, model.hidden, count)
+
+
+def attention_window(model: Transformer, context: Scalar) -> Scalar:
+    """Tokens that a query attends to at most: those of its window, or of its chunk.
+
+    A token of a chunk attends to half of it on average, once the context is longer than a chunk.
+    """
+    window = jnp.where(model.sliding_window > 0.0, model.sliding_window, NO_WINDOW)
+    chunk = jnp.where(model.attention_chunk > 0.0, model.attention_chunk, NO_WINDOW)
+    return jnp.minimum(window, jnp.where(context > chunk, 0.5 * chunk, chunk))
 
 
 def _core(
@@ -331,7 +363,7 @@ def _core(
     ranks share the keys of a decoding sequence and the tokens of a prompt.
     """
     share, formats, context = rows.share, rows.formats, rows.strategy.context
-    window = jnp.where(model.sliding_window > 0.0, model.sliding_window, NO_WINDOW)
+    window = attention_window(model, share.decode_context)
     ends = (window, formats.kv_bits / 8.0, formats.score_bits)
     new = 1.0 + rows.strategy.draft_tokens
     is_decoding = presence(share.decode_sequences)
@@ -358,6 +390,40 @@ def _core(
     rows.messages.append(Message("all_reduce", "context", size, count * is_shared))
 
 
+def _state_mixer(rows: _Rows, stack: LayerStack) -> None:
+    """State-space mixer: projections, convolution, state, gated norm.
+
+    A decoding sequence reads and writes its whole state. Prompts are scanned in chunks, whose
+    inputs pass the HBM three times: convolution, scan, norm (assumed).
+    """
+    model, share, count = stack.model, rows.share, stack.count
+    part, tokens = state_slice(model, rows.strategy.tensor), share.tokens
+    fmt = kernel_format(rows.formats.attention_bits, rows.formats.attention_math_bits)
+    rows.product(tokens, part.projected, model.hidden, count, fmt)
+    rows.product(tokens, model.hidden, part.inner, count, fmt)
+    tensor, decoded = rows.strategy.tensor, share.decode_tokens
+    state = state_bytes(model, tensor, rows.formats.state_bits / 8.0)
+    moved = 2.0 * state * share.decode_sequences + ACTIVATION_BYTES * decoded * part.projected
+    is_decoding = presence(share.decode_sequences)
+    moved = jnp.maximum(moved, FEWEST)
+    rows.beside(moved, decoded * recurrent_flop(model, tensor), 3.0, count * is_decoding)
+    scanned = STATE_PASSES * ACTIVATION_BYTES * share.prefill_tokens * part.projected
+    flop = share.prefill_tokens * chunked_flop(model, tensor)
+    is_scanning = presence(share.prefill_tokens)
+    rows.beside(jnp.maximum(scanned, FEWEST), 0.0, SCAN_KERNELS, count * is_scanning, flop)
+    rows.reduce(tokens, model.hidden, count)
+
+
+def _dense_mlp(rows: _Rows, stack: LayerStack) -> None:
+    """MLP of a layer without experts, with its all-reduce."""
+    model, formats = stack.model, rows.formats
+    dense = kernel_format(formats.dense_bits, formats.dense_math_bits)
+    _mlp(rows, model, model.feedforward / rows.strategy.tensor, stack.count, dense)
+    is_apart = jnp.clip(model.num_layer_norms - 1.0, 0.0, 1.0)
+    has_mixer = stack.kind.has_attention or stack.kind.has_state
+    rows.reduce(rows.share.tokens, model.hidden, stack.count * (is_apart if has_mixer else 1.0))
+
+
 def _mlp(rows: _Rows, model: Transformer, width: Leaf, count: Leaf, fmt: KernelFormat) -> None:
     """Up (with gate) and down projection, with the activation function between them."""
     tokens, gates = rows.share.tokens, model.num_mlp_matrices - 2.0
@@ -380,12 +446,17 @@ def _mixture(rows: _Rows, stack: LayerStack) -> None:
     # context ranks repeat the decoded tokens and share those of prompts
     group_tokens = share.decode_tokens + strategy.context * share.prefill_tokens
     all_tokens = strategy.attention_data * group_tokens
+    size = expert_hidden(model)
+    if stack.kind.has_expert_latent:
+        dense = kernel_format(formats.dense_bits, formats.dense_math_bits)
+        rows.product(tokens, size, model.hidden, count, dense)
+        rows.product(tokens, model.hidden, size, count, dense)
     rows.experts.append(
         Experts(
             tokens=all_tokens,
             experts_per_token=model.experts_per_token,
             num_experts=model.num_experts,
-            hidden=model.hidden,
+            hidden=size,
             inner=model.expert_feedforward / strategy.expert_shards,
             num_matrices=model.num_mlp_matrices,
             ranks=strategy.expert,
@@ -399,10 +470,9 @@ def _mixture(rows: _Rows, stack: LayerStack) -> None:
     width = jnp.maximum(shared, 1.0) * model.expert_feedforward / strategy.tensor
     dense = kernel_format(formats.dense_bits, formats.dense_math_bits)
     _mlp(rows, model, width, count * has_shared, dense)
-    _norm(rows, model, count)
     is_spread = jnp.where(strategy.attention_data > 1.0, 1.0, 0.0)
     rows.reduce(tokens, model.hidden, count * (1.0 - is_spread))
-    own = tokens / strategy.tensor * model.experts_per_token * model.hidden
+    own = tokens / strategy.tensor * model.experts_per_token * size
     for element in (fmt.activation_bytes, ACTIVATION_BYTES):
         rows.messages.append(
             Message(

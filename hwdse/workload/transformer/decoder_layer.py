@@ -164,9 +164,7 @@ _PARTS = (
         _HEADS | _LATENT | _KEYS | {"sliding_window", "attention_chunk"},
         lambda kind: (kind.is_latent, kind.has_attention),
     ),
-    _LayerPart(
-        _state, _STATE, lambda kind: (kind.has_state, kind.has_delta, kind.has_attention)
-    ),
+    _LayerPart(_state, _STATE, lambda kind: (kind.has_state, kind.has_delta, kind.has_attention)),
     _LayerPart(
         _mlp,
         _EXPERTS | _WIDTHS | {"num_layer_norms", "load_imbalance_ratio"},

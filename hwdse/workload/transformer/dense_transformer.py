@@ -159,16 +159,20 @@ def _shared(model: Transformer, tensor: Scalar) -> Scalar:
     return jnp.where(model.num_shared_experts > 0.0, mlp_parameters(model, width), 0.0)
 
 
-def stack_parameters(
-    stack: LayerStack, tensor: Scalar = 1.0, expert: Scalar = 1.0, expert_tensor: Scalar = 1.0
-) -> Scalar:
-    """Parameters of one layer of a stack on one rank."""
+def mixer_parameters(stack: LayerStack, tensor: Scalar = 1.0) -> Scalar:
+    """Parameters of attention and state-space mixer of one layer on one rank, with all norms."""
     model, kind = stack.model, stack.kind
     mixers = attention_parameters(model, tensor)
     if not kind.has_attention:
         mixers = model.num_norm_vectors * model.num_layer_norms * model.hidden
-    if kind.has_state:
-        mixers = mixers + state_parameters(model, tensor)
+    return mixers + state_parameters(model, tensor) if kind.has_state else mixers
+
+
+def stack_parameters(
+    stack: LayerStack, tensor: Scalar = 1.0, expert: Scalar = 1.0, expert_tensor: Scalar = 1.0
+) -> Scalar:
+    """Parameters of one layer of a stack on one rank."""
+    model, kind, mixers = stack.model, stack.kind, mixer_parameters(stack, tensor)
     if kind.is_mixture:
         return mixture_layer_parameters(model, tensor, expert, expert_tensor, mixers)
     return mixers + mlp_parameters(model, model.feedforward / tensor) if kind.has_mlp else mixers

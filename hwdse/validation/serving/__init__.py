@@ -1,0 +1,1 @@
+"""Serving of language models against measurements: steps of fixed batch, closed loops, power."""

@@ -1,0 +1,213 @@
+"""Rows of measured servers as models, designs and mixtures of steps.
+
+Two kinds of files: windows of a server at a fixed number of sequences, with the prompts per token
+that they had (`measured_serving_energy`), and closed loops of a number of users
+(`measured_inference`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+from hwdse.config import load_system
+from hwdse.config.hardware.load_specs import System
+from hwdse.serving.step_mixture import StepMixture, step_mixture
+from hwdse.specs.hardware.kernel_costs import KernelCosts
+from hwdse.specs.serving.engine import ServingDesign, ServingEngine, ServingFormats, ServingStrategy
+from hwdse.validation.serving.served_formats import preset_of_model, served_formats, served_model
+from hwdse.validation.shared.row_predictions import NoModelError
+from hwdse.workload.serving.serving_memory import max_sequences
+from hwdse.workload.transformer.model_config import Transformer
+
+MACHINES: tuple[tuple[str, str, str], ...] = (
+    ("GB300", "gb300_nvl72", "gb300"),
+    ("GB200", "gb200_nvl72", "gb200"),
+    ("GH200", "gh200_nvl32", "gh200"),
+    ("A100", "dgx_a100", "a100"),
+    ("H100", "dgx_h100", "h100"),
+    ("H200", "dgx_h200", "h200"),
+    ("B200", "p6_b200", "b200"),
+    ("B300", "p6_b300", "b300"),
+    ("MI300X", "mi300x_platform", "mi300x"),
+    ("MI355X", "mi355x_platform", "mi355x"),
+)
+"""Part of a device's name in reference files, and its presets in configs/systems and
+configs/chips."""
+ENGINES: Mapping[str, str] = MappingProxyType(
+    {
+        "vllm": "vllm",
+        "sglang": "sglang",
+        "trtllm": "tensorrt_llm",
+        "lmdeploy": "lmdeploy",
+    }
+)
+"""Frameworks of the rows, and their presets in configs/serving_engines."""
+
+
+@dataclass(frozen=True)
+class ServedJob:
+    """A measured server: model, design, and the steps of its window."""
+
+    model: Transformer
+    preset: str
+    """Preset of the model."""
+    chip: str
+    """Preset of the chip."""
+    engine: str
+    """Preset of the engine."""
+    design: ServingDesign
+    steps: StepMixture
+    sequences: float
+    """Decoding sequences of all replicas."""
+
+
+class Machine(NamedTuple):
+    """Hardware of a row."""
+
+    system: System
+    chip: str
+    """Preset of the chip."""
+
+
+@cache
+def machine_of(device: str) -> Machine:
+    """Hardware of a device by its name."""
+    for part, system, chip in MACHINES:
+        if part in device.upper():
+            return Machine(load_system(system), chip)
+    raise NoModelError("no preset of this device")
+
+
+def window_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
+    """Window of a server at a number of sequences, with its prompts and mean context."""
+    preset = preset_of_model(row["model"])
+    machine = machine_of(row["gpu"])
+    chips, tensor = float(row["num_gpus"]), float(row["attention_tp"])
+    experts = float(row["expert_ep"]) if is_mixture(preset) else 1.0
+    strategy = ServingStrategy(
+        tensor=tensor, attention_data=float(row["attention_dp"]), expert=experts
+    )
+    engine = parts.engine("vllm").replace(token_budget=float(row["max_num_batched_tokens"]))
+    formats = _formats(preset, row["weight_precision"], machine, 16.0)
+    sequences = float(row["avg_batch_size"])
+    is_hybrid = any(kind.has_state for kinds in served_model(preset).kinds for kind in kinds)
+    prompt, cached = float(row["uncached_input_tokens"]), float(row["mean_input_tokens"])
+    # the prefix cache is off for models with states
+    prompt = cached if is_hybrid else prompt
+    steps = step_mixture(
+        sequences,
+        cached + float(row["window_mean_age_tokens"]),
+        sequences * float(row["window_prefills_per_token"]),
+        prompt,
+        cached - 0.5 * prompt,
+        engine.token_budget,
+    )
+    design = parts.design(machine, chips, engine, formats, strategy)
+    return ServedJob(served_model(preset), preset, machine.chip, "vllm", design, steps, sequences)
+
+
+def loop_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
+    """Closed loop of a number of users; every replica has its share of them.
+
+    Of two rows at the same configuration and with equal times, one has `moe_tp` x `moe_ep` chips
+    where the other has `moe_ep`: the source multiplied the two fields of its records (tensor and
+    expert parallelism over the same chips). Rows with equal fields above 1 run on `moe_ep` chips.
+    """
+    preset = preset_of_model(row["model"])
+    machine = machine_of(row["device"])
+    name = ENGINES.get(row["framework"])
+    if name is None:
+        raise NoModelError(f"framework {row['framework']}: no engine")
+    if float(row["pp"] or 1.0) > 1.0:
+        raise NoModelError("pipeline stages of unknown micro-batches")
+    chips, strategy = _loop_strategy(row, preset)
+    model = served_model(preset)
+    if float(model.num_heads) % strategy.tensor:
+        raise NoModelError("tensor-parallel degree that does not divide the heads")
+    engine = parts.engine(name)
+    kv_bits = 8.0 if row["precision"] in ("fp8", "fp4") and name == "tensorrt_llm" else 16.0
+    formats = _formats(preset, row["precision"], machine, kv_bits)
+    design = parts.design(machine, chips, engine, formats, strategy)
+    prompt, generated = float(row["isl"]), float(row["osl"])
+    context = prompt + 0.5 * generated
+    wanted = float(row["concurrency"]) / float(design.num_replicas)
+    fits = float(
+        max_sequences(
+            model,
+            formats,
+            strategy,
+            engine,
+            machine.system.chip.hbm.capacity_bytes,
+            prompt + generated,
+        )
+    )
+    if fits < 1.0:
+        raise NoModelError("weights do not fit")
+    sequences = min(wanted, fits)
+    steps = step_mixture(
+        sequences, context, sequences / generated, prompt, 0.5 * prompt, engine.token_budget
+    )
+    return ServedJob(
+        model,
+        preset,
+        machine.chip,
+        name,
+        design,
+        steps,
+        sequences * float(design.num_replicas),
+    )
+
+
+def _loop_strategy(row: Mapping[str, str], preset: str) -> tuple[float, ServingStrategy]:
+    """Chips and strategy of a row."""
+    chips, tensor = float(row["num_chips"]), float(row["tp"])
+    groups = max(float(row["attn_dp"] or 1.0), 1.0)
+    shards, experts = (max(float(row[name] or 1.0), 1.0) for name in ("moe_tp", "moe_ep"))
+    if shards == experts > 1.0 and shards * experts == tensor * groups:
+        chips /= shards
+        tensor, groups = (experts, 1.0) if groups == 1.0 else (1.0, experts)
+    if not is_mixture(preset):
+        experts = 1.0
+    return chips, ServingStrategy(tensor=tensor, attention_data=groups, expert=experts)
+
+
+def is_mixture(preset: str) -> bool:
+    """True for a model with experts."""
+    return any(kind.is_mixture for kinds in served_model(preset).kinds for kind in kinds)
+
+
+def _formats(preset: str, precision: str, machine: Machine, kv_bits: float) -> ServingFormats:
+    has_fp4 = float(machine.system.chip.fp4_speedup_ratio) > 1.0
+    return served_formats(preset, precision, has_fp4=has_fp4, kv_bits=kv_bits)
+
+
+@dataclass(frozen=True)
+class JobParts:
+    """Where constants of engines and kernels come from: presets, or a fit."""
+
+    engines: Mapping[str, ServingEngine]
+    kernels: Mapping[str, KernelCosts]
+
+    def engine(self, name: str) -> ServingEngine:
+        """Engine of a preset."""
+        return self.engines[name]
+
+    def design(
+        self,
+        machine: Machine,
+        num_chips: float,
+        engine: ServingEngine,
+        formats: ServingFormats,
+        strategy: ServingStrategy,
+    ) -> ServingDesign:
+        """Design of a server of `num_chips` chips."""
+        return ServingDesign(
+            chip=machine.system.chip,
+            cluster=machine.system.cluster.replace(num_chips=num_chips),
+            kernels=self.kernels[machine.chip],
+            engine=engine,
+            formats=formats,
+            strategy=strategy,
+        )
