@@ -11,8 +11,8 @@ from hwdse.core.core_evaluation import evaluate_core
 from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, Relaxation
-from hwdse.specs.design import CoreDesign, Design
 from hwdse.serving.serving_evaluation import evaluate_serving
+from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.training.cluster_evaluation import evaluate_cluster
@@ -49,9 +49,7 @@ def evaluate(
         return evaluate_core(design, workload, relaxation)
     if isinstance(design, ServingDesign) and isinstance(workload, ServingTask):
         return evaluate_serving(design, workload, relaxation)
-    if not isinstance(design, Design) or not isinstance(
-        workload, TransformerTraining | LayerList
-    ):
+    if not isinstance(design, Design) or not isinstance(workload, TransformerTraining | LayerList):
         raise ValueError(
             f"a {type(design).__name__} cannot run a {type(workload).__name__}: a CoreDesign runs "
             "Operators, a ServingDesign a ServingTask, a Design a TransformerTraining or a LayerList"

@@ -40,9 +40,7 @@ class Cumulants:
 
     def scaled(self, factor: Leaf) -> "Cumulants":
         """Cumulants of a multiple."""
-        return Cumulants(
-            factor * self.mean, factor**2 * self.variance, factor**3 * self.third
-        )
+        return Cumulants(factor * self.mean, factor**2 * self.variance, factor**3 * self.third)
 
 
 def added(*parts: Cumulants) -> Cumulants:

@@ -52,9 +52,7 @@ def residual_step(mean_s: Scalar, spread_squared: Scalar, busy_fraction: Scalar)
     )
 
 
-def prefill_backlog(
-    spare_tokens: Scalar, variance_tokens: Scalar, token_s: Scalar
-) -> Cumulants:
+def prefill_backlog(spare_tokens: Scalar, variance_tokens: Scalar, token_s: Scalar) -> Cumulants:
     r"""Wait for prompts that did not fit into the token budget of steps before.
 
     The backlog is a random walk reflected at zero that loses $\delta$ tokens a step in the mean,

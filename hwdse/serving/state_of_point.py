@@ -78,7 +78,9 @@ def _request_tpot(point: OperatingPoint, replica: Replica) -> Cumulants:
     short = 1.0 + replica.means.output_spread_ratio**2
     free = jnp.maximum(replica.limits.max_sequences - point.decode_sequences, 0.0)
     batch = jnp.minimum(point.batch_variance, free**2)
-    variance = point.life_variance_s2 * short / steps + LIFE_AVERAGE * point.batch_slope_s**2 * batch
+    variance = (
+        point.life_variance_s2 * short / steps + LIFE_AVERAGE * point.batch_slope_s**2 * batch
+    )
     return Cumulants(point.tpot_s, variance)
 
 

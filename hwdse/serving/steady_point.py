@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Scalar
-from hwdse.numerics.relaxation import SMALLEST, safe_log
+from hwdse.numerics.relaxation import safe_log
 from hwdse.serving.operating_point import Arrivals, OperatingPoint, operating_point
 from hwdse.serving.request_means import RequestMeans
 from hwdse.serving.step_times import StepTime, StepTimes, step_times_around
@@ -34,9 +34,7 @@ class Replica:
 
     def at(self, log_per_step: Scalar, times: StepTimes) -> OperatingPoint:
         """Operating point at requests per step."""
-        return operating_point(
-            jnp.exp(log_per_step), self.means, self.limits, self.arrivals, times
-        )
+        return operating_point(jnp.exp(log_per_step), self.means, self.limits, self.arrivals, times)
 
     def kv_used_ratio(self, point: OperatingPoint) -> Scalar:
         """Tokens of KV cache in use over capacity, mean over time."""
@@ -112,14 +110,24 @@ def point_where(
         inner, values, times = inputs
         return condition(inner.at(x, times), values)
 
-    times, x = start.times, start.log_capacity
-    low, high = _constant((x - LOG_RANGE, x + 1.0))
-    for _ in range(NUM_POINTS - 1):
-        x = _constant(_root(residual, _constant((replica, given, times)), x, low, high))
-        point = _constant(replica.at(x, times))
-        times = step_times_around(
-            step_time, replica.means, point.met_sequences, point.lump_tokens
+    fixed_replica, fixed_given, first = _constant((replica, given, start.times))
+    start_x = _constant(start.log_capacity)
+    low, high = start_x - LOG_RANGE, start_x + 1.0
+
+    def nearer(_: Any, state: tuple[Scalar, StepTimes]) -> tuple[Scalar, StepTimes]:
+        x, times = state
+        x = _root(residual, (fixed_replica, fixed_given, times), x, low, high)
+        point = fixed_replica.at(x, times)
+        around = step_times_around(
+            step_time, fixed_replica.means, point.met_sequences, point.lump_tokens
         )
+        return _constant((x, around))
+
+    # A loop: the step model is compiled once for all of these points.
+    x, times = jax.lax.fori_loop(0, NUM_POINTS - 2, nearer, _constant((start_x, first)))
+    x = _constant(_root(residual, (fixed_replica, fixed_given, times), x, low, high))
+    point = _constant(fixed_replica.at(x, times))
+    times = step_times_around(step_time, replica.means, point.met_sequences, point.lump_tokens)
     x = _root(residual, (replica, given, times), x, low, high)
     return replica.at(x, times)
 

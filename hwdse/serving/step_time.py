@@ -6,7 +6,6 @@ layers that no kernel accounts for. Steps with prompt tokens are issued layer by
 that of the busiest expert rank. Kernels run at the set clock; `step_power` throttles.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,22 +16,17 @@ from hwdse.models.compute.gemm_kernels import gemm_time_s, joined_s
 from hwdse.models.compute.kernel_rates import kernel_rates, matrix_rate_flop_per_s
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
-from hwdse.numerics.relaxation import is_known
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.serving.requests import StepLoad
-from hwdse.training.hierarchical_collectives import Copies, place_on_cluster, placed_time_s
 from hwdse.workload.serving.expert_load import busiest_rank_load
 from hwdse.workload.serving.step_operators import (
     Attentions,
     Experts,
-    Message,
     Products,
     StepOperators,
     presence,
-    step_operators,
 )
-from hwdse.workload.transformer.model_config import Transformer
 
 
 @struct.dataclass
@@ -91,33 +85,25 @@ def product_times_s(products: Products, on: StepRates) -> PerOp:
     return gemm_time_s(products.m, products.n, products.k, products.fmt, on.rates, on.costs)
 
 
-def attention_times_s(work: Attentions, on: StepRates) -> PerOp:
-    """Time of one execution of each attention kernel."""
-    return attention_time_s(
-        AttentionWork(
-            batch=work.batch,
-            q_len=work.q_len,
-            kv_len=work.kv_len,
-            num_heads=work.num_heads,
-            num_kv_heads=work.num_kv_heads,
-            head_dim=work.head_dim,
-            v_head_dim=work.v_head_dim,
-            kv_bytes=work.kv_bytes,
-            math_bits=work.math_bits,
-            is_value_in_key=work.is_value_in_key,
-            window=work.window,
-        ),
-        on.rates,
-        on.costs,
-    )
+def attention_work(work: Attentions) -> AttentionWork:
+    """Work of one execution of each attention kernel."""
+    names = AttentionWork.__dataclass_fields__
+    return AttentionWork(**{name: getattr(work, name) for name in names})
 
 
-def expert_layer_time_s(experts: Experts, design: ServingDesign, on: StepRates) -> Scalar:
-    """Time of the routed experts of one layer on the busiest rank.
+class ExpertLoad(NamedTuple):
+    """Routed experts of one layer on the busiest rank."""
 
-    Grouped products of all experts of a rank in one kernel each; an expert's rows are padded to
-    half a tile of `EXPERT_TILE_ROWS` on average.
-    """
+    touched: Leaf
+    """Experts with a token."""
+    rows: Leaf
+    """Tokens, counted once for each of their experts."""
+    padded_rows: Leaf
+    """Rows of the products: those of an expert are padded to half a tile on average."""
+
+
+def expert_layer_load(experts: Experts, design: ServingDesign) -> ExpertLoad:
+    """Load of the busiest rank of one MoE layer."""
     engine = design.engine
     load = busiest_rank_load(
         experts.tokens,
@@ -127,9 +113,20 @@ def expert_layer_time_s(experts: Experts, design: ServingDesign, on: StepRates) 
         experts.ranks,
         engine.busiest_rank_ratio,
     )
+    padded = load.rows + 0.5 * EXPERT_TILE_ROWS * load.touched
+    return ExpertLoad(load.touched, load.rows, padded)
+
+
+def expert_layer_time_s(experts: Experts, design: ServingDesign, on: StepRates) -> Scalar:
+    """Time of the routed experts of one layer on the busiest rank.
+
+    Grouped products of all experts of a rank in one kernel each.
+    """
+    engine, load = design.engine, expert_layer_load(experts, design)
     per_row = experts.num_matrices * experts.hidden * experts.inner
-    rows = load.rows + 0.5 * EXPERT_TILE_ROWS * load.touched
-    compute_s = 2.0 * rows * per_row / matrix_rate_flop_per_s(experts.fmt, on.rates, on.costs)
+    compute_s = (
+        2.0 * load.padded_rows * per_row / matrix_rate_flop_per_s(experts.fmt, on.rates, on.costs)
+    )
     moved = load.touched * per_row * experts.fmt.weight_bytes
     moved = moved + load.rows * (4.0 * experts.hidden + 6.0 * experts.inner)
     memory_s = moved / (on.rates.hbm_bytes_per_s * on.costs.hbm_fraction)
@@ -141,48 +138,24 @@ EXPERT_TILE_ROWS = 16.0
 """Rows of a tile of a grouped product with few rows per expert. Assumed."""
 
 
-def _link(design: ServingDesign, launch_s: Leaf | None) -> ServingDesign:
-    """Design whose scale-up link starts a collective in `launch_s`, if given."""
-    if launch_s is None:
-        return design
-    link = design.chip.link.replace(
-        collective_launch_s=launch_s,
-        rendezvous_s=jnp.minimum(design.chip.link.rendezvous_s, launch_s),
-    )
-    return design.replace(chip=design.chip.replace(link=link))
-
-
-def message_time_s(message: Message, design: ServingDesign) -> Scalar:
-    """Time of one collective of a step without other traffic."""
-    strategy, engine = design.strategy, design.engine
-    sizes = {
-        "tensor": (strategy.tensor, 1.0),
-        "context": (strategy.context, strategy.tensor),
-        "expert": (strategy.expert, strategy.expert_shards),
-        "pipeline": (strategy.pipeline, strategy.replica_chips / strategy.pipeline),
-    }
-    num_chips, inner = sizes[message.group]
-    if is_known(num_chips, 1.0):
-        return 0.0
-    is_exchange = message.kind == "all_to_all"
-    design = _link(design, engine.exchange_launch_s if is_exchange else engine.collective_launch_s)
-    group = place_on_cluster(num_chips, inner, design.cluster)
-    copies = Copies(message.copies, 1.0) if is_exchange else None
-    return placed_time_s(
-        message.kind, message.message_bytes, group, design.chip, design.cluster, copies
-    )
-
-
 def operator_times(
-    operators: StepOperators, load: StepLoad, design: ServingDesign, clock_ratio: Scalar = 1.0
+    operators: StepOperators,
+    load: StepLoad,
+    design: ServingDesign,
+    messages_s: Scalar,
+    clock_ratio: Scalar = 1.0,
 ) -> StepTimes:
-    """Times of the operators of a step at a clock over the set clock."""
+    """Times of the operators of a step at a clock over the set clock.
+
+    `messages_s` is the time of the collectives, `message_costs.messages_time_s`.
+    """
     engine, costs = design.engine, design.kernels
     chip = design.chip
     array = chip.array.replace(clock_hz=chip.array.clock_hz * clock_ratio)
     on = StepRates(kernel_rates(chip.replace(array=array), costs), costs)
     products = jnp.sum(operators.products.count * product_times_s(operators.products, on))
-    attention = jnp.sum(operators.attentions.count * attention_times_s(operators.attentions, on))
+    core = attention_work(operators.attentions)
+    attention = jnp.sum(operators.attentions.count * attention_time_s(core, on.rates, costs))
     beside = operators.elementwise
     vector_s = elementwise_time_s(
         beside.hbm_bytes, on.rates, on.costs, beside.vector_flop, beside.num_kernels
@@ -194,10 +167,7 @@ def operator_times(
         is_spread = jnp.where(each.ranks > 1.0, 1.0, 0.0)
         own = expert_layer_time_s(each, design, on) + is_spread * engine.expert_parallel_s
         experts = experts + each.count * own
-    exposed = 1.0 - engine.collective_overlap_fraction
-    collectives: Leaf = 0.0
-    for message in operators.messages:
-        collectives = collectives + exposed * message.count * message_time_s(message, design)
+    collectives = (1.0 - engine.collective_overlap_fraction) * messages_s
     layers = engine.block_s * operators.num_blocks
     layers = layers + engine.quantization_s * operators.num_quantized
     busy = products + attention + elementwise + experts + collectives + layers
@@ -216,19 +186,3 @@ def operator_times(
         host=engine.step_host_s,
         sampling=per_sequence * operators.sampled_sequences,
     )
-
-
-def step_times(model: Transformer, load: StepLoad, design: ServingDesign) -> StepTimes:
-    """Times of one step of a replica, at the set clock."""
-    operators = step_operators(model, load, design.formats, design.strategy)
-    return operator_times(operators, load, design)
-
-
-def step_time_s(model: Transformer, load: StepLoad, design: ServingDesign) -> Scalar:
-    """Time of one step of a replica (s), at the set clock."""
-    return step_times(model, load, design).step_s
-
-
-def step_time_of(model: Transformer, design: ServingDesign) -> Callable[[StepLoad], Scalar]:
-    """Time of a step as a function of its load alone, for the model of queues."""
-    return lambda load: step_time_s(model, load, design)

@@ -60,22 +60,30 @@ def step_times_around(
             prefill_sequences=tokens / means.prompt_tokens,
         )
 
-    def decoding(sequences: Scalar) -> Scalar:
-        return jnp.asarray(step_time(load(sequences, jnp.zeros_like(sequences))))
-
-    def mixing(sequences: Scalar, tokens: Scalar) -> Scalar:
+    def time_s(sequences: Scalar, tokens: Scalar) -> Scalar:
         return jnp.asarray(step_time(load(sequences, tokens)))
 
-    sequences, tokens = jnp.asarray(decode_sequences), jnp.asarray(prefill_tokens)
+    def with_slope(
+        sequences: Scalar, tokens: Scalar, by_sequences: Scalar, by_tokens: Scalar
+    ) -> tuple[Scalar, Scalar]:
+        return jax.jvp(time_s, (sequences, tokens), (by_sequences, by_tokens))
+
+    kind = jnp.result_type(float)
+    sequences, tokens = jnp.asarray(decode_sequences, kind), jnp.asarray(prefill_tokens, kind)
     one, zero = jnp.ones_like(sequences), jnp.zeros_like(sequences)
-    decode_s, decode_slope = jax.jvp(decoding, (sequences,), (one,))
-    mixed_s, along = jax.linearize(mixing, sequences, tokens)
+    # Both kinds of steps in one batch: the step model is compiled once.
+    seconds, slopes = jax.vmap(with_slope)(
+        jnp.stack([sequences, sequences, sequences]),
+        jnp.stack([zero, tokens, tokens]),
+        jnp.stack([one, one, zero]),
+        jnp.stack([zero, zero, one]),
+    )
     return StepTimes(
         decode_sequences=sequences,
         prefill_tokens=tokens,
-        decode_s=decode_s,
-        mixed_s=mixed_s,
-        decode_slope=decode_slope,
-        mixed_slope=along(one, zero),
-        prefill_slope=along(zero, one),
+        decode_s=seconds[0],
+        mixed_s=seconds[1],
+        decode_slope=slopes[0],
+        mixed_slope=slopes[1],
+        prefill_slope=slopes[2],
     )

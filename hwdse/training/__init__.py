@@ -32,7 +32,6 @@ from hwdse.lazy_names import lazy_names
 if TYPE_CHECKING:
     from hwdse.training.cluster_evaluation import evaluate_cluster
     from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, peak_flop_per_s
-    from hwdse.training.hierarchical_collectives import collective_time_s
     from hwdse.training.job_goodput import goodput
     from hwdse.training.power_cap import run_within_limit
     from hwdse.training.step_time_and_energy import StepRun, StepWork, run_step, step_work
@@ -55,7 +54,6 @@ __all__ = [
     "StepWork",
     "StrategyMetrics",
     "StrategyOptions",
-    "collective_time_s",
     "enumerate_strategies",
     "evaluate_cluster",
     "evaluate_strategies",
@@ -80,7 +78,6 @@ __getattr__, __dir__ = lazy_names(
             "operator_costs",
             "peak_flop_per_s",
         ),
-        "hierarchical_collectives": ("collective_time_s",),
         "job_goodput": ("goodput",),
         "power_cap": ("run_within_limit",),
         "step_time_and_energy": (

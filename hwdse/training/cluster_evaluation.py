@@ -5,7 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from hwdse.models.precision import precision_mix
-from hwdse.models.silicon import area, carbon, cost, die_yield
+from hwdse.models.silicon import area, carbon, cost
+from hwdse.models.silicon.manufacturing import manufacturing
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import SMALLEST, Relaxation, total
 from hwdse.specs.design import Design
@@ -78,15 +79,7 @@ def _cost_and_carbon(
 ) -> dict[str, Scalar]:
     """Cost and carbon fields of an `Evaluation`, per chip and per token."""
     cluster, elapsed_s, energy_j = design.cluster, run.step_time_s, total(run.energy)
-    chip, process = design.chip, design.chip.process
-    one_die_mm2 = die_area_mm2 / chip.num_dies
-    yield_fraction = die_yield.die_yield_fraction(
-        one_die_mm2, process.defects_per_mm2, process.defect_clustering
-    )
-    chip_usd = cost.chip_cost_usd(
-        cost.good_die_cost_usd(one_die_mm2, yield_fraction, process), chip
-    )
-    chip_g = carbon.chip_carbon_g(die_area_mm2, yield_fraction, chip)
+    chip_usd, chip_g = manufacturing(design.chip, die_area_mm2)
     step_usd = cost.step_cost_usd(chip_usd, elapsed_s, energy_j, cluster)
     step_usd = step_usd + checkpoint_storage_cost_usd(run.step, design, elapsed_s)
     step_g = carbon.step_carbon_g(chip_g, elapsed_s, energy_j, cluster)

@@ -9,16 +9,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hwdse.numerics import struct
-from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import is_known, materialize_in_gradients, scaled
-from hwdse.specs.design import Design
-from hwdse.training.hierarchical_collectives import (
+from hwdse.models.network.hierarchical_collectives import (
     Copies,
     place_on_cluster,
     placed_bytes,
     placed_time_s,
 )
+from hwdse.numerics import struct
+from hwdse.numerics.array_types import Leaf, Scalar
+from hwdse.numerics.relaxation import is_known, materialize_in_gradients, scaled
+from hwdse.specs.design import Design
 from hwdse.workload.transformer.group_placement import FabricGroup
 from hwdse.workload.transformer.sharding import Messages, ShardedStep
 

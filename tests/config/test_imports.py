@@ -15,8 +15,8 @@ from hwdse.config.importers.calculon_files import import_calculon
 from hwdse.config.importers.scalesim_config import import_scalesim
 from hwdse.evaluation import evaluate
 from hwdse.models.compute.systolic import DATAFLOWS
+from hwdse.models.network.hierarchical_collectives import collective_time_s
 from hwdse.numerics.relaxation import EXACT
-from hwdse.training.hierarchical_collectives import collective_time_s
 
 DATA = Path(__file__).parents[1] / "data"
 

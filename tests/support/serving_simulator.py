@@ -129,12 +129,7 @@ def simulate(
             budget -= tokens
             scheduled.append((request, tokens))
             place += 1
-        while (
-            waiting
-            and budget > 0
-            and not was_preempted
-            and len(running) < server.max_sequences
-        ):
+        while waiting and budget > 0 and not was_preempted and len(running) < server.max_sequences:
             request = waiting[0]
             hit = min(request.cached_tokens, request.known - 1)
             tokens = min(request.known - hit, budget)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from support.trained_models import DEEPSEEK_V3, LLAMA3_70B, training
 
 from hwdse.config import load_search, load_system
+from hwdse.models.network.hierarchical_collectives import collective_time_s
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.design import Parallelism
 from hwdse.specs.software import Software
-from hwdse.training.hierarchical_collectives import collective_time_s
 from hwdse.training.step_collectives import RankGroups, collectives, sent_bytes
 from hwdse.workload.transformer.sharding import shard
 

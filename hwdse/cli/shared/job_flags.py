@@ -12,7 +12,11 @@ FLAGS: dict[str, tuple[str, str, Any]] = {
     "system": ("NAME[:N]", "System preset or file, and their number.", str),
     "chip": ("NAME", "Chip in place of the chip of the system.", str),
     "model": ("NAME", "Model preset, TOML file or config.json.", str),
-    "task": ("NAME", "Task preset or file: training, or requests to serve.  [default: pretraining]", str),
+    "task": (
+        "NAME",
+        "Task preset or file: training, or requests to serve.  [default: pretraining]",
+        str,
+    ),
     "batch": ("N", "Sequences per step.", int),
     "seq": ("N", "Tokens per sequence.", int),
     "strategy": ("TEXT", 'best, or a text such as "TP8 PP4, ZeRO-1".', str),

@@ -15,6 +15,7 @@ from hwdse.config.design.serving_files import (
 )
 from hwdse.config.design.serving_strategy import with_serving_strategy
 from hwdse.config.files.errors import ConfigLocation, Mistakes, did_you_mean, listed
+from hwdse.config.hardware.kernel_library import kernels_of
 from hwdse.config.hardware.load_specs import (
     BaseParts,
     DesignKind,
@@ -139,9 +140,7 @@ def _design_of(roots: Roots, mapping: str) -> ServingDesign:
 def _check(design: ServingDesign, task: ServingTask, where: ConfigLocation) -> None:
     check_chip(design.chip, where.table("chip"))
     check_cluster(design.cluster, where.table("cluster"))
-    problem = serving_strategy_problem(
-        design.strategy, float(design.cluster.num_chips), task.model
-    )
+    problem = serving_strategy_problem(design.strategy, float(design.cluster.num_chips), task.model)
     if problem is not None:
         key, expected = problem
         raise where.table("strategy").error(key, getattr(design.strategy, key), expected)

@@ -172,9 +172,13 @@ def _best(roots: Roots, fixed: set[str], limits: Mapping[str, float], where: Con
 def text_of(design: Any, workload: Any) -> str:
     """Strategy of a design as text; empty where there is none (layers, cores)."""
     from hwdse.numerics.factored_program import Columns
+    from hwdse.serving.serving_strategies import serving_strategy_label
+    from hwdse.specs.serving.engine import ServingDesign
     from hwdse.training.strategy_enumeration import FIELDS, strategy_label
     from hwdse.workload.transformer.model_config import TransformerTraining
 
+    if isinstance(design, ServingDesign):
+        return serving_strategy_label(design.strategy, float(design.cluster.num_chips))
     if not isinstance(workload, TransformerTraining):
         return ""
     fields = {name: [float(getattr(design.parallelism, name))] for name in FIELDS}

@@ -28,8 +28,8 @@ from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.search.space.dimension import Dimension
 from hwdse.search.space.pytree_path import set_path
 from hwdse.search.space.search_space import Choice, SearchSpace
-from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.design import CoreDesign, Design
+from hwdse.specs.serving.engine import ServingDesign
 from hwdse.training.strategy_rules import strategy_problem
 from hwdse.units.format_units import format_field
 from hwdse.units.parse_units import split_field

@@ -6,7 +6,7 @@ steps and bytes sent per byte of message. The fastest algorithm counts,
     $t = \min_a [s_a \alpha + w_a n / \beta]$,
 
 with $s_a$ steps of latency $\alpha$ (s), n bytes and bandwidth $\beta$ (B/s).
-`training/hierarchical_collectives.py` adds library start-up times and rate losses.
+`models/network/hierarchical_collectives.py` adds library start-up times and rate losses.
 """
 
 import dataclasses

@@ -42,6 +42,44 @@ class TimeParts:
 
 
 @struct.dataclass
+class ServingTimeParts:
+    """Mean time of one step of a service by part; the sum is `step_time_s`."""
+
+    products: Leaf
+    """Projections, dense MLPs, shared experts, router, LM head."""
+    attention: Leaf
+    """Fused attention kernels."""
+    experts: Leaf
+    """Routed experts, with routing and sorting of tokens."""
+    elementwise: Leaf
+    """Norms, activations, rotary embedding, recurrent states."""
+    collectives: Leaf
+    """Exposed collectives and sends."""
+    layers: Leaf
+    """Quantization, and time of layers beyond their kernels."""
+    issue: Leaf
+    """Kernels waiting for the host that issues the layers of prompts."""
+    host: Leaf
+    """Host time per step."""
+    sampling: Leaf
+    """Sampling, and host time per sequence."""
+
+
+@struct.dataclass
+class ServingMemoryParts:
+    """HBM of a chip of a service in bytes, by use."""
+
+    weights: Leaf
+    """Weights."""
+    kv_cache: Leaf
+    """KV cache and recurrent states of the requests in flight, of one request at least."""
+    runtime: Leaf
+    """Runtime outside of the tensors: context, graphs, activations."""
+    reserve: Leaf
+    """Part that the engine does not take."""
+
+
+@struct.dataclass
 class EnergyParts:
     """Energy of one step of all chips; the sum is `step_energy_j`."""
 
@@ -119,13 +157,13 @@ class Evaluation:
     True
     """
 
-    time: TimeParts
+    time: TimeParts | ServingTimeParts
     """Step time by bounding resource."""
     energy: EnergyParts
     """Step energy by component."""
     area: AreaParts
     """Die area by component."""
-    hbm: MemoryParts
+    hbm: MemoryParts | ServingMemoryParts
     """Peak HBM footprint by kind of tensor."""
     step_time_s: Leaf
     """Time of one optimizer step (training) or one pass (layer list, core), without failures."""
@@ -201,6 +239,8 @@ class Evaluation:
     """Serving: offered over highest request rate; above 1 the load cannot be served."""
     kv_used_ratio: Leaf = 0.0
     """Serving: mean KV cache in use over its capacity."""
+    capacity_requests_per_s: Leaf = 0.0
+    """Serving: highest request rate that all replicas can serve."""
 
     @property
     def energy_delay_j_s(self) -> Leaf:

@@ -23,6 +23,9 @@ class ServingEngine:
     (top-p sampling of vLLM)."""
     logit_s: Leaf = 0.0
     """The same per entry of the vocabulary of each such sequence. Typical: 0.2 ns."""
+    logit_traffic_bytes: Leaf = 0.0
+    """HBM bytes of sampling one token, per entry of the vocabulary. Typical: 350 B (top-p sampling
+    of vLLM sorts the logits in many passes)."""
     block_s: Leaf = 0.0
     """Time of a block (attention, state-space mixer, MLP or experts) beyond its kernels: gaps in
     the graph, kernels that no operator names. Typical: 3 µs."""

@@ -2,7 +2,7 @@
 
 Rows of domain "collective" of an AWS file. Inside one GPU server, the time is that of the fitted
 NCCL (`configs/libraries`). Across servers and on Trainium, it is that of the hierarchical fabric
-(`training/hierarchical_collectives.py`) of the cluster preset; `configs/chips` contains the
+(`models/network/hierarchical_collectives.py`) of the cluster preset; `configs/chips` contains the
 constants with sources. Benchmarks with a host launch per collective add `HOST_START_S`.
 """
 
@@ -20,10 +20,10 @@ import jax
 import numpy as np
 
 from hwdse.config.hardware.load_specs import load_chip, load_system
+from hwdse.models.network.hierarchical_collectives import collective_time_s
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.hardware.cluster import Cluster
-from hwdse.training.hierarchical_collectives import collective_time_s
 from hwdse.validation.measured.collective_libraries import Rows, find_library, model_times
 from hwdse.validation.measured.device_fabrics import find_fabric
 from hwdse.validation.shared.reference_table import (

@@ -121,7 +121,7 @@ class Message(NamedTuple):
     """Collectives of one kind and size."""
 
     kind: str
-    """Name in `training.hierarchical_collectives.COLLECTIVES`."""
+    """Name in `models.network.hierarchical_collectives.COLLECTIVES`."""
     group: str
     """Group of ranks: tensor, expert, context, pipeline."""
     message_bytes: Leaf

@@ -216,7 +216,7 @@ class ExpertMessages:
 
 
 def expert_messages(job: TransformerTraining, sharding: LayerSharding) -> ExpertMessages:
-    """Messages of the routed tokens, one per expert; `training.hierarchical_collectives.Copies`
+    """Messages of the routed tokens, one per expert; `models.network.hierarchical_collectives.Copies`
     says how many of them a library sends."""
     model = job.model
     routed = (

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from support.fabric_groups import counted_parts
 
 from hwdse.config import load_system
-from hwdse.models.network.topology_collectives import TOPOLOGIES
-from hwdse.numerics.jit_compile import quick_jit
-from hwdse.training.hierarchical_collectives import (
+from hwdse.models.network.hierarchical_collectives import (
     COLLECTIVES,
     NUM_PIECES,
     Copies,
@@ -27,6 +25,8 @@ from hwdse.training.hierarchical_collectives import (
     placed_bytes,
     placed_time_s,
 )
+from hwdse.models.network.topology_collectives import TOPOLOGIES
+from hwdse.numerics.jit_compile import quick_jit
 
 P5, ULTRA = load_system("p5_48xlarge"), load_system("trn2_ultraserver")
 
