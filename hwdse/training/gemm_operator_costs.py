@@ -209,6 +209,9 @@ def operator_work(
     cast_bytes = software.cast_traffic_ratio * inputs.cast_bytes_per_element
     num_cast = is_low * executions.casts_input * gemms.m * gemms.k * gemms.count
     elementwise_bytes = elementwise_bytes + cast_bytes * num_cast
+    elementwise_bytes = elementwise_bytes + scratchpad_limits.spilled_result_bytes(
+        gemms, inputs.sram, inputs.num_scratchpads, array, size
+    )
     gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
     hbm_bytes = gemm_bytes + elementwise_bytes
     # Bytes from HBM are written to the scratchpad and then read into the array.

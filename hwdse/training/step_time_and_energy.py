@@ -16,7 +16,10 @@ import jax.numpy as jnp
 from hwdse.models.energy import chip_energy
 from hwdse.models.energy.chip_energy import ChipWork
 from hwdse.models.energy.voltage_and_leakage import OperatingPoint
-from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
+from hwdse.models.memory.scratchpad_limits import (
+    sustained_hbm_bytes_per_s,
+    with_sustained_links,
+)
 from hwdse.models.network import pipeline_and_overlap
 from hwdse.models.precision import precision_mix
 from hwdse.models.silicon import area
@@ -120,12 +123,13 @@ def step_work(
     step = shard(
         workload, design.parallelism, design.cluster.num_chips, design.software, design.mix
     )
-    groups = RankGroups.of(step, design)
-    link_bytes, network_bytes = sent_bytes(step, design, groups)
+    fabric = dataclasses.replace(design, chip=with_sustained_links(design.chip))
+    groups = RankGroups.of(step, fabric)
+    link_bytes, network_bytes = sent_bytes(step, fabric, groups)
     return StepWork(
         step=step,
         operators=operator_work(step.gemms, step.executions, design, relaxation),
-        collectives=collectives(step, design, groups),
+        collectives=collectives(step, fabric, groups),
         link_bytes=link_bytes,
         network_bytes=network_bytes,
         die_area_mm2=total(area.area_parts_mm2(design.chip)),
