@@ -69,7 +69,7 @@ def strategy_program(
     base, work = jax.tree.map(float, design), jax.tree.map(float, job)
 
     def metrics(fields: dict[str, Any]) -> StrategyMetrics:
-        parallelism = with_equal_stages(base.parallelism).replace(**fields)
+        parallelism = dataclasses.replace(with_equal_stages(base.parallelism), **fields)
         return strategy_metrics_of(
             evaluate_cluster(base.replace(parallelism=parallelism), work, EXACT)
         )

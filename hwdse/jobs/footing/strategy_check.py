@@ -142,7 +142,8 @@ def with_checked_strategies(loaded: LoadedSearch, found: StrategyCheck) -> Loade
     own = found.design.parallelism
     columns = {name: np.append(kept[name], float(getattr(own, name))) for name in FIELDS}
     strategies = Columns.of(columns)
-    fields = choice_fields(strategies, loaded.base.parallelism)
+    base: Any = loaded.base
+    fields = choice_fields(strategies, base.parallelism)
     choice = choice_of(strategies, fields, float(found.design.cluster.num_chips))
     rows = dict(zip(choice.table, choice.labels, strict=True))  # without the own one twice
     choice = dataclasses.replace(choice, table=tuple(rows), labels=tuple(rows.values()))

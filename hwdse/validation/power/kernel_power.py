@@ -369,7 +369,7 @@ def _cast_set_bytes(dtype: str, sizes: Sizes) -> np.ndarray:
     """Bytes of A, and of its 16-bit original where it is cast."""
     m, _, k = sizes
     wide_bytes = WIDE_BYTES if KERNELS[dtype].moved_bytes > 0.0 else 0.0
-    return (element_bytes(dtype) + wide_bytes) * m * k
+    return np.asarray((element_bytes(dtype) + wide_bytes) * m * k)
 
 
 def stays_in_l2(source: Source, dtype: str, sizes: Sizes) -> np.ndarray:
