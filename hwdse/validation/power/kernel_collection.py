@@ -1,4 +1,4 @@
-"""How the products of the kernel power table were measured: copies, durations, and their order.
+"""Copies, durations and order of the measurements of the kernel power table.
 
 The source measures one product after the other, so that the products before a row are known from
 the order of its list, if one GPU measures all (assumed; lists divided among 2 to 8 GPUs explain
