@@ -169,6 +169,9 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "pipeline": "Pipeline-parallel degrees to enumerate (best).",
         "context": "Context-parallel degrees to enumerate.",
         "expert": "Expert-parallel degrees to enumerate.",
+        "expert_tensor": "Ranks that shard each routed expert to enumerate; 0: the tensor ranks. "
+        "Default of best: 0 and 1.",
+        "schedule": "Pipeline schedules to enumerate: 1f1b, zero_bubble (ZB-H1), dual_pipe.",
         "virtual_pipeline": "Numbers of virtual pipeline stages to enumerate.",
         "recompute": "Recomputation policies to enumerate (best): none, selective, full.",
         "zero": "ZeRO stages to enumerate.",

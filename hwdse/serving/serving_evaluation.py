@@ -49,7 +49,8 @@ def served_task(design: ServingDesign, task: ServingTask) -> ServedTask:
     """Steady state of a task on a design, see `steady_state`."""
     requests, model = task.requests, task.model
     limits = replica_limits(design, task)
-    step_time = step_time_of(model, design)
+    fabric = fabric_of(model, design)
+    step_time = step_time_of(model, design, fabric)
     state = steady_state(requests, step_time, limits, design.num_replicas)
     busy = busy_fraction(state, task, limits, design.num_replicas)
     decode_load, mixed_load = step_loads(state, task, limits, busy)
@@ -58,7 +59,6 @@ def served_task(design: ServingDesign, task: ServingTask) -> ServedTask:
         decode_load,
         mixed_load,
     )
-    fabric = fabric_of(model, design)
     runs = jax.vmap(lambda load: step_run(model, load, design, fabric))(loads)
     decode, mixed = (jax.tree.map(lambda x, row=row: x[row], runs) for row in (0, 1))
     return ServedTask(

@@ -218,7 +218,8 @@ def _highest_point(residual: Callable[[Scalar], Scalar], like: Scalar) -> Scalar
     return step(jax.lax.stop_gradient(z))
 
 
-def step_time_of(model: Transformer, design: ServingDesign) -> Callable[[StepLoad], Scalar]:
+def step_time_of(
+    model: Transformer, design: ServingDesign, fabric: MessageCosts
+) -> Callable[[StepLoad], Scalar]:
     """Time of a step as a function of its load alone, at the clock that the power limit leaves."""
-    fabric = fabric_of(model, design)
     return lambda load: step_run(model, load, design, fabric).times.step_s

@@ -1,5 +1,7 @@
 """Design under evaluation: hardware, number formats, parallelism strategy, checkpointing."""
 
+import jax.numpy as jnp
+
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.specs.checkpointing import BLOCKING, Checkpointing
@@ -35,11 +37,22 @@ class Parallelism:
     expert: Leaf = 1.0
     """Expert-parallel (EP) degree: groups of `expert_tensor` ranks that share the routed experts of
     a layer, at most all ranks of a pipeline stage. Typical: 1 (dense model)."""
-    expert_tensor: Leaf | None = None
-    """Ranks that shard each routed expert (ETP): a divisor of `tensor`. Default: `tensor`. Typical:
-    1, whole experts, so that an expert group spans tensor ranks."""
+    expert_tensor: Leaf = 0.0
+    """Ranks that shard each routed expert (ETP): a divisor of `tensor`; 0: `tensor`. Typical: 1,
+    whole experts, so that an expert group spans tensor ranks."""
     virtual_pipeline: Leaf = 1.0
     """Virtual pipeline stages per stage (VPP, interleaved 1F1B). Typical: 1."""
+    zero_bubble_fraction: Leaf = 0.0
+    """1: weight gradients are delayed and fill the pipeline bubble (schedule ZB-H1). 0: 1F1B.
+    Typical: 0."""
+    dual_pipe_fraction: Leaf = 0.0
+    """1: micro-batches enter the pipeline at both ends (schedule DualPipe), and every rank has the
+    weights of two stages. 0: 1F1B. Typical: 0."""
+    first_stage_layers: Leaf = 0.0
+    """Layers of the first pipeline stage; 0: as many as the stages between. Typical: 0."""
+    last_stage_layers: Leaf = 0.0
+    """Layers of the last pipeline stage, which has the LM head; 0: as many as the stages between.
+    Typical: 0."""
     attention_recompute_fraction: Leaf = 0.0
     """Fraction of the layers with selective recomputation, of the attention core only. Typical:
     0."""
@@ -81,7 +94,10 @@ class Parallelism:
     @property
     def expert_shards(self) -> Leaf:
         """Ranks that shard each routed expert."""
-        return self.tensor if self.expert_tensor is None else self.expert_tensor
+        own = self.expert_tensor
+        if isinstance(own, int | float):
+            return own if own > 0.0 else self.tensor
+        return jnp.where(own > 0.0, own, self.tensor)
 
 
 @struct.dataclass

@@ -48,6 +48,8 @@ class OperatorCosts:
     time_s: Leaf
     forward_s: Leaf
     """Part of `time_s` in one forward pass."""
+    weight_gradient_s: Leaf
+    """Part of `time_s` of weight gradients."""
     matrix_s: Leaf
     vector_s: Leaf
     sram_s: Leaf
@@ -209,6 +211,9 @@ def operator_work(
     cast_bytes = software.cast_traffic_ratio * inputs.cast_bytes_per_element
     num_cast = is_low * executions.casts_input * gemms.m * gemms.k * gemms.count
     elementwise_bytes = elementwise_bytes + cast_bytes * num_cast
+    elementwise_bytes = elementwise_bytes + scratchpad_limits.spilled_result_bytes(
+        gemms, inputs.sram, inputs.num_scratchpads, array, size
+    )
     gemm_bytes = MAPPINGS[design.mapping](gemms, inputs, design, relaxation)
     hbm_bytes = gemm_bytes + elementwise_bytes
     # Bytes from HBM are written to the scratchpad and then read into the array.
@@ -319,6 +324,7 @@ def costs_at_clock(
     once = OperatorCosts(
         time_s=time_s,
         forward_s=time_s,
+        weight_gradient_s=time_s,
         matrix_s=bound_times.matrix_s,
         vector_s=bound_times.vector_s,
         sram_s=bound_times.sram_s,
@@ -333,8 +339,16 @@ def costs_at_clock(
     )
     costs = jax.tree.map(lambda x: executions.total * x, once)
     return dataclasses.replace(
-        costs, model_macs=executions.model * work.num_macs, forward_s=executions.forward * time_s
+        costs,
+        model_macs=executions.model * work.num_macs,
+        forward_s=executions.forward * time_s,
+        weight_gradient_s=_weight_gradients(executions) * time_s,
     )
+
+
+def _weight_gradients(executions: ExecutionCounts) -> PerOp:
+    """Executions of each operator that are weight gradients."""
+    return executions.backward * executions.is_weight_gradient
 
 
 def operator_costs(
@@ -369,24 +383,25 @@ def sum_operators(costs: OperatorCosts, is_lm_head: PerOp) -> tuple[OperatorCost
 
 def layer_and_head_seconds(
     work: OperatorWork, executions: ExecutionCounts, relaxation: Relaxation
-) -> Callable[[Scalar], tuple[Scalar, Scalar, Scalar]]:
-    """Sums of `time_s` of a layer, `forward_s` of a layer and `time_s` of the LM head, by clock.
+) -> Callable[[Scalar], tuple[Scalar, Scalar, Scalar, Scalar]]:
+    """Sums of `time_s`, `forward_s` and `weight_gradient_s` of a layer and `time_s` of the LM head.
 
-    Those sums of `costs_at_clock` that the step time depends on, in one product.
+    Those sums of `costs_at_clock` that the step time depends on, by clock, in one product.
     """
     in_layer = 1.0 - executions.is_lm_head
     weights = jnp.stack(
         [
             executions.total * in_layer,
             executions.forward * in_layer,
+            _weight_gradients(executions) * in_layer,
             executions.total * executions.is_lm_head,
         ],
         axis=-1,
     )
 
-    def seconds(clock_ratio: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    def seconds(clock_ratio: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
         time_s = _bound_times(work, clock_ratio, relaxation).total_s + work.launch_s
-        layer_s, forward_s, head_s = jnp.unstack(time_s @ weights)
-        return layer_s, forward_s, head_s
+        layer_s, forward_s, gradient_s, head_s = jnp.unstack(time_s @ weights)
+        return layer_s, forward_s, gradient_s, head_s
 
     return seconds

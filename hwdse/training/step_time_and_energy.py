@@ -16,14 +16,17 @@ import jax.numpy as jnp
 from hwdse.models.energy import chip_energy
 from hwdse.models.energy.chip_energy import ChipWork
 from hwdse.models.energy.voltage_and_leakage import OperatingPoint
-from hwdse.models.memory.scratchpad_limits import sustained_hbm_bytes_per_s
+from hwdse.models.memory.scratchpad_limits import (
+    sustained_hbm_bytes_per_s,
+    with_sustained_links,
+)
 from hwdse.models.network import pipeline_and_overlap
 from hwdse.models.precision import precision_mix
 from hwdse.models.silicon import area
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import Relaxation, total
-from hwdse.specs.design import Design
+from hwdse.numerics.relaxation import SMALLEST, Relaxation, is_known, positive_part, total
+from hwdse.specs.design import Design, Parallelism
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.results.evaluation_result import EnergyParts, TimeParts
 from hwdse.training.fp64_work import Fp64Work, fp64_work
@@ -74,6 +77,8 @@ class StepTimes:
     """One micro-batch in one layer, forward and backward together."""
     head: PassTimes
     """One micro-batch in the LM head, forward and backward together."""
+    head_share: Leaf
+    """Fraction of `head` that the last stage takes longer than the slowest one without it."""
     pipeline_s: Leaf
     data_s: Leaf
     bubble_s: Leaf
@@ -120,12 +125,13 @@ def step_work(
     step = shard(
         workload, design.parallelism, design.cluster.num_chips, design.software, design.mix
     )
-    groups = RankGroups.of(step, design)
-    link_bytes, network_bytes = sent_bytes(step, design, groups)
+    fabric = dataclasses.replace(design, chip=with_sustained_links(design.chip))
+    groups = RankGroups.of(step, fabric)
+    link_bytes, network_bytes = sent_bytes(step, fabric, groups)
     return StepWork(
         step=step,
         operators=operator_work(step.gemms, step.executions, design, relaxation),
-        collectives=collectives(step, design, groups),
+        collectives=collectives(step, fabric, groups),
         link_bytes=link_bytes,
         network_bytes=network_bytes,
         die_area_mm2=total(area.area_parts_mm2(design.chip)),
@@ -158,8 +164,10 @@ def chip_work_by_clock(
     seconds = layer_and_head_seconds(work.operators, executions, relaxation)
 
     def at_clock(clock_ratio: Scalar) -> ChipWork:
-        layer_s, forward_s, head_s = seconds(clock_ratio)
-        layer = dataclasses.replace(set_layer, time_s=layer_s, forward_s=forward_s)
+        layer_s, forward_s, gradient_s, head_s = seconds(clock_ratio)
+        layer = dataclasses.replace(
+            set_layer, time_s=layer_s, forward_s=forward_s, weight_gradient_s=gradient_s
+        )
         head = dataclasses.replace(set_head, time_s=head_s)
         times = step_times(work, layer, head, with_clock_ratio(design, clock_ratio))
         return _chip_work(work, layer, head, times, step_time_s(work.step, times))
@@ -195,10 +203,12 @@ def step_times(
         step.layers_per_stage * forward.total_s,
         step.layers_per_stage * backward.total_s,
     )
+    head_pass = _head_pass(head, each, design)
     trains = jnp.where(step.checkpoint_bytes > 0.0, 1.0, 0.0)
     return StepTimes(
         layer=both,
-        head=_head_pass(head, each, design),
+        head=head_pass,
+        head_share=_head_share(step, both, head_pass),
         pipeline_s=pipeline_and_overlap.pipeline_send_time_s(
             each.send_s,
             step.num_micro_batches,
@@ -214,13 +224,40 @@ def step_times(
             free_overlap_fractions(design).data,
         )
         + _ends_of_prefetch_s(each, forward, backward),
-        bubble_s=pipeline_and_overlap.bubble_time_s(
-            sum(passes_s), step.pipeline, parallelism.virtual_pipeline
-        ),
+        bubble_s=_bubble_s(step, passes_s, layer, parallelism),
         fp64=fp64_work(2.0 * per_step(step, layer.model_macs, head.model_macs), design),
         optimizer_s=_optimizer_s(step, design.chip),
         overhead_s=trains * design.software.step_overhead_s,
     )
+
+
+def _bubble_s(
+    step: ShardedStep,
+    passes_s: tuple[Scalar, Scalar],
+    layer: OperatorCosts,
+    parallelism: Parallelism,
+) -> Scalar:
+    """Bubble of the pipeline schedule; fractions of schedules mix their bubbles."""
+    zero_bubble, dual_pipe = parallelism.zero_bubble_fraction, parallelism.dual_pipe_fraction
+    one_f_one_b_s = pipeline_and_overlap.bubble_time_s(
+        sum(passes_s), step.pipeline, parallelism.virtual_pipeline
+    )
+    if is_known(zero_bubble, 0.0) and is_known(dual_pipe, 0.0):
+        return one_f_one_b_s
+    times_s = (*passes_s, step.layers_per_stage * layer.weight_gradient_s)
+    return (
+        (1.0 - zero_bubble - dual_pipe) * one_f_one_b_s
+        + zero_bubble * pipeline_and_overlap.zero_bubble_time_s(times_s, step.pipeline)
+        + dual_pipe * pipeline_and_overlap.dual_pipe_bubble_time_s(times_s, step.pipeline)
+    )
+
+
+def _head_share(step: ShardedStep, layer: PassTimes, head: PassTimes) -> Scalar:
+    """Fraction of the LM head that no spare layers of the last stage make up for."""
+    if is_known(step.last_stage_slack, 0.0):
+        return 1.0
+    longer_s = positive_part(head.total_s - step.last_stage_slack * layer.total_s)
+    return longer_s / jnp.maximum(head.total_s, SMALLEST)
 
 
 class OverlapFractions(NamedTuple):
@@ -364,7 +401,7 @@ def step_time_s(step: ShardedStep, times: StepTimes) -> Scalar:
 
     Equals the sum of `time_parts` without the assignment to bounding resources.
     """
-    pass_s = step.layers_per_stage * times.layer.total_s + times.head.total_s
+    pass_s = step.layers_per_stage * times.layer.total_s + times.head_share * times.head.total_s
     once_s = (
         times.fp64.time_s + times.pipeline_s + times.data_s + times.bubble_s + times.optimizer_s
     )
@@ -377,7 +414,8 @@ def time_parts(
     """Seconds of one step of the most loaded stage, by bounding resource or cause."""
 
     def in_stage(in_layer: Leaf, in_head: Leaf) -> Leaf:
-        return step.num_micro_batches * (step.layers_per_stage * in_layer + in_head)
+        in_both = step.layers_per_stage * in_layer + times.head_share * in_head
+        return step.num_micro_batches * in_both
 
     def of_operators(name: str) -> Leaf:
         return in_stage(getattr(layer, name), getattr(head, name))
@@ -433,6 +471,6 @@ def waiting_time_s(step: ShardedStep, times: StepTimes) -> Scalar:
     A chip of a less loaded stage waits longer; this is left out.
     """
     host_s = step.num_micro_batches * (
-        step.layers_per_stage * times.layer.host_s + times.head.host_s
+        step.layers_per_stage * times.layer.host_s + times.head_share * times.head.host_s
     )
     return times.bubble_s + host_s + times.overhead_s

@@ -23,6 +23,13 @@ ZERO: Mapping[int, tuple[float, float, float]] = MappingProxyType(
 )
 """Fractions of optimizer state, gradients and weights sharded over replicas, by ZeRO stage."""
 ZERO_FIELDS = ("optimizer_shard_fraction", "gradient_shard_fraction", "weight_shard_fraction")
+SCHEDULES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"1f1b": (0.0, 0.0), "zero_bubble": (1.0, 0.0), "dual_pipe": (0.0, 1.0)}
+)
+"""Fractions of the schedules ZB-H1 and DualPipe, by name of the schedule."""
+SCHEDULE_FIELDS = ("zero_bubble_fraction", "dual_pipe_fraction")
+STAGE_FIELDS = ("first_stage_layers", "last_stage_layers")
+"""Fields of pipelines divided by hand, which a list of strategies does not set."""
 MIN_CONTEXT_TOKENS = 4096.0
 """Minimum tokens of a sequence per rank if the context degrees are not given. Below, activations of
 one sequence are small and sharding it only adds messages."""
@@ -37,6 +44,8 @@ FIELDS = (
     "recompute_fraction",
     "attention_recompute_fraction",
     *ZERO_FIELDS,
+    *SCHEDULE_FIELDS,
+    "expert_tensor",
 )
 """Fields of `Parallelism` that a strategy sets: the columns."""
 
@@ -63,6 +72,11 @@ class StrategyOptions:
     zero: tuple[int, ...] = (1, 2, 3)
     sequence: tuple[int, ...] = (1, 0)
     """1 with and 0 without sequence parallelism."""
+    expert_tensor: tuple[float, ...] | None = None
+    """Ranks that shard each routed expert (ETP); 0: the tensor-parallel ranks. Default for models
+    with experts: 0 and 1 (whole experts), so that there are at most twice as many strategies."""
+    schedule: tuple[str, ...] = ("1f1b",)
+    """Pipeline schedules, keys of `SCHEDULES`; interleaving is `virtual_pipeline`."""
     even_stages: bool = False
     """True to require equal numbers of layers in all pipeline stages."""
 
@@ -78,10 +92,12 @@ def enumerate_strategies(
     stages of one replica. Without a valid strategy there are no rows.
     """
     options = options or StrategyOptions()
-    rows = _degrees(_Rows(Job(job, float(num_chips))), options)
-    rows = _schedules(rows, options)
+    rows = _expert_shards(_Rows(Job(job, float(num_chips))), options)
+    rows = _degrees(rows, options)
+    rows = _micro_batches(rows, options)
     rows = _memory_savings(rows, options)
-    return rows.columns()
+    names = [SCHEDULES[name] for name in dict.fromkeys(options.schedule)]
+    return rows.crossed(SCHEDULE_FIELDS, names).columns()
 
 
 def data_degrees(strategies: Columns, num_chips: float) -> np.ndarray:
@@ -102,6 +118,19 @@ def recompute_names(strategies: Columns) -> list[str]:
     return [names.get(pair) or f"{pair[0]:.0%}" for pair in pairs]
 
 
+SCHEDULE_WORDS: Mapping[str, str] = MappingProxyType(
+    {"zero_bubble": "zero bubble", "dual_pipe": "DualPipe"}
+)
+"""Words for schedules in texts of strategies."""
+
+
+def schedule_names(strategies: Columns) -> list[str]:
+    """Schedule of each strategy: a key of `SCHEDULES`, or the fractions of a mixture."""
+    names = {pair: name for name, pair in SCHEDULES.items()}
+    pairs = zip(*(strategies[name].tolist() for name in SCHEDULE_FIELDS), strict=True)
+    return [names.get(pair) or f"{pair[0]:.0%} ZB-H1, {pair[1]:.0%} DualPipe" for pair in pairs]
+
+
 def strategy_label(strategies: Columns, row: int, num_chips: float) -> str:
     """Text of a strategy: `TP8 PP4 DP32, micro-batch 1, full recompute, ZeRO-3`."""
     one = strategies.take(np.array([row]))
@@ -110,10 +139,14 @@ def strategy_label(strategies: Columns, row: int, num_chips: float) -> str:
     degrees += f" DP{float(data_degrees(one, num_chips)[0]):g}"
     for letters, name in (("CP", "context"), ("EP", "expert")):
         degrees += f" {letters}{fields[name]:g}" if fields[name] > 1.0 else ""
+    if 0.0 < fields["expert_tensor"] != fields["tensor"]:
+        degrees += f" ETP{fields['expert_tensor']:g}"
     recompute = recompute_names(one)[0].replace("none", "no")
     parts = [degrees, f"micro-batch {fields['micro_batch']:g}"]
     if fields["virtual_pipeline"] > 1.0:
         parts.append(f"VPP {fields['virtual_pipeline']:g}")
+    schedule = schedule_names(one)[0]
+    parts += [SCHEDULE_WORDS.get(schedule, schedule)] if schedule != "1f1b" else []
     parts += [f"{recompute} recompute", f"ZeRO-{zero_stages(one)[0]:g}"]
     if fields["tensor"] > 1.0 and fields["sequence_parallel_fraction"] == 0.0:
         parts.append("no sequence parallelism")
@@ -121,9 +154,14 @@ def strategy_label(strategies: Columns, row: int, num_chips: float) -> str:
 
 
 def strategy_at(strategies: Columns, row: int, base: Parallelism) -> Parallelism:
-    """Strategy of one row; fields without a column are those of `base`."""
+    """Strategy of one row; fields without a column are those of `base`, with equal stages."""
     values = {name: float(strategies[name][row]) for name in strategies.levels}
-    return dataclasses.replace(base, **values)
+    return dataclasses.replace(with_equal_stages(base), **values)
+
+
+def with_equal_stages(base: Parallelism) -> Parallelism:
+    """Strategy without layers of stages that another pipeline may not have."""
+    return dataclasses.replace(base, **dict.fromkeys(STAGE_FIELDS, 0.0))
 
 
 class _Rows:
@@ -189,6 +227,13 @@ def _given_or(given: Sequence[float] | None, default: Callable[[], Sequence[floa
     return [float(value) for value in (default() if given is None else given)]
 
 
+def _expert_shards(rows: _Rows, options: StrategyOptions) -> _Rows:
+    """Rows with the ranks that shard each expert; the only one without experts is 0."""
+    has_experts = any(model.num_experts > 0.0 for model in rows.job.models)
+    shards = _given_or(options.expert_tensor, lambda: (0.0, 1.0))
+    return rows.with_values("expert_tensor", shards if has_experts else (0.0,))
+
+
 def _degrees(rows: _Rows, options: StrategyOptions) -> _Rows:
     """Rows with tensor, pipeline and context degrees; the quotient are data-parallel ranks."""
     training, num_chips = rows.job.training, int(rows.job.num_chips)
@@ -197,6 +242,8 @@ def _degrees(rows: _Rows, options: StrategyOptions) -> _Rows:
         "tensor", _given_or(options.tensor, lambda: _divisors(_num_heads(training)))
     )
     rows = rows.kept(num_chips % rows["tensor"] == 0)
+    if options.expert_tensor is None:
+        rows = rows.kept(rows["expert_tensor"] < rows["tensor"])
     depths = _given_or(
         options.pipeline,
         lambda: [p for p in range(1, min(layers, num_chips) + 1) if num_chips % p == 0],
@@ -224,7 +271,7 @@ def _data_degrees(rows: _Rows) -> np.ndarray:
     return int(rows.job.num_chips) // (rows["tensor"] * rows["pipeline"] * rows["context"])
 
 
-def _schedules(rows: _Rows, options: StrategyOptions) -> _Rows:
+def _micro_batches(rows: _Rows, options: StrategyOptions) -> _Rows:
     """Rows with expert degrees, micro-batch sizes and virtual pipeline stages."""
     training = rows.job.training
     batch, layers = int(training.global_batch), int(training.model.num_layers)

@@ -18,6 +18,7 @@ from hwdse.numerics.relaxation import EXACT
 from hwdse.specs.design import Design
 from hwdse.specs.results.evaluation_result import Evaluation, MemoryParts, TimeParts
 from hwdse.training.cluster_evaluation import evaluate_cluster
+from hwdse.training.strategy_enumeration import with_equal_stages
 from hwdse.workload.transformer.model_config import TransformerTraining
 
 MAX_PLAIN_ROWS = 1 << 16
@@ -68,7 +69,7 @@ def strategy_program(
     base, work = jax.tree.map(float, design), jax.tree.map(float, job)
 
     def metrics(fields: dict[str, Any]) -> StrategyMetrics:
-        parallelism = base.parallelism.replace(**fields)
+        parallelism = dataclasses.replace(with_equal_stages(base.parallelism), **fields)
         return strategy_metrics_of(
             evaluate_cluster(base.replace(parallelism=parallelism), work, EXACT)
         )
@@ -106,7 +107,7 @@ def _plain_program() -> Callable[[Design, TransformerTraining, Any], StrategyMet
     """Metrics of `PLAIN_BLOCK` strategies of any design and job."""
 
     def one(design: Design, job: TransformerTraining, fields: dict[str, Any]) -> StrategyMetrics:
-        parallelism = dataclasses.replace(design.parallelism, **fields)
+        parallelism = dataclasses.replace(with_equal_stages(design.parallelism), **fields)
         found = evaluate_cluster(dataclasses.replace(design, parallelism=parallelism), job, EXACT)
         return strategy_metrics_of(jax.tree.map(jnp.asarray, found))
 

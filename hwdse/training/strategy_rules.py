@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hwdse.numerics.array_types import Scalar
 from hwdse.specs.design import Parallelism
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
@@ -119,6 +121,20 @@ def _has_even_chunks(chunks: Any, job: Job) -> Any:
     return result
 
 
+def _is_plain_pipeline(degrees: Degrees) -> Any:
+    """True for a pipeline without virtual stages, elementwise."""
+    return (degrees["pipeline"] > 1) & (degrees["virtual_pipeline"] == 1)
+
+
+def _leaves_stages(degrees: Degrees, job: Job) -> Any:
+    """True if the stages without a given number of layers get some, elementwise."""
+    first, last = degrees["first_stage_layers"], degrees["last_stage_layers"]
+    rest = job.training.model.num_layers - first - last
+    others = degrees["pipeline"] - (first > 0) - (last > 0)
+    is_whole = (rest >= others) & ((others > 0) | (rest == 0))
+    return _is_plain_pipeline(degrees) & (degrees["dual_pipe_fraction"] == 0) & is_whole
+
+
 def _dividing(key: str, extents: Callable[[Job], list[float]], name: str) -> StrategyRule:
     """Rule that a degree divides extents of the model."""
     return StrategyRule(
@@ -156,15 +172,66 @@ def _beside_full_recomputation(key: str) -> StrategyRule:
 
 
 _RANKS = ("tensor", "pipeline", "context")
-EXPERT_WIDTH = _dividing("tensor", _expert_widths, "the feedforward size of an expert")
-EXPERT_GROUPS = StrategyRule(
-    "expert",
-    (*_RANKS, "expert"),
-    lambda degrees, job: job.data(degrees) % degrees["expert"] == 0,
-    lambda degrees, job: f"a divisor of {job.data(degrees):g}, the data-parallel ranks",
-)
-"""Rules of strategies whose tensor ranks shard each expert."""
 _BATCH = (*_RANKS, "micro_batch")
+
+
+def _has_own_shards(degrees: Degrees) -> Any:
+    return degrees["expert_tensor"] > 0
+
+
+def _has_common_shards(degrees: Degrees) -> Any:
+    return degrees["expert_tensor"] == 0
+
+
+def _where(condition: Callable[[Degrees], Any], rule: StrategyRule) -> StrategyRule:
+    """Rule for the strategies of a kind of expert shards, elementwise; met by all others."""
+
+    def holds(degrees: Degrees, job: Job) -> Any:
+        # Shards of 0 ranks stand for no shards of their own, and divide nothing.
+        shards = np.maximum(degrees["expert_tensor"], 1)
+        return ~np.asarray(condition(degrees)) | rule.holds(
+            {**degrees, "expert_tensor": shards}, job
+        )
+
+    fields = tuple(dict.fromkeys((*rule.fields, "expert_tensor")))
+    return StrategyRule(rule.key, fields, holds, rule.expected)
+
+
+OWN_SHARDS = (
+    StrategyRule(
+        "expert_tensor",
+        ("tensor", "expert_tensor"),
+        lambda degrees, _: degrees["tensor"] % degrees["expert_tensor"] == 0,
+        lambda degrees, _: f"a divisor of tensor, {degrees['tensor']:g}",
+    ),
+    _dividing("expert_tensor", _expert_widths, "the feedforward size of an expert"),
+    StrategyRule(
+        "expert_tensor",
+        ("tensor", "expert_tensor", "sequence_parallel_fraction"),
+        lambda degrees, _: (
+            (degrees["expert_tensor"] == degrees["tensor"])
+            | (degrees["sequence_parallel_fraction"] == 1)
+        ),
+        lambda degrees, _: f"{degrees['tensor']:g}, the tensor ranks, without sequence parallelism",
+    ),
+    StrategyRule(
+        "expert",
+        (*_RANKS, "expert", "expert_tensor"),
+        lambda degrees, job: (
+            degrees["tensor"]
+            * degrees["context"]
+            * job.data(degrees)
+            % (degrees["expert"] * degrees["expert_tensor"])
+            == 0
+        ),
+        lambda degrees, job: (
+            "a divisor of "
+            f"{degrees['tensor'] * degrees['context'] * job.data(degrees):g} ranks of a stage over "
+            f"expert_tensor = {degrees['expert_tensor']:g}"
+        ),
+    ),
+)
+"""Rules of strategies whose experts have shards of their own (`expert_tensor` above 0)."""
 RULES = (
     StrategyRule(
         "pipeline",
@@ -184,7 +251,9 @@ RULES = (
         ),
     ),
     _dividing("tensor", _dense_widths, "the feedforward size of the model"),
-    EXPERT_WIDTH,
+    _where(
+        _has_common_shards, _dividing("tensor", _expert_widths, "the feedforward size of an expert")
+    ),
     _dividing("context", lambda job: [job.training.seq_len], "the tokens of a sequence"),
     StrategyRule(
         "tensor",
@@ -214,7 +283,16 @@ RULES = (
         lambda _, __: "1 for a model without experts",
     ),
     _dividing("expert", _experts, "the experts of a layer"),
-    EXPERT_GROUPS,
+    _where(
+        _has_common_shards,
+        StrategyRule(
+            "expert",
+            (*_RANKS, "expert"),
+            lambda degrees, job: job.data(degrees) % degrees["expert"] == 0,
+            lambda degrees, job: f"a divisor of {job.data(degrees):g}, the data-parallel ranks",
+        ),
+    ),
+    *(_where(_has_own_shards, rule) for rule in OWN_SHARDS),
     StrategyRule(
         "micro_batch",
         _BATCH,
@@ -268,45 +346,70 @@ RULES = (
             f"{degrees['pipeline']:g} stages"
         ),
     ),
+    StrategyRule(
+        "zero_bubble_fraction",
+        ("pipeline", "virtual_pipeline", "zero_bubble_fraction"),
+        lambda degrees, _: (degrees["zero_bubble_fraction"] == 0) | _is_plain_pipeline(degrees),
+        lambda _, __: "0 without a pipeline or with virtual stages",
+    ),
+    StrategyRule(
+        "dual_pipe_fraction",
+        ("zero_bubble_fraction", "dual_pipe_fraction"),
+        lambda degrees, _: degrees["zero_bubble_fraction"] + degrees["dual_pipe_fraction"] <= 1,
+        lambda degrees, _: f"at most {1.0 - degrees['zero_bubble_fraction']:g}, beside ZB-H1",
+    ),
+    StrategyRule(
+        "dual_pipe_fraction",
+        ("pipeline", "virtual_pipeline", "weight_shard_fraction", "dual_pipe_fraction"),
+        lambda degrees, _: (
+            (degrees["dual_pipe_fraction"] == 0)
+            | (
+                _is_plain_pipeline(degrees)
+                & (degrees["pipeline"] % 2 == 0)
+                & (degrees["weight_shard_fraction"] == 0)
+            )
+        ),
+        lambda _, __: (
+            "0 unless the pipeline has an even number of stages, no virtual ones, and whole weights"
+        ),
+    ),
+    # deepseek-ai/DualPipe, `dualpipe.py`: as many micro-batches from both ends, 2 p or more.
+    StrategyRule(
+        "dual_pipe_fraction",
+        (*_BATCH, "dual_pipe_fraction"),
+        lambda degrees, job: (
+            (degrees["dual_pipe_fraction"] == 0)
+            | (
+                (job.micro_batches(degrees) % 2 == 0)
+                & (job.micro_batches(degrees) >= 2 * degrees["pipeline"])
+            )
+        ),
+        lambda degrees, job: (
+            f"0 unless {job.micro_batches(degrees):g} micro-batches are even and at least "
+            f"{2 * degrees['pipeline']:g}, two a stage"
+        ),
+    ),
+    *(
+        StrategyRule(
+            key,
+            (
+                "pipeline",
+                "virtual_pipeline",
+                "dual_pipe_fraction",
+                "first_stage_layers",
+                "last_stage_layers",
+            ),
+            lambda degrees, job, key=key: (degrees[key] == 0) | _leaves_stages(degrees, job),
+            lambda degrees, job: (
+                f"0, or few enough of {job.training.model.num_layers:g} layers for "
+                f"{degrees['pipeline']:g} stages, without virtual stages and DualPipe"
+            ),
+        )
+        for key in ("first_stage_layers", "last_stage_layers")
+    ),
 )
 """Rules in the order in which they are checked: later ones may rely on earlier ones."""
-OWN_SHARDS = (
-    StrategyRule(
-        "expert_tensor",
-        ("tensor", "expert_tensor"),
-        lambda degrees, _: degrees["tensor"] % degrees["expert_tensor"] == 0,
-        lambda degrees, _: f"a divisor of tensor, {degrees['tensor']:g}",
-    ),
-    _dividing("expert_tensor", _expert_widths, "the feedforward size of an expert"),
-    StrategyRule(
-        "expert_tensor",
-        ("tensor", "expert_tensor", "sequence_parallel_fraction"),
-        lambda degrees, _: (
-            (degrees["expert_tensor"] == degrees["tensor"])
-            | (degrees["sequence_parallel_fraction"] == 1)
-        ),
-        lambda degrees, _: f"{degrees['tensor']:g}, the tensor ranks, without sequence parallelism",
-    ),
-    StrategyRule(
-        "expert",
-        (*_RANKS, "expert", "expert_tensor"),
-        lambda degrees, job: (
-            degrees["tensor"]
-            * degrees["context"]
-            * job.data(degrees)
-            % (degrees["expert"] * degrees["expert_tensor"])
-            == 0
-        ),
-        lambda degrees, job: (
-            "a divisor of "
-            f"{degrees['tensor'] * degrees['context'] * job.data(degrees):g} ranks of a stage over "
-            f"expert_tensor = {degrees['expert_tensor']:g}"
-        ),
-    ),
-)
-"""Rules of strategies whose experts have shards of their own, in place of `EXPERT_WIDTH` and
-`EXPERT_GROUPS`."""
-_FIELDS = tuple(dict.fromkeys(name for rule in (*RULES, *OWN_SHARDS) for name in rule.fields))
+_FIELDS = tuple(dict.fromkeys(name for rule in RULES for name in rule.fields))
 
 
 def strategy_problem(
@@ -315,10 +418,7 @@ def strategy_problem(
     """Key that makes a strategy impossible on `num_chips` with its allowed values, or None."""
     job = Job(training, num_chips)
     degrees = {name: getattr(parallelism, name) for name in _FIELDS}
-    rules: Iterable[StrategyRule] = RULES
-    if parallelism.expert_tensor is not None:
-        rules = (*(x for x in RULES if x not in (EXPERT_WIDTH, EXPERT_GROUPS)), *OWN_SHARDS)
-    broken = next((rule for rule in rules if not rule.holds(degrees, job)), None)
+    broken = next((rule for rule in RULES if not rule.holds(degrees, job)), None)
     return None if broken is None else (broken.key, broken.expected(degrees, job))
 
 

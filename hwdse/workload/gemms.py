@@ -97,6 +97,11 @@ class ExecutionCounts:
         return self.is_linear * (1.0 - self.is_lm_head)
 
     @property
+    def is_weight_gradient(self) -> PerOp:
+        """1 for GEMMs of weight gradients, which nothing else of a backward pass waits for."""
+        return self.is_linear * (1.0 - self.casts_input)
+
+    @property
     def total(self) -> PerOp:
         """All executions per micro-batch."""
         return self.forward + self.backward + self.recompute

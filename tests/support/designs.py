@@ -47,7 +47,12 @@ STRATEGIES = ((1, 1, 1), (1, 16, 4), (4, 2, 64), (16, 4, 16), (64, 1, 16), (8, 8
 NEUTRAL = (
     "context",
     "expert",
+    "expert_tensor",
     "virtual_pipeline",
+    "zero_bubble_fraction",
+    "dual_pipe_fraction",
+    "first_stage_layers",
+    "last_stage_layers",
     "attention_recompute_fraction",
     "sequence_parallel_fraction",
     "optimizer_shard_fraction",

@@ -48,7 +48,9 @@ def known_metrics(design, job, strategies):
     assert job == work
     keys = zip(*(strategies[name].tolist() for name in FIELDS), strict=True)
     # ZeRO stages of one replica are listed once.
-    rows = np.array([row_of().get(key) or row_of()[(*key[:9], 1.0, 0.0, 0.0)] for key in keys])
+    rows = np.array(
+        [row_of().get(key) or row_of()[(*key[:9], 1.0, 0.0, 0.0, *key[12:])] for key in keys]
+    )
     picked = {}
     for field in dataclasses.fields(metrics):
         value = getattr(metrics, field.name)

@@ -15,6 +15,7 @@ from hwdse.specs.number_formats import PrecisionMix
 from hwdse.specs.software import Software
 from hwdse.training.gemm_operator_costs import OperatorCosts, operator_costs, sum_operators
 from hwdse.training.step_time_and_energy import step_time_s, step_times, step_work
+from hwdse.training.strategy_enumeration import SCHEDULE_FIELDS, STAGE_FIELDS
 from hwdse.training.strategy_rules import MODULES
 from hwdse.workload.gemms import Gemms, single_executions
 
@@ -130,6 +131,7 @@ def random_designs(count):
         }
         for module in MODULES:
             fractions[module] *= 1.0 - fractions["recompute_fraction"]
+        fractions["dual_pipe_fraction"] *= 1.0 - fractions["zero_bubble_fraction"]
         software = Software(
             **{
                 name: getattr(STACK, name) * float(rng.choice([0.5, 1.0, 2.0]))
@@ -274,7 +276,8 @@ def test_every_strategy_field_changes_memory_with_the_right_sign(name):
         part = getattr(memory, {**less, **more}.get(field, "activations"))
         sign = np.sign(part[index] - part[0])
         assert sign == (-1.0 if field in less else 1.0), field
-    assert set(STRATEGY.__dataclass_fields__) == {*fields, *OVERLAPS, "expert", "expert_tensor"}
+    others = {"expert", "expert_tensor", *SCHEDULE_FIELDS, *STAGE_FIELDS}
+    assert set(STRATEGY.__dataclass_fields__) == {*fields, *OVERLAPS, *others}
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
@@ -365,7 +368,7 @@ def edges():
     job = JOBS["experts"]
     ones = Parallelism(1.0, 1.0, 1.0, 0.0)
     shares = (x for x in STRATEGY.__dataclass_fields__ if x.endswith("_fraction"))
-    all_of_it = {x: 1.0 for x in shares if x not in OVERLAPS}
+    all_of_it = {x: 1.0 for x in shares if x not in (*OVERLAPS, "dual_pipe_fraction")}
     wide = STRATEGY.replace(
         tensor=64.0, context=64.0, expert=256.0, pipeline=61.0, virtual_pipeline=1.0
     )

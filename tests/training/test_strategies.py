@@ -29,6 +29,8 @@ from hwdse.training.strategy_ranking import METRICS, ranked, representatives, st
 from hwdse.training.strategy_rules import strategy_problem
 from hwdse.workload.transformer.model_config import LayerOverrides
 
+RARE = ("zero_bubble_fraction", "dual_pipe_fraction", "expert_tensor")
+"""Fields that a choice sets if its strategies differ in them."""
 BASE = Parallelism(1.0, 1.0, 1.0, 0.0, 0.0)
 GPT3 = load_workload("gpt3_175b").replace(global_batch=1536.0)
 
@@ -67,13 +69,16 @@ def brute_force(job, num_chips):
     degrees = [float(x) for x in range(1, int(num_chips) + 1)]
     sizes = [2.0**x for x in range(6)]
     ranges = (degrees, degrees, sizes[:4], degrees, sizes, degrees[:6])
-    for degrees_of in itertools.product(*ranges):
+    has_experts = any(model.num_experts > 0.0 for model in job.model.layer_models)
+    shards_of = (0.0, 1.0) if has_experts else (0.0,)
+    for *degrees_of, shards in itertools.product(*ranges, shards_of):
         tensor, pipeline, context = degrees_of[:3]
-        if tensor * pipeline * context > num_chips or context > 4.0:
+        if tensor * pipeline * context > num_chips or context > 4.0 or shards >= tensor:
             continue
         parallelism = BASE.replace(**dict(zip(FIELDS, degrees_of, strict=False)))
+        parallelism = parallelism.replace(expert_tensor=shards)
         without = parallelism.replace(sequence_parallel_fraction=0.0)
-        if strategy_problem(without, num_chips, job) is not None:
+        if shards == 0.0 and strategy_problem(without, num_chips, job) is not None:
             continue
         for sequence in (0.0, 1.0):
             one = parallelism.replace(sequence_parallel_fraction=sequence)
@@ -82,7 +87,7 @@ def brute_force(job, num_chips):
             for recompute, zero in itertools.product(RECOMPUTE.values(), (1, 2, 3)):
                 is_one_rank = tensor == 1.0 and sequence == 0.0
                 if not (is_one_rank or (zero > 1 and tensor * pipeline == num_chips)):
-                    found.add((*degrees_of, sequence, *recompute, *ZERO[zero]))
+                    found.add((*degrees_of, sequence, *recompute, *ZERO[zero], 0.0, 0.0, shards))
     return found
 
 
@@ -122,7 +127,7 @@ def test_options_restrict_the_enumeration():
         row
         for row in everything
         if row[0] in (8.0, 16.0) and row[4] == 1.0 and row[6:9] == (1.0, 1.0, 0.0)
-        and row[9:] in (ZERO[1], ZERO[3])
+        and row[9:12] in (ZERO[1], ZERO[3])
     }  # fmt: skip
     assert set(keys(table)) == kept
     even = enumerate_strategies(
@@ -219,6 +224,9 @@ def test_strategy_label():
         "gradient_shard_fraction",
         "weight_shard_fraction",
         "attention_recompute_fraction",
+        "zero_bubble_fraction",
+        "dual_pipe_fraction",
+        "expert_tensor",
     )
     values = dict.fromkeys(FIELDS, 1.0) | dict.fromkeys(zeros, 0.0)
     values |= {"tensor": 8.0, "pipeline": 4.0, "virtual_pipeline": 2.0}
@@ -241,13 +249,15 @@ def loaded_choice(tmp_path, choice):
 def test_best_strategies_as_choices(tmp_path, monkeypatch):
     monkeypatch.setattr("hwdse.training.strategy_ranking.evaluate_strategies", known_metrics)
     choice = loaded_choice(tmp_path, 'values = "best"\nzero = [1, 3]\ntensor = [4, 8]')
-    assert choice.paths == tuple(f"parallelism.{name}" for name in FIELDS)
+    fields = FIELDS[: -len(RARE)]
+    assert FIELDS[len(fields) :] == RARE
+    assert choice.paths == tuple(f"parallelism.{name}" for name in fields)
     assert len(choice.table) == len(set(choice.labels)) == 64
     _, _, table, metrics = evaluated_strategies()
     mask = np.isin(zero_stages(table), (1.0, 3.0)) & np.isin(table["tensor"], (4.0, 8.0))
     order = ranked(metrics, "step_time")
     best = order[mask[order]][0]
-    assert choice.table[0] == keys(table)[best]
+    assert choice.table[0] == keys(table)[best][: len(fields)]
     fewer = loaded_choice(tmp_path, 'values = "best"\nkeep = 5')
     assert len(fewer.table) == 5
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwdse.validation.power import job_power, kernel_power, power_caps
+from hwdse.validation.power import job_power, kernel_collection, kernel_power, power_caps
+from hwdse.validation.power.lagging_meter import mean_reading_w
 from hwdse.validation.power.served_work import DecodingStep, served_models, step_work
 from hwdse.validation.power.steady_power import WorkRates, chip_and_area, power_at_rates_w
 
@@ -122,15 +123,18 @@ def test_rates_at_the_limit_by_kernels(kernels):
     }
     for rows, limit in limits.items():
         assert kernels.groups[f"rows={rows}"]["rate_at_limit"]["mape"] < limit
-    assert kernels.metrics["rate_at_limit"]["mape"] < 0.08
+    assert kernels.metrics["rate_at_limit"]["mape"] < 0.07
     assert abs(kernels.metrics["rate_at_limit"]["bias"]) < 0.03
     assert kernels.rows_skipped == {}
 
 
 def test_power_below_the_limit(kernels):
-    """Single readings of the meter scatter by 17 to 30 %."""
-    assert kernels.metrics["power"]["mape"] < 0.30
-    assert abs(kernels.metrics["power"]["bias"]) < 0.12
+    """The meter lags: a reading shows what ran before."""
+    assert kernels.metrics["power"]["mape"] < 0.16
+    assert kernels.metrics["power"]["median_ape"] < 0.08
+    assert abs(kernels.metrics["power"]["bias"]) < 0.03
+    for rows in ("H200 bfloat16", "H200 fp8_block", "B200 bfloat16", "B200 fp8", "B200 nvfp4"):
+        assert kernels.groups[f"rows={rows}"]["power"]["mape"] < 0.18
 
 
 def times_s(preset, sizes, limits_w, data_type="bfloat16", is_cached=0.0):
@@ -175,11 +179,85 @@ def test_the_cast_of_a_narrow_product_by_hand():
     assert both_s - product_s == pytest.approx(8.0 * 4096.0**2 / bandwidth, rel=0.01)
 
 
+def reading_w(load_w, load_s, before_s=(), before_w=(), earlier_w=170.0):
+    one = np.ones(1)
+    spans, watts = (np.array([list(values) or [0.0]]) for values in (before_s, before_w))
+    return float(mean_reading_w(load_w * one, load_s * one, spans, watts, earlier_w * one)[0])
+
+
 def test_a_meter_that_lags_shows_power_between_before_and_under_load():
-    assert kernel_power.meter_w(700.0, 170.0, 5e-5) == 700.0
-    # trailing mean of 1 s, read at 0.1, 0.2, ... 1.0 s under load
-    readings = [share * 700.0 + (1.0 - share) * 170.0 for share in np.linspace(0.1, 1.0, 10)]
-    assert kernel_power.meter_w(700.0, 170.0, 1e-3) == pytest.approx(np.mean(readings))
+    # trailing mean of 1 s, read at 0, 0.1, ... 0.9 s under load
+    shares = np.arange(10) / 10.0
+    readings = shares * 700.0 + (1.0 - shares) * 170.0
+    assert reading_w(700.0, 0.99) == pytest.approx(np.mean(readings))
+    assert reading_w(700.0, 0.05) == 170.0
+    assert reading_w(700.0, 1e3) == pytest.approx(700.0, rel=1e-3)
+
+
+def test_a_reading_weighs_what_ran_before_by_its_time():
+    """One reading at the start: 0.1 s of pause, 0.4 s of load before it, 0.5 s of earlier."""
+    expected = 0.1 * 150.0 + 0.4 * 600.0 + 0.5 * 170.0
+    assert reading_w(700.0, 0.05, (0.1, 0.4), (150.0, 600.0)) == pytest.approx(expected)
+    # What lies more than a window back is not shown.
+    hidden = reading_w(700.0, 0.05, (1.0, 0.4), (150.0, 600.0))
+    assert hidden == pytest.approx(150.0)
+
+
+def test_loads_last_as_long_as_the_collector_aims():
+    # 1 s, but at most 3000 passes; 0.3 s for passes below 0.1 ms; at least 6 passes
+    durations_s = kernel_collection.load_s(np.array([1e-3, 1.5e-4, 5e-5, 2.0]), np.ones(4))
+    assert durations_s == pytest.approx([1.0, 0.45, 0.15, 12.0], rel=2e-3)
+    assert kernel_collection.load_s(np.array([1e-4]), 6.0) == pytest.approx(1.0, rel=1e-2)
+
+
+def history(framework, preset, dtype, size, num):
+    chip, _ = chip_and_area(preset)
+    source = kernel_collection.Source(framework, chip)
+    past = kernel_collection.before(source, dtype, tuple(np.array([x]) for x in size), num)
+    names = source.formats(dtype)
+    columns = (past.m[0], past.n[0], past.k[0], past.format_index[0], past.is_measured[0])
+    return [(m, n, k, names[f]) for m, n, k, f, measured in zip(*columns, strict=True) if measured]
+
+
+def test_products_before_a_row_follow_the_list_of_the_collector():
+    assert history("VLLM", "h200", "bfloat16", (64.0, 1024.0, 4096.0), 3) == [
+        (64.0, 1024.0, 6144.0, "fp8_block"),
+        (64.0, 1024.0, 6144.0, "bfloat16"),
+        (64.0, 1024.0, 8192.0, "fp8_block"),
+    ]
+    # The largest k of a width follows the smallest products of the next larger width.
+    first = history("VLLM", "h200", "bfloat16", (64.0, 1024.0, 65536.0), 6)
+    assert first[0] == (64.0, 1536.0, 32.0, "bfloat16")
+    assert all(name == "bfloat16" or k >= 128.0 for _, _, k, name in first)
+    assert history("TRTLLM", "b200", "fp8", (64.0, 1024.0, 4096.0), 2) == [
+        (65.0, 1024.0, 4096.0, "fp8"),
+        (80.0, 1024.0, 4096.0, "fp8"),
+    ]
+
+
+def test_few_tiles_keep_few_sms_busy():
+    chip, _ = chip_and_area("h200")
+    one = np.ones(1)
+    share = kernel_power.busy_sm_share(chip, (64.0 * one, 256.0 * one, 512.0 * one))
+    assert share == pytest.approx(2.0 / 132.0, rel=1e-3)
+    assert kernel_power.busy_sm_share(chip, (4096.0 * one,) * 3) == 1.0
+
+
+def test_traffic_below_the_l2_counts_nothing_and_copies_do_not_fit():
+    chip, _ = chip_and_area("h200")
+    source = kernel_collection.Source("VLLM", chip)
+    sizes = tuple(np.array([x]) for x in (64.0, 4096.0, 2048.0))
+    # 8 MiB of FP8 weights stay; six copies of 16 MiB in 16 bits do not.
+    assert kernel_power.traffic_bytes(source, "fp8_block", sizes) == 0.0
+    wide = 2.0 * (64 * 2048 + 4096 * 2048 + 64 * 4096)
+    assert kernel_power.traffic_bytes(source, "bfloat16", sizes) == pytest.approx(wide)
+
+
+def test_fp4_takes_less_power_than_fp8():
+    chip, area_mm2 = chip_and_area("b200")
+    eight = power_at_rates_w(WorkRates(1e15, 0.0, fp8_fraction=1.0), chip, area_mm2, 1e9)
+    four = power_at_rates_w(WorkRates(1e15, 0.0, fp4_fraction=1.0), chip, area_mm2, 1e9)
+    assert four < eight
 
 
 def test_cached_operands_leave_more_power_for_the_product():

@@ -13,7 +13,7 @@ from support.trained_models import DEEPSEEK_V3, LLAMA3_8B, MIXTRAL, QWEN3, train
 
 from hwdse.core.network_mapper import step_partitions
 from hwdse.numerics.content_key import content_key
-from hwdse.numerics.relaxation import total
+from hwdse.numerics.relaxation import num_tiles, total
 from hwdse.search.space.pytree_path import set_path
 from hwdse.specs.design import Parallelism
 from hwdse.workload.transformer.dense_transformer import num_active_parameters, num_parameters
@@ -279,7 +279,7 @@ def test_candidates_have_the_most_layers_of_a_kind(name, pipeline):
     kinds = [k for k, entry in enumerate(model.layers) for _ in range(int(entry.count))]
     in_order = [kinds[i % len(kinds)] for i in range(num_layers)]
     depth = -(-num_layers // int(pipeline))
-    candidates = stage_candidates(model, stacks, pipeline)
+    candidates = stage_candidates(model, stacks, num_tiles(model.num_layers, pipeline))
     for kind, counts in enumerate(candidates):
         runs = [in_order[i : i + depth] for i in range(num_layers - depth + 1)]
         most = max(run.count(kind) for run in runs)
@@ -293,12 +293,12 @@ def test_slowest_stage_of_two_kinds():
     model = mixed_model("blocks")  # 3 layers of weight 5, 58 of weight 1
     stacks, macs = layer_stacks(model), (5.0, 1.0)
     mean = (3.0 * 5.0 + 58.0) / 61.0
-    assert slowest_stage_layers(model, stacks, macs, 1.0) == pytest.approx(61.0, rel=1e-12)
+    assert slowest_stage_layers(model, stacks, macs, 61.0) == pytest.approx(61.0, rel=1e-12)
     first = (3.0 * 5.0 + 1.0) / mean  # 3 + 1 layers
-    assert slowest_stage_layers(model, stacks, macs, 16.0) == pytest.approx(first, rel=1e-12)
-    assert slowest_stage_layers(model, stacks, (1.0, 1.0), 16.0) == 4.0
+    assert slowest_stage_layers(model, stacks, macs, 4.0) == pytest.approx(first, rel=1e-12)
+    assert slowest_stage_layers(model, stacks, (1.0, 1.0), 4.0) == 4.0
     last = 4.0 * 5.0 / ((3.0 + 58.0 * 5.0) / 61.0)
-    assert slowest_stage_layers(model, stacks, (1.0, 5.0), 16.0) == pytest.approx(last, rel=1e-12)
+    assert slowest_stage_layers(model, stacks, (1.0, 5.0), 4.0) == pytest.approx(last, rel=1e-12)
 
 
 def test_work_of_all_stages_is_independent_of_the_pipeline():

@@ -55,6 +55,14 @@ def run(
     expert: Annotated[
         str | None, typer.Option("--expert", metavar="LIST", help=f"EP degrees.{ALL}")
     ] = None,
+    expert_tensor: Annotated[
+        str | None,
+        typer.Option(
+            "--expert-tensor",
+            metavar="LIST",
+            help="Ranks that shard each expert (ETP); 0: the TP ranks.  [default: 0,1]",
+        ),
+    ] = None,
     micro_batch: Annotated[
         str | None,
         typer.Option("--micro-batch", metavar="LIST", help=f"Sequences per micro-batch.{ALL}"),
@@ -67,6 +75,14 @@ def run(
             help=f"Virtual pipeline stages per rank (VPP).{ALL}",
         ),
     ] = None,
+    schedule: Annotated[
+        str,
+        typer.Option(
+            "--schedule",
+            metavar="LIST",
+            help="Pipeline schedules: 1f1b, zero_bubble (ZB-H1), dual_pipe (DualPipe).",
+        ),
+    ] = "1f1b",
     recompute: Annotated[
         str, typer.Option("--recompute", metavar="LIST", help="Recompute modes.")
     ] = "none,selective,full",
@@ -108,7 +124,7 @@ def run(
       hwdse parallelism trn2_llama3_70b
       hwdse parallelism trn2_llama3_70b --tensor 8,16 --zero 1 --sort-by cost_per_token --out runs/s
     """
-    from hwdse.training.strategy_enumeration import RECOMPUTE, StrategyOptions
+    from hwdse.training.strategy_enumeration import RECOMPUTE, SCHEDULES, StrategyOptions
 
     if sort_by not in METRIC_NAMES:
         raise typer.BadParameter(f"--sort-by {sort_by}: expected one of {', '.join(METRIC_NAMES)}.")
@@ -117,8 +133,10 @@ def run(
         pipeline=_counts("--pipeline", pipeline),
         context=_counts("--context", context),
         expert=_counts("--expert", expert),
+        expert_tensor=_counts("--expert-tensor", expert_tensor, least=0),
         micro_batch=_counts("--micro-batch", micro_batch),
         virtual_pipeline=_counts("--virtual-pipeline", virtual_pipeline),
+        schedule=_words("--schedule", schedule, tuple(SCHEDULES)),
         recompute=_words("--recompute", recompute, tuple(RECOMPUTE)),
         zero=tuple(int(x) for x in _words("--zero", zero, ("0", "1", "2", "3"))),
         sequence=tuple(SEQUENCE[x] for x in _words("--sequence", sequence, tuple(SEQUENCE))),
@@ -220,13 +238,14 @@ def _find(
     )
 
 
-def _counts(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Positive integers of a comma-separated list; `None` without the option."""
+def _counts(option: str, text: str | None, least: int = 1) -> tuple[float, ...] | None:
+    """Integers of at least `least` of a comma-separated list; `None` without the option."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and 0 < int(part) <= 10**9 for part in parts):
-        raise typer.BadParameter(f"{option} {text}: expected positive integers, such as 1,2,4.")
+    if not all(part.isdigit() and least <= int(part) <= 10**9 for part in parts):
+        allowed = "positive integers, such as 1,2,4" if least else "integers, such as 0,1"
+        raise typer.BadParameter(f"{option} {text}: expected {allowed}.")
     return tuple(float(part) for part in dict.fromkeys(parts))
 
 

@@ -13,8 +13,10 @@ from hwdse.report.metrics import metric_of
 from hwdse.report.number_texts import number_cells, spaced
 from hwdse.training.strategy_enumeration import (
     FIELDS,
+    SCHEDULE_WORDS,
     data_degrees,
     recompute_names,
+    schedule_names,
     strategy_at,
     strategy_label,
     zero_stages,
@@ -79,6 +81,7 @@ def print_strategies(loaded: "LoadedSearch", found: Found, num_shown: int) -> No
     strategies, metrics = found.strategies, found.metrics
     data = data_degrees(strategies, found.num_chips)
     recompute, zero = recompute_names(strategies), zero_stages(strategies)
+    rare = _rare_columns(strategies, rows)
     cost = metric_of("cost_per_token")
     numbers = zip(
         number_cells(metrics.step_time_s[rows].tolist(), 2),
@@ -103,15 +106,30 @@ def print_strategies(loaded: "LoadedSearch", found: Found, num_shown: int) -> No
                 recompute[row],
                 f"{zero[row]:g}",
                 "on" if strategies["sequence_parallel_fraction"][row] else "off",
+                *(column[rank - 1] for column in rare.values()),
                 *texts,
             ]
         )
     columns = ["", "TP", "PP", "DP", "CP", "EP", "MBS", "VPP", "recompute", "ZeRO", "SP"]
+    columns += rare
     columns += ["step time (s)", "effective tokens/s", "MFU (%)", "cost (USD/Mtoken)", "HBM (%)",
                 "power (W)"]  # fmt: skip
     title = f"{loaded.title}: {found.num_chips:g} chips, sorted by {spaced(found.sort_by)}"
     print_table(title, columns, cells)
     _print_times(found, rows)
+
+
+def _rare_columns(strategies: "Columns", rows: np.ndarray) -> dict[str, list[str]]:
+    """Cells of fields that most strategies do not use, of those that some of the rows use."""
+    chosen = strategies.take(rows)
+    shards = np.where(chosen["expert_tensor"] > 0.0, chosen["expert_tensor"], chosen["tensor"])
+    columns = {}
+    if np.any(shards != chosen["tensor"]):
+        columns["ETP"] = [f"{value:g}" for value in shards.tolist()]
+    schedules = schedule_names(chosen)
+    if set(schedules) != {"1f1b"}:
+        columns["schedule"] = [SCHEDULE_WORDS.get(name, name) for name in schedules]
+    return columns
 
 
 def _percent_cells(fractions: np.ndarray) -> list[str]:

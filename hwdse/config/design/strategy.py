@@ -13,7 +13,16 @@ import numpy as np
 from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.schema.user_paths import Roots
-from hwdse.training.strategy_enumeration import RECOMPUTE, ZERO, ZERO_FIELDS, StrategyOptions
+from hwdse.training.strategy_enumeration import (
+    RECOMPUTE,
+    SCHEDULE_FIELDS,
+    SCHEDULE_WORDS,
+    SCHEDULES,
+    STAGE_FIELDS,
+    ZERO,
+    ZERO_FIELDS,
+    StrategyOptions,
+)
 from hwdse.workload.gemms import LayerList
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ DEGREES = {
     "PP": "pipeline",
     "CP": "context",
     "EP": "expert",
+    "ETP": "expert_tensor",
     "VPP": "virtual_pipeline",
     "MBS": "micro_batch",
 }
@@ -33,7 +43,8 @@ DEGREES = {
 LIMIT_ROUNDING = 1.0 + 1e-12
 """Factor on limits: a value at its limit meets it."""
 _PART = re.compile(
-    r"(?P<name>TP|PP|CP|EP|DP|VPP|MBS|micro-batch|ZeRO)[ =-]*(?P<number>\d+)"
+    r"(?P<name>ETP|TP|PP|CP|EP|DP|VPP|MBS|micro-batch|ZeRO)[ =-]*(?P<number>\d+)"
+    r"|(?P<schedule>1F1B|zero bubble|DualPipe)"
     r"|(?P<recompute>no|selective|full) recompute"
     r"|(?P<sequence>no sequence parallelism|no SP|SP)",
     re.IGNORECASE,
@@ -57,6 +68,10 @@ def parse_strategy(text: str, num_chips: float) -> dict[str, float]:
         if part["recompute"]:
             full, attention = RECOMPUTE[part["recompute"].lower().replace("no", "none", 1)]
             values |= {"recompute_fraction": full, "attention_recompute_fraction": attention}
+        elif part["schedule"]:
+            words = {word.lower(): name for name, word in SCHEDULE_WORDS.items()}
+            schedule = SCHEDULES[words.get(part["schedule"].lower(), "1f1b")]
+            values |= dict(zip(SCHEDULE_FIELDS, schedule, strict=True))
         elif part["sequence"]:
             is_on = not part["sequence"].lower().startswith("no")
             values["sequence_parallel_fraction"] = float(is_on)
@@ -148,6 +163,13 @@ def _best(roots: Roots, fixed: set[str], limits: Mapping[str, float], where: Con
     degrees: dict[str, Any] = {
         name: (float(getattr(base, name)),) for name in DEGREES.values() if name in fixed
     }
+    for name in STAGE_FIELDS:
+        if getattr(base, name) > 0.0:
+            raise where.error("strategy", BEST, f"a strategy as text beside parallelism.{name}")
+    schedule = tuple(float(getattr(base, name)) for name in SCHEDULE_FIELDS)
+    names = [name for name, pair in SCHEDULES.items() if pair == schedule]
+    if fixed.intersection(SCHEDULE_FIELDS) and names:
+        degrees["schedule"] = tuple(names)
     num_chips = float(roots["cluster"].num_chips)
     found = enumerate_strategies(job, num_chips, StrategyOptions(**degrees))
     if not len(found):

@@ -21,7 +21,7 @@ from hwdse.config.schema.field_rules import rule_of
 from hwdse.config.schema.user_paths import Roots
 from hwdse.search.space.search_space import Choice
 from hwdse.specs.design import Design
-from hwdse.training.strategy_enumeration import RECOMPUTE
+from hwdse.training.strategy_enumeration import RECOMPUTE, SCHEDULES, STAGE_FIELDS
 from hwdse.training.strategy_rules import strategy_problem
 from hwdse.workload.gemms import LayerList
 
@@ -39,6 +39,8 @@ _ANY_LIST = (list[Any] | None, Field(None))
 STRATEGY_KEYS: Mapping[str, Any] = MappingProxyType(
     {
         **dict.fromkeys(("tensor", "pipeline", "context", "expert", "virtual_pipeline"), _ANY_LIST),
+        "expert_tensor": _ANY_LIST,
+        "schedule": (list[StrictStr] | None, Field(None)),
         "recompute": (list[StrictStr] | None, Field(None)),
         "zero": _ANY_LIST,
         "sequence": _ANY_LIST,
@@ -46,13 +48,22 @@ STRATEGY_KEYS: Mapping[str, Any] = MappingProxyType(
     }
 )
 """Keys of a choice of strategies, in addition to `micro_batch` and `recompute_fraction`."""
+_DEGREES = (
+    "tensor",
+    "pipeline",
+    "context",
+    "expert",
+    "expert_tensor",
+    "micro_batch",
+    "virtual_pipeline",
+)
 _ONLY_BEST = ("tensor", "pipeline", "recompute")
 _BASE_FIELDS = ("tensor", "pipeline", "micro_batch", "recompute_fraction")
 
 
 def all_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """All strategies of powers of two in a scale-up domain and pipelines of equal stages."""
-    from hwdse.training.strategy_enumeration import ZERO, ZERO_FIELDS
+    from hwdse.training.strategy_enumeration import SCHEDULE_FIELDS, ZERO, ZERO_FIELDS
 
     training, base, cluster = _training(table, roots, where), roots["parallelism"], roots["cluster"]
     for key in _ONLY_BEST:
@@ -66,12 +77,16 @@ def all_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
         listed_values = getattr(table, name)
         values = [getattr(base, name)] if listed_values is None else _numbers(table, name, where)
         choices[(name,)] = [(float(value),) for value in values]
-    for name in ("context", "expert", "virtual_pipeline"):
+    for name in ("context", "expert", "expert_tensor", "virtual_pipeline"):
         if getattr(table, name) is not None:
             choices[(name,)] = [(value,) for value in _numbers(table, name, where)]
     if table.zero is not None:
         choices[ZERO_FIELDS] = [
             ZERO[stage] for stage in _members(table, "zero", ZERO_STAGES, where)
+        ]
+    if table.schedule is not None:
+        choices[SCHEDULE_FIELDS] = [
+            SCHEDULES[name] for name in _members(table, "schedule", SCHEDULES, where)
         ]
     if table.sequence is not None:
         values = _members(table, "sequence", (0, 1), where)
@@ -94,14 +109,15 @@ def all_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
 
 def best_strategies(table: Any, roots: Roots, where: ConfigLocation) -> Choice:
     """The best strategies of `training.strategy_enumeration`, evaluated on the base design."""
-    from hwdse.training.strategy_enumeration import FIELDS, enumerate_strategies
+    from hwdse.training.strategy_enumeration import enumerate_strategies
 
     training = _training(table, roots, where)
     options = strategy_options(table, where)
     strategies = enumerate_strategies(training, roots["cluster"].num_chips, options)
     if not len(strategies):
         raise _none_allowed(table, where)
-    columns = {name: strategies[name] for name in FIELDS}
+    check_equal_stages(roots["parallelism"], "values", where)
+    columns = {name: strategies[name] for name in choice_fields(strategies, roots["parallelism"])}
     is_free = options == type(options)() and table.keep is None
     return _choice(columns, roots, _num_kept(table, where), with_own=is_free)
 
@@ -114,11 +130,12 @@ def strategy_options(table: Any, where: ConfigLocation) -> "StrategyOptions":
         expected = f"recompute in place of it, a list of {listed(tuple(RECOMPUTE))}"
         raise where.error("recompute_fraction", table.recompute_fraction, expected)
     given: dict[str, Any] = {}
-    for name in ("tensor", "pipeline", "context", "expert", "micro_batch", "virtual_pipeline"):
+    for name in _DEGREES:
         if getattr(table, name) is not None:
             given[name] = tuple(_numbers(table, name, where))
     for name, allowed in (
         ("recompute", tuple(RECOMPUTE)),
+        ("schedule", tuple(SCHEDULES)),
         ("zero", ZERO_STAGES),
         ("sequence", (0, 1)),
     ):
@@ -167,6 +184,25 @@ def _with_own(strategies: "Columns", own: Any) -> "Columns":
     if np.logical_and.reduce(is_own).any():
         return strategies
     return Columns.of({name: np.append(strategies[name], values[name]) for name in values})
+
+
+def check_equal_stages(base: Any, key: str, where: ConfigLocation) -> None:
+    """Raise for stages divided by hand, which other pipelines may not have."""
+    for name in STAGE_FIELDS:
+        if getattr(base, name) > 0.0:
+            expected = f"strategies one by one beside parallelism.{name}"
+            raise where.error(key, "best", expected)
+
+
+def choice_fields(strategies: "Columns", base: Any) -> tuple[str, ...]:
+    """Fields that a choice of strategies sets: of the rare ones only those that it changes."""
+    from hwdse.training.strategy_enumeration import FIELDS, SCHEDULE_FIELDS
+
+    def is_set(name: str) -> bool:
+        is_rare = name in (*SCHEDULE_FIELDS, "expert_tensor")
+        return not is_rare or bool(np.any(strategies[name] != float(getattr(base, name))))
+
+    return tuple(name for name in FIELDS if is_set(name))
 
 
 def choice_of(

@@ -21,6 +21,14 @@ FIGURES = ("time_per_token_s", "energy_per_token_j", "chip_power_w", "cost_per_t
 """Figures of a job on a cluster."""
 CORE_FIGURES = ("step_time_s", "step_energy_j", "chip_power_w")
 """Figures of a job on a core."""
+SERVING_FIGURES = (
+    "ttft_s",
+    "tpot_s",
+    "chip_tokens_per_s",
+    "energy_per_token_j",
+    "cost_per_token_usd",
+)
+"""Figures of a service."""
 MIN_EFFECT = 0.02
 """Change of a figure over a band from which on a constant decides a comparison."""
 MAX_UNLIKE = 4
@@ -106,7 +114,7 @@ def footing(loaded: LoadedSearch, design: Any) -> Footing:
 def _footing(loaded: LoadedSearch, design: Any) -> Footing:
     if getattr(design, "runs_long", False):
         return Footing({}, {})
-    names = CORE_FIGURES if hasattr(design, "accelerator") else FIGURES
+    names = _figures_of(design)
     nominal = _logs(design, loaded.workload, names)
     up = dict.fromkeys(nominal, 0.0)
     down = dict.fromkeys(nominal, 0.0)
@@ -141,6 +149,12 @@ def _footing(loaded: LoadedSearch, design: Any) -> Footing:
         for name, log in nominal.items()
     }
     return Footing(figures, constants)
+
+
+def _figures_of(design: Any) -> tuple[str, ...]:
+    if hasattr(design, "accelerator"):
+        return CORE_FIGURES
+    return SERVING_FIGURES if hasattr(design, "engine") else FIGURES
 
 
 def _logs(design: Any, workload: Any, names: Sequence[str]) -> dict[str, float]:

@@ -11,7 +11,12 @@ from hwdse.config.files.errors import ConfigLocation
 from hwdse.config.schema.metric_fields import metric_field
 from hwdse.config.schema.schema import check
 from hwdse.config.search.loaded_search import LoadedSearch
-from hwdse.config.search.parallelism_choices import NUM_KEPT, choice_of, strategy_options
+from hwdse.config.search.parallelism_choices import (
+    NUM_KEPT,
+    choice_fields,
+    choice_of,
+    strategy_options,
+)
 from hwdse.config.search.search_file import CHOICE_TABLE
 from hwdse.evaluation import evaluate_exact
 from hwdse.numerics.factored_program import Columns
@@ -136,7 +141,10 @@ def with_checked_strategies(loaded: LoadedSearch, found: StrategyCheck) -> Loade
     kept = found.strategies.take(order[ranks[:NUM_KEPT]])
     own = found.design.parallelism
     columns = {name: np.append(kept[name], float(getattr(own, name))) for name in FIELDS}
-    choice = choice_of(Columns.of(columns), FIELDS, float(found.design.cluster.num_chips))
+    strategies = Columns.of(columns)
+    base: Any = loaded.base
+    fields = choice_fields(strategies, base.parallelism)
+    choice = choice_of(strategies, fields, float(found.design.cluster.num_chips))
     rows = dict(zip(choice.table, choice.labels, strict=True))  # without the own one twice
     choice = dataclasses.replace(choice, table=tuple(rows), labels=tuple(rows.values()))
     choices = tuple(choice if c.name == PARALLELISM else c for c in loaded.space.choices)

@@ -193,9 +193,10 @@ def hbm_traffic_bytes(
     of one per candidate. At least the distinct words in HBM.
 
     Against the mapper (`core/mapper/chip_gemm_mapper`) on 80 GEMMs of extents 128 to 32,768 on the
-    8 cores of Trainium2: equal traffic in the median. Roofline times: equal with 56 and 224 MiB of
-    SRAM; with 16 MiB 6 % longer in the mean, with 4 MiB 44 %, since the mapper keeps partial sums
-    in accumulators of 2 MiB per array, not in the scratchpad. Test:
+    8 cores of Trainium2: equal traffic in the median from 4 MiB on. Roofline times: equal with 56
+    and 224 MiB of SRAM; with 16 MiB 6 % longer in the mean, with 2 MiB 66 %, since the mapper keeps
+    partial sums in accumulators of 2 MiB per array, not in the scratchpad. Below 1 MiB the traffic
+    is too low: tiles may be smaller than the array. Test:
     `pytest tests/core/test_chip_gemm_mapper.py -k error_of_the_closed_form`.
     """
     tiling = best_tiling(gemms, sram.capacity_bytes, num_scratchpads, bytes_per_element, relaxation)

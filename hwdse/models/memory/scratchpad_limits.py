@@ -1,9 +1,8 @@
-"""Limits of small or few scratchpads: bytes in flight from HBM, busiest scratchpad, fusion.
+"""Limits of small or few scratchpads: bytes in flight, busiest scratchpad, fused kernels.
 
 Double buffering: one half of a scratchpad is in use, the other half arrives from HBM. Each has a
-resident tile (`hbm_traffic.RESIDENT_FRACTION`) and streamed data. The split is fixed, so that more
-of any resource never slows a design. Buffers of collectives (chunks of a ring, some MiB at most)
-are not subtracted.
+resident tile (`hbm_traffic.RESIDENT_FRACTION`) and streamed data, which a collective's chunks take
+the place of. The split is fixed, so that more of any resource never slows a design.
 """
 
 import dataclasses
@@ -13,11 +12,14 @@ import jax.numpy as jnp
 from hwdse.models.memory.hbm_traffic import ACCUMULATOR_BYTES
 from hwdse.numerics.array_types import PerOp, Scalar
 from hwdse.numerics.relaxation import EXACT, Relaxation, num_tiles, positive_part
-from hwdse.specs.hardware.chip import Chip, Memory, SystolicArray
+from hwdse.specs.hardware.chip import Chip, Link, Memory, SystolicArray
 from hwdse.workload.gemms import Gemms
 
 IN_FLIGHT_FRACTION = 0.5
 """Fraction of the SRAM that may be in flight: the half that arrives. Assumed."""
+COLLECTIVE_FRACTION = 0.125
+"""Fraction of the SRAM for the chunks of collectives: the streamed quarter of the half in use.
+Assumed."""
 IN_FLIGHT_POWER = 4.0
 """Sharpness of the transition from bandwidth to latency; 1.19 (2^(1/4)) below both where they are
 equal. Assumed."""
@@ -25,21 +27,43 @@ STREAM_BUFFERS = 2.0
 """Copies of a block of keys and values, one in use and one in flight."""
 
 
+def _limited(rate: Scalar, largest: Scalar) -> Scalar:
+    r"""Rate below another one: $\beta / (1 + (\beta / \beta_{max})^4)^{1/4}$; rises with both."""
+    # The smaller quotient is raised to the power, so that nothing overflows.
+    less, more = jnp.minimum(rate, largest), jnp.maximum(rate, largest)
+    ratio = less / more
+    return less / (1.0 + ratio**IN_FLIGHT_POWER) ** (1.0 / IN_FLIGHT_POWER)
+
+
 def sustained_hbm_bytes_per_s(chip: Chip) -> Scalar:
     r"""HBM bandwidth of long streams (B/s): efficiency times bandwidth, limited by bytes in flight.
 
     Little's law: a bandwidth $\beta$ over a latency $\lambda$ has $\beta \lambda$ bytes in flight,
     which need a place in the scratchpads. With at most $\phi S$ of them,
-    $\beta_{max} = \phi S / \lambda$, and
-    $\beta = \beta_0 / (1 + (\beta_0 / \beta_{max})^4)^{1/4}$. Rises with HBM bandwidth and SRAM.
-    Source: Little, Operations Research 9(3), 1961.
+    $\beta_{max} = \phi S / \lambda$. Rises with HBM bandwidth and SRAM. Source: Little, Operations
+    Research 9(3), 1961; the transition (`_limited`) is assumed.
     """
     bandwidth = chip.hbm_efficiency_fraction * chip.hbm.bandwidth_bytes_per_s
     largest = IN_FLIGHT_FRACTION * chip.sram.capacity_bytes / chip.hbm_latency_s
-    # The smaller quotient is raised to the power, so that nothing overflows.
-    less, more = jnp.minimum(bandwidth, largest), jnp.maximum(bandwidth, largest)
-    ratio = less / more
-    return less / (1.0 + ratio**IN_FLIGHT_POWER) ** (1.0 / IN_FLIGHT_POWER)
+    return _limited(bandwidth, largest)
+
+
+def with_sustained_links(chip: Chip) -> Chip:
+    r"""Chip whose links have the bandwidth that the chunks of collectives in SRAM sustain.
+
+    A step of a collective reads a chunk from HBM and adds or stores the one that arrives. Both pass
+    the SRAM: $\beta (\lambda_{HBM} + \lambda_{link})$ bytes are in flight, in a fraction
+    `COLLECTIVE_FRACTION` of it. Transition and source: `sustained_hbm_bytes_per_s`.
+    """
+
+    def sustained(link: Link) -> Link:
+        held_bytes = COLLECTIVE_FRACTION * chip.sram.capacity_bytes
+        largest = held_bytes / (chip.hbm_latency_s + link.latency_s)
+        efficiency = link.bandwidth_efficiency_fraction
+        limited = _limited(efficiency * link.bandwidth_bytes_per_s, largest) / efficiency
+        return dataclasses.replace(link, bandwidth_bytes_per_s=limited)
+
+    return dataclasses.replace(chip, link=sustained(chip.link), network=sustained(chip.network))
 
 
 def balanced_sram(chip: Chip, relaxation: Relaxation = EXACT) -> Memory:
@@ -96,3 +120,34 @@ def with_spilled_scores(
         a_in_hbm=gemms.a_in_hbm + spilled * (1.0 - gemms.a_in_hbm),
         c_in_hbm=gemms.c_in_hbm + spilled * (1.0 - gemms.c_in_hbm),
     )
+
+
+def fused_elementwise_bytes(gemms: Gemms, array: SystolicArray, bytes_per_element: PerOp) -> PerOp:
+    """Working set of a product with fused elementwise work on one array (B).
+
+    A tile of sums in FP32, and tiles of another operand (residual, gate) and of the result, one in
+    use and one in flight each. Rows and columns of the array, or of the product if it is smaller.
+    """
+    tile = jnp.minimum(array.rows, gemms.m) * jnp.minimum(array.cols, gemms.n)
+    return tile * (ACCUMULATOR_BYTES + 2.0 * STREAM_BUFFERS * bytes_per_element)
+
+
+def spilled_result_bytes(
+    gemms: Gemms,
+    sram: Memory,
+    num_scratchpads: PerOp,
+    array: SystolicArray,
+    bytes_per_element: PerOp,
+) -> PerOp:
+    r"""HBM bytes of results between products and their elementwise work, all counts.
+
+    As far as fused kernels find no place, $\max(1 - S / (W A / P), 0)$ as in `with_spilled_scores`,
+    a product writes its result to HBM and the elementwise work reads it. Zero for products
+    without elementwise work.
+    """
+    arrays = jnp.maximum(array.num_arrays / num_scratchpads, 1.0)
+    needed_bytes = arrays * fused_elementwise_bytes(gemms, array, bytes_per_element)
+    spilled = positive_part(1.0 - sram.capacity_bytes / num_scratchpads / needed_bytes)
+    is_fused = jnp.where(gemms.vector_flop > 0.0, 1.0, 0.0)
+    moved = 2.0 * bytes_per_element * gemms.m * gemms.n * gemms.count
+    return is_fused * spilled * moved

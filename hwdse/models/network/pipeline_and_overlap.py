@@ -73,9 +73,35 @@ def bubble_time_s(stage_time_s: Scalar, pipeline: Scalar, virtual_pipeline: Scal
     """Idle time of a 1F1B pipeline, $(p - 1) T_{stage} / v$ with v virtual stages per stage (s).
 
     $T_{stage}$: forward and backward pass of one micro-batch on one stage. Assumes that all stages
-    are as slow as the most loaded one. Source: Narayanan et al., SC 2021, sections 2.2.1 and 2.2.2.
+    are as slow as the most loaded one, as do the other schedules. Source: Narayanan et al., SC
+    2021, sections 2.2.1 and 2.2.2.
     """
     return (pipeline - 1.0) * stage_time_s / virtual_pipeline
+
+
+def zero_bubble_time_s(times_s: tuple[Scalar, Scalar, Scalar], pipeline: Scalar) -> Scalar:
+    r"""Idle time of the schedule ZB-H1, $(p - 1) (T_F + T_B - 2 T_W)^+$ (s).
+
+    `times_s`: forward pass, backward pass, and the weight gradients among the latter, of one
+    micro-batch on one stage. Input gradients go on to the stage before; weight gradients wait and
+    fill the bubble. All stages have as many micro-batches in flight as the first one of 1F1B.
+    Exact for weight gradients that take no longer than a forward pass and than input gradients.
+    Source: Qi et al., arXiv 2401.10241, table 2, where $T_B$ is without $T_W$.
+    """
+    forward_s, backward_s, gradient_s = times_s
+    return (pipeline - 1.0) * positive_part(forward_s + backward_s - 2.0 * gradient_s)
+
+
+def dual_pipe_bubble_time_s(times_s: tuple[Scalar, Scalar, Scalar], pipeline: Scalar) -> Scalar:
+    r"""Idle time of the schedule DualPipe, $(p / 2 - 1)^+ (T_F + 2 T_B - 3 T_W)^+$ (s).
+
+    Micro-batches enter at both ends; each rank has two stages. Times as in `zero_bubble_time_s`. A
+    forward pass that runs beside a backward pass takes as long as both: what it hides of the
+    collectives is in the times already. Source: DeepSeek-V3, arXiv 2412.19437, table 2.
+    """
+    forward_s, backward_s, gradient_s = times_s
+    each_s = positive_part(forward_s + 2.0 * backward_s - 3.0 * gradient_s)
+    return positive_part(0.5 * pipeline - 1.0) * each_s
 
 
 def pipeline_send_time_s(

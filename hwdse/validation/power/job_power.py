@@ -96,7 +96,8 @@ def _serving_power(table: ReferenceTable, index: int) -> Predictions:
     work, per_gpu = step_work(model, step), tokens_per_s / batch / num_gpus
     chip, area_mm2 = chip_and_area(preset)
     rates = WorkRates(per_gpu * work.flop, per_gpu * work.hbm_bytes, work.fp8_fraction)
-    return {"power": power_at_rates_w(rates, chip, area_mm2, _limit_w(chip.power_limit_w))}
+    power_w = power_at_rates_w(rates, chip, area_mm2, _limit_w(chip.power_limit_w))
+    return {"power": float(power_w)}
 
 
 def _training_power(table: ReferenceTable, index: int) -> Predictions:
@@ -124,7 +125,7 @@ def _training_power(table: ReferenceTable, index: int) -> Predictions:
         operand_activity_ratio=CONSTANT_ACTIVITY_RATIO if "constant" in row["workload"] else 1.0,
     )
     limit_w = float(row["power_limit_w"] or _limit_w(chip.power_limit_w))
-    chip_w = power_at_rates_w(rates, chip, area_mm2, limit_w)
+    chip_w = float(power_at_rates_w(rates, chip, area_mm2, limit_w))
     return {"power": _metered_w(row, chip_w)}
 
 

@@ -11,6 +11,7 @@ from hwdse.models.energy import voltage_and_leakage
 from hwdse.models.energy.chip_energy import ChipWork, energy_parts
 from hwdse.models.precision.precision_mix import mix_bytes_per_element, mix_mac_energy_ratio
 from hwdse.models.silicon.area import area_parts_mm2
+from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.relaxation import total
 from hwdse.specs.hardware.chip import Chip
 from hwdse.specs.number_formats import PrecisionMix
@@ -18,19 +19,19 @@ from hwdse.specs.number_formats import PrecisionMix
 
 @dataclass(frozen=True)
 class WorkRates:
-    """Work of one chip per second."""
+    """Work of one chip per second; arrays for many."""
 
-    flop_per_s: float
+    flop_per_s: Leaf
     """All matrix FLOP."""
-    hbm_bytes_per_s: float
-    fp8_fraction: float = 0.0
+    hbm_bytes_per_s: Leaf
+    fp8_fraction: Leaf = 0.0
     """Part of the FLOP in FP8."""
-    fp4_fraction: float = 0.0
+    fp4_fraction: Leaf = 0.0
     """Part of the FLOP in FP4."""
-    resident_fraction: float = 1.0
-    """Share of the time that kernels are resident."""
-    operand_activity_ratio: float = 1.0
-    link_bytes_per_s: float = 0.0
+    resident_fraction: Leaf = 1.0
+    """Share of the time that kernels are resident, and of the SMs that they keep busy."""
+    operand_activity_ratio: Leaf = 1.0
+    link_bytes_per_s: Leaf = 0.0
 
     @property
     def mix(self) -> PrecisionMix:
@@ -38,7 +39,7 @@ class WorkRates:
         return PrecisionMix(
             0.0,
             self.fp8_fraction,
-            self.fp4_fraction,
+            fp4_flop_fraction=self.fp4_fraction,
             operand_activity_ratio=self.operand_activity_ratio,
         )
 
@@ -77,7 +78,7 @@ def chip_work(rates: WorkRates, chip: Chip) -> ChipWork:
     )
 
 
-def power_at_rates_w(rates: WorkRates, chip: Chip, die_area_mm2: float, limit_w: float) -> float:
+def power_at_rates_w(rates: WorkRates, chip: Chip, die_area_mm2: float, limit_w: Leaf) -> Leaf:
     """Power of a chip that does this work per second (W), at the set clock and at most the limit.
 
     A chip at its limit does the measured work at a lower clock, at the power of the limit.
@@ -86,7 +87,7 @@ def power_at_rates_w(rates: WorkRates, chip: Chip, die_area_mm2: float, limit_w:
     parts = energy_parts(
         chip_work(rates, chip), chip, mix_mac_energy_ratio(rates.mix), die_area_mm2, point
     )
-    return float(jnp.minimum(total(parts), limit_w))
+    return jnp.minimum(total(parts), limit_w)
 
 
 def preset_of(accelerator: str) -> str | None:

@@ -214,9 +214,7 @@ def parallelism_of(row: Mapping[str, str], source: Source) -> Parallelism:
         expert=experts,
         # Megatron Core: an expert group spans tensor ranks, which have whole experts.
         expert_tensor=(
-            1.0
-            if row["sequence_parallel"] == "true" and cell_number(row["ep"], 1.0) > 1.0
-            else None
+            1.0 if row["sequence_parallel"] == "true" and cell_number(row["ep"], 1.0) > 1.0 else 0.0
         ),
         virtual_pipeline=num_virtual if pipeline > 1.0 else 1.0,
         attention_recompute_fraction=float(selective),

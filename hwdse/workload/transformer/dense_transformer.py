@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
+from hwdse.numerics.relaxation import num_tiles
 from hwdse.workload.transformer.layer_stacks import (
     LayerStack,
     largest_sum,
@@ -222,15 +223,17 @@ def stage_parameters(
     pipeline: Scalar,
     expert: Scalar = 1.0,
     expert_tensor: Scalar = 1.0,
+    largest: Scalar | None = None,
 ) -> tuple[Scalar, Scalar]:
     """Parameters on one rank of the stage with most of them, and its routed experts among them.
 
     The layers of the stage (`stage_candidates`) and one embedding, or without a pipeline all
-    embeddings.
+    embeddings. `largest` is the number of layers of the largest stage; default: of equal stages.
     """
     stacks = layer_stacks(model)
+    layers_of_stage = num_tiles(model.num_layers, pipeline) if largest is None else largest
     layers, experts = largest_sum(
-        stage_candidates(model, stacks, pipeline),
+        stage_candidates(model, stacks, layers_of_stage),
         tuple(stack_parameters(stack, tensor, expert, expert_tensor) for stack in stacks),
         tuple(routed_parameters(stack, expert, expert_tensor) for stack in stacks),
     )

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import floor_ste, num_tiles
+from hwdse.numerics.relaxation import floor_ste, is_known, num_tiles
+from hwdse.specs.design import Parallelism
 from hwdse.workload.transformer.model_config import LayerKind, Transformer
 
 WITHIN = 0.5
@@ -99,17 +100,51 @@ def mean_over_layers(
     return sum(stack.count / model.num_layers * value for stack, value in pairs)
 
 
+class StageLayers(NamedTuple):
+    """Layers of the pipeline stages: first, those between, last."""
+
+    first: Leaf
+    middle: Leaf
+    last: Leaf
+
+    @property
+    def most(self) -> Leaf:
+        """Layers of the largest stage."""
+        if self.first is self.middle and self.last is self.middle:
+            return self.middle
+        return jnp.maximum(jnp.maximum(self.first, self.middle), self.last)
+
+
+def stage_layers(model: Transformer, parallelism: Parallelism) -> StageLayers:
+    r"""Layers of the pipeline stages of a strategy.
+
+    $\lceil L / p \rceil$ each, or, with given numbers of the first or last stage, equal numbers
+    of the remaining layers for the others, rounded up.
+    """
+    given = parallelism.first_stage_layers, parallelism.last_stage_layers
+    if all(is_known(number, 0.0) for number in given):
+        layers = num_tiles(model.num_layers, parallelism.pipeline)
+        return StageLayers(layers, layers, layers)
+    first, last = given
+    own = jnp.where(first > 0.0, 1.0, 0.0) + jnp.where(last > 0.0, 1.0, 0.0)
+    others = parallelism.pipeline - own
+    middle = num_tiles(model.num_layers - first - last, jnp.maximum(others, 1.0))
+    middle = jnp.where(others > 0.0, middle, 0.0)
+    return StageLayers(
+        jnp.where(first > 0.0, first, middle), middle, jnp.where(last > 0.0, last, middle)
+    )
+
+
 def stage_candidates(
-    model: Transformer, stacks: tuple[LayerStack, ...], pipeline: Scalar
+    model: Transformer, stacks: tuple[LayerStack, ...], layers: Scalar
 ) -> tuple[tuple[Leaf, ...], ...]:
     r"""Layers by stack of candidates for the most loaded pipeline stage, one per stack.
 
-    The candidate of a kind has the most layers of it that $\lceil L / p \rceil$ consecutive layers
-    can have; its other layers have the proportions of the other kinds in the model. Assumes
-    stages of consecutive layers of equal number, rounded up, that may begin at any layer. With
+    The candidate of a kind has the most layers of it that as many consecutive layers as the largest
+    stage has (`layers`) can have; its other layers have the proportions of the other kinds in the
+    model. Assumes stages of consecutive layers that may begin at any layer. With
     `num_spread_layers` these are its share of the stage, rounded up.
     """
-    layers = num_tiles(model.num_layers, pipeline)
     if len(stacks) == 1:
         return ((layers,),)
     period = sum(stack.run for stack in stacks)
@@ -149,16 +184,16 @@ def slowest_stage_layers(
     model: Transformer,
     stacks: tuple[LayerStack, ...],
     layer_macs: tuple[Leaf, ...],
-    pipeline: Scalar,
+    layers: Scalar,
 ) -> Scalar:
     """Layers of the slowest pipeline stage, in mean layers of the model.
 
-    The stage with most multiply-accumulates is the slowest one: assumes that the times of the
-    kinds of layers have the ratios of their multiply-accumulates (`layer_macs`).
+    `layers` is their number in the largest stage. The stage with most multiply-accumulates is the
+    slowest one: assumes that the times of the kinds of layers have the ratios of their
+    multiply-accumulates (`layer_macs`).
     """
-    layers = num_tiles(model.num_layers, pipeline)
     if len(stacks) == 1:
         return layers
     mean = mean_over_layers(model, stacks, layer_macs)
-    most, _ = largest_sum(stage_candidates(model, stacks, pipeline), layer_macs, layer_macs)
+    most, _ = largest_sum(stage_candidates(model, stacks, layers), layer_macs, layer_macs)
     return jnp.maximum(most / mean, layers)

@@ -17,7 +17,7 @@ from hwdse.workload.loops.unrolled_inputs import input_words
 from hwdse.workload.transformer.decoder_layer import context_bytes, mean_of_kinds
 from hwdse.workload.transformer.dense_transformer import ACTIVATION_BYTES, num_parameters
 from hwdse.workload.transformer.gemm_groups import LayerSharding, tokens_of
-from hwdse.workload.transformer.layer_stacks import layer_stacks, slowest_stage_layers
+from hwdse.workload.transformer.layer_stacks import layer_stacks, slowest_stage_layers, stage_layers
 from hwdse.workload.transformer.micro_batch_gemms import layer_sharding, micro_batch_gemms
 from hwdse.workload.transformer.mixture_of_experts import ExpertMessages, mean_expert_messages
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
@@ -79,6 +79,8 @@ class ShardedStep:
     """Executions of these operators per micro-batch."""
     layers_per_stage: Leaf
     """Layers of the slowest stage, in mean layers of the model, which determine the time."""
+    last_stage_slack: Leaf
+    """Layers that the last stage, which has the LM head, has less than the largest one."""
     mean_layers_per_stage: Leaf
     """Mean layers per stage, which determine work and energy."""
     pipeline: Leaf
@@ -137,6 +139,7 @@ def shard(
     replicas = data * parallelism.context
     num_micro_batches = num_tiles(workload.global_batch, data * parallelism.micro_batch)
     sharding = layer_sharding(parallelism, software, mix)
+    stages = stage_layers(model, parallelism)
     gemms, executions, layer_macs = micro_batch_gemms(workload, sharding)
     parameters = StageParameters.of(model, parallelism, replicas)
     updated = workload.trainable_fraction * parameters.per_replica(
@@ -147,7 +150,8 @@ def shard(
     return ShardedStep(
         gemms=gemms,
         executions=executions,
-        layers_per_stage=slowest_stage_layers(model, layer_stacks(model), layer_macs, pipeline),
+        layers_per_stage=slowest_stage_layers(model, layer_stacks(model), layer_macs, stages.most),
+        last_stage_slack=0.0 if stages.last is stages.middle else stages.most - stages.last,
         mean_layers_per_stage=model.num_layers / pipeline,
         pipeline=pipeline,
         tensor=tensor,
@@ -243,6 +247,7 @@ def _shard_layers(
         gemms=gemms,
         executions=single_executions(gemms.m.shape[0]),
         layers_per_stage=one,
+        last_stage_slack=0.0,
         mean_layers_per_stage=one,
         pipeline=one,
         tensor=one,

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.numerics.relaxation import num_tiles
 from hwdse.specs.design import Parallelism
 from hwdse.specs.results.evaluation_result import MemoryParts
 from hwdse.workload.transformer.decoder_layer import (
@@ -21,7 +20,7 @@ from hwdse.workload.transformer.dense_transformer import (
     stage_parameters,
 )
 from hwdse.workload.transformer.gemm_groups import LayerSharding, tokens_of
-from hwdse.workload.transformer.layer_stacks import layer_stacks, mean_over_layers
+from hwdse.workload.transformer.layer_stacks import layer_stacks, mean_over_layers, stage_layers
 from hwdse.workload.transformer.model_config import Transformer, TransformerTraining
 from hwdse.workload.transformer.state_space import state_slice
 
@@ -59,17 +58,29 @@ class StageParameters:
     def of(
         cls, model: Transformer, parallelism: Parallelism, replicas: Scalar
     ) -> "StageParameters":
-        """Stage parameters under a parallelism strategy."""
+        """Stage parameters under a parallelism strategy.
+
+        DualPipe has each stage on two ranks, and two stages on each rank.
+        """
         tensor, pipeline, expert = parallelism.tensor, parallelism.pipeline, parallelism.expert
         shards = parallelism.expert_shards
-        stage, experts = stage_parameters(model, tensor, pipeline, expert, shards)
+        most = stage_layers(model, parallelism).most
+        stage, experts = stage_parameters(model, tensor, pipeline, expert, shards, most)
         stacks = layer_stacks(model)
         each = tuple(stack_parameters(stack, tensor, expert, shards) for stack in stacks)
         routed = tuple(routed_parameters(stack, expert, shards) for stack in stacks)
         layer = mean_over_layers(model, stacks, each)
         layer_experts = mean_over_layers(model, stacks, routed)
         copies = jnp.maximum(replicas * tensor / (expert * shards), 1.0)
-        return cls(stage - experts, experts, layer - layer_experts, layer_experts, replicas, copies)
+        held = 1.0 + parallelism.dual_pipe_fraction
+        return cls(
+            held * (stage - experts),
+            held * experts,
+            layer - layer_experts,
+            layer_experts,
+            held * replicas,
+            held * copies,
+        )
 
     def per_replica(self, is_sharded: Scalar) -> Scalar:
         """Parameters per rank of a tensor that is sharded over the replicas, or replicated."""
@@ -113,28 +124,38 @@ def _peak_activations(
     r"""Activations and buffers of the more loaded of the first and last stages.
 
     The first stage has the most micro-batches, the last stage the LM head. 1F1B keeps
-    $\min(p, m)$ micro-batches on the first stage; with v virtual stages per stage
-    $1 + (p - 1) / (p v)$ times as many (Narayanan et al., SC 2021; Korthikanti et al., 4.2.3).
-    Layers that do not fill the virtual stages leave the first stage short, beside its embedding:
-    the second then holds the most, $2 / (p v)$ less.
+    $\min(p, m)$ micro-batches on the first stage, one less on the second; with v virtual stages per
+    stage $1 + (p - 1) / (p v)$ times as many (Narayanan et al., SC 2021; Korthikanti et al.,
+    4.2.3). Layers that do not fill the virtual stages leave the first stage short, beside its
+    embedding: the second then holds the most, $2 / (p v)$ less. ZB-H1 keeps as many on the last
+    stage as on the first, since weight gradients wait with their inputs (Qi et al., arXiv
+    2401.10241, section 2.1). DualPipe keeps $\min(p + 1, m)$ on every rank (DeepSeek-V3, arXiv
+    2412.19437, table 2).
     """
     full, recomputed = mean_kept_bytes(job, sharding)
     scores = mean_of_kinds(job, lambda part, _: score_bytes(part, sharding))
     recompute = parallelism.recompute_fraction
     core_recompute = parallelism.attention_recompute_fraction
-    layers = num_tiles(job.model.num_layers, parallelism.pipeline)
+    layers = stage_layers(job.model, parallelism)
     kept = (1.0 - recompute - core_recompute) * scores + (1.0 - recompute) * full
-    one_pass = layers * (1.0 - parallelism.offload_fraction) * (kept + recompute * recomputed)
+    one_layer = (1.0 - parallelism.offload_fraction) * (kept + recompute * recomputed)
     stages, chunks = parallelism.pipeline, parallelism.pipeline * parallelism.virtual_pipeline
-    is_short = jnp.where(layers * stages > job.model.num_layers, 1.0, 0.0)
+    is_short = jnp.where(layers.middle * stages > job.model.num_layers, 1.0, 0.0)
     virtual = 1.0 + (stages - 1.0 - 2.0 * is_short) / chunks
     virtual = jnp.where(parallelism.virtual_pipeline > 1.0, virtual, 1.0)
-    first = jnp.minimum(num_micro_batches, stages) * virtual * one_pass
+    dual_pipe = parallelism.dual_pipe_fraction
+    held = jnp.minimum(num_micro_batches, stages + dual_pipe)
+    first = held * virtual * layers.first * one_layer
+    if layers.first is not layers.middle:
+        second = jnp.minimum(num_micro_batches, stages - 1.0) * layers.middle * one_layer
+        first = jnp.maximum(first, second)
+    held_by_last = 1.0 + (parallelism.zero_bubble_fraction + dual_pipe) * (held - 1.0)
+    last = held_by_last * layers.last * one_layer
     layer_buffers, head_buffers = _working_bytes(job, sharding)
     # The backward pass of a recomputed layer needs all of its activations.
     running = recompute * (full + scores) + core_recompute * scores
-    is_first = first + running + layer_buffers >= one_pass + head_buffers
-    activations = jnp.where(is_first, first + running, one_pass)
+    is_first = first + running + layer_buffers >= last + head_buffers
+    activations = jnp.where(is_first, first + running, last)
     return activations, jnp.where(is_first, layer_buffers, head_buffers)
 
 

@@ -11,11 +11,15 @@ from jax.test_util import check_grads
 from hwdse.config import load_chip
 from hwdse.evaluation import evaluate
 from hwdse.models.memory.scratchpad_limits import (
+    COLLECTIVE_FRACTION,
     IN_FLIGHT_FRACTION,
     balanced_sram,
     fused_attention_bytes,
+    fused_elementwise_bytes,
+    spilled_result_bytes,
     sustained_hbm_bytes_per_s,
     with_spilled_scores,
+    with_sustained_links,
 )
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.search.space.pytree_path import get_path, set_path
@@ -147,6 +151,44 @@ def test_a_scratchpad_with_more_arrays_needs_more_working_sets():
     assert spilled(crowded, scores()).c_in_hbm[0] > 0.0
 
 
+@pytest.mark.parametrize("name", CHIPS)
+def test_published_chips_have_room_for_the_chunks_of_collectives(name):
+    chip = load_chip(name)
+    found = with_sustained_links(chip)
+    for port in ("link", "network"):
+        given, sustained = (getattr(x, port).bandwidth_bytes_per_s for x in (chip, found))
+        assert sustained == pytest.approx(given, rel=1e-3)
+
+
+def test_littles_law_limits_links_of_small_srams():
+    small = with_sustained_links(with_sram(CHIP, 0.1)).link
+    rate = small.bandwidth_efficiency_fraction * small.bandwidth_bytes_per_s
+    in_flight = rate * (CHIP.hbm_latency_s + CHIP.link.latency_s)
+    assert in_flight == pytest.approx(COLLECTIVE_FRACTION * 0.1 * MIB, rel=1e-4)
+
+
+def product(vector_flop=1.0, extent=4096.0):
+    one = np.ones(1)
+    size = extent * one
+    return Gemms(size, size, size, 2.0 * one, one, one, one, vector_flop * one, one)
+
+
+def test_results_of_products_spill_without_room_for_fused_elementwise_work():
+    """A tile of 128 x 128 with sums and four operand tiles is 192 KiB on each of eight arrays."""
+    assert fused_elementwise_bytes(product(), CHIP.array, 2.0) == pytest.approx(192.0 * 1024.0)
+
+    def moved(mib, gemms):
+        sram = with_sram(CHIP, mib).sram
+        return float(spilled_result_bytes(gemms, sram, 8.0, CHIP.array, 2.0)[0])
+
+    both_ways = 2.0 * 2.0 * 2.0 * 4096.0**2
+    assert moved(1.5, product()) == 0.0
+    assert moved(0.75, product()) == pytest.approx(0.5 * both_ways)
+    assert moved(1e-9, product()) == pytest.approx(both_ways)
+    assert moved(0.75, product(vector_flop=0.0)) == 0.0
+    assert moved(0.75, product(extent=64.0)) == 0.0
+
+
 FREE = BASE.replace(chip=BASE.chip.replace(power_limit_w=None))
 
 
@@ -154,7 +196,13 @@ def step_s(design):
     return evaluate(design, JOB).step_time_s
 
 
-STEP_S, SLOPES = quick_jit(step_s), quick_jit(jax.grad(step_s))
+WHOLE, SLOPES = quick_jit(lambda design: evaluate(design, JOB)), quick_jit(jax.grad(step_s))
+
+
+def time_s(design):
+    return WHOLE(design).step_time_s
+
+
 LEAVES = {
     "chip.sram.capacity_bytes": [0.1 * MIB * 1.7**i for i in range(16)],
     "chip.sram.bandwidth_bytes_per_s": [1e11 * 2.0**i for i in range(16)],
@@ -166,13 +214,27 @@ LEAVES = {
 @pytest.mark.parametrize("mib", [1.0, 8.0, 24.0, 224.0])
 def test_more_of_a_resource_never_slows_a_design(path, mib):
     base = FREE.replace(chip=with_sram(FREE.chip, mib))
-    times = [float(STEP_S(set_path(base, path, value))) for value in LEAVES[path]]
+    times = [float(time_s(set_path(base, path, value))) for value in LEAVES[path]]
     assert np.all(np.diff(times) <= 1e-9 * np.array(times[:-1]))
     assert times[0] > times[-1]
 
 
-def test_a_tenth_of_a_mebibyte_for_eight_arrays_is_no_design():
-    assert float(STEP_S(FREE.replace(chip=with_sram(FREE.chip, 0.1)))) > 100.0 * float(STEP_S(FREE))
+SIZES_MIB = (0.05, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 224.0)
+
+
+def test_vanishing_sram_makes_the_reference_job_slow_and_dear():
+    """Below 8 MiB for eight arrays, half the SRAM costs nearly twice the time or more."""
+    found = [WHOLE(FREE.replace(chip=with_sram(FREE.chip, mib))) for mib in SIZES_MIB]
+    times = np.array([float(x.step_time_s) for x in found])
+    delay = np.array([float(x.step_time_s) ** 2 * float(x.chip_power_w) for x in found])
+    assert np.all(np.diff(times) < 0.0)
+    exponents = -np.diff(np.log(times)) / np.diff(np.log(SIZES_MIB))
+    assert np.all(exponents[: SIZES_MIB.index(4.0)] > 1.0)
+    assert times[SIZES_MIB.index(0.1)] > 100.0 * times[-1]
+    # No size below 16 MiB has a lower energy-delay product than the preset or the best size.
+    assert delay[: SIZES_MIB.index(16.0)].min() > delay[-1]
+    assert np.argmin(delay) >= SIZES_MIB.index(16.0)
+    assert np.all(np.diff(delay[: np.argmin(delay) + 1]) < 0.0)
 
 
 def test_arrays_without_scratchpads_are_not_free():
@@ -181,15 +243,15 @@ def test_arrays_without_scratchpads_are_not_free():
     slow = set_path(base, "chip.sram.bandwidth_bytes_per_s", 2e12)
     uneven = set_path(slow, "chip.array.num_arrays", 13.0)
     even = set_path(slow, "chip.array.num_arrays", 12.0)
-    assert float(STEP_S(uneven)) > float(STEP_S(even))
+    assert float(time_s(uneven)) > float(time_s(even))
 
 
-@pytest.mark.parametrize("mib", [0.1, 2.0, 20.0, 224.0])
+@pytest.mark.parametrize("mib", [0.05, 2.0, 20.0, 224.0])
 def test_gradients_are_finite_and_precisions_agree(mib):
     design = FREE.replace(chip=with_sram(FREE.chip, mib))
     slopes = SLOPES(jax.tree.map(jnp.asarray, design))
     assert all(bool(jnp.isfinite(x)) for x in jax.tree.leaves(slopes))
     assert float(get_path(slopes, "chip.sram.capacity_bytes")) <= 0.0
-    double = float(STEP_S(design))
+    double = float(time_s(design))
     with jax.enable_x64(False):
-        assert float(STEP_S(design)) == pytest.approx(double, rel=1e-3)
+        assert float(time_s(design)) == pytest.approx(double, rel=1e-3)

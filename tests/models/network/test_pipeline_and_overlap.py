@@ -9,12 +9,14 @@ from jax.test_util import check_grads
 
 from hwdse.models.network.pipeline_and_overlap import (
     bubble_time_s,
+    dual_pipe_bubble_time_s,
     exposed_data_parallel_time_s,
     exposed_time_s,
     free_overlap_fraction,
     paced_time_s,
     pipeline_send_time_s,
     sliced_overlap_fraction,
+    zero_bubble_time_s,
 )
 from hwdse.numerics.jit_compile import quick_jit
 
@@ -133,6 +135,8 @@ def test_without_overlap_all_data_parallel_time_is_exposed():
 
 def test_no_pipeline_has_no_bubble_and_sends_nothing():
     assert bubble_time_s(1.0, 1.0, 1.0) == 0.0
+    assert zero_bubble_time_s((1.0, 2.0, 1.0), 1.0) == 0.0
+    assert dual_pipe_bubble_time_s((1.0, 2.0, 1.0), 1.0) == 0.0
     assert sends(1e-3, 64.0, (1.0, 1.0)) == 0.0
 
 
@@ -142,6 +146,70 @@ def test_bubble_fraction_equals_that_of_narayanan(virtual_pipeline):
     stage_s, pipeline, micro_batches = 0.3, 8.0, 32.0
     share = bubble_time_s(stage_s, pipeline, virtual_pipeline) / (micro_batches * stage_s)
     assert share == pytest.approx((8.0 - 1.0) / 32.0 / virtual_pipeline)
+
+
+def simulated_zb_h1(p, m, forward_s, input_s, gradient_s):
+    """Time of ZB-H1 in its order of passes, and most micro-batches held at once on each stage."""
+    orders = []
+    for stage in range(p):
+        order = [("F", i) for i in range(min(p - stage, m))]
+        for i in range(m):
+            order.append(("B", i))
+            order += [("W", i - stage)] if i >= stage else []
+            order += [("F", p - stage + i)] if p - stage + i < m else []
+        orders.append(order + [("W", i) for i in range(m - stage, m)])
+    took = {"F": forward_s, "B": input_s, "W": gradient_s}
+    ends, free, held, most = {}, [0.0] * p, [0] * p, [0] * p
+    while any(orders):
+        for stage, order in enumerate(orders):
+            while order:
+                kind, i = order[0]
+                after = {"F": (stage - 1, "F", i), "B": (stage + 1, "B", i)}.get(kind)
+                if after is not None and 0 <= after[0] < p:
+                    if after not in ends:
+                        break
+                    free[stage] = max(free[stage], ends[after])
+                free[stage] += took[kind]
+                ends[stage, kind, i] = free[stage]
+                order.pop(0)
+                held[stage] += (kind == "F") - (kind == "W")
+                most[stage] = max(most[stage], held[stage])
+    return max(free), most
+
+
+@pytest.mark.parametrize(
+    ("p", "m", "times"),
+    [(2, 8, (1.0, 1.0, 1.0)), (8, 24, (1.0, 1.0, 1.0)), (4, 16, (1.0, 1.2, 0.8)),
+     (8, 32, (1.0, 1.3, 0.9))],
+)  # fmt: skip
+def test_zero_bubble_equals_a_simulation_of_its_order(p, m, times):
+    forward_s, input_s, gradient_s = times
+    total_s, held = simulated_zb_h1(p, m, *times)
+    bubble_s = zero_bubble_time_s((forward_s, input_s + gradient_s, gradient_s), float(p))
+    assert m * sum(times) + bubble_s == pytest.approx(total_s, rel=1e-12)
+    assert held == [p] * p  # as many micro-batches on every stage as on the first one of 1F1B
+
+
+def test_zero_bubble_is_a_third_of_1f1b_for_equal_passes():
+    """Qi et al., section 2: T_F = T_B = T_W, and DeepSeek-V3, table 2, by hand."""
+    assert bubble_time_s(3.0, 8.0, 1.0) == 21.0
+    assert zero_bubble_time_s((1.0, 2.0, 1.0), 8.0) == 7.0
+    assert dual_pipe_bubble_time_s((1.0, 2.0, 1.0), 8.0) == 6.0
+    assert dual_pipe_bubble_time_s((1.0, 2.0, 1.0), 2.0) == 0.0
+
+
+@given(
+    pipeline=st.integers(1, 128),
+    forward_s=st.floats(1e-6, 1e3),
+    backward_s=st.floats(1e-6, 1e3),
+    part=st.floats(0.0, 1.0),
+)
+@settings(deadline=None)
+def test_no_schedule_has_a_larger_bubble_than_1f1b(pipeline, forward_s, backward_s, part):
+    stages, times_s = float(pipeline), (forward_s, backward_s, part * backward_s)
+    most = bubble_time_s(forward_s + backward_s, stages, 1.0) * (1.0 + 1e-6)
+    for schedule in (zero_bubble_time_s, dual_pipe_bubble_time_s):
+        assert 0.0 <= schedule(times_s, stages) <= most
 
 
 def test_sends_by_hand():
@@ -171,6 +239,8 @@ def test_virtual_stages_trade_bubble_for_sends():
 
 def test_gradients():
     check_grads(bubble_time_s, (0.3, 4.0, 2.0), order=1)
+    check_grads(zero_bubble_time_s, ((0.3, 0.6, 0.2), 4.0), order=1)
+    check_grads(dual_pipe_bubble_time_s, ((0.3, 0.6, 0.2), 4.0), order=1)
     check_grads(sends, (0.1, 16.0, (4.0, 2.0), (0.1, 0.3), 0.6), order=1)
     check_grads(exposed_time_s, (1.0, 2.0, 0.4), order=1)
     check_grads(sliced_overlap_fraction, (2.5,), order=1)
