@@ -9,7 +9,7 @@ from hwdse.numerics.array_types import Leaf
 
 @struct.dataclass
 class KernelFormat:
-    """Stored bytes of the operands of a product and the width of its multiplications.
+    """Stored bytes of the operands of a product, the width of its multiplications, its casts.
 
     All leaves: formats of several operators stack into arrays with one element per operator.
     """
@@ -22,24 +22,30 @@ class KernelFormat:
     """Bytes per element of the result."""
     math_bits: Leaf
     """Width of the multiplications: 16, 8 or 4 bits."""
-    num_casts: Leaf = 0.0
-    """Kernels that quantize the activations before the product: 0 if they come quantized."""
-    is_dequantized: Leaf = 0.0
-    """1 if weights are widened to `math_bits` inside the product."""
+    is_cast: Leaf = 0.0
+    """1 if 16-bit activations are quantized before the product, by kernels of its own."""
+    fixed_s: Leaf = 0.0
+    """Fixed time beyond that of a plain product: further kernels, scales, host launch."""
+    rate_ratio: Leaf = 1.0
+    """Matrix rate over that of a plain product of this width."""
+    is_eager: Leaf = 0.0
+    """1 if the host launches the product alone, outside a graph."""
+    is_split: Leaf = 1.0
+    """1 if the library may split tiles along the inner dimension."""
 
 
 KERNEL_FORMATS: Mapping[str, KernelFormat] = MappingProxyType(
     {
-        "bf16": KernelFormat(2.0, 2.0, 2.0, 16.0),
-        "fp16": KernelFormat(2.0, 2.0, 2.0, 16.0),
-        "fp8": KernelFormat(1.0, 1.0, 2.0, 8.0),
-        "fp8_static": KernelFormat(1.0, 1.0, 2.0, 8.0, num_casts=1.0),
-        "fp8_dynamic": KernelFormat(1.0, 1.0, 2.0, 8.0, num_casts=2.0),
-        "fp8_block": KernelFormat(1.0, 1.0, 2.0, 8.0, num_casts=1.0),
-        "nvfp4": KernelFormat(0.5625, 0.5625, 2.0, 4.0, num_casts=1.0),
-        "int8_smoothquant": KernelFormat(1.0, 1.0, 2.0, 8.0, num_casts=1.0),
-        "int8_weight_only": KernelFormat(2.0, 1.0, 2.0, 16.0, is_dequantized=1.0),
-        "int4_weight_only": KernelFormat(2.0, 0.5, 2.0, 16.0, is_dequantized=1.0),
+        "plain": KernelFormat(2.0, 2.0, 2.0, 16.0),
+        "plain_eager": KernelFormat(2.0, 2.0, 2.0, 16.0, is_eager=1.0),
+        "fp8_dynamic": KernelFormat(1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=10e-6),
+        "fp8_static": KernelFormat(1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=12e-6),
+        "fp8_block": KernelFormat(1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=2.5e-6, is_split=0.0),
+        "nvfp4": KernelFormat(0.5625, 0.5625, 2.0, 4.0, is_cast=1.0, fixed_s=4e-6, is_split=0.0),
+        "int8_smoothquant": KernelFormat(1.0, 1.0, 2.0, 8.0, fixed_s=6.7e-6),
+        "int8_weight_only": KernelFormat(2.0, 1.0, 2.0, 16.0, fixed_s=8.6e-6),
+        "int4_weight_only": KernelFormat(2.0, 0.5, 2.0, 16.0, fixed_s=9.9e-6),
     }
 )
-"""Formats by name. NVFP4 has a one-byte scale per 16 elements (NVIDIA, arXiv 2509.25149)."""
+"""Formats of measured products by name. NVFP4 has a one-byte scale per 16 elements (NVIDIA, arXiv
+2509.25149)."""

@@ -35,41 +35,59 @@ class KernelRates:
 class KernelCosts:
     """Constants of the kernels of one chip."""
 
-    start_s: Leaf
-    """Fixed time of a kernel in a replayed graph. Typical: 2.8 µs (H100)."""
-    depth_s: Leaf
-    """Latency per unit of the inner dimension of a product. Typical: 0.2 ns."""
-    matrix_fraction: Leaf
-    """Sustained over peak 16-bit matrix rate. Typical: 0.8."""
-    matrix8_fraction: Leaf
-    """The same of 8-bit products. Typical: 0.7."""
-    matrix4_fraction: Leaf
-    """The same of 4-bit products. Typical: 0.5."""
-    hbm_fraction: Leaf
-    """Sustained over peak HBM bandwidth. Typical: 0.85."""
-    sharpness: Leaf
-    """Power of the norm that joins compute and memory time; infinite is a roofline. Typical: 3."""
-    launch_s: Leaf
+    units_per_array: Leaf = 1.0
+    """Units that run a tile each, per array of the chip. Typical: 1 (SM with one array)."""
+    start_s: Leaf = 3e-6
+    """Fixed time of a kernel in a replayed graph. Typical: 2.2 µs (H100)."""
+    matrix_fraction: Leaf = 0.85
+    """Sustained over peak 16-bit matrix rate of a full tile. Typical: 0.9."""
+    matrix8_fraction: Leaf = 0.75
+    """The same of 8-bit products. Typical: 0.8."""
+    matrix4_fraction: Leaf = 0.75
+    """The same of 4-bit products."""
+    depth8_s: Leaf = 0.14e-9
+    """Time that a tile adds per unit of the inner dimension in 8-bit products: scales, operands.
+    Typical: 0.1 to 0.9 ns."""
+    depth4_s: Leaf = 1.45e-9
+    """The same of 4-bit products."""
+    tile_overhead_cycles: Leaf = 350.0
+    """Prologue and epilogue of a tile. Typical: 300 to 500."""
+    hbm_fraction: Leaf = 0.83
+    """Sustained over peak HBM bandwidth of products. Typical: 0.83."""
+    cache_ratio: Leaf = 1.2
+    """Bandwidth of operands in the last-level cache over the peak of the HBM, beside other traffic
+    of a product. Typical: 1; 4 with GDDR (L40S)."""
+    stream_fraction: Leaf = 0.85
+    """Sustained over peak HBM bandwidth of elementwise kernels. Typical: 0.85."""
+    stream_cache_ratio: Leaf = 2.0
+    """Bandwidth of elementwise kernels on data in the last-level cache over that from HBM."""
+    expert_start_s: Leaf = 50e-6
+    """Fixed time of the routed experts of a layer: routing, permutation, grouped products. Typical:
+    50 µs."""
+    expert_fraction: Leaf = 0.6
+    """Matrix rate of grouped products over that of large products. Typical: 0.6."""
+    expert_hbm_fraction: Leaf = 0.7
+    """Sustained over peak HBM bandwidth of grouped products. Typical: 0.7."""
+    launch_s: Leaf = 20e-6
     """Host launch of a kernel outside a graph (eager). Typical: 20 µs."""
-    attention_fraction: Leaf
-    """Matrix rate of fused attention over that of large products. Typical: 0.7."""
-    attention_start_s: Leaf
-    """Fixed time of a fused attention kernel. Typical: 8 µs."""
-    units_per_array: Leaf
-    """Units that run a tile each, per array of the chip. Typical: 4 (H100: 33 arrays, 132 SMs)."""
+    decode_start_s: Leaf = 8e-6
+    """Fixed time of an attention kernel that decodes. Typical: 8 µs."""
+    prefill_start_s: Leaf = 12e-6
+    """Fixed time of an attention kernel for prompts. Typical: 12 µs."""
+    kv_fraction: Leaf = 0.9
+    """Sustained over peak HBM bandwidth of keys and values. Typical: 0.9."""
+    kv_cache_ratio: Leaf = 2.0
+    """Bandwidth of keys and values in the last-level cache over their HBM bandwidth."""
+    kv_block_s: Leaf = 3e-9
+    """Time of one unit per cached key of one KV head (512 B), at the pace of its latency. Typical:
+    3 ns."""
+    attention_fraction: Leaf = 0.8
+    """Sustained over peak matrix rate of the products of 16-bit attention. Typical: 0.8."""
+    attention8_fraction: Leaf = 0.6
+    """The same of 8-bit attention."""
+    softmax_pairs_per_cycle: Leaf = 12.0
+    """Pairs of query and key whose softmax one unit computes per cycle. Typical: 12."""
 
 
-PROVISIONAL = KernelCosts(
-    start_s=2.8e-6,
-    depth_s=0.2e-9,
-    matrix_fraction=0.8,
-    matrix8_fraction=0.7,
-    matrix4_fraction=0.5,
-    hbm_fraction=0.84,
-    sharpness=3.0,
-    launch_s=20e-6,
-    attention_fraction=0.7,
-    attention_start_s=8e-6,
-    units_per_array=4.0,
-)
-"""Constants until the fit is in `configs/libraries/kernels.csv`."""
+PROVISIONAL = KernelCosts()
+"""Constants of a chip without measured kernels: medians of those with."""

@@ -1,0 +1,1 @@
+"""Times of single kernels of accelerators against measurements: products, attention, others."""
