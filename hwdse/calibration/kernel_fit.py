@@ -311,6 +311,8 @@ def ops_fit(path: Path) -> KernelFit:
     time_s = np.concatenate([rows.time_s[first], rows.time_s[second]])
     kernels = list(OPS)
     eager = [key for key in kernels if key[1] == "eager"]
+    # Only ratios of traffic show: that of one kernel is fixed.
+    free = [key for key in kernels if key != ("fp8_static_quantise", "graph")]
 
     def predict(chips: dict, shared: dict, chosen: np.ndarray) -> Any:
         # The rows are evaluated together: each has its own constants, others the defaults.
@@ -321,7 +323,7 @@ def ops_fit(path: Path) -> KernelFit:
         }
         ops = {
             key: OPS[key]._replace(
-                traffic_ratio=shared[f"traffic {key[0]} {key[1]}"],
+                traffic_ratio=shared.get(f"traffic {key[0]} {key[1]}", OPS[key].traffic_ratio),
                 launch_ratio=shared.get(f"launch {key[0]}", 0.0),
             )
             for key in kernels
@@ -341,12 +343,12 @@ def ops_fit(path: Path) -> KernelFit:
         time_s,
         devices,
         (
-            ChipConstant("start_s", 3e-6, 0.7),
+            ChipConstant("stream_start_s", 3e-6, 0.7),
             ChipConstant("stream_fraction", 0.85, 0.2, 1.0),
             ChipConstant("stream_cache_ratio", 2.0, 0.5),
         ),
         (
-            *(SharedConstant(f"traffic {a} {b}", OPS[a, b].traffic_ratio, 0.5) for a, b in kernels),
+            *(SharedConstant(f"traffic {a} {b}", OPS[a, b].traffic_ratio, 0.5) for a, b in free),
             *(SharedConstant(f"launch {a}", OPS[a, b].launch_ratio, 0.5) for a, b in eager),
             SharedConstant("conv_ns", 1.0, 1.0),
         ),
@@ -362,11 +364,13 @@ def experts_fit(path: Path) -> KernelFit:
     devices = rows.devices_of("experts")
     rates, library = stacked_rates(devices), stacked_costs(devices)
     formats = rows.table.text("dtype")
-    names = ["bf16", "fp8", "fp8_block", "nvfp4"]
+    narrow = ["fp8", "fp8_block"]
+    names = ["bf16", *narrow, "nvfp4"]
     index = np.array([names.index(formats[i]) for i in rows.index["experts"]])
 
     def predict(chips: dict, shared: dict, chosen: np.ndarray) -> Any:
-        rate = jnp.stack([jnp.ones(()), *(shared[f"rate {name}"] for name in names[1:])])
+        one = jnp.ones(())
+        rate = jnp.stack([one, *(shared[f"rate {name}"] for name in narrow), one])
         own = _take(fmt, chosen).replace(rate_ratio=rate[index[chosen]])
         costs = _take(library, chosen).replace(**chips)
         return expert_time_s(_take(work, chosen), own, _take(rates, chosen), costs, 1.0)
@@ -381,7 +385,8 @@ def experts_fit(path: Path) -> KernelFit:
         ),
         (
             SharedConstant("PADDED_ROWS", 32.0, 0.7, expert_kernels),
-            *(SharedConstant(f"rate {name}", 1.0, 0.5) for name in names[1:]),
+            SharedConstant("FOUR_BIT_RATIO", 0.3, 1.0, expert_kernels),
+            *(SharedConstant(f"rate {name}", 1.0, 0.5) for name in narrow),
         ),
         predict,
         {"rows": np.random.default_rng(SEED).integers(0, NUM_FOLDS, len(index))},
@@ -410,6 +415,8 @@ def report(fit: KernelFit) -> Iterator[str]:
     for row, name in enumerate(fit.names):
         values = (float(chips[one.name][row]) for one in fit.chip_constants)
         yield f"{name}," + ",".join(f"{value:.4g}" for value in values)
+    common = (float(one.value(free[i])) for i, one in enumerate(fit.chip_constants))
+    yield "any," + ",".join(f"{value:.4g}" for value in common)
     for name, value in shared.items():
         yield f"shared {name} = {float(value):.4g}"
     yield f"fitted rows ({len(every)}): {scores(np.asarray(fit.times_s(free, every)), fit.time_s)}"

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hwdse.models.compute.attention_kernels import attention_bytes, attention_flop
+from hwdse.models.compute.expert_kernels import expert_bytes, padded_rows
 from hwdse.models.compute.gemm_kernels import gemm_flop
 from hwdse.models.energy.chip_energy import ChipWork, energy_parts
 from hwdse.models.energy.voltage_and_leakage import OperatingPoint, operating_points
@@ -30,7 +31,7 @@ from hwdse.serving.message_costs import (
 from hwdse.serving.step_time import (
     StepTimes,
     attention_work,
-    expert_layer_load,
+    expert_work,
     operator_times,
 )
 from hwdse.specs.results.evaluation_result import EnergyParts
@@ -95,14 +96,12 @@ def step_chip_work(
     weights = products.n * products.k * fmt.weight_bytes
     hbm = jnp.sum(products.count * (weights + jnp.maximum(activations - cached, 0.0)))
     for experts in operators.experts:
-        load = expert_layer_load(experts, design)
-        per_row = experts.num_matrices * experts.hidden * experts.inner
-        layer_macs = load.padded_rows * per_row
+        work = expert_work(experts, design)
+        layer_macs = experts.num_matrices * padded_rows(work) * work.hidden * work.inner
         macs = macs + experts.count * layer_macs * mac_energy_ratio(experts.fmt.math_bits)
         operand_bytes = operand_bytes + experts.count * layer_macs * experts.fmt.activation_bytes
-        rows = load.rows * (4.0 * experts.hidden + 6.0 * experts.inner)
-        moved = load.touched * per_row * experts.fmt.weight_bytes
-        hbm = hbm + experts.count * (moved + jnp.maximum(rows - cached, 0.0))
+        weights, activations = expert_bytes(work, experts.fmt)
+        hbm = hbm + experts.count * (weights + jnp.maximum(activations - cached, 0.0))
     core = attention_work(attentions)
     core_macs = 0.5 * attentions.count * attention_flop(core)
     macs = macs + jnp.sum(core_macs * mac_energy_ratio(attentions.math_bits))

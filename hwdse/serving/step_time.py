@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from hwdse.models.compute.attention_kernels import AttentionWork, attention_time_s
 from hwdse.models.compute.elementwise_kernels import elementwise_time_s
-from hwdse.models.compute.gemm_kernels import gemm_time_s, joined_s
-from hwdse.models.compute.kernel_rates import kernel_rates, matrix_rate_flop_per_s
+from hwdse.models.compute.expert_kernels import ExpertWork, expert_time_s
+from hwdse.models.compute.gemm_kernels import gemm_time_s
+from hwdse.models.compute.kernel_rates import kernel_rates
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
@@ -82,28 +83,18 @@ class StepRates(NamedTuple):
 
 def product_times_s(products: Products, on: StepRates) -> PerOp:
     """Time of one execution of each product."""
-    return gemm_time_s(products.m, products.n, products.k, products.fmt, on.rates, on.costs)
+    sizes = products.m, products.n, products.k
+    return gemm_time_s(*sizes, products.fmt, on.rates, on.costs, is_mean_m=True)
 
 
 def attention_work(work: Attentions) -> AttentionWork:
     """Work of one execution of each attention kernel."""
-    names = AttentionWork.__dataclass_fields__
-    return AttentionWork(**{name: getattr(work, name) for name in names})
+    names = Attentions.__dataclass_fields__
+    return AttentionWork(**{name: getattr(work, name) for name in names if name != "count"})
 
 
-class ExpertLoad(NamedTuple):
-    """Routed experts of one layer on the busiest rank."""
-
-    touched: Leaf
-    """Experts with a token."""
-    rows: Leaf
-    """Tokens, counted once for each of their experts."""
-    padded_rows: Leaf
-    """Rows of the products: those of an expert are padded to half a tile on average."""
-
-
-def expert_layer_load(experts: Experts, design: ServingDesign) -> ExpertLoad:
-    """Load of the busiest rank of one MoE layer."""
+def expert_work(experts: Experts, design: ServingDesign) -> ExpertWork:
+    """Work of the busiest rank of one MoE layer."""
     engine = design.engine
     load = busiest_rank_load(
         experts.tokens,
@@ -113,29 +104,13 @@ def expert_layer_load(experts: Experts, design: ServingDesign) -> ExpertLoad:
         experts.ranks,
         engine.busiest_rank_ratio,
     )
-    padded = load.rows + 0.5 * EXPERT_TILE_ROWS * load.touched
-    return ExpertLoad(load.touched, load.rows, padded)
+    return ExpertWork(load.touched, load.rows, experts.hidden, experts.inner, experts.num_matrices)
 
 
 def expert_layer_time_s(experts: Experts, design: ServingDesign, on: StepRates) -> Scalar:
-    """Time of the routed experts of one layer on the busiest rank.
-
-    Grouped products of all experts of a rank in one kernel each.
-    """
-    engine, load = design.engine, expert_layer_load(experts, design)
-    per_row = experts.num_matrices * experts.hidden * experts.inner
-    compute_s = (
-        2.0 * load.padded_rows * per_row / matrix_rate_flop_per_s(experts.fmt, on.rates, on.costs)
-    )
-    moved = load.touched * per_row * experts.fmt.weight_bytes
-    moved = moved + load.rows * (4.0 * experts.hidden + 6.0 * experts.inner)
-    memory_s = moved / (on.rates.hbm_bytes_per_s * on.costs.hbm_fraction)
-    own = 6.0 * on.costs.start_s + engine.expert_layer_s
-    return own + joined_s(compute_s, memory_s, on.costs.sharpness)
-
-
-EXPERT_TILE_ROWS = 16.0
-"""Rows of a tile of a grouped product with few rows per expert. Assumed."""
+    """Time of the routed experts of one layer on the busiest rank."""
+    work = expert_work(experts, design)
+    return design.engine.expert_layer_s + expert_time_s(work, experts.fmt, on.rates, on.costs)
 
 
 def operator_times(
@@ -155,7 +130,7 @@ def operator_times(
     on = StepRates(kernel_rates(chip.replace(array=array), costs), costs)
     products = jnp.sum(operators.products.count * product_times_s(operators.products, on))
     core = attention_work(operators.attentions)
-    attention = jnp.sum(operators.attentions.count * attention_time_s(core, on.rates, costs))
+    attention = jnp.sum(operators.attentions.count * attention_time_s(core, on.rates, costs, is_mean_load=True))
     beside = operators.elementwise
     vector_s = elementwise_time_s(
         beside.hbm_bytes, on.rates, on.costs, beside.vector_flop, beside.num_kernels

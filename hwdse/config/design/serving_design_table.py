@@ -15,7 +15,6 @@ from hwdse.config.design.serving_files import (
 )
 from hwdse.config.design.serving_strategy import with_serving_strategy
 from hwdse.config.files.errors import ConfigLocation, Mistakes, did_you_mean, listed
-from hwdse.config.hardware.kernel_library import kernels_of
 from hwdse.config.hardware.load_specs import (
     BaseParts,
     DesignKind,
@@ -75,7 +74,7 @@ def _load(table: Any, folder: Path, where: ConfigLocation) -> BaseParts:
     roots: Roots = {
         "chip": system.chip,
         "cluster": cluster.replace(num_chips=cluster.num_chips * table.num_systems),
-        "kernels": kernels_of(system.chip_name),
+        "kernels": system.kernels,
         "engine": engine.engine,
         "formats": formats,
         "strategy": strategy,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, StrictStr, create_model
 from hwdse.config.files.base_files import read_with_base
 from hwdse.config.files.errors import ConfigLocation, MissingFileError
 from hwdse.config.files.toml_files import TomlFile, find_file
+from hwdse.config.hardware.kernel_library import ANY, kernels_of
 from hwdse.config.schema.consistency_checks import check_chip, check_cluster
 from hwdse.config.schema.overrides import apply_overrides, flatten
 from hwdse.config.schema.schema import (
@@ -24,6 +25,7 @@ from hwdse.config.schema.schema import (
 )
 from hwdse.specs.hardware.chip import Chip, Process
 from hwdse.specs.hardware.cluster import Cluster
+from hwdse.specs.hardware.kernel_costs import KernelCosts
 from hwdse.specs.software import Software
 
 _CHIP_PUBLISHED = (
@@ -63,6 +65,8 @@ class ChipFile(Preset):
     """A chip with the metadata of its file."""
 
     chip: Chip
+    kernels: KernelCosts
+    """Constants of its kernels, for services."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class System(Preset):
     """A server or scale-up system: its chip, and the cluster of one system."""
 
     chip: Chip
+    kernels: KernelCosts
     cluster: Cluster
     chip_name: str
     chip_published: Published
@@ -133,6 +138,7 @@ CHIP_TABLES = create_model(
     "ChipTables",
     __config__=STRICT,
     **COMMON,
+    kernels=(StrictStr, Field(ANY)),
     **spec_fields(Chip),
     published=published_field(_CHIP_PUBLISHED),
 )
@@ -232,7 +238,9 @@ def load_chip_file(name_or_path: str | Path, named_in: NamedIn | None = None) ->
     chip = to_spec(Chip, checked)
     check_chip(chip, ConfigLocation(file.label))
     sources = tuple(checked.sources)
-    return ChipFile(checked.name, published_of(checked), sources, (file, class_file, *files), chip)
+    kernels = kernels_of(checked.kernels, ConfigLocation(file.label))
+    read = (file, class_file, *files)
+    return ChipFile(checked.name, published_of(checked), sources, read, chip, kernels)
 
 
 def load_chip(name_or_path: str | Path) -> Chip:
@@ -272,6 +280,7 @@ def load_system(
         sources=tuple(checked.sources),
         files=(file, *chip_file.files),
         chip=roots["chip"],
+        kernels=chip_file.kernels,
         cluster=roots["cluster"],
         chip_name=chip_file.name,
         chip_published=chip_file.published,

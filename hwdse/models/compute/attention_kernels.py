@@ -10,7 +10,7 @@ public rows together (`experiments/kernel_times`).
 
 import jax.numpy as jnp
 
-from hwdse.models.compute.gemm_kernels import cached_share
+from hwdse.models.compute.gemm_kernels import cached_share, tiles_of
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import num_tiles
@@ -22,17 +22,17 @@ HEAD_ROWS = 16.0
 """Rows of a matrix instruction: query heads of a KV head are padded to them in decode."""
 KEY_BYTES = 512.0
 """Bytes of a key and a value of a head of dimension 128 in 16 bits, the unit of `kv_block_s`."""
-SPLIT_S = 0.5e-6
+SPLIT_S = 1.6e-6
 """Time that each split of a context adds in decode. Fitted."""
-HEAD_WAVE_S = 1.4e-6
+HEAD_WAVE_S = 1.16e-6
 """Time of one KV head of one sequence on a unit, beyond its keys. Fitted."""
-QUERY_HEAD_S = 0.05e-6
+QUERY_HEAD_S = 0.066e-6
 """The same for each of its query heads. Fitted."""
-LATENT_START_RATIO = 0.27
+LATENT_START_RATIO = 0.25
 """Longer start of a decode kernel for latent attention. Fitted."""
-BLOCK_S = 2e-6
+BLOCK_S = 3.42e-6
 """Start of a block of prefill. Fitted."""
-KEY_STEP_S = 0.5e-6
+KEY_STEP_S = 0.54e-6
 """Latency of a step over `BLOCK_ROWS` keys in a block of prefill. Fitted."""
 CRITICAL_SHARPNESS = 2.0
 """Power of the norm that joins the load of all units and the longest block. Assumed."""
@@ -113,8 +113,13 @@ def attention_bytes(work: AttentionWork) -> PerOp:
     return work.batch * (work.q_len * per_query + seen_keys(work) * per_key)
 
 
-def attention_time_s(work: AttentionWork, rates: KernelRates, costs: KernelCosts) -> PerOp:
-    """Time of the fused kernel in a replayed graph."""
+def attention_time_s(
+    work: AttentionWork, rates: KernelRates, costs: KernelCosts, *, is_mean_load: bool = False
+) -> PerOp:
+    """Time of the fused kernel in a replayed graph.
+
+    `is_mean_load`: sizes are means of prompts that vary; blocks of queries are not rounded.
+    """
     num_bytes = attention_bytes(work)
     near = work.is_replayed * cached_share(num_bytes, rates)
     slow_s = num_bytes / (rates.hbm_bytes_per_s * costs.kv_fraction)
@@ -123,7 +128,7 @@ def attention_time_s(work: AttentionWork, rates: KernelRates, costs: KernelCosts
     wide = rates.matrix_flop_per_s * costs.attention_fraction
     unit_rate = jnp.where(work.math_bits > 8.0, wide, eight) / rates.num_units
     decode_s = _decode_s(work, rates, costs, wide)
-    prefill_s = _prefill_s(work, rates, costs, unit_rate)
+    prefill_s = _prefill_s(work, rates, costs, unit_rate, is_mean=is_mean_load)
     return memory_s + jnp.where(work.is_decode > 0.0, decode_s, prefill_s)
 
 
@@ -147,13 +152,18 @@ def _decode_s(
 
 
 def _prefill_s(
-    work: AttentionWork, rates: KernelRates, costs: KernelCosts, unit_rate: PerOp
+    work: AttentionWork,
+    rates: KernelRates,
+    costs: KernelCosts,
+    unit_rate: PerOp,
+    *,
+    is_mean: bool,
 ) -> PerOp:
     """Start and blocks of a prefill kernel."""
-    blocks = num_tiles(work.q_len, BLOCK_ROWS)
+    blocks = tiles_of(work.q_len, BLOCK_ROWS, is_mean=is_mean)
     padded = blocks * BLOCK_ROWS
     # A block computes all its rows up to its last key; half a block of them is masked.
-    short = num_tiles(work.q_len, 0.5 * BLOCK_ROWS) * 0.5 * BLOCK_ROWS
+    short = tiles_of(work.q_len, 0.5 * BLOCK_ROWS, is_mean=is_mean) * 0.5 * BLOCK_ROWS
     rows = jnp.where(blocks > 1.0, padded, jnp.minimum(short, padded))
     pairs = attention_pairs(work.q_len, work.kv_len, work.window)
     pairs = pairs * rows / work.q_len + 0.5 * BLOCK_ROWS * rows * jnp.where(blocks > 1.0, 1.0, 0.0)

@@ -23,4 +23,4 @@ def elementwise_time_s(
     slow_s = traffic_ratio * num_bytes / (rates.hbm_bytes_per_s * costs.stream_fraction)
     memory_s = slow_s * (1.0 - near + near / costs.stream_cache_ratio)
     vector_s = vector_flop / rates.vector_flop_per_s
-    return num_kernels * costs.start_s + joined_s(memory_s, vector_s)
+    return num_kernels * costs.stream_start_s + joined_s(memory_s, vector_s)

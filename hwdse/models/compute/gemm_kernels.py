@@ -18,11 +18,11 @@ from hwdse.specs.kernel_formats import KernelFormat
 
 TILES = ((64.0, 64.0), (128.0, 128.0), (128.0, 256.0))
 """Rows and columns of the tiles of a kernel library. Assumed."""
-SPLIT_S = 5e-6
+SPLIT_S = 4.18e-6
 """Time that the sum of split tiles adds. Fitted."""
-LEAST_DEPTH = 120.0
+LEAST_DEPTH = 53.0
 """Least part of the inner dimension that a unit gets. Fitted."""
-SHARPNESS = 2.6
+SHARPNESS = 2.51
 """Power of the norm that joins matrix and memory time; a roofline is infinite. Fitted."""
 CACHED_SHARE = 0.7
 """Share of the cache at which half of the activations still find room. Assumed."""
@@ -61,18 +61,36 @@ def depth_s(fmt: KernelFormat, costs: KernelCosts) -> PerOp:
     return jnp.where(fmt.math_bits > 8.0, 0.0, narrow)
 
 
+def tiles_of(extent: PerOp, tile: PerOp, *, is_mean: bool) -> PerOp:
+    """Tiles that cover an extent. If it is the mean of a varying one: at least 1, not rounded."""
+    return jnp.maximum(extent / tile, 1.0) if is_mean else num_tiles(extent, tile)
+
+
 def matrix_time_s(
-    m: PerOp, n: PerOp, k: PerOp, fmt: KernelFormat, rates: KernelRates, costs: KernelCosts
+    m: PerOp,
+    n: PerOp,
+    k: PerOp,
+    fmt: KernelFormat,
+    rates: KernelRates,
+    costs: KernelCosts,
+    *,
+    is_mean_m: bool = False,
 ) -> PerOp:
-    """Time of the fastest tiling on the matrix engines, operands at hand."""
+    """Time of the fastest tiling on the matrix engines, operands at hand.
+
+    `is_mean_m`: m is the mean of a batch that varies from step to step; tiles and waves beyond the
+    first ones of m grow with it without steps.
+    """
     unit_rate = fmt.rate_ratio * matrix_rate_flop_per_s(fmt, rates, costs) / rates.num_units
     latency = depth_s(fmt, costs)
     overhead = costs.tile_overhead_cycles / rates.clock_hz
     found = []
     for rows, cols in TILES:
-        tiles = num_tiles(m, rows) * num_tiles(n, cols)
+        columns = num_tiles(n, cols)
+        tiles = tiles_of(m, rows, is_mean=is_mean_m) * columns
         per_depth = 2.0 * rows * cols / unit_rate + latency
-        waves = num_tiles(tiles, rates.num_units)
+        first = num_tiles(columns if is_mean_m else tiles, rates.num_units)
+        waves = jnp.maximum(first, tiles / rates.num_units) if is_mean_m else first
         found.append(waves * (k * per_depth + overhead))
         share = tiles / rates.num_units
         depth = jnp.maximum(share * k, jnp.minimum(k, LEAST_DEPTH))
@@ -92,12 +110,15 @@ def gemm_time_s(
     rates: KernelRates,
     costs: KernelCosts,
     weight_copies: PerOp = NO_REUSE,
+    *,
+    is_mean_m: bool = False,
 ) -> PerOp:
     """Time of a product, and of the quantization of its activations, in a replayed graph.
 
     `weight_copies`: sets of weights that take turns in a benchmark; small ones stay in the cache.
+    `is_mean_m` as in `matrix_time_s`.
     """
-    compute_s = matrix_time_s(m, n, k, fmt, rates, costs)
+    compute_s = matrix_time_s(m, n, k, fmt, rates, costs, is_mean_m=is_mean_m)
     hbm_bytes_per_s = rates.hbm_bytes_per_s * costs.hbm_fraction
     cache_bytes_per_s = rates.hbm_bytes_per_s * costs.cache_ratio
     beside = m * (k * fmt.activation_bytes + n * fmt.output_bytes)

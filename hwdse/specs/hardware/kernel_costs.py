@@ -57,6 +57,8 @@ class KernelCosts:
     cache_ratio: Leaf = 1.2
     """Bandwidth of operands in the last-level cache over the peak of the HBM, beside other traffic
     of a product. Typical: 1; 4 with GDDR (L40S)."""
+    stream_start_s: Leaf = 3e-6
+    """Fixed time of an elementwise kernel. Typical: 3 µs."""
     stream_fraction: Leaf = 0.85
     """Sustained over peak HBM bandwidth of elementwise kernels. Typical: 0.85."""
     stream_cache_ratio: Leaf = 2.0
@@ -87,7 +89,3 @@ class KernelCosts:
     """The same of 8-bit attention."""
     softmax_pairs_per_cycle: Leaf = 12.0
     """Pairs of query and key whose softmax one unit computes per cycle. Typical: 12."""
-
-
-PROVISIONAL = KernelCosts()
-"""Constants of a chip without measured kernels: medians of those with."""

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hwdse.models.compute.elementwise_kernels import elementwise_time_s
-from hwdse.models.compute.expert_kernels import ExpertWork, expert_time_s
+from hwdse.models.compute.expert_kernels import ExpertWork, expert_flop, expert_time_s
+from hwdse.models.compute.gemm_kernels import gemm_time_s
 from hwdse.numerics.array_types import PerOp
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
 from hwdse.specs.kernel_formats import KERNEL_FORMATS, KernelFormat
@@ -43,27 +44,27 @@ class Elementwise(NamedTuple):
 
 OPS: Mapping[tuple[str, str], Elementwise] = MappingProxyType(
     {
-        ("embedding", "legacy"): Elementwise(4.0, 3.0),
-        ("residual_add", "legacy"): Elementwise(6.0),
-        ("rmsnorm", "legacy"): Elementwise(4.0),
-        ("rope", "legacy"): Elementwise(4.0),
-        ("silu_mul", "legacy"): Elementwise(6.0),
-        ("embedding", "graph"): Elementwise(4.0),
-        ("rmsnorm_add", "graph"): Elementwise(8.0),
-        ("rope", "graph"): Elementwise(4.0),
-        ("silu_mul", "graph"): Elementwise(6.0),
+        ("embedding", "legacy"): Elementwise(4.0, 4.05),
+        ("residual_add", "legacy"): Elementwise(6.0, 0.742),
+        ("rmsnorm", "legacy"): Elementwise(4.0, 1.7),
+        ("rope", "legacy"): Elementwise(4.0, 1.4),
+        ("silu_mul", "legacy"): Elementwise(6.0, 1.29),
+        ("embedding", "graph"): Elementwise(4.0, 0.395),
+        ("rmsnorm_add", "graph"): Elementwise(8.0, 0.408),
+        ("rope", "graph"): Elementwise(4.0, 0.54),
+        ("silu_mul", "graph"): Elementwise(6.0, 0.662),
         ("fp8_static_quantise", "graph"): Elementwise(3.0),
-        ("fp8_dynamic_quantise", "graph"): Elementwise(2.0, num_kernels=2.0),
-        ("gelu", "eager"): Elementwise(4.0, launch_ratio=2.0),
-        ("layernorm", "eager"): Elementwise(4.0, launch_ratio=2.0),
-        ("softmax", "eager"): Elementwise(4.0, launch_ratio=0.6),
+        ("fp8_dynamic_quantise", "graph"): Elementwise(2.0, 1.67, num_kernels=2.0),
+        ("gelu", "eager"): Elementwise(4.0, 0.752, launch_ratio=0.83),
+        ("layernorm", "eager"): Elementwise(4.0, 0.901, launch_ratio=1.85),
+        ("softmax", "eager"): Elementwise(4.0, 1.28, launch_ratio=0.613),
     }
 )
 """Elementwise kernels by name and implementation: kernels of 2023 (profiles of Vidur), of 2025, of
 PyTorch launched one by one."""
 LEGACY_SOURCE = "vidur"
 """Part of the source of rows with kernels of 2023."""
-CONV_SEQUENCE_S = 1e-9
+CONV_SEQUENCE_S = 0.87e-9
 """Time per sequence and channel of a causal convolution over prompts, whose states are gathered and
 written one by one. Fitted, all devices."""
 CONV_WIDTH = 4.0
@@ -71,14 +72,31 @@ CONV_WIDTH = 4.0
 CONV_FN, CONV_UPDATE, EXPERTS = "mamba2:causal_conv1d_fn", "mamba2:causal_conv1d_update", "moe_ffn"
 LAYER = "gpt3_layer_prefill:"
 """Parts of one GPT-3 layer on 4 A100 (tensor parallel), launched one by one."""
+LAYER_PARTS = MappingProxyType(
+    {
+        "qkv_proj": lambda t, d, s, h, p: (t, 3.0 * d / p, d),
+        "q_mul_k": lambda t, d, s, h, p: (t * h / p, s, d / h),
+        "a_mul_v": lambda t, d, s, h, p: (t * h / p, d / h, s),
+        "wo_proj": lambda t, d, s, h, p: (t, d, d / p),
+        "w1_proj": lambda t, d, s, h, p: (t, 4.0 * d / p, d),
+        "w2_proj": lambda t, d, s, h, p: (t, d, 4.0 * d / p),
+        "softmax": lambda t, d, s, h, p: (t * h / p, s, 0.0),
+        "layernorm_mha": lambda t, d, s, h, p: (t, d, 0.0),
+        "layernorm_ffn": lambda t, d, s, h, p: (t, d, 0.0),
+        "gelu": lambda t, d, s, h, p: (t, 4.0 * d / p, 0.0),
+    }
+)
+"""Sizes m, n, k of the parts of that layer from tokens, width, sequence, heads, tensor degree; k is
+0 of an elementwise part. Products of heads count as one product with the rows of all heads."""
 EXPERT_FORMATS = MappingProxyType(
     {
         "bf16": KERNEL_FORMATS["plain"],
-        "fp8": KERNEL_FORMATS["fp8_dynamic"],
-        "fp8_block": KERNEL_FORMATS["fp8_block"],
+        "fp8": KERNEL_FORMATS["fp8_dynamic"].replace(rate_ratio=1.19),
+        "fp8_block": KERNEL_FORMATS["fp8_block"].replace(rate_ratio=0.84),
         "nvfp4": KERNEL_FORMATS["nvfp4"],
     }
 )
+"""Formats of grouped products, with rates over that of 16 bits as fitted."""
 POWER_LAW_SHARE = 0.8
 """Largest load of an expert over the tokens in the skewed routing of aiconfigurator."""
 
@@ -133,7 +151,7 @@ class OpRows:
             "elementwise": lambda i: self.kernel_of(i) in OPS,
             "conv": lambda i: self.ops[i] in (CONV_FN, CONV_UPDATE),
             "experts": lambda i: self.ops[i] == EXPERTS and formats[i] in EXPERT_FORMATS,
-            "layer": lambda i: self.ops[i].startswith(LAYER),
+            "layer": lambda i: self.ops[i] in [LAYER + part for part in LAYER_PARTS],
         }
         self.index: dict[str, np.ndarray] = {
             kind: np.array([i for i in range(len(table)) if known[i] and test(i)], int)
@@ -208,3 +226,85 @@ class OpRows:
         """Times of the MoE layers. Graphs repeat a layer on the same weights."""
         work, fmt = self.expert_work(), self.expert_format()
         return expert_time_s(work, fmt, rates, costs, is_replayed=1.0)
+
+    def layer_s(self) -> np.ndarray:
+        """Times of the parts of the layer, launched one by one."""
+        found = []
+        for i in self.index["layer"]:
+            part = self.ops[i].removeprefix(LAYER)
+            size = {name: float(value) for name, value in self.shapes[i].items()}
+            tokens = size["batch"] * size["seq"]
+            m, n, k = LAYER_PARTS[part](
+                tokens, size["d_model"], size["seq"], size["heads"], size["tp"]
+            )
+            rates, costs = stacked_rates([self.devices[i]]), stacked_costs([self.devices[i]])
+            if k > 0.0:
+                time_s = gemm_time_s(m, n, k, KERNEL_FORMATS["plain_eager"], rates, costs)
+            else:
+                one = OPS[part.split("_")[0], "eager"]
+                moved = m * n * one.bytes_per_element
+                time_s = elementwise_time_s(moved, rates, costs, 0.0, 1.0, one.traffic_ratio)
+                time_s = time_s + one.launch_ratio * costs.launch_s
+            found.append(float(np.squeeze(time_s)))
+        return np.array(found)
+
+
+def validate(path: Path) -> ValidationReport:
+    """Error tables of a file: elementwise kernels, routed experts, parts of a GPT-3 layer.
+
+    `layer_sum` is the sum of the parts of one layer.
+    """
+    table = read_table(path, COLUMNS)
+    rows = OpRows(table)
+    with jax.enable_x64(True):
+        own = {
+            kind: _times(rows, kind) for kind in ("elementwise", "conv", "experts", "layer")
+        }
+        flop = np.asarray(expert_flop(rows.expert_work())) if len(own["experts"]) else np.empty(0)
+
+    def spread(*parts: tuple[str, np.ndarray]) -> np.ndarray:
+        full = np.full(len(table), np.nan)
+        for kind, values in parts:
+            full[rows.index[kind]] = values
+        return full
+
+    def measured(*kinds: str) -> np.ndarray:
+        return spread(*((kind, rows.time_s[rows.index[kind]]) for kind in kinds))
+
+    every = tuple(own)
+    comparisons = {
+        "time": Comparison(measured(*every), spread(*own.items())),
+        "elementwise_time": Comparison(
+            measured("elementwise", "conv"),
+            spread(("elementwise", own["elementwise"]), ("conv", own["conv"])),
+        ),
+        "expert_time": Comparison(measured("experts"), spread(("experts", own["experts"]))),
+    }
+    if len(own["layer"]):
+        total = np.full((2, len(table)), np.nan)
+        total[:, rows.index["layer"][0]] = rows.time_s[rows.index["layer"]].sum(), own["layer"].sum()
+        comparisons["layer_sum"] = Comparison(*total)
+    if "flops" in table.columns:
+        given = table.numbers("flops", at_least=0.0, may_be_empty=True)
+        balanced = np.array([x.get("routing", "balanced") == "balanced" for x in rows.shapes])
+        comparisons["flops"] = Comparison(
+            np.where(balanced, given, np.nan), spread(("experts", flop)), 1.0
+        )
+    return build_report(
+        "ops",
+        path,
+        comparisons,
+        rows_skipped={"device, operator or format without constants": rows.num_unknown},
+        group_by={"device": table.text("device"), "op": rows.ops},
+    )
+
+
+def _times(rows: OpRows, kind: str) -> np.ndarray:
+    if not len(rows.index[kind]):
+        return np.empty(0)
+    if kind == "layer":
+        return rows.layer_s()
+    devices = rows.devices_of(kind)
+    costs, rates = stacked_costs(devices), stacked_rates(devices)
+    predict = {"elementwise": rows.elementwise_s, "conv": rows.conv_s, "experts": rows.experts_s}
+    return np.asarray(predict[kind](costs, rates))

@@ -81,6 +81,7 @@ class Attentions:
     window: Leaf
     kv_bytes: Leaf
     math_bits: Leaf
+    is_decode: Leaf
     count: Leaf
     """Executions per step."""
 
@@ -221,20 +222,22 @@ def kernel_format(bits: Leaf, math_bits: Leaf) -> KernelFormat:
     """Format of a product of weights of `bits` with math of `math_bits`.
 
     Activations have the width of the math. Weights narrower than the math are widened inside the
-    product.
+    product. 8- and 4-bit activations are quantized by a pass over them; the fixed time of that is
+    `ServingEngine.quantization_s`.
     """
     return KernelFormat(
         activation_bytes=math_bits / 8.0,
         weight_bytes=bits / 8.0,
         output_bytes=ACTIVATION_BYTES,
         math_bits=math_bits,
-        is_dequantized=jnp.where(bits < math_bits, 1.0, 0.0),
+        is_cast=jnp.where(math_bits < 16.0, 1.0, 0.0),
+        is_split=jnp.where(math_bits > 4.0, 1.0, 0.0),
     )
 
 
 def is_quantized(fmt: KernelFormat) -> Leaf:
     """1 if activations are narrower than 16 bits, else 0."""
-    return jnp.where(fmt.math_bits < 16.0, 1.0, 0.0)
+    return fmt.is_cast
 
 
 def step_operators(
@@ -375,6 +378,7 @@ def _core(
             keys,
             *decode_sizes,
             *ends,
+            1.0,
             count * is_decoding,
         )
     )
@@ -382,7 +386,7 @@ def _core(
     own = jnp.maximum(share.prefill_tokens / sequences, FEWEST)
     total = jnp.maximum(share.prefill_context + 0.5 * (own - 1.0), own)
     rows.attentions.append(
-        (sequences, own, total, *prefill_sizes, *ends, count * presence(share.prefill_tokens))
+        (sequences, own, total, *prefill_sizes, *ends, 0.0, count * presence(share.prefill_tokens))
     )
     heads, _, _, values, _ = decode_sizes
     size = ACTIVATION_BYTES * share.decode_tokens * heads * values
