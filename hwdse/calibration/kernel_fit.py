@@ -364,13 +364,11 @@ def experts_fit(path: Path) -> KernelFit:
     devices = rows.devices_of("experts")
     rates, library = stacked_rates(devices), stacked_costs(devices)
     formats = rows.table.text("dtype")
-    narrow = ["fp8", "fp8_block"]
-    names = ["bf16", *narrow, "nvfp4"]
+    names = ["bf16", "fp8", "fp8_block", "nvfp4"]
     index = np.array([names.index(formats[i]) for i in rows.index["experts"]])
 
     def predict(chips: dict, shared: dict, chosen: np.ndarray) -> Any:
-        one = jnp.ones(())
-        rate = jnp.stack([one, *(shared[f"rate {name}"] for name in narrow), one])
+        rate = jnp.stack([jnp.ones(()), *(shared[f"rate {name}"] for name in names[1:])])
         own = _take(fmt, chosen).replace(rate_ratio=rate[index[chosen]])
         costs = _take(library, chosen).replace(**chips)
         return expert_time_s(_take(work, chosen), own, _take(rates, chosen), costs, 1.0)
@@ -385,8 +383,7 @@ def experts_fit(path: Path) -> KernelFit:
         ),
         (
             SharedConstant("PADDED_ROWS", 32.0, 0.7, expert_kernels),
-            SharedConstant("FOUR_BIT_RATIO", 0.3, 1.0, expert_kernels),
-            *(SharedConstant(f"rate {name}", 1.0, 0.5) for name in narrow),
+            *(SharedConstant(f"rate {name}", 1.0, 1.0) for name in names[1:]),
         ),
         predict,
         {"rows": np.random.default_rng(SEED).integers(0, NUM_FOLDS, len(index))},

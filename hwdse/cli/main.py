@@ -27,6 +27,7 @@ from hwdse.cli.mapping import mapping_command
 from hwdse.cli.optimize import optimize_command
 from hwdse.cli.parallelism import parallelism_command
 from hwdse.cli.schemas import schema_command
+from hwdse.cli.serve import serve_command, serve_front_command
 from hwdse.cli.shared.compilation_cache import enable_compilation_cache, expected_programs
 from hwdse.cli.shared.exit_codes import CommandError, Exit
 from hwdse.cli.shared.interrupts import is_interrupted, run_interruptible
@@ -76,6 +77,8 @@ for _module in (
     balance_command,
     mapping_command,
     parallelism_command,
+    serve_command,
+    serve_front_command,
     optimize_command,
     solve_command,
     sweep_command,

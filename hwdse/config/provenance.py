@@ -279,7 +279,21 @@ def _default(roots: Roots, path: str) -> Origin:
     note = "" if isinstance(node, dict | tuple) else field_docs(type(node)).get(last, "")
     if path.startswith(_CHOICES):
         return Origin("given", note, "default of hwdse", 0.0)
+    if above == ["kernels"]:
+        return _of_library(roots["kernels"], last, note)
     return Origin("default", note, "default of hwdse", KINDS["default"])
+
+
+def _of_library(kernels: Any, name: str, note: str) -> Origin:
+    """Origin of a constant of kernels: fitted for the chip, or the common one of all chips."""
+    from hwdse.config.hardware.kernel_library import ANY, kernel_library
+
+    place = "configs/libraries/kernels.csv"
+    if name == "units_per_array":
+        return Origin("given", note, place, 0.0)
+    common = getattr(kernel_library()[ANY], name)
+    kind = "class" if getattr(kernels, name) == common else "fitted"
+    return Origin(kind, note, place, KINDS[kind])
 
 
 def _child(node: Any, name: str) -> Any:

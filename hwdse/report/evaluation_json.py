@@ -20,7 +20,7 @@ def evaluation_json(evaluation: "Evaluation") -> dict[str, Any]:
     scalars = {
         field.name: float(getattr(evaluation, field.name))
         for field in dataclasses.fields(evaluation)
-        if field.name not in BREAKDOWN_KEYS
+        if field.name not in BREAKDOWN_KEYS and field.name != "service"
     }
     breakdowns = {key: parts_of(evaluation, field) for field, key in BREAKDOWN_KEYS.items()}
     return {"metrics": scalars, "breakdowns": breakdowns}

@@ -15,6 +15,7 @@ from hwdse.serving.steady_state import steady_state
 from hwdse.serving.step_power import StepRun, fabric_of, step_run, step_time_of
 from hwdse.specs.results.evaluation_result import (
     Evaluation,
+    ServiceDetails,
     ServingMemoryParts,
     ServingTimeParts,
 )
@@ -173,6 +174,13 @@ def evaluate_serving(
         load_ratio=state.utilization_ratio,
         kv_used_ratio=state.kv_used_ratio,
         capacity_requests_per_s=state.capacity_rate_per_s,
+        service=ServiceDetails(
+            state=state,
+            decode=served.decode.times,
+            mixed=served.mixed.times,
+            decode_clock_ratio=served.decode.clock_ratio,
+            mixed_clock_ratio=served.mixed.clock_ratio,
+        ),
     )
 
 

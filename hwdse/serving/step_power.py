@@ -29,12 +29,11 @@ from hwdse.serving.message_costs import (
     messages_time_s,
 )
 from hwdse.serving.step_time import (
-    StepTimes,
     attention_work,
     expert_work,
     operator_times,
 )
-from hwdse.specs.results.evaluation_result import EnergyParts
+from hwdse.specs.results.evaluation_result import EnergyParts, ServingTimeParts
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.serving.requests import StepLoad
 from hwdse.workload.serving.step_operators import StepOperators, step_operators
@@ -57,7 +56,7 @@ SMALLEST_SLOPE = 1e-3
 class StepRun:
     """One step of a replica, seen from one of its chips."""
 
-    times: StepTimes
+    times: ServingTimeParts
     energy: EnergyParts
     """Energy of one chip (J)."""
     clock_ratio: Leaf
@@ -77,7 +76,7 @@ def mac_energy_ratio(math_bits: PerOp) -> PerOp:
 
 
 def step_chip_work(
-    operators: StepOperators, times: StepTimes, design: ServingDesign, fabric: MessageCosts
+    operators: StepOperators, times: ServingTimeParts, design: ServingDesign, fabric: MessageCosts
 ) -> ChipWork:
     """Work of one chip in one step, with the times of the step.
 
@@ -182,10 +181,10 @@ def step_run(
     return StepRun(throttled, energy(found, point), point.clock_ratio, point.voltage_v)
 
 
-def _between(full: StepTimes, slow: StepTimes, share: Scalar) -> StepTimes:
+def _between(full: ServingTimeParts, slow: ServingTimeParts, share: Scalar) -> ServingTimeParts:
     """Times on the line through those of two clock periods."""
-    names = StepTimes.__dataclass_fields__
-    return StepTimes(
+    names = ServingTimeParts.__dataclass_fields__
+    return ServingTimeParts(
         **{
             name: getattr(full, name) + share * (getattr(slow, name) - getattr(full, name))
             for name in names

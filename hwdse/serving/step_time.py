@@ -15,9 +15,9 @@ from hwdse.models.compute.elementwise_kernels import elementwise_time_s
 from hwdse.models.compute.expert_kernels import ExpertWork, expert_time_s
 from hwdse.models.compute.gemm_kernels import gemm_time_s
 from hwdse.models.compute.kernel_rates import kernel_rates
-from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
+from hwdse.specs.results.evaluation_result import ServingTimeParts
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.serving.requests import StepLoad
 from hwdse.workload.serving.expert_load import busiest_rank_load
@@ -28,50 +28,6 @@ from hwdse.workload.serving.step_operators import (
     StepOperators,
     presence,
 )
-
-
-@struct.dataclass
-class StepTimes:
-    """Seconds of a step by part."""
-
-    products: Leaf
-    """Projections, dense MLPs, shared experts, router, LM head."""
-    attention: Leaf
-    """Fused attention kernels."""
-    experts: Leaf
-    """Routed experts, with routing and sorting of tokens."""
-    elementwise: Leaf
-    """Norms, activations, rotary embedding."""
-    collectives: Leaf
-    """Exposed collectives and sends."""
-    layers: Leaf
-    """Quantization, and time of layers beyond their kernels."""
-    issue: Leaf
-    """Kernels waiting for the host that issues the layers of prompts."""
-    host: Leaf
-    """Host time per step."""
-    sampling: Leaf
-    """Sampling, and host time per sequence."""
-
-    @property
-    def busy_s(self) -> Leaf:
-        """Time that kernels are resident, sampling included."""
-        return self.step_s - self.host - self.issue
-
-    @property
-    def step_s(self) -> Leaf:
-        """Time of the step."""
-        return (
-            self.products
-            + self.attention
-            + self.experts
-            + self.elementwise
-            + self.collectives
-            + self.layers
-            + self.issue
-            + self.host
-            + self.sampling
-        )
 
 
 class StepRates(NamedTuple):
@@ -109,8 +65,9 @@ def expert_work(experts: Experts, design: ServingDesign) -> ExpertWork:
 
 def expert_layer_time_s(experts: Experts, design: ServingDesign, on: StepRates) -> Scalar:
     """Time of the routed experts of one layer on the busiest rank."""
-    work = expert_work(experts, design)
-    return design.engine.expert_layer_s + expert_time_s(work, experts.fmt, on.rates, on.costs)
+    start_s = design.engine.expert_start_ratio * on.costs.expert_start_s
+    costs = on.costs.replace(expert_start_s=start_s)
+    return expert_time_s(expert_work(experts, design), experts.fmt, on.rates, costs)
 
 
 def operator_times(
@@ -119,7 +76,7 @@ def operator_times(
     design: ServingDesign,
     messages_s: Scalar,
     clock_ratio: Scalar = 1.0,
-) -> StepTimes:
+) -> ServingTimeParts:
     """Times of the operators of a step at a clock over the set clock.
 
     `messages_s` is the time of the collectives, `message_costs.messages_time_s`.
@@ -136,7 +93,7 @@ def operator_times(
         beside.hbm_bytes, on.rates, on.costs, beside.vector_flop, beside.num_kernels
     )
     scan_s = beside.matrix_flop / (on.rates.matrix_flop_per_s * costs.matrix_fraction)
-    elementwise = jnp.sum(beside.count * (vector_s + scan_s))
+    elementwise = jnp.sum(beside.count * (engine.elementwise_ratio * vector_s + scan_s))
     experts: Leaf = 0.0
     for each in operators.experts:
         is_spread = jnp.where(each.ranks > 1.0, 1.0, 0.0)
@@ -146,11 +103,9 @@ def operator_times(
     layers = engine.block_s * operators.num_blocks
     layers = layers + engine.quantization_s * operators.num_quantized
     busy = products + attention + elementwise + experts + collectives + layers
-    issue = engine.prefill_block_s * operators.num_blocks
-    issue = issue + engine.prefill_expert_layer_s * operators.num_expert_layers
-    issue = issue * presence(load.prefill_tokens)
+    issue = engine.prefill_block_s * operators.num_blocks * presence(load.prefill_tokens)
     per_sequence = engine.sequence_s + engine.logit_s * operators.vocabulary
-    return StepTimes(
+    return ServingTimeParts(
         products=products,
         attention=attention,
         experts=experts,

@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Iterable
 
 from hwdse.config.schema.field_rules import field_of
+from hwdse.numerics.array_types import Leaf
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.units.parse_units import split_field
 
 SCALARS = tuple(
     field.name
     for field in dataclasses.fields(Evaluation)
-    if not dataclasses.is_dataclass(field.type)
+    if field.type == Leaf
 )
 """Scalar fields of an evaluation; each name ends with its unit."""
 DERIVED = tuple(name for name, item in vars(Evaluation).items() if isinstance(item, property))

@@ -17,10 +17,6 @@ from hwdse.specs.kernel_formats import KernelFormat
 PADDED_ROWS = 41.6
 """Rows that an expert with a token is padded by on average, at most. Fitted."""
 
-FOUR_BIT_RATIO = 0.109
-"""Rate of 4-bit grouped products over that of 16- and 8-bit ones, as a share of their peaks. Fitted.
-"""
-
 
 @struct.dataclass
 class ExpertWork:
@@ -68,9 +64,8 @@ def expert_time_s(
     `is_replayed`: 1 for a benchmark that repeats the layer, whose weights may stay in the cache.
     """
     flop = 2.0 * work.num_matrices * padded_rows(work) * work.hidden * work.inner
-    share = costs.expert_fraction * jnp.where(fmt.math_bits > 4.0, 1.0, FOUR_BIT_RATIO)
     rate = fmt.rate_ratio * matrix_rate_flop_per_s(fmt, rates, costs)
-    compute_s = flop / (rate * share)
+    compute_s = flop / (rate * costs.expert_fraction)
     weights, activations = expert_bytes(work, fmt)
     hbm_bytes_per_s = rates.hbm_bytes_per_s * costs.expert_hbm_fraction
     near = is_replayed * cached_share(weights + activations, rates)

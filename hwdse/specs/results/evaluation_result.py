@@ -2,6 +2,7 @@
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
+from hwdse.specs.serving.serving_metrics import ServingState
 
 
 @struct.dataclass
@@ -63,6 +64,41 @@ class ServingTimeParts:
     """Host time per step."""
     sampling: Leaf
     """Sampling, and host time per sequence."""
+
+    @property
+    def step_s(self) -> Leaf:
+        """Time of the step."""
+        return (
+            self.products
+            + self.attention
+            + self.experts
+            + self.elementwise
+            + self.collectives
+            + self.layers
+            + self.issue
+            + self.host
+            + self.sampling
+        )
+
+    @property
+    def busy_s(self) -> Leaf:
+        """Time that kernels are resident, sampling included."""
+        return self.step_s - self.host - self.issue
+
+
+@struct.dataclass
+class ServiceDetails:
+    """State of a service and its two kinds of steps."""
+
+    state: ServingState
+    """Rates, latencies with percentiles, waits."""
+    decode: ServingTimeParts
+    """Step without prompt tokens."""
+    mixed: ServingTimeParts
+    """Step with the mean prompt tokens of such steps."""
+    decode_clock_ratio: Leaf
+    """Clock of these steps over the set clock."""
+    mixed_clock_ratio: Leaf
 
 
 @struct.dataclass
@@ -241,6 +277,8 @@ class Evaluation:
     """Serving: mean KV cache in use over its capacity."""
     capacity_requests_per_s: Leaf = 0.0
     """Serving: highest request rate that all replicas can serve."""
+    service: ServiceDetails | None = None
+    """Serving: percentiles, waits and steps."""
 
     @property
     def energy_delay_j_s(self) -> Leaf:

@@ -32,15 +32,17 @@ class ServingEngine:
     quantization_s: Leaf = 0.0
     """Time per product whose activations are quantized to 8 or 4 bits, beyond the product.
     Typical: 10 µs."""
-    expert_layer_s: Leaf = 0.0
-    """Time of an MoE layer beyond its kernels: routing, sorting of tokens. Typical: 30 µs."""
+    expert_start_ratio: Leaf = 1.0
+    """Fixed time of the routed experts of a layer (routing, sorting of tokens, launches) over that of
+    the chip's kernels, `KernelCosts.expert_start_s`. Typical: 0.2 (TensorRT-LLM) to 1.9."""
+    elementwise_ratio: Leaf = 1.0
+    """Share of the time of norms, activations and rotary embeddings that is left where they are
+    fused into products. Typical: 0.05 to 0.9."""
     expert_parallel_s: Leaf = 0.0
     """Further time of an MoE layer whose experts are spread over ranks. Typical: 20 µs."""
     prefill_block_s: Leaf = 0.0
     """Host time to issue one block of a step that processes prompt tokens, outside of a graph of
     fixed shape; kernels shorter than this wait. Typical: 0.15 ms."""
-    prefill_expert_layer_s: Leaf = 0.0
-    """Further such time of the experts of an MoE layer. Typical: 0.2 ms."""
     request_host_s: Leaf = 0.0
     """Host time of a request before its first step and after its last one: HTTP, tokenization.
     Typical: 10 ms."""

@@ -1,0 +1,1 @@
+"""`hwdse serve` and `hwdse serve-front`: services of language models."""

@@ -1,0 +1,136 @@
+"""Steps of measured servers, with what their engine adds as counts: the base of fits and scores.
+
+The time of a step is the time of its kernels plus constants of the engine times counts: blocks,
+quantized products, expert layers, sequences, starts of collectives. Kernels and counts of a row do
+not depend on these constants, so that a fit evaluates every row once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwdse.numerics import struct
+from hwdse.numerics.array_types import Leaf
+from hwdse.serving.message_costs import messages_time_s
+from hwdse.serving.step_power import fabric_of
+from hwdse.serving.step_time import operator_times
+from hwdse.specs.serving.engine import ServingDesign, ServingEngine
+from hwdse.specs.serving.requests import StepLoad
+from hwdse.validation.serving.served_jobs import ServedJob
+from hwdse.workload.serving.step_operators import presence, step_operators
+from hwdse.workload.transformer.model_config import Transformer
+
+
+@struct.dataclass
+class StepFeatures:
+    """Kernels and counts of one step."""
+
+    kernels_s: Leaf
+    """Time of products, attention and experts without their start."""
+    elementwise_s: Leaf
+    """Time of elementwise work."""
+    expert_start_s: Leaf
+    """Start of the experts of all layers: routing, sorting, launches."""
+    messages_s: Leaf
+    """Time of collectives that start at once."""
+    collectives: Leaf
+    """Starts of collectives, as their time by the start of one."""
+    exchanges: Leaf
+    """The same of the exchange of tokens of experts."""
+    blocks: Leaf
+    quantized: Leaf
+    spread_layers: Leaf
+    """MoE layers whose experts are spread over ranks."""
+    sequences: Leaf
+    """Sequences that get a token."""
+    logits: Leaf
+    """Their entries of the vocabulary."""
+    has_prompts: Leaf
+    """1 if there are prompt tokens."""
+
+    def step_s(self, engine: Any) -> Any:
+        """Time of the step with the constants of an engine, as `step_time.operator_times`."""
+        busy = self.kernels_s + self.messages_s
+        busy = busy + engine.elementwise_ratio * self.elementwise_s
+        busy = busy + engine.expert_start_ratio * self.expert_start_s
+        busy = busy + engine.collective_launch_s * self.collectives
+        busy = busy + engine.exchange_launch_s * self.exchanges
+        busy = busy + engine.block_s * self.blocks + engine.quantization_s * self.quantized
+        busy = busy + engine.expert_parallel_s * self.spread_layers
+        issue = engine.prefill_block_s * self.blocks * self.has_prompts
+        sampling = engine.sequence_s * self.sequences + engine.logit_s * self.logits
+        return np.maximum(busy, issue) + engine.step_host_s + sampling
+
+
+def step_features(model: Transformer, load: StepLoad, design: ServingDesign) -> StepFeatures:
+    """Features of one step of a model on a design."""
+    engine = design.engine
+    free = ServingEngine(
+        popularity_shape=engine.popularity_shape, busiest_rank_ratio=engine.busiest_rank_ratio
+    )
+    operators = step_operators(model, load, design.formats, design.strategy)
+
+    def messages(launch_s: Leaf, exchange_s: Leaf) -> Leaf:
+        started = free.replace(collective_launch_s=launch_s, exchange_launch_s=exchange_s)
+        fabric = fabric_of(model, design.replace(engine=started))
+        return jnp.asarray(messages_time_s(operators.messages, fabric), float)
+
+    zero, one = jnp.zeros(()), jnp.full((), 1e-5)
+    base_s = messages(zero, zero)
+    times = operator_times(operators, load, design.replace(engine=free), 0.0)
+    spread: Leaf = 0.0
+    for each in operators.experts:
+        spread = spread + jnp.where(each.ranks > 1.0, 1.0, 0.0) * each.count
+    expert_start_s = design.kernels.expert_start_s * operators.num_expert_layers
+    return StepFeatures(
+        kernels_s=times.products + times.attention + times.experts - expert_start_s,
+        elementwise_s=times.elementwise,
+        expert_start_s=expert_start_s,
+        messages_s=base_s,
+        collectives=(messages(one, zero) - base_s) / one,
+        exchanges=(messages(zero, one) - base_s) / one,
+        blocks=operators.num_blocks,
+        quantized=operators.num_quantized,
+        spread_layers=spread,
+        sequences=operators.sampled_sequences,
+        logits=operators.sampled_sequences * operators.vocabulary,
+        has_prompts=presence(load.prefill_tokens),
+    )
+
+
+def features_of(jobs: Sequence[ServedJob]) -> tuple[StepFeatures, StepFeatures]:
+    """Features of the steps without and with prompts of all jobs, as arrays.
+
+    Jobs of one model with designs of the same fields are evaluated together.
+    """
+    groups: dict[Any, list[int]] = {}
+    for index, job in enumerate(jobs):
+        known = tuple(float(getattr(job.design.strategy, name)) > 1.0 for name in _GROUPS)
+        key = (job.preset, jax.tree.structure(job.design), known)
+        groups.setdefault(key, []).append(index)
+    found: list[list[Any]] = [[None, None] for _ in jobs]
+    for rows in groups.values():
+        model = jobs[rows[0]].model
+
+        def both(design: ServingDesign, loads: Any, model: Transformer = model) -> StepFeatures:
+            return jax.vmap(lambda load: step_features(model, load, design))(loads)
+
+        designs = _stacked([jobs[i].design for i in rows])
+        loads = _stacked([_stacked([jobs[i].steps.without, jobs[i].steps.with_prompts]) for i in rows])
+        values = jax.tree.map(np.asarray, jax.jit(jax.vmap(both))(designs, loads))
+        for place, index in enumerate(rows):
+            for kind in (0, 1):
+                found[index][kind] = jax.tree.map(lambda x, p=place, k=kind: x[p, k], values)
+    first, second = (_stacked([pair[kind] for pair in found]) for kind in (0, 1))
+    return first, second
+
+
+_GROUPS = ("tensor", "pipeline", "context", "expert")
+"""Degrees of which the model of collectives knows whether they are 1."""
+
+
+def _stacked(items: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(x, float) for x in leaves]), *items)
