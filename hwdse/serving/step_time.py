@@ -87,7 +87,9 @@ def operator_times(
     on = StepRates(kernel_rates(chip.replace(array=array), costs), costs)
     products = jnp.sum(operators.products.count * product_times_s(operators.products, on))
     core = attention_work(operators.attentions)
-    attention = jnp.sum(operators.attentions.count * attention_time_s(core, on.rates, costs, is_mean_load=True))
+    attention = jnp.sum(
+        operators.attentions.count * attention_time_s(core, on.rates, costs, is_mean_load=True)
+    )
     beside = operators.elementwise
     vector_s = elementwise_time_s(
         beside.hbm_bytes, on.rates, on.costs, beside.vector_flop, beside.num_kernels

@@ -38,9 +38,15 @@ KERNEL_FORMATS: Mapping[str, KernelFormat] = MappingProxyType(
     {
         "plain": KernelFormat(2.0, 2.0, 2.0, 16.0),
         "plain_eager": KernelFormat(2.0, 2.0, 2.0, 16.0, is_eager=1.0),
-        "fp8_dynamic": KernelFormat(1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=10.2e-6, rate_ratio=1.16),
-        "fp8_static": KernelFormat(1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=11.9e-6, rate_ratio=1.06),
-        "fp8_block": KernelFormat(1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=2.34e-6, rate_ratio=0.834, is_split=0.0),
+        "fp8_dynamic": KernelFormat(
+            1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=10.2e-6, rate_ratio=1.16
+        ),
+        "fp8_static": KernelFormat(
+            1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=11.9e-6, rate_ratio=1.06
+        ),
+        "fp8_block": KernelFormat(
+            1.0, 1.0, 2.0, 8.0, is_cast=1.0, fixed_s=2.34e-6, rate_ratio=0.834, is_split=0.0
+        ),
         "nvfp4": KernelFormat(0.5625, 0.5625, 2.0, 4.0, is_cast=1.0, fixed_s=4.05e-6, is_split=0.0),
         "int8_smoothquant": KernelFormat(1.0, 1.0, 2.0, 8.0, fixed_s=7.3e-6, rate_ratio=1.07),
         "int8_weight_only": KernelFormat(2.0, 1.0, 2.0, 16.0, fixed_s=8.81e-6, rate_ratio=1.04),

@@ -143,7 +143,10 @@ def _print_rates(answer: "ServiceAnswer", num_chips: float) -> None:
         ["output tokens (1/s)", significant(state.output_tokens_per_s)],
         ["output tokens of one user (1/s)", significant(found.interactivity_tokens_per_s)],
         ["output tokens per chip (1/s)", significant(found.chip_tokens_per_s)],
-        ["input and output tokens per chip (1/s)", significant(state.total_tokens_per_s / num_chips)],
+        [
+            "input and output tokens per chip (1/s)",
+            significant(state.total_tokens_per_s / num_chips),
+        ],
         ["decoding sequences per replica", significant(state.decode_sequences)],
         ["KV cache in use (%)", significant(100.0 * state.kv_used_ratio)],
         ["mean chip power (W)", significant(found.chip_power_w)],

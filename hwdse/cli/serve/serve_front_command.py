@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hwdse.cli.serve.serve_command import load_service
-from hwdse.cli.shared.common_options import DEFAULT_FORMATS, Config, Formats, Json, Sets, parse_formats
+from hwdse.cli.shared.common_options import (
+    DEFAULT_FORMATS,
+    Config,
+    Formats,
+    Json,
+    Sets,
+    parse_formats,
+)
 from hwdse.cli.shared.exit_codes import CommandError
 from hwdse.cli.shared.table_output import print_json, print_table, say, tell_files
 from hwdse.report.number_texts import significant
@@ -41,8 +48,12 @@ def run(
         ),
     ] = None,
     per: Annotated[
-        str, typer.Option("--per", metavar="NAME", help="Figure against interactivity: "
-                          "chip (throughput), watt (energy), usd (cost).")
+        str,
+        typer.Option(
+            "--per",
+            metavar="NAME",
+            help="Figure against interactivity: chip (throughput), watt (energy), usd (cost).",
+        ),
     ] = "chip",
     max_ttft: Annotated[
         str | None,
@@ -98,7 +109,7 @@ def run(
         )
     able = fronts.within_limits(points, limits["max-ttft"], limits["max-tpot"])
     figure, label = SCALES[per]
-    front = fronts.pareto_points(points, figure)
+    front = fronts.pareto_points(able, figure)
     files = [] if out is None else _write(loaded, points, front, label, figure, out, kinds)
     best = fronts.best_goodput(able)
     fewest = None if load is None else fronts.least_chips(able, load)

@@ -8,11 +8,7 @@ from hwdse.numerics.array_types import Leaf
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.units.parse_units import split_field
 
-SCALARS = tuple(
-    field.name
-    for field in dataclasses.fields(Evaluation)
-    if field.type == Leaf
-)
+SCALARS = tuple(field.name for field in dataclasses.fields(Evaluation) if field.type == Leaf)
 """Scalar fields of an evaluation; each name ends with its unit."""
 DERIVED = tuple(name for name, item in vars(Evaluation).items() if isinstance(item, property))
 """Scalars that follow from these fields."""

@@ -35,7 +35,10 @@ class AttentionRows:
         devices, ops = table.text("device"), table.text("op")
         widths = list(zip(table.text("dtype"), table.text("kv_dtype"), strict=True))
         known = known_devices(devices) & np.array(
-            [op in OPS and a in WIDTHS and b in WIDTHS for op, (a, b) in zip(ops, widths, strict=True)]
+            [
+                op in OPS and a in WIDTHS and b in WIDTHS
+                for op, (a, b) in zip(ops, widths, strict=True)
+            ]
         )
         self.index = np.flatnonzero(known)
         self.num_unknown = int(len(known) - known.sum())

@@ -123,7 +123,9 @@ def rank_load(shape: Mapping[str, str]) -> tuple[float, float]:
     match = re.fullmatch(r"power_law_([\d.]+)", shape.get("routing", "balanced"))
     if match is None:
         return min(local, every / ranks), every / ranks
-    if tokens <= FEWEST_TOKENS:  # equal loads below 1: the first experts, those of one rank, get all
+    if (
+        tokens <= FEWEST_TOKENS
+    ):  # equal loads below 1: the first experts, those of one rank, get all
         return min(local, every), every
     low, high = 1.0, POWER_LAW_SHARE * tokens
     power = 1.0 - float(match[1])
@@ -178,7 +180,10 @@ class OpRows:
         return np.array([float(self.shapes[i][name]) for i in self.index[kind]])
 
     def elementwise_s(
-        self, costs: KernelCosts, rates: KernelRates, ops: Mapping[tuple[str, str], Elementwise] = OPS
+        self,
+        costs: KernelCosts,
+        rates: KernelRates,
+        ops: Mapping[tuple[str, str], Elementwise] = OPS,
     ) -> PerOp:
         """Times of the elementwise rows."""
         index = self.index["elementwise"]
@@ -258,9 +263,7 @@ def validate(path: Path) -> ValidationReport:
     table = read_table(path, COLUMNS)
     rows = OpRows(table)
     with jax.enable_x64(True):
-        own = {
-            kind: _times(rows, kind) for kind in ("elementwise", "conv", "experts", "layer")
-        }
+        own = {kind: _times(rows, kind) for kind in ("elementwise", "conv", "experts", "layer")}
         flop = np.asarray(expert_flop(rows.expert_work())) if len(own["experts"]) else np.empty(0)
 
     def spread(*parts: tuple[str, np.ndarray]) -> np.ndarray:
@@ -283,7 +286,10 @@ def validate(path: Path) -> ValidationReport:
     }
     if len(own["layer"]):
         total = np.full((2, len(table)), np.nan)
-        total[:, rows.index["layer"][0]] = rows.time_s[rows.index["layer"]].sum(), own["layer"].sum()
+        total[:, rows.index["layer"][0]] = (
+            rows.time_s[rows.index["layer"]].sum(),
+            own["layer"].sum(),
+        )
         comparisons["layer_sum"] = Comparison(*total)
     if "flops" in table.columns:
         given = table.numbers("flops", at_least=0.0, may_be_empty=True)

@@ -119,7 +119,9 @@ def features_of(jobs: Sequence[ServedJob]) -> tuple[StepFeatures, StepFeatures]:
             return jax.vmap(lambda load: step_features(model, load, design))(loads)
 
         designs = _stacked([jobs[i].design for i in rows])
-        loads = _stacked([_stacked([jobs[i].steps.without, jobs[i].steps.with_prompts]) for i in rows])
+        loads = _stacked(
+            [_stacked([jobs[i].steps.without, jobs[i].steps.with_prompts]) for i in rows]
+        )
         values = jax.tree.map(np.asarray, jax.jit(jax.vmap(both))(designs, loads))
         for place, index in enumerate(rows):
             for kind in (0, 1):
