@@ -33,8 +33,9 @@ def evaluate(
     """Metrics of one design under one workload: times, energies, areas, costs.
 
     A `Design` (cluster) runs a transformer training or a layer list, a `CoreDesign` the operators
-    of a network, a `ServingDesign` a serving task. Pure and differentiable in every leaf of `design`; batch with `jax.vmap`.
-    `relaxation` is `EXACT` or a smooth relaxation (`numerics.relaxation`).
+    of a network, a `ServingDesign` a serving task. Pure and differentiable in every leaf of
+    `design`; batch with `jax.vmap`. `relaxation` is `EXACT` or a smooth relaxation
+    (`numerics.relaxation`).
 
     >>> import jax
     >>> import hwdse
@@ -52,7 +53,7 @@ def evaluate(
     if not isinstance(design, Design) or not isinstance(workload, TransformerTraining | LayerList):
         raise ValueError(
             f"a {type(design).__name__} cannot run a {type(workload).__name__}: a CoreDesign runs "
-            "Operators, a ServingDesign a ServingTask, a Design a TransformerTraining or a LayerList"
+            "Operators, a ServingDesign a ServingTask, a Design a TransformerTraining or LayerList"
         )
     return evaluate_cluster(design, workload, relaxation)
 

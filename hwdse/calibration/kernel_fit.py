@@ -227,9 +227,9 @@ def gemm_fit(path: Path) -> KernelFit:
         own = _take(fmt, chosen).replace(
             fixed_s=fixed_s[index[chosen]], rate_ratio=rate[index[chosen]]
         )
-        sizes = (jnp.asarray(x)[chosen] for x in (rows.m, rows.n, rows.k))
+        m, n, k = (jnp.asarray(x)[chosen] for x in (rows.m, rows.n, rows.k))
         copies = jnp.asarray(rows.copies)[chosen]
-        return gemm_time_s(*sizes, own, _take(rates, chosen), KernelCosts(**chips), copies)
+        return gemm_time_s(m, n, k, own, _take(rates, chosen), KernelCosts(**chips), copies)
 
     rng = np.random.default_rng(SEED)
     return KernelFit(
@@ -400,7 +400,8 @@ def scores(model_s: np.ndarray, measured_s: np.ndarray) -> str:
     ratio = model_s / measured_s
     error = np.abs(ratio - 1.0)
     bias = np.exp(np.mean(np.log(ratio))) - 1.0
-    return f"mean {100 * error.mean():5.1f}  median {100 * np.median(error):5.1f}  bias {100 * bias:+5.1f}"
+    middle = np.median(error)
+    return f"mean {100 * error.mean():5.1f}  median {100 * middle:5.1f}  bias {100 * bias:+5.1f}"
 
 
 def report(fit: KernelFit) -> Iterator[str]:
@@ -433,7 +434,8 @@ def main(arguments: Sequence[str]) -> None:
     kind, file = arguments
     with jax.enable_x64(True):
         for line in report(FITS[kind](Path(file))):
-            print(line)
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ the time of each kind of collective is tabulated at powers of two once, and inte
 exact where the time is linear in the size, between the sizes at which the best algorithm changes.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -99,11 +101,12 @@ def _with_launch(design: ServingDesign, launch_s: Leaf | None) -> ServingDesign:
     """Design whose scale-up link starts a collective in `launch_s`, if given."""
     if launch_s is None:
         return design
-    link = design.chip.link.replace(
+    link = dataclasses.replace(
+        design.chip.link,
         collective_launch_s=launch_s,
         rendezvous_s=jnp.minimum(design.chip.link.rendezvous_s, launch_s),
     )
-    return design.replace(chip=design.chip.replace(link=link))
+    return dataclasses.replace(design, chip=dataclasses.replace(design.chip, link=link))
 
 
 def messages_time_s(messages: tuple[Message, ...], costs: MessageCosts) -> Scalar:

@@ -1,5 +1,7 @@
 """Evaluation of a service: steady state of its requests, energy, memory, cost, carbon."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -100,7 +102,9 @@ def step_loads(
         prefill_context=means.prompt_context,
         prefill_sequences=0.0,
     )
-    mixed = decode.replace(prefill_tokens=tokens, prefill_sequences=tokens / means.prompt_tokens)
+    mixed = dataclasses.replace(
+        decode, prefill_tokens=tokens, prefill_sequences=tokens / means.prompt_tokens
+    )
     return decode, mixed
 
 

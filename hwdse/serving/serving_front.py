@@ -1,9 +1,11 @@
 """Interactivity against throughput of a service over strategies, formats and concurrency."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -132,20 +134,20 @@ def _evaluated(
         designs, tasks = [], []
         for _, formats, strategy, concurrency in each:
             replicas = num_chips / float(strategy.replica_chips)
-            requests = task.requests.replace(
-                concurrency=concurrency * replicas, arrival_rate_per_s=0.0
+            requests = dataclasses.replace(
+                task.requests, concurrency=concurrency * replicas, arrival_rate_per_s=0.0
             )
-            designs.append(design.replace(formats=formats, strategy=_plain(strategy)))
-            tasks.append(task.replace(requests=requests))
+            designs.append(dataclasses.replace(design, formats=formats, strategy=_plain(strategy)))
+            tasks.append(dataclasses.replace(task, requests=requests))
         return jax.tree.map(np.asarray, _compiled()(_stacked(designs), _stacked(tasks)))
 
 
 def _plain(strategy: ServingStrategy) -> ServingStrategy:
     """Strategy with all fields set, so that strategies stack."""
-    return strategy.replace(expert_tensor=strategy.expert_shards)
+    return dataclasses.replace(strategy, expert_tensor=strategy.expert_shards)
 
 
-def _stacked(items: Sequence) -> "ServingDesign | ServingTask":
+def _stacked(items: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.array([float(x) for x in leaves]), *items)
 
 

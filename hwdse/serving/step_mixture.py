@@ -5,6 +5,8 @@ steps has prompt tokens, $\lambda L / (1 - e^{-\lambda})$ of them on average, at
 budget. A steady mixture of steps without and with prompts has the mean time of both by their share.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 
 from hwdse.numerics import struct
@@ -51,7 +53,9 @@ def step_mixture(
     without = StepLoad(decode_sequences, decode_context, 0.0, prompt_context, 0.0)
     return StepMixture(
         without=without,
-        with_prompts=without.replace(prefill_tokens=tokens / share, prefill_sequences=rate / share),
+        with_prompts=dataclasses.replace(
+            without, prefill_tokens=tokens / share, prefill_sequences=rate / share
+        ),
         prompt_share=share,
         prompts_per_step=prompts_per_step,
     )

@@ -7,6 +7,7 @@ $E(r) / T(r) = P_{max}$; its time is $T(r) = T_m + T_c / r$, with the part $T_c$
 clock from a second evaluation at `SLOW_CLOCK_RATIO`.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -168,7 +169,8 @@ def step_run(
     def at(z: Scalar) -> tuple[ChipWork, OperatingPoint]:
         point = points(z)
         longer = full.clock_ratio / point.clock_ratio - 1.0
-        moved = work.replace(
+        moved = dataclasses.replace(
+            work,
             elapsed_s=times.step_s + per_period * longer,
             resident_s=times.busy_s + busy_per_period * longer,
         )

@@ -6,6 +6,7 @@ layers that no kernel accounts for. Steps with prompt tokens are issued layer by
 that of the busiest expert rank. Kernels run at the set clock; `step_power` throttles.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -66,7 +67,7 @@ def expert_work(experts: Experts, design: ServingDesign) -> ExpertWork:
 def expert_layer_time_s(experts: Experts, design: ServingDesign, on: StepRates) -> Scalar:
     """Time of the routed experts of one layer on the busiest rank."""
     start_s = design.engine.expert_start_ratio * on.costs.expert_start_s
-    costs = on.costs.replace(expert_start_s=start_s)
+    costs = dataclasses.replace(on.costs, expert_start_s=start_s)
     return expert_time_s(expert_work(experts, design), experts.fmt, on.rates, costs)
 
 
@@ -83,8 +84,8 @@ def operator_times(
     """
     engine, costs = design.engine, design.kernels
     chip = design.chip
-    array = chip.array.replace(clock_hz=chip.array.clock_hz * clock_ratio)
-    on = StepRates(kernel_rates(chip.replace(array=array), costs), costs)
+    array = dataclasses.replace(chip.array, clock_hz=chip.array.clock_hz * clock_ratio)
+    on = StepRates(kernel_rates(dataclasses.replace(chip, array=array), costs), costs)
     products = jnp.sum(operators.products.count * product_times_s(operators.products, on))
     core = attention_work(operators.attentions)
     attention = jnp.sum(

@@ -1,6 +1,7 @@
 """Times of steps around an operating point: two evaluations of the step model and their slopes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,8 @@ def step_times_around(
     sequences, tokens = jnp.asarray(decode_sequences, kind), jnp.asarray(prefill_tokens, kind)
     one, zero = jnp.ones_like(sequences), jnp.zeros_like(sequences)
     # Both kinds of steps in one batch: the step model is compiled once.
+    seconds: Any
+    slopes: Any
     seconds, slopes = jax.vmap(with_slope)(
         jnp.stack([sequences, sequences, sequences]),
         jnp.stack([zero, tokens, tokens]),

@@ -1,5 +1,6 @@
 """The best strategy of a service: the highest throughput within limits."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
@@ -29,7 +30,7 @@ def serving_strategy_evaluations(
     with jax.enable_x64(True):
         found = []
         for strategy in strategies:
-            one = jax.tree.map(float, design.replace(strategy=strategy))
+            one = jax.tree.map(float, dataclasses.replace(design, strategy=strategy))
             found.append(jax.tree.map(float, _compiled()(one, task)))
         return found
 

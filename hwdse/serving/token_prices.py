@@ -6,6 +6,7 @@ times the tokens of a request make up E: $p_i = e_i E / \sum_j n_j e_j$. A cache
 more input token that is in memory already.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -51,7 +52,7 @@ def token_prices(
         moved = requests.replace(
             **{name: getattr(requests, name) + sign * value for name, value in change.items()}
         )
-        found = evaluate(design, task.replace(requests=moved))
+        found = evaluate(design, dataclasses.replace(task, requests=moved))
         return {
             name: float(per_token(found)) * moved.output_tokens
             for name, per_token in PER_REQUEST.items()

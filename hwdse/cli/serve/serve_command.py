@@ -51,7 +51,9 @@ def run(config: Config, sets: Sets = None, json: Json = False) -> None:
     from hwdse.serving.serving_answers import service_answer
 
     loaded = load_service(config, sets, NAME)
-    answer = service_answer(loaded.base, loaded.workload)
+    design: Any = loaded.base
+    task: Any = loaded.workload
+    answer = service_answer(design, task)
     if json:
         print_json(_as_json(loaded, answer))
     else:
@@ -106,9 +108,10 @@ def _print(loaded: "LoadedSearch", answer: "ServiceAnswer") -> None:
     from hwdse.cli.shared.reliance_output import print_bands, print_notes
     from hwdse.config.design.strategy import text_of
 
+    design: Any = loaded.base
     metric_tables.print_warnings(loaded.base, answer.evaluation)
     _print_latencies(loaded, answer)
-    _print_rates(answer, float(loaded.base.cluster.num_chips))
+    _print_rates(answer, float(design.cluster.num_chips))
     _print_prices(answer)
     _print_steps(answer)
     metric_tables.print_breakdown(answer.evaluation, "hbm", "HBM of a chip", "B", kind=SERVING)

@@ -101,7 +101,9 @@ def run(
     if load is not None and not (load > 0.0 and math.isfinite(load)):
         raise CommandError(f"--load {load}: expected requests per second above 0")
     loaded = load_service(config, sets, NAME)
-    points = fronts.front_points(loaded.base, loaded.workload, _formats(loaded, precisions))
+    design: Any = loaded.base
+    task: Any = loaded.workload
+    points = fronts.front_points(design, task, _formats(design, precisions))
     if not any(one.fits for one in points):
         raise CommandError(
             f"{NAME}: {loaded.title}: the weights fit in no strategy; "
@@ -131,21 +133,23 @@ def run(
         if has_limits:
             _say_best("most output tokens/s per chip within the limits", best)
         if load is not None:
-            _say_best(f"fewest chips for {load:g} requests/s", *(fewest or (None,)))
+            one, chips = fewest or (None, None)
+            _say_best(f"fewest chips for {load:g} requests/s", one, chips)
     tell_files(files)
 
 
-def _formats(loaded: "LoadedSearch", names: str | None) -> "dict[str, ServingFormats]":
+def _formats(design: Any, names: str | None) -> "dict[str, ServingFormats]":
     from hwdse.config.files.errors import did_you_mean, listed
     from hwdse.workload.serving.format_names import FORMATS
 
     if names is None:
-        return {"as given": loaded.base.formats}
+        return {"as given": design.formats}
     found = {}
     for name in (part.strip() for part in names.split(",")):
         if name not in FORMATS:
             raise CommandError(
-                f"--precisions {name}: expected some of {listed(FORMATS)}{did_you_mean(name, FORMATS)}"
+                f"--precisions {name}: expected some of {listed(FORMATS)}"
+                + did_you_mean(name, FORMATS)
             )
         found[name] = FORMATS[name]
     return found

@@ -1,5 +1,6 @@
 """`[design]` table of a service: system, model, serving task, engine, formats, strategy."""
 
+import dataclasses
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,6 +37,7 @@ DEFAULT_TASK = "chat"
 """Task of a service that names only its engine."""
 _REQUESTS: Any = {name: number_field(name, is_optional=True) for name in REQUEST_FIELDS}
 _STRATEGY: Any = spec_model(ServingStrategy)
+_FORMATS: Any = spec_model(ServingFormats)
 _TABLE = create_model(
     "ServingDesignTable",
     __config__=STRICT,
@@ -46,7 +48,7 @@ _TABLE = create_model(
     task=(StrictStr, Field(DEFAULT_TASK)),
     engine=(StrictStr, Field(DEFAULT_ENGINE)),
     precision=(StrictStr, Field("bf16")),
-    formats=(spec_model(ServingFormats) | None, Field(None)),
+    formats=(_FORMATS | None, Field(None)),
     strategy=(StrictStr | None, Field(None)),
     parallelism=(_STRATEGY | None, Field(None)),
     **_REQUESTS,
@@ -114,7 +116,7 @@ def _formats(table: Any, where: ConfigLocation) -> ServingFormats:
     if table.formats is None:
         return formats
     own = {name: getattr(table.formats, name) for name in table.formats.model_fields_set}
-    return formats.replace(**own)
+    return dataclasses.replace(formats, **own)
 
 
 def _requests(values: dict[str, float], where: ConfigLocation) -> Requests:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from hwdse.plots.plot_style import GRID, INK, MARKERS, curve_style, tidy_log_axis
+from hwdse.plots.plot_style import GRID, INK, curve_style, tidy_log_axis
 
 LABEL_GAP = 0.12
 """Smallest distance of two labels along the front, as a share of the axes."""
@@ -25,7 +25,7 @@ def plot_serving_front(
     for index, (name, points) in enumerate(clouds.items()):
         style = curve_style(index)
         axes.scatter(
-            points[:, 0], points[:, 1], s=9, color=style["color"], marker=MARKERS[index % len(MARKERS)],
+            points[:, 0], points[:, 1], s=9, color=style["color"], marker=style["marker"],
             alpha=0.35, linewidths=0, label=name,
         )  # fmt: skip
     axes.plot(front[:, 0], front[:, 1], color=INK, linewidth=1.4, label="front")

@@ -1,5 +1,7 @@
 """Result of `hwdse.evaluate`: times, traffic, energies, areas and costs, with breakdowns."""
 
+from typing import Any
+
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.specs.serving.serving_metrics import ServingState
@@ -193,14 +195,14 @@ class Evaluation:
     True
     """
 
-    time: TimeParts | ServingTimeParts
-    """Step time by bounding resource."""
+    time: Any
+    """Step time by bounding resource, `TimeParts`; of a service by part, `ServingTimeParts`."""
     energy: EnergyParts
     """Step energy by component."""
     area: AreaParts
     """Die area by component."""
-    hbm: MemoryParts | ServingMemoryParts
-    """Peak HBM footprint by kind of tensor."""
+    hbm: Any
+    """Peak HBM footprint by kind of tensor, `MemoryParts`; of a service `ServingMemoryParts`."""
     step_time_s: Leaf
     """Time of one optimizer step (training) or one pass (layer list, core), without failures."""
     step_energy_j: Leaf
@@ -277,8 +279,8 @@ class Evaluation:
     """Serving: mean KV cache in use over its capacity."""
     capacity_requests_per_s: Leaf = 0.0
     """Serving: highest request rate that all replicas can serve."""
-    service: ServiceDetails | None = None
-    """Serving: percentiles, waits and steps."""
+    service: Any = None
+    """Serving: percentiles, waits and steps, `ServiceDetails`."""
 
     @property
     def energy_delay_j_s(self) -> Leaf:

@@ -33,8 +33,8 @@ class ServingEngine:
     """Time per product whose activations are quantized to 8 or 4 bits, beyond the product.
     Typical: 10 µs."""
     expert_start_ratio: Leaf = 1.0
-    """Fixed time of the routed experts of a layer (routing, sorting of tokens, launches) over that of
-    the chip's kernels, `KernelCosts.expert_start_s`. Typical: 0.2 (TensorRT-LLM) to 1.9."""
+    """Fixed time of the routed experts of a layer (routing, sorting of tokens, launches) over that
+    of the chip's kernels, `KernelCosts.expert_start_s`. Typical: 0.2 (TensorRT-LLM) to 1.9."""
     elementwise_ratio: Leaf = 1.0
     """Share of the time of norms, activations and rotary embeddings that is left where they are
     fused into products. Typical: 0.05 to 0.9."""

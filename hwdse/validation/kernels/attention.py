@@ -59,7 +59,7 @@ class AttentionRows:
 
     def predicted_s(self, costs: KernelCosts) -> np.ndarray:
         """Times by the model."""
-        return attention_time_s(self.work, stacked_rates(self.devices), costs)
+        return np.asarray(attention_time_s(self.work, stacked_rates(self.devices), costs))
 
 
 def validate(path: Path) -> ValidationReport:

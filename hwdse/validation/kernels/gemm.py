@@ -69,7 +69,7 @@ class GemmRows:
     def predicted_s(self, costs: KernelCosts, fmt: KernelFormat) -> np.ndarray:
         """Times by the model."""
         rates = stacked_rates(self.devices)
-        return gemm_time_s(self.m, self.n, self.k, fmt, rates, costs, self.copies)
+        return np.asarray(gemm_time_s(self.m, self.n, self.k, fmt, rates, costs, self.copies))
 
 
 def validate(path: Path) -> ValidationReport:

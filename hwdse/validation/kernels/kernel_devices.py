@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
@@ -88,7 +89,7 @@ def stacked_costs(devices: Sequence[str]) -> KernelCosts:
     return _stacked([kernels_of(LIBRARY_ROWS[device]) for device in devices])
 
 
-def _stacked(items: list) -> "KernelRates | KernelCosts":
+def _stacked(items: list) -> Any:
     return jax.tree.map(lambda *leaves: np.array(leaves, float), *items)
 
 

@@ -1,5 +1,6 @@
 """Times of elementwise kernels, expert layers and parts of a layer against measurements."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,9 +92,9 @@ LAYER_PARTS = MappingProxyType(
 EXPERT_FORMATS = MappingProxyType(
     {
         "bf16": KERNEL_FORMATS["plain"],
-        "fp8": KERNEL_FORMATS["fp8_dynamic"].replace(rate_ratio=1.19),
-        "fp8_block": KERNEL_FORMATS["fp8_block"].replace(rate_ratio=0.84),
-        "nvfp4": KERNEL_FORMATS["nvfp4"].replace(rate_ratio=0.109),
+        "fp8": dataclasses.replace(KERNEL_FORMATS["fp8_dynamic"], rate_ratio=1.19),
+        "fp8_block": dataclasses.replace(KERNEL_FORMATS["fp8_block"], rate_ratio=0.84),
+        "nvfp4": dataclasses.replace(KERNEL_FORMATS["nvfp4"], rate_ratio=0.109),
     }
 )
 """Formats of grouped products, with rates over that of 16 bits as fitted. The NVFP4 kernels of the
@@ -115,8 +116,8 @@ def rank_load(shape: Mapping[str, str]) -> tuple[float, float]:
     """Experts with a token, and rows, of the measured rank of an MoE layer.
 
     Balanced: every expert has the same tokens. Power law: loads of experts are drawn from a power
-    law between 1 and `POWER_LAW_SHARE` of the tokens and scaled to the sum; the measured rank is the
-    busiest one: mean and standard deviation times sqrt(2 ln r) of r ranks.
+    law between 1 and `POWER_LAW_SHARE` of the tokens and scaled to the sum; the measured rank is
+    the busiest one: mean and standard deviation times sqrt(2 ln r) of r ranks.
     """
     tokens, top, experts, ranks = (float(shape[x]) for x in ("tokens", "topk", "experts", "ep"))
     every, local = tokens * top, experts / ranks

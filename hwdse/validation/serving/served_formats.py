@@ -1,5 +1,6 @@
 """Presets and number formats of the models that measured servers run, by name and precision."""
 
+import dataclasses
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
@@ -92,15 +93,17 @@ def served_formats(preset: str, precision: str, *, has_fp4: bool, kv_bits: float
         raise NoModelError(f"precision {precision}: no formats")
     formats = ServingFormats(kv_bits=kv_bits)
     if preset.startswith("gpt_oss"):
-        return formats.replace(**MXFP4, expert_math_bits=8.0 if has_fp4 else 16.0)
+        return dataclasses.replace(formats, **MXFP4, expert_math_bits=8.0 if has_fp4 else 16.0)
     if kind == "fp8":
         eight = {f"{part}_{end}": 8.0 for part in _PARTS for end in ("bits", "math_bits")}
-        return formats.replace(**{**eight, **KEPT_WIDE.get(f"{preset} fp8", {})})
+        return dataclasses.replace(formats, **{**eight, **KEPT_WIDE.get(f"{preset} fp8", {})})
     if kind in ("fp4", "nvfp4"):
         four = {f"{part}_bits": NVFP4_BITS for part in _PARTS}
         math = {f"{part}_math_bits": 4.0 for part in _PARTS}
         is_mixture = any(k.is_mixture for kinds in served_model(preset).kinds for k in kinds)
-        return formats.replace(**{**four, **math, **(ATTENTION_16 if is_mixture else {})})
+        return dataclasses.replace(
+            formats, **{**four, **math, **(ATTENTION_16 if is_mixture else {})}
+        )
     return formats
 
 

@@ -5,6 +5,7 @@ that they had (`measured_serving_energy`), and closed loops of a number of users
 (`measured_inference`).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,10 +13,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from hwdse.config import load_system
+from hwdse.config.design.serving_files import load_engine_file
 from hwdse.config.hardware.load_specs import System
 from hwdse.serving.step_mixture import StepMixture, step_mixture
-from hwdse.specs.hardware.kernel_costs import KernelCosts
 from hwdse.specs.serving.engine import ServingDesign, ServingEngine, ServingFormats, ServingStrategy
+from hwdse.specs.serving.requests import Requests
 from hwdse.validation.serving.served_formats import preset_of_model, served_formats, served_model
 from hwdse.validation.shared.row_predictions import NoModelError
 from hwdse.workload.serving.serving_memory import max_sequences
@@ -44,6 +46,8 @@ ENGINES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Frameworks of the rows, and their presets in configs/serving_engines."""
+WINDOW_ENGINE = "vllm_0_11"
+"""Engine of the windows of the ML.ENERGY leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class ServedJob:
     steps: StepMixture
     sequences: float
     """Decoding sequences of all replicas."""
+    requests: Requests
+    """Requests to all replicas."""
 
 
 class Machine(NamedTuple):
@@ -89,7 +95,9 @@ def window_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
     strategy = ServingStrategy(
         tensor=tensor, attention_data=float(row["attention_dp"]), expert=experts
     )
-    engine = parts.engine("vllm").replace(token_budget=float(row["max_num_batched_tokens"]))
+    engine = dataclasses.replace(
+        parts.engine(WINDOW_ENGINE), token_budget=float(row["max_num_batched_tokens"])
+    )
     formats = _formats(preset, row["weight_precision"], machine, 16.0)
     sequences = float(row["avg_batch_size"])
     is_hybrid = any(kind.has_state for kinds in served_model(preset).kinds for kind in kinds)
@@ -105,7 +113,9 @@ def window_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
         engine.token_budget,
     )
     design = parts.design(machine, chips, engine, formats, strategy)
-    return ServedJob(served_model(preset), preset, machine.chip, "vllm", design, steps, sequences)
+    requests = Requests(cached, float(row["mean_output_tokens"]), concurrency=sequences)
+    model = served_model(preset)
+    return ServedJob(model, preset, machine.chip, WINDOW_ENGINE, design, steps, sequences, requests)
 
 
 def loop_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
@@ -157,6 +167,7 @@ def loop_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
         design,
         steps,
         sequences * float(design.num_replicas),
+        Requests(prompt, generated, concurrency=float(row["concurrency"])),
     )
 
 
@@ -188,7 +199,6 @@ class JobParts:
     """Where constants of engines and kernels come from: presets, or a fit."""
 
     engines: Mapping[str, ServingEngine]
-    kernels: Mapping[str, KernelCosts]
 
     def engine(self, name: str) -> ServingEngine:
         """Engine of a preset."""
@@ -205,9 +215,15 @@ class JobParts:
         """Design of a server of `num_chips` chips."""
         return ServingDesign(
             chip=machine.system.chip,
-            cluster=machine.system.cluster.replace(num_chips=num_chips),
-            kernels=self.kernels[machine.chip],
+            cluster=dataclasses.replace(machine.system.cluster, num_chips=num_chips),
+            kernels=machine.system.kernels,
             engine=engine,
             formats=formats,
             strategy=strategy,
         )
+
+
+def preset_parts() -> JobParts:
+    """Engines of the presets."""
+    names = {WINDOW_ENGINE, *ENGINES.values()} - {"lmdeploy"}
+    return JobParts({name: load_engine_file(name).engine for name in sorted(names)})

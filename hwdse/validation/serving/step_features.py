@@ -5,6 +5,7 @@ quantized products, expert layers, sequences, starts of collectives. Kernels and
 not depend on these constants, so that a fit evaluates every row once.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from hwdse.serving.step_power import fabric_of
 from hwdse.serving.step_time import operator_times
 from hwdse.specs.serving.engine import ServingDesign, ServingEngine
 from hwdse.specs.serving.requests import StepLoad
+from hwdse.validation.serving.job_groups import JobRow, by_model
 from hwdse.validation.serving.served_jobs import ServedJob
 from hwdse.workload.serving.step_operators import presence, step_operators
 from hwdse.workload.transformer.model_config import Transformer
@@ -74,13 +76,15 @@ def step_features(model: Transformer, load: StepLoad, design: ServingDesign) -> 
     operators = step_operators(model, load, design.formats, design.strategy)
 
     def messages(launch_s: Leaf, exchange_s: Leaf) -> Leaf:
-        started = free.replace(collective_launch_s=launch_s, exchange_launch_s=exchange_s)
-        fabric = fabric_of(model, design.replace(engine=started))
+        started = dataclasses.replace(
+            free, collective_launch_s=launch_s, exchange_launch_s=exchange_s
+        )
+        fabric = fabric_of(model, dataclasses.replace(design, engine=started))
         return jnp.asarray(messages_time_s(operators.messages, fabric), float)
 
     zero, one = jnp.zeros(()), jnp.full((), 1e-5)
     base_s = messages(zero, zero)
-    times = operator_times(operators, load, design.replace(engine=free), 0.0)
+    times = operator_times(operators, load, dataclasses.replace(design, engine=free), 0.0)
     spread: Leaf = 0.0
     for each in operators.experts:
         spread = spread + jnp.where(each.ranks > 1.0, 1.0, 0.0) * each.count
@@ -102,37 +106,11 @@ def step_features(model: Transformer, load: StepLoad, design: ServingDesign) -> 
 
 
 def features_of(jobs: Sequence[ServedJob]) -> tuple[StepFeatures, StepFeatures]:
-    """Features of the steps without and with prompts of all jobs, as arrays.
+    """Features of the steps without and with prompts of all jobs, as arrays."""
 
-    Jobs of one model with designs of the same fields are evaluated together.
-    """
-    groups: dict[Any, list[int]] = {}
-    for index, job in enumerate(jobs):
-        known = tuple(float(getattr(job.design.strategy, name)) > 1.0 for name in _GROUPS)
-        key = (job.preset, jax.tree.structure(job.design), known)
-        groups.setdefault(key, []).append(index)
-    found: list[list[Any]] = [[None, None] for _ in jobs]
-    for rows in groups.values():
-        model = jobs[rows[0]].model
+    def both(model: Transformer, row: JobRow) -> StepFeatures:
+        return jax.vmap(lambda load: step_features(model, load, row.design))(row.loads)
 
-        def both(design: ServingDesign, loads: Any, model: Transformer = model) -> StepFeatures:
-            return jax.vmap(lambda load: step_features(model, load, design))(loads)
-
-        designs = _stacked([jobs[i].design for i in rows])
-        loads = _stacked(
-            [_stacked([jobs[i].steps.without, jobs[i].steps.with_prompts]) for i in rows]
-        )
-        values = jax.tree.map(np.asarray, jax.jit(jax.vmap(both))(designs, loads))
-        for place, index in enumerate(rows):
-            for kind in (0, 1):
-                found[index][kind] = jax.tree.map(lambda x, p=place, k=kind: x[p, k], values)
-    first, second = (_stacked([pair[kind] for pair in found]) for kind in (0, 1))
-    return first, second
-
-
-_GROUPS = ("tensor", "pipeline", "context", "expert")
-"""Degrees of which the model of collectives knows whether they are 1."""
-
-
-def _stacked(items: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(x, float) for x in leaves]), *items)
+    found = by_model(jobs, both)
+    without, with_prompts = (jax.tree.map(lambda x, k=kind: x[:, k], found) for kind in (0, 1))
+    return without, with_prompts

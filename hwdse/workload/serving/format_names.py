@@ -1,5 +1,6 @@
 """Number formats of a service by name."""
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -17,9 +18,14 @@ FORMATS: Mapping[str, ServingFormats] = MappingProxyType(
     {
         "bf16": ServingFormats(),
         "fp8": _FP8,
-        "fp8_kv8": _FP8.replace(kv_bits=8.0),
-        "nvfp4": _FP8.replace(
-            dense_bits=4.5, dense_math_bits=4.0, expert_bits=4.5, expert_math_bits=4.0, kv_bits=8.0
+        "fp8_kv8": dataclasses.replace(_FP8, kv_bits=8.0),
+        "nvfp4": dataclasses.replace(
+            _FP8,
+            dense_bits=4.5,
+            dense_math_bits=4.0,
+            expert_bits=4.5,
+            expert_math_bits=4.0,
+            kv_bits=8.0,
         ),
         "mxfp4": ServingFormats(expert_bits=4.25, expert_math_bits=16.0),
         "int8_weights": ServingFormats(dense_bits=8.0, expert_bits=8.0, attention_bits=8.0),

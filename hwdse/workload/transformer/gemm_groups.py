@@ -221,8 +221,8 @@ def attended_fraction(job: TransformerTraining) -> Scalar:
     $f (d / s) (1 - (1 - w / d)^2)$ for documents of d of s tokens and a sliding window of w keys:
     half of it is the band below the diagonal of $w - w^2 / 2d$ keys per query. $f$ is
     `attention_fraction`, which is also the value of a sequence of one document without a window.
-    Chunks of chunked attention are as documents. Assumes that kernels skip the blocks outside of the band, and between documents, as those above
-    the diagonal.
+    Chunks of chunked attention are as documents. Assumes that kernels skip the blocks outside of
+    the band, and between documents, as those above the diagonal.
     """
     window, segment = job.model.sliding_window, job.segment_tokens
     document = jnp.where(segment > 0.0, jnp.minimum(segment, job.seq_len), job.seq_len)

@@ -216,8 +216,10 @@ class ExpertMessages:
 
 
 def expert_messages(job: TransformerTraining, sharding: LayerSharding) -> ExpertMessages:
-    """Messages of the routed tokens, one per expert; `models.network.hierarchical_collectives.Copies`
-    says how many of them a library sends."""
+    """Messages of the routed tokens, one per expert.
+
+    `models.network.hierarchical_collectives.Copies` says how many of them a library sends.
+    """
     model = job.model
     routed = (
         _own_tokens(job, sharding)

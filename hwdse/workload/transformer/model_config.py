@@ -93,9 +93,10 @@ class Transformer:
     Fields from `num_layer_norms` on are optional in TOML. Their defaults mean that the model does
     not have the feature. Zero and above zero are different code paths for `num_experts`,
     `num_dense_layers`, `kv_lora_rank`, `num_heads`, `num_state_heads`, `num_delta_updates`,
-    `feedforward` and `expert_hidden`: see `kinds`. A layer has attention if it has heads, a state-space mixer if it
-    has state heads, and an MLP if it has experts or a feedforward size: zeros in `layers` give
-    layers of one of them alone (Nemotron-H), a model with both kinds of heads has them in parallel.
+    `feedforward` and `expert_hidden`: see `kinds`. A layer has attention if it has heads, a
+    state-space mixer if it has state heads, and an MLP if it has experts or a feedforward size:
+    zeros in `layers` give layers of one of them alone (Nemotron-H), a model with both kinds of
+    heads has them in parallel.
     """
 
     num_layers: Leaf

@@ -111,8 +111,8 @@ def chunked_flop(model: Transformer, tensor: Scalar = 1.0) -> Scalar:
     With Q tokens per chunk, per head 2QP within the chunk and 4NP for its state and for that of the
     chunks before, and 2QN per group: arXiv 2405.21060, section 6. The delta rule solves for the
     values that a chunk writes (arXiv 2412.06464, section 3.3): keys times keys, the inverse of a
-    triangular matrix by $Q^3 / 3$ multiply-accumulates, two products with it and one with the state,
-    and scores per head. Blocks above the diagonal of a chunk are computed.
+    triangular matrix by $Q^3 / 3$ multiply-accumulates, two products with it and one with the
+    state, and scores per head. Blocks above the diagonal of a chunk are computed.
     """
     part, delta = state_slice(model, tensor), model.num_delta_updates
     chunk, size, keys = model.state_chunk, model.state_head_dim, model.state_dim
