@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hwdse.report.breakdowns import BREAKDOWN_KEYS, parts_of
+from hwdse.specs.results.evaluation_result import PARTS
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
@@ -20,7 +21,7 @@ def evaluation_json(evaluation: "Evaluation") -> dict[str, Any]:
     scalars = {
         field.name: float(getattr(evaluation, field.name))
         for field in dataclasses.fields(evaluation)
-        if field.name not in BREAKDOWN_KEYS and field.name != "service"
+        if field.name not in PARTS
     }
     breakdowns = {key: parts_of(evaluation, field) for field, key in BREAKDOWN_KEYS.items()}
     return {"metrics": scalars, "breakdowns": breakdowns}

@@ -22,10 +22,9 @@ TOKEN_UNITS = {"tokens_per_step": "tokens", "effective_tokens_per_s": "tokens/s"
 @shared
 def metrics() -> Schema:
     """Scalar fields of an evaluation."""
-    from hwdse.report.breakdowns import BREAKDOWN_KEYS
-    from hwdse.specs.results.evaluation_result import Evaluation
+    from hwdse.specs.results.evaluation_result import PARTS, Evaluation
 
-    return fixed(fields_of(Evaluation, tuple(BREAKDOWN_KEYS), TOKEN_UNITS))
+    return fixed(fields_of(Evaluation, PARTS, TOKEN_UNITS))
 
 
 @shared

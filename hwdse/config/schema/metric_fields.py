@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Iterable
 
 from hwdse.config.schema.field_rules import field_of
-from hwdse.numerics.array_types import Leaf
-from hwdse.specs.results.evaluation_result import Evaluation
+from hwdse.specs.results.evaluation_result import PARTS, Evaluation
 from hwdse.units.parse_units import split_field
 
-SCALARS = tuple(field.name for field in dataclasses.fields(Evaluation) if field.type == Leaf)
+SCALARS = tuple(field.name for field in dataclasses.fields(Evaluation) if field.name not in PARTS)
 """Scalar fields of an evaluation; each name ends with its unit."""
 DERIVED = tuple(name for name, item in vars(Evaluation).items() if isinstance(item, property))
 """Scalars that follow from these fields."""

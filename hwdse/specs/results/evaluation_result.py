@@ -185,6 +185,10 @@ class MemoryParts:
     """Runtime outside of the tensors: driver context, buffers of communicators."""
 
 
+PARTS = ("time", "energy", "area", "hbm", "service")
+"""Fields of an evaluation that are no scalars."""
+
+
 @struct.dataclass
 class Evaluation:
     """Metrics of one design under one workload. All fields are scalars (arrays under `vmap`).
