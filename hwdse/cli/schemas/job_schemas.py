@@ -268,6 +268,7 @@ def parallelism_schema() -> Schema:
             "files": results.files(),
             "not_modeled": results.not_modeled(),
             "rests_on": results.rests_on(),
+            "bands": results.bands(),
         }
     )
 
