@@ -277,9 +277,20 @@ def save_pareto(
     scales = np.array([units[name][0] for name in objectives])
     ends = f", {rule}" if rule else ""
     labels = [units[name][1] + ends for name in objectives]
-    runs = [replace(run, objectives=run.objectives * scales) for run in runs]
+    runs = [
+        replace(
+            run,
+            objectives=run.objectives * scales,
+            bands=tuple(band.scaled(scales) for band in run.bands),
+        )
+        for run in runs
+    ]
     markers = [
-        replace(one, objectives=tuple((np.array(one.objectives) * scales).tolist()))
+        replace(
+            one,
+            objectives=tuple((np.array(one.objectives) * scales).tolist()),
+            band=None if one.band is None else one.band.scaled(scales),
+        )
         for one in markers
     ]
     front = np.concatenate([run.objectives[run.is_front] for run in runs])

@@ -11,6 +11,7 @@ from hwdse.jobs.footing.figure_bands import (
     EFFICIENCIES,
     FIGURES,
     footing,
+    objective_bands,
     unfitted_efficiencies,
     unlike_constants,
 )
@@ -83,3 +84,12 @@ def test_efficiencies_without_a_fit_are_named_with_the_ends_of_their_class():
     assert not unfitted_efficiencies(
         load_search("trn2_llama3_70b", [*JOB, "design.num_systems=128"])
     )
+
+
+def test_bands_for_objectives_are_those_for_figures_and_follow_the_step(trainium):
+    loaded = load_search("trn2_llama3_70b")
+    found = objective_bands(loaded, loaded.base, ["time_per_token", "step_time", "die_area"])
+    assert found["time_per_token"] == trainium.figures["time_per_token_s"]
+    step, token = found["step_time"], found["time_per_token"]
+    assert step.value / step.low == pytest.approx(token.value / token.low, rel=0.05)
+    assert found["die_area"].low < found["die_area"].value < found["die_area"].high

@@ -119,7 +119,9 @@ def test_more_users_never_lower_the_throughput_nor_raise_the_rate_of_one():
 
 def test_less_load_never_raises_the_time_to_first_token():
     open_loop = dataclasses.replace(CHAT, concurrency=0.0)
-    most = float(state_of(dataclasses.replace(open_loop, arrival_rate_per_s=1.0)).capacity_rate_per_s)
+    most = float(
+        state_of(dataclasses.replace(open_loop, arrival_rate_per_s=1.0)).capacity_rate_per_s
+    )
     shares = [1e-3, 0.1, 0.3, 0.6, 0.8, 0.9, 0.97, 0.999]
     ttft = [
         float(state_of(dataclasses.replace(open_loop, arrival_rate_per_s=s * most)).ttft.mean_s)

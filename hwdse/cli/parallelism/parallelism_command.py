@@ -170,6 +170,7 @@ def _run(
         reliance_json,
     )
     from hwdse.config import load_search
+    from hwdse.jobs.footing.figure_bands import bands_json, footing
 
     loaded = load_search(config, sets or ())
     found = _find(loaded, options, sort_by, ignore_limits=ignore_limits)
@@ -182,7 +183,8 @@ def _run(
     if json:
         told = {**strategy_tables.as_json(loaded, found, top), "files": files}
         rests_on = [] if best is None else reliance_json(loaded, best, metric)
-        print_json({**told, "not_modeled": loaded.notes, "rests_on": rests_on})
+        bands = {} if best is None else bands_json(footing(loaded, best))
+        print_json({**told, "not_modeled": loaded.notes, "rests_on": rests_on, "bands": bands})
     else:
         if best is not None:
             strategy_tables.print_strategies(loaded, found, top)

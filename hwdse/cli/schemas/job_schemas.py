@@ -17,6 +17,7 @@ from hwdse.cli.schemas.schema_parts import (
     names,
     nullable,
     number,
+    parts_of_field,
     shared,
     text,
 )
@@ -268,6 +269,7 @@ def parallelism_schema() -> Schema:
             "files": results.files(),
             "not_modeled": results.not_modeled(),
             "rests_on": results.rests_on(),
+            "bands": results.bands(),
         }
     )
 
@@ -293,3 +295,77 @@ def _strategy() -> Schema:
         for name, schema in fields_of(parts, units=units).items():
             row[f"{group}.{name}_{suffix}"] = schema
     return fixed(row)
+
+
+def serve_schema() -> Schema:
+    """Output of `hwdse serve`."""
+    from hwdse.cli.serve.serve_command import KINDS_OF_TOKENS
+    from hwdse.serving.serving_answers import FIGURES
+    from hwdse.specs.results.evaluation_result import ServingMemoryParts, ServingTimeParts
+    from hwdse.specs.serving.serving_metrics import ServingState
+
+    def prices(unit: str) -> Schema:
+        return fixed({kind: number(f"Per {kind} token.", unit) for kind in KINDS_OF_TOKENS})
+
+    return fixed(
+        {
+            "title": text("Title of the job."),
+            "labels": results.labels(),
+            "strategy": text("Parallelism strategy."),
+            "is_served": flag("True if the offered load can be served."),
+            **fields_of(ServingState, ("is_served",)),
+            "chip_power_w": number("Mean power of a chip.", "W"),
+            "chip_tokens_per_s": number("Output tokens per chip.", "1/s"),
+            "user_tokens_per_s": number("Output tokens of a user.", "1/s"),
+            "energy_per_token_j": prices("J"),
+            "cost_per_token_usd": prices("USD"),
+            "elasticities": names(
+                fixed({name: number("d ln figure / d ln constant.") for name in FIGURES}),
+                "Elasticities by constant.",
+            ),
+            "decode_step_s": parts_of_field(ServingTimeParts, "s"),
+            "prefill_step_s": parts_of_field(ServingTimeParts, "s"),
+            "memory_bytes": parts_of_field(ServingMemoryParts, "B"),
+            "warnings": results.warnings(),
+            "not_modeled": results.not_modeled(),
+            "bands": results.bands(),
+        }
+    )
+
+
+def serve_front_schema() -> Schema:
+    """Output of `hwdse serve-front`."""
+    from hwdse.specs.serving.engine import ServingStrategy
+
+    row = {
+        "precision": text("Name of the formats."),
+        "strategy": text("Parallelism strategy of a replica."),
+        "parallelism": fixed(fields_of(ServingStrategy)),
+        "replica_chips": number("Chips of a replica."),
+        "num_replicas": number("Replicas."),
+        "concurrency": number("Requests in flight over all replicas."),
+        "user_tokens_per_s": number("Output tokens of a user.", "1/s"),
+        "chip_tokens_per_s": number("Output tokens per chip.", "1/s"),
+        "ttft_s": number("Time to first token, mean.", "s"),
+        "ttft_p99_s": number("The same, 99th percentile.", "s"),
+        "tpot_s": number("Time per output token, mean.", "s"),
+        "tpot_p99_s": number("The same, 99th percentile.", "s"),
+        "requests_per_s": number("Answered requests.", "1/s"),
+        "chip_power_w": number("Mean power of a chip.", "W"),
+        "energy_per_token_j": number("Chip energy per output token.", "J"),
+        "cost_per_token_usd": number("Cost per output token.", "USD"),
+        "hbm_used_ratio": number("Peak HBM footprint over capacity."),
+    }
+    point = fixed(row)
+    fewest = fixed({**row, "chips": number("Chips for the load.")})
+    return fixed(
+        {
+            "title": text("Title of the job."),
+            "num_points": count("Configurations that were evaluated."),
+            "front": items(point, "Configurations on the front, the most interactive first."),
+            "best_within_limits": nullable(point),
+            "least_chips": nullable(fewest),
+            "files": results.files(),
+            "not_modeled": results.not_modeled(),
+        }
+    )

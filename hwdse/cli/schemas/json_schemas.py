@@ -19,6 +19,8 @@ SCHEMAS: Mapping[str, Callable[[], Schema]] = MappingProxyType(
         "balance": job_schemas.balance_schema,
         "mapping": core_schemas.mapping_schema,
         "parallelism": job_schemas.parallelism_schema,
+        "serve": job_schemas.serve_schema,
+        "serve-front": job_schemas.serve_front_schema,
         "optimize": search_schemas.optimize_schema,
         "solve": search_schemas.solve_schema,
         "sweep": search_schemas.sweep_schema,

@@ -3,6 +3,7 @@
 from hwdse.cli.schemas.schema_parts import (
     Schema,
     count,
+    either,
     fields_of,
     fixed,
     flag,
@@ -34,15 +35,19 @@ def breakdowns() -> Schema:
         AreaParts,
         EnergyParts,
         MemoryParts,
+        ServingMemoryParts,
+        ServingTimeParts,
         TimeParts,
     )
 
     return fixed(
         {
-            "time_s": parts_of_field(TimeParts, "s"),
+            "time_s": either(parts_of_field(TimeParts, "s"), parts_of_field(ServingTimeParts, "s")),
             "energy_j": parts_of_field(EnergyParts, "J"),
             "area_mm2": parts_of_field(AreaParts, "mm^2"),
-            "hbm_bytes": parts_of_field(MemoryParts, "B"),
+            "hbm_bytes": either(
+                parts_of_field(MemoryParts, "B"), parts_of_field(ServingMemoryParts, "B")
+            ),
         }
     )
 

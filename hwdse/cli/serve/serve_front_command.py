@@ -157,6 +157,7 @@ def _formats(design: Any, names: str | None) -> "dict[str, ServingFormats]":
 
 def _row(one: "FrontPoint") -> dict[str, Any]:
     row = dataclasses.asdict(one)
+    row["parallelism"] = row.pop("strategy")
     row["strategy"] = row.pop("label")
     return row
 

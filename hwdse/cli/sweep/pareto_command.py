@@ -1,5 +1,6 @@
 """`hwdse pareto`: merged Pareto front of several runs, and the hypervolume of each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hwdse.jobs.footing.figure_bands import UnlikeConstant
     from hwdse.jobs.reliance import Reliance
     from hwdse.plots.figure_files import PlotFiles
-    from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker
+    from hwdse.plots.fronts.pareto_plots import FrontPoints, Marker, PointBand
     from hwdse.runs.run_folder import Run
 
 NAME = "pareto"
@@ -73,13 +74,15 @@ def run(
     kind = CORE if "accelerator" in (records[0].config.get("design") or {}) else TRAINING
     rests_on = _reliances(str(merged["run"][0]), objectives[0])
     line = reliance_line(rests_on, objectives[0], kind=kind)
+    unlike = _unlike(everyone, objectives[0])
     if len(objectives) > 1:
         target = _plot_files(records[0], out, parse_formats(formats), as_sentence(line))
+        is_banded = bool(unlike) and len(objectives) == 2 and not _rule(records[0])
+        bands = {one.folder: _bands(one, objectives) for one in everyone if is_banded}
         files += evaluation_plots.save_pareto(
-            _front_points(records, values, mask), objectives, _markers(everyone), target,
-            kind=kind, rule=_rule(records[0]),
+            _front_points(records, values, mask, bands), objectives, _markers(everyone, bands),
+            target, kind=kind, rule=_rule(records[0]),
         )  # fmt: skip
-    unlike = _unlike(everyone, objectives[0])
     if json:
         told = {"objectives": objectives, "runs": table, "front": merged, "files": files}
         told["unlike_kinds"] = [one.as_json() for one in unlike]
@@ -120,6 +123,27 @@ def _unlike(records: "list[Run]", objective: str) -> "list[UnlikeConstant]":
         if (best := _best_of(record.folder, objective)) is not None:
             sides[record.folder.name] = footing(best, best.base)
     return unlike_constants(list(sides), list(sides.values()))
+
+
+def _bands(record: "Run", objectives: list[str]) -> "tuple[PointBand, ...]":
+    """Bands for the objectives of the best design of a run for each of them."""
+    from hwdse.jobs.footing.figure_bands import objective_bands
+    from hwdse.plots.fronts.pareto_plots import PointBand
+
+    bands = {}
+    for objective in objectives:
+        if (best := _best_of(record.folder, objective)) is None:
+            continue
+        found = objective_bands(best, best.base, objectives)
+        if len(found) == len(objectives):
+            each = [found[name] for name in objectives]
+            band = PointBand(
+                tuple(one.value for one in each),
+                tuple(one.low for one in each),
+                tuple(one.high for one in each),
+            )
+            bands[band.objectives] = band
+    return tuple(bands.values())
 
 
 def _print(table: list[dict[str, Any]], objectives: list[str]) -> None:
@@ -255,22 +279,27 @@ def _volumes(
     return rows
 
 
-def _markers(records: list["Run"]) -> list["Marker"]:
-    """Presets evaluated by the runs, each once."""
+def _markers(records: list["Run"], bands: "Mapping[Path, tuple[PointBand, ...]]") -> list["Marker"]:
+    """Presets evaluated by the runs and optima, each once; optima with their bands."""
     from hwdse.plots.fronts.pareto_plots import Marker
 
     found = {}
     for record in records:
+        own = bands.get(record.folder, ()) if _is_optimum(record) else ()
         for item in record.record.get("summary", {}).get("markers", []):
             marker = Marker(
-                item["label"], tuple(item["objectives"]), item["role"], item.get("note", "")
-            )
+                item["label"], tuple(item["objectives"]), item["role"], item.get("note", ""),
+                own[0] if own else None,
+            )  # fmt: skip
             found.setdefault(marker.label, marker)
     return list(found.values())
 
 
 def _front_points(
-    records: list["Run"], values: "list[np.ndarray]", mask: "np.ndarray"
+    records: list["Run"],
+    values: "list[np.ndarray]",
+    mask: "np.ndarray",
+    bands: "Mapping[Path, tuple[PointBand, ...]]",
 ) -> list["FrontPoints"]:
     """Designs of each run with its name; of one run, all are the Pareto front."""
     import numpy as np
@@ -283,7 +312,8 @@ def _front_points(
         names = [str(record.folder) for record in records]
     if len(records) == 1:
         names = [f"Pareto front of {names[0]}"]
-    return [FrontPoints(*each) for each in zip(names, values, parts, strict=True)]
+    ends = [bands.get(record.folder, ()) for record in records]
+    return [FrontPoints(*each) for each in zip(names, values, parts, ends, strict=True)]
 
 
 def _plot_files(record: "Run", folder: Path, formats: tuple[str, ...], footer: str) -> "PlotFiles":

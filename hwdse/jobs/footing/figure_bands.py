@@ -7,7 +7,7 @@ order of magnitude, not a confidence interval.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,13 @@ from hwdse.config.provenance import UNSURE, Origin, origins
 from hwdse.config.schema.user_paths import format_value, short_path
 from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.evaluation import evaluate_exact
+from hwdse.objectives import OBJECTIVES
 from hwdse.search.space.pytree_path import get_path, set_path
 
 FIGURES = ("time_per_token_s", "energy_per_token_j", "chip_power_w", "cost_per_token_usd")
 """Figures of a job on a cluster."""
+Figures = Callable[[Any], dict[str, float]]
+"""Figures by name of an evaluation."""
 CORE_FIGURES = ("step_time_s", "step_energy_j", "chip_power_w")
 """Figures of a job on a core."""
 SERVING_FIGURES = (
@@ -112,10 +115,27 @@ def footing(loaded: LoadedSearch, design: Any) -> Footing:
 
 
 def _footing(loaded: LoadedSearch, design: Any) -> Footing:
+    names = _figures_of(design)
+    return _bands(
+        loaded, design, lambda found: {name: float(getattr(found, name)) for name in names}
+    )
+
+
+def objective_bands(
+    loaded: LoadedSearch, design: Any, objectives: Sequence[str]
+) -> dict[str, FigureBand]:
+    """Bands for objectives by name, as for figures; without those that are not positive."""
+    found = _bands(
+        loaded, design, lambda found: {name: float(OBJECTIVES[name](found)) for name in objectives}
+    )
+    return dict(found.figures)
+
+
+def _bands(loaded: LoadedSearch, design: Any, figures: Figures) -> Footing:
+    """Bands for the figures that a function reads from an evaluation."""
     if getattr(design, "runs_long", False):
         return Footing({}, {})
-    names = _figures_of(design)
-    nominal = _logs(design, loaded.workload, names)
+    nominal = _logs(design, loaded.workload, figures)
     up = dict.fromkeys(nominal, 0.0)
     down = dict.fromkeys(nominal, 0.0)
     constants = {}
@@ -130,7 +150,7 @@ def _footing(loaded: LoadedSearch, design: Any) -> Footing:
         for end in ends:
             if end == value:
                 continue
-            moved = _logs(set_path(design, path, end), loaded.workload, names)
+            moved = _logs(set_path(design, path, end), loaded.workload, figures)
             for name in nominal:
                 change = moved.get(name, math.nan) - nominal[name]
                 if math.isfinite(change):
@@ -157,10 +177,9 @@ def _figures_of(design: Any) -> tuple[str, ...]:
     return SERVING_FIGURES if hasattr(design, "engine") else FIGURES
 
 
-def _logs(design: Any, workload: Any, names: Sequence[str]) -> dict[str, float]:
+def _logs(design: Any, workload: Any, figures: Figures) -> dict[str, float]:
     """ln of each positive figure."""
-    found = evaluate_exact(design, workload)
-    values = {name: float(getattr(found, name)) for name in names}
+    values = figures(evaluate_exact(design, workload))
     return {name: math.log(value) for name, value in values.items() if value > 0.0}
 
 

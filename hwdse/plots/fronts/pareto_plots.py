@@ -35,6 +35,20 @@ MAX_LISTED = 6
 
 
 @dataclass(frozen=True)
+class PointBand:
+    """Ends of the bands for both objectives of a design."""
+
+    objectives: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def scaled(self, scales: np.ndarray) -> "PointBand":
+        """The band in other units."""
+        ends = (self.objectives, self.low, self.high)
+        return PointBand(*(tuple((np.array(end) * scales).tolist()) for end in ends))
+
+
+@dataclass(frozen=True)
 class Marker:
     """A named design in a plot."""
 
@@ -44,6 +58,8 @@ class Marker:
     """`preset`, `baseline` or `best`."""
     note: str = ""
     """Limits that the design exceeds, such as `over area limit`; its marker is hollow then."""
+    band: PointBand | None = None
+    """Bands for its objectives, drawn as bars."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,8 @@ class FrontPoints:
     objectives: np.ndarray
     is_front: np.ndarray
     """True for the designs on the Pareto front of all runs."""
+    bands: tuple[PointBand, ...] = ()
+    """Bands of some of the designs, drawn as bars."""
 
 
 _ROLES = {
@@ -83,7 +101,7 @@ def plot_pareto(
     The axes are set around the front and the base design. The text that is returned names the
     presets outside of them; it is empty if there are none. One run has one staircase; of several,
     each has its own color and marker, with hollow markers for designs that another run dominates.
-    Points that are not finite are not drawn.
+    Bars are bands of designs. Points that are not finite are not drawn.
     """
     runs = [replace(run, objectives=_points(run.objectives)) for run in runs]
     front = np.concatenate([run.objectives[run.is_front] for run in runs] or [np.zeros((0, 2))])
@@ -93,6 +111,8 @@ def plot_pareto(
     _draw_cloud(axes, _points(cloud), cloud_label, low, high)
     soft = list(axes.collections)
     _draw_runs(axes, runs, front)
+    bands = [band for run in runs for band in run.bands]
+    _draw_bands(axes, [*bands, *(one.band for one in markers if one.band is not None)], low, high)
     far = draw_named(axes, markers, (low, high), labels, soft)
     axes.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, columnspacing=1.6,
@@ -241,6 +261,32 @@ def _draw_runs(axes: Axes, runs: Sequence[FrontPoints], front: np.ndarray) -> No
     if any(not run.is_front.all() for run in runs):
         axes.plot([], [], "o", markersize=5.5, linestyle="none", color=INK, markerfacecolor="white",
                   label="hollow: dominated by another run")  # fmt: skip
+
+
+def _draw_bands(axes: Axes, bands: Sequence[PointBand], low: np.ndarray, high: np.ndarray) -> None:
+    """Draw bars between the ends of bands for designs inside the axes.
+
+    A bar that ends outside the axes has no cap there.
+    """
+    shown = [
+        band
+        for band in bands
+        if np.all(np.isfinite([*band.objectives, *band.low, *band.high]))
+        and np.all((np.array(band.objectives) >= low) & (np.array(band.objectives) <= high))
+    ]
+    if not shown:
+        return
+    points, lows, highs = (
+        np.array([getattr(band, name) for band in shown]) for name in ("objectives", "low", "high")
+    )
+    # Rounding may move the value beyond an end.
+    less, more = np.maximum(points - lows, 0.0), np.maximum(highs - points, 0.0)
+    axes.errorbar(
+        points[:, 0], points[:, 1],
+        xerr=np.stack([less[:, 0], more[:, 0]]), yerr=np.stack([less[:, 1], more[:, 1]]),
+        linestyle="none", ecolor=INK, elinewidth=0.8, capsize=2.5, alpha=0.55, zorder=3.5,
+        label="band from the kinds of constants",
+    )  # fmt: skip
 
 
 def _designs(count: int) -> str:

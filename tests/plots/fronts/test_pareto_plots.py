@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from support.drawings import AXES, CLOUD, FRONT, MARKERS, one_run
 from support.plot_checks import drawn, label_boxes, layers_of
@@ -13,6 +14,7 @@ from hwdse.plots.fronts.pareto_plots import (
     MIN_FRONT_SHARE,
     FrontPoints,
     Marker,
+    PointBand,
     front_limits,
     plot_pareto,
 )
@@ -168,3 +170,33 @@ def test_values_that_are_not_finite_do_not_set_the_limits():
     assert np.all(np.isfinite([low, high]))
     draw([FrontPoints("front", bad, np.ones(len(bad), bool))],
          [Marker("no time", (np.inf, 3.0), "preset")])  # fmt: skip
+
+
+def bars_of(axes):
+    return [c for c in axes.collections if isinstance(c, LineCollection)]
+
+
+def test_bands_are_bars_between_their_ends():
+    point, base = tuple(FRONT[3]), tuple(BASE.objectives)
+    run = replace(
+        one_run()[0], bands=(PointBand(point, (0.9 * point[0], 0.8 * point[1]), (2.0, 200.0)),)
+    )
+    named = replace(BASE, band=PointBand(base, (1.5, 280.0), (1.8, 330.0)))
+    _, axes, _ = draw([run], [named])
+    across, up = bars_of(axes)
+    ends = [segment[:, 0] for segment in across.get_segments()]
+    np.testing.assert_allclose(ends, [(0.9 * point[0], 2.0), (1.5, 1.8)])
+    ends = [segment[:, 1] for segment in up.get_segments()]
+    np.testing.assert_allclose(ends, [(0.8 * point[1], 200.0), (280.0, 330.0)])
+    assert "band from the kinds of constants" in legend_of(axes)
+
+
+def test_bands_of_designs_outside_the_axes_are_left_out():
+    far = PointBand((1e3, 1e6), (9e2, 9e5), (2e3, 2e6))
+    _, axes, _ = draw([replace(one_run()[0], bands=(far,))])
+    assert not bars_of(axes)
+
+
+def test_bands_have_the_unit_of_the_axes():
+    band = PointBand((1.0, 2.0), (0.5, 1.0), (3.0, 4.0)).scaled(np.array([10.0, 100.0]))
+    assert band == PointBand((10.0, 200.0), (5.0, 100.0), (30.0, 400.0))
