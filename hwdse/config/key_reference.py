@@ -22,6 +22,8 @@ from pydantic_core import PydanticUndefined
 from hwdse.config.design.cluster_design_table import CLUSTER
 from hwdse.config.design.core_design_table import CORE
 from hwdse.config.design.model_and_task import LAYERS_TABLE, MODEL_TABLES, TASK_TABLES
+from hwdse.config.design.serving_design_table import SERVING
+from hwdse.config.design.serving_files import ENGINE_TABLES, SERVING_TASK_TABLES
 from hwdse.config.hardware.accelerators import ACCELERATOR_TABLES, LEVEL_TABLE
 from hwdse.config.hardware.cpus import CPU_TABLES
 from hwdse.config.hardware.failure_rates import RELIABILITY_TABLES
@@ -56,6 +58,8 @@ from hwdse.specs.hardware.cluster import Cluster
 from hwdse.specs.hardware.cpu import SimdEngine
 from hwdse.specs.hardware.neuron_core import NeuronCore
 from hwdse.specs.number_formats import PrecisionMix
+from hwdse.specs.serving.engine import ServingDesign, ServingEngine
+from hwdse.specs.serving.requests import Requests
 from hwdse.specs.software import Software
 from hwdse.units.format_units import format_quantity
 from hwdse.units.parse_units import split_field
@@ -112,6 +116,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "bands": "Least and greatest value of each constant among the fitted chips.",
         "published": "Published values of the vendor. Not part of the model.",
         "chip": "Chip preset or path of a chip file.",
+        "kernels": "Constants of the kernels of the chip in services: a row of "
+        "configs/libraries/kernels.csv. any: the common ones.",
         "system": "System preset or path of a system file.",
         "num_systems": "Number of systems; the cluster has this many times the chips of one.",
         "accelerator": "Accelerator preset or path of an accelerator file.",
@@ -126,6 +132,11 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "Keys of [design.parallelism] are kept. Omitted: best, unless there is this table.",
         "pretraining": "Recipe of the source of the model: values of the task that it gives.",
         "software": "Training-stack preset or path of a software file.",
+        "engine": "Serving-engine preset or path; its key makes the job a service.",
+        "precision": "Formats of weights, products and KV cache: bf16, fp8, fp8_kv8, nvfp4, mxfp4, "
+        "int8_weights, int4_weights.",
+        "formats": "Formats that replace those of the name precision.",
+        "parallelism": "Strategy of one replica.",
         "reliability": "Failure-rate preset or path. Replaces the failure rate of the system.",
         "failures_per_1000_node_days": "Failures of one node in 1,000 days.",
         "chips_per_node": "Chips of one node; each has an equal part of the failure rate.",
@@ -491,6 +502,7 @@ def _search_tables() -> Iterator[KeyTable]:
     kinds = {
         CLUSTER: ("Chips of one kind in a cluster.", Design),
         CORE: ("One core that runs the operators of a network.", None),
+        SERVING: ("A service: chips that answer requests to a model.", ServingDesign),
     }
     top = SEARCH_TABLES[CLUSTER]
     own = ("design", "objective", "limits", "variables", "choices", "variants", "uncertain")
@@ -520,6 +532,8 @@ def key_tables() -> tuple[KeyTable, ...]:
         *_tables("model", "layers", LAYERS_TABLE, LayerOverrides, is_list=True),
         *_tables("task", "", TASK_TABLES, TransformerTraining),
         *_tables("software", "", SOFTWARE_TABLES, Software),
+        *_tables("requests", "", SERVING_TASK_TABLES, Requests),
+        *_tables("engine", "", ENGINE_TABLES, ServingEngine),
         *_tables("process", "", PROCESS_TABLES, Process),
         *_tables("class", "", CLASS_TABLES, Chip),
         *_tables("reliability", "", RELIABILITY_TABLES),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hwdse.config.design.model_and_task import load_model_file, load_task_file
 from hwdse.config.design.operator_csv import load_operators_file
+from hwdse.config.design.serving_files import load_engine_file, load_serving_task_file
 from hwdse.config.files.toml_files import preset_names
 from hwdse.config.hardware.accelerators import load_accelerator_file
 from hwdse.config.hardware.failure_rates import load_reliability_file
@@ -20,7 +21,7 @@ class PresetEntry:
     """One line of `hwdse presets`."""
 
     kind: str
-    """Kind of file: chip, system, model, task, software, accelerator, operators, reliability."""
+    """Kind of file: chip, system, model, task, requests, engine, software, accelerator, operators, reliability."""
     name: str
     """Name in files and on the command line."""
     title: str
@@ -37,6 +38,8 @@ def list_presets() -> tuple[PresetEntry, ...]:
         ("system", "systems", load_system),
         ("model", "models", load_model_file),
         ("task", "tasks", load_task_file),
+        ("requests", "requests", load_serving_task_file),
+        ("engine", "serving_engines", load_engine_file),
         ("software", "software", load_software_file),
         ("accelerator", "accelerators", load_accelerator_file),
         ("operators", "operators", load_operators_file),

@@ -15,6 +15,8 @@ KINDS = (
     "system",
     "model",
     "task",
+    "requests",
+    "engine",
     "software",
     "accelerator",
     "operators",
@@ -44,6 +46,16 @@ SHOWN = {
         Metric("gradient (B per element)", "gradient_element_bytes", 1.0, 0),
         Metric("optimizer (B per parameter)", "optimizer_state_bytes_per_parameter", 1.0, 0),
     ),
+    "requests": (
+        Metric("input tokens", "input_tokens", 1.0, 0),
+        Metric("output tokens", "output_tokens", 1.0, 0),
+        Metric("requests in flight", "concurrency", 1.0, 0),
+    ),
+    "engine": (
+        Metric("host time per step (ms)", "step_host_s", 1e3, 3),
+        Metric("start of a collective (µs)", "collective_launch_s", 1e6, 1),
+        Metric("tokens per step", "token_budget", 1.0, 0),
+    ),
     "software": (
         Metric("dispatch time (µs)", "dispatch_time_s", 1e6, 0),
         Metric("element-wise traffic ratio", "elementwise_traffic_ratio", 1.0, 2),
@@ -71,6 +83,8 @@ TITLES = {
     "system": "systems",
     "model": "models",
     "task": "tasks",
+    "requests": "requests to serve",
+    "engine": "serving engines",
     "software": "training stacks (software)",
     "accelerator": "cores (accelerators)",
     "operators": "operator networks",
@@ -94,8 +108,9 @@ def run(
 ) -> None:
     """List the presets with published values and sources.
 
-    Chips, systems and models as published, tasks, training stacks (software), cores (accelerators),
-    operator networks of cores (operators), and failure rates of fleets (reliability).
+    Chips, systems and models as published, tasks, requests to serve, serving engines, training
+    stacks (software), cores (accelerators), operator networks of cores (operators), and failure
+    rates of fleets (reliability).
 
     \b
     Examples:

@@ -159,7 +159,7 @@ SERVING = DesignKind(
             "system": "systems",
             "chip": "chips",
             "model": "models",
-            "task": "tasks",
+            "task": "requests",
             "engine": "serving_engines",
         }
     ),

@@ -43,15 +43,17 @@ class EngineFile(Preset):
 def is_serving_task(name: Any, folder: Path) -> bool:
     """True if a preset or file is a serving task; false for no file, which others report."""
     try:
-        tables = read_toml(find_file("tasks", name, folder)).tables
+        tables = read_toml(find_file("requests", name, folder)).tables
     except (MissingFileError, ConfigError):
         return False
     return MARK in tables
 
 
-def load_serving_task_file(name_or_path: str | Path, named_in: NamedIn) -> ServingTaskFile:
+def load_serving_task_file(
+    name_or_path: str | Path, named_in: NamedIn | None = None
+) -> ServingTaskFile:
     """Load a serving task from a preset (`chat`) or a TOML file."""
-    file = open_file("tasks", name_or_path, named_in)
+    file = open_file("requests", name_or_path, named_in)
     checked = check(SERVING_TASK_TABLES, file.tables, ConfigLocation(file.label))
     values = given_requests(checked)
     return ServingTaskFile(checked.name, values, tuple(checked.sources), (file,), values)

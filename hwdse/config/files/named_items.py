@@ -18,6 +18,7 @@ FOLDERS: Mapping[str, str] = MappingProxyType(
         "chip": "chips",
         "model": "models",
         "task": "tasks",
+        "requests": "requests",
         "accelerator": "accelerators",
         "operators": "operators",
         "software": "software",
@@ -38,7 +39,7 @@ _MARKS = (
     ("model", "model"),
     ("accelerator", "levels"),
     ("task", "attention_fraction"),
-    ("task", "input_tokens"),
+    ("requests", "input_tokens"),
     ("engine", "token_budget"),
     *(
         ("software", key)
@@ -62,6 +63,7 @@ _HINTS: Mapping[str, str] = MappingProxyType(
         "accelerator": "--core {name} --layers NAME",
         "task": "--task {name}",
         "software": "--software {name}",
+        "requests": "--task {name} --engine NAME",
         "engine": "--engine {name}",
         "operators": "--layers {name}",
     }

@@ -16,6 +16,7 @@ FOLDERS = (
     "classes",
     "models",
     "tasks",
+    "requests",
     "serving_engines",
     "accelerators",
     "operators",
