@@ -25,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwdse.models.compute import attention_kernels, expert_kernels, gemm_kernels
-from hwdse.models.compute.attention_kernels import attention_time_s
-from hwdse.models.compute.expert_kernels import expert_time_s
-from hwdse.models.compute.gemm_kernels import gemm_time_s
+from hwdse.models.compute import attention_times, expert_times, gemm_times
+from hwdse.models.compute.attention_times import attention_time_s
+from hwdse.models.compute.expert_times import expert_time_s
+from hwdse.models.compute.gemm_times import gemm_time_s
 from hwdse.specs.hardware.kernel_costs import KernelCosts
 from hwdse.specs.kernel_formats import KERNEL_FORMATS
 from hwdse.validation.kernels.attention import AttentionRows
@@ -250,9 +250,9 @@ def gemm_fit(path: Path) -> KernelFit:
         (
             *(SharedConstant(f"fixed_us {n}", 1e6 * KERNEL_FORMATS[n].fixed_s, 1.0) for n in fixed),
             *(SharedConstant(f"rate {n}", 1.0, 0.3) for n in rated),
-            SharedConstant("SPLIT_S", 5e-6, 0.5, gemm_kernels),
-            SharedConstant("SHARPNESS", 2.6, 0.3, gemm_kernels),
-            SharedConstant("LEAST_DEPTH", 120.0, 0.5, gemm_kernels),
+            SharedConstant("SPLIT_S", 5e-6, 0.5, gemm_times),
+            SharedConstant("SHARPNESS", 2.6, 0.3, gemm_times),
+            SharedConstant("LEAST_DEPTH", 120.0, 0.5, gemm_times),
         ),
         predict,
         {
@@ -273,7 +273,7 @@ def attention_fit(path: Path) -> KernelFit:
             _take(rows.work, chosen), _take(rates, chosen), KernelCosts(**chips)
         )
 
-    here = attention_kernels
+    here = attention_times
     return KernelFit(
         rows.time_s,
         rows.devices,
@@ -300,6 +300,24 @@ def attention_fit(path: Path) -> KernelFit:
     )
 
 
+_OPS_CONSTANTS = (
+    ChipConstant("stream_start_s", 3e-6, 0.7),
+    ChipConstant("stream_fraction", 0.85, 0.2, 1.0),
+    ChipConstant("stream_cache_ratio", 2.0, 0.5),
+)
+
+
+def _ops_shared() -> tuple[SharedConstant, ...]:
+    """Traffic and launches of each kernel. Only ratios of traffic show: that of one is fixed."""
+    free = [key for key in OPS if key != ("fp8_static_quantise", "graph")]
+    eager = [key for key in OPS if key[1] == "eager"]
+    return (
+        *(SharedConstant(f"traffic {a} {b}", OPS[a, b].traffic_ratio, 0.5) for a, b in free),
+        *(SharedConstant(f"launch {a}", OPS[a, b].launch_ratio, 0.5) for a, b in eager),
+        SharedConstant("conv_ns", 1.0, 1.0),
+    )
+
+
 def ops_fit(path: Path) -> KernelFit:
     """Elementwise kernels and causal convolutions; launches as fitted on products."""
     rows = OpRows(read_table(path))
@@ -310,9 +328,6 @@ def ops_fit(path: Path) -> KernelFit:
     launch_s = jnp.asarray(stacked_costs(devices).launch_s)
     time_s = np.concatenate([rows.time_s[first], rows.time_s[second]])
     kernels = list(OPS)
-    eager = [key for key in kernels if key[1] == "eager"]
-    # Only ratios of traffic show: that of one kernel is fixed.
-    free = [key for key in kernels if key != ("fp8_static_quantise", "graph")]
 
     def predict(chips: dict, shared: dict, chosen: np.ndarray) -> Any:
         # The rows are evaluated together: each has its own constants, others the defaults.
@@ -342,16 +357,8 @@ def ops_fit(path: Path) -> KernelFit:
     return KernelFit(
         time_s,
         devices,
-        (
-            ChipConstant("stream_start_s", 3e-6, 0.7),
-            ChipConstant("stream_fraction", 0.85, 0.2, 1.0),
-            ChipConstant("stream_cache_ratio", 2.0, 0.5),
-        ),
-        (
-            *(SharedConstant(f"traffic {a} {b}", OPS[a, b].traffic_ratio, 0.5) for a, b in free),
-            *(SharedConstant(f"launch {a}", OPS[a, b].launch_ratio, 0.5) for a, b in eager),
-            SharedConstant("conv_ns", 1.0, 1.0),
-        ),
+        _OPS_CONSTANTS,
+        _ops_shared(),
         predict,
         {"rows": np.random.default_rng(SEED).integers(0, NUM_FOLDS, len(time_s))},
     )
@@ -382,7 +389,7 @@ def experts_fit(path: Path) -> KernelFit:
             ChipConstant("expert_hbm_fraction", 0.7, 0.3, 1.0),
         ),
         (
-            SharedConstant("PADDED_ROWS", 32.0, 0.7, expert_kernels),
+            SharedConstant("PADDED_ROWS", 32.0, 0.7, expert_times),
             *(SharedConstant(f"rate {name}", 1.0, 1.0) for name in names[1:]),
         ),
         predict,

@@ -11,10 +11,10 @@ from hwdse.models.silicon.manufacturing import manufacturing
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import EXACT, SMALLEST, Relaxation, total
+from hwdse.serving.queues.request_means import request_means
+from hwdse.serving.queues.steady_state import steady_state
 from hwdse.serving.replica_limits import longest_tokens, replica_limits, token_cache_bytes
-from hwdse.serving.request_means import request_means
-from hwdse.serving.steady_state import steady_state
-from hwdse.serving.step_power import StepRun, fabric_of, step_run, step_time_of
+from hwdse.serving.steps.step_power import StepRun, fabric_of, step_run, step_time_of
 from hwdse.specs.results.evaluation_result import (
     Evaluation,
     ServiceDetails,
@@ -165,26 +165,38 @@ def evaluate_serving(
         chip_carbon_g=chip_g,
         carbon_per_token_g=carbon.step_carbon_g(chip_g, 1.0, chips * power_w, cluster)
         / tokens_per_s,
-        ttft_s=state.ttft.mean_s,
-        ttft_p99_s=state.ttft.p99_s,
-        tpot_s=state.tpot.mean_s,
-        tpot_p99_s=state.tpot.p99_s,
-        request_latency_s=state.latency.mean_s,
-        request_latency_p99_s=state.latency.p99_s,
-        interactivity_tokens_per_s=1.0 / state.tpot.mean_s,
-        chip_tokens_per_s=tokens_per_s / chips,
-        requests_per_s=state.request_rate_per_s,
-        decode_sequences=state.decode_sequences,
-        load_ratio=state.utilization_ratio,
-        kv_used_ratio=state.kv_used_ratio,
-        capacity_requests_per_s=state.capacity_rate_per_s,
-        service=ServiceDetails(
-            state=state,
-            decode=served.decode.times,
-            mixed=served.mixed.times,
-            decode_clock_ratio=served.decode.clock_ratio,
-            mixed_clock_ratio=served.mixed.clock_ratio,
-        ),
+        **_service_fields(state, chips),
+        service=_details(served),
+    )
+
+
+def _service_fields(state: ServingState, num_chips: Scalar) -> dict[str, Leaf]:
+    """Fields of an `Evaluation` that only a service has."""
+    return {
+        "ttft_s": state.ttft.mean_s,
+        "ttft_p99_s": state.ttft.p99_s,
+        "tpot_s": state.tpot.mean_s,
+        "tpot_p99_s": state.tpot.p99_s,
+        "request_latency_s": state.latency.mean_s,
+        "request_latency_p99_s": state.latency.p99_s,
+        "interactivity_tokens_per_s": 1.0 / state.tpot.mean_s,
+        "chip_tokens_per_s": jnp.maximum(state.output_tokens_per_s, SMALLEST) / num_chips,
+        "requests_per_s": state.request_rate_per_s,
+        "decode_sequences": state.decode_sequences,
+        "load_ratio": state.utilization_ratio,
+        "kv_used_ratio": state.kv_used_ratio,
+        "capacity_requests_per_s": state.capacity_rate_per_s,
+    }
+
+
+def _details(served: ServedTask) -> ServiceDetails:
+    """State and steps of a service."""
+    return ServiceDetails(
+        state=served.state,
+        decode=served.decode.times,
+        mixed=served.mixed.times,
+        decode_clock_ratio=served.decode.clock_ratio,
+        mixed_clock_ratio=served.mixed.clock_ratio,
     )
 
 

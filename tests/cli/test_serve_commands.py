@@ -29,7 +29,7 @@ def refused(capsys, *arguments):
 def service():
     from hwdse.config import load_search
     from hwdse.config.search.job_source import JobSource
-    from hwdse.serving.serving_answers import service_answer
+    from hwdse.jobs.services.serving_answers import service_answer
 
     flags = {"system": "dgx_h100", "model": "llama3_8b", "engine": "vllm", "strategy": "TP1"}
     loaded = load_search(JobSource(None, flags))

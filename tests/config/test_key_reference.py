@@ -22,6 +22,8 @@ KINDS = {
     "software": "software",
     "models": "model",
     "tasks": "task",
+    "requests": "requests",
+    "serving_engines": "engine",
 }
 FREE = {("system", "overrides"), ("search", "overrides"), ("reliability", "cluster")}
 """Tables whose keys are paths."""

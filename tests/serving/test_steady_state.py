@@ -15,7 +15,7 @@ from support.serving_simulator import (
     with_staggered_starts,
 )
 
-from hwdse.serving.steady_state import steady_state
+from hwdse.serving.queues.steady_state import steady_state
 from hwdse.specs.serving.requests import Requests
 from hwdse.specs.serving.serving_metrics import ReplicaLimits
 

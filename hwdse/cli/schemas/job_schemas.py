@@ -300,7 +300,7 @@ def _strategy() -> Schema:
 def serve_schema() -> Schema:
     """Output of `hwdse serve`."""
     from hwdse.cli.serve.serve_command import KINDS_OF_TOKENS
-    from hwdse.serving.serving_answers import FIGURES
+    from hwdse.jobs.services.serving_answers import FIGURES
     from hwdse.specs.results.evaluation_result import ServingMemoryParts, ServingTimeParts
     from hwdse.specs.serving.serving_metrics import ServingState
 

@@ -10,7 +10,7 @@ from hwdse.report.number_texts import significant
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.serving.serving_answers import ServiceAnswer
+    from hwdse.jobs.services.serving_answers import ServiceAnswer
 
 NAME = "serve"
 LATENCIES = {
@@ -48,7 +48,7 @@ def run(config: Config, sets: Sets = None, json: Json = False) -> None:
       hwdse serve --system dgx_h100 --model llama3_70b --engine sglang --strategy TP4 --rate 8
       hwdse serve --system trn2_48xlarge --model llama3_70b --engine vllm --strategy best
     """
-    from hwdse.serving.serving_answers import service_answer
+    from hwdse.jobs.services.serving_answers import service_answer
 
     loaded = load_service(config, sets, NAME)
     design: Any = loaded.base
@@ -200,7 +200,7 @@ def _print_elasticities(answer: "ServiceAnswer") -> None:
 
 
 def _limits_sentence(answer: "ServiceAnswer") -> str:
-    """What takes most of both kinds of steps."""
+    """Largest part of both kinds of steps."""
     from hwdse.report.breakdowns import part_label
 
     service, words = answer.evaluation.service, []

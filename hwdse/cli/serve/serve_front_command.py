@@ -87,17 +87,11 @@ def run(
           --precisions fp8,nvfp4 --max-ttft "2 s" --max-tpot "25 ms" --load 40
     """
     from hwdse.serving import serving_front as fronts
-    from hwdse.units.parse_units import to_base
 
     if per not in SCALES:
         raise CommandError(f"--per {per}: expected one of {', '.join(SCALES)}")
     kinds = parse_formats(formats)
-    limits = {}
-    for name, text in (("max-ttft", max_ttft), ("max-tpot", max_tpot)):
-        try:
-            limits[name] = math.inf if text is None else to_base(text, "s")
-        except ValueError as error:
-            raise CommandError(f"--{name} {text}: {error}") from None
+    limits = _limits({"max-ttft": max_ttft, "max-tpot": max_tpot})
     if load is not None and not (load > 0.0 and math.isfinite(load)):
         raise CommandError(f"--load {load}: expected requests per second above 0")
     loaded = load_service(config, sets, NAME)
@@ -136,6 +130,20 @@ def run(
             one, chips = fewest or (None, None)
             _say_best(f"fewest chips for {load:g} requests/s", one, chips)
     tell_files(files)
+
+
+def _limits(texts: dict[str, str | None]) -> dict[str, float]:
+    """Limits of latencies in seconds by option; infinite without one."""
+    from hwdse.units.parse_units import to_base
+
+    limits = dict.fromkeys(texts, math.inf)
+    for name, text in texts.items():
+        if text is not None:
+            try:
+                limits[name] = to_base(text, "s")
+            except ValueError as error:
+                raise CommandError(f"--{name} {text}: {error}") from None
+    return limits
 
 
 def _formats(design: Any, names: str | None) -> "dict[str, ServingFormats]":

@@ -77,7 +77,7 @@ def with_serving_strategy(
 
 def _best(roots: Roots, limits: Mapping[str, float], where: ConfigLocation) -> ServingStrategy:
     """The strategy with the highest throughput that fits and meets the limits."""
-    from hwdse.serving.strategy_ranking import best_serving_strategy
+    from hwdse.serving.serving_ranking import best_serving_strategy
 
     specs = {name: value for name, value in roots.items() if name != "workload"}
     task: ServingTask = roots["workload"]

@@ -1,4 +1,4 @@
-"""What the kernels of a chip run on, and the constants of its kernel library.
+"""Peaks of a chip as its kernels see them, and the constants of its kernel library.
 
 `KernelRates` are published peaks of a chip; a hypothetical chip has them too. `KernelCosts` are
 fitted on measured kernels of chips that exist; other chips take those of a class.

@@ -6,7 +6,7 @@ from hwdse.numerics.array_types import Leaf
 
 @struct.dataclass
 class ReplicaLimits:
-    """What bounds the batch of one replica, as the scheduler of its engine sees it."""
+    """Bounds of the batch of one replica, as the scheduler of its engine sees them."""
 
     max_sequences: Leaf
     """Sequences that may be in the batch at once. Typical: 256."""

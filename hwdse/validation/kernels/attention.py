@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hwdse.models.compute.attention_kernels import (
+from hwdse.models.compute.attention_times import (
     AttentionWork,
     attention_bytes,
     attention_flop,

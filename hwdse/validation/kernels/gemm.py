@@ -6,7 +6,7 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
-from hwdse.models.compute.gemm_kernels import gemm_bytes, gemm_flop, gemm_time_s
+from hwdse.models.compute.gemm_times import gemm_bytes, gemm_flop, gemm_time_s
 from hwdse.specs.hardware.kernel_costs import KernelCosts
 from hwdse.specs.kernel_formats import KERNEL_FORMATS, KernelFormat
 from hwdse.validation.kernels.kernel_devices import known_devices, stacked_costs, stacked_rates

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hwdse.models.compute.elementwise_kernels import elementwise_time_s
-from hwdse.models.compute.expert_kernels import ExpertWork, expert_flop, expert_time_s
-from hwdse.models.compute.gemm_kernels import gemm_time_s
+from hwdse.models.compute.elementwise_times import elementwise_time_s
+from hwdse.models.compute.expert_times import ExpertWork, expert_flop, expert_time_s
+from hwdse.models.compute.gemm_times import gemm_time_s
 from hwdse.numerics.array_types import PerOp
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
 from hwdse.specs.kernel_formats import KERNEL_FORMATS, KernelFormat

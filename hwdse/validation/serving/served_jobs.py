@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hwdse.config import load_system
 from hwdse.config.design.serving_files import load_engine_file
 from hwdse.config.hardware.load_specs import System
-from hwdse.serving.step_mixture import StepMixture, step_mixture
+from hwdse.serving.steps.step_mixture import StepMixture, step_mixture
 from hwdse.specs.serving.engine import ServingDesign, ServingEngine, ServingFormats, ServingStrategy
 from hwdse.specs.serving.requests import Requests
 from hwdse.validation.serving.served_formats import preset_of_model, served_formats, served_model
@@ -196,7 +196,7 @@ def _formats(preset: str, precision: str, machine: Machine, kv_bits: float) -> S
 
 @dataclass(frozen=True)
 class JobParts:
-    """Where constants of engines and kernels come from: presets, or a fit."""
+    """Engines of jobs: those of presets, or of a fit."""
 
     engines: Mapping[str, ServingEngine]
 

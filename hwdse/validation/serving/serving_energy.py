@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from hwdse.numerics.relaxation import total
-from hwdse.serving.step_mixture import mean_step_s, median_step_s
-from hwdse.serving.step_power import fabric_of, step_run
+from hwdse.serving.steps.step_mixture import mean_step_s, median_step_s
+from hwdse.serving.steps.step_power import fabric_of, step_run
 from hwdse.validation.serving.job_groups import JobRow, by_model, stacked
 from hwdse.validation.serving.served_jobs import preset_parts, window_job
 from hwdse.validation.shared.reference_table import (

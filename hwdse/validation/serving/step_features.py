@@ -15,9 +15,9 @@ import numpy as np
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
-from hwdse.serving.message_costs import messages_time_s
-from hwdse.serving.step_power import fabric_of
-from hwdse.serving.step_time import operator_times
+from hwdse.serving.steps.message_costs import messages_time_s
+from hwdse.serving.steps.step_power import fabric_of
+from hwdse.serving.steps.step_time import operator_times
 from hwdse.specs.serving.engine import ServingDesign, ServingEngine
 from hwdse.specs.serving.requests import StepLoad
 from hwdse.validation.serving.job_groups import JobRow, by_model

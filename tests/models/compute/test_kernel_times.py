@@ -10,22 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwdse.config.hardware.kernel_library import kernel_library
-from hwdse.models.compute.attention_kernels import (
+from hwdse.models.compute.attention_times import (
     AttentionWork,
     attention_bytes,
     attention_flop,
     attention_pairs,
     attention_time_s,
 )
-from hwdse.models.compute.elementwise_kernels import elementwise_time_s
-from hwdse.models.compute.expert_kernels import (
+from hwdse.models.compute.elementwise_times import elementwise_time_s
+from hwdse.models.compute.expert_times import (
     ExpertWork,
     expert_bytes,
     expert_flop,
     expert_time_s,
     padded_rows,
 )
-from hwdse.models.compute.gemm_kernels import gemm_bytes, gemm_flop, gemm_time_s, joined_s
+from hwdse.models.compute.gemm_times import gemm_bytes, gemm_flop, gemm_time_s, joined_s
 from hwdse.specs.kernel_formats import KERNEL_FORMATS
 from hwdse.validation.kernels.kernel_devices import device_rates
 

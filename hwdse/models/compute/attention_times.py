@@ -10,7 +10,7 @@ public rows together (`experiments/kernel_times`).
 
 import jax.numpy as jnp
 
-from hwdse.models.compute.gemm_kernels import cached_share, tiles_of
+from hwdse.models.compute.gemm_times import cached_share, tiles_of
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp
 from hwdse.numerics.relaxation import num_tiles

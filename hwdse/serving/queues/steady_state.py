@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import is_known
-from hwdse.serving.closed_loop import closed_loop_state
-from hwdse.serving.open_loop import open_loop_state
-from hwdse.serving.step_times import StepTime
+from hwdse.serving.queues.closed_loop import closed_loop_state
+from hwdse.serving.queues.open_loop import open_loop_state
+from hwdse.serving.queues.step_times import StepTime
 from hwdse.specs.serving.requests import Requests
 from hwdse.specs.serving.serving_metrics import ReplicaLimits, ServingState
 

@@ -5,7 +5,7 @@ padded to tiles, a tile at most half empty on average; every expert with a token
 once: $t = t_0 + (t_c^p + t_m^p)^{1/p}$.
 """
 
-from hwdse.models.compute.gemm_kernels import cached_share, joined_s
+from hwdse.models.compute.gemm_times import cached_share, joined_s
 from hwdse.models.compute.kernel_rates import matrix_rate_flop_per_s
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from hwdse.evaluation import evaluate_exact
+from hwdse.jobs.services.token_prices import token_prices
 from hwdse.numerics import struct
 from hwdse.search.space.pytree_path import get_path, set_path
-from hwdse.serving.token_prices import token_prices
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.workload.serving.serving_task import ServingTask

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import SMALLEST, num_tiles
-from hwdse.serving.latency_percentiles import Cumulants, gamma_like
-from hwdse.serving.queue_waits import prefill_backlog
-from hwdse.serving.request_means import RequestMeans
-from hwdse.serving.step_times import StepTimes
+from hwdse.serving.queues.latency_percentiles import Cumulants, gamma_like
+from hwdse.serving.queues.queue_waits import prefill_backlog
+from hwdse.serving.queues.request_means import RequestMeans
+from hwdse.serving.queues.step_times import StepTimes
 from hwdse.specs.serving.serving_metrics import ReplicaLimits
 
 MAX_SLOPE_SHARE = 0.98
@@ -168,58 +168,24 @@ def operating_point(
     spread = 1.0 if arrivals.is_closed else arrivals.spread_squared
     lump = lump_tokens(others * per_step, spread, means.prompt_tokens, room)
 
-    near = times.decoding_s(1.0 + decoding)
-    share = jnp.clip(decoding * times.decode_slope / near, 0.0, MAX_SLOPE_SHARE)
-    growth = share / (1.0 - share)
-    met = 1.0 + others * decoding + (0.0 if arrivals.is_closed else spread * growth)
-    met = jnp.minimum(met, jnp.maximum(limits.max_sequences, 1.0))
+    met, growth = _met_sequences(decoding, others, spread, limits, arrivals, times)
     decode_s, mixed_s = times.decoding_s(met), times.mixing_s(met, lump)
     lump_s = jnp.maximum(mixed_s - decode_s, 0.0)
     prompt_s = lump_s * means.prompt_tokens / lump
     tpot_s = decode_s + others * per_step * prompt_s
-    rate = per_step / tpot_s
-
     lengths = arrivals.step_spread_squared(per_step) + means.prompt_spread_ratio**2
-    if arrivals.is_closed:
-        busy = jnp.zeros_like(per_step)
-    else:
-        busy = jnp.minimum(others * per_step * prompt_s / tpot_s, MAX_SLOPE_SHARE)
-    step_variance = prompt_s**2 * others * per_step * lengths / (1.0 - busy**2)
-    life_variance = prompt_s**2 * others * per_step / (1.0 - busy) ** 2
-    life_variance = life_variance * (
-        arrivals.life_spread_squared(means) + means.prompt_spread_ratio**2
+    step_variance, life_variance = _step_variances(
+        others * per_step, prompt_s, tpot_s, lengths, means, arrivals
     )
     slope = times.decode_slope + others * per_step * (times.mixed_slope - times.decode_slope) * (
         means.prompt_tokens / lump
     )
-    if arrivals.is_closed:
-        variance = decoding * jnp.maximum(
-            1.0 - decoding / jnp.maximum(arrivals.population, SMALLEST), 0.0
-        )
-    else:
-        evened = 1.0 + (spread - 1.0) / (1.0 + means.output_spread_ratio**2)
-        variance = decoding * evened * (1.0 + growth)
-
-    step_s2 = tpot_s * (1.0 + step_variance / tpot_s**2)
-    gated = others * rate * (tpot_s if arrivals.is_closed else step_s2)
-    met_prompts = gated if arrivals.is_closed else jnp.maximum(gated - (1.0 - spread), 0.0)
+    rate, full_s = per_step / tpot_s, decode_s + lump_s * room / lump
+    spread_squared = step_variance / tpot_s**2
+    gated = others * rate * tpot_s * (1.0 if arrivals.is_closed else 1.0 + spread_squared)
     first_step = decode_s - times.decode_slope * (met - others * decoding)
     first_step = jnp.maximum(first_step + lump_s, 0.5 * mixed_s) - lump_s
-    own = gamma_like(prompt_s, means.prompt_spread_ratio)
-    shared = Cumulants(
-        met_prompts * prompt_s,
-        met_prompts * prompt_s**2 * lengths,
-        met_prompts * prompt_s**3 * lengths,
-    )
-    prefill = Cumulants(first_step + (num_chunks - 1.0) * decode_s) + own + shared
-
-    full_s = decode_s + lump_s * room / lump
     in_full_step = others * (per_step if arrivals.is_closed else rate * full_s)
-    backlog = prefill_backlog(
-        room - in_full_step * means.prompt_tokens,
-        in_full_step * means.prompt_tokens**2 * lengths,
-        full_s / room,
-    )
     return OperatingPoint(
         per_step=per_step,
         decode_sequences=decoding,
@@ -232,12 +198,71 @@ def operating_point(
         mixed_step_s=mixed_s,
         prompt_s=prompt_s,
         tpot_s=tpot_s,
-        step_spread_squared=step_variance / tpot_s**2,
+        step_spread_squared=spread_squared,
         life_variance_s2=life_variance,
         batch_slope_s=slope,
-        batch_variance=variance,
+        batch_variance=_batch_variance(decoding, growth, spread, means, arrivals),
         rate_per_s=rate,
         full_step_s=full_s,
-        prefill=prefill,
-        backlog=backlog,
+        prefill=Cumulants(first_step + (num_chunks - 1.0) * decode_s)
+        + gamma_like(prompt_s, means.prompt_spread_ratio)
+        + _shared_prompts(gated, prompt_s, lengths, spread, arrivals),
+        backlog=prefill_backlog(
+            room - in_full_step * means.prompt_tokens,
+            in_full_step * means.prompt_tokens**2 * lengths,
+            full_s / room,
+        ),
     )
+
+
+def _met_sequences(
+    decoding: Scalar,
+    others: Scalar,
+    spread: Scalar,
+    limits: ReplicaLimits,
+    arrivals: Arrivals,
+    times: StepTimes,
+) -> tuple[Scalar, Scalar]:
+    """Sequences that a token meets, and the growth of the batch by its own step times."""
+    near = times.decoding_s(1.0 + decoding)
+    share = jnp.clip(decoding * times.decode_slope / near, 0.0, MAX_SLOPE_SHARE)
+    growth = share / (1.0 - share)
+    met = 1.0 + others * decoding + (0.0 if arrivals.is_closed else spread * growth)
+    return jnp.minimum(met, jnp.maximum(limits.max_sequences, 1.0)), growth
+
+
+def _step_variances(
+    others_per_step: Scalar,
+    prompt_s: Scalar,
+    tpot_s: Scalar,
+    lengths: Scalar,
+    means: RequestMeans,
+    arrivals: Arrivals,
+) -> tuple[Scalar, Scalar]:
+    """Variance of the step time, and of the sum of many steps over their number."""
+    if arrivals.is_closed:
+        busy = jnp.zeros_like(tpot_s)
+    else:
+        busy = jnp.minimum(others_per_step * prompt_s / tpot_s, MAX_SLOPE_SHARE)
+    of_prompts = prompt_s**2 * others_per_step
+    of_life = arrivals.life_spread_squared(means) + means.prompt_spread_ratio**2
+    return of_prompts * lengths / (1.0 - busy**2), of_prompts * of_life / (1.0 - busy) ** 2
+
+
+def _batch_variance(
+    decoding: Scalar, growth: Scalar, spread: Scalar, means: RequestMeans, arrivals: Arrivals
+) -> Scalar:
+    """Variance of the decoding sequences: binomial in a closed loop."""
+    if arrivals.is_closed:
+        inside = decoding / jnp.maximum(arrivals.population, SMALLEST)
+        return decoding * jnp.maximum(1.0 - inside, 0.0)
+    evened = 1.0 + (spread - 1.0) / (1.0 + means.output_spread_ratio**2)
+    return decoding * evened * (1.0 + growth)
+
+
+def _shared_prompts(
+    gated: Scalar, prompt_s: Scalar, lengths: Scalar, spread: Scalar, arrivals: Arrivals
+) -> Cumulants:
+    """Time of the prompts that share the steps of a prompt."""
+    met = gated if arrivals.is_closed else jnp.maximum(gated - (1.0 - spread), 0.0)
+    return Cumulants(met * prompt_s, met * prompt_s**2 * lengths, met * prompt_s**3 * lengths)

@@ -5,9 +5,9 @@ from jax.scipy.special import ndtri
 
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import SMALLEST
-from hwdse.serving.latency_percentiles import Cumulants, added, percentiles
-from hwdse.serving.operating_point import OperatingPoint
-from hwdse.serving.steady_point import Replica
+from hwdse.serving.queues.latency_percentiles import Cumulants, added, percentiles
+from hwdse.serving.queues.operating_point import OperatingPoint
+from hwdse.serving.queues.steady_point import Replica
 from hwdse.specs.serving.serving_metrics import FirstTokenParts, Latency, ServingState
 
 LIFE_AVERAGE = 2.0 / 3.0

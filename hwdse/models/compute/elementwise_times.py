@@ -1,6 +1,6 @@
 """Time of kernels that multiply no matrices: norms, activations, rotary embedding, casts."""
 
-from hwdse.models.compute.gemm_kernels import cached_share, joined_s
+from hwdse.models.compute.gemm_times import cached_share, joined_s
 from hwdse.numerics.array_types import PerOp
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from hwdse.models.compute.attention_kernels import attention_bytes, attention_flop
-from hwdse.models.compute.expert_kernels import expert_bytes, padded_rows
-from hwdse.models.compute.gemm_kernels import gemm_flop
+from hwdse.models.compute.attention_times import attention_bytes, attention_flop
+from hwdse.models.compute.expert_times import expert_bytes, padded_rows
+from hwdse.models.compute.gemm_times import gemm_flop
 from hwdse.models.energy.chip_energy import ChipWork, energy_parts
 from hwdse.models.energy.voltage_and_leakage import OperatingPoint, operating_points
 from hwdse.models.precision.precision_mix import FP4_ENERGY_RATIO, FP8_ENERGY_RATIO
@@ -23,13 +23,13 @@ from hwdse.models.silicon.area import area_parts_mm2
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 from hwdse.numerics.relaxation import total
-from hwdse.serving.message_costs import (
+from hwdse.serving.steps.message_costs import (
     MessageCosts,
     message_costs,
     messages_sent_bytes,
     messages_time_s,
 )
-from hwdse.serving.step_time import (
+from hwdse.serving.steps.step_time import (
     attention_work,
     expert_work,
     operator_times,

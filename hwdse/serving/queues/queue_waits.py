@@ -5,7 +5,7 @@ from jax.scipy.stats import norm
 
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import SMALLEST
-from hwdse.serving.latency_percentiles import Cumulants, from_moments, rare_exponential
+from hwdse.serving.queues.latency_percentiles import Cumulants, from_moments, rare_exponential
 
 OVERSHOOT = 0.5826
 """Mean overshoot of a normal random walk over a barrier, in standard deviations of a step."""

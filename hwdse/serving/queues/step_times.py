@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
-from hwdse.serving.request_means import RequestMeans
+from hwdse.serving.queues.request_means import RequestMeans
 from hwdse.specs.serving.requests import StepLoad
 
 StepTime = Callable[[StepLoad], Scalar]

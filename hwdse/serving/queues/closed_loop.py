@@ -4,12 +4,12 @@ import jax.numpy as jnp
 
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import positive_part, safe_log
-from hwdse.serving.latency_percentiles import Cumulants
-from hwdse.serving.operating_point import Arrivals, OperatingPoint
-from hwdse.serving.request_means import request_means
-from hwdse.serving.state_of_point import serving_state
-from hwdse.serving.steady_point import Replica, at_capacity, point_where
-from hwdse.serving.step_times import StepTime
+from hwdse.serving.queues.latency_percentiles import Cumulants
+from hwdse.serving.queues.operating_point import Arrivals, OperatingPoint
+from hwdse.serving.queues.request_means import request_means
+from hwdse.serving.queues.state_of_point import serving_state
+from hwdse.serving.queues.steady_point import Replica, at_capacity, point_where
+from hwdse.serving.queues.step_times import StepTime
 from hwdse.specs.serving.requests import Requests
 from hwdse.specs.serving.serving_metrics import ReplicaLimits, ServingState
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import safe_log
-from hwdse.serving.operating_point import Arrivals, OperatingPoint, operating_point
-from hwdse.serving.request_means import RequestMeans
-from hwdse.serving.step_times import StepTime, StepTimes, step_times_around
+from hwdse.serving.queues.operating_point import Arrivals, OperatingPoint, operating_point
+from hwdse.serving.queues.request_means import RequestMeans
+from hwdse.serving.queues.step_times import StepTime, StepTimes, step_times_around
 from hwdse.specs.serving.serving_metrics import ReplicaLimits
 
 NUM_POINTS = 4
@@ -26,7 +26,7 @@ Condition = Callable[[OperatingPoint], Scalar]
 
 @struct.dataclass
 class Replica:
-    """What the batch of one replica depends on, but for the times of its steps."""
+    """Inputs of the batch of one replica, but for the times of its steps."""
 
     means: RequestMeans
     limits: ReplicaLimits

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from hwdse.models.compute.attention_kernels import AttentionWork, attention_time_s
-from hwdse.models.compute.elementwise_kernels import elementwise_time_s
-from hwdse.models.compute.expert_kernels import ExpertWork, expert_time_s
-from hwdse.models.compute.gemm_kernels import gemm_time_s
+from hwdse.models.compute.attention_times import AttentionWork, attention_time_s
+from hwdse.models.compute.elementwise_times import elementwise_time_s
+from hwdse.models.compute.expert_times import ExpertWork, expert_time_s
+from hwdse.models.compute.gemm_times import gemm_time_s
 from hwdse.models.compute.kernel_rates import kernel_rates
 from hwdse.numerics.array_types import Leaf, PerOp, Scalar
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
@@ -32,7 +32,7 @@ from hwdse.workload.serving.step_operators import (
 
 
 class StepRates(NamedTuple):
-    """What the kernels of a step run on."""
+    """Peaks and kernel constants of a chip."""
 
     rates: KernelRates
     costs: KernelCosts

@@ -1,0 +1,1 @@
+"""Answers about services: prices of tokens, elasticities."""

@@ -1,0 +1,1 @@
+"""Queues of a service: waits, batch, rates and latencies of a stream of requests."""

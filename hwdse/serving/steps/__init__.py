@@ -1,0 +1,1 @@
+"""Time, collectives and energy of one step of an inference engine."""
