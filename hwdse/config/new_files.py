@@ -133,12 +133,17 @@ def new_file(kind: str, name: str, preset: str | None = None) -> str:
 
 
 def _is_for(table: KeyTable, values: Mapping[str, Any]) -> bool:
-    """False for a table of [design] that belongs to the other kind of job: on a core or systems."""
+    """False for a table of [design] that belongs to another kind of job: core, systems, service."""
     if table.name.partition(".")[0] != "design":
         return True
-    design = values.get("design", {})
-    of_core = table.name == "design" and any(row.key == "accelerator" for row in table.rows)
-    return of_core == ("accelerator" in design)
+    design, keys = values.get("design", {}), {row.key for row in table.rows}
+    of_core = table.name == "design" and "accelerator" in keys
+    of_service = not keys.isdisjoint(_OF_SERVICE)
+    return of_core == ("accelerator" in design) and of_service == ("engine" in design)
+
+
+_OF_SERVICE = ("engine", "dense_bits", "draft_tokens")
+"""Keys that only tables of a service have."""
 
 
 def _search_part() -> str:

@@ -21,7 +21,8 @@ class PresetEntry:
     """One line of `hwdse presets`."""
 
     kind: str
-    """Kind of file: chip, system, model, task, requests, engine, software, accelerator, operators, reliability."""
+    """Kind of file: chip, system, model, task, requests, engine, software, accelerator, operators,
+    reliability."""
     name: str
     """Name in files and on the command line."""
     title: str

@@ -141,9 +141,6 @@ def evaluate_serving(
         step_energy_j=replica_chips * total(energy),
         tokens_per_step=tokens_per_step,
         mfu_fraction=flop_per_token * tokens_per_s / (chips * peak),
-        goodput_fraction=1.0 + 0.0 * step_s,
-        checkpoint_write_time_s=0.0 * step_s,
-        optimal_checkpoint_interval_s=0.0 * step_s,
         effective_tokens_per_s=tokens_per_s,
         time_per_token_s=1.0 / tokens_per_s,
         energy_per_token_j=chips * power_w / tokens_per_s,
@@ -171,8 +168,12 @@ def evaluate_serving(
 
 
 def _service_fields(state: ServingState, num_chips: Scalar) -> dict[str, Leaf]:
-    """Fields of an `Evaluation` that only a service has."""
+    """Fields of an `Evaluation` that only a service has, or that it has not."""
+    nothing = 0.0 * state.request_rate_per_s
     return {
+        "goodput_fraction": 1.0 + nothing,
+        "checkpoint_write_time_s": nothing,
+        "optimal_checkpoint_interval_s": nothing,
         "ttft_s": state.ttft.mean_s,
         "ttft_p99_s": state.ttft.p99_s,
         "tpot_s": state.tpot.mean_s,

@@ -172,19 +172,19 @@ def operating_point(
     decode_s, mixed_s = times.decoding_s(met), times.mixing_s(met, lump)
     lump_s = jnp.maximum(mixed_s - decode_s, 0.0)
     prompt_s = lump_s * means.prompt_tokens / lump
-    tpot_s = decode_s + others * per_step * prompt_s
+    other = others * per_step
+    tpot_s = decode_s + other * prompt_s
     lengths = arrivals.step_spread_squared(per_step) + means.prompt_spread_ratio**2
     step_variance, life_variance = _step_variances(
-        others * per_step, prompt_s, tpot_s, lengths, means, arrivals
+        other, prompt_s, tpot_s, lengths, means, arrivals
     )
-    slope = times.decode_slope + others * per_step * (times.mixed_slope - times.decode_slope) * (
-        means.prompt_tokens / lump
-    )
+    more = (times.mixed_slope - times.decode_slope) * means.prompt_tokens / lump
     rate, full_s = per_step / tpot_s, decode_s + lump_s * room / lump
     spread_squared = step_variance / tpot_s**2
     gated = others * rate * tpot_s * (1.0 if arrivals.is_closed else 1.0 + spread_squared)
-    first_step = decode_s - times.decode_slope * (met - others * decoding)
-    first_step = jnp.maximum(first_step + lump_s, 0.5 * mixed_s) - lump_s
+    # The first step of a prompt has no token of its own request yet.
+    alone_s = decode_s - times.decode_slope * (met - others * decoding)
+    first_step = jnp.maximum(alone_s + lump_s, 0.5 * mixed_s) - lump_s
     in_full_step = others * (per_step if arrivals.is_closed else rate * full_s)
     return OperatingPoint(
         per_step=per_step,
@@ -200,7 +200,7 @@ def operating_point(
         tpot_s=tpot_s,
         step_spread_squared=spread_squared,
         life_variance_s2=life_variance,
-        batch_slope_s=slope,
+        batch_slope_s=times.decode_slope + other * more,
         batch_variance=_batch_variance(decoding, growth, spread, means, arrivals),
         rate_per_s=rate,
         full_step_s=full_s,
