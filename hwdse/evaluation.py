@@ -12,6 +12,7 @@ from hwdse.numerics.array_types import Leaf
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, Relaxation
 from hwdse.serving.serving_evaluation import evaluate_serving
+from hwdse.specs.all_designs import AnyDesign
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.specs.serving.engine import ServingDesign
@@ -21,7 +22,6 @@ from hwdse.workload.loops.operators import Operators
 from hwdse.workload.serving.serving_task import ServingTask
 from hwdse.workload.transformer.model_config import TransformerTraining
 
-AnyDesign = Design | CoreDesign | ServingDesign
 Workload = TransformerTraining | LayerList | Operators | ServingTask
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from hwdse.evaluation import Workload, evaluate
 from hwdse.numerics.array_types import PerConstraint, Scalar
 from hwdse.numerics.relaxation import EXACT, Relaxation, safe_log
-from hwdse.specs.design import CoreDesign, Design
+from hwdse.specs.all_designs import AnyDesign
 from hwdse.specs.results.evaluation_result import Evaluation
 
 Objective = Callable[[Evaluation], Scalar]
-ObjectiveFn = Callable[[Design | CoreDesign, Relaxation], tuple[Scalar, PerConstraint]]
-ObjectivesFn = Callable[[Design | CoreDesign, Relaxation], tuple[jax.Array, PerConstraint]]
+ObjectiveFn = Callable[[AnyDesign, Relaxation], tuple[Scalar, PerConstraint]]
+ObjectivesFn = Callable[[AnyDesign, Relaxation], tuple[jax.Array, PerConstraint]]
 
 
 def time_per_token(evaluation: Evaluation) -> Scalar:
@@ -212,9 +212,7 @@ def _new_objectives_fn(spec: _ObjectiveSpec) -> ObjectivesFn:
     names, limit_pairs, workload = spec.parts
     limits = dict(limit_pairs)
 
-    def objectives_fn(
-        design: Design | CoreDesign, relaxation: Relaxation
-    ) -> tuple[jax.Array, PerConstraint]:
+    def objectives_fn(design: AnyDesign, relaxation: Relaxation) -> tuple[jax.Array, PerConstraint]:
         return log_objectives_of(evaluate(design, workload, relaxation), names, limits)
 
     return objectives_fn
@@ -226,7 +224,7 @@ _cached_objectives_fn = functools.lru_cache(maxsize=16)(_new_objectives_fn)
 @functools.lru_cache(maxsize=16)
 def exact_objectives_fn(
     objectives_fn: ObjectivesFn,
-) -> Callable[[Design | CoreDesign], tuple[jax.Array, PerConstraint]]:
+) -> Callable[[AnyDesign], tuple[jax.Array, PerConstraint]]:
     """Objectives function of a design in the exact model, as a sweep requires it."""
     return lambda design: objectives_fn(design, EXACT)
 
@@ -246,9 +244,7 @@ def first_objective_fn(objectives_fn: ObjectivesFn) -> ObjectiveFn:
     """First objective of an objectives function; the same function object for the same
     argument."""
 
-    def objective_fn(
-        design: Design | CoreDesign, relaxation: Relaxation
-    ) -> tuple[Scalar, PerConstraint]:
+    def objective_fn(design: AnyDesign, relaxation: Relaxation) -> tuple[Scalar, PerConstraint]:
         values, broken = objectives_fn(design, relaxation)
         return values[0], broken
 

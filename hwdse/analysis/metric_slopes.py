@@ -14,14 +14,14 @@ from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import safe_log
 from hwdse.objectives import CONSTRAINTS, OBJECTIVES, Objective
 from hwdse.search.space.pytree_path import readable
-from hwdse.specs.design import CoreDesign, Design
+from hwdse.specs.all_designs import AnyDesign
 
 METRICS: Mapping[str, Objective] = MappingProxyType({**CONSTRAINTS, **OBJECTIVES})
 """Metrics with elasticities, by name."""
 
 
 def metric_elasticities(
-    design: Design | CoreDesign, workload: Workload, names: Sequence[str]
+    design: AnyDesign, workload: Workload, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     r"""$d \ln v / d \ln x$ of metrics of `METRICS` to every leaf of a design, by metric and path.
 
@@ -50,9 +50,7 @@ def _compiled_slopes() -> Callable[..., Any]:
     return quick_jit(jax.grad(_weighted_log))
 
 
-def _weighted_log(
-    design: Design | CoreDesign, workload: Workload, weights: Sequence[Scalar]
-) -> Scalar:
+def _weighted_log(design: AnyDesign, workload: Workload, weights: Sequence[Scalar]) -> Scalar:
     """Sum of the logarithms of all metrics with weights; the weights choose a metric."""
     evaluation = evaluate(design, workload)
     logs = [safe_log(jnp.asarray(metric(evaluation))) for metric in METRICS.values()]

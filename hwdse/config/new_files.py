@@ -138,11 +138,11 @@ def _is_for(table: KeyTable, values: Mapping[str, Any]) -> bool:
         return True
     design, keys = values.get("design", {}), {row.key for row in table.rows}
     of_core = table.name == "design" and "accelerator" in keys
-    of_service = not keys.isdisjoint(_OF_SERVICE)
+    of_service = not keys.isdisjoint(OF_SERVICE)
     return of_core == ("accelerator" in design) and of_service == ("engine" in design)
 
 
-_OF_SERVICE = ("engine", "dense_bits", "draft_tokens")
+OF_SERVICE = ("engine", "dense_bits", "draft_tokens")
 """Keys that only tables of a service have."""
 
 

@@ -9,7 +9,7 @@ from hwdse.specs.results.evaluation_result import PARTS
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.specs.design import CoreDesign, Design
+    from hwdse.specs.all_designs import AnyDesign
     from hwdse.specs.results.evaluation_result import Evaluation
 
 BINDING_FRACTION = 1e-3
@@ -27,7 +27,7 @@ def evaluation_json(evaluation: "Evaluation") -> dict[str, Any]:
     return {"metrics": scalars, "breakdowns": breakdowns}
 
 
-def warnings_json(design: "Design | CoreDesign", evaluation: "Evaluation") -> list[dict[str, str]]:
+def warnings_json(design: "AnyDesign", evaluation: "Evaluation") -> list[dict[str, str]]:
     """Reasons why a design cannot run; empty if it can."""
     from hwdse.analysis.design_warnings import design_warnings
 

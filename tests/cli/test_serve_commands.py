@@ -20,7 +20,7 @@ def told(capsys, *arguments, code=Exit.OK):
 
 def refused(capsys, *arguments):
     """The one line of a refusal."""
-    assert run(list(arguments)) == Exit.USAGE
+    assert run(list(arguments)) == Exit.USER_ERROR
     (line,) = capsys.readouterr().err.strip().splitlines()
     return line
 
@@ -32,7 +32,7 @@ def service():
     from hwdse.jobs.services.serving_answers import service_answer
 
     flags = {"system": "dgx_h100", "model": "llama3_8b", "engine": "vllm", "strategy": "TP1"}
-    loaded = load_search(JobSource(None, flags))
+    loaded = load_search(JobSource(None, {"design": flags}))
     return loaded, service_answer(loaded.base, loaded.workload)
 
 

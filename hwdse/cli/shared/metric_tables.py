@@ -11,7 +11,7 @@ from hwdse.report.number_texts import number_cells, prefix_of, share_cell
 
 if TYPE_CHECKING:
     from hwdse.config import LoadedSearch
-    from hwdse.specs.design import CoreDesign, Design
+    from hwdse.specs.all_designs import AnyDesign
     from hwdse.specs.results.evaluation_result import Evaluation
 
 
@@ -29,7 +29,7 @@ def print_headline(
     print_table(loaded.title if title is None else title, heads, rows)
 
 
-def print_warnings(design: "Design | CoreDesign", evaluation: "Evaluation") -> None:
+def print_warnings(design: "AnyDesign", evaluation: "Evaluation") -> None:
     """Print the reasons why a design cannot run, one per line; nothing if it can."""
     from hwdse.analysis.design_warnings import design_warnings
 

@@ -28,6 +28,7 @@ from hwdse.config.search.loaded_search import LoadedSearch
 from hwdse.search.space.dimension import Dimension
 from hwdse.search.space.pytree_path import set_path
 from hwdse.search.space.search_space import Choice, SearchSpace
+from hwdse.specs.all_designs import AnyDesign
 from hwdse.specs.design import CoreDesign, Design
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.training.strategy_rules import strategy_problem
@@ -81,7 +82,7 @@ class SearchTables:
 class DesignChecker:
     """Check of the base design of every variant with some values replaced."""
 
-    def __init__(self, bases: Sequence[Design | CoreDesign], workload: Any, kind: DesignKind):
+    def __init__(self, bases: Sequence[AnyDesign], workload: Any, kind: DesignKind):
         self._bases = bases
         self._workload = workload
         self._kind = kind

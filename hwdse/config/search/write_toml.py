@@ -17,7 +17,7 @@ from hwdse.config.schema.user_paths import (
 )
 from hwdse.config.search.search_file import LoadedSearch
 from hwdse.config.search.valid_combinations import checker_of
-from hwdse.evaluation import AnyDesign
+from hwdse.specs.all_designs import AnyDesign
 
 
 def to_toml(loaded: LoadedSearch, design: AnyDesign) -> str:

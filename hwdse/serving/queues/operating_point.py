@@ -207,12 +207,16 @@ def operating_point(
         prefill=Cumulants(first_step + (num_chunks - 1.0) * decode_s)
         + gamma_like(prompt_s, means.prompt_spread_ratio)
         + _shared_prompts(gated, prompt_s, lengths, spread, arrivals),
-        backlog=prefill_backlog(
-            room - in_full_step * means.prompt_tokens,
-            in_full_step * means.prompt_tokens**2 * lengths,
-            full_s / room,
-        ),
+        backlog=_backlog(in_full_step, room, full_s, lengths, means),
     )
+
+
+def _backlog(
+    prompts: Scalar, room: Scalar, full_s: Scalar, lengths: Scalar, means: RequestMeans
+) -> Cumulants:
+    """Wait for the prompts that arrive before, of which so many fall into a full step."""
+    drift = room - prompts * means.prompt_tokens
+    return prefill_backlog(drift, prompts * means.prompt_tokens**2 * lengths, full_s / room)
 
 
 def _met_sequences(
