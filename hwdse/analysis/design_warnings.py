@@ -1,8 +1,9 @@
 """Warnings of an evaluated design that cannot run as it is.
 
 A design may not fit its memory, may lose more work to failures than it does, may get more requests
-than it can answer, or may exceed its power limit at the lowest clock. Its metrics are then those of a design that cannot run. A clock
-above that of the greatest voltage is not reached; the metrics are those of the lower clock.
+than it can answer, or may exceed its power limit at the lowest clock. Its metrics are then those of
+a design that cannot run. A clock above that of the greatest voltage is not reached; the metrics are
+those of the lower clock.
 """
 
 import dataclasses
@@ -130,8 +131,9 @@ def _progress_text(design: Design, evaluation: Evaluation) -> str:
 
 def _load_text(evaluation: Evaluation) -> str:
     most = float(evaluation.capacity_requests_per_s)
+    offered = float(evaluation.load_ratio) * most
     return (
-        f"CANNOT BE SERVED: {format_number(float(evaluation.load_ratio) * most)} requests/s arrive, "
+        f"CANNOT BE SERVED: {format_number(offered)} requests/s arrive, "
         f"at most {format_number(most)} can be answered; latencies are those just below"
     )
 

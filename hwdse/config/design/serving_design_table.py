@@ -38,6 +38,10 @@ DEFAULT_TASK = "chat"
 _REQUESTS: Any = {name: number_field(name, is_optional=True) for name in REQUEST_FIELDS}
 _STRATEGY: Any = spec_model(ServingStrategy)
 _FORMATS: Any = spec_model(ServingFormats)
+_OF_SERVICE: Any = {
+    "formats": (_FORMATS | None, Field(None)),
+    "parallelism": (_STRATEGY | None, Field(None)),
+}
 _TABLE = create_model(
     "ServingDesignTable",
     __config__=STRICT,
@@ -48,9 +52,8 @@ _TABLE = create_model(
     task=(StrictStr, Field(DEFAULT_TASK)),
     engine=(StrictStr, Field(DEFAULT_ENGINE)),
     precision=(StrictStr, Field("bf16")),
-    formats=(_FORMATS | None, Field(None)),
     strategy=(StrictStr | None, Field(None)),
-    parallelism=(_STRATEGY | None, Field(None)),
+    **_OF_SERVICE,
     **_REQUESTS,
 )
 
