@@ -71,7 +71,7 @@ class FrontPoints:
     is_front: np.ndarray
     """True for the designs on the Pareto front of all runs."""
     bands: tuple[PointBand, ...] = ()
-    """Bands of some of the designs, drawn as bars."""
+    """Bands for some of the designs, drawn as bars."""
 
 
 _ROLES = {
@@ -101,7 +101,7 @@ def plot_pareto(
     The axes are set around the front and the base design. The text that is returned names the
     presets outside of them; it is empty if there are none. One run has one staircase; of several,
     each has its own color and marker, with hollow markers for designs that another run dominates.
-    Bars are bands of designs. Points that are not finite are not drawn.
+    Bars are bands for designs. Points that are not finite are not drawn.
     """
     runs = [replace(run, objectives=_points(run.objectives)) for run in runs]
     front = np.concatenate([run.objectives[run.is_front] for run in runs] or [np.zeros((0, 2))])
