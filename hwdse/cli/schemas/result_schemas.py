@@ -64,7 +64,7 @@ def limits() -> Schema:
 def warnings() -> Schema:
     """Reasons why a design cannot run."""
     row = {
-        "kind": text("Reason.", ("memory", "progress", "power")),
+        "kind": text("Reason.", ("memory", "progress", "power", "clock")),
         "text": text("One line with the numbers."),
     }
     return items(fixed(row), "Reasons why the design cannot run; empty if it can.")

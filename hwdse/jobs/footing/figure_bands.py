@@ -152,7 +152,7 @@ def _bands(loaded: LoadedSearch, design: Any, figures: Figures) -> Footing:
             down[name] += min(found) ** 2
         effect = max((abs(c) for found in changes.values() for c in found), default=0.0)
         constants[path] = BandedConstant(float(value), *ends, origin, effect)
-    figures = {
+    bands = {
         name: FigureBand(
             math.exp(log),
             math.exp(log - math.sqrt(down[name])),
@@ -160,7 +160,7 @@ def _bands(loaded: LoadedSearch, design: Any, figures: Figures) -> Footing:
         )
         for name, log in nominal.items()
     }
-    return Footing(figures, constants)
+    return Footing(bands, constants)
 
 
 def _logs(design: Any, workload: Any, figures: Figures) -> dict[str, float]:
