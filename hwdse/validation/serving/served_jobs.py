@@ -48,6 +48,8 @@ ENGINES: Mapping[str, str] = MappingProxyType(
 """Frameworks of the rows, and their presets in configs/serving_engines."""
 WINDOW_ENGINE = "vllm_0_11"
 """Engine of the windows of the ML.ENERGY leaderboard."""
+DEFAULT_BUDGET = 8192.0
+"""Tokens of a step of servers whose rows do not say."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def window_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
         tensor=tensor, attention_data=float(row["attention_dp"]), expert=experts
     )
     engine = dataclasses.replace(
-        parts.engine(WINDOW_ENGINE), token_budget=float(row["max_num_batched_tokens"])
+        parts.engine(WINDOW_ENGINE),
+        token_budget=float(row.get("max_num_batched_tokens") or DEFAULT_BUDGET),
     )
     formats = _formats(preset, row["weight_precision"], machine, 16.0)
     sequences = float(row["avg_batch_size"])

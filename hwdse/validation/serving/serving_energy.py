@@ -27,7 +27,7 @@ from hwdse.workload.transformer.model_config import Transformer
 COLUMNS = (
     "model", "gpu", "num_gpus", "attention_tp", "attention_dp", "expert_ep", "weight_precision",
     "avg_batch_size", "mean_input_tokens", "uncached_input_tokens", "mean_output_tokens",
-    "window_mean_age_tokens", "window_prefills_per_token", "max_num_batched_tokens",
+    "window_mean_age_tokens", "window_prefills_per_token",
     "median_itl_ms", "output_tokens_per_s", "avg_power_w_per_gpu", "energy_per_token_j",
 )  # fmt: skip
 GOOD = "ok"
