@@ -215,7 +215,7 @@ def _time_parts(served: ServedTask) -> ServingTimeParts:
 def _memory(served: ServedTask, design: ServingDesign, task: ServingTask) -> ServingMemoryParts:
     """Bytes of one chip; requests in flight hold what they hold on average, at least one whole."""
     engine, limits = design.engine, served.limits
-    held = served.state.kv_used_ratio * limits.kv_capacity_tokens
+    held = jnp.minimum(served.state.kv_used_ratio, 1.0) * limits.kv_capacity_tokens
     held = jnp.maximum(held, longest_tokens(task.requests) + 0.5 * engine.page_tokens)
     weights = weight_bytes(task.model, design.formats, design.strategy)
     return ServingMemoryParts(

@@ -85,7 +85,9 @@ def test_a_rate_above_capacity_is_told_with_the_rate_that_can_be_served(capsys):
     assert not found["is_served"]
     assert 0.0 < found["capacity_rate_per_s"] < 1e5
     assert run(["serve", *JOB, *open_loop]) == Exit.OK
-    assert "cannot be served" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert "CANNOT BE SERVED" in page
+    assert "DOES NOT FIT" not in page
 
 
 def test_training_jobs_and_bad_values_are_refused_in_one_line(capsys):
