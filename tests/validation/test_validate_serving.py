@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -59,17 +60,16 @@ def test_a_fit_returns_the_constants_that_made_the_times(tmp_path):
     path = sample(
         "measured_serving_energy_public.csv", tmp_path, 3, lambda line: "Llama-3.1-70B" in line
     )
-    ((_, served),) = served_rows("windows", read_table(path))
-    truth = engine_of(np.array([0.5, -0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0]))
-    made = served._replace(measured_s=served.predicted_s(truth))
-    found = fitted(made)
+    with jax.enable_x64(True):
+        ((_, served),) = served_rows("windows", read_table(path))
+        truth = engine_of(np.array([0.5, -0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0]))
+        made = served._replace(measured_s=served.predicted_s(truth))
+        start, found = (
+            np.abs(np.log(made.predicted_s(engine) / made.measured_s)).mean()
+            for engine in (engine_of(np.zeros(11)), fitted(made))
+        )
     # Eleven constants and six rows: the priors pull a little.
-    np.testing.assert_allclose(made.predicted_s(found), made.measured_s, rtol=0.08)
-    start = made.predicted_s(engine_of(np.zeros(11)))
-    before, after = (
-        np.abs(np.log(x / made.measured_s)).mean() for x in (start, made.predicted_s(found))
-    )
-    assert after < 0.5 * before
+    assert found < 0.3 * start
 
 
 @pytest.mark.parametrize("kind", ["gemm", "attention", "ops", "serving_energy", "inference"])
