@@ -99,6 +99,11 @@ def test_training_jobs_and_bad_values_are_refused_in_one_line(capsys):
     assert "--load" in refused(capsys, "serve-front", *JOB, "--load", "-1")
 
 
+@pytest.mark.parametrize("command", ["balance", "mapping", "parallelism"])
+def test_commands_without_an_answer_refuse_services_in_one_line(command, capsys):
+    assert "this is a service" in refused(capsys, command, *JOB)
+
+
 def test_the_front_rises_with_less_interactivity_and_is_written(capsys, tmp_path):
     limits = ("--max-tpot", "20 ms", "--load", "100")
     found = told(

@@ -16,6 +16,7 @@ from hwdse.cli.shared.common_options import (
     parse_formats,
 )
 from hwdse.cli.shared.exit_codes import CommandError
+from hwdse.cli.shared.refusals import refuse_service
 from hwdse.cli.shared.reliance_output import print_reliance, reliance_json
 from hwdse.cli.shared.table_output import print_json, tell_files
 
@@ -78,6 +79,7 @@ def _page(loaded: "LoadedSearch", metric: str) -> "Page":
     from hwdse.specs.design import CoreDesign
     from hwdse.workload.loops.operators import Operators
 
+    refuse_service(loaded, "a training job or a list of layers")
     design, workload = loaded.base, loaded.workload
     if isinstance(design, CoreDesign) or isinstance(workload, Operators):
         raise CommandError(

@@ -16,6 +16,7 @@ from hwdse.cli.shared.common_options import (
     parse_formats,
 )
 from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.shared.refusals import refuse_service
 from hwdse.cli.shared.table_output import print_json, tell_files
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(
     from hwdse.core.network_mapper import map_network
 
     loaded = load_search(config, sets or ())
+    refuse_service(loaded, "a job on a core, or a training job")
     network = map_network(loaded.base, loaded.workload)
     if operator is None:
         core_name = _core_name(network, loaded.labels["chip"])

@@ -17,6 +17,7 @@ from hwdse.cli.shared.common_options import (
     parse_formats,
 )
 from hwdse.cli.shared.exit_codes import CommandError, Exit
+from hwdse.cli.shared.refusals import refuse_service
 from hwdse.cli.shared.table_output import print_json, say, tell_files
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ def _find(
     from hwdse.training.strategy_ranking import evaluate_strategies, ranked
     from hwdse.workload.transformer.model_config import TransformerTraining
 
+    refuse_service(loaded, "a training job")
     design, job = loaded.base, loaded.workload
     if not isinstance(design, Design) or not isinstance(job, TransformerTraining):
         raise CommandError(
