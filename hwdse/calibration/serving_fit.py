@@ -12,7 +12,7 @@ model (windows) or model and chip (loops) are left out of the fit: five folds.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +21,14 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from hwdse.calibration.kernel_fit import SOFTNESS, scores
+from hwdse.numerics.stacking import stacked
 from hwdse.serving.steps.step_mixture import mean_step_s, median_step_s
 from hwdse.specs.serving.engine import ServingEngine
-from hwdse.validation.serving.job_groups import stacked
 from hwdse.validation.serving.served_jobs import (
-    JobParts,
     ServedJob,
     loop_job,
     preset_parts,
+    table_jobs,
     window_job,
 )
 from hwdse.validation.serving.step_features import StepFeatures, features_of
@@ -117,16 +117,15 @@ def served_rows(kind: str, table: ReferenceTable) -> Iterator[tuple[str, Served]
     is_window = kind == "windows"
     column = "median_itl_ms" if is_window else "tpot_ms"
     measured = 1e-3 * table.numbers(column, at_least=0.0, may_be_empty=True)
-    cells = {name: table.text(name) for name in table.columns}
-    parts, jobs, rows = preset_parts(), [], []
-    for i in range(len(table)):
-        row = {name: values[i] for name, values in cells.items()}
-        if np.isfinite(measured[i]) and _is_used(row, is_window=is_window):
-            try:
-                jobs.append(_job(row, parts, is_window=is_window))
-                rows.append(i)
-            except NoModelError:
-                continue
+    parts = preset_parts()
+
+    def job_of(row: Mapping[str, str]) -> ServedJob:
+        is_used = row["quality"] == "ok" if is_window else row["mode"] == "agg"
+        if not is_used or not row[column]:
+            raise NoModelError("not fitted")
+        return window_job(row, parts) if is_window else loop_job(row, parts)
+
+    jobs, rows, _ = table_jobs(table, job_of)
     for engine in dict.fromkeys(job.engine for job in jobs):
         chosen = [k for k, job in enumerate(jobs) if job.engine == engine]
         own = [jobs[k] for k in chosen]
@@ -142,14 +141,6 @@ def served_rows(kind: str, table: ReferenceTable) -> Iterator[tuple[str, Served]
                 median_step_s if is_window else mean_step_s,
             ),
         )
-
-
-def _is_used(row: dict[str, str], *, is_window: bool) -> bool:
-    return row["quality"] == "ok" if is_window else row["mode"] == "agg"
-
-
-def _job(row: dict[str, str], parts: JobParts, *, is_window: bool) -> ServedJob:
-    return window_job(row, parts) if is_window else loop_job(row, parts)
 
 
 def report(kind: str, table: ReferenceTable) -> Iterator[str]:

@@ -11,7 +11,7 @@ import itertools
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -35,6 +35,7 @@ from hwdse.config.hardware.load_specs import (
     PROCESS_TABLES,
     SOFTWARE_TABLES,
     SYSTEM_TABLES,
+    DesignKind,
 )
 from hwdse.config.hardware.neuron_cores import NEURON_CORE_TABLES
 from hwdse.config.schema.allowed_names import limit_names, objective_names
@@ -102,6 +103,8 @@ class KeyTable:
     """True if the table is repeated, as in `[[levels]]`."""
     meaning: str
     rows: tuple[KeyRow, ...]
+    job: DesignKind | None = None
+    """Kind of job that a table of [design] belongs to; None for tables of all jobs."""
 
     @property
     def heading(self) -> str:
@@ -509,8 +512,9 @@ def _search_tables() -> Iterator[KeyTable]:
     yield from _tables("search", "", top, left_out=own)
     for kind, (text, spec) in kinds.items():
         first, *rest = _tables("search", "design", kind.table, spec)
-        yield KeyTable("search", "design", False, f"{MEANINGS['design']} {text}", first.rows)
-        yield from rest
+        top_meaning = f"{MEANINGS['design']} {text}"
+        for table in (replace(first, meaning=top_meaning), *rest):
+            yield replace(table, job=kind)
     yield from _tables("search", "objective", OBJECTIVE_TABLE, None, MEANINGS["objective"])
     yield _limits()
     for name, model in (

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +12,7 @@ from hwdse.config.files.errors import ConfigError, listed
 from hwdse.config.files.toml_files import find_file
 from hwdse.config.key_reference import REQUIRED, KeyRow, KeyTable, key_tables
 from hwdse.config.schema.field_rules import field_of
+from hwdse.config.search.search_file import kind_of_table
 from hwdse.config.search.write_toml import toml_value
 
 WIDTH = 100
@@ -117,7 +119,7 @@ def new_file(kind: str, name: str, preset: str | None = None) -> str:
     path = find_file(known.folder, preset or known.typical)
     values = read_with_base(known.folder, path, preset or known.typical).tables
     every = (table for table in key_tables() if table.kind == known.tables)
-    tables = [table for table in every if _is_for(table, values)]
+    tables = [table for table in every if _is_for(table, values, path.parent)]
     lines = [first]
     is_search = known.tables == "search"
     lines.append(f"{'title' if is_search else 'name'} = {toml_value(name)}")
@@ -132,18 +134,9 @@ def new_file(kind: str, name: str, preset: str | None = None) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _is_for(table: KeyTable, values: Mapping[str, Any]) -> bool:
+def _is_for(table: KeyTable, values: Mapping[str, Any], folder: Path) -> bool:
     """False for a table of [design] that belongs to another kind of job: core, systems, service."""
-    if table.name.partition(".")[0] != "design":
-        return True
-    design, keys = values.get("design", {}), {row.key for row in table.rows}
-    of_core = table.name == "design" and "accelerator" in keys
-    of_service = not keys.isdisjoint(OF_SERVICE)
-    return of_core == ("accelerator" in design) and of_service == ("engine" in design)
-
-
-OF_SERVICE = ("engine", "dense_bits", "draft_tokens")
-"""Keys that only tables of a service have."""
+    return table.job in (None, kind_of_table(values.get("design", {}), folder))
 
 
 def _search_part() -> str:

@@ -5,12 +5,13 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
 from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.stacking import stacked
+from hwdse.search.pareto.dominance_and_hypervolume import non_dominated_mask
 from hwdse.serving.serving_evaluation import evaluate_serving
 from hwdse.serving.serving_strategies import enumerate_serving_strategies, serving_strategy_label
 from hwdse.specs.results.evaluation_result import Evaluation
@@ -88,13 +89,10 @@ def front_points(
         part = each[start : start + BATCH]
         filled = [*part, *[part[-1]] * (BATCH - len(part))]  # one compiled shape
         evaluation = _evaluated(design, task, filled)
+        columns = {field: getattr(evaluation, source) for field, source in _SOURCES.items()}
         for row, (name, _, strategy, concurrency) in enumerate(part):
             chips = float(strategy.replica_chips)
             replicas = num_chips / chips
-
-            def value(field: str, row: int = row, found: Evaluation = evaluation) -> float:
-                return float(np.asarray(getattr(found, field))[row])
-
             found.append(
                 FrontPoint(
                     precision=name,
@@ -103,25 +101,31 @@ def front_points(
                     replica_chips=chips,
                     num_replicas=replicas,
                     concurrency=concurrency * replicas,
-                    user_tokens_per_s=value("interactivity_tokens_per_s"),
-                    **{field: value(field) for field in _FIELDS},
+                    **{field: float(values[row]) for field, values in columns.items()},
                 )
             )
     return found
 
 
-_FIELDS = (
-    "chip_tokens_per_s",
-    "ttft_s",
-    "ttft_p99_s",
-    "tpot_s",
-    "tpot_p99_s",
-    "requests_per_s",
-    "chip_power_w",
-    "energy_per_token_j",
-    "cost_per_token_usd",
-    "hbm_used_ratio",
-)
+_SOURCES = {
+    "user_tokens_per_s": "interactivity_tokens_per_s",
+    **{
+        name: name
+        for name in (
+            "chip_tokens_per_s",
+            "ttft_s",
+            "ttft_p99_s",
+            "tpot_s",
+            "tpot_p99_s",
+            "requests_per_s",
+            "chip_power_w",
+            "energy_per_token_j",
+            "cost_per_token_usd",
+            "hbm_used_ratio",
+        )
+    },
+}
+"""Field of an evaluation by field of a point."""
 
 
 def _evaluated(
@@ -139,16 +143,12 @@ def _evaluated(
             )
             designs.append(dataclasses.replace(design, formats=formats, strategy=_plain(strategy)))
             tasks.append(dataclasses.replace(task, requests=requests))
-        return jax.tree.map(np.asarray, _compiled()(_stacked(designs), _stacked(tasks)))
+        return jax.tree.map(np.asarray, _compiled()(stacked(designs), stacked(tasks)))
 
 
 def _plain(strategy: ServingStrategy) -> ServingStrategy:
     """Strategy with all fields set, so that strategies stack."""
     return dataclasses.replace(strategy, expert_tensor=strategy.expert_shards)
-
-
-def _stacked(items: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.array([float(x) for x in leaves]), *items)
 
 
 def pareto_points(points: Sequence[FrontPoint], by: str = "chip_tokens_per_s") -> list[FrontPoint]:
@@ -160,14 +160,9 @@ def pareto_points(points: Sequence[FrontPoint], by: str = "chip_tokens_per_s") -
     sign = -1.0 if by.startswith("-") else 1.0
     name = by.removeprefix("-")
     able = [one for one in points if one.fits]
-    able.sort(key=lambda one: (-one.user_tokens_per_s, -sign * getattr(one, name)))
-    best, front = -math.inf, []
-    for one in able:
-        value = sign * getattr(one, name)
-        if value > best:
-            best = value
-            front.append(one)
-    return front
+    worse = np.array([(-one.user_tokens_per_s, -sign * getattr(one, name)) for one in able])
+    rows = np.flatnonzero(non_dominated_mask(worse.reshape(-1, 2)))
+    return [able[row] for row in sorted(rows, key=lambda row: worse[row, 0])]
 
 
 def within_limits(

@@ -142,7 +142,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     where = ConfigLocation(f"{file.label} with --set" if overrides and source.path else file.label)
     merged, changes = _given_tables(source, file, overrides, where)
     given, design = merged.get("uncertain", []), merged.get("design")
-    kind = _kind(design, folder)
+    kind = kind_of_table(design, folder)
     checked = check(SEARCH_TABLES[kind], _with_shard_fractions(merged, where), where)
     mistakes = Mistakes()
     limits = mistakes.run(_limits, checked.limits, kind, where.table("limits"))
@@ -187,7 +187,7 @@ def load_search(path: str | Path | JobSource, overrides: Sequence[str] = ()) -> 
     return dataclasses.replace(loaded, resolved=resolved)
 
 
-def _kind(design: Any, folder: Path) -> DesignKind:
+def kind_of_table(design: Any, folder: Path) -> DesignKind:
     """Kind of design of a table: the key that only one kind has, or the kind of its task."""
     if not isinstance(design, dict):
         return CLUSTER

@@ -1,7 +1,7 @@
-"""Answers about one service beyond its evaluation: percentiles, prices of tokens, elasticities."""
+"""Answers about one service beyond its evaluation: prices of tokens, elasticities."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from hwdse.evaluation import evaluate_exact
@@ -25,15 +25,8 @@ LEVERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Constants whose elasticities are told, by their name on the page."""
-FIGURES: Mapping[str, Callable[[Evaluation], float]] = MappingProxyType(
-    {
-        "ttft_s": lambda one: one.ttft_s,
-        "tpot_s": lambda one: one.tpot_s,
-        "chip_tokens_per_s": lambda one: one.chip_tokens_per_s,
-        "energy_per_token_j": lambda one: one.energy_per_token_j,
-    }
-)
-"""Figures of the elasticities."""
+FIGURES = ("ttft_s", "tpot_s", "chip_tokens_per_s", "energy_per_token_j")
+"""Fields of an evaluation of which elasticities are told."""
 STEP = 0.02
 """Relative change of a constant for its elasticity."""
 
@@ -51,31 +44,31 @@ class ServiceAnswer:
 
 def service_answer(design: ServingDesign, task: ServingTask) -> ServiceAnswer:
     """Evaluation, prices and elasticities of a service, in float64."""
+    evaluation = evaluate_exact(design, task)
     return ServiceAnswer(
-        evaluation=evaluate_exact(design, task),
-        prices=token_prices(design, task, evaluate_exact),
-        elasticities=elasticities(design, task, evaluate_exact),
+        evaluation=evaluation,
+        prices=token_prices(design, task, evaluation),
+        elasticities=elasticities(design, task),
     )
 
 
-def elasticities(
-    design: ServingDesign,
-    task: ServingTask,
-    evaluate: Callable[[ServingDesign, ServingTask], Evaluation],
-) -> dict[str, dict[str, float]]:
-    """Elasticities of the figures by central differences of a compiled model.
+def elasticities(design: ServingDesign, task: ServingTask) -> dict[str, dict[str, float]]:
+    """Elasticities of the figures by central differences of the compiled model.
 
-    Constants that the design does not set, or that are 0, are left out.
+    Constants that the design does not set, or that are 0, are left out. Those of all constants by a
+    gradient are in `analysis.metric_slopes`; it takes minutes to compile for a service.
     """
     found = {}
     for name, path in LEVERS.items():
         value = get_path(design, path)
         if value is None or float(value) <= 0.0:
             continue
-        ends = [evaluate(set_path(design, path, float(value) * f), task) for f in _FACTORS]
+        low, high = (
+            evaluate_exact(set_path(design, path, float(value) * f), task) for f in _FACTORS
+        )
         found[name] = {
-            figure: math.log(float(read(ends[1])) / float(read(ends[0]))) / _WIDTH
-            for figure, read in FIGURES.items()
+            figure: math.log(getattr(high, figure) / getattr(low, figure)) / _WIDTH
+            for figure in FIGURES
         }
     return found
 

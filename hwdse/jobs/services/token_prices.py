@@ -7,10 +7,11 @@ more input token that is in memory already.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 
+from hwdse.evaluation import evaluate_exact
 from hwdse.specs.results.evaluation_result import Evaluation
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.workload.serving.serving_task import ServingTask
@@ -18,20 +19,20 @@ from hwdse.workload.serving.serving_task import ServingTask
 STEP = 0.02
 """Relative change of the tokens of a request for the derivatives."""
 PER_REQUEST = {
-    "energy_j": lambda one: one.energy_per_token_j,
-    "cost_usd": lambda one: one.cost_per_token_usd,
+    "energy_j": "energy_per_token_j",
+    "cost_usd": "cost_per_token_usd",
 }
-"""Figures per output token of which prices are told."""
-Evaluate = Callable[[ServingDesign, ServingTask], Evaluation]
+"""Fields of an evaluation, per output token, of which prices are told."""
 
 
 def token_prices(
-    design: ServingDesign, task: ServingTask, evaluate: Evaluate
+    design: ServingDesign, task: ServingTask, evaluation: Evaluation
 ) -> Mapping[str, Mapping[str, float]]:
     """Price of one `input`, `cached_input` and `output` token, by figure of `PER_REQUEST`.
 
-    `evaluate` is the compiled model; derivatives are central differences. A negative derivative
-    (a longer answer may spread the work of prompts) counts as no price.
+    `evaluation` is that of the design. Derivatives are central differences of the compiled model,
+    which cost milliseconds where compiling a gradient takes minutes. A negative derivative (a
+    longer answer may spread the work of prompts) counts as no price.
     """
     requests = jax.tree.map(float, task.requests)
     fresh = requests.input_tokens - requests.cached_input_tokens
@@ -48,20 +49,20 @@ def token_prices(
         "output": requests.output_tokens,
     }
 
-    def at(change: Mapping[str, float], sign: float) -> dict[str, float]:
-        moved = requests.replace(
+    def per_request(found: Evaluation, output_tokens: float) -> dict[str, float]:
+        return {name: getattr(found, field) * output_tokens for name, field in PER_REQUEST.items()}
+
+    def moved(change: Mapping[str, float], sign: float) -> dict[str, float]:
+        other = requests.replace(
             **{name: getattr(requests, name) + sign * value for name, value in change.items()}
         )
-        found = evaluate(design, dataclasses.replace(task, requests=moved))
-        return {
-            name: float(per_token(found)) * moved.output_tokens
-            for name, per_token in PER_REQUEST.items()
-        }
+        found = evaluate_exact(design, dataclasses.replace(task, requests=other))
+        return per_request(found, other.output_tokens)
 
-    whole = at({}, 0.0)
+    whole = per_request(evaluation, requests.output_tokens)
     slopes: dict[str, dict[str, float]] = {name: {} for name in PER_REQUEST}
     for kind, (change, width) in changes.items():
-        up, down = at(change, 1.0), at(change, -1.0)
+        up, down = moved(change, 1.0), moved(change, -1.0)
         for name in PER_REQUEST:
             slopes[name][kind] = max((up[name] - down[name]) / (2.0 * width), 0.0)
     prices = {}

@@ -30,7 +30,6 @@ from hwdse.serving.steps.message_costs import (
     messages_time_s,
 )
 from hwdse.serving.steps.step_time import (
-    attention_work,
     expert_work,
     operator_times,
 )
@@ -102,10 +101,10 @@ def step_chip_work(
         operand_bytes = operand_bytes + experts.count * layer_macs * experts.fmt.activation_bytes
         weights, activations = expert_bytes(work, experts.fmt)
         hbm = hbm + experts.count * (weights + jnp.maximum(activations - cached, 0.0))
-    core = attention_work(attentions)
+    core = attentions.work
     core_macs = 0.5 * attentions.count * attention_flop(core)
-    macs = macs + jnp.sum(core_macs * mac_energy_ratio(attentions.math_bits))
-    operand_bytes = operand_bytes + jnp.sum(core_macs * attentions.math_bits / 8.0)
+    macs = macs + jnp.sum(core_macs * mac_energy_ratio(core.math_bits))
+    operand_bytes = operand_bytes + jnp.sum(core_macs * core.math_bits / 8.0)
     hbm = hbm + jnp.sum(attentions.count * attention_bytes(core))
     beside = operators.elementwise
     macs = macs + jnp.sum(0.5 * beside.count * beside.matrix_flop)

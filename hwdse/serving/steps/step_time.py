@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from hwdse.models.compute.attention_times import AttentionWork, attention_time_s
+from hwdse.models.compute.attention_times import attention_time_s
 from hwdse.models.compute.elementwise_times import elementwise_time_s
 from hwdse.models.compute.expert_times import ExpertWork, expert_time_s
 from hwdse.models.compute.gemm_times import gemm_time_s
@@ -23,7 +23,6 @@ from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.serving.requests import StepLoad
 from hwdse.workload.serving.expert_load import busiest_rank_load
 from hwdse.workload.serving.step_operators import (
-    Attentions,
     Experts,
     Products,
     StepOperators,
@@ -42,12 +41,6 @@ def product_times_s(products: Products, on: StepRates) -> PerOp:
     """Time of one execution of each product."""
     sizes = products.m, products.n, products.k
     return gemm_time_s(*sizes, products.fmt, on.rates, on.costs, is_mean_m=True)
-
-
-def attention_work(work: Attentions) -> AttentionWork:
-    """Work of one execution of each attention kernel."""
-    names = Attentions.__dataclass_fields__
-    return AttentionWork(**{name: getattr(work, name) for name in names if name != "count"})
 
 
 def expert_work(experts: Experts, design: ServingDesign) -> ExpertWork:
@@ -87,7 +80,7 @@ def operator_times(
     array = dataclasses.replace(chip.array, clock_hz=chip.array.clock_hz * clock_ratio)
     on = StepRates(kernel_rates(dataclasses.replace(chip, array=array), costs), costs)
     products = jnp.sum(operators.products.count * product_times_s(operators.products, on))
-    core = attention_work(operators.attentions)
+    core = operators.attentions.work
     attention = jnp.sum(
         operators.attentions.count * attention_time_s(core, on.rates, costs, is_mean_load=True)
     )

@@ -1,5 +1,6 @@
 """Times of fused attention kernels against measurements."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
     ValidationReport,
+    at_rows,
     build_report,
     read_table,
 )
@@ -67,18 +69,13 @@ def validate(path: Path) -> ValidationReport:
     table = read_table(path, COLUMNS)
     rows = AttentionRows(table)
     with jax.enable_x64(True):
-        time_s = np.asarray(rows.predicted_s(stacked_costs(rows.devices)))
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        full = np.full(len(table), np.nan)
-        full[rows.index] = values
-        return full
-
-    comparisons = {"time": Comparison(spread(rows.time_s), spread(time_s))}
+        time_s = rows.predicted_s(stacked_costs(rows.devices))
+    at = functools.partial(at_rows, len(table), rows.index)
+    comparisons = {"time": Comparison(at(rows.time_s), at(time_s))}
     for name, own in (("flops", attention_flop(rows.work)), ("bytes", attention_bytes(rows.work))):
         if name in table.columns:
             given = table.numbers(name, at_least=0.0, may_be_empty=True)
-            comparisons[name] = Comparison(given, spread(np.asarray(own)), 1.0)
+            comparisons[name] = Comparison(given, at(own), 1.0)
     return build_report(
         "attention",
         path,

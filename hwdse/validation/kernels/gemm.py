@@ -1,12 +1,14 @@
 """Times of matrix products against measurements, one row per shape, format and device."""
 
+import functools
 from pathlib import Path
 from types import MappingProxyType
 
 import jax
 import numpy as np
 
-from hwdse.models.compute.gemm_times import gemm_bytes, gemm_flop, gemm_time_s
+from hwdse.models.compute.gemm_times import NO_REUSE, gemm_bytes, gemm_flop, gemm_time_s
+from hwdse.numerics.stacking import stacked
 from hwdse.specs.hardware.kernel_costs import KernelCosts
 from hwdse.specs.kernel_formats import KERNEL_FORMATS, KernelFormat
 from hwdse.validation.kernels.kernel_devices import known_devices, stacked_costs, stacked_rates
@@ -14,6 +16,7 @@ from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
     ValidationReport,
+    at_rows,
     build_report,
     read_table,
 )
@@ -38,7 +41,6 @@ SCHEMES = MappingProxyType(
 REPLAYED_COPIES = 5.0
 """Sets of weights that take turns in the graphs of aiconfigurator (collector/trtllm)."""
 REPLAYED_SOURCE = "AIC"
-NO_REUSE = 1e9
 MICRO = 1e-6
 
 
@@ -63,8 +65,7 @@ class GemmRows:
 
     def fmt(self) -> KernelFormat:
         """Format of each row."""
-        chosen = [KERNEL_FORMATS[name] for name in self.formats]
-        return jax.tree.map(lambda *leaves: np.array(leaves, float), *chosen)
+        return stacked(KERNEL_FORMATS[name] for name in self.formats)
 
     def predicted_s(self, costs: KernelCosts, fmt: KernelFormat) -> np.ndarray:
         """Times by the model."""
@@ -82,23 +83,16 @@ def validate(path: Path) -> ValidationReport:
     rows = GemmRows(table)
     fmt = rows.fmt()
     with jax.enable_x64(True):
-        time_s = np.asarray(rows.predicted_s(stacked_costs(rows.devices), fmt))
-    num = len(table)
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        full = np.full(num, np.nan)
-        full[rows.index] = values
-        return full
-
-    measured = spread(rows.time_s)
-    comparisons = {"time": Comparison(measured, spread(time_s))}
+        time_s = rows.predicted_s(stacked_costs(rows.devices), fmt)
+    at = functools.partial(at_rows, len(table), rows.index)
+    comparisons = {"time": Comparison(at(rows.time_s), at(time_s))}
     for name, own in (
         ("flops", gemm_flop(rows.m, rows.n, rows.k)),
         ("bytes", gemm_bytes(rows.m, rows.n, rows.k, fmt)),
     ):
         if name in table.columns:
             given = table.numbers(name, at_least=0.0, may_be_empty=True)
-            comparisons[name] = Comparison(given, spread(np.asarray(own)), 1.0)
+            comparisons[name] = Comparison(given, at(own), 1.0)
     return build_report(
         "gemm",
         path,

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import jax
 import numpy as np
 
 from hwdse.config.hardware.kernel_library import kernels_of
+from hwdse.numerics.stacking import stacked
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
 from hwdse.validation.shared.reference_table import read_table
 
@@ -81,16 +80,12 @@ def device_rates() -> dict[str, KernelRates]:
 
 def stacked_rates(devices: Sequence[str]) -> KernelRates:
     """Peaks of one device per row, as arrays."""
-    return _stacked([device_rates()[device] for device in devices])
+    return stacked([device_rates()[device] for device in devices])
 
 
 def stacked_costs(devices: Sequence[str]) -> KernelCosts:
     """Constants of the kernel library of one device per row, as arrays."""
-    return _stacked([kernels_of(LIBRARY_ROWS[device]) for device in devices])
-
-
-def _stacked(items: list) -> Any:
-    return jax.tree.map(lambda *leaves: np.array(leaves, float), *items)
+    return stacked([kernels_of(LIBRARY_ROWS[device]) for device in devices])
 
 
 def known_devices(devices: Sequence[str]) -> np.ndarray:

@@ -15,6 +15,7 @@ from hwdse.models.compute.elementwise_times import elementwise_time_s
 from hwdse.models.compute.expert_times import ExpertWork, expert_flop, expert_time_s
 from hwdse.models.compute.gemm_times import gemm_time_s
 from hwdse.numerics.array_types import PerOp
+from hwdse.numerics.stacking import stacked
 from hwdse.specs.hardware.kernel_costs import KernelCosts, KernelRates
 from hwdse.specs.kernel_formats import KERNEL_FORMATS, KernelFormat
 from hwdse.validation.kernels.kernel_devices import known_devices, stacked_costs, stacked_rates
@@ -22,6 +23,7 @@ from hwdse.validation.shared.reference_table import (
     Comparison,
     ReferenceTable,
     ValidationReport,
+    at_rows,
     build_report,
     read_table,
 )
@@ -226,8 +228,7 @@ class OpRows:
     def expert_format(self) -> KernelFormat:
         """Formats of the rows of MoE layers, whose casts are part of the fixed time of a layer."""
         names = self.table.text("dtype")
-        chosen = [EXPERT_FORMATS[names[i]] for i in self.index["experts"]]
-        return jax.tree.map(lambda *leaves: np.array(leaves, float), *chosen)
+        return stacked(EXPERT_FORMATS[names[i]] for i in self.index["experts"])
 
     def experts_s(self, costs: KernelCosts, rates: KernelRates) -> PerOp:
         """Times of the MoE layers. Graphs repeat a layer on the same weights."""
@@ -267,23 +268,21 @@ def validate(path: Path) -> ValidationReport:
         own = {kind: _times(rows, kind) for kind in ("elementwise", "conv", "experts", "layer")}
         flop = np.asarray(expert_flop(rows.expert_work())) if len(own["experts"]) else np.empty(0)
 
-    def spread(*parts: tuple[str, np.ndarray]) -> np.ndarray:
-        full = np.full(len(table), np.nan)
-        for kind, values in parts:
-            full[rows.index[kind]] = values
-        return full
+    def at(values: Mapping[str, np.ndarray]) -> np.ndarray:
+        index = np.concatenate([rows.index[kind] for kind in values])
+        return at_rows(len(table), index, np.concatenate(list(values.values())))
 
-    def measured(*kinds: str) -> np.ndarray:
-        return spread(*((kind, rows.time_s[rows.index[kind]]) for kind in kinds))
+    measured = {kind: rows.time_s[rows.index[kind]] for kind in own}
 
-    every = tuple(own)
+    def compared(*kinds: str) -> Comparison:
+        return Comparison(
+            at({kind: measured[kind] for kind in kinds}), at({kind: own[kind] for kind in kinds})
+        )
+
     comparisons = {
-        "time": Comparison(measured(*every), spread(*own.items())),
-        "elementwise_time": Comparison(
-            measured("elementwise", "conv"),
-            spread(("elementwise", own["elementwise"]), ("conv", own["conv"])),
-        ),
-        "expert_time": Comparison(measured("experts"), spread(("experts", own["experts"]))),
+        "time": compared(*own),
+        "elementwise_time": compared("elementwise", "conv"),
+        "expert_time": compared("experts"),
     }
     if len(own["layer"]):
         total = np.full((2, len(table)), np.nan)
@@ -296,7 +295,7 @@ def validate(path: Path) -> ValidationReport:
         given = table.numbers("flops", at_least=0.0, may_be_empty=True)
         balanced = np.array([x.get("routing", "balanced") == "balanced" for x in rows.shapes])
         comparisons["flops"] = Comparison(
-            np.where(balanced, given, np.nan), spread(("experts", flop)), 1.0
+            np.where(balanced, given, np.nan), at({"experts": flop}), 1.0
         )
     return build_report(
         "ops",

@@ -1,16 +1,16 @@
 """Time to first token and time per output token of closed loops against measurements."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hwdse.serving.serving_evaluation import evaluate_serving
 from hwdse.validation.serving.job_groups import JobRow, by_model
-from hwdse.validation.serving.served_jobs import loop_job, preset_parts
+from hwdse.validation.serving.served_jobs import ServedJob, loop_job, preset_parts, table_jobs
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ValidationReport,
+    at_rows,
     build_report,
     read_table,
 )
@@ -36,31 +36,27 @@ def validate(path: Path) -> ValidationReport:
     """Error table of a file."""
     table = read_table(path, COLUMNS)
     parts = preset_parts()
-    cells = {name: table.text(name) for name in table.columns}
-    jobs, index, skipped = [], [], {}
-    for i in range(len(table)):
-        try:
-            if cells["mode"][i] != CLOSED:
-                raise NoModelError(f"mode {cells['mode'][i]}")
-            jobs.append(loop_job({name: cells[name][i] for name in cells}, parts))
-            index.append(i)
-        except NoModelError as reason:
-            skipped[str(reason)] = skipped.get(str(reason), 0) + 1
+
+    def job_of(row: Mapping[str, str]) -> ServedJob:
+        if row["mode"] != CLOSED:
+            raise NoModelError(f"mode {row['mode']}")
+        return loop_job(row, parts)
+
+    jobs, index, skipped = table_jobs(table, job_of)
     ttft_s, tpot_s = by_model(jobs, loop_times)
     comparisons = {}
     for name, column, own in (("ttft", "ttft_ms", ttft_s), ("tpot", "tpot_ms", tpot_s)):
-        full = np.full(len(table), np.nan)
-        full[index] = own
         measured = 1e-3 * table.numbers(column, at_least=0.0, may_be_empty=True)
-        comparisons[name] = Comparison(measured, full)
+        comparisons[name] = Comparison(measured, at_rows(len(table), index, own))
+    devices, models = table.text("device"), table.text("model")
     return build_report(
         "inference",
         path,
         comparisons,
         rows_skipped=skipped,
         group_by={
-            "framework": cells["framework"],
-            "device": cells["device"],
-            "model": [f"{d} {m}" for d, m in zip(cells["device"], cells["model"], strict=True)],
+            "framework": table.text("framework"),
+            "device": devices,
+            "model": [f"{d} {m}" for d, m in zip(devices, models, strict=True)],
         },
     )

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from hwdse.numerics.jit_compile import quick_jit
+from hwdse.numerics.stacking import stacked
 from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.serving.requests import Requests, StepLoad
 from hwdse.validation.serving.served_jobs import ServedJob
@@ -49,8 +50,3 @@ def by_model(jobs: Sequence[ServedJob], function: Callable[[Transformer, JobRow]
 def _row(job: ServedJob) -> JobRow:
     loads = stacked([job.steps.without, job.steps.with_prompts])
     return JobRow(job.design, loads, job.requests)
-
-
-def stacked(items: Sequence[Any]) -> Any:
-    """Arrays of the leaves of all items."""
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(x, float) for x in leaves]), *items)

@@ -6,7 +6,8 @@ that they had (`measured_serving_energy`), and closed loops of a number of users
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from hwdse.serving.steps.step_mixture import StepMixture, step_mixture
 from hwdse.specs.serving.engine import ServingDesign, ServingEngine, ServingFormats, ServingStrategy
 from hwdse.specs.serving.requests import Requests
 from hwdse.validation.serving.served_formats import preset_of_model, served_formats, served_model
+from hwdse.validation.shared.reference_table import ReferenceTable
 from hwdse.validation.shared.row_predictions import NoModelError
 from hwdse.workload.serving.serving_memory import max_sequences
 from hwdse.workload.transformer.model_config import Transformer
@@ -86,6 +88,31 @@ def machine_of(device: str) -> Machine:
         if part in device.upper():
             return Machine(load_system(system), chip)
     raise NoModelError("no preset of this device")
+
+
+class TableJobs(NamedTuple):
+    """Rows of a table that are jobs of the model."""
+
+    jobs: list[ServedJob]
+    index: list[int]
+    """Row of each job."""
+    skipped: Counter[str]
+    """Numbers of the other rows by reason."""
+
+
+def table_jobs(
+    table: ReferenceTable, job_of: Callable[[Mapping[str, str]], ServedJob]
+) -> TableJobs:
+    """Jobs of the rows of a table; `job_of` raises `NoModelError` for the others."""
+    cells = {name: table.text(name) for name in table.columns}
+    found = TableJobs([], [], Counter())
+    for i in range(len(table)):
+        try:
+            found.jobs.append(job_of({name: texts[i] for name, texts in cells.items()}))
+            found.index.append(i)
+        except NoModelError as reason:
+            found.skipped[str(reason)] += 1
+    return found
 
 
 def window_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:

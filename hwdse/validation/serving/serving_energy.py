@@ -11,17 +11,18 @@ import jax
 import numpy as np
 
 from hwdse.numerics.relaxation import total
+from hwdse.numerics.stacking import stacked
 from hwdse.serving.steps.step_mixture import mean_step_s, median_step_s
 from hwdse.serving.steps.step_power import fabric_of, step_run
-from hwdse.validation.serving.job_groups import JobRow, by_model, stacked
-from hwdse.validation.serving.served_jobs import preset_parts, window_job
+from hwdse.validation.serving.job_groups import JobRow, by_model
+from hwdse.validation.serving.served_jobs import preset_parts, table_jobs, window_job
 from hwdse.validation.shared.reference_table import (
     Comparison,
     ValidationReport,
+    at_rows,
     build_report,
     read_table,
 )
-from hwdse.validation.shared.row_predictions import NoModelError
 from hwdse.workload.transformer.model_config import Transformer
 
 COLUMNS = (
@@ -48,14 +49,7 @@ def validate(path: Path) -> ValidationReport:
     """Error table of a file: median inter-token latency, tokens/s, power, J per token."""
     table = read_table(path, COLUMNS)
     parts = preset_parts()
-    jobs, index, skipped = [], [], {}
-    cells = {name: table.text(name) for name in table.columns}
-    for i in range(len(table)):
-        try:
-            jobs.append(window_job({name: cells[name][i] for name in cells}, parts))
-            index.append(i)
-        except NoModelError as reason:
-            skipped[str(reason)] = skipped.get(str(reason), 0) + 1
+    jobs, index, skipped = table_jobs(table, lambda row: window_job(row, parts))
     seconds, joules = by_model(jobs, steps_of)
     mixtures = stacked([job.steps for job in jobs])
     median_s = np.asarray(median_step_s(mixtures, seconds[:, 0], seconds[:, 1]))
@@ -63,7 +57,7 @@ def validate(path: Path) -> ValidationReport:
     energy_j = np.asarray(mean_step_s(mixtures, joules[:, 0], joules[:, 1]))
     batch = table.numbers("avg_batch_size", at_least=0.0)[index]
     chips = table.numbers("num_gpus", at_least=1.0)[index]
-    quality = cells.get("quality", [GOOD] * len(table))
+    quality = table.text("quality") if "quality" in table.columns else [GOOD] * len(table)
     is_good = np.array([text == GOOD for text in quality])
     model = {
         "itl_median": median_s,
@@ -79,13 +73,12 @@ def validate(path: Path) -> ValidationReport:
     }
     comparisons = {}
     for name, values in model.items():
-        full = np.full(len(table), np.nan)
-        full[index] = values
-        comparisons[name] = Comparison(np.where(is_good, measured[name], np.nan), full)
+        given = np.where(is_good, measured[name], np.nan)
+        comparisons[name] = Comparison(given, at_rows(len(table), index, values))
     return build_report(
         "serving_energy",
         path,
         comparisons,
         rows_skipped={**skipped, "quality": int((~is_good).sum())},
-        group_by={"gpu": cells["gpu"], "model": cells["model"]},
+        group_by={"gpu": table.text("gpu"), "model": table.text("model")},
     )

@@ -39,7 +39,7 @@ class StepFeatures:
     messages_s: Leaf
     """Time of collectives that start at once."""
     collectives: Leaf
-    """Starts of collectives, as their time by the start of one."""
+    """Starts of collectives: their time by the start of one, between starts of 0 and 10 µs."""
     exchanges: Leaf
     """The same of the exchange of tokens of experts."""
     blocks: Leaf

@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from hwdse.config.files.csv_rows import cells_below, csv_rows, read_text
@@ -96,6 +97,13 @@ def read_table(path: Path, required: Sequence[str] = ()) -> ReferenceTable:
     for column in required:
         table._require(column)
     return table
+
+
+def at_rows(num_rows: int, index: Sequence[int] | np.ndarray, values: ArrayLike) -> np.ndarray:
+    """Column of a table with values at some of its rows, NaN at the others."""
+    column = np.full(num_rows, np.nan)
+    column[np.asarray(index, int)] = values
+    return column
 
 
 def printed_resolution(cells: Sequence[str]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from hwdse.evaluation import evaluate
 from hwdse.numerics.jit_compile import quick_jit
 from hwdse.numerics.relaxation import EXACT, total
+from hwdse.numerics.stacking import stacked
 from hwdse.validation.training.training_jobs import Job
 
 
@@ -45,7 +46,7 @@ def batches_of(jobs: Sequence[Job]) -> list[tuple[list[int], tuple[Any, Any]]]:
 
     def batch(indices: list[int]) -> tuple[Any, Any]:
         pairs = [(jobs[i].design, jobs[i].workload) for i in indices]
-        return jax.tree.map(lambda *leaves: np.array(leaves, float), *pairs)
+        return stacked(pairs)
 
     return [(indices, batch(indices)) for indices in groups.values()]
 

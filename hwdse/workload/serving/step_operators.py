@@ -11,13 +11,14 @@ one latent per token for all heads (DeepSeek-AI, arXiv 2405.04434, section 2.1.2
 absorb a matrix have the FLOP of the projections of prompts, which are not absorbed.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
+from hwdse.specs.attention_work import AttentionWork
 from hwdse.specs.kernel_formats import KernelFormat
 from hwdse.specs.serving.engine import ServingFormats, ServingStrategy
 from hwdse.specs.serving.requests import StepLoad
@@ -68,20 +69,10 @@ class Products:
 
 @struct.dataclass
 class Attentions:
-    """Fused attention kernels; fields as `models.compute.attention_kernels.AttentionWork`."""
+    """Fused attention kernels."""
 
-    batch: Leaf
-    q_len: Leaf
-    kv_len: Leaf
-    num_heads: Leaf
-    num_kv_heads: Leaf
-    head_dim: Leaf
-    v_head_dim: Leaf
-    is_value_in_key: Leaf
-    window: Leaf
-    kv_bytes: Leaf
-    math_bits: Leaf
-    is_decode: Leaf
+    work: AttentionWork
+    """Of one execution."""
     count: Leaf
     """Executions per step."""
 
@@ -197,7 +188,7 @@ class _Rows:
         self.share, self.formats, self.strategy = share, formats, strategy
         self.products: list[tuple[Leaf, ...]] = []
         self.product_formats: list[KernelFormat] = []
-        self.attentions: list[tuple[Leaf, ...]] = []
+        self.attentions: list[Attentions] = []
         self.experts: list[Experts] = []
         self.elementwise: list[tuple[Leaf, ...]] = []
         self.messages: list[Message] = []
@@ -206,7 +197,7 @@ class _Rows:
     def product(self, m: Leaf, n: Leaf, k: Leaf, count: Leaf, fmt: KernelFormat) -> None:
         self.products.append((m, n, k, count))
         self.product_formats.append(fmt)
-        self.quantized = self.quantized + count * is_quantized(fmt)
+        self.quantized = self.quantized + count * fmt.is_cast
 
     def beside(
         self, traffic: Leaf, flop: Leaf, kernels: Leaf, count: Leaf, matrix_flop: Leaf = 0.0
@@ -235,11 +226,6 @@ def kernel_format(bits: Leaf, math_bits: Leaf) -> KernelFormat:
     )
 
 
-def is_quantized(fmt: KernelFormat) -> Leaf:
-    """1 if activations are narrower than 16 bits, else 0."""
-    return fmt.is_cast
-
-
 def step_operators(
     model: Transformer, load: StepLoad, formats: ServingFormats, strategy: ServingStrategy
 ) -> StepOperators:
@@ -262,8 +248,8 @@ def step_operators(
         num_blocks = num_blocks + blocks * stack.count
     sampled = _head(rows, model)
     return StepOperators(
-        products=_stacked_products(rows),
-        attentions=Attentions(*_columns(rows.attentions)),
+        products=Products(*_columns(rows.products), fmt=_stacked(*rows.product_formats)),
+        attentions=_stacked(*rows.attentions),
         experts=tuple(rows.experts),
         elementwise=Elementwise(*_columns(rows.elementwise)),
         messages=tuple(rows.messages),
@@ -281,17 +267,13 @@ def _blocks(stack: LayerStack) -> float:
     return float(kind.has_attention or kind.has_state) + float(kind.has_mlp)
 
 
-def _columns(rows: list[tuple[Leaf, ...]]) -> list[jax.Array]:
-    return [
-        jnp.stack([jnp.asarray(x, float) for x in column]) for column in zip(*rows, strict=True)
-    ]
+def _columns(rows: list[tuple[Leaf, ...]]) -> tuple[jax.Array, ...]:
+    return _stacked(*rows)
 
 
-def _stacked_products(rows: _Rows) -> Products:
-    def stacked(*leaves: Leaf) -> jax.Array:
-        return jnp.stack([jnp.asarray(x, float) for x in leaves])
-
-    return Products(*_columns(rows.products), fmt=jax.tree.map(stacked, *rows.product_formats))
+def _stacked(*items: Any) -> Any:
+    """Pytrees with traced or plain leaves as one of arrays."""
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x, float) for x in leaves]), *items)
 
 
 def _norms(rows: _Rows, stack: LayerStack) -> None:
@@ -367,27 +349,37 @@ def _core(
     """
     share, formats, context = rows.share, rows.formats, rows.strategy.context
     window = attention_window(model, share.decode_context)
-    ends = (window, formats.kv_bits / 8.0, formats.score_bits)
     new = 1.0 + rows.strategy.draft_tokens
     is_decoding = presence(share.decode_sequences)
-    keys = jnp.maximum(share.decode_context / context, new)
-    rows.attentions.append(
-        (
-            jnp.maximum(share.decode_sequences, FEWEST),
-            new,
-            keys,
-            *decode_sizes,
-            *ends,
-            1.0,
-            count * is_decoding,
+
+    def core(
+        batch: Leaf, q_len: Leaf, kv_len: Leaf, sizes: tuple[Leaf, ...], decodes: float
+    ) -> Any:
+        heads, kv_heads, head_dim, v_head_dim, is_value_in_key = sizes
+        return AttentionWork(
+            batch=batch,
+            q_len=q_len,
+            kv_len=kv_len,
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            v_head_dim=v_head_dim,
+            kv_bytes=formats.kv_bits / 8.0,
+            math_bits=formats.score_bits,
+            is_value_in_key=is_value_in_key,
+            window=window,
+            is_decode=decodes,
         )
-    )
+
+    keys = jnp.maximum(share.decode_context / context, new)
+    batch = jnp.maximum(share.decode_sequences, FEWEST)
+    decoding = core(batch, new, keys, decode_sizes, 1.0)
+    rows.attentions.append(Attentions(decoding, count * is_decoding))
     sequences = jnp.maximum(share.prefill_sequences, FEWEST)
     own = jnp.maximum(share.prefill_tokens / sequences, FEWEST)
     total = jnp.maximum(share.prefill_context + 0.5 * (own - 1.0), own)
-    rows.attentions.append(
-        (sequences, own, total, *prefill_sizes, *ends, 0.0, count * presence(share.prefill_tokens))
-    )
+    prompts = core(sequences, own, total, prefill_sizes, 0.0)
+    rows.attentions.append(Attentions(prompts, count * presence(share.prefill_tokens)))
     heads, _, _, values, _ = decode_sizes
     size = ACTIVATION_BYTES * share.decode_tokens * heads * values
     is_shared = jnp.where(context > 1.0, 1.0, 0.0)
@@ -468,7 +460,7 @@ def _mixture(rows: _Rows, stack: LayerStack) -> None:
             fmt=fmt,
         )
     )
-    rows.quantized = rows.quantized + count * is_quantized(fmt)
+    rows.quantized = rows.quantized + count * fmt.is_cast
     shared = model.num_shared_experts
     has_shared = jnp.where(shared > 0.0, 1.0, 0.0)
     width = jnp.maximum(shared, 1.0) * model.expert_feedforward / strategy.tensor
