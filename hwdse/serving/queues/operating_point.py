@@ -28,11 +28,15 @@ class Arrivals:
     """Arrivals at one replica, as the batch sees them."""
 
     population: Leaf
-    """Requests in flight in a closed loop."""
+    """Requests in flight in a closed loop; 0 in an open one."""
+    rate_per_s: Leaf
+    """Offered arrivals of an open loop; 0 in a closed one."""
     spread_squared: Leaf
-    """Squared relative standard deviation of the times between arrivals (open loop)."""
-    is_closed: bool = struct.field(pytree_node=False)
-    """True for a closed loop."""
+    """Squared relative standard deviation of the times between arrivals; 1 in a closed loop."""
+
+    def either(self, closed: Leaf, opened: Leaf) -> Scalar:
+        """The value of the loop that it is."""
+        return jnp.where(jnp.asarray(self.population) > 0.0, closed, opened)
 
     def others_ratio(self, in_system: Scalar) -> Scalar:
         r"""Requests that a request meets, over the mean number in the system.
@@ -40,24 +44,20 @@ class Arrivals:
         1 for Poisson arrivals (arrivals see time averages); $1 - 1 / N$ in a closed loop (arrival
         theorem) and for even arrivals, where a request never meets itself.
         """
-        if self.is_closed:
-            return jnp.maximum(1.0 - 1.0 / jnp.maximum(self.population, SMALLEST), 0.0)
         alone = (1.0 - self.spread_squared) / jnp.maximum(in_system, 1.0)
-        return jnp.where(
+        opened = jnp.where(
             in_system > 1.0, 1.0 - alone, self.spread_squared * jnp.ones_like(in_system)
         )
+        return self.either(1.0 - 1.0 / jnp.maximum(self.population, 1.0), opened)
 
     def busy_fraction(self, in_system: Scalar) -> Scalar:
         """Probability that an arriving request finds the engine at work."""
-        if self.is_closed:
-            return jnp.clip(self.population - 1.0, 0.0, 1.0)
         poisson, even = -jnp.expm1(-in_system), jnp.clip(in_system - 1.0, 0.0, 1.0)
-        return even + jnp.minimum(self.spread_squared, 1.0) * (poisson - even)
+        opened = even + jnp.minimum(self.spread_squared, 1.0) * (poisson - even)
+        return self.either(jnp.clip(self.population - 1.0, 0.0, 1.0), opened)
 
     def step_spread_squared(self, per_step: Scalar) -> Scalar:
         """Variance over mean of the arrivals in a step."""
-        if self.is_closed:
-            return jnp.ones_like(per_step)
         even = jnp.maximum(1.0 - per_step, 0.0)
         return self.spread_squared + jnp.maximum(1.0 - self.spread_squared, 0.0) * even
 
@@ -67,9 +67,7 @@ class Arrivals:
         In a closed loop each other user sends about one request in that time: the count varies
         with the lengths of outputs alone.
         """
-        if self.is_closed:
-            return jnp.minimum(means.output_spread_ratio, 1.0) ** 2
-        return self.spread_squared
+        return self.either(jnp.minimum(means.output_spread_ratio, 1.0) ** 2, self.spread_squared)
 
 
 @struct.dataclass
@@ -165,7 +163,7 @@ def operating_point(
     num_chunks = num_tiles(means.prompt_tokens, room)
     in_system = decoding + per_step * num_chunks
     others = arrivals.others_ratio(in_system)
-    spread = 1.0 if arrivals.is_closed else arrivals.spread_squared
+    spread = arrivals.spread_squared
     lump = lump_tokens(others * per_step, spread, means.prompt_tokens, room)
 
     met, growth = _met_sequences(decoding, others, spread, limits, arrivals, times)
@@ -181,11 +179,11 @@ def operating_point(
     more = (times.mixed_slope - times.decode_slope) * means.prompt_tokens / lump
     rate, full_s = per_step / tpot_s, decode_s + lump_s * room / lump
     spread_squared = step_variance / tpot_s**2
-    gated = others * rate * tpot_s * (1.0 if arrivals.is_closed else 1.0 + spread_squared)
+    gated = others * rate * tpot_s * arrivals.either(1.0, 1.0 + spread_squared)
     # The first step of a prompt has no token of its own request yet.
     alone_s = decode_s - times.decode_slope * (met - others * decoding)
     first_step = jnp.maximum(alone_s + lump_s, 0.5 * mixed_s) - lump_s
-    in_full_step = others * (per_step if arrivals.is_closed else rate * full_s)
+    in_full_step = others * arrivals.either(per_step, rate * full_s)
     return OperatingPoint(
         per_step=per_step,
         decode_sequences=decoding,
@@ -231,7 +229,7 @@ def _met_sequences(
     near = times.decoding_s(1.0 + decoding)
     share = jnp.clip(decoding * times.decode_slope / near, 0.0, MAX_SLOPE_SHARE)
     growth = share / (1.0 - share)
-    met = 1.0 + others * decoding + (0.0 if arrivals.is_closed else spread * growth)
+    met = 1.0 + others * decoding + arrivals.either(0.0, spread * growth)
     return jnp.minimum(met, jnp.maximum(limits.max_sequences, 1.0)), growth
 
 
@@ -244,10 +242,8 @@ def _step_variances(
     arrivals: Arrivals,
 ) -> tuple[Scalar, Scalar]:
     """Variance of the step time, and of the sum of many steps over their number."""
-    if arrivals.is_closed:
-        busy = jnp.zeros_like(tpot_s)
-    else:
-        busy = jnp.minimum(others_per_step * prompt_s / tpot_s, MAX_SLOPE_SHARE)
+    busy = jnp.minimum(others_per_step * prompt_s / tpot_s, MAX_SLOPE_SHARE)
+    busy = arrivals.either(0.0, busy)
     of_prompts = prompt_s**2 * others_per_step
     of_life = arrivals.life_spread_squared(means) + means.prompt_spread_ratio**2
     return of_prompts * lengths / (1.0 - busy**2), of_prompts * of_life / (1.0 - busy) ** 2
@@ -257,16 +253,15 @@ def _batch_variance(
     decoding: Scalar, growth: Scalar, spread: Scalar, means: RequestMeans, arrivals: Arrivals
 ) -> Scalar:
     """Variance of the decoding sequences: binomial in a closed loop."""
-    if arrivals.is_closed:
-        inside = decoding / jnp.maximum(arrivals.population, SMALLEST)
-        return decoding * jnp.maximum(1.0 - inside, 0.0)
+    inside = decoding / jnp.maximum(arrivals.population, 1.0)
     evened = 1.0 + (spread - 1.0) / (1.0 + means.output_spread_ratio**2)
-    return decoding * evened * (1.0 + growth)
+    ratio = arrivals.either(jnp.maximum(1.0 - inside, 0.0), evened * (1.0 + growth))
+    return decoding * ratio
 
 
 def _shared_prompts(
     gated: Scalar, prompt_s: Scalar, lengths: Scalar, spread: Scalar, arrivals: Arrivals
 ) -> Cumulants:
     """Time of the prompts that share the steps of a prompt."""
-    met = gated if arrivals.is_closed else jnp.maximum(gated - (1.0 - spread), 0.0)
+    met = arrivals.either(gated, jnp.maximum(gated - (1.0 - spread), 0.0))
     return Cumulants(met * prompt_s, met * prompt_s**2 * lengths, met * prompt_s**3 * lengths)

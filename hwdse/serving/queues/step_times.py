@@ -1,7 +1,6 @@
-"""Times of steps around an operating point: two evaluations of the step model and their slopes."""
+"""Times of steps around an operating point: five evaluations of the step model."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,8 @@ from hwdse.serving.queues.request_means import RequestMeans
 from hwdse.specs.serving.requests import StepLoad
 
 StepTime = Callable[[StepLoad], Scalar]
+STEP = 1.0 / 64.0
+"""Relative change of a load for slopes: wide enough for float32."""
 SMALLEST_SHARE = 0.02
 """Lower bound of an extrapolated step time over the evaluated one."""
 
@@ -50,43 +51,33 @@ class StepTimes:
 def step_times_around(
     step_time: StepTime, means: RequestMeans, decode_sequences: Scalar, prefill_tokens: Scalar
 ) -> StepTimes:
-    """Step times at a load, with their slopes by forward differentiation."""
+    """Step times at a load, with their slopes by differences."""
 
-    def load(sequences: Scalar, tokens: Scalar) -> StepLoad:
-        return StepLoad(
+    kind = jnp.result_type(float)
+    sequences, tokens = jnp.asarray(decode_sequences, kind), jnp.asarray(prefill_tokens, kind)
+    more_sequences, more_tokens = (1.0 + STEP) * sequences, (1.0 + STEP) * tokens
+    prompts = jnp.stack([jnp.zeros_like(tokens), tokens, jnp.zeros_like(tokens), tokens, more_tokens])
+
+    def time_s(sequences: Scalar, tokens: Scalar) -> Scalar:
+        load = StepLoad(
             decode_sequences=sequences,
             decode_context=means.decode_context,
             prefill_tokens=tokens,
             prefill_context=means.prompt_context,
             prefill_sequences=tokens / means.prompt_tokens,
         )
+        return jnp.asarray(step_time(load))
 
-    def time_s(sequences: Scalar, tokens: Scalar) -> Scalar:
-        return jnp.asarray(step_time(load(sequences, tokens)))
-
-    def with_slope(
-        sequences: Scalar, tokens: Scalar, by_sequences: Scalar, by_tokens: Scalar
-    ) -> tuple[Scalar, Scalar]:
-        return jax.jvp(time_s, (sequences, tokens), (by_sequences, by_tokens))
-
-    kind = jnp.result_type(float)
-    sequences, tokens = jnp.asarray(decode_sequences, kind), jnp.asarray(prefill_tokens, kind)
-    one, zero = jnp.ones_like(sequences), jnp.zeros_like(sequences)
-    # Both kinds of steps in one batch: the step model is compiled once.
-    seconds: Any
-    slopes: Any
-    seconds, slopes = jax.vmap(with_slope)(
-        jnp.stack([sequences, sequences, sequences]),
-        jnp.stack([zero, tokens, tokens]),
-        jnp.stack([one, one, zero]),
-        jnp.stack([zero, zero, one]),
+    # All steps in one batch: the step model is compiled once.
+    decode_s, mixed_s, decode_more_s, mixed_more_s, longer_s = jax.vmap(time_s)(
+        jnp.stack([sequences, sequences, more_sequences, more_sequences, sequences]), prompts
     )
     return StepTimes(
         decode_sequences=sequences,
         prefill_tokens=tokens,
-        decode_s=seconds[0],
-        mixed_s=seconds[1],
-        decode_slope=slopes[0],
-        mixed_slope=slopes[1],
-        prefill_slope=slopes[2],
+        decode_s=decode_s,
+        mixed_s=mixed_s,
+        decode_slope=(decode_more_s - decode_s) / (STEP * sequences),
+        mixed_slope=(mixed_more_s - mixed_s) / (STEP * sequences),
+        prefill_slope=(longer_s - mixed_s) / (STEP * tokens),
     )
