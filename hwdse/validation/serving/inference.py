@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hwdse.serving.serving_evaluation import evaluate_serving
-from hwdse.validation.serving.job_groups import JobRow, by_model
+from hwdse.validation.serving.job_groups import JobRow, for_all
 from hwdse.validation.serving.served_jobs import ServedJob, loop_job, preset_parts, table_jobs
 from hwdse.validation.shared.reference_table import (
     Comparison,
@@ -16,7 +16,6 @@ from hwdse.validation.shared.reference_table import (
 )
 from hwdse.validation.shared.row_predictions import NoModelError
 from hwdse.workload.serving.serving_task import ServingTask
-from hwdse.workload.transformer.model_config import Transformer
 
 COLUMNS = (
     "device", "model", "framework", "precision", "mode", "isl", "osl", "concurrency", "num_chips",
@@ -26,9 +25,9 @@ CLOSED = "agg"
 """Mode of the rows with a closed loop on one kind of workers."""
 
 
-def loop_times(model: Transformer, row: JobRow) -> Any:
+def loop_times(row: JobRow) -> Any:
     """Mean time to first token and per output token."""
-    found = evaluate_serving(row.design, ServingTask(model, row.requests))
+    found = evaluate_serving(row.design, ServingTask(row.model, row.requests))
     return found.ttft_s, found.tpot_s
 
 
@@ -43,7 +42,7 @@ def validate(path: Path) -> ValidationReport:
         return loop_job(row, parts)
 
     jobs, index, skipped = table_jobs(table, job_of)
-    ttft_s, tpot_s = by_model(jobs, loop_times)
+    ttft_s, tpot_s = for_all(jobs, loop_times)
     comparisons = {}
     for name, column, own in (("ttft", "ttft_ms", ttft_s), ("tpot", "tpot_ms", tpot_s)):
         measured = 1e-3 * table.numbers(column, at_least=0.0, may_be_empty=True)

@@ -14,7 +14,7 @@ from hwdse.numerics.relaxation import total
 from hwdse.numerics.stacking import stacked
 from hwdse.serving.steps.step_mixture import mean_step_s, median_step_s
 from hwdse.serving.steps.step_power import fabric_of, step_run
-from hwdse.validation.serving.job_groups import JobRow, by_model
+from hwdse.validation.serving.job_groups import JobRow, for_all
 from hwdse.validation.serving.served_jobs import preset_parts, table_jobs, window_job
 from hwdse.validation.shared.reference_table import (
     Comparison,
@@ -23,7 +23,6 @@ from hwdse.validation.shared.reference_table import (
     build_report,
     read_table,
 )
-from hwdse.workload.transformer.model_config import Transformer
 
 COLUMNS = (
     "model", "gpu", "num_gpus", "attention_tp", "attention_dp", "expert_ep", "weight_precision",
@@ -34,12 +33,12 @@ COLUMNS = (
 GOOD = "ok"
 
 
-def steps_of(model: Transformer, row: JobRow) -> Any:
+def steps_of(row: JobRow) -> Any:
     """Times and energies of the steps without and with prompts."""
-    fabric = fabric_of(model, row.design)
+    fabric = fabric_of(row.model, row.design)
 
     def one(load: Any) -> tuple[Any, Any]:
-        run = step_run(model, load, row.design, fabric)
+        run = step_run(row.model, load, row.design, fabric)
         return run.times.step_s, total(run.energy)
 
     return jax.vmap(one)(row.loads)
@@ -50,7 +49,7 @@ def validate(path: Path) -> ValidationReport:
     table = read_table(path, COLUMNS)
     parts = preset_parts()
     jobs, index, skipped = table_jobs(table, lambda row: window_job(row, parts))
-    seconds, joules = by_model(jobs, steps_of)
+    seconds, joules = for_all(jobs, steps_of)
     mixtures = stacked([job.steps for job in jobs])
     median_s = np.asarray(median_step_s(mixtures, seconds[:, 0], seconds[:, 1]))
     mean_s = np.asarray(mean_step_s(mixtures, seconds[:, 0], seconds[:, 1]))

@@ -20,7 +20,7 @@ from hwdse.serving.steps.step_power import fabric_of
 from hwdse.serving.steps.step_time import operator_times
 from hwdse.specs.serving.engine import ServingDesign, ServingEngine
 from hwdse.specs.serving.requests import StepLoad
-from hwdse.validation.serving.job_groups import JobRow, by_model
+from hwdse.validation.serving.job_groups import JobRow, for_all
 from hwdse.validation.serving.served_jobs import ServedJob
 from hwdse.workload.serving.step_operators import presence, step_operators
 from hwdse.workload.transformer.model_config import Transformer
@@ -108,9 +108,9 @@ def step_features(model: Transformer, load: StepLoad, design: ServingDesign) -> 
 def features_of(jobs: Sequence[ServedJob]) -> tuple[StepFeatures, StepFeatures]:
     """Features of the steps without and with prompts of all jobs, as arrays."""
 
-    def both(model: Transformer, row: JobRow) -> StepFeatures:
-        return jax.vmap(lambda load: step_features(model, load, row.design))(row.loads)
+    def both(row: JobRow) -> StepFeatures:
+        return jax.vmap(lambda load: step_features(row.model, load, row.design))(row.loads)
 
-    found = by_model(jobs, both)
+    found = for_all(jobs, both)
     without, with_prompts = (jax.tree.map(lambda x, k=kind: x[:, k], found) for kind in (0, 1))
     return without, with_prompts
