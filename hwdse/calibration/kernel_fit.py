@@ -403,8 +403,11 @@ FITS = MappingProxyType(
 
 
 def scores(model_s: np.ndarray, measured_s: np.ndarray) -> str:
-    """Mean and median of the absolute relative error, and the geometric bias, in percent."""
-    ratio = model_s / measured_s
+    """Mean and median of the absolute relative error, and the geometric bias, in percent.
+
+    Rows without a measurement are left out.
+    """
+    ratio = (model_s / measured_s)[np.isfinite(measured_s)]
     error = np.abs(ratio - 1.0)
     bias = np.exp(np.mean(np.log(ratio))) - 1.0
     middle = np.median(error)

@@ -4,7 +4,8 @@
     python -m hwdse.calibration.serving_fit loops   measured_inference_public.csv
 
 Windows: median inter-token latency of servers at a known batch, one engine. Loops: mean time per
-output token of closed loops, one fit per engine. Least squares of the logarithm of model over
+output token and, at half its weight, mean time to first token of closed loops, one fit per engine.
+Least squares of the logarithm of model over
 measurement with a soft loss and weak priors; kernels and counts of a step do not depend on the
 constants (`validation.serving.step_features`), so every row is evaluated once. Errors of rows whose
 model (windows) or model and chip (loops) are left out of the fit: five folds.
@@ -36,6 +37,9 @@ from hwdse.validation.shared.reference_table import ReferenceTable, read_table
 from hwdse.validation.shared.row_predictions import NoModelError
 
 NUM_FOLDS = 5
+FIRST_TOKEN_WEIGHT = 0.4
+LONGEST_FIRST_S = 20.0
+"""Longer times to the first token are waits for a place in the batch, which are not fitted."""
 PRIOR_WEIGHT = 0.05
 STARTS = {
     "step_host_s": (1e-3, 1.0),
@@ -44,7 +48,9 @@ STARTS = {
     "block_s": (3e-6, 1.0),
     "quantization_s": (5e-6, 1.0),
     "expert_parallel_s": (1e-5, 1.0),
-    "prefill_block_s": (1e-4, 1.0),
+    "prefill_block_s": (3e-4, 1.0),
+    "prefill_ratio": (1.0, 0.5),
+    "request_host_s": (1e-2, 1.0),
     "collective_launch_s": (5e-6, 0.7),
     "exchange_launch_s": (9e-6, 0.7),
     "elementwise_ratio": (1.0, 0.7),
@@ -60,6 +66,8 @@ class Served(NamedTuple):
     without: StepFeatures
     with_prompts: StepFeatures
     measured_s: np.ndarray
+    first_s: np.ndarray
+    """Measured time to first token; nan where it is not fitted."""
     groups: np.ndarray
     """Index of the group that is left out together."""
     time_s: Callable[..., Any]
@@ -68,8 +76,38 @@ class Served(NamedTuple):
     def predicted_s(self, engine: ServingEngine) -> np.ndarray:
         """Times with the constants of an engine."""
         mixtures = stacked([job.steps for job in self.jobs])
-        both = self.without.step_s(engine), self.with_prompts.step_s(engine)
-        return np.asarray(self.time_s(mixtures, *both))
+        return np.asarray(self.time_s(mixtures, *self.steps_s(engine)))
+
+    def steps_s(self, engine: ServingEngine) -> tuple[np.ndarray, np.ndarray]:
+        """Times of the steps without and with prompts."""
+        return self.without.step_s(engine), self.with_prompts.step_s(engine)
+
+    def predicted_first_s(self, engine: ServingEngine) -> np.ndarray:
+        """Times to first token of loops whose requests find a place in the batch.
+
+        The queue model (`queues.steady_state`) with its load at the steps of the row: wait for the
+        running step, own prompt and those that arrive meanwhile, and the start of the run.
+        """
+        decode_s, mixed_s = self.steps_s(engine)
+        mixtures = stacked([job.steps for job in self.jobs])
+        sequences = mixtures.without.decode_sequences
+        step_s = np.asarray(mean_step_s(mixtures, decode_s, mixed_s))
+        column = [
+            (j.requests.concurrency / j.design.num_replicas, j.requests.input_tokens,
+             j.requests.output_tokens, j.requests.burst_fraction, j.design.engine.token_budget)
+            for j in self.jobs
+        ]  # fmt: skip
+        users, prompt, output, burst, budget = np.array(column, float).T
+        token_s = np.maximum(mixed_s - decode_s, 0.0) / mixtures.with_prompts.prefill_tokens
+        host_s = float(engine.request_host_s)
+        wait_s = np.clip(users - 1.0, 0.0, 1.0) * np.maximum(step_s - host_s, 0.5 * step_s)
+        others = (1.0 - 1.0 / np.maximum(users, 1.0)) * sequences / output
+        steady_s = host_s + wait_s + mixed_s + others * prompt * token_s
+        room = np.maximum(budget - sequences, 1.0)
+        tokens = np.maximum(users, 1.0) * prompt
+        full_s = decode_s + token_s * np.minimum(tokens, room)
+        burst_s = host_s + 0.5 * full_s * (np.maximum(tokens / room, 1.0) + 1.0)
+        return (1.0 - burst) * steady_s + burst * burst_s
 
     def chosen(self, rows: np.ndarray) -> "Served":
         """Some of the rows."""
@@ -77,7 +115,15 @@ class Served(NamedTuple):
             jax.tree.map(lambda x: x[rows], one) for one in (self.without, self.with_prompts)
         )
         jobs = [self.jobs[row] for row in rows]
-        return Served(jobs, first, second, self.measured_s[rows], self.groups[rows], self.time_s)
+        return Served(
+            jobs,
+            first,
+            second,
+            self.measured_s[rows],
+            self.first_s[rows],
+            self.groups[rows],
+            self.time_s,
+        )
 
 
 def engine_of(free: np.ndarray) -> ServingEngine:
@@ -93,22 +139,27 @@ def fitted(served: Served) -> ServingEngine:
     """Constants of least squares."""
     weights = np.array([PRIOR_WEIGHT / width for _, width in STARTS.values()])
 
+    has_first = np.isfinite(served.first_s)
+
     def residuals(free: np.ndarray) -> np.ndarray:
-        errors = np.log(served.predicted_s(engine_of(free)) / served.measured_s)
-        return np.concatenate([errors, weights * free])
+        engine = engine_of(free)
+        errors = np.log(served.predicted_s(engine) / served.measured_s)
+        ratio = served.predicted_first_s(engine)[has_first] / served.first_s[has_first]
+        return np.concatenate([errors, FIRST_TOKEN_WEIGHT * np.log(ratio), weights * free])
 
     found = least_squares(residuals, np.zeros(len(STARTS)), loss="soft_l1", f_scale=SOFTNESS)
     return engine_of(found.x)
 
 
 def left_out(served: Served) -> np.ndarray:
-    """Times of all rows by fits without their group."""
-    found = np.empty(len(served.jobs))
+    """Times of all rows, per output token and to the first one, by fits without their group."""
+    found = np.empty((2, len(served.jobs)))
     for fold in range(NUM_FOLDS):
         rows = np.flatnonzero(served.groups % NUM_FOLDS == fold)
         others = np.flatnonzero(served.groups % NUM_FOLDS != fold)
         if rows.size and others.size:
-            found[rows] = served.chosen(rows).predicted_s(fitted(served.chosen(others)))
+            engine, own = fitted(served.chosen(others)), served.chosen(rows)
+            found[:, rows] = own.predicted_s(engine), own.predicted_first_s(engine)
     return found
 
 
@@ -126,6 +177,10 @@ def served_rows(kind: str, table: ReferenceTable) -> Iterator[tuple[str, Served]
         return window_job(row, parts) if is_window else loop_job(row, parts)
 
     jobs, rows, _ = table_jobs(table, job_of)
+    first = np.full(len(table), np.nan)
+    if not is_window:
+        given = 1e-3 * table.numbers("ttft_ms", at_least=0.0, may_be_empty=True)
+        first = np.where(given < LONGEST_FIRST_S, given, np.nan)
     for engine in dict.fromkeys(job.engine for job in jobs):
         chosen = [k for k, job in enumerate(jobs) if job.engine == engine]
         own = [jobs[k] for k in chosen]
@@ -137,6 +192,7 @@ def served_rows(kind: str, table: ReferenceTable) -> Iterator[tuple[str, Served]
                 own,
                 *features_of(own),
                 measured[[rows[k] for k in chosen]],
+                first[[rows[k] for k in chosen]],
                 np.array([known.index(name) for name in names]),
                 median_step_s if is_window else mean_step_s,
             ),
@@ -151,8 +207,13 @@ def report(kind: str, table: ReferenceTable) -> Iterator[str]:
         for field in dataclasses.fields(engine):
             if field.name in STARTS:
                 yield f"  {field.name} = {float(getattr(engine, field.name)):.3g}"
+        others = left_out(served)
         yield f"  fitted:   {scores(served.predicted_s(engine), served.measured_s)}"
-        yield f"  left out: {scores(left_out(served), served.measured_s)}"
+        yield f"  left out: {scores(others[0], served.measured_s)}"
+        if np.isfinite(served.first_s).any():
+            found = served.predicted_first_s(engine)
+            yield f"  first token, fitted:   {scores(found, served.first_s)}"
+            yield f"  first token, left out: {scores(others[1], served.first_s)}"
 
 
 def main(arguments: Sequence[str]) -> None:

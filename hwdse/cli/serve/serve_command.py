@@ -26,6 +26,7 @@ WAITS = {
     "step_wait_s": "wait for the running step",
     "prefill_wait_s": "prompts before",
     "prefill_s": "own prompt",
+    "burst_s": "start of the run",
 }
 """Parts of the time to first token with their names."""
 KINDS_OF_TOKENS = ("input", "cached_input", "output")

@@ -40,6 +40,7 @@ REQUESTS = (
     "cached_input_tokens",
     "input_spread_ratio",
     "output_spread_ratio",
+    "burst_fraction",
 )
 """Values of a stream of requests."""
 ENGINE = (

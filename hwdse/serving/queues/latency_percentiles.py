@@ -48,6 +48,21 @@ def added(*parts: Cumulants) -> Cumulants:
     return functools.reduce(operator.add, parts)
 
 
+def mixed(share: Leaf, first: Cumulants, second: Cumulants) -> Cumulants:
+    """Cumulants of a latency that is one of two, the first with probability `share`."""
+    gap = first.mean - second.mean
+    both = share * (1.0 - share)
+    variance = share * first.variance + (1.0 - share) * second.variance
+    third = share * first.third + (1.0 - share) * second.third
+    return Cumulants(
+        second.mean + share * gap,
+        variance + both * gap**2,
+        third
+        + 3.0 * both * gap * (first.variance - second.variance)
+        + both * (1.0 - 2.0 * share) * gap**3,
+    )
+
+
 def from_moments(first: Scalar, second: Scalar, third: Scalar) -> Cumulants:
     r"""Cumulants from moments about zero: $\mu_2 - \mu^2$, $\mu_3 - 3 \mu \mu_2 + 2 \mu^3$."""
     variance = jnp.maximum(second - first**2, 0.0)

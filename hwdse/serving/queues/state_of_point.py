@@ -5,7 +5,7 @@ from jax.scipy.special import ndtri
 
 from hwdse.numerics.array_types import Scalar
 from hwdse.numerics.relaxation import SMALLEST
-from hwdse.serving.queues.latency_percentiles import Cumulants, added, percentiles
+from hwdse.serving.queues.latency_percentiles import Cumulants, added, mixed, percentiles
 from hwdse.serving.queues.operating_point import OperatingPoint
 from hwdse.serving.queues.steady_point import Replica
 from hwdse.specs.serving.serving_metrics import FirstTokenParts, Latency, ServingState
@@ -24,10 +24,15 @@ def serving_state(
     is_served: Scalar,
     slot_wait: Cumulants,
     step_wait: Cumulants,
+    burst_fraction: Scalar,
 ) -> ServingState:
     """Rates and latencies; rates are given and returned for one and for all replicas."""
     means, host_s = replica.means, replica.limits.request_host_s
-    first = added(Cumulants(host_s), slot_wait, step_wait, point.backlog, point.prefill)
+    steady = added(Cumulants(host_s), slot_wait, step_wait, point.backlog, point.prefill)
+    at_once = added(Cumulants(host_s), slot_wait, _burst(point, replica))
+    burst_fraction = replica.arrivals.either(burst_fraction, 0.0)
+    first = mixed(burst_fraction, at_once, steady)
+    rest = 1.0 - burst_fraction
     token = _request_tpot(point, replica)
     steps = means.decode_steps
     spread_s = (steps + 1.0) * means.output_spread_ratio * point.tpot_s
@@ -56,16 +61,31 @@ def serving_state(
         recomputed_ratio=jnp.zeros_like(point.rate_per_s),
         ttft=percentiles(first, least_s),
         ttft_parts=FirstTokenParts(
-            host_s=host_s,
-            slot_wait_s=slot_wait.mean,
-            step_wait_s=step_wait.mean,
-            prefill_wait_s=point.backlog.mean,
-            prefill_s=point.prefill.mean,
+            host_s=rest * host_s,
+            slot_wait_s=rest * slot_wait.mean,
+            step_wait_s=rest * step_wait.mean,
+            prefill_wait_s=rest * point.backlog.mean,
+            prefill_s=rest * point.prefill.mean,
+            burst_s=burst_fraction * at_once.mean,
         ),
         tpot=percentiles(token, jnp.minimum(point.decode_step_s, token.mean)),
         itl=_token_gaps(point, replica),
         latency=percentiles(first + decoding, least_s),
     )
+
+
+def _burst(point: OperatingPoint, replica: Replica) -> Cumulants:
+    """Time to the first token of requests that all users send at once to an idle replica.
+
+    Their prompts fill one step after another; first tokens come at the ends of the steps.
+    """
+    prompts = jnp.minimum(replica.arrivals.population, replica.limits.max_sequences)
+    tokens = jnp.maximum(prompts, 1.0) * replica.means.prompt_tokens
+    steps = jnp.maximum(tokens / point.room_tokens, 1.0)
+    token_s = point.lump_s / point.lump_tokens
+    step_s = point.decode_step_s + token_s * jnp.minimum(tokens, point.room_tokens)
+    width = step_s * (steps - 1.0)
+    return Cumulants(step_s + 0.5 * width, width**2 / 12.0)
 
 
 def _request_tpot(point: OperatingPoint, replica: Replica) -> Cumulants:
@@ -90,7 +110,7 @@ def _token_gaps(point: OperatingPoint, replica: Replica) -> Latency:
     A step with prompts has $m = r / (1 - e^{-r})$ of them, with variance $m (1 + r - m)$ and that
     of their lengths. Quantiles within each kind are normal, in the prompts or in the batch.
     """
-    mixed = jnp.clip(point.others_ratio * point.prefill_step_fraction, 1e-6, 1.0 - 1e-6)
+    prefilling = jnp.clip(point.others_ratio * point.prefill_step_fraction, 1e-6, 1.0 - 1e-6)
     deviation = jnp.abs(point.batch_slope_s) * jnp.sqrt(jnp.maximum(point.batch_variance, 1e-6))
     room = point.room_tokens / replica.means.prompt_tokens
     prompts = jnp.minimum(point.lump_tokens / replica.means.prompt_tokens, room)
@@ -99,11 +119,11 @@ def _token_gaps(point: OperatingPoint, replica: Replica) -> Latency:
     prompt_deviation = jnp.sqrt(jnp.maximum(variance, 1e-6))
 
     def quantile(share: float) -> Scalar:
-        inner = jnp.clip(share / (1.0 - mixed), 1e-3, 1.0 - 1e-3)
+        inner = jnp.clip(share / (1.0 - prefilling), 1e-3, 1.0 - 1e-3)
         short_s = point.decode_step_s + deviation * ndtri(inner)
-        inner = jnp.clip((share - (1.0 - mixed)) / mixed, 1e-3, 1.0 - 1e-3)
+        inner = jnp.clip((share - (1.0 - prefilling)) / prefilling, 1e-3, 1.0 - 1e-3)
         met = jnp.clip(prompts + prompt_deviation * ndtri(inner), 0.0, room)
         long_s = point.decode_step_s + met * point.prompt_s
-        return jnp.where(share > 1.0 - mixed, long_s, short_s)
+        return jnp.where(share > 1.0 - prefilling, long_s, short_s)
 
     return Latency(point.tpot_s, quantile(0.5), quantile(0.9), quantile(0.99))

@@ -48,6 +48,7 @@ def steady_state(
         arrivals.either(1.0, jnp.where(arrivals.rate_per_s <= below, 1.0, 0.0)),
         _either(arrivals, closed_slot, opened_slot),
         _either(arrivals, closed_step, opened_step),
+        requests.burst_fraction,
     )
 
 

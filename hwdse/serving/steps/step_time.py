@@ -23,11 +23,18 @@ from hwdse.specs.serving.engine import ServingDesign
 from hwdse.specs.serving.requests import StepLoad
 from hwdse.workload.serving.expert_load import busiest_rank_load
 from hwdse.workload.serving.step_operators import (
+    FEWEST,
     Experts,
     Products,
     StepOperators,
     presence,
 )
+
+
+def prompt_share(load: StepLoad) -> Scalar:
+    """Share of prompt tokens among the tokens of a step; 0 for an empty one."""
+    tokens = load.prefill_tokens + load.decode_sequences
+    return load.prefill_tokens / jnp.maximum(tokens, FEWEST)
 
 
 class StepRates(NamedTuple):
@@ -98,6 +105,10 @@ def operator_times(
     collectives = (1.0 - engine.collective_overlap_fraction) * messages_s
     layers = engine.block_s * operators.num_blocks
     layers = layers + engine.quantization_s * operators.num_quantized
+    slower = 1.0 + (engine.prefill_ratio - 1.0) * prompt_share(load)
+    products, attention, elementwise, experts, collectives = (
+        slower * part for part in (products, attention, elementwise, experts, collectives)
+    )
     busy = products + attention + elementwise + experts + collectives + layers
     issue = engine.prefill_block_s * operators.num_blocks * presence(load.prefill_tokens)
     per_sequence = engine.sequence_s + engine.logit_s * operators.vocabulary

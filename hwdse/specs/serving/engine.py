@@ -40,6 +40,10 @@ class ServingEngine:
     fused into products. Typical: 0.05 to 0.9."""
     expert_parallel_s: Leaf = 0.0
     """Further time of an MoE layer whose experts are spread over ranks. Typical: 20 µs."""
+    prefill_ratio: Leaf = 1.0
+    """Time of the kernels of a step that processes prompt tokens alone, over that of kernels in a
+    replayed graph; less with decoding sequences beside them, by their share of the tokens.
+    Typical: 1.4 (vLLM)."""
     prefill_block_s: Leaf = 0.0
     """Host time to issue one block of a step that processes prompt tokens, outside of a graph of
     fixed shape; kernels shorter than this wait. Typical: 0.15 ms."""

@@ -29,6 +29,9 @@ class Requests:
     """Standard deviation over mean of the input tokens. Typical: 0 (fixed lengths), 1 (chats)."""
     output_spread_ratio: Leaf = 0.0
     """Standard deviation over mean of the output tokens. Typical: 0 (fixed lengths), 1 (chats)."""
+    burst_fraction: Leaf = 0.0
+    """Share of the requests of a closed loop that all users send at once at its start: one over the
+    requests of a user. Typical: 0 (steady state), 0.1 (InferenceX: ten requests a user)."""
 
 
 @struct.dataclass

@@ -48,6 +48,8 @@ class FirstTokenParts:
     """Until prompts that came before are processed, beyond one step."""
     prefill_s: Leaf
     """Own steps, shared with decoding sequences and other prompts."""
+    burst_s: Leaf
+    """Requests that all users send at once at the start of a run: their share of the mean."""
 
 
 @struct.dataclass

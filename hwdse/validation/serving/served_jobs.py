@@ -50,6 +50,17 @@ ENGINES: Mapping[str, str] = MappingProxyType(
 """Frameworks of the rows, and their presets in configs/serving_engines."""
 WINDOW_ENGINE = "vllm_0_11"
 """Engine of the windows of the ML.ENERGY leaderboard."""
+INFERENCEX_LENGTHS = (("1024", "1024"), ("8192", "1024"), ("1024", "8192"))
+"""Lengths that only InferenceX's rows have. Its lengths are uniform from 0.8 to 1 of the nominal
+ones, and every user sends ten requests, the first at once (RANDOM_RANGE_RATIO and --num-prompts of
+its scripts, SemiAnalysisAI/InferenceX at 843c6254, Apache-2.0)."""
+LENGTH_SHARE = 0.9
+LENGTH_SPREAD_RATIO = 0.2 / 12.0**0.5 / LENGTH_SHARE
+BURST_FRACTION = 0.1
+WIDE_CACHES = (("vllm", "h100"), ("sglang", "h200"), ("sglang", "h100"), ("vllm", "a100"))
+"""Engines and chips whose servers of InferenceX keep keys and values in 16 bits; all others with
+quantized weights keep them in 8 (--kv-cache-dtype of the same scripts; configs of NVIDIA's
+checkpoints)."""
 DEFAULT_BUDGET = 8192.0
 """Tokens of a step of servers whose rows do not say."""
 
@@ -167,10 +178,11 @@ def loop_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
     if float(model.num_heads) % strategy.tensor:
         raise NoModelError("tensor-parallel degree that does not divide the heads")
     engine = parts.engine(name)
-    kv_bits = 8.0 if row["precision"] in ("fp8", "fp4") and name == "tensorrt_llm" else 16.0
-    formats = _formats(preset, row["precision"], machine, kv_bits)
+    is_narrow = row["precision"] in ("fp8", "fp4") and (name, machine.chip) not in WIDE_CACHES
+    formats = _formats(preset, row["precision"], machine, 8.0 if is_narrow else 16.0)
     design = parts.design(machine, chips, engine, formats, strategy)
-    prompt, generated = float(row["isl"]), float(row["osl"])
+    requests = _loop_requests(row, name)
+    prompt, generated = float(requests.input_tokens), float(requests.output_tokens)
     context = prompt + 0.5 * generated
     wanted = float(row["concurrency"]) / float(design.num_replicas)
     fits = float(
@@ -197,7 +209,26 @@ def loop_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
         design,
         steps,
         sequences * float(design.num_replicas),
-        Requests(prompt, generated, concurrency=float(row["concurrency"])),
+        requests,
+    )
+
+
+def _loop_requests(row: Mapping[str, str], engine: str) -> Requests:
+    """Requests of a row.
+
+    Sweeps other than InferenceX's have fixed lengths. With them, the users of an engine that stops
+    decoding for prompts (SGLang) stay together: every prompt is sent with all others.
+    """
+    is_random = (row["isl"], row["osl"]) in INFERENCEX_LENGTHS
+    share = LENGTH_SHARE if is_random else 1.0
+    spread = LENGTH_SPREAD_RATIO if is_random else 0.0
+    return Requests(
+        share * float(row["isl"]),
+        share * float(row["osl"]),
+        concurrency=float(row["concurrency"]),
+        input_spread_ratio=spread,
+        output_spread_ratio=spread,
+        burst_fraction=1.0 if engine == "sglang" and not is_random else BURST_FRACTION,
     )
 
 

@@ -17,7 +17,7 @@ from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.serving.steps.message_costs import messages_time_s
 from hwdse.serving.steps.step_power import fabric_of
-from hwdse.serving.steps.step_time import operator_times
+from hwdse.serving.steps.step_time import operator_times, prompt_share
 from hwdse.specs.serving.engine import ServingDesign, ServingEngine
 from hwdse.specs.serving.requests import StepLoad
 from hwdse.validation.serving.job_groups import JobRow, for_all
@@ -52,6 +52,8 @@ class StepFeatures:
     """Their entries of the vocabulary."""
     has_prompts: Leaf
     """1 if there are prompt tokens."""
+    prompt_share: Leaf
+    """Share of the prompt tokens among all."""
 
     def step_s(self, engine: Any) -> Any:
         """Time of the step with the constants of an engine, as `step_time.operator_times`."""
@@ -60,8 +62,9 @@ class StepFeatures:
         busy = busy + engine.expert_start_ratio * self.expert_start_s
         busy = busy + engine.collective_launch_s * self.collectives
         busy = busy + engine.exchange_launch_s * self.exchanges
-        busy = busy + engine.block_s * self.blocks + engine.quantization_s * self.quantized
         busy = busy + engine.expert_parallel_s * self.spread_layers
+        busy = busy * (1.0 + (engine.prefill_ratio - 1.0) * self.prompt_share)
+        busy = busy + engine.block_s * self.blocks + engine.quantization_s * self.quantized
         issue = engine.prefill_block_s * self.blocks * self.has_prompts
         sampling = engine.sequence_s * self.sequences + engine.logit_s * self.logits
         return np.maximum(busy, issue) + engine.step_host_s + sampling
@@ -102,6 +105,7 @@ def step_features(model: Transformer, load: StepLoad, design: ServingDesign) -> 
         sequences=operators.sampled_sequences,
         logits=operators.sampled_sequences * operators.vocabulary,
         has_prompts=presence(load.prefill_tokens),
+        prompt_share=prompt_share(load),
     )
 
 
