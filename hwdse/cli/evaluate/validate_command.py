@@ -32,6 +32,7 @@ KINDS = {
     "precision": "published.fp64_fp16_split",
     "scalesim": "simulators.scalesim",
     "serving_energy": "serving.serving_energy",
+    "serving_rates": "serving.serving_rates",
     "timeloop": "simulators.timeloop",
     "training": "training.training_runs",
     "vtrain": "training.vtrain",

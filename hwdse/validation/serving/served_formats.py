@@ -11,6 +11,7 @@ from hwdse.validation.shared.row_predictions import NoModelError
 from hwdse.workload.transformer.model_config import Transformer
 
 PRESETS: tuple[tuple[str, str], ...] = (
+    ("codellama-34b", "llama2_34b"),
     ("deepseek-r1", "deepseek_v3"),
     ("deepseek-v3", "deepseek_v3"),
     ("gemma-3-12b", "gemma3_12b"),

@@ -61,6 +61,11 @@ WIDE_CACHES = (("vllm", "h100"), ("sglang", "h200"), ("sglang", "h100"), ("vllm"
 """Engines and chips whose servers of InferenceX keep keys and values in 16 bits; all others with
 quantized weights keep them in 8 (--kv-cache-dtype of the same scripts; configs of NVIDIA's
 checkpoints)."""
+SYSTEM_PROMPTS: Mapping[str, str] = MappingProxyType(
+    {"general": "100", "general-lite": "100", "codegen": "100", "roleplay": "150",
+     "reasoning": "100", "reasoning-lite": "100"}
+)  # fmt: skip
+"""Tokens of the shared system prompt by workload, as other rows of the workload say."""
 DEFAULT_BUDGET = 8192.0
 """Tokens of a step of servers whose rows do not say."""
 
@@ -230,6 +235,40 @@ def _loop_requests(row: Mapping[str, str], engine: str) -> Requests:
         output_spread_ratio=spread,
         burst_fraction=1.0 if engine == "sglang" and not is_random else BURST_FRACTION,
     )
+
+
+def rate_job(row: Mapping[str, str], parts: "JobParts") -> ServedJob:
+    """Server at a constant request rate, which is 1 per second here; its system prompts are cached.
+
+    Rows without the tokens of their system prompt have that of `SYSTEM_PROMPTS`.
+    """
+    preset = preset_of_model(row["model"])
+    machine = machine_of(row["chip"])
+    engine = dataclasses.replace(
+        parts.engine("vllm"),
+        token_budget=float(row["max_num_batched_tokens"]),
+        max_sequences=float(row["max_num_seqs"]),
+    )
+    strategy = ServingStrategy(tensor=float(row["tp"]))
+    formats = _formats(preset, row["precision"], machine, 16.0)
+    shared = row["system_prompt_tokens"] or SYSTEM_PROMPTS.get(row["workload"])
+    if shared is None:
+        raise NoModelError(f"workload {row['workload']}: unknown system prompt")
+    page = float(engine.page_tokens)
+    requests = Requests(
+        float(row["mean_input_tokens"]),
+        float(row["output_tokens"]),
+        arrival_rate_per_s=1.0,
+        arrival_spread_ratio=0.0,
+        cached_input_tokens=page * (float(shared) // page),
+    )
+    prompt = float(requests.input_tokens - requests.cached_input_tokens)
+    steps = step_mixture(
+        1.0, float(requests.input_tokens), 0.0, prompt, prompt, float(engine.token_budget)
+    )
+    model = served_model(preset)
+    design = parts.design(machine, float(row["chips"]), engine, formats, strategy)
+    return ServedJob(model, preset, machine.chip, "vllm", design, steps, 1.0, requests)
 
 
 def _loop_strategy(row: Mapping[str, str], preset: str) -> tuple[float, ServingStrategy]:
