@@ -79,3 +79,11 @@ def test_files_without_the_columns_are_refused_in_one_line(kind, tmp_path, capsy
     assert run(["validate", kind, str(path)]) == Exit.USER_ERROR
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "bad.csv" in line
+
+
+def test_static_batches_on_aws_chips_agree_with_measurements():
+    found = aws_inference.validate(DATA / "aws_inference_public.csv").metrics
+    assert found["tpot"]["mape"] < 0.12
+    assert found["tpot"]["median_ape"] < 0.08
+    assert found["ttft"]["median_ape"] < 0.32
+    assert found["ttft"]["spearman"] > 0.9

@@ -45,6 +45,7 @@ ROW_KINDS = {
         "collective": "aws.aws_collectives",
         "training": "aws.aws_training",
         "strategy": "aws.aws_strategies",
+        "inference": "aws.aws_inference",
     }
 }
 """Module of `hwdse.validation` by value of `--kind`, for files with several kinds of rows."""
@@ -77,7 +78,7 @@ def run(
         typer.Option(
             "--kind",
             metavar="NAME",
-            help="Rows of an aws file: kernel, collective, training, strategy (rank of "
+            help="Rows of an aws file: kernel, collective, training, inference, strategy (rank of "
             "parallelism strategies).  [default: kernel]",
         ),
     ] = None,

@@ -11,6 +11,7 @@ from hwdse.validation.shared.row_predictions import NoModelError
 from hwdse.workload.transformer.model_config import Transformer
 
 PRESETS: tuple[tuple[str, str], ...] = (
+    ("codellama-13b", "llama2_13b"),
     ("codellama-34b", "llama2_34b"),
     ("deepseek-r1", "deepseek_v3"),
     ("deepseek-v3", "deepseek_v3"),
@@ -26,6 +27,8 @@ PRESETS: tuple[tuple[str, str], ...] = (
     ("llama2-13b", "llama2_13b"),
     ("llama2-70b", "llama2_70b"),
     ("llama2-7b", "llama2_7b"),
+    ("llama-3-70b", "llama3_70b"),
+    ("llama-3-8b", "llama3_8b"),
     ("llama-3.1-405b", "llama3_405b"),
     ("llama-3.1-70b", "llama3_70b"),
     ("llama-3.1-8b", "llama3_8b"),
