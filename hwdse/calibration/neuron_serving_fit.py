@@ -95,7 +95,9 @@ class Fit:
 
 def with_constants(job: BatchJob, free: Any) -> BatchJob:
     """Job with the constants of free parameters."""
-    values = {name: start * jnp.exp(x) for (name, (start, _)), x in zip(STARTS.items(), free)}
+    values = {
+        name: start * jnp.exp(x) for (name, (start, _)), x in zip(STARTS.items(), free, strict=True)
+    }
     parts = {
         part: dataclasses.replace(
             getattr(job.design, part),

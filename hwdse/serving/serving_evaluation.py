@@ -11,101 +11,87 @@ from hwdse.models.silicon.manufacturing import manufacturing
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf, Scalar
 from hwdse.numerics.relaxation import EXACT, SMALLEST, Relaxation, total
-from hwdse.serving.queues.request_means import request_means
-from hwdse.serving.queues.steady_state import steady_state
-from hwdse.serving.replica_limits import longest_tokens, replica_limits, token_cache_bytes
-from hwdse.serving.steps.step_power import StepRun, fabric_of, step_run, step_time_of
+from hwdse.serving.replica_limits import longest_tokens, token_cache_bytes
+from hwdse.serving.separate_pools import ServedApart, served_apart
+from hwdse.serving.served_task import ServedTask, served_task
 from hwdse.specs.results.evaluation_result import (
+    EnergyParts,
     Evaluation,
     ServiceDetails,
     ServingMemoryParts,
     ServingTimeParts,
 )
 from hwdse.specs.serving.engine import ServingDesign
-from hwdse.specs.serving.requests import StepLoad
-from hwdse.specs.serving.serving_metrics import ReplicaLimits, ServingState
+from hwdse.specs.serving.serving_metrics import ServingState
 from hwdse.workload.serving.serving_memory import weight_bytes
 from hwdse.workload.serving.serving_task import ServingTask
 from hwdse.workload.transformer.dense_transformer import num_active_parameters
 
 
 @struct.dataclass
-class ServedTask:
-    """Steady state of a service with the runs of its two kinds of steps."""
+class ServedUnit:
+    """State, steps and energy of a replica, or of one that decodes with those of its prompts."""
 
     state: ServingState
-    decode: StepRun
-    """Step without prompt tokens."""
-    mixed: StepRun
-    """Step with the mean prompt tokens of such steps."""
-    limits: ReplicaLimits
-    busy_fraction: Leaf
-    """Share of the time in which an engine runs steps."""
-
-    def mean(self, of_decode: Scalar, of_mixed: Scalar) -> Scalar:
-        """Mean over the steps of a quantity of a step."""
-        share = self.state.prefill_step_fraction
-        return of_decode + share * (of_mixed - of_decode)
+    steps: ServedTask
+    """Steps of the replica that decodes."""
+    details: ServiceDetails
+    energy: EnergyParts
+    """Energy of all chips of the unit in the time of one such step."""
+    power_w: Leaf
+    """Mean power of one chip."""
+    memory: ServingMemoryParts
+    memory_bytes: Leaf
+    """Memory of the fullest chip."""
 
 
-def served_task(design: ServingDesign, task: ServingTask) -> ServedTask:
-    """Steady state of a task on a design, see `steady_state`."""
-    requests, model = task.requests, task.model
-    limits = replica_limits(design, task)
-    fabric = fabric_of(model, design)
-    step_time = step_time_of(model, design, fabric)
-    state = steady_state(requests, step_time, limits, design.num_replicas)
-    busy = busy_fraction(state, task, limits, design.num_replicas)
-    decode_load, mixed_load = step_loads(state, task, limits, busy)
-    loads = jax.tree.map(
-        lambda one, other: jnp.stack([jnp.asarray(one, float), jnp.asarray(other, float)]),
-        decode_load,
-        mixed_load,
+def served_unit(design: ServingDesign, task: ServingTask) -> ServedUnit:
+    """Steady state of a service, on replicas that do both or on two pools."""
+    strategy = design.strategy
+    if strategy.prefill_pool_ratio is None:
+        served = served_task(design, task)
+        memory = _memory(served, design, task)
+        return ServedUnit(
+            state=served.state,
+            steps=served,
+            details=_details(served.state, served, served),
+            energy=jax.tree.map(lambda x: strategy.replica_chips * x, served.energy),
+            power_w=served.power_w,
+            memory=memory,
+            memory_bytes=total(memory),
+        )
+    apart = served_apart(design, task)
+    replica, prompts = strategy.decoding, strategy.prefilling
+    prompt_chips = strategy.prefill_pool_ratio * prompts.replica_chips
+    memory = _memory(apart.decode, dataclasses.replace(design, strategy=replica), task)
+    of_prompts = _memory(apart.prefill, dataclasses.replace(design, strategy=prompts), task)
+    power_w, energy = _prompt_power(apart)
+    step_s = apart.decode.step_s
+    return ServedUnit(
+        state=apart.state,
+        steps=apart.decode,
+        details=_details(apart.state, apart.decode, apart.prefill),
+        energy=jax.tree.map(
+            lambda own, other: replica.replica_chips * own + prompt_chips * step_s * other,
+            apart.decode.energy,
+            energy,
+        ),
+        power_w=(replica.replica_chips * apart.decode.power_w + prompt_chips * power_w)
+        / strategy.unit_chips,
+        memory=memory,
+        memory_bytes=jnp.maximum(total(memory), total(of_prompts)),
     )
-    runs = jax.vmap(lambda load: step_run(model, load, design, fabric))(loads)
-    decode, mixed = (jax.tree.map(lambda x, row=row: x[row], runs) for row in (0, 1))
-    return ServedTask(
-        state=state,
-        decode=decode,
-        mixed=mixed,
-        limits=limits,
-        busy_fraction=busy,
-    )
 
 
-def busy_fraction(
-    state: ServingState, task: ServingTask, limits: ReplicaLimits, num_replicas: Scalar
-) -> Scalar:
-    r"""Share of the time that an engine has a request: $1 - e^{-N}$ of an open loop.
-
-    N is the mean number of requests in the engine (Little's law); those of a closed loop are spread
-    evenly, $\min(N, 1)$.
-    """
-    in_engine_s = state.latency.mean_s - limits.request_host_s
-    number = state.request_rate_per_s / num_replicas * in_engine_s
-    requests = task.requests
-    is_closed = jnp.asarray(requests.concurrency) > 0.0
-    return jnp.where(is_closed, jnp.minimum(number, 1.0), -jnp.expm1(-number))
-
-
-def step_loads(
-    state: ServingState, task: ServingTask, limits: ReplicaLimits, busy: Scalar
-) -> tuple[StepLoad, StepLoad]:
-    """Loads of the mean step without and with prompt tokens, of an engine that is busy."""
-    means = request_means(task.requests, limits)
-    share = jnp.maximum(state.prefill_step_fraction, SMALLEST)
-    tokens = state.prefill_tokens / share
-    decode = StepLoad(
-        decode_sequences=state.decode_sequences / busy,
-        decode_context=means.decode_context,
-        prefill_tokens=0.0,
-        prefill_context=means.prompt_context,
-        prefill_sequences=0.0,
-    )
-    mixed = dataclasses.replace(
-        decode, prefill_tokens=tokens, prefill_sequences=tokens / means.prompt_tokens
-    )
-    return decode, mixed
+def _prompt_power(apart: ServedApart) -> tuple[Scalar, EnergyParts]:
+    """Power of a chip that processes prompts, and its parts in watts: idle between its steps."""
+    served = apart.prefill
+    mixed_s = served.mixed.times.step_s
+    share = jnp.minimum(served.state.prefill_step_fraction * mixed_s / served.step_s, 1.0)
+    parts = jax.tree.map(lambda x: share * x / mixed_s, served.mixed.energy)
+    idle_w = (1.0 - share) * served.mixed.energy.static / mixed_s
+    parts = dataclasses.replace(parts, static=parts.static + idle_w)
+    return total(parts), parts
 
 
 def evaluate_serving(
@@ -116,29 +102,26 @@ def evaluate_serving(
     Idle time of an open loop costs idle power. The model is smooth in all but the p-norms of its
     kernels: `relaxation` changes nothing.
     """
-    served = served_task(design, task)
-    chip, cluster, state = design.chip, design.cluster, served.state
+    unit = served_unit(design, task)
+    served, state, power_w = unit.steps, unit.state, unit.power_w
+    chip, cluster = design.chip, design.cluster
     area_parts = area.area_parts_mm2(chip)
     die_area_mm2 = total(area_parts)
-    step_s = served.mean(served.decode.times.step_s, served.mixed.times.step_s)
-    energy = jax.tree.map(served.mean, served.decode.energy, served.mixed.energy)
-    replica_chips, busy = design.strategy.replica_chips, served.busy_fraction
-    tokens_per_step = state.output_tokens_per_s / design.num_replicas * step_s / busy
-    idle_w = energy.static / step_s
-    power_w = busy * total(energy) / step_s + (1.0 - busy) * idle_w
+    step_s, unit_chips = served.step_s, design.strategy.unit_chips
+    tokens_per_step = state.output_tokens_per_s / design.num_replicas
+    tokens_per_step = tokens_per_step * step_s / served.busy_fraction
     tokens_per_s = jnp.maximum(state.output_tokens_per_s, SMALLEST)
     chips = cluster.num_chips
     chip_usd, chip_g = manufacturing(chip, die_area_mm2)
-    memory = _memory(served, design, task)
     flop_per_token = _model_flop_per_token(design, task)
     peak = kernel_rates(chip, design.kernels).matrix_flop_per_s
     return Evaluation(
         time=_time_parts(served),
-        energy=jax.tree.map(lambda x: replica_chips * x, energy),
+        energy=unit.energy,
         area=area_parts,
-        hbm=memory,
+        hbm=unit.memory,
         step_time_s=step_s,
-        step_energy_j=replica_chips * total(energy),
+        step_energy_j=total(unit.energy),
         tokens_per_step=tokens_per_step,
         mfu_fraction=flop_per_token * tokens_per_s / (chips * peak),
         effective_tokens_per_s=tokens_per_s,
@@ -149,9 +132,9 @@ def evaluate_serving(
         chip_cost_usd=chip_usd,
         cost_per_token_usd=cost.step_cost_usd(chip_usd, 1.0, chips * power_w, cluster)
         / tokens_per_s,
-        hbm_used_ratio=total(memory) / chip.hbm.capacity_bytes,
-        hbm_traffic_bytes=energy.hbm / chip.hbm.energy_j_per_byte,
-        hardware_flop=flop_per_token * tokens_per_step / replica_chips,
+        hbm_used_ratio=unit.memory_bytes / chip.hbm.capacity_bytes,
+        hbm_traffic_bytes=unit.energy.hbm / unit_chips / chip.hbm.energy_j_per_byte,
+        hardware_flop=flop_per_token * tokens_per_step / unit_chips,
         peak_flop_per_s=peak,
         throttled_clock_ratio=served.mean(served.decode.clock_ratio, served.mixed.clock_ratio),
         supply_voltage_v=served.mean(served.decode.voltage_v, served.mixed.voltage_v),
@@ -163,7 +146,7 @@ def evaluate_serving(
         carbon_per_token_g=carbon.step_carbon_g(chip_g, 1.0, chips * power_w, cluster)
         / tokens_per_s,
         **_service_fields(state, chips),
-        service=_details(served),
+        service=unit.details,
     )
 
 
@@ -190,14 +173,14 @@ def _service_fields(state: ServingState, num_chips: Scalar) -> dict[str, Leaf]:
     }
 
 
-def _details(served: ServedTask) -> ServiceDetails:
-    """State and steps of a service."""
+def _details(state: ServingState, decoding: ServedTask, prompts: ServedTask) -> ServiceDetails:
+    """State and steps of a service: those that only decode, and those with prompts."""
     return ServiceDetails(
-        state=served.state,
-        decode=served.decode.times,
-        mixed=served.mixed.times,
-        decode_clock_ratio=served.decode.clock_ratio,
-        mixed_clock_ratio=served.mixed.clock_ratio,
+        state=state,
+        decode=decoding.decode.times,
+        mixed=prompts.mixed.times,
+        decode_clock_ratio=decoding.decode.clock_ratio,
+        mixed_clock_ratio=prompts.mixed.clock_ratio,
     )
 
 

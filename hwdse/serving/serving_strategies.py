@@ -1,6 +1,7 @@
 """Parallelism strategies of a service: rules, list of candidates, text."""
 
 import itertools
+import math
 
 from hwdse.specs.serving.engine import ServingStrategy
 from hwdse.workload.transformer.model_config import Transformer
@@ -23,6 +24,8 @@ def serving_strategy_problem(
     """
     chips = float(strategy.replica_chips)
     stage = chips / float(strategy.pipeline)
+    if strategy.prefill_pool_ratio is not None:
+        return _pool_problem(strategy, num_chips, model)
     heads = max(float(one.num_heads) for one in model.layer_models)
     experts = max(float(one.num_experts) for one in model.layer_models)
     if num_chips % chips:
@@ -38,6 +41,28 @@ def serving_strategy_problem(
         return "expert", (
             f"a divisor of the {experts:g} experts and of the {stage:g} ranks of a stage"
         )
+    return None
+
+
+def _pool_problem(
+    strategy: ServingStrategy, num_chips: float, model: Transformer
+) -> Problem | None:
+    """Problem of a strategy with separate replicas for prompts."""
+    unit = float(strategy.unit_chips)
+    replicas = num_chips / unit
+    prompts = replicas * float(strategy.prefill_pool_ratio or 0.0)
+    if not all(
+        number >= 1.0 and math.isclose(number, round(number)) for number in (replicas, prompts)
+    ):
+        expected = (
+            f"whole numbers of both kinds of replicas on {num_chips:g} chips, {unit:g} of them for "
+            "a replica that decodes and its share of those with prompts"
+        )
+        return "prefill_pool_ratio", expected
+    for name, part in (("tensor", strategy.decoding), ("prefill_tensor", strategy.prefilling)):
+        found = serving_strategy_problem(part, float(part.replica_chips), model)
+        if found is not None:
+            return name if found[0] == "tensor" else found[0], found[1]
     return None
 
 
@@ -72,7 +97,10 @@ def serving_strategy_label(strategy: ServingStrategy, num_chips: float) -> str:
     ):
         if float(value) != 1.0:
             parts.append(f"{name}{float(value):g}")
-    replicas = num_chips / float(strategy.replica_chips)
+    if strategy.prefill_pool_ratio is not None:
+        prompts = strategy.prefilling
+        parts.append(f"prefill {float(strategy.prefill_pool_ratio):g}xTP{float(prompts.tensor):g}")
+    replicas = num_chips / float(strategy.unit_chips)
     many = f", {replicas:g} replicas" if replicas != 1.0 else ""
     draft = float(strategy.draft_tokens)
     drafts = f", {draft:g} draft tokens" if draft else ""

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from hwdse.calibration.serving_fit import engine_of, fitted, served_rows
+from hwdse.calibration.serving_fit import STARTS, engine_of, fitted, served_rows
 from hwdse.cli.main import run
 from hwdse.cli.shared.exit_codes import Exit
+from hwdse.validation.aws import aws_inference
 from hwdse.validation.kernels import attention, gemm, ops
 from hwdse.validation.serving import serving_energy
 from hwdse.validation.shared.reference_table import read_table
@@ -62,17 +63,20 @@ def test_a_fit_returns_the_constants_that_made_the_times(tmp_path):
     )
     with jax.enable_x64(True):
         ((_, served),) = served_rows("windows", read_table(path))
-        truth = engine_of(np.array([0.5, -0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0]))
+        moved = {"step_host_s": 0.5, "sequence_s": -0.5, "elementwise_ratio": 0.3}
+        truth = engine_of(np.array([moved.get(name, 0.0) for name in STARTS]))
         made = served._replace(measured_s=served.predicted_s(truth))
         start, found = (
             np.abs(np.log(made.predicted_s(engine) / made.measured_s)).mean()
-            for engine in (engine_of(np.zeros(11)), fitted(made))
+            for engine in (engine_of(np.zeros(len(STARTS))), fitted(made))
         )
-    # Eleven constants and six rows: the priors pull a little.
+    # Thirteen constants and six rows: the priors pull a little.
     assert found < 0.3 * start
 
 
-@pytest.mark.parametrize("kind", ["gemm", "attention", "ops", "serving_energy", "inference"])
+@pytest.mark.parametrize(
+    "kind", ["gemm", "attention", "ops", "serving_energy", "serving_rates", "inference"]
+)
 def test_files_without_the_columns_are_refused_in_one_line(kind, tmp_path, capsys):
     path = tmp_path / "bad.csv"
     path.write_text("device,m\nH100,1\n")

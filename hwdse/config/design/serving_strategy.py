@@ -22,7 +22,11 @@ DEGREES = {
 }
 """Parts of a strategy text."""
 _PART = re.compile(r"(?P<name>ADP|ETP|TP|PP|CP|EP|DP)[ =-]*(?P<number>\d+)", re.IGNORECASE)
-EXAMPLE = '"best", or a text such as "TP8 EP8"'
+_PREFILL = re.compile(
+    r"prefill\s+(?P<ratio>\d*\.?\d+)\s*x\s*(TP\s*(?P<tensor>\d+))?", re.IGNORECASE
+)
+"""Replicas that process prompts alone: "TP8 prefill 0.5xTP4"."""
+EXAMPLE = '"best", or a text such as "TP8 EP8" or "TP8 prefill 0.5xTP4"'
 
 
 def parse_serving_strategy(text: str, num_chips: float) -> dict[str, float]:
@@ -33,8 +37,16 @@ def parse_serving_strategy(text: str, num_chips: float) -> dict[str, float]:
     """
     values: dict[str, float] = {}
     replicas: float | None = None
+    apart = _PREFILL.search(text)
+    if apart is not None:
+        text = text[: apart.start()] + text[apart.end() :]
+        values["prefill_pool_ratio"] = float(apart["ratio"])
+        if apart["tensor"]:
+            values["prefill_tensor"] = float(apart["tensor"])
     if _PART.sub("", text).strip(" ,;") or not text.strip():
         raise ValueError(EXAMPLE)
+    if not all(values.values()):
+        raise ValueError("a ratio and degrees above 0")
     for part in _PART.finditer(text):
         number = float(part["number"])
         if number < 1.0:
@@ -43,7 +55,7 @@ def parse_serving_strategy(text: str, num_chips: float) -> dict[str, float]:
             replicas = number
         else:
             values[DEGREES[part["name"].upper()]] = number
-    chips = float(ServingStrategy(**values).replica_chips)
+    chips = float(ServingStrategy(**values).unit_chips)
     if replicas is not None and replicas * chips != num_chips:
         raise ValueError(f"DP{num_chips / chips:g}, {num_chips:g} chips over {chips:g} a replica")
     return values

@@ -101,9 +101,7 @@ class Replica:
         return per_step, jnp.maximum(decoding, 1.0), prompts
 
 
-def steady_points(
-    replica: Replica, step_time: StepTime
-) -> tuple[OperatingPoint, OperatingPoint]:
+def steady_points(replica: Replica, step_time: StepTime) -> tuple[OperatingPoint, OperatingPoint]:
     """Points with the batch, the KV cache or the steps full, and at the load of the arrivals.
 
     The step model is evaluated at the current points and taken as linear around them; the solutions

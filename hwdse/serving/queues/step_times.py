@@ -1,6 +1,7 @@
 """Times of steps around an operating point: five evaluations of the step model."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,9 @@ def step_times_around(
     kind = jnp.result_type(float)
     sequences, tokens = jnp.asarray(decode_sequences, kind), jnp.asarray(prefill_tokens, kind)
     more_sequences, more_tokens = (1.0 + STEP) * sequences, (1.0 + STEP) * tokens
-    prompts = jnp.stack([jnp.zeros_like(tokens), tokens, jnp.zeros_like(tokens), tokens, more_tokens])
+    prompts = jnp.stack(
+        [jnp.zeros_like(tokens), tokens, jnp.zeros_like(tokens), tokens, more_tokens]
+    )
 
     def time_s(sequences: Scalar, tokens: Scalar) -> Scalar:
         load = StepLoad(
@@ -69,9 +72,10 @@ def step_times_around(
         return jnp.asarray(step_time(load))
 
     # All steps in one batch: the step model is compiled once.
-    decode_s, mixed_s, decode_more_s, mixed_more_s, longer_s = jax.vmap(time_s)(
+    seconds: Any = jax.vmap(time_s)(
         jnp.stack([sequences, sequences, more_sequences, more_sequences, sequences]), prompts
     )
+    decode_s, mixed_s, decode_more_s, mixed_more_s, longer_s = (seconds[i] for i in range(5))
     return StepTimes(
         decode_sequences=sequences,
         prefill_tokens=tokens,

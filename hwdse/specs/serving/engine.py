@@ -1,5 +1,9 @@
 """Serving stack, number formats and parallelism strategy of an inference engine, and its design."""
 
+import dataclasses
+
+import jax.numpy as jnp
+
 from hwdse.numerics import struct
 from hwdse.numerics.array_types import Leaf
 from hwdse.specs.hardware.chip import Chip
@@ -112,8 +116,8 @@ class ServingStrategy:
     """Parallelism strategy of one replica, and speculation.
 
     A replica has `tensor` x `attention_data` x `context` x `pipeline` chips; the other chips of the
-    cluster are further replicas. The routed experts of a layer are spread over `expert` groups of
-    `expert_shards` ranks.
+    cluster are further replicas, or replicas that process prompts alone. The routed experts of a
+    layer are spread over `expert` groups of `expert_shards` ranks.
     """
 
     tensor: Leaf = 1.0
@@ -133,11 +137,38 @@ class ServingStrategy:
     """Speculated tokens per sequence and step. Typical: 0, 3 (EAGLE-3, multi-token prediction)."""
     acceptance_fraction: Leaf = 0.0
     """Probability that a speculated token is accepted, given that those before it are."""
+    prefill_pool_ratio: Leaf | None = None
+    """Replicas that process prompts alone, over those that decode alone. Default: every replica
+    does both. Typical: 0.5."""
+    prefill_tensor: Leaf | None = None
+    """Tensor-parallel degree of the replicas that process prompts. Default: that of the others."""
 
     @property
     def replica_chips(self) -> Leaf:
         """Chips of a replica."""
         return self.tensor * self.attention_data * self.context * self.pipeline
+
+    @property
+    def decoding(self) -> "ServingStrategy":
+        """Strategy of the replicas that decode."""
+        return dataclasses.replace(self, prefill_pool_ratio=None, prefill_tensor=None)
+
+    @property
+    def prefilling(self) -> "ServingStrategy":
+        """Strategy of the replicas that process prompts: another degree of tensor parallelism.
+
+        Experts stay spread over the same share of the ranks, at least one group.
+        """
+        tensor = self.tensor if self.prefill_tensor is None else self.prefill_tensor
+        expert = jnp.maximum(self.expert * tensor / self.tensor, 1.0)
+        return dataclasses.replace(self.decoding, tensor=tensor, expert=expert, expert_tensor=None)
+
+    @property
+    def unit_chips(self) -> Leaf:
+        """Chips of a replica that decodes, with its share of those that process prompts."""
+        if self.prefill_pool_ratio is None:
+            return self.replica_chips
+        return self.replica_chips + self.prefill_pool_ratio * self.prefilling.replica_chips
 
     @property
     def expert_shards(self) -> Leaf:
@@ -166,5 +197,6 @@ class ServingDesign:
 
     @property
     def num_replicas(self) -> Leaf:
-        """Replicas: chips of the cluster over those of a replica."""
-        return self.cluster.num_chips / self.strategy.replica_chips
+        """Replicas that decode: chips of the cluster over those of a replica and its share of those
+        that process prompts."""
+        return self.cluster.num_chips / self.strategy.unit_chips

@@ -46,9 +46,9 @@ from hwdse.workload.transformer.model_config import Transformer
 
 ENGINE = "neuron"
 COLUMNS = (
-    "case_id", "domain", "model", "detail", "chip", "instance", "chips", "cores", "parallelism", "precision",
-    "weight_dtype", "batch", "seq_len", "input_len", "output_len", "metric", "value", "unit",
-    "software", "notes",
+    "case_id", "domain", "model", "detail", "chip", "instance", "chips", "cores", "parallelism",
+    "precision", "weight_dtype", "batch", "seq_len", "input_len", "output_len", "metric", "value",
+    "unit", "software", "notes",
 )  # fmt: skip
 SERVERS: Mapping[str, str] = MappingProxyType(
     {
