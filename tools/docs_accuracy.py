@@ -223,6 +223,40 @@ VALIDATIONS = (
         "Dies per wafer, yield, die cost", "worked examples", "cost cost.csv", "", "max",
         "none",
     ),
+    Validation(
+        "Matrix products from one row up, in a replayed graph",
+        "aiconfigurator, Vidur and others, measured", "gemm measured_gemm_public.csv", "time",
+        "MAPE,median", "one set per chip and four shared ones, on these rows",
+        remark="Errors of shapes and devices left out: experiments/kernel_times.",
+    ),
+    Validation(
+        "Fused attention, prefill and decode",
+        "aiconfigurator and others, measured", "attention measured_attention_public.csv", "time",
+        "MAPE,median", "one set per chip and seven shared ones, on these rows",
+    ),
+    Validation(
+        "Norms, activations, casts, routed experts",
+        "NVIDIA and others, measured", "ops measured_ops_public.csv", "time",
+        "MAPE,median", "one set per chip, on these rows",
+    ),
+    Validation(
+        "Servers at a known batch: inter-token latency, throughput, power",
+        "ML.ENERGY leaderboard, vLLM 0.11, measured",
+        "serving_energy measured_serving_energy_public.csv", "itl_median",
+        "MAPE,median", "13 constants of the engine, on these rows; power: none here",
+        remark="Errors of models left out: experiments/serving_accuracy.",
+    ),
+    Validation(
+        "Closed loops: time per output token and to the first one",
+        "InferenceX and aiconfigurator, measured", "inference measured_inference_public.csv",
+        "tpot", "MAPE,median", "13 constants of each of three engines, on these rows",
+        remark="Errors of models and chips left out: experiments/serving_accuracy.",
+    ),
+    Validation(
+        "Static batches on Inferentia2 and Trainium: time per output token",
+        "AWS Neuron, published", "aws aws_inference_public.csv --kind inference", "tpot",
+        "MAPE,median", "9 constants, on the rows of Inferentia2 and Trainium1",
+    ),
 )  # fmt: skip
 
 

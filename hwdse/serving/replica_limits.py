@@ -41,4 +41,5 @@ def replica_limits(design: ServingDesign, task: ServingTask) -> ReplicaLimits:
         token_budget=engine.token_budget,
         request_host_s=engine.request_host_s,
         page_tokens=engine.page_tokens,
+        tokens_per_step=design.strategy.tokens_per_step,
     )

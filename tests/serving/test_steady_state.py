@@ -16,6 +16,7 @@ from support.serving_simulator import (
 )
 
 from hwdse.serving.queues.steady_state import steady_state
+from hwdse.specs.serving.engine import ServingStrategy
 from hwdse.specs.serving.requests import Requests
 from hwdse.specs.serving.serving_metrics import ReplicaLimits
 
@@ -183,3 +184,26 @@ def test_gradients_agree_with_finite_differences():
 
     slope = float(jax.grad(latency)(200.0))
     assert slope == pytest.approx(float(latency(201.0) - latency(199.0)) / 2.0, rel=1e-3)
+
+
+def test_accepted_drafts_come_in_the_same_steps():
+    # The same steps with two tokens each: answers of twice the tokens at half the time per token.
+    one = state_of(dataclasses.replace(CHAT, output_tokens=101.0))
+    limits = dataclasses.replace(LIMITS, tokens_per_step=2.0)
+    two = state_of(dataclasses.replace(CHAT, output_tokens=201.0), limits)
+    assert float(two.tpot.mean_s) == pytest.approx(0.5 * float(one.tpot.mean_s), rel=0.02)
+    tokens = float(two.output_tokens_per_s) / float(one.output_tokens_per_s)
+    assert tokens == pytest.approx(201.0 / 101.0, rel=0.02)
+    users = float(two.request_rate_per_s * two.latency.mean_s)
+    assert users == pytest.approx(CHAT.concurrency, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("drafts", "accepted", "tokens"),
+    [(0.0, 0.9, 1.0), (3.0, 0.0, 1.0), (3.0, 1.0, 4.0), (1.0, 0.5, 1.5)],
+)
+def test_tokens_of_a_step_follow_from_the_drafts(drafts, accepted, tokens):
+    strategy = ServingStrategy(draft_tokens=drafts, acceptance_fraction=accepted)
+    assert float(strategy.tokens_per_step) == pytest.approx(tokens, rel=1e-4)
+    slope = jax.grad(lambda p: strategy.replace(acceptance_fraction=p).tokens_per_step)(accepted)
+    assert np.isfinite(slope)

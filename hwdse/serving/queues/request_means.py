@@ -16,6 +16,8 @@ class RequestMeans:
     """Tokens of a prompt."""
     prompt_tokens: Leaf
     """Tokens of a prompt to process: without prefix hits, at least one."""
+    output_tokens: Leaf
+    """Tokens of an answer."""
     decode_steps: Leaf
     """Steps of a request after its first token."""
     decode_context: Leaf
@@ -47,7 +49,8 @@ def request_means(requests: Requests, limits: ReplicaLimits) -> RequestMeans:
     return RequestMeans(
         input_tokens=requests.input_tokens,
         prompt_tokens=prompt_tokens,
-        decode_steps=jnp.maximum(requests.output_tokens - 1.0, 0.0),
+        output_tokens=jnp.maximum(requests.output_tokens, 1.0),
+        decode_steps=jnp.maximum(requests.output_tokens - 1.0, 0.0) / limits.tokens_per_step,
         decode_context=requests.input_tokens + generated,
         prompt_context=cached_tokens + 0.5 * (prompt_tokens + 1.0),
         held_tokens=requests.input_tokens + generated + half_page,

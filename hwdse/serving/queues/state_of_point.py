@@ -33,16 +33,17 @@ def serving_state(
     burst_fraction = replica.arrivals.either(burst_fraction, 0.0)
     first = mixed(burst_fraction, at_once, steady)
     rest = 1.0 - burst_fraction
-    token = _request_tpot(point, replica)
+    step = _request_steps(point, replica)
+    token = step.scaled(1.0 / replica.limits.tokens_per_step)
     steps = means.decode_steps
     spread_s = (steps + 1.0) * means.output_spread_ratio * point.tpot_s
     decoding = Cumulants(
-        steps * token.mean,
-        steps**2 * token.variance + spread_s**2,
-        steps**3 * token.third + 2.0 * means.output_spread_ratio**2 * spread_s**3,
+        steps * step.mean,
+        steps**2 * step.variance + spread_s**2,
+        steps**3 * step.third + 2.0 * means.output_spread_ratio**2 * spread_s**3,
     )
     rate = num_replicas * point.rate_per_s
-    outputs = means.decode_steps + 1.0
+    outputs = means.output_tokens
     least_s = host_s + point.decode_step_s
     return ServingState(
         decode_sequences=point.decode_sequences,
@@ -68,7 +69,10 @@ def serving_state(
             prefill_s=rest * point.prefill.mean,
             burst_s=burst_fraction * at_once.mean,
         ),
-        tpot=percentiles(token, jnp.minimum(point.decode_step_s, token.mean)),
+        tpot=percentiles(
+            token,
+            jnp.minimum(point.decode_step_s / replica.limits.tokens_per_step, token.mean),
+        ),
         itl=_token_gaps(point, replica),
         latency=percentiles(first + decoding, least_s),
     )
@@ -88,7 +92,7 @@ def _burst(point: OperatingPoint, replica: Replica) -> Cumulants:
     return Cumulants(step_s + 0.5 * width, width**2 / 12.0)
 
 
-def _request_tpot(point: OperatingPoint, replica: Replica) -> Cumulants:
+def _request_steps(point: OperatingPoint, replica: Replica) -> Cumulants:
     r"""Mean step time over the life of one request.
 
     Prompts of others hit its steps: variance of the sum over n steps, over n^2. The batch changes
@@ -107,8 +111,9 @@ def _request_tpot(point: OperatingPoint, replica: Replica) -> Cumulants:
 def _token_gaps(point: OperatingPoint, replica: Replica) -> Latency:
     r"""Inter-token latency over tokens: a step without prompts, or one with those that arrived.
 
-    A step with prompts has $m = r / (1 - e^{-r})$ of them, with variance $m (1 + r - m)$ and that
-    of their lengths. Quantiles within each kind are normal, in the prompts or in the batch.
+    Tokens of accepted drafts come with the one before them, without a gap. A step with prompts has
+    $m = r / (1 - e^{-r})$ of them, with variance $m (1 + r - m)$ and that of their lengths.
+    Quantiles within each kind are normal, in the prompts or in the batch.
     """
     prefilling = jnp.clip(point.others_ratio * point.prefill_step_fraction, 1e-6, 1.0 - 1e-6)
     deviation = jnp.abs(point.batch_slope_s) * jnp.sqrt(jnp.maximum(point.batch_variance, 1e-6))
@@ -118,12 +123,16 @@ def _token_gaps(point: OperatingPoint, replica: Replica) -> Latency:
     variance = variance + prompts * replica.means.prompt_spread_ratio**2
     prompt_deviation = jnp.sqrt(jnp.maximum(variance, 1e-6))
 
-    def quantile(share: float) -> Scalar:
+    per_step = replica.limits.tokens_per_step
+
+    def quantile(of_tokens: float) -> Scalar:
+        share = 1.0 - per_step * (1.0 - of_tokens)
         inner = jnp.clip(share / (1.0 - prefilling), 1e-3, 1.0 - 1e-3)
         short_s = point.decode_step_s + deviation * ndtri(inner)
         inner = jnp.clip((share - (1.0 - prefilling)) / prefilling, 1e-3, 1.0 - 1e-3)
         met = jnp.clip(prompts + prompt_deviation * ndtri(inner), 0.0, room)
         long_s = point.decode_step_s + met * point.prompt_s
-        return jnp.where(share > 1.0 - prefilling, long_s, short_s)
+        gap_s = jnp.where(share > 1.0 - prefilling, long_s, short_s)
+        return jnp.where(share > 0.0, gap_s, 0.0)
 
-    return Latency(point.tpot_s, quantile(0.5), quantile(0.9), quantile(0.99))
+    return Latency(point.tpot_s / per_step, quantile(0.5), quantile(0.9), quantile(0.99))

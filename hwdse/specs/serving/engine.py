@@ -144,6 +144,16 @@ class ServingStrategy:
     """Tensor-parallel degree of the replicas that process prompts. Default: that of the others."""
 
     @property
+    def tokens_per_step(self) -> Leaf:
+        r"""Tokens that a decoding sequence gains in a step: $(1 - p^{k + 1}) / (1 - p)$.
+
+        k drafts, each accepted with probability p if those before it are (Leviathan, Kalman and
+        Matias, ICML 2023, equation 1).
+        """
+        chance = jnp.clip(self.acceptance_fraction, 1e-6, 1.0 - 1e-6)
+        return -jnp.expm1((self.draft_tokens + 1.0) * jnp.log(chance)) / (1.0 - chance)
+
+    @property
     def replica_chips(self) -> Leaf:
         """Chips of a replica."""
         return self.tensor * self.attention_data * self.context * self.pipeline

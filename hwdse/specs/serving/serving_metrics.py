@@ -18,6 +18,8 @@ class ReplicaLimits:
     """Time of a request outside of the engine: HTTP, tokenization, detokenization."""
     page_tokens: Leaf = 16.0
     """Tokens of a page of the KV cache; half a page per sequence stays empty."""
+    tokens_per_step: Leaf = 1.0
+    """Tokens that a decoding sequence gains in a step: 1, and the drafts that are accepted."""
 
 
 @struct.dataclass
